@@ -1,0 +1,7 @@
+//! What the actors of a MIMI provider node know and decide.
+//!
+//! Pure: no runtime, clock, randomness, file or socket, except in the host behind the feature `runtime`.
+
+pub mod ids;
+pub mod limits;
+pub mod machine;

@@ -1,0 +1,142 @@
+//! Every bound, with its unit in its name; what depends on what is asserted at compile time.
+
+/// Longest identifier URI, in bytes.
+pub const URI_BYTES_MAX: usize = 1_024;
+/// Longest user, client or room name, in bytes.
+pub const SEGMENT_BYTES_MAX: usize = 128;
+/// Longest domain name, in bytes.
+pub const DOMAIN_BYTES_MAX: usize = 253;
+/// Longest label of a domain name, in bytes.
+pub const DOMAIN_LABEL_BYTES_MAX: usize = 63;
+const _: () =
+    assert!("mimi:///d//".len() + DOMAIN_BYTES_MAX + 2 * SEGMENT_BYTES_MAX <= URI_BYTES_MAX);
+
+/// Longest text that explains a refusal, in bytes.
+pub const REFUSAL_DETAIL_BYTES_MAX: usize = 256;
+
+/// Largest MLSMessage that carries an application message, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 256 << 10;
+/// Largest MLSMessage that carries a Proposal, in bytes.
+pub const PROPOSAL_BYTES_MAX: usize = 64 << 10;
+/// Largest Commit, in bytes.
+pub const COMMIT_BYTES_MAX: usize = 1 << 20;
+/// Largest Welcome, in bytes.
+pub const WELCOME_BYTES_MAX: usize = 1 << 20;
+/// Largest GroupInfo (it carries no ratchet tree), in bytes.
+pub const GROUP_INFO_BYTES_MAX: usize = 64 << 10;
+/// Largest ratchet tree that travels inside a bundle or an event, in bytes.
+pub const TREE_BYTES_MAX: usize = 3 << 19;
+/// Largest Commit bundle, Welcome event or other control event, in bytes.
+pub const CONTROL_EVENT_BYTES_MAX: usize = 4 << 20;
+const _: () = assert!(
+    COMMIT_BYTES_MAX + WELCOME_BYTES_MAX + GROUP_INFO_BYTES_MAX + TREE_BYTES_MAX + (64 << 10)
+        <= CONTROL_EVENT_BYTES_MAX
+);
+/// Largest KeyPackage, in bytes.
+pub const KEY_PACKAGE_BYTES_MAX: usize = 16 << 10;
+/// Largest authenticated data of an MLS message, in bytes.
+pub const AUTHENTICATED_DATA_BYTES_MAX: usize = 16 << 10;
+/// Longest MLS group id, in bytes.
+pub const GROUP_ID_BYTES_MAX: usize = 1_024;
+
+/// Elements in a vector nested in an MLS object, at most, unless stated.
+pub const NESTED_ELEMENTS_MAX: usize = 4_096;
+/// Nodes in a ratchet tree, at most.
+pub const TREE_NODES_MAX: usize = 1 << 16;
+/// Proposals in one Commit or one bundle of Proposals, at most.
+pub const PROPOSALS_PER_BUNDLE_MAX: usize = 1_024;
+/// Adds in one Commit, at most.
+pub const ADDS_PER_COMMIT_MAX: usize = 1_000;
+const _: () = assert!(ADDS_PER_COMMIT_MAX <= PROPOSALS_PER_BUNDLE_MAX);
+/// Proposals that wait for a Commit in one room, at most.
+pub const PROPOSALS_PENDING_PER_ROOM_MAX: usize = 200;
+/// Proposals of one client that wait for a Commit in one room, at most.
+pub const PROPOSALS_PENDING_PER_CLIENT_MAX: usize = 20;
+/// Commit bundles that wait behind the one in flight in one room, at most.
+pub const COMMITS_WAITING_PER_ROOM_MAX: usize = 32;
+/// Accepted bundles whose hash a room remembers, so that a retry gets its first answer.
+pub const BUNDLES_REMEMBERED_PER_ROOM_MAX: usize = 256;
+/// Members up to which a room's Commits are also validated by OpenMLS (audited), by default.
+pub const AUDITED_MEMBERS_MAX: usize = 256;
+/// Epochs that an application message may be behind the room.
+pub const EPOCH_TOLERANCE_EPOCHS: u64 = 5;
+
+/// Clients of one user, at most.
+pub const CLIENTS_PER_USER_MAX: usize = 32;
+/// Unclaimed KeyPackages of one client, at most.
+pub const KEY_PACKAGES_PER_CLIENT_MAX: usize = 200;
+/// KeyPackages in one upload, at most.
+pub const KEY_PACKAGES_PER_UPLOAD_MAX: usize = 100;
+/// Longest lifetime of a KeyPackage, in seconds (90 days and a day of skew).
+pub const KEY_PACKAGE_LIFETIME_S_MAX: u64 = 91 * 24 * 3_600;
+/// A KeyPackage is not handed out in the last moments of its life, in milliseconds.
+pub const KEY_PACKAGE_SKEW_MS: u64 = 60_000;
+/// Users in one claim, at most.
+pub const CLAIM_USERS_MAX: usize = 100;
+/// Ciphersuites or versions in the ordered lists of a claim, at most.
+pub const CLAIM_PREFERENCES_MAX: usize = 64;
+/// Capabilities of one kind that a claim may require, at most.
+pub const CLAIM_CAPABILITIES_MAX: usize = 256;
+/// Claims whose results one user remembers, so that a retry gets the same packages.
+pub const CLAIMS_REMEMBERED_PER_USER_MAX: usize = 1_024;
+/// How long the result of a claim is kept for a retry, in milliseconds (24 hours).
+pub const CLAIM_KEPT_MS: u64 = 24 * 3_600 * 1_000;
+/// References of consumed packages that one user remembers, so that none can be uploaded again.
+pub const CONSUMED_REFS_PER_USER_MAX: usize = 16_384;
+/// Consent entries of one user, at most.
+pub const CONSENTS_PER_USER_MAX: usize = 10_000;
+/// Enrolment codes of one user that wait to be used, at most.
+pub const ENROLMENT_CODES_PER_USER_MAX: usize = 32;
+/// How long an enrolment code may be used, in milliseconds (24 hours).
+pub const ENROLMENT_CODE_LIFE_MS: u64 = 24 * 3_600 * 1_000;
+/// Length of an enrolment code, in random bytes.
+pub const ENROLMENT_CODE_BYTES: usize = 16;
+/// Inbox items of one client that wait to be acknowledged, at most.
+pub const INBOX_ITEMS_PER_CLIENT_MAX: usize = 4_096;
+/// Rooms one client may be a member of.
+pub const ROOMS_PER_CLIENT_MAX: usize = 10_000;
+
+/// Application messages in one submission, at most.
+pub const SUBMIT_ITEMS_MAX: usize = 512;
+/// Submissions of one client whose verdict a room remembers.
+pub const VERDICTS_PER_CLIENT_MAX: usize = 1_024;
+/// Payload bytes in one submission, at most.
+pub const SUBMIT_BYTES_MAX: usize = 1 << 20;
+const _: () = assert!(MESSAGE_BYTES_MAX <= SUBMIT_BYTES_MAX);
+
+/// Largest frame before the other side is known, in bytes.
+pub const GREETING_FRAME_BYTES_MAX: usize = 64 << 10;
+/// Largest frame that carries a request or an answer, in bytes.
+pub const REQUEST_FRAME_BYTES_MAX: usize = CONTROL_EVENT_BYTES_MAX + (256 << 10);
+/// Largest frame of the fan-out, submit and event lanes, in bytes.
+pub const BATCH_FRAME_BYTES_MAX: usize = CONTROL_EVENT_BYTES_MAX + (256 << 10);
+/// Payload bytes after which a batch is closed.
+pub const BATCH_FILL_BYTES: usize = 1 << 20;
+/// Events in one batch, at most.
+pub const BATCH_EVENTS_MAX: usize = 1_024;
+/// Rooms in one batch, at most.
+pub const BATCH_ROOMS_MAX: usize = 256;
+const _: () = assert!(BATCH_FILL_BYTES + CONTROL_EVENT_BYTES_MAX > BATCH_FRAME_BYTES_MAX);
+const _: () = assert!(CONTROL_EVENT_BYTES_MAX < BATCH_FRAME_BYTES_MAX);
+const _: () = assert!(SUBMIT_BYTES_MAX + (64 << 10) < BATCH_FRAME_BYTES_MAX);
+const _: () = assert!(SUBMIT_ITEMS_MAX <= BATCH_EVENTS_MAX);
+/// Frames sent on a lane and not yet acknowledged, at most.
+pub const LANE_FRAMES_UNACKED_MAX: usize = 16;
+
+/// Commands in one log entry, at most.
+pub const ENTRY_COMMANDS_MAX: usize = 4_096;
+/// Payload bytes after which a log entry is closed.
+pub const ENTRY_FILL_BYTES: usize = 2 << 20;
+/// Largest log entry, in bytes: a full one and one more command.
+pub const ENTRY_BYTES_MAX: usize = ENTRY_FILL_BYTES + BATCH_FRAME_BYTES_MAX + (1 << 20);
+const _: () = assert!(ENTRY_BYTES_MAX > ENTRY_FILL_BYTES + CONTROL_EVENT_BYTES_MAX);
+/// Number of shards of a provider, by default.
+pub const SHARDS: u16 = 16;
+/// Commands that wait for the shard log of one shard, at most.
+pub const SHARD_QUEUE_COMMANDS_MAX: usize = 1_024;
+/// Requests of the outside that one node works on at a time.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 4_096;
+/// Inputs that wait in one actor's mailbox, at most.
+pub const MAILBOX_INPUTS_MAX: usize = 256;
+/// Checks that wait for a worker, at most.
+pub const CHECKS_WAITING_MAX: usize = 256;

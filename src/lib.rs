@@ -1,0 +1,1 @@
+//! The clustered node of a messaging provider.

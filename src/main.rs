@@ -1,0 +1,2 @@
+//! The mimi-node binary.
+fn main() {}
