@@ -95,7 +95,7 @@ pub trait Desk: Default + Send + 'static {
     fn applied(
         &mut self,
         ticket: Ticket,
-        outcome: <Self::Fold as Fold>::Outcome,
+        outcome: &<Self::Fold as Fold>::Outcome,
         now: Millis,
         fold: &Self::Fold,
         out: &mut Vec<Self::Effect>,
@@ -103,4 +103,10 @@ pub trait Desk: Default + Send + 'static {
 
     /// Whether nobody waits here, so that the actor may end.
     fn is_idle(&self) -> bool;
+
+    /// Who waits for the answer to an input.
+    fn ticket(input: &Self::Input) -> Ticket;
+
+    /// The order that tells a requester that this actor is frozen after a failure.
+    fn frozen(ticket: Ticket) -> Self::Effect;
 }

@@ -1,0 +1,119 @@
+//! Commits at the hub: one for each epoch, with everything that belongs to it, or nothing.
+//!
+//! Source: transport requirements, section 3.2.
+
+use super::{
+    hub::{Commit, Fold, Membership, Room},
+    outcome::{Accepted, Answer, Change, Emission, Outcome, Refused, UserNotice},
+};
+use crate::{
+    ids::{ClientUri, ProviderId, UserUri},
+    limits::BUNDLES_REMEMBERED_PER_ROOM_MAX,
+    machine::{Millis, Position},
+    mls::bundle::CheckedBundle,
+    wire::event::{Copy, Hash, Recipient, RoomSeq},
+};
+use std::collections::BTreeMap;
+
+impl Fold {
+    pub(super) fn commit(&mut self, at: Position, time: Millis, commit: &Commit) -> Outcome {
+        let Some(room) = &mut self.room else {
+            return Outcome::refused(Refused::NotAuthorized);
+        };
+        if let Some(accepted) = room.remembered(commit.bundle) {
+            return Outcome::answer(Answer::Committed(accepted));
+        }
+        if commit.on.epoch != room.epoch {
+            return Outcome::refused(room.wrong_epoch());
+        }
+        let committer = room.members.get(&commit.sender);
+        if committer.is_none_or(|member| member.leaf != commit.checked.committer) {
+            return Outcome::refused(Refused::NotMember);
+        }
+        if commit.on != room.checked_on() {
+            return Outcome::answer(Answer::Stale);
+        }
+        room.open_epoch(at, time, commit)
+    }
+}
+
+impl Room {
+    fn open_epoch(&mut self, at: Position, time: Millis, commit: &Commit) -> Outcome {
+        let hub = self.hub.clone();
+        // Who was in before gets the Commit, those it removes included.
+        let mut recipients = self.followers();
+        let seq = self.last_seq.next();
+        let time = self.accept_at(time);
+        self.last_seq = seq;
+        self.epoch = self.epoch.next();
+        self.winner = Hash::of(&commit.commit);
+        self.view = commit.checked.next.clone();
+        self.pending.clear();
+        self.change_members(commit);
+        recipients.extend(invited_only(&commit.checked, &recipients, &hub));
+        let accepted = Accepted { epoch: self.epoch, seq, time };
+        if self.remembered.len() == BUNDLES_REMEMBERED_PER_ROOM_MAX {
+            self.remembered.pop_front();
+        }
+        self.remembered.push_back((commit.bundle, accepted));
+        Outcome {
+            emitted: vec![Emission { first: seq, count: 1, at, item: 0, time, origin: None, recipients }],
+            notices: notices(commit, &hub, seq, at),
+            ..Outcome::answer(Answer::Committed(accepted))
+        }
+    }
+
+    fn change_members(&mut self, commit: &Commit) {
+        for left in &commit.checked.left {
+            self.members.remove(&left.client);
+        }
+        for joined in &commit.checked.joined {
+            let membership = Membership { leaf: joined.leaf, since: self.epoch };
+            self.members.insert(joined.client.clone(), membership);
+        }
+    }
+}
+
+/// Providers whose first clients join: they get the Invitation, not the Commit before it.
+fn invited_only(checked: &CheckedBundle, known: &[Recipient], hub: &ProviderId) -> Vec<Recipient> {
+    let mut invited: Vec<Recipient> = Vec::new();
+    for joined in &checked.joined {
+        let provider = joined.client.provider();
+        let listed = known.iter().chain(&invited).any(|recipient| recipient.provider == *provider);
+        if provider != hub && !listed {
+            invited.push(Recipient { provider: provider.clone(), copy: Copy::Invitation });
+        }
+    }
+    invited
+}
+
+/// One notice for each user of this provider that gained or lost clients.
+fn notices(commit: &Commit, hub: &ProviderId, seq: RoomSeq, at: Position) -> Vec<UserNotice> {
+    let left = commit.checked.left.iter().map(|member| &member.client);
+    let joined = commit.checked.joined.iter().map(|joined| &joined.client);
+    let left = local_by_user(left, hub, Change::Left { upto: seq }, at);
+    let joined = local_by_user(joined, hub, Change::Joined { after: seq }, at);
+    // A client that is removed and added again in one Commit ends as a member.
+    left.into_iter().chain(joined).collect()
+}
+
+/// Groups the clients of `provider` by user.
+pub(super) fn local_by_user<'a>(
+    clients: impl Iterator<Item = &'a ClientUri>,
+    provider: &ProviderId,
+    change: Change,
+    at: Position,
+) -> Vec<UserNotice> {
+    let mut users: BTreeMap<&UserUri, Vec<ClientUri>> = BTreeMap::new();
+    for client in clients.filter(|client| client.provider() == provider) {
+        users.entry(client.user()).or_default().push(client.clone());
+    }
+    let notice = |(user, clients): (&UserUri, Vec<ClientUri>)| UserNotice {
+        user: user.clone(),
+        clients,
+        change,
+        at,
+        item: 0,
+    };
+    users.into_iter().map(notice).collect()
+}

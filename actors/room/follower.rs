@@ -1,0 +1,351 @@
+//! A room owned elsewhere, as a provider with members in it keeps it.
+//!
+//! Promises: events are taken in the hub's order without a gap and once; what a local client submitted is durable here
+//! until the hub's final word, which it gets exactly once. Not here: judging messages, which is the hub's.
+//!
+//! Source: transport requirements, sections 4 and 5.
+
+use super::{
+    commits::local_by_user,
+    numbers::{Fresh, Numbers},
+    outcome::{
+        Answer, Change, Decided, Emission, Outcome, QueuedRun, Refused, UserNotice,
+    },
+};
+use crate::{
+    ids::{ClientUri, ProviderId},
+    limits::{BATCH_EVENTS_MAX, SUBMISSIONS_UNDECIDED_PER_ROOM_MAX, SUBMIT_ITEMS_MAX},
+    machine::{self, Millis, Position, ReviveError},
+    wire::{
+        self, BVec, Payload,
+        event::{
+            Body, ClientSeq, Event, Invitation, Item, RoomSeq, SubmitRefused, SubmitSeq, Verdict,
+            VerdictRun,
+        },
+    },
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// When a client that found its room's queue full should try again, in milliseconds.
+const FULL_RETRY_AFTER_MS: u32 = 500;
+
+/// What the log can tell a followed room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Take events and final words from the hub.
+    Deliver(Deliver),
+    /// Take application messages of a local client, on the way to the hub.
+    Queue(Queue),
+    /// Take the hub's word that it will not look at these submissions.
+    Reject(Reject),
+}
+
+/// Items of the hub's link that concern one room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deliver {
+    /// In the hub's order.
+    pub items: BVec<Item, BATCH_EVENTS_MAX>,
+}
+
+/// Application messages of a local client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// The client.
+    pub sender: ClientUri,
+    /// Its number of the first.
+    pub first: ClientSeq,
+    /// The messages, each an MLSMessage.
+    pub messages: BVec<Payload, SUBMIT_ITEMS_MAX>,
+}
+
+/// A run of submissions that the hub refused without numbering them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reject {
+    /// Number of the first.
+    pub first: SubmitSeq,
+    /// How many.
+    pub count: u32,
+    /// Why.
+    pub reason: SubmitRefused,
+}
+
+/// A followed room, or the place where one could be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fold {
+    /// Local members.
+    members: BTreeSet<ClientUri>,
+    /// The last event taken.
+    last_seq: RoomSeq,
+    /// The last submission numbered.
+    submitted: SubmitSeq,
+    /// Submissions without a final word, oldest first.
+    queued: VecDeque<QueuedRun>,
+    /// The numbers of each local client.
+    numbers: BTreeMap<ClientUri, Numbers>,
+}
+
+impl machine::Fold for Fold {
+    type Command = Command;
+    type Outcome = Outcome;
+
+    fn apply(&mut self, at: Position, _time: Millis, command: &Command) -> Outcome {
+        match command {
+            Command::Deliver(deliver) => self.deliver(at, deliver),
+            Command::Queue(queue) => self.queue(at, queue),
+            Command::Reject(reject) => self.reject(reject),
+        }
+    }
+
+    fn compact(&self) -> Vec<u8> {
+        wire::encode(self).to_vec()
+    }
+
+    fn revive(bytes: &[u8]) -> Result<Self, ReviveError> {
+        wire::decode(&bytes.to_vec().into()).map_err(|error| ReviveError(error.to_string()))
+    }
+}
+
+impl Fold {
+    /// Whether nothing was ever heard of this room.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.last_seq == RoomSeq(0) && self.submitted == SubmitSeq(0)
+    }
+
+    /// Whether a local client is a member, as far as this provider has heard.
+    #[must_use]
+    pub fn is_member(&self, client: &ClientUri) -> bool {
+        self.members.contains(client)
+    }
+
+    /// The last event taken.
+    #[must_use]
+    pub fn last_seq(&self) -> RoomSeq {
+        self.last_seq
+    }
+
+    fn deliver(&mut self, at: Position, deliver: &Deliver) -> Outcome {
+        let mut outcome = Outcome::answer(Answer::Received);
+        for (item, entry) in (0_u32..).zip(&deliver.items) {
+            match entry {
+                Item::Refused { submit_seq, reason } => {
+                    let refused = Verdict::Refused(*reason);
+                    outcome.decided.extend(self.decide(*submit_seq, refused).map(|(run, _)| run));
+                }
+                Item::Event(event) if event.seq <= self.last_seq => {}
+                Item::Event(event) => {
+                    let expected = self.last_seq.next();
+                    let begins = matches!(event.body, Body::Invited(_)) && self.members.is_empty();
+                    if event.seq != expected && !begins {
+                        outcome.answer = Answer::Gap { expected: expected.0 };
+                        return outcome;
+                    }
+                    self.last_seq = event.seq;
+                    self.take(at, item, event, &mut outcome);
+                }
+            }
+        }
+        outcome
+    }
+
+    fn take(&mut self, at: Position, item: u32, event: &Event, outcome: &mut Outcome) {
+        let (seq, time) = (event.seq, event.time);
+        let mut emission =
+            Emission { first: seq, count: 1, at, item, time, origin: None, recipients: Vec::new() };
+        match &event.body {
+            Body::Application(_) | Body::Proposals(_) => {}
+            Body::Commit(commit) => {
+                for client in &commit.left {
+                    self.members.remove(client);
+                }
+                let left = Change::Left { upto: seq };
+                outcome.notices.extend(notices(&commit.left, left, at, item));
+                if let Some(invitation) = &commit.invitation {
+                    self.invite(invitation, seq, at, item, outcome);
+                }
+            }
+            // The room begins here: there is nothing that a local client could read at this number.
+            Body::Invited(invitation) => return self.invite(invitation, seq, at, item, outcome),
+            Body::Own(submit_seq) => {
+                let accepted = Verdict::Accepted { seq, time };
+                let Some((decided, source)) = self.decide(*submit_seq, accepted) else { return };
+                emission.at = source.at;
+                emission.item = source.item;
+                emission.origin = Some((source.sender, source.client_first));
+                outcome.decided.push(decided);
+            }
+        }
+        push_emission(&mut outcome.emitted, emission);
+    }
+
+    fn invite(
+        &mut self,
+        invitation: &Invitation,
+        seq: RoomSeq,
+        at: Position,
+        item: u32,
+        outcome: &mut Outcome,
+    ) {
+        self.members.extend(invitation.clients.iter().cloned());
+        let joined = Change::Joined { after: seq };
+        outcome.notices.extend(notices(&invitation.clients, joined, at, item));
+    }
+
+    fn queue(&mut self, at: Position, queue: &Queue) -> Outcome {
+        let count = u32::try_from(queue.messages.len()).unwrap_or(u32::MAX);
+        let known = self.numbers.get(&queue.sender).cloned().unwrap_or_default();
+        let skip = match known.fresh(queue.first, count) {
+            Fresh::Gap { .. } if !self.is_member(&queue.sender) => {
+                return Outcome::refused(Refused::NotMember);
+            }
+            Fresh::Gap { expected } => return Outcome::answer(Answer::Gap { expected: expected.0 }),
+            Fresh::After(skip) => skip,
+        };
+        let fresh = count - skip;
+        let mut outcome = Outcome::answer(Answer::Received);
+        if fresh > 0 {
+            if !self.is_member(&queue.sender) {
+                return Outcome::refused(Refused::NotMember);
+            }
+            let waiting: u32 = self.queued.iter().map(|run| run.count).sum();
+            if waiting.saturating_add(fresh) > SUBMISSIONS_UNDECIDED_PER_ROOM_MAX {
+                let retry_after_ms = FULL_RETRY_AFTER_MS;
+                return Outcome::refused(Refused::Overloaded { retry_after_ms });
+            }
+            let run = QueuedRun {
+                first: self.submitted.next(),
+                count: fresh,
+                sender: queue.sender.clone(),
+                client_first: queue.first.plus(u64::from(skip)),
+                at,
+                item: skip,
+            };
+            self.submitted = self.submitted.plus(u64::from(fresh));
+            self.numbers.entry(queue.sender.clone()).or_default().take(fresh);
+            self.queued.push_back(run.clone());
+            outcome.queued = Some(run);
+        }
+        outcome.answer = Answer::Sent(self.words(&queue.sender, queue.first, count));
+        outcome
+    }
+
+    /// What became so far of a client's numbers: final verdicts, and what is still on its way.
+    fn words(
+        &self,
+        sender: &ClientUri,
+        first: ClientSeq,
+        count: u32,
+    ) -> BVec<VerdictRun, SUBMIT_ITEMS_MAX> {
+        let numbers = self.numbers.get(sender);
+        let mut words = numbers.map(|known| known.verdicts(first, count)).unwrap_or_default();
+        let end = first.plus(u64::from(count));
+        for run in self.queued.iter().filter(|run| run.sender == *sender) {
+            let from = run.client_first.max(first);
+            let to = run.client_first.plus(u64::from(run.count)).min(end);
+            if from < to {
+                let count = u32::try_from(to.0 - from.0).unwrap_or(u32::MAX);
+                words.push(VerdictRun { first: from, count, verdict: Verdict::Queued });
+            }
+        }
+        BVec::truncated(words)
+    }
+
+    fn reject(&mut self, reject: &Reject) -> Outcome {
+        let mut outcome = Outcome::answer(Answer::Received);
+        for number in 0..u64::from(reject.count) {
+            let refused = Verdict::Refused(reject.reason);
+            let decided = self.decide(reject.first.plus(number), refused);
+            outcome.decided.extend(decided.map(|(run, _)| run));
+        }
+        outcome
+    }
+
+    /// Puts the final word on one submission; `None` when it has one already.
+    fn decide(&mut self, submit: SubmitSeq, verdict: Verdict) -> Option<(Decided, QueuedRun)> {
+        let holds = |run: &QueuedRun| {
+            run.first <= submit && submit < run.first.plus(u64::from(run.count))
+        };
+        let place = self.queued.iter().position(holds)?;
+        let run = self.queued.remove(place)?;
+        let (before, decided, after) = split(&run, submit);
+        for (offset, rest) in [before, after].into_iter().flatten().enumerate() {
+            self.queued.insert(place + offset, rest);
+        }
+        let word = VerdictRun { first: decided.client_first, count: 1, verdict };
+        self.numbers.entry(decided.sender.clone()).or_default().decide(word);
+        let sender = decided.sender.clone();
+        Some((Decided { first: submit, sender, run: word }, decided))
+    }
+}
+
+/// Cuts the one submission out of a run.
+fn split(run: &QueuedRun, submit: SubmitSeq) -> (Option<QueuedRun>, QueuedRun, Option<QueuedRun>) {
+    let skipped = u32::try_from(submit.0 - run.first.0).unwrap_or(u32::MAX);
+    let piece = |skip: u32, count: u32| QueuedRun {
+        first: run.first.plus(u64::from(skip)),
+        count,
+        sender: run.sender.clone(),
+        client_first: run.client_first.plus(u64::from(skip)),
+        at: run.at,
+        item: run.item + skip,
+    };
+    let rest = run.count - skipped - 1;
+    let before = (skipped > 0).then(|| piece(0, skipped));
+    let after = (rest > 0).then(|| piece(skipped + 1, rest));
+    (before, piece(skipped, 1), after)
+}
+
+/// Adds an emission, as part of the last one where it goes on there.
+fn push_emission(emitted: &mut Vec<Emission>, next: Emission) {
+    if let Some(last) = emitted.last_mut() {
+        let count = u64::from(last.count);
+        let origin = match (&last.origin, &next.origin) {
+            (None, None) => true,
+            (Some((client, first)), Some((next_client, next_first))) => {
+                client == next_client && first.plus(count) == *next_first
+            }
+            _ => false,
+        };
+        let adjacent = last.first.plus(count) == next.first
+            && last.at == next.at
+            && last.item + last.count == next.item
+            && last.time == next.time;
+        if origin && adjacent {
+            last.count += next.count;
+            return;
+        }
+    }
+    emitted.push(next);
+}
+
+/// One notice for each user whose clients are named; the hub names only clients of this provider.
+fn notices(clients: &[ClientUri], change: Change, at: Position, item: u32) -> Vec<UserNotice> {
+    let Some(provider) = clients.first().map(|client| client.provider().clone()) else {
+        return Vec::new();
+    };
+    let mut notices = local_by_user(clients.iter(), &provider, change, at);
+    for notice in &mut notices {
+        notice.item = item;
+    }
+    notices
+}
+
+/// Whether every client that an item names belongs to `provider`.
+///
+/// The link refuses what is not so before it becomes a command.
+#[must_use]
+pub fn names_only(item: &Item, provider: &ProviderId) -> bool {
+    let local = |clients: &[ClientUri]| clients.iter().all(|client| client.provider() == provider);
+    match item {
+        Item::Refused { .. } => true,
+        Item::Event(event) => match &event.body {
+            Body::Application(_) | Body::Proposals(_) | Body::Own(_) => true,
+            Body::Invited(invitation) => local(&invitation.clients),
+            Body::Commit(commit) => {
+                let invited = commit.invitation.as_ref();
+                local(&commit.left) && invited.is_none_or(|invitation| local(&invitation.clients))
+            }
+        },
+    }
+}

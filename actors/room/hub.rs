@@ -1,0 +1,285 @@
+//! A room at its hub: what it is on every replica, a fold over its commands.
+//!
+//! Takes at most one Commit per epoch; log order decides.
+//!
+//! Source: transport requirements, section 3.2.
+
+use super::{
+    numbers::Numbers,
+    outcome::{Accepted, Answer, Change, Outcome, Refused, UserNotice},
+};
+use crate::{
+    ids::{ClientUri, ProviderId},
+    limits::SUBMIT_ITEMS_MAX,
+    machine::{self, Millis, Position, ReviveError},
+    mls::{
+        bundle::CheckedBundle,
+        proposal::PendingProposal,
+        view::{GroupView, Member},
+    },
+    wire::{
+        self, BVec, Payload,
+        event::{ClientSeq, Copy, Epoch, Hash, Recipient, RoomSeq, SubmitSeq},
+    },
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What the log can tell a room at its hub.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Begin the room.
+    Create(Create),
+    /// Open the next epoch.
+    Commit(Box<Commit>),
+    /// Let Proposals wait for a Commit.
+    Propose(Propose),
+    /// Take application messages.
+    Submit(Submit),
+}
+
+/// An epoch-0 group, checked, that becomes a room.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Create {
+    /// The client that created the group; its only member.
+    pub creator: ClientUri,
+    /// The group's public state.
+    pub view: GroupView,
+    /// Its member.
+    pub members: Vec<Member>,
+}
+
+/// A Commit bundle, checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The client that sent it.
+    pub sender: ClientUri,
+    /// What it was checked on.
+    pub on: CheckedOn,
+    /// Hash of the whole bundle as it arrived: names it across retries.
+    pub bundle: Hash,
+    /// The Commit, an MLSMessage.
+    pub commit: Payload,
+    /// The Welcome, an MLSMessage.
+    pub welcome: Option<Payload>,
+    /// What the check found, the group's next public state among it.
+    pub checked: CheckedBundle,
+}
+
+/// The state that a check relied on; if the fold has moved, the check is void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedOn {
+    /// The room's epoch.
+    pub epoch: Epoch,
+    /// Hash of the Proposals that waited.
+    pub pending: Hash,
+}
+
+/// Proposals that were sent together, checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Propose {
+    /// The client that sent them.
+    pub sender: ClientUri,
+    /// The epoch they were checked in.
+    pub on: Epoch,
+    /// The Proposals.
+    pub proposals: Vec<PendingProposal>,
+}
+
+/// Application messages of one client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Submit {
+    /// The client that sent them.
+    pub sender: ClientUri,
+    /// Who numbered them, and the number of the first.
+    pub via: Via,
+    /// The messages, each an MLSMessage.
+    pub messages: BVec<Payload, SUBMIT_ITEMS_MAX>,
+}
+
+/// Whose numbers a submission carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Via {
+    /// The client's own: it is a client of the hub.
+    Client(ClientSeq),
+    /// The sender's provider's.
+    Provider(SubmitSeq),
+}
+
+/// A room at its hub, or the place where one could be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fold {
+    pub(super) room: Option<Room>,
+}
+
+/// The state of a room that exists.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Room {
+    /// The provider that owns the room: this one.
+    pub(super) hub: ProviderId,
+    /// Public state of the group in the current epoch.
+    pub(super) view: GroupView,
+    pub(super) epoch: Epoch,
+    /// Hash of the Commit that opened `epoch`; a loser is told it.
+    pub(super) winner: Hash,
+    pub(super) members: BTreeMap<ClientUri, Membership>,
+    /// Proposals accepted in this epoch, in order.
+    pub(super) pending: Vec<PendingProposal>,
+    pub(super) last_seq: RoomSeq,
+    pub(super) last_time: Millis,
+    /// Bundles accepted, oldest first, so that a retry gets its first answer.
+    pub(super) remembered: VecDeque<(Hash, Accepted)>,
+    /// The last submission of each follower provider.
+    pub(super) submitted: BTreeMap<ProviderId, SubmitSeq>,
+    /// The numbers of each client of this provider.
+    pub(super) numbers: BTreeMap<ClientUri, Numbers>,
+}
+
+/// A client's place in the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// Its leaf.
+    pub leaf: u32,
+    /// The epoch it joined in: messages of earlier epochs are not its own.
+    pub since: Epoch,
+}
+
+impl machine::Fold for Fold {
+    type Command = Command;
+    type Outcome = Outcome;
+
+    fn apply(&mut self, at: Position, time: Millis, command: &Command) -> Outcome {
+        match command {
+            Command::Create(create) => self.create(at, time, create),
+            Command::Commit(commit) => self.commit(at, time, commit),
+            Command::Propose(propose) => self.propose(at, time, propose),
+            Command::Submit(submit) => self.submit(at, time, submit),
+        }
+    }
+
+    fn compact(&self) -> Vec<u8> {
+        wire::encode(self).to_vec()
+    }
+
+    fn revive(bytes: &[u8]) -> Result<Self, ReviveError> {
+        wire::decode(&bytes.to_vec().into()).map_err(|error| ReviveError(error.to_string()))
+    }
+}
+
+impl Fold {
+    /// The room, if it exists.
+    #[must_use]
+    pub fn room(&self) -> Option<&Room> {
+        self.room.as_ref()
+    }
+
+    fn create(&mut self, at: Position, time: Millis, create: &Create) -> Outcome {
+        if let Some(room) = &self.room {
+            // The same creation again is a retry whose first answer was lost.
+            let retry = room.last_seq == RoomSeq(0) && room.view == create.view;
+            let again = if retry { Answer::Created } else { Answer::Refused(Refused::Exists) };
+            return Outcome::answer(again);
+        }
+        let since = Epoch(0);
+        let member = |member: &Member| {
+            (member.client.clone(), Membership { leaf: member.leaf, since })
+        };
+        self.room = Some(Room {
+            hub: create.creator.provider().clone(),
+            view: create.view.clone(),
+            epoch: since,
+            winner: Hash::default(),
+            members: create.members.iter().map(member).collect(),
+            pending: Vec::new(),
+            last_seq: RoomSeq(0),
+            last_time: time,
+            remembered: VecDeque::new(),
+            submitted: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+        });
+        let notice = UserNotice {
+            user: create.creator.user().clone(),
+            clients: vec![create.creator.clone()],
+            change: Change::Created,
+            at,
+            item: 0,
+        };
+        Outcome { notices: vec![notice], ..Outcome::answer(Answer::Created) }
+    }
+}
+
+impl Room {
+    /// The current epoch.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Public state of the group in the current epoch.
+    #[must_use]
+    pub fn view(&self) -> &GroupView {
+        &self.view
+    }
+
+    /// Hash of the Commit that opened the current epoch.
+    #[must_use]
+    pub fn winner(&self) -> Hash {
+        self.winner
+    }
+
+    /// Proposals that wait for a Commit.
+    #[must_use]
+    pub fn pending(&self) -> &[PendingProposal] {
+        &self.pending
+    }
+
+    /// Whether a client is a member.
+    #[must_use]
+    pub fn is_member(&self, client: &ClientUri) -> bool {
+        self.members.contains_key(client)
+    }
+
+    /// The members.
+    pub fn members(&self) -> impl Iterator<Item = &ClientUri> {
+        self.members.keys()
+    }
+
+    /// What a check made here relies on.
+    #[must_use]
+    pub fn checked_on(&self) -> CheckedOn {
+        let references = self.pending.iter().map(|proposal| &proposal.reference[..]);
+        CheckedOn { epoch: self.epoch, pending: Hash::of_parts(references) }
+    }
+
+    /// The answer to a bundle that was accepted before.
+    #[must_use]
+    pub fn remembered(&self, bundle: Hash) -> Option<Accepted> {
+        self.remembered.iter().rev().find(|(hash, _)| *hash == bundle).map(|(_, accepted)| *accepted)
+    }
+
+    /// The refusal of whatever was made for another epoch.
+    #[must_use]
+    pub fn wrong_epoch(&self) -> Refused {
+        Refused::WrongEpoch { current: self.epoch, winner: self.winner }
+    }
+
+    /// The other providers that have a member; each gets the event itself.
+    pub(super) fn followers(&self) -> Vec<Recipient> {
+        let mut followers: Vec<Recipient> = Vec::new();
+        // Clients sort by provider first, so equal providers are neighbours.
+        for client in self.members.keys() {
+            let provider = client.provider();
+            let listed = followers.last().is_some_and(|last| last.provider == *provider);
+            if *provider != self.hub && !listed {
+                followers.push(Recipient { provider: provider.clone(), copy: Copy::Full });
+            }
+        }
+        followers
+    }
+
+    /// Moves the clock of the room, which never goes back.
+    pub(super) fn accept_at(&mut self, time: Millis) -> Millis {
+        self.last_time = self.last_time.max(time);
+        self.last_time
+    }
+}

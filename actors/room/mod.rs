@@ -1,0 +1,18 @@
+//! Rooms: at their hub, where Commits are chosen, and at a follower, where events arrive.
+//!
+//! Owns: what a room accepts, in which order, and who is told. Promises: at most one Commit for each epoch; a refused
+//! bundle leaves nothing behind; every accepted event has the next number. Not here: cryptography (`mls`), who may
+//! talk to whom between providers (the doors), delivery (links and cursors follow from what is emitted).
+//!
+//! Source: transport requirements, sections 3.2, 4 and 5.
+
+pub mod commits;
+pub mod desk;
+pub mod fanout;
+pub mod follower;
+pub mod follower_desk;
+pub mod hub;
+pub mod numbers;
+pub mod outcome;
+pub mod proposals;
+pub mod submissions;

@@ -1,0 +1,139 @@
+//! What comes of a command to a room: an answer, and what follows from it for others.
+
+use crate::{
+    ids::{ClientUri, ProviderId, UserUri},
+    machine::{Millis, Position},
+    wire::event::{ClientSeq, Recipient, RoomSeq, SubmitRefused, SubmitSeq, VerdictRun},
+};
+pub use crate::wire::answer::{Accepted, Answer, Refused};
+use serde::{Deserialize, Serialize};
+
+/// What one command did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// For whoever asked.
+    pub answer: Answer,
+    /// Runs of events that are now in the room.
+    pub emitted: Vec<Emission>,
+    /// The final word on submissions that are not, for their providers.
+    pub refused: Vec<RefusedRun>,
+    /// Submissions that now wait for the hub (follower only).
+    pub queued: Option<QueuedRun>,
+    /// Submissions that wait no longer (follower only).
+    pub decided: Vec<Decided>,
+    /// Users of this provider whose clients joined or left.
+    pub notices: Vec<UserNotice>,
+}
+
+impl Outcome {
+    /// An outcome that is only an answer.
+    #[must_use]
+    pub fn answer(answer: Answer) -> Self {
+        Self {
+            answer,
+            emitted: Vec::new(),
+            refused: Vec::new(),
+            queued: None,
+            decided: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+
+    /// An outcome that is only a refusal.
+    #[must_use]
+    pub fn refused(refused: Refused) -> Self {
+        Self::answer(Answer::Refused(refused))
+    }
+}
+
+/// A run of consecutive events, and where their bytes lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emission {
+    /// Number of the first in the room.
+    pub first: RoomSeq,
+    /// How many.
+    pub count: u32,
+    /// The command that holds their bytes.
+    pub at: Position,
+    /// Which item of that command the first is.
+    pub item: u32,
+    /// When the hub accepted them.
+    pub time: Millis,
+    /// Who sent them, where this provider knows: the client and its number of the first.
+    pub origin: Option<(ClientUri, ClientSeq)>,
+    /// The other providers they go to.
+    pub recipients: Vec<Recipient>,
+}
+
+/// A run of consecutive submissions that were refused alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedRun {
+    /// The provider that submitted.
+    pub provider: ProviderId,
+    /// Number of the first.
+    pub first: SubmitSeq,
+    /// How many.
+    pub count: u32,
+    /// Why.
+    pub reason: SubmitRefused,
+}
+
+/// A run of messages of one client, on the way to the hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedRun {
+    /// Number of the first, as the hub counts.
+    pub first: SubmitSeq,
+    /// How many.
+    pub count: u32,
+    /// Who sent them.
+    pub sender: ClientUri,
+    /// Number of the first, as the client counts.
+    pub client_first: ClientSeq,
+    /// The command that holds their bytes.
+    pub at: Position,
+    /// Which item of that command the first is.
+    pub item: u32,
+}
+
+/// The final word on a run of a local client's submissions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// Number of the first, as the hub counts.
+    pub first: SubmitSeq,
+    /// Who sent them.
+    pub sender: ClientUri,
+    /// The verdict, in the client's numbers.
+    pub run: VerdictRun,
+}
+
+/// A notice for one user of this provider; its bytes are in the command that caused it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserNotice {
+    /// The user.
+    pub user: UserUri,
+    /// The clients that joined or left.
+    pub clients: Vec<ClientUri>,
+    /// Which.
+    pub change: Change,
+    /// The command that holds the Welcome, and its item.
+    pub at: Position,
+    /// Which item of that command.
+    pub item: u32,
+}
+
+/// How a client's membership changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Member by creating the room.
+    Created,
+    /// Member by a Welcome; events after `after` are its own.
+    Joined {
+        /// Number of the Commit that added it.
+        after: RoomSeq,
+    },
+    /// Member no longer.
+    Left {
+        /// Number of the Commit that removed it.
+        upto: RoomSeq,
+    },
+}

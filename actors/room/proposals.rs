@@ -1,0 +1,70 @@
+//! Proposals at the hub: they need no exclusive access, and wait for a Commit of the same epoch.
+//!
+//! Source: transport requirements, sections 3.2 and 4.
+
+use super::{
+    hub::{Fold, Propose, Room},
+    outcome::{Answer, Emission, Outcome, Refused},
+};
+use crate::{
+    limits::{PROPOSALS_PENDING_PER_CLIENT_MAX, PROPOSALS_PENDING_PER_ROOM_MAX},
+    machine::{Millis, Position},
+    mls::proposal::PendingProposal,
+    wire::{BText, BVec, Payload},
+};
+
+impl Fold {
+    pub(super) fn propose(&mut self, at: Position, time: Millis, propose: &Propose) -> Outcome {
+        let Some(room) = &mut self.room else {
+            return Outcome::refused(Refused::NotAuthorized);
+        };
+        let references = || {
+            let reference = |proposal: &PendingProposal| Payload(proposal.reference.clone());
+            BVec::truncated(propose.proposals.iter().map(reference).collect())
+        };
+        if propose.on == room.epoch && propose.proposals.iter().all(|p| room.is_pending(p)) {
+            return Outcome::answer(Answer::Proposed(references()));
+        }
+        if let Err(refused) = room.may_propose(propose) {
+            return Outcome::refused(refused);
+        }
+        let time = room.accept_at(time);
+        let seq = room.last_seq.next();
+        room.last_seq = seq;
+        room.pending.extend(propose.proposals.iter().cloned());
+        let recipients = room.followers();
+        Outcome {
+            emitted: vec![Emission { first: seq, count: 1, at, item: 0, time, origin: None, recipients }],
+            ..Outcome::answer(Answer::Proposed(references()))
+        }
+    }
+}
+
+impl Room {
+    fn is_pending(&self, proposal: &PendingProposal) -> bool {
+        self.pending.iter().any(|pending| pending.reference == proposal.reference)
+    }
+
+    fn may_propose(&self, propose: &Propose) -> Result<(), Refused> {
+        if propose.on != self.epoch {
+            return Err(self.wrong_epoch());
+        }
+        let Some(member) = self.members.get(&propose.sender) else {
+            return Err(Refused::NotMember);
+        };
+        if propose.proposals.iter().any(|proposal| proposal.leaf != member.leaf) {
+            return Err(Refused::NotMember);
+        }
+        let own = self.pending.iter().filter(|pending| pending.leaf == member.leaf).count();
+        for (count, max, what) in [
+            (own, PROPOSALS_PENDING_PER_CLIENT_MAX, "pending proposals of one client"),
+            (self.pending.len(), PROPOSALS_PENDING_PER_ROOM_MAX, "pending proposals of one room"),
+        ] {
+            if count + propose.proposals.len() > max {
+                let max = u32::try_from(max).unwrap_or(u32::MAX);
+                return Err(Refused::TooMany { what: BText::clipped(what), max });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! Application messages at the hub: taken from members, numbered in the room, each with a final word.
+//!
+//! A message of a slightly older epoch is taken from whoever was a member then and is one still; a removed member's is
+//! refused, whatever its epoch.
+//!
+//! Source: transport requirements, section 4.
+
+use super::{
+    hub::{Fold, Room, Submit, Via},
+    numbers::Fresh,
+    outcome::{Answer, Emission, Outcome, Refused, RefusedRun},
+};
+use crate::{
+    ids::ClientUri,
+    limits::EPOCH_TOLERANCE_EPOCHS,
+    machine::{Millis, Position},
+    mls::message::application_header,
+    wire::{
+        BVec, Payload,
+        event::{ClientSeq, Copy, Epoch, Recipient, SubmitRefused, SubmitSeq, Verdict, VerdictRun},
+    },
+};
+
+impl Fold {
+    pub(super) fn submit(&mut self, at: Position, time: Millis, submit: &Submit) -> Outcome {
+        let Some(room) = &mut self.room else {
+            return Outcome::refused(Refused::NotAuthorized);
+        };
+        match submit.via {
+            Via::Client(first) => room.submit_of_client(at, time, submit, first),
+            Via::Provider(first) => room.submit_of_provider(at, time, submit, first),
+        }
+    }
+}
+
+/// Messages in a row with the same verdict.
+struct Run {
+    item: u32,
+    count: u32,
+    refused: Option<SubmitRefused>,
+}
+
+impl Room {
+    fn submit_of_client(
+        &mut self,
+        at: Position,
+        time: Millis,
+        submit: &Submit,
+        first: ClientSeq,
+    ) -> Outcome {
+        let count = u32::try_from(submit.messages.len()).unwrap_or(u32::MAX);
+        let known = self.numbers.get(&submit.sender);
+        if known.is_none() && !self.is_member(&submit.sender) {
+            return Outcome::refused(Refused::NotMember);
+        }
+        let skip = match known.map_or_else(|| first_ever(first), |known| known.fresh(first, count)) {
+            Fresh::Gap { expected } => return Outcome::answer(Answer::Gap { expected: expected.0 }),
+            Fresh::After(skip) => skip,
+        };
+        let mut emitted = Vec::new();
+        for run in self.judge(submit, skip) {
+            let run_first = first.plus(u64::from(run.item));
+            let verdict = if let Some(reason) = run.refused {
+                Verdict::Refused(reason)
+            } else {
+                let origin = Some((submit.sender.clone(), run_first));
+                let recipients = self.followers();
+                let emission = self.emit(at, time, &run, origin, recipients);
+                let (seq, time) = (emission.first, emission.time);
+                emitted.push(emission);
+                Verdict::Accepted { seq, time }
+            };
+            let numbers = self.numbers.entry(submit.sender.clone()).or_default();
+            numbers.take(run.count);
+            numbers.decide(VerdictRun { first: run_first, count: run.count, verdict });
+        }
+        let verdicts = self.numbers.get(&submit.sender).map(|known| known.verdicts(first, count));
+        let verdicts = BVec::truncated(verdicts.unwrap_or_default());
+        Outcome { emitted, ..Outcome::answer(Answer::Sent(verdicts)) }
+    }
+
+    fn submit_of_provider(
+        &mut self,
+        at: Position,
+        time: Millis,
+        submit: &Submit,
+        first: SubmitSeq,
+    ) -> Outcome {
+        let provider = submit.sender.provider().clone();
+        let expected = self.submitted.get(&provider).copied().unwrap_or_default().next();
+        if first > expected || first.0 == 0 {
+            return Outcome::answer(Answer::Gap { expected: expected.0 });
+        }
+        let skip = u32::try_from(expected.0 - first.0).unwrap_or(u32::MAX);
+        let mut outcome = Outcome::answer(Answer::Received);
+        for run in self.judge(submit, skip) {
+            let run_first = first.plus(u64::from(run.item));
+            self.submitted.insert(provider.clone(), run_first.plus(u64::from(run.count) - 1));
+            if let Some(reason) = run.refused {
+                let provider = provider.clone();
+                outcome.refused.push(RefusedRun { provider, first: run_first, count: run.count, reason });
+                continue;
+            }
+            let mut recipients = self.followers();
+            for recipient in recipients.iter_mut().filter(|to| to.provider == provider) {
+                recipient.copy = Copy::Own(run_first);
+            }
+            outcome.emitted.push(self.emit(at, time, &run, None, recipients));
+        }
+        outcome
+    }
+
+    fn emit(
+        &mut self,
+        at: Position,
+        time: Millis,
+        run: &Run,
+        origin: Option<(ClientUri, ClientSeq)>,
+        recipients: Vec<Recipient>,
+    ) -> Emission {
+        let first = self.last_seq.next();
+        self.last_seq = self.last_seq.plus(u64::from(run.count));
+        let time = self.accept_at(time);
+        Emission { first, count: run.count, at, item: run.item, time, origin, recipients }
+    }
+
+    /// The verdicts on the messages after the first `skip`, as runs.
+    fn judge(&self, submit: &Submit, skip: u32) -> Vec<Run> {
+        let since = self.members.get(&submit.sender).map(|member| member.since);
+        let mut runs: Vec<Run> = Vec::new();
+        for (item, message) in (0_u32..).zip(&submit.messages).skip(skip as usize) {
+            let refused = match since {
+                None => Some(SubmitRefused::NotMember),
+                Some(since) => self.judge_message(message, since).err(),
+            };
+            match runs.last_mut() {
+                Some(run) if run.refused == refused => run.count += 1,
+                _ => runs.push(Run { item, count: 1, refused }),
+            }
+        }
+        runs
+    }
+
+    fn judge_message(&self, message: &Payload, since: Epoch) -> Result<(), SubmitRefused> {
+        let header = application_header(message).map_err(|_| SubmitRefused::Malformed)?;
+        if header.group_id != self.view.group_id() {
+            return Err(SubmitRefused::Malformed);
+        }
+        let (epoch, current) = (Epoch(header.epoch), self.epoch);
+        if epoch > current {
+            return Err(SubmitRefused::EpochAhead { current });
+        }
+        if epoch.plus(EPOCH_TOLERANCE_EPOCHS) < current || epoch < since {
+            return Err(SubmitRefused::EpochTooOld { current });
+        }
+        Ok(())
+    }
+}
+
+/// The relation of a client's very first run to nothing.
+fn first_ever(first: ClientSeq) -> Fresh {
+    super::numbers::Numbers::default().fresh(first, 0)
+}

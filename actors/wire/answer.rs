@@ -1,0 +1,129 @@
+//! Answers of a room, and its refusals: part of the protocol, each with its own shape.
+//!
+//! Source: transport requirements, sections 3.2 and 4.
+
+use super::{
+    BText, BVec, Payload,
+    event::{Epoch, Hash, RoomSeq, VerdictRun},
+};
+use crate::{
+    limits::{PROPOSALS_PER_BUNDLE_MAX, REFUSAL_DETAIL_BYTES_MAX, SUBMIT_ITEMS_MAX},
+    machine::Millis,
+};
+use serde::{Deserialize, Serialize};
+
+/// The answer to a request to a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The room exists.
+    Created,
+    /// The Commit opened an epoch.
+    Committed(Accepted),
+    /// The Proposals wait for a Commit; their references.
+    Proposed(BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>),
+    /// What became of each message so far, in the sender's numbers.
+    Sent(BVec<VerdictRun, SUBMIT_ITEMS_MAX>),
+    /// Submissions of a provider, or events of a hub, are taken.
+    Received,
+    /// A number is missing before these; the sender goes back to it.
+    Gap {
+        /// The number expected next.
+        expected: u64,
+    },
+    /// What the command was checked on has changed; it is checked again. Never leaves the desk.
+    Stale,
+    /// Nothing was done.
+    Refused(Refused),
+}
+
+/// How a Commit was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The epoch it opened.
+    pub epoch: Epoch,
+    /// Its number in the room.
+    pub seq: RoomSeq,
+    /// When it was accepted.
+    pub time: Millis,
+}
+
+/// Why a room refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refused {
+    /// The room does not exist, or its existence is not the asker's business.
+    #[error("not authorized for this room")]
+    NotAuthorized,
+    /// The sender is no member.
+    #[error("the sender is not a member of the room")]
+    NotMember,
+    /// The room exists already.
+    #[error("the room exists already; choose another name")]
+    Exists,
+    /// The epoch has advanced; build the Commit again on the current one.
+    #[error("wrong epoch: the room is at epoch {current}, opened by Commit {winner}")]
+    WrongEpoch {
+        /// The room's epoch.
+        current: Epoch,
+        /// BLAKE3 of the Commit (as MLSMessage) that opened it; zero for epoch 0.
+        winner: Hash,
+    },
+    /// Proposals named by the Commit are not pending in this epoch.
+    #[error("the Commit names {} proposals that are not pending", references.len())]
+    UnknownProposals {
+        /// Their references.
+        references: BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>,
+    },
+    /// Proposals are invalid, alone or together.
+    #[error("invalid proposals: {detail}")]
+    InvalidProposals {
+        /// Their references, as far as they have any.
+        references: BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>,
+        /// What is wrong.
+        detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
+    },
+    /// A part of the request is not what it must be.
+    #[error("{code}: {detail}")]
+    Invalid {
+        /// A stable code, for example `group_info_mismatch`.
+        code: BText<64>,
+        /// What is wrong.
+        detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
+    },
+    /// A limit of the room is reached.
+    #[error("too many {what}, the limit is {max}")]
+    TooMany {
+        /// Of what.
+        what: BText<64>,
+        /// The limit.
+        max: u32,
+    },
+    /// Too much waits already; the same request may be sent again.
+    #[error("overloaded, retry after {retry_after_ms} ms")]
+    Overloaded {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+    /// The hub or the room's shard cannot answer; the same request may be sent again.
+    #[error("unavailable, retry after {retry_after_ms} ms")]
+    Unavailable {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+    /// The node's log is full; the operator must make room.
+    #[error("the provider's log is full; it accepts nothing until its operator makes room")]
+    StorageFull,
+    /// The room is frozen after a failure and waits for its operator.
+    #[error("the room is frozen and waits for its operator")]
+    Poisoned,
+}
+
+impl Refused {
+    /// A refusal with a stable code and an explanation.
+    #[must_use]
+    pub fn invalid(code: &str, detail: &str) -> Self {
+        Self::Invalid {
+            code: BText::clipped(code),
+            detail: BText::clipped(detail),
+        }
+    }
+}

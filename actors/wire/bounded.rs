@@ -1,0 +1,211 @@
+//! Lists and texts that cannot grow past their bound, on the way out or in.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{fmt, marker::PhantomData, ops::Deref};
+
+/// A list of at most `MAX` elements. The claimed length is checked before memory is taken.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BVec<T, const MAX: usize>(Vec<T>);
+
+/// A list with more elements than its bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{len} elements, the limit is {max}")]
+pub struct TooMany {
+    /// Elements found.
+    pub len: usize,
+    /// Elements accepted, at most.
+    pub max: usize,
+}
+
+impl<T, const MAX: usize> BVec<T, MAX> {
+    /// The elements, given away.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<T> {
+        self.0
+    }
+
+    /// As many of the elements as the bound admits.
+    #[must_use]
+    pub fn truncated(mut elements: Vec<T>) -> Self {
+        elements.truncate(MAX);
+        Self(elements)
+    }
+}
+
+impl<T, const MAX: usize> TryFrom<Vec<T>> for BVec<T, MAX> {
+    type Error = TooMany;
+    fn try_from(elements: Vec<T>) -> Result<Self, TooMany> {
+        if elements.len() > MAX {
+            Err(TooMany {
+                len: elements.len(),
+                max: MAX,
+            })
+        } else {
+            Ok(Self(elements))
+        }
+    }
+}
+
+impl<T, const MAX: usize> Default for BVec<T, MAX> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T, const MAX: usize> Deref for BVec<T, MAX> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T, const MAX: usize> IntoIterator for BVec<T, MAX> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a, T, const MAX: usize> IntoIterator for &'a BVec<T, MAX> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl<T: fmt::Debug, const MAX: usize> fmt::Debug for BVec<T, MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T: Serialize, const MAX: usize> Serialize for BVec<T, MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for BVec<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Elements::<T, MAX>(PhantomData))
+    }
+}
+
+struct Elements<T, const MAX: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> de::Visitor<'de> for Elements<T, MAX> {
+    type Value = BVec<T, MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {MAX} elements")
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        // postcard says how many elements are claimed before it reads the first.
+        if let Some(len) = seq.size_hint().filter(|len| *len > MAX) {
+            return Err(de::Error::custom(TooMany { len, max: MAX }));
+        }
+        let mut elements = Vec::new();
+        while let Some(element) = seq.next_element()? {
+            if elements.len() == MAX {
+                return Err(de::Error::custom(TooMany {
+                    len: MAX + 1,
+                    max: MAX,
+                }));
+            }
+            elements.push(element);
+        }
+        Ok(BVec(elements))
+    }
+}
+
+/// A text of at most `MAX` bytes of UTF-8, without control characters when it is made here.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BText<const MAX: usize>(String);
+
+impl<const MAX: usize> BText<MAX> {
+    /// The beginning of `text` that fits; control characters become spaces.
+    #[must_use]
+    pub fn clipped(text: &str) -> Self {
+        let mut out = String::new();
+        for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+            if out.len() + c.len_utf8() > MAX {
+                break;
+            }
+            out.push(c);
+        }
+        Self(out)
+    }
+}
+
+impl<const MAX: usize> Deref for BText<MAX> {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MAX: usize> fmt::Display for BText<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<const MAX: usize> fmt::Debug for BText<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<const MAX: usize> Serialize for BText<MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de, const MAX: usize> Deserialize<'de> for BText<MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&str>::deserialize(deserializer)?;
+        if text.len() > MAX {
+            return Err(de::Error::custom(TooMany {
+                len: text.len(),
+                max: MAX,
+            }));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{decode, encode};
+    use bytes::Bytes;
+
+    #[test]
+    fn a_list_reads_back_up_to_its_bound_and_not_past_it() {
+        let three = encode(&vec![1_u8, 2, 3]);
+        assert_eq!(decode::<BVec<u8, 3>>(&three).unwrap().into_vec(), [1, 2, 3]);
+        assert!(decode::<BVec<u8, 2>>(&three).is_err());
+    }
+
+    #[test]
+    fn a_length_bomb_is_refused_before_memory_is_taken() {
+        let bomb = Bytes::from_static(&[1, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+        assert!(decode::<BVec<u64, 4096>>(&bomb).is_err());
+    }
+
+    #[test]
+    fn trailing_bytes_and_unknown_versions_are_refused() {
+        assert!(decode::<BVec<u8, 3>>(&Bytes::from_static(&[1, 1, 9, 9])).is_err());
+        assert!(decode::<BVec<u8, 3>>(&Bytes::from_static(&[2, 1, 9])).is_err());
+        assert!(decode::<BVec<u8, 3>>(&Bytes::new()).is_err());
+    }
+
+    #[test]
+    fn a_clipped_text_keeps_whole_characters_and_drops_control_characters() {
+        assert_eq!(&*BText::<4>::clipped("a\n\u{e4}bc"), "a \u{e4}");
+    }
+}

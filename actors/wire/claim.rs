@@ -1,0 +1,137 @@
+//! A claim of KeyPackages for many users of one provider, and its table of results.
+//!
+//! Source: transport requirements, section 3.1.
+
+use super::{BVec, Payload};
+use crate::{
+    ids::{ClientUri, RoomUri, UserUri},
+    limits::{
+        CLAIM_CAPABILITIES_MAX, CLAIM_PREFERENCES_MAX, CLAIM_USERS_MAX, CLIENTS_PER_USER_MAX,
+    },
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Chosen by the requester, at random; a retry carries the same one and gets the same packages.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClaimId(pub [u8; 16]);
+
+impl fmt::Debug for ClaimId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What claimed packages must be good for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimTerms {
+    /// The user for whom the claim is made.
+    pub requester: UserUri,
+    /// The client that asks: left out when its own user is claimed.
+    pub asking_client: Option<ClientUri>,
+    /// The room the packages are meant for; consent for that room is then enough.
+    pub room: Option<RoomUri>,
+    /// Acceptable MLS versions; empty means mls10.
+    pub versions: BVec<u16, CLAIM_PREFERENCES_MAX>,
+    /// Acceptable ciphersuites, best first; empty means suite 1.
+    pub ciphersuites: BVec<u16, CLAIM_PREFERENCES_MAX>,
+    /// Extension types that a package must support.
+    pub required_extensions: BVec<u16, CLAIM_CAPABILITIES_MAX>,
+    /// Proposal types that a package must support.
+    pub required_proposals: BVec<u16, CLAIM_CAPABILITIES_MAX>,
+    /// Credential types that a package must support.
+    pub required_credentials: BVec<u16, CLAIM_CAPABILITIES_MAX>,
+}
+
+impl ClaimTerms {
+    /// Terms of `requester` with every default.
+    #[must_use]
+    pub fn new(requester: UserUri) -> Self {
+        Self {
+            requester,
+            asking_client: None,
+            room: None,
+            versions: BVec::default(),
+            ciphersuites: BVec::default(),
+            required_extensions: BVec::default(),
+            required_proposals: BVec::default(),
+            required_credentials: BVec::default(),
+        }
+    }
+}
+
+/// One request for all the packages wanted from one provider (from a client: from any number of them).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimRequest {
+    /// Names the claim across retries.
+    pub id: ClaimId,
+    /// What the packages must be good for.
+    pub terms: ClaimTerms,
+    /// The users whose clients are wanted; one named twice counts once.
+    pub users: BVec<UserUri, CLAIM_USERS_MAX>,
+}
+
+/// The results, in the order of the request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimResponse {
+    /// One result for each user asked for.
+    pub users: BVec<ClaimedUser, CLAIM_USERS_MAX>,
+}
+
+/// What a claim got of one user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedUser {
+    /// The user.
+    pub user: UserUri,
+    /// Its clients, or why there are none.
+    pub result: Result<BVec<ClaimedClient, CLIENTS_PER_USER_MAX>, UserRefused>,
+}
+
+/// What a claim got of one client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedClient {
+    /// The client.
+    pub client: ClientUri,
+    /// Its KeyPackage (an MLSMessage), or why there is none.
+    pub result: Result<Payload, ClientRefused>,
+}
+
+/// Why a claim gets nothing of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum UserRefused {
+    /// No such user.
+    #[error("user unknown")]
+    Unknown,
+    /// The user was deleted.
+    #[error("user deleted")]
+    Deleted,
+    /// The user gave the requester no consent, neither at large nor for this room.
+    #[error("no consent to provide KPs")]
+    NoConsent,
+    /// No version of MLS in common.
+    #[error("no MLS version in common")]
+    IncompatibleProtocol,
+    /// The user is not one of the provider that was asked.
+    #[error("user of another provider")]
+    ForeignUser,
+    /// The claim id was used before with other terms.
+    #[error("claim id used before with other terms")]
+    Conflict,
+    /// The provider or the user's shard cannot answer; the same claim may be sent again.
+    #[error("unavailable, retry after {retry_after_ms} ms")]
+    Unavailable {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+}
+
+/// Why a claim gets nothing of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ClientRefused {
+    /// There are packages, but none fits the terms.
+    #[error("no compatible KPs")]
+    NoneCompatible,
+    /// There are no packages left.
+    #[error("KPs exhausted")]
+    Exhausted,
+}

@@ -1,0 +1,319 @@
+//! Frames between a client and its provider, ALPN `mimi-client/1`. For any MLS library: every MLS object is bytes.
+//!
+//! A frame is a four-byte big-endian length and that many bytes: a version byte (1) and one postcard value. The first
+//! frame of a lane (a bidirectional QUIC stream) is an [`Open`]. A connection begins with [`Request::Enrol`] or
+//! [`Request::Login`] on a lane of its own; nothing else is heard before.
+//!
+//! The proof of a device is an Ed25519 signature over `mimi-client/1 device`, a zero byte, the client's URI, a zero
+//! byte and 32 bytes of the TLS exporter with label `EXPORTER-mimi-client/1` and the client's URI as context: a proof
+//! cannot be relayed to another connection.
+//!
+//! Every MLS object is an MLSMessage, handshakes are PublicMessages, and a ratchet tree is the bare vector
+//! `optional<Node> ratchet_tree<V>` of RFC 9420.
+
+use super::{
+    BText, BVec, Payload,
+    answer::Answer,
+    claim::{ClaimRequest, ClaimResponse},
+    event::{ClientSeq, Epoch, InboxSeq, RoomSeq, VerdictRun},
+    post::Notice,
+};
+use crate::{
+    ids::{ClientUri, ProviderId, RoomUri},
+    limits::{
+        BATCH_EVENTS_MAX, BATCH_ROOMS_MAX, KEY_PACKAGES_PER_UPLOAD_MAX, PROPOSALS_PER_BUNDLE_MAX,
+        REFUSAL_DETAIL_BYTES_MAX, SUBMIT_ITEMS_MAX,
+    },
+    machine::Millis,
+};
+use serde::{Deserialize, Serialize};
+
+/// Label of the TLS exporter that device proofs are bound to.
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-mimi-client/1";
+
+/// The bytes that a device signs to prove that it holds its key.
+#[must_use]
+pub fn proof_input(client: &ClientUri, exported: &[u8; 32]) -> Vec<u8> {
+    let mut input = b"mimi-client/1 device\0".to_vec();
+    input.extend_from_slice(client.to_string().as_bytes());
+    input.push(0);
+    input.extend_from_slice(exported);
+    input
+}
+
+/// The first frame of a lane: what the lane is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Open {
+    /// One request, answered by one [`Reply`].
+    Request(Box<Request>),
+    /// Application messages: [`Send`] frames, each answered by one [`Sent`], in order.
+    Sends,
+    /// The client's event stream: [`Events`] frames, answered by [`Acks`] frames whenever it likes.
+    Events,
+}
+
+/// A request on a lane of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Register a device with a one-time code, and log in.
+    Enrol(Enrol),
+    /// Log in with a registered device.
+    Login(Login),
+    /// Ask for the key that rooms of this provider must list in external_senders.
+    HubSender,
+    /// Add KeyPackages to the stock of this client.
+    Upload(BVec<Payload, KEY_PACKAGES_PER_UPLOAD_MAX>),
+    /// Claim KeyPackages of users of any providers.
+    Claim(ClaimRequest),
+    /// Make a room of this provider out of an epoch-0 group.
+    Create(CreateRoom),
+    /// Commit in a room.
+    Commit(Commit),
+    /// Propose in a room.
+    Propose(Propose),
+}
+
+/// Registers a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrol {
+    /// The one-time code that the provider gave to the user.
+    pub code: BText<64>,
+    /// The client.
+    pub client: ClientUri,
+    /// The device's Ed25519 public key.
+    pub device_key: [u8; 32],
+    /// Its proof, see the module.
+    pub proof: Payload,
+}
+
+/// Proves a registered device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// The client.
+    pub client: ClientUri,
+    /// Its proof, see the module.
+    pub proof: Payload,
+}
+
+/// Makes a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateRoom {
+    /// The room, named by this provider's domain.
+    pub room: RoomUri,
+    /// GroupInfo of epoch 0, with external_pub, without the tree, external_senders holding the hub's key.
+    pub group_info: Payload,
+    /// Ratchet tree of epoch 0.
+    pub tree: Payload,
+}
+
+/// A Commit bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The room.
+    pub room: RoomUri,
+    /// The Commit, a PublicMessage.
+    pub commit: Payload,
+    /// The Welcome; present exactly when the Commit adds.
+    pub welcome: Option<Payload>,
+    /// GroupInfo of the next epoch, with external_pub, without the tree.
+    pub group_info: Payload,
+    /// Ratchet tree of the next epoch.
+    pub tree: Payload,
+}
+
+/// Proposals that are taken together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Propose {
+    /// The room.
+    pub room: RoomUri,
+    /// The Proposals, each a PublicMessage.
+    pub proposals: BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>,
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Logged in.
+    LoggedIn,
+    /// To [`Request::HubSender`].
+    HubSender(HubSender),
+    /// To an upload: for each package whether it was taken, in order.
+    Uploaded(BVec<Result<(), PackageRefused>, KEY_PACKAGES_PER_UPLOAD_MAX>),
+    /// To a claim.
+    Claimed(ClaimResponse),
+    /// To a creation, Commit or Proposals.
+    Room(Answer),
+    /// The request was not looked at.
+    Refused(DoorRefused),
+}
+
+/// The hub as an external sender.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubSender {
+    /// The provider; the credential is a basic one whose identity is `mimi://PROVIDER`.
+    pub provider: ProviderId,
+    /// Its Ed25519 public key.
+    pub signature_key: [u8; 32],
+}
+
+/// Why a KeyPackage is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum PackageRefused {
+    /// It is not a valid KeyPackage of this client.
+    #[error("invalid KeyPackage: {detail}")]
+    Invalid {
+        /// What is wrong.
+        detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
+    },
+    /// It, or its init key, was uploaded before.
+    #[error("the KeyPackage or its init key was uploaded before")]
+    Duplicate,
+    /// The stock is full.
+    #[error("the stock is full at {max} packages")]
+    Full {
+        /// Packages of one client, at most.
+        max: u32,
+    },
+    /// Last-resort packages are not taken.
+    #[error("last-resort packages are not taken")]
+    LastResort,
+}
+
+/// Why a request of a client is not looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum DoorRefused {
+    /// The connection has not proved a device.
+    #[error("log in first")]
+    NotLoggedIn,
+    /// The device, the proof or the code is not right; which, is not said.
+    #[error("the device is not known by this proof")]
+    NotKnown,
+    /// A device of this name exists with another key, or the user has too many.
+    #[error("the device cannot be enrolled: {detail}")]
+    NotEnrolled {
+        /// What is wrong.
+        detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
+    },
+    /// The request names a user, client or room that is not this connection's to use.
+    #[error("the request names somebody or something else's: {detail}")]
+    SenderNotBound {
+        /// What is wrong.
+        detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
+    },
+    /// The frame does not decode, or breaks a limit.
+    #[error("bad frame: {detail}")]
+    BadFrame {
+        /// What is wrong.
+        detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
+    },
+    /// The node has too much to do; the same request may be sent again.
+    #[error("overloaded, retry after {retry_after_ms} ms")]
+    Overloaded {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+    /// The hub, the target's provider or the shard cannot answer now; the same request may be sent again.
+    #[error("unavailable, retry after {retry_after_ms} ms")]
+    Unavailable {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+    /// The provider's log is full.
+    #[error("the provider's log is full; it accepts nothing until its operator makes room")]
+    StorageFull,
+}
+
+/// Application messages of this client, numbered on from `first`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Send {
+    /// The room.
+    pub room: RoomUri,
+    /// The client's number of the first: gap-free from 1 in each room. The same number again gets its first verdict.
+    pub first: ClientSeq,
+    /// The messages, each a PrivateMessage.
+    pub messages: BVec<Payload, SUBMIT_ITEMS_MAX>,
+}
+
+/// What became of a [`Send`] so far; at a follower that is `Queued`, and the verdicts come as events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The room.
+    pub room: RoomUri,
+    /// The first number of the frame.
+    pub first: ClientSeq,
+    /// The answer, or why the frame was not looked at.
+    pub answer: Result<Answer, DoorRefused>,
+}
+
+/// A batch of the client's event stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// The items, in order.
+    pub items: BVec<DoorItem, BATCH_EVENTS_MAX>,
+}
+
+/// An item of the client's event stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DoorItem {
+    /// Consecutive events of a room.
+    Room {
+        /// The room.
+        room: RoomUri,
+        /// Its events.
+        events: BVec<RoomEvent, BATCH_EVENTS_MAX>,
+    },
+    /// A notice in the inbox: a Welcome, or the end of a membership.
+    Inbox {
+        /// Its number, to be acknowledged.
+        seq: InboxSeq,
+        /// The room.
+        room: RoomUri,
+        /// The notice.
+        notice: Notice,
+    },
+    /// The final word on messages of this client. Not stored: after a reconnect, send the numbers again.
+    Verdict {
+        /// The room.
+        room: RoomUri,
+        /// The word.
+        run: VerdictRun,
+    },
+}
+
+/// An event of a room, as a member sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomEvent {
+    /// Its number in the room.
+    pub seq: RoomSeq,
+    /// When the hub accepted it.
+    pub time: Millis,
+    /// The client's own number, when the event is its own message.
+    pub own: Option<ClientSeq>,
+    /// What happened.
+    pub body: RoomBody,
+}
+
+/// What happened in a room, as a member sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RoomBody {
+    /// A PrivateMessage of content type application.
+    Application(Payload),
+    /// Proposals that were accepted together, each an MLSMessage.
+    Proposals(BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>),
+    /// The Commit that opens an epoch.
+    Commit {
+        /// The epoch it opens.
+        epoch: Epoch,
+        /// The MLSMessage.
+        commit: Payload,
+    },
+}
+
+/// What a client has, durably: it is not sent again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acks {
+    /// Up to this number of the inbox.
+    pub inbox: Option<InboxSeq>,
+    /// Up to these numbers of rooms.
+    pub rooms: BVec<(RoomUri, RoomSeq), BATCH_ROOMS_MAX>,
+}

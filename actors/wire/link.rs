@@ -1,0 +1,220 @@
+//! Frames between two providers, ALPN `mimi-link/1`.
+//!
+//! The provider that dials sends: its connection carries its requests, its fan-out (as a hub) and its submissions (as a
+//! follower); what it receives comes on the connection that the other one dials. The first frame of a lane is an
+//! [`Open`]. The peer's identity is its certificate's, never a field.
+//!
+//! Source: transport requirements, sections 3 to 5.
+
+use super::{
+    BText, BVec, Payload,
+    answer::Answer,
+    claim::{ClaimRequest, ClaimResponse},
+    event::{Item, LinkSeq, SubmitRefused, SubmitSeq},
+};
+use crate::{
+    ids::{ClientUri, RoomUri},
+    limits::{
+        BATCH_EVENTS_MAX, BATCH_ROOMS_MAX, PROPOSALS_PER_BUNDLE_MAX, REFUSAL_DETAIL_BYTES_MAX,
+        SUBMIT_ITEMS_MAX,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+/// Versions of the link protocol that this build speaks.
+pub const LINK_VERSIONS: [u16; 1] = [1];
+
+/// The first frame of a lane: what the lane is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Open {
+    /// The one control lane: a [`Hello`] each way.
+    Control(Hello),
+    /// One exclusive or immediate request, answered by one [`Reply`].
+    Request(Box<Request>),
+    /// Events of one hub shard: [`Fanout`] frames, answered by [`Ack`] frames.
+    Fanout {
+        /// The sender's shard; its items are numbered by themselves.
+        shard: u16,
+    },
+    /// Submissions to the receiver's rooms: [`Submit`] frames, each answered by one [`Submitted`], in order.
+    Submit,
+}
+
+/// What a node says first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Versions of the link protocol it speaks, best first.
+    pub versions: BVec<u16, 16>,
+    /// Its node id within its provider.
+    pub node: u64,
+    /// Optional features it speaks; unknown ones are ignored.
+    pub features: BVec<BText<32>, 64>,
+}
+
+/// A request on a lane of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Claim KeyPackages of the receiver's users.
+    Claim(ClaimRequest),
+    /// Commit in a room of the receiver.
+    Commit(CommitRequest),
+    /// Propose in a room of the receiver.
+    Propose(ProposeRequest),
+}
+
+/// A Commit bundle on its way to the hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitRequest {
+    /// The room.
+    pub room: RoomUri,
+    /// The client that made it.
+    pub sender: ClientUri,
+    /// The Commit, an MLSMessage.
+    pub commit: Payload,
+    /// The Welcome, an MLSMessage; present exactly when the Commit adds.
+    pub welcome: Option<Payload>,
+    /// The GroupInfo of the next epoch, an MLSMessage, without the ratchet tree.
+    pub group_info: Payload,
+    /// The ratchet tree of the next epoch: `optional<Node> ratchet_tree<V>`.
+    pub tree: Payload,
+}
+
+/// Proposals on their way to the hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposeRequest {
+    /// The room.
+    pub room: RoomUri,
+    /// The client that made them.
+    pub sender: ClientUri,
+    /// The Proposals, each an MLSMessage; they are taken together or not at all.
+    pub proposals: BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>,
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To a claim.
+    Claimed(ClaimResponse),
+    /// To a Commit or Proposals.
+    Room(Answer),
+    /// The request was not looked at.
+    Refused(LinkRefused),
+}
+
+/// Why a request of a peer is not looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum LinkRefused {
+    /// It names a sender or requester that is not a user of the peer.
+    #[error("the named sender does not belong to the provider of this connection")]
+    SenderNotBound,
+    /// It names a room that this provider does not own.
+    #[error("this provider does not own the room")]
+    NotOwner,
+    /// The frame does not decode, or breaks a limit.
+    #[error("bad frame: {detail}")]
+    BadFrame {
+        /// What is wrong.
+        detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
+    },
+    /// The node has too much to do; the same request may be sent again.
+    #[error("overloaded, retry after {retry_after_ms} ms")]
+    Overloaded {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+    /// The shard cannot answer now; the same request may be sent again.
+    #[error("unavailable, retry after {retry_after_ms} ms")]
+    Unavailable {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+}
+
+/// A batch of items for many rooms, numbered on from `first`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fanout {
+    /// Number of the first item.
+    pub first: LinkSeq,
+    /// The items, in order; one room may have several groups.
+    pub groups: BVec<FanoutGroup, BATCH_ROOMS_MAX>,
+}
+
+/// Consecutive items of one room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FanoutGroup {
+    /// The room.
+    pub room: RoomUri,
+    /// Its items.
+    pub items: BVec<Item, BATCH_EVENTS_MAX>,
+}
+
+/// The receiver has everything up to a number, durably.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// The last item.
+    pub upto: LinkSeq,
+    /// Rooms whose items, from a number on, were not taken.
+    pub refused: BVec<RoomRefused, BATCH_ROOMS_MAX>,
+}
+
+/// A room whose items a receiver did not take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomRefused {
+    /// The room.
+    pub room: RoomUri,
+    /// Why.
+    pub detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
+}
+
+/// A batch of submissions for many rooms.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submit {
+    /// The submissions.
+    pub groups: BVec<SubmitGroup, BATCH_ROOMS_MAX>,
+}
+
+/// Consecutive submissions of one client to one room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitGroup {
+    /// The room.
+    pub room: RoomUri,
+    /// The client.
+    pub sender: ClientUri,
+    /// Number of the first.
+    pub first: SubmitSeq,
+    /// The messages, each an MLSMessage.
+    pub messages: BVec<Payload, SUBMIT_ITEMS_MAX>,
+}
+
+/// The hub has judged a [`Submit`], durably; the final words follow on its fan-out lane, except for these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// Runs that were refused without being numbered in the room.
+    pub refused: BVec<SubmitRejected, BATCH_ROOMS_MAX>,
+    /// Rooms in which an earlier number is missing.
+    pub gaps: BVec<SubmitGap, BATCH_ROOMS_MAX>,
+    /// When to send those again that were neither taken nor refused, in milliseconds.
+    pub retry_after_ms: Option<u32>,
+}
+
+/// A run of submissions that the hub did not number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitRejected {
+    /// The room.
+    pub room: RoomUri,
+    /// Number of the first.
+    pub first: SubmitSeq,
+    /// How many.
+    pub count: u32,
+    /// Why.
+    pub reason: SubmitRefused,
+}
+
+/// The number that the hub expects next of a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitGap {
+    /// The room.
+    pub room: RoomUri,
+    /// The number.
+    pub expected: SubmitSeq,
+}
