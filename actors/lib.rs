@@ -6,3 +6,8 @@ pub mod ids;
 pub mod limits;
 pub mod machine;
 pub mod wire;
+
+#[cfg(feature = "runtime")]
+pub mod host;
+#[cfg(feature = "runtime")]
+pub mod supervisor;

@@ -1,11 +1,14 @@
 //! What comes of a command to a room: an answer, and what follows from it for others.
 
 use crate::{
-    ids::{ClientUri, ProviderId, UserUri},
+    ids::{ClientUri, ProviderId},
     machine::{Millis, Position},
     wire::event::{ClientSeq, Recipient, RoomSeq, SubmitRefused, SubmitSeq, VerdictRun},
 };
-pub use crate::wire::answer::{Accepted, Answer, Refused};
+pub use crate::wire::{
+    answer::{Accepted, Answer, Refused},
+    post::{Change, UserNotice},
+};
 use serde::{Deserialize, Serialize};
 
 /// What one command did.
@@ -104,36 +107,4 @@ pub struct Decided {
     pub sender: ClientUri,
     /// The verdict, in the client's numbers.
     pub run: VerdictRun,
-}
-
-/// A notice for one user of this provider; its bytes are in the command that caused it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserNotice {
-    /// The user.
-    pub user: UserUri,
-    /// The clients that joined or left.
-    pub clients: Vec<ClientUri>,
-    /// Which.
-    pub change: Change,
-    /// The command that holds the Welcome, and its item.
-    pub at: Position,
-    /// Which item of that command.
-    pub item: u32,
-}
-
-/// How a client's membership changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
-    /// Member by creating the room.
-    Created,
-    /// Member by a Welcome; events after `after` are its own.
-    Joined {
-        /// Number of the Commit that added it.
-        after: RoomSeq,
-    },
-    /// Member no longer.
-    Left {
-        /// Number of the Commit that removed it.
-        upto: RoomSeq,
-    },
 }

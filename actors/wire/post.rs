@@ -5,8 +5,9 @@ use super::{
     event::{Epoch, RoomSeq},
 };
 use crate::{
-    ids::{ClientUri, RoomUri},
+    ids::{ClientUri, RoomUri, UserUri},
     limits::PROPOSALS_PER_BUNDLE_MAX,
+    machine::Position,
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,4 +48,36 @@ pub struct WelcomeNotice {
     pub welcome: Payload,
     /// The ratchet tree of that epoch.
     pub tree: Payload,
+}
+
+/// A notice for one user of this provider; its bytes are in the command that caused it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserNotice {
+    /// The user.
+    pub user: UserUri,
+    /// The clients that joined or left.
+    pub clients: Vec<ClientUri>,
+    /// Which.
+    pub change: Change,
+    /// The command that holds the Welcome, and its item.
+    pub at: Position,
+    /// Which item of that command.
+    pub item: u32,
+}
+
+/// How a client's membership changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Member by creating the room.
+    Created,
+    /// Member by a Welcome; events after `after` are its own.
+    Joined {
+        /// Number of the Commit that added it.
+        after: RoomSeq,
+    },
+    /// Member no longer.
+    Left {
+        /// Number of the Commit that removed it.
+        upto: RoomSeq,
+    },
 }

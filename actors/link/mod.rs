@@ -1,0 +1,121 @@
+//! Links: what a shard owes to other providers and to other shards of its own, as cursors over the log.
+//!
+//! Owns: the numbers of outgoing items, which of them are acknowledged, and the submissions without a final word.
+//! Promises: numbers are gap-free and survive a failover, for they follow from the log; an acknowledgement never goes
+//! back. Not here: the items' bytes, which stay in the log; what is sent when, which is the session's.
+//!
+//! Source: transport requirements, sections 4 and 5.
+
+pub mod outgoing;
+pub mod submissions;
+
+use crate::{
+    ids::ProviderId,
+    wire::event::LinkSeq,
+};
+use outgoing::Outgoing;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt};
+use submissions::Submissions;
+
+/// Who is at the other end of a link.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Peer {
+    /// Another provider.
+    Provider(ProviderId),
+    /// Another shard of this provider.
+    Shard(u16),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Provider(provider) => provider.fmt(f),
+            Self::Shard(shard) => write!(f, "shard {shard}"),
+        }
+    }
+}
+
+/// What the log can tell the links of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// A peer has everything up to a number, durably.
+    Ack {
+        /// The peer.
+        peer: Peer,
+        /// The last item it has.
+        upto: LinkSeq,
+    },
+}
+
+/// Why an acknowledgement is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AckRefused {
+    /// It names what was never sent.
+    #[error("the peer acknowledged item {acked}, the last one is {last}")]
+    Ahead {
+        /// The number acknowledged.
+        acked: LinkSeq,
+        /// The last number given.
+        last: LinkSeq,
+    },
+}
+
+/// All links of one shard: replicated state, derived from the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Links {
+    outgoing: BTreeMap<Peer, Outgoing>,
+    submissions: BTreeMap<ProviderId, Submissions>,
+}
+
+impl Links {
+    /// Applies a command.
+    ///
+    /// # Errors
+    /// [`AckRefused`] when a peer acknowledges what was never sent; nothing changes.
+    pub fn apply(&mut self, command: &Command) -> Result<(), AckRefused> {
+        match command {
+            Command::Ack { peer, upto } => match self.outgoing.get_mut(peer) {
+                Some(outgoing) => outgoing.ack(*upto),
+                None if *upto == LinkSeq(0) => Ok(()),
+                None => Err(AckRefused::Ahead { acked: *upto, last: LinkSeq(0) }),
+            },
+        }
+    }
+
+    /// The link to a peer, begun when there is none.
+    pub fn to(&mut self, peer: &Peer) -> &mut Outgoing {
+        if !self.outgoing.contains_key(peer) {
+            self.outgoing.insert(peer.clone(), Outgoing::default());
+        }
+        self.outgoing.entry(peer.clone()).or_default()
+    }
+
+    /// The link to a peer, if there is one.
+    #[must_use]
+    pub fn outgoing(&self, peer: &Peer) -> Option<&Outgoing> {
+        self.outgoing.get(peer)
+    }
+
+    /// The peers that something is or was owed to.
+    pub fn peers(&self) -> impl Iterator<Item = (&Peer, &Outgoing)> {
+        self.outgoing.iter()
+    }
+
+    /// The submissions to the rooms of a hub, begun when there are none.
+    pub fn submissions_to(&mut self, hub: &ProviderId) -> &mut Submissions {
+        self.submissions.entry(hub.clone()).or_default()
+    }
+
+    /// The submissions to the rooms of a hub, if there are any.
+    #[must_use]
+    pub fn submissions(&self, hub: &ProviderId) -> Option<&Submissions> {
+        self.submissions.get(hub)
+    }
+
+    /// The whole state in few bytes; equal states give equal bytes.
+    #[must_use]
+    pub fn compact(&self) -> Vec<u8> {
+        crate::wire::encode(self).to_vec()
+    }
+}

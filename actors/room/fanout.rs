@@ -1,0 +1,160 @@
+//! From a command in the log back to the events that it made: for another provider, or for a local client.
+//!
+//! Nothing is stored for delivery but positions; the bytes are the command's.
+//!
+//! Source: transport requirements, section 5.
+
+use super::{follower, hub};
+use crate::{
+    ids::ProviderId,
+    machine::Millis,
+    wire::{
+        BVec, Payload,
+        door::RoomBody,
+        event::{Body, CommitEvent, Copy, Epoch, Event, Invitation, Item, RoomSeq},
+        post::{Change, Notice, UserNotice, WelcomeNotice},
+    },
+};
+
+/// Event `seq`, made by item `item` of `command`, as `provider` gets it; `None` when the command made no such event.
+#[must_use]
+pub fn event_for(
+    provider: &ProviderId,
+    copy: &Copy,
+    seq: RoomSeq,
+    time: Millis,
+    command: &hub::Command,
+    item: u32,
+) -> Option<Event> {
+    let body = match (copy, command) {
+        (Copy::Own(submit), _) => Body::Own(*submit),
+        (Copy::Full, hub::Command::Submit(submit)) => {
+            Body::Application(submit.messages.get(item as usize)?.clone())
+        }
+        (Copy::Full, hub::Command::Propose(propose)) => Body::Proposals(proposals(propose)),
+        (Copy::Full, hub::Command::Commit(commit)) => Body::Commit(CommitEvent {
+            epoch: Epoch(commit.checked.next.epoch()),
+            commit: commit.commit.clone(),
+            left: BVec::truncated(
+                commit
+                    .checked
+                    .left
+                    .iter()
+                    .map(|member| member.client.clone())
+                    .filter(|client| client.provider() == provider)
+                    .collect(),
+            ),
+            invitation: invitation(provider, commit),
+        }),
+        (Copy::Invitation, hub::Command::Commit(commit)) => {
+            Body::Invited(invitation(provider, commit)?)
+        }
+        (Copy::Full, hub::Command::Create(_)) | (Copy::Invitation, _) => return None,
+    };
+    Some(Event { seq, time, body })
+}
+
+fn proposals<const MAX: usize>(propose: &hub::Propose) -> BVec<Payload, MAX> {
+    let message = |proposal: &crate::mls::proposal::PendingProposal| Payload(proposal.message.clone());
+    BVec::truncated(propose.proposals.iter().map(message).collect())
+}
+
+/// The Welcome for the clients of `provider` that a Commit adds.
+fn invitation(provider: &ProviderId, commit: &hub::Commit) -> Option<Invitation> {
+    let clients: Vec<_> = commit
+        .checked
+        .joined
+        .iter()
+        .map(|joined| joined.client.clone())
+        .filter(|client| client.provider() == provider)
+        .collect();
+    if clients.is_empty() {
+        return None;
+    }
+    Some(Invitation {
+        epoch: Epoch(commit.checked.next.epoch()),
+        clients: BVec::truncated(clients),
+        welcome: commit.welcome.clone()?,
+        tree: Payload(commit.checked.next.tree.clone()),
+    })
+}
+
+/// What a member at the hub reads of an event.
+#[must_use]
+pub fn hub_body(command: &hub::Command, item: u32) -> Option<RoomBody> {
+    match command {
+        hub::Command::Create(_) => None,
+        hub::Command::Submit(submit) => {
+            submit.messages.get(item as usize).cloned().map(RoomBody::Application)
+        }
+        hub::Command::Propose(propose) => Some(RoomBody::Proposals(proposals(propose))),
+        hub::Command::Commit(commit) => Some(RoomBody::Commit {
+            epoch: Epoch(commit.checked.next.epoch()),
+            commit: commit.commit.clone(),
+        }),
+    }
+}
+
+/// What a member at a follower reads of an event.
+#[must_use]
+pub fn follower_body(command: &follower::Command, item: u32) -> Option<RoomBody> {
+    match command {
+        follower::Command::Reject(_) => None,
+        follower::Command::Queue(queue) => {
+            queue.messages.get(item as usize).cloned().map(RoomBody::Application)
+        }
+        follower::Command::Deliver(deliver) => match deliver.items.get(item as usize)? {
+            Item::Refused { .. } => None,
+            Item::Event(event) => match &event.body {
+                Body::Application(message) => Some(RoomBody::Application(message.clone())),
+                Body::Proposals(messages) => Some(RoomBody::Proposals(messages.clone())),
+                Body::Commit(commit) => {
+                    let (epoch, commit) = (commit.epoch, commit.commit.clone());
+                    Some(RoomBody::Commit { epoch, commit })
+                }
+                Body::Invited(_) | Body::Own(_) => None,
+            },
+        },
+    }
+}
+
+/// The notice that a user gets, with its Welcome out of the hub's command.
+#[must_use]
+pub fn hub_notice(notice: &UserNotice, command: &hub::Command) -> Option<Notice> {
+    match (notice.change, command) {
+        (Change::Left { upto }, _) => Some(Notice::Left { upto }),
+        (Change::Created, _) => Some(Notice::Joined { after: RoomSeq(0), welcome: None }),
+        (Change::Joined { after }, hub::Command::Commit(commit)) => {
+            let welcome = Some(WelcomeNotice {
+                epoch: Epoch(commit.checked.next.epoch()),
+                welcome: commit.welcome.clone()?,
+                tree: Payload(commit.checked.next.tree.clone()),
+            });
+            Some(Notice::Joined { after, welcome })
+        }
+        (Change::Joined { .. }, _) => None,
+    }
+}
+
+/// The notice that a user gets, with its Welcome out of the follower's command.
+#[must_use]
+pub fn follower_notice(notice: &UserNotice, command: &follower::Command) -> Option<Notice> {
+    let after = match notice.change {
+        Change::Left { upto } => return Some(Notice::Left { upto }),
+        Change::Created => return None,
+        Change::Joined { after } => after,
+    };
+    let follower::Command::Deliver(deliver) = command else { return None };
+    let Item::Event(event) = deliver.items.get(notice.item as usize)? else { return None };
+    let invitation = match &event.body {
+        Body::Invited(invitation) => invitation,
+        Body::Commit(commit) => commit.invitation.as_ref()?,
+        Body::Application(_) | Body::Proposals(_) | Body::Own(_) => return None,
+    };
+    let welcome = Some(WelcomeNotice {
+        epoch: invitation.epoch,
+        welcome: invitation.welcome.clone(),
+        tree: invitation.tree.clone(),
+    });
+    Some(Notice::Joined { after, welcome })
+}

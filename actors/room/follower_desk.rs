@@ -1,0 +1,124 @@
+//! What a follower's actor keeps beside the fold: how many requests are in the log's hands.
+
+use super::{
+    follower::{Command, Deliver, Fold, Queue, Reject},
+    outcome::{Answer, Outcome, Refused},
+};
+use crate::machine::{self, Millis, Ticket};
+use std::sync::Arc;
+
+/// What happened or is asked.
+#[derive(Debug)]
+pub enum Input {
+    /// The hub delivers.
+    Deliver {
+        /// Who waits.
+        ticket: Ticket,
+        /// What it delivers.
+        deliver: Deliver,
+    },
+    /// A local client sends.
+    Queue {
+        /// Who waits.
+        ticket: Ticket,
+        /// What it sends.
+        queue: Queue,
+    },
+    /// The hub refused submissions without numbering them.
+    Reject {
+        /// Who waits.
+        ticket: Ticket,
+        /// Which.
+        reject: Reject,
+    },
+    /// The log did not take the command appended under this ticket.
+    NotAppended {
+        /// Who waits.
+        ticket: Ticket,
+        /// Why.
+        refused: Refused,
+    },
+}
+
+/// An order to the world.
+#[derive(Debug)]
+pub enum Effect {
+    /// Put a command into the shard's log.
+    Append {
+        /// Who waits.
+        ticket: Ticket,
+        /// The command.
+        command: Arc<Command>,
+    },
+    /// Answer whoever waits.
+    Answer {
+        /// Who waits.
+        ticket: Ticket,
+        /// The answer.
+        answer: Answer,
+    },
+}
+
+/// The volatile part of a followed room's actor.
+#[derive(Debug, Default)]
+pub struct Desk {
+    in_log: usize,
+}
+
+impl machine::Desk for Desk {
+    type Fold = Fold;
+    type Input = Input;
+    type Effect = Effect;
+
+    fn handle(&mut self, input: Input, _now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
+        let (ticket, command) = match input {
+            Input::Deliver { ticket, deliver } => (ticket, Command::Deliver(deliver)),
+            Input::Queue { ticket, queue } => {
+                if fold.is_unknown() {
+                    return out.push(refuse(ticket, Refused::NotAuthorized));
+                }
+                (ticket, Command::Queue(queue))
+            }
+            Input::Reject { ticket, reject } => (ticket, Command::Reject(reject)),
+            Input::NotAppended { ticket, refused } => {
+                self.in_log = self.in_log.saturating_sub(1);
+                return out.push(refuse(ticket, refused));
+            }
+        };
+        self.in_log += 1;
+        out.push(Effect::Append { ticket, command: Arc::new(command) });
+    }
+
+    fn applied(
+        &mut self,
+        ticket: Ticket,
+        outcome: &Outcome,
+        _now: Millis,
+        _fold: &Fold,
+        out: &mut Vec<Effect>,
+    ) {
+        self.in_log = self.in_log.saturating_sub(1);
+        out.push(Effect::Answer { ticket, answer: outcome.answer.clone() });
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_log == 0
+    }
+
+    fn ticket(input: &Input) -> Ticket {
+        match input {
+            Input::Deliver { ticket, .. }
+            | Input::Queue { ticket, .. }
+            | Input::Reject { ticket, .. }
+            | Input::NotAppended { ticket, .. } => *ticket,
+        }
+    }
+
+    fn frozen(ticket: Ticket) -> Effect {
+        refuse(ticket, Refused::Poisoned)
+    }
+}
+
+fn refuse(ticket: Ticket, refused: Refused) -> Effect {
+    Effect::Answer { ticket, answer: Answer::Refused(refused) }
+}
