@@ -5,4 +5,5 @@
 pub mod ids;
 pub mod limits;
 pub mod machine;
+pub mod user;
 pub mod wire;
