@@ -5,6 +5,7 @@
 pub mod ids;
 pub mod limits;
 pub mod machine;
+pub mod user;
 pub mod wire;
 
 #[cfg(feature = "runtime")]

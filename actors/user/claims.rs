@@ -1,0 +1,339 @@
+//! Claims on a user: who gets packages, and what a retry gets.
+//!
+//! Promises: the same claim again gets the first result, packages included, for `CLAIM_KEPT_MS`; a refusal is not
+//! remembered, so a retry may fare better. Consent is looked at before the stock: who has none learns nothing of it.
+//!
+//! Source: transport requirements, section 3.1.
+
+use super::{
+    command::Claim,
+    fold::User,
+    key_packages::{MLS10, or_default},
+    outcome::Claimed,
+};
+use crate::{
+    ids::ProviderId,
+    limits::{CLAIM_KEPT_MS, CLAIMS_REMEMBERED_PER_USER_MAX, CLIENTS_PER_USER_MAX},
+    machine::Millis,
+    wire::{
+        BVec,
+        claim::{ClaimId, ClaimedClient, UserRefused},
+        event::Hash,
+    },
+};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// Results of claims, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claims {
+    remembered: VecDeque<Remembered>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Remembered {
+    id: ClaimId,
+    /// Ids are chosen by the one who asks: another provider's claim of the same id is another claim.
+    peer: ProviderId,
+    body: Hash,
+    time: Millis,
+    clients: BVec<ClaimedClient, CLIENTS_PER_USER_MAX>,
+}
+
+impl Remembered {
+    fn is_kept(&self, time: Millis) -> bool {
+        time <= self.time.plus(CLAIM_KEPT_MS)
+    }
+}
+
+impl Claims {
+    fn find(&self, time: Millis, claim: &Claim) -> Option<&Remembered> {
+        self.remembered
+            .iter()
+            .rev()
+            .find(|first| first.id == claim.id && first.peer == claim.peer && first.is_kept(time))
+    }
+
+    /// Keeps a result, and lets go of those that nobody may ask for any more.
+    fn remember(&mut self, result: Remembered) {
+        while let Some(oldest) = self.remembered.front()
+            && (!oldest.is_kept(result.time)
+                || self.remembered.len() >= CLAIMS_REMEMBERED_PER_USER_MAX)
+        {
+            self.remembered.pop_front();
+        }
+        self.remembered.push_back(result);
+    }
+}
+
+impl User {
+    /// The result of a claim that does not depend on the stock: of a retry, or a refusal.
+    pub(super) fn before_stock(&self, time: Millis, claim: &Claim) -> Option<Claimed> {
+        if let Some(first) = self.claims.find(time, claim) {
+            let same = first.body == claim.body;
+            let conflict = Err(UserRefused::Conflict);
+            return Some(if same {
+                Ok(first.clients.clone())
+            } else {
+                conflict
+            });
+        }
+        let terms = &claim.terms;
+        let own = terms.requester == self.uri;
+        if !own && !self.consents.allow(&terms.requester, terms.room.as_ref()) {
+            return Some(Err(UserRefused::NoConsent));
+        }
+        if !or_default(&terms.versions, &[MLS10]).contains(&MLS10) {
+            return Some(Err(UserRefused::IncompatibleProtocol));
+        }
+        None
+    }
+
+    pub(super) fn claim(&mut self, time: Millis, claim: &Claim) -> Claimed {
+        if let Some(result) = self.before_stock(time, claim) {
+            return result;
+        }
+        // Only its owner may leave a client out; anybody else is told of each.
+        let asking = claim.terms.asking_client.as_ref();
+        let asking = asking.filter(|_| claim.terms.requester == self.uri);
+        let mut clients = Vec::with_capacity(self.devices.len());
+        for (client, device) in &mut self.devices {
+            if Some(client) == asking {
+                continue;
+            }
+            let taken = device.stock.take(&claim.terms, time);
+            if let Ok(package) = &taken {
+                self.spent.add(package);
+            }
+            let client = client.clone();
+            let result = taken.map(|stored| stored.package);
+            clients.push(ClaimedClient { client, result });
+        }
+        let clients = BVec::truncated(clients);
+        self.claims.remember(Remembered {
+            id: claim.id,
+            peer: claim.peer.clone(),
+            body: claim.body,
+            time,
+            clients: clients.clone(),
+        });
+        Ok(clients)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::{ClientUri, UserUri},
+        machine::Position,
+        user::{
+            command::Command,
+            outcome::Answer,
+            testing::{Log, NOW, alice, claim, client, got, none, package, packages, room, user},
+        },
+        wire::claim::{ClaimTerms, ClientRefused::*},
+    };
+
+    #[test]
+    fn the_table_of_results_is_the_one_of_the_requirements() {
+        let mut bobby = Log::bobby(&["desktop", "phone", "tablet"]);
+        bobby.stock("desktop", [1]);
+        bobby.stock("phone", [2]);
+        bobby.stock("tablet", [3]);
+        let got_of_bobby = bobby.claim_plain(1);
+        let all = [got("desktop", 1), got("phone", 2), got("tablet", 3)];
+        assert_eq!(packages(&got_of_bobby), all);
+
+        let mut betty = Log::of("betty", &["laptop", "phone"]);
+        let of_betty = |name: &str| ClientUri::new(&user("betty"), name).unwrap();
+        let odd = crate::user::command::StoredPackage {
+            ciphersuite: 3,
+            ..package(5)
+        };
+        betty.upload(&of_betty("laptop"), vec![package(4)]);
+        betty.upload(&of_betty("phone"), vec![odd]);
+        let some = [got("laptop", 4), none("phone", NoneCompatible)];
+        assert_eq!(packages(&betty.claim_plain(1)), some);
+
+        let mut bruce = Log::of("bruce", &["phone"]);
+        bruce.consent(alice(), None, None);
+        assert_eq!(bruce.claim_plain(1), Err(UserRefused::NoConsent));
+
+        let mut bella = Log::of("bella", &["phone"]);
+        bella.apply(Command::Delete);
+        assert_eq!(bella.claim_plain(1), Err(UserRefused::Deleted));
+
+        assert_eq!(Log::default().claim_plain(1), Err(UserRefused::Unknown));
+    }
+
+    #[test]
+    fn a_retry_gets_the_same_packages_also_after_a_restart() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.stock("phone", [1, 2]);
+        let first = bobby.claim_plain(1);
+        assert_eq!(bobby.claim_plain(1), first);
+        bobby.restart();
+        assert_eq!(bobby.claim_plain(1), first);
+        assert_eq!(packages(&bobby.claim_plain(2)), [got("phone", 2)]);
+        assert_eq!(packages(&bobby.claim_plain(3)), [none("phone", Exhausted)]);
+    }
+
+    #[test]
+    fn of_two_claims_for_the_last_package_the_first_in_the_log_gets_it() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.stock("phone", [1]);
+        assert_eq!(packages(&bobby.claim_plain(1)), [got("phone", 1)]);
+        assert_eq!(packages(&bobby.claim_plain(2)), [none("phone", Exhausted)]);
+        // The loser's result is its result, also when there is stock again.
+        bobby.stock("phone", [2]);
+        assert_eq!(packages(&bobby.claim_plain(2)), [none("phone", Exhausted)]);
+        assert_eq!(packages(&bobby.claim_plain(1)), [got("phone", 1)]);
+    }
+
+    #[test]
+    fn the_same_id_with_other_terms_is_a_conflict_and_burns_nothing() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.stock("phone", [1, 2]);
+        bobby.claim_plain(1).unwrap();
+        let other = ClaimTerms {
+            room: Some(room("clubhouse")),
+            ..ClaimTerms::new(alice())
+        };
+        assert_eq!(bobby.claim(claim(1, other)), Err(UserRefused::Conflict));
+        assert_eq!(bobby.fold.stock(&client("phone")), 1);
+    }
+
+    #[test]
+    fn the_same_id_of_another_provider_is_another_claim() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.stock("phone", [1, 2]);
+        let ours = claim(1, ClaimTerms::new(alice()));
+        let theirs = Claim {
+            peer: "c.example".parse().unwrap(),
+            ..ours.clone()
+        };
+        assert_eq!(packages(&bobby.claim(ours)), [got("phone", 1)]);
+        assert_eq!(packages(&bobby.claim(theirs)), [got("phone", 2)]);
+    }
+
+    #[test]
+    fn a_refusal_is_not_remembered() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.stock("phone", [1]);
+        bobby.consent(alice(), None, Some(false));
+        assert_eq!(bobby.claim_plain(1), Err(UserRefused::NoConsent));
+        bobby.consent(alice(), None, Some(true));
+        assert_eq!(packages(&bobby.claim_plain(1)), [got("phone", 1)]);
+        // What was handed out before consent was withdrawn is handed out.
+        bobby.consent(alice(), None, Some(false));
+        assert_eq!(packages(&bobby.claim_plain(1)), [got("phone", 1)]);
+    }
+
+    #[test]
+    fn without_consent_nothing_is_told_of_versions_or_stock() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.consent(alice(), None, None);
+        let versions = BVec::truncated(vec![2]);
+        let terms = ClaimTerms {
+            versions,
+            ..ClaimTerms::new(alice())
+        };
+        assert_eq!(
+            bobby.claim(claim(1, terms.clone())),
+            Err(UserRefused::NoConsent)
+        );
+        bobby.consent(alice(), None, Some(true));
+        assert_eq!(
+            bobby.claim(claim(1, terms)),
+            Err(UserRefused::IncompatibleProtocol)
+        );
+    }
+
+    #[test]
+    fn a_user_claims_of_itself_without_consent_and_without_the_asking_client() {
+        let mut bobby = Log::bobby(&["phone", "tablet"]);
+        bobby.stock("phone", [1]);
+        bobby.stock("tablet", [2]);
+        let asking_client = Some(client("phone"));
+        let terms = ClaimTerms {
+            asking_client,
+            ..ClaimTerms::new(user("bobby"))
+        };
+        assert_eq!(packages(&bobby.claim(claim(1, terms))), [got("tablet", 2)]);
+    }
+
+    #[test]
+    fn nobody_else_can_leave_a_client_out() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.stock("phone", [1]);
+        let asking_client = Some(client("phone"));
+        let terms = ClaimTerms {
+            asking_client,
+            ..ClaimTerms::new(alice())
+        };
+        assert_eq!(packages(&bobby.claim(claim(1, terms))), [got("phone", 1)]);
+    }
+
+    #[test]
+    fn a_result_is_forgotten_when_its_time_is_over() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.stock("phone", [1]);
+        bobby.claim_plain(1).unwrap();
+        bobby.wait(CLAIM_KEPT_MS);
+        assert_eq!(packages(&bobby.claim_plain(1)), [got("phone", 1)]);
+        bobby.wait(1);
+        assert_eq!(packages(&bobby.claim_plain(1)), [none("phone", Exhausted)]);
+    }
+
+    #[test]
+    fn only_so_many_results_are_remembered_and_the_oldest_go_first() {
+        let mut bobby = Log::bobby(&["phone"]);
+        let numbered = |number: usize| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            Claim {
+                id: ClaimId(id),
+                ..claim(0, ClaimTerms::new(alice()))
+            }
+        };
+        for number in 0..=CLAIMS_REMEMBERED_PER_USER_MAX {
+            bobby.claim(numbered(number)).unwrap();
+        }
+        bobby.stock("phone", [1]);
+        assert_eq!(
+            packages(&bobby.claim(numbered(1))),
+            [none("phone", Exhausted)]
+        );
+        assert_eq!(packages(&bobby.claim(numbered(0))), [got("phone", 1)]);
+    }
+
+    #[test]
+    fn a_claim_is_the_same_on_every_replica() {
+        let mut leader = Log::bobby(&["phone", "tablet"]);
+        leader.stock("phone", 1..20);
+        leader.stock("tablet", 30..50);
+        let mut voter = crate::user::fold::Fold::revive(&leader.fold.compact()).unwrap();
+        for id in 0..10 {
+            let command = Command::Claim(claim(id, ClaimTerms::new(alice())));
+            let theirs =
+                crate::machine::Fold::apply(&mut voter, Position::default(), NOW, &command);
+            assert_eq!(leader.apply(command), theirs);
+        }
+        assert_eq!(leader.fold.compact(), voter.compact());
+    }
+
+    #[test]
+    fn a_user_without_devices_yields_an_empty_result() {
+        let mut bobby = Log::bobby(&[]);
+        let claimed = bobby
+            .apply(Command::Claim(claim(1, ClaimTerms::new(alice()))))
+            .answer;
+        assert_eq!(claimed, Answer::Claimed(Ok(BVec::default())));
+        let nobody: UserUri = user("nobody");
+        let refused = bobby.claim(claim(2, ClaimTerms::new(nobody)));
+        assert_eq!(refused, Err(UserRefused::NoConsent));
+    }
+
+    use crate::machine::Fold as _;
+}

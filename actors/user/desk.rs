@@ -1,0 +1,285 @@
+//! What a user's actor keeps beside the fold: how many requests are in the log's hands.
+//!
+//! A request that would change nothing is answered without a log entry, where the fold is sure of the answer: a claim
+//! without consent costs no disk.
+//!
+//! Source: transport requirements, section 3.1.
+
+use super::{
+    command::Command,
+    fold::Fold,
+    outcome::{Answer, Outcome, Refused},
+};
+use crate::machine::{self, Millis, Ticket};
+use std::sync::Arc;
+
+/// What happened or is asked.
+#[derive(Debug)]
+pub enum Input {
+    /// Somebody asks.
+    Ask {
+        /// Who waits.
+        ticket: Ticket,
+        /// What for.
+        command: Arc<Command>,
+    },
+    /// The log did not take the command appended under this ticket.
+    NotAppended {
+        /// Who waits.
+        ticket: Ticket,
+        /// Why.
+        refused: Refused,
+    },
+}
+
+/// An order to the world.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Put a command into the shard's log.
+    Append {
+        /// Who waits.
+        ticket: Ticket,
+        /// The command.
+        command: Arc<Command>,
+    },
+    /// Answer whoever waits.
+    Answer {
+        /// Who waits.
+        ticket: Ticket,
+        /// The answer.
+        answer: Answer,
+    },
+}
+
+/// The volatile part of a user's actor.
+#[derive(Debug, Default)]
+pub struct Desk {
+    in_log: usize,
+}
+
+impl machine::Desk for Desk {
+    type Fold = Fold;
+    type Input = Input;
+    type Effect = Effect;
+
+    fn handle(&mut self, input: Input, now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
+        match input {
+            Input::Ask { ticket, command } => self.ask(ticket, command, now, fold, out),
+            Input::NotAppended { ticket, refused } => {
+                self.finish(ticket, Answer::Refused(refused), out);
+            }
+        }
+    }
+
+    fn applied(
+        &mut self,
+        ticket: Ticket,
+        outcome: &Outcome,
+        _now: Millis,
+        _fold: &Fold,
+        out: &mut Vec<Effect>,
+    ) {
+        self.finish(ticket, outcome.answer.clone(), out);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_log == 0
+    }
+
+    fn ticket(input: &Input) -> Ticket {
+        match input {
+            Input::Ask { ticket, .. } | Input::NotAppended { ticket, .. } => *ticket,
+        }
+    }
+
+    fn frozen(ticket: Ticket) -> Effect {
+        let answer = Answer::Refused(Refused::Poisoned);
+        Effect::Answer { ticket, answer }
+    }
+}
+
+impl Desk {
+    fn ask(
+        &mut self,
+        ticket: Ticket,
+        command: Arc<Command>,
+        now: Millis,
+        fold: &Fold,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(answer) = fold.settled(now, &command) {
+            return out.push(Effect::Answer { ticket, answer });
+        }
+        self.in_log += 1;
+        out.push(Effect::Append { ticket, command });
+    }
+
+    fn finish(&mut self, ticket: Ticket, answer: Answer, out: &mut Vec<Effect>) {
+        self.in_log = self.in_log.saturating_sub(1);
+        out.push(Effect::Answer { ticket, answer });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        machine::{Desk as _, Position},
+        user::{
+            command::{Claim, Consent, Upload},
+            testing::{Log, NOW, alice, claim, client, package},
+        },
+        wire::claim::{ClaimTerms, UserRefused},
+    };
+
+    const WAITER: Ticket = Ticket(1);
+
+    fn ask(desk: &mut Desk, fold: &Fold, command: Command) -> Vec<Effect> {
+        let mut out = Vec::new();
+        let command = Arc::new(command);
+        desk.handle(
+            Input::Ask {
+                ticket: WAITER,
+                command,
+            },
+            NOW,
+            fold,
+            &mut out,
+        );
+        out
+    }
+
+    fn answered(answer: Answer) -> Vec<Effect> {
+        vec![Effect::Answer {
+            ticket: WAITER,
+            answer,
+        }]
+    }
+
+    /// The answer that a desk with nothing to do gives at once.
+    fn at_once(fold: &Fold, command: Command) -> Option<Answer> {
+        let mut desk = Desk::default();
+        match ask(&mut desk, fold, command).pop() {
+            Some(Effect::Answer { answer, .. }) => {
+                assert!(desk.is_idle());
+                Some(answer)
+            }
+            Some(Effect::Append { .. }) | None => None,
+        }
+    }
+
+    fn plain() -> Claim {
+        claim(1, ClaimTerms::new(alice()))
+    }
+
+    #[test]
+    fn a_claim_is_answered_when_the_log_has_it() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.stock("phone", [1]);
+        let mut desk = Desk::default();
+        let command = Command::Claim(plain());
+        let append = Effect::Append {
+            ticket: WAITER,
+            command: Arc::new(command.clone()),
+        };
+        assert_eq!(ask(&mut desk, &bobby.fold, command.clone()), [append]);
+        assert!(!desk.is_idle());
+        let outcome = bobby.apply(command);
+        let mut out = Vec::new();
+        desk.applied(WAITER, &outcome, NOW, &bobby.fold, &mut out);
+        assert_eq!(out, answered(outcome.answer));
+        assert!(desk.is_idle());
+    }
+
+    #[test]
+    fn a_remembered_claim_is_answered_without_the_log() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.stock("phone", [1]);
+        assert_eq!(at_once(&bobby.fold, Command::Claim(plain())), None);
+        let first = bobby.claim(plain());
+        let again = at_once(&bobby.fold, Command::Claim(plain()));
+        assert_eq!(again, Some(Answer::Claimed(first)));
+        let other = Claim {
+            body: crate::wire::event::Hash::default(),
+            ..plain()
+        };
+        let conflict = Answer::Claimed(Err(UserRefused::Conflict));
+        assert_eq!(at_once(&bobby.fold, Command::Claim(other)), Some(conflict));
+    }
+
+    #[test]
+    fn what_would_change_nothing_does_not_reach_the_log() {
+        let consent = Consent {
+            requester: alice(),
+            room: None,
+            grant: Some(true),
+        };
+        let upload = Upload {
+            client: client("phone"),
+            packages: vec![Ok(package(1))],
+        };
+        let asks = [Command::Consent(consent), Command::Upload(upload)];
+
+        let nobody = Fold::default();
+        let refused = Answer::Claimed(Err(UserRefused::Unknown));
+        assert_eq!(at_once(&nobody, Command::Claim(plain())), Some(refused));
+        let unknown = Some(Answer::Refused(Refused::Unknown));
+        assert_eq!(at_once(&nobody, Command::Delete), unknown);
+        for command in &asks {
+            assert_eq!(at_once(&nobody, command.clone()), unknown);
+        }
+
+        let mut bobby = Log::bobby(&["phone"]);
+        for command in &asks {
+            assert_eq!(at_once(&bobby.fold, command.clone()), None);
+        }
+        bobby.consent(alice(), None, None);
+        let refused = Answer::Claimed(Err(UserRefused::NoConsent));
+        assert_eq!(at_once(&bobby.fold, Command::Claim(plain())), Some(refused));
+
+        bobby.apply(Command::Delete);
+        let refused = Answer::Claimed(Err(UserRefused::Deleted));
+        assert_eq!(at_once(&bobby.fold, Command::Claim(plain())), Some(refused));
+        assert_eq!(at_once(&bobby.fold, Command::Delete), Some(Answer::Done));
+        for command in asks {
+            let deleted = Some(Answer::Refused(Refused::Deleted));
+            assert_eq!(at_once(&bobby.fold, command), deleted);
+        }
+    }
+
+    #[test]
+    fn what_is_settled_is_what_the_log_would_have_said() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.consent(alice(), None, None);
+        for command in [Command::Claim(plain()), Command::Delete] {
+            if let Some(answer) = bobby.fold.settled(NOW, &command) {
+                let before = bobby.fold.clone();
+                let outcome =
+                    machine::Fold::apply(&mut bobby.fold, Position::default(), NOW, &command);
+                assert_eq!(outcome.answer, answer);
+                assert_eq!(bobby.fold, before);
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_log_did_not_take_is_refused_and_no_longer_in_flight() {
+        let bobby = Log::bobby(&["phone"]);
+        let mut desk = Desk::default();
+        ask(&mut desk, &bobby.fold, Command::Delete);
+        let refused = Refused::Unavailable {
+            retry_after_ms: 100,
+        };
+        let input = Input::NotAppended {
+            ticket: WAITER,
+            refused,
+        };
+        assert_eq!(Desk::ticket(&input), WAITER);
+        let mut out = Vec::new();
+        desk.handle(input, NOW, &bobby.fold, &mut out);
+        assert_eq!(out, answered(Answer::Refused(refused)));
+        assert!(desk.is_idle());
+        let frozen = [Desk::frozen(WAITER)];
+        assert_eq!(frozen[..], answered(Answer::Refused(Refused::Poisoned)));
+    }
+}

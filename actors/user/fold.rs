@@ -1,0 +1,220 @@
+//! A user: what it is on every replica, a fold over its commands.
+//!
+//! Log order decides which of two claims gets the last package.
+//!
+//! Source: transport requirements, section 3.1.
+
+use super::{
+    claims::Claims,
+    command::{Claim, Command, Deliver},
+    consent::Consents,
+    devices::{Codes, Device},
+    inbox::{InboxItem, Membership},
+    outcome::{Answer, Claimed, Outcome, Refused},
+    spent::Spent,
+};
+use crate::{
+    ids::{ClientUri, RoomUri, UserUri},
+    machine::{self, Millis, Position, ReviveError},
+    wire::{self, claim::UserRefused, event::LinkSeq},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A user, or the place where one could be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fold {
+    pub(super) account: Account,
+}
+
+/// Whether there is a user, and its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Account {
+    /// There never was one.
+    #[default]
+    Absent,
+    /// There is.
+    Active(Box<User>),
+    /// There was one. Nothing else of it is left, and its name is not given away again.
+    Deleted,
+}
+
+/// Whether a user exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It never did.
+    Absent,
+    /// It does.
+    Active,
+    /// It did.
+    Deleted,
+}
+
+/// The state of a user that exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct User {
+    pub(super) uri: UserUri,
+    pub(super) codes: Codes,
+    /// In order of name, which is the order in which a claim serves them.
+    pub(super) devices: BTreeMap<ClientUri, Device>,
+    pub(super) spent: Spent,
+    pub(super) claims: Claims,
+    pub(super) consents: Consents,
+    /// The last notice taken of each shard.
+    pub(super) heard: BTreeMap<u16, LinkSeq>,
+}
+
+impl machine::Fold for Fold {
+    type Command = Command;
+    type Outcome = Outcome;
+
+    fn apply(&mut self, at: Position, time: Millis, command: &Command) -> Outcome {
+        match command {
+            Command::Add(add) => self.add(time, add),
+            Command::Delete => self.delete(),
+            Command::Consent(consent) => self.on_user(|user| user.consent(consent)),
+            Command::Revoke(revoke) => self.on_user(|user| user.revoke(revoke)),
+            Command::Enrol(enrol) => self.on_user(|user| user.enrol(time, enrol)),
+            Command::Upload(upload) => self.on_user(|user| user.upload(time, upload)),
+            Command::Claim(claim) => Outcome::answer(Answer::Claimed(self.claim(time, claim))),
+            Command::Deliver(deliver) => self.deliver(at, deliver),
+            Command::Ack(ack) => self.on_user(|user| user.ack(ack)),
+        }
+    }
+
+    fn compact(&self) -> Vec<u8> {
+        wire::encode(self).to_vec()
+    }
+
+    fn revive(bytes: &[u8]) -> Result<Self, ReviveError> {
+        wire::decode(&bytes.to_vec().into()).map_err(|error| ReviveError(error.to_string()))
+    }
+}
+
+impl Fold {
+    /// Whether there never was such a user.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.state() == State::Absent
+    }
+
+    /// Whether the user exists.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match self.account {
+            Account::Absent => State::Absent,
+            Account::Active(_) => State::Active,
+            Account::Deleted => State::Deleted,
+        }
+    }
+
+    /// The key that a device must prove.
+    #[must_use]
+    pub fn device_key(&self, client: &ClientUri) -> Option<[u8; 32]> {
+        self.device(client).map(|device| device.key)
+    }
+
+    /// The enrolled clients, in order of name.
+    pub fn clients(&self) -> impl Iterator<Item = &ClientUri> {
+        self.user().into_iter().flat_map(|user| user.devices.keys())
+    }
+
+    /// How many packages a client has in stock, those not counted that expired unnoticed.
+    #[must_use]
+    pub fn stock(&self, client: &ClientUri) -> usize {
+        self.device(client).map_or(0, |device| device.stock.len())
+    }
+
+    /// The rooms of which a client has, or had, something to read.
+    pub fn memberships(&self, client: &ClientUri) -> impl Iterator<Item = (&RoomUri, Membership)> {
+        let rooms = self
+            .device(client)
+            .into_iter()
+            .flat_map(|device| &device.rooms);
+        rooms.map(|(room, membership)| (room, *membership))
+    }
+
+    /// The notices that a client has not acknowledged, oldest first.
+    pub fn inbox(&self, client: &ClientUri) -> impl Iterator<Item = InboxItem> {
+        self.device(client)
+            .into_iter()
+            .flat_map(|device| device.inbox.items())
+    }
+
+    /// What the user said about others: who, for which room alone, and whether it was granted.
+    pub fn consents(&self) -> impl Iterator<Item = (&UserUri, Option<&RoomUri>, bool)> {
+        self.user()
+            .into_iter()
+            .flat_map(|user| user.consents.entries())
+    }
+
+    /// The answer to a command that would change nothing, as far as that is plain without the log.
+    #[must_use]
+    pub fn settled(&self, time: Millis, command: &Command) -> Option<Answer> {
+        match (&self.account, command) {
+            // Whether the user exists, these may change something or must be remembered in order.
+            (_, Command::Add(_) | Command::Deliver(_)) => None,
+            (Account::Absent, Command::Claim(_)) => {
+                Some(Answer::Claimed(Err(UserRefused::Unknown)))
+            }
+            (Account::Deleted, Command::Claim(_)) => {
+                Some(Answer::Claimed(Err(UserRefused::Deleted)))
+            }
+            (Account::Active(user), Command::Claim(claim)) => {
+                user.before_stock(time, claim).map(Answer::Claimed)
+            }
+            (Account::Absent, _) => Some(Answer::Refused(Refused::Unknown)),
+            (Account::Deleted, Command::Delete) => Some(Answer::Done),
+            (Account::Deleted, _) => Some(Answer::Refused(Refused::Deleted)),
+            (Account::Active(_), _) => None,
+        }
+    }
+
+    fn user(&self) -> Option<&User> {
+        match &self.account {
+            Account::Active(user) => Some(user),
+            Account::Absent | Account::Deleted => None,
+        }
+    }
+
+    fn device(&self, client: &ClientUri) -> Option<&Device> {
+        self.user().and_then(|user| user.devices.get(client))
+    }
+
+    fn on_user(&mut self, act: impl FnOnce(&mut User) -> Outcome) -> Outcome {
+        match &mut self.account {
+            Account::Absent => Outcome::refused(Refused::Unknown),
+            Account::Active(user) => act(user),
+            Account::Deleted => Outcome::refused(Refused::Deleted),
+        }
+    }
+
+    fn delete(&mut self) -> Outcome {
+        let woken = match &self.account {
+            Account::Absent => return Outcome::refused(Refused::Unknown),
+            Account::Active(user) => user.devices.keys().cloned().collect(),
+            Account::Deleted => Vec::new(),
+        };
+        self.account = Account::Deleted;
+        Outcome {
+            woken,
+            ..Outcome::answer(Answer::Done)
+        }
+    }
+
+    fn claim(&mut self, time: Millis, claim: &Claim) -> Claimed {
+        match &mut self.account {
+            Account::Absent => Err(UserRefused::Unknown),
+            Account::Active(user) => user.claim(time, claim),
+            Account::Deleted => Err(UserRefused::Deleted),
+        }
+    }
+
+    fn deliver(&mut self, at: Position, deliver: &Deliver) -> Outcome {
+        match &mut self.account {
+            Account::Active(user) => user.deliver(at, deliver),
+            // The room cannot help it that the user is gone, and the notices behind this one must go on.
+            Account::Absent | Account::Deleted => Outcome::answer(Answer::Done),
+        }
+    }
+}
