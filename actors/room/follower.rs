@@ -85,6 +85,27 @@ pub struct Fold {
     numbers: BTreeMap<ClientUri, Numbers>,
 }
 
+impl Deliver {
+    /// About how many bytes the items carry.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let invited = |invitation: &Invitation| invitation.welcome.len() + invitation.tree.len();
+        let item = |item: &Item| match item {
+            Item::Refused { .. } => 0,
+            Item::Event(event) => match &event.body {
+                Body::Application(message) => message.len(),
+                Body::Proposals(messages) => messages.iter().map(|message| message.len()).sum(),
+                Body::Commit(commit) => {
+                    commit.commit.len() + commit.invitation.as_ref().map_or(0, invited)
+                }
+                Body::Invited(invitation) => invited(invitation),
+                Body::Own(_) => 0,
+            },
+        };
+        self.items.iter().map(|entry| item(entry) + 32).sum()
+    }
+}
+
 impl machine::Fold for Fold {
     type Command = Command;
     type Outcome = Outcome;
@@ -132,6 +153,7 @@ impl Fold {
                 Item::Refused { submit_seq, reason } => {
                     let refused = Verdict::Refused(*reason);
                     outcome.decided.extend(self.decide(*submit_seq, refused).map(|(run, _)| run));
+                    outcome.undecided = Some(self.undecided());
                 }
                 Item::Event(event) if event.seq <= self.last_seq => {}
                 Item::Event(event) => {
@@ -174,6 +196,7 @@ impl Fold {
                 emission.item = source.item;
                 emission.origin = Some((source.sender, source.client_first));
                 outcome.decided.push(decided);
+                outcome.undecided = Some(self.undecided());
             }
         }
         push_emission(&mut outcome.emitted, emission);
@@ -258,7 +281,13 @@ impl Fold {
             let decided = self.decide(reject.first.plus(number), refused);
             outcome.decided.extend(decided.map(|(run, _)| run));
         }
+        outcome.undecided = Some(self.undecided());
         outcome
+    }
+
+    /// The oldest submission without a final word, or the next one.
+    fn undecided(&self) -> SubmitSeq {
+        self.queued.front().map_or_else(|| self.submitted.next(), |run| run.first)
     }
 
     /// Puts the final word on one submission; `None` when it has one already.

@@ -24,6 +24,8 @@ pub struct Outcome {
     pub queued: Option<QueuedRun>,
     /// Submissions that wait no longer (follower only).
     pub decided: Vec<Decided>,
+    /// The oldest submission that still waits, or the next one, when that has changed (follower only).
+    pub undecided: Option<SubmitSeq>,
     /// Users of this provider whose clients joined or left.
     pub notices: Vec<UserNotice>,
 }
@@ -38,6 +40,7 @@ impl Outcome {
             refused: Vec::new(),
             queued: None,
             decided: Vec::new(),
+            undecided: None,
             notices: Vec::new(),
         }
     }

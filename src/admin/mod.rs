@@ -1,0 +1,4 @@
+//! The operator's side of a running node: a local socket that only its owner can open.
+
+pub mod local;
+pub mod protocol;

@@ -1,0 +1,117 @@
+//! The rooms and users of one shard: awake as actors, or asleep as compact bytes.
+//!
+//! Promises: there is at most one actor for each; a command or an input wakes a sleeper; what was never begun leaves
+//! nothing behind.
+
+use mimi_actors::{
+    host::{Clock, Handle, Perform, Start},
+    machine::{Desk, Fold, ReviveError},
+};
+use ractor::{ActorCell, SpawnErr};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+/// Why an actor cannot be woken.
+#[derive(Debug, thiserror::Error)]
+pub enum WakeError {
+    /// The bytes it left do not read back: they never left this process, so this is a bug.
+    #[error(transparent)]
+    Revive(#[from] ReviveError),
+    /// The runtime does not start it.
+    #[error("start an actor: {0}")]
+    Spawn(#[from] SpawnErr),
+}
+
+enum Slot<D: Desk> {
+    Awake { handle: Handle<D>, used: Instant },
+    Asleep(Vec<u8>),
+}
+
+/// Makes what carries out an actor's orders.
+type MakePerform<K, D> = Box<dyn Fn(&K) -> Perform<D> + Send + Sync>;
+
+/// All actors of one kind in one shard.
+pub(crate) struct Directory<K, D: Desk> {
+    slots: BTreeMap<K, Slot<D>>,
+    clock: Clock,
+    perform: MakePerform<K, D>,
+    supervisor: ActorCell,
+    /// What a fold looks like before its first command, in compact form.
+    nothing: Vec<u8>,
+}
+
+impl<K: Ord + Clone, D: Desk> Directory<K, D>
+where
+    D::Fold: Default,
+{
+    pub(crate) fn new(clock: Clock, perform: MakePerform<K, D>, supervisor: ActorCell) -> Self {
+        let nothing = D::Fold::default().compact();
+        Self { slots: BTreeMap::new(), clock, perform, supervisor, nothing }
+    }
+
+    /// The actor of `key`, woken or begun if need be.
+    pub(crate) async fn wake(&mut self, key: &K) -> Result<Handle<D>, WakeError> {
+        let fold = match self.slots.get_mut(key) {
+            Some(Slot::Awake { handle, used }) => {
+                *used = Instant::now();
+                return Ok(handle.clone());
+            }
+            Some(Slot::Asleep(compact)) => D::Fold::revive(compact)?,
+            None => D::Fold::default(),
+        };
+        let perform = (self.perform)(key);
+        let start = Start { fold, clock: self.clock.clone(), perform };
+        let handle = Handle::start(start, self.supervisor.clone()).await?;
+        let slot = Slot::Awake { handle: handle.clone(), used: Instant::now() };
+        self.slots.insert(key.clone(), slot);
+        Ok(handle)
+    }
+
+    /// Puts actors to sleep that nobody has asked for anything for a while. Returns how many.
+    pub(crate) async fn put_to_sleep(&mut self, idle: Duration) -> usize {
+        let tired = |slot: &Slot<D>| match slot {
+            Slot::Awake { used, .. } => used.elapsed() >= idle,
+            Slot::Asleep(_) => false,
+        };
+        let keys: Vec<K> =
+            self.slots.iter().filter(|(_, slot)| tired(slot)).map(|(key, _)| key.clone()).collect();
+        let mut asleep = 0;
+        for key in keys {
+            let Some(Slot::Awake { handle, .. }) = self.slots.get(&key) else { continue };
+            let Some(compact) = handle.sleep().await else { continue };
+            asleep += 1;
+            if compact == self.nothing {
+                self.slots.remove(&key);
+            } else {
+                self.slots.insert(key, Slot::Asleep(compact));
+            }
+        }
+        asleep
+    }
+
+    /// The compact state of every actor, in order; those that hold nothing are left out.
+    pub(crate) async fn compact(&self) -> Vec<(K, Vec<u8>)> {
+        let mut all = Vec::with_capacity(self.slots.len());
+        for (key, slot) in &self.slots {
+            let compact = match slot {
+                Slot::Asleep(compact) => compact.clone(),
+                Slot::Awake { handle, .. } => match handle.look(Fold::compact).await {
+                    Ok(compact) => compact,
+                    Err(_) => continue,
+                },
+            };
+            if compact != self.nothing {
+                all.push((key.clone(), compact));
+            }
+        }
+        all
+    }
+
+    /// How many actors are awake, and how many sleep.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let awake = self.slots.values().filter(|slot| matches!(slot, Slot::Awake { .. })).count();
+        (awake, self.slots.len() - awake)
+    }
+}

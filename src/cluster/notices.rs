@@ -1,0 +1,87 @@
+//! The link from one shard to another of the same node: notices for users who live elsewhere.
+//!
+//! Same rules as between providers: numbered, de-duplicated by the receiver, acknowledged once durable there.
+
+use super::{
+    shard::{NotQueued, Shard},
+    shards::Shards,
+};
+use mimi_actors::{
+    link::{self, Peer},
+    record::Command,
+    user::command::{self as user, Answer},
+    wire::event::LinkSeq,
+};
+use std::{sync::Arc, time::Duration};
+
+/// How long a notice waits before it is tried again when the other shard did not take it.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Carries notices from `from` to every other shard, until the node stops.
+pub(crate) async fn carry(shards: Shards, from: Arc<Shard>) {
+    let mut applied = from.applied.subscribe();
+    loop {
+        applied.mark_unchanged();
+        let mut again = false;
+        let owed: Vec<(u16, LinkSeq)> = {
+            let derived = from.derived();
+            let shard = |(peer, outgoing): (&Peer, &link::outgoing::Outgoing)| match peer {
+                Peer::Shard(shard) if outgoing.acked() < outgoing.last() => {
+                    Some((*shard, outgoing.acked()))
+                }
+                Peer::Shard(_) | Peer::Provider(_) => None,
+            };
+            derived.links.peers().filter_map(shard).collect()
+        };
+        for (to, acked) in owed {
+            let upto = carry_to(&shards, &from, to, acked).await;
+            if upto > acked {
+                let ack = link::Command::Ack { peer: Peer::Shard(to), upto };
+                if let Err(NotQueued::Unavailable { .. }) = from.queue_own(Command::Link(ack)).await {
+                    return;
+                }
+            } else {
+                again = true;
+            }
+        }
+        // What was not taken is tried again even when nothing else happens.
+        let wait = if again { RETRY } else { Duration::MAX };
+        if let Ok(Err(_)) = tokio::time::timeout(wait, applied.changed()).await {
+            return;
+        }
+    }
+}
+
+/// Carries what is owed to one shard; returns the last number that is durable there.
+async fn carry_to(shards: &Shards, from: &Arc<Shard>, to: u16, acked: LinkSeq) -> LinkSeq {
+    let mut upto = acked;
+    loop {
+        let (seq, post, notice_user) = match from.notice(to, upto.next()) {
+            Ok(Some((seq, post))) => {
+                let user = post.clients.first().map(|client| client.user().clone());
+                (seq, post, user)
+            }
+            Ok(None) => return upto,
+            Err(error) => {
+                tracing::error!(shard = from.id, %error, "a notice cannot be read");
+                return upto;
+            }
+        };
+        let Some(user) = notice_user else {
+            upto = seq;
+            continue;
+        };
+        let deliver = user::Deliver { from_shard: from.id, seq, post };
+        match shards.ask_user(&user, user::Command::Deliver(deliver)).await {
+            // A user who is unknown or deleted has no inbox: the notice is for nobody.
+            Ok(Answer::Done | Answer::Refused(user::Refused::Unknown | user::Refused::Deleted)) => {
+                upto = seq;
+            }
+            Ok(answer) => {
+                tracing::warn!(shard = to, ?answer, "a notice was not taken and will be tried again");
+                return upto;
+            }
+            Err(_) => return upto,
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! One shard of the provider's rooms and users: its actors, its queue in front of the log, and what follows from it.
+//!
+//! Owns: the directories of actors, the event index, the links' cursors. Promises: commands that wait go into the log
+//! together; outcomes are recorded before anybody is answered; time never goes back. Not here: the log itself
+//! (`group`), what an order means (`perform`), what is sent when (`peering`, `gateway`).
+
+use super::{
+    batch::{Batch, Decoded},
+    directory::{Directory, WakeError},
+    index::EventIndex,
+    tail::Tail,
+};
+use crate::perform::{self, World};
+use mimi_actors::{
+    host::{Gone, Handle},
+    ids::{RoomUri, UserUri},
+    limits::{ENTRY_COMMANDS_MAX, ENTRY_FILL_BYTES, SHARD_QUEUE_COMMANDS_MAX},
+    link::Links,
+    machine::{Millis, Ticket},
+    record::{Command, Entry},
+    room::{desk, follower_desk},
+    user::desk as user_desk,
+    wire::BVec,
+};
+use ractor::ActorCell;
+use std::{
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak},
+    time::Duration,
+};
+use tokio::sync::{Mutex, mpsc, watch};
+
+/// The actors of rooms at this hub.
+pub(crate) type Hubs = Directory<RoomUri, desk::Desk>;
+/// The actors of rooms that this provider follows.
+pub(crate) type Followers = Directory<RoomUri, follower_desk::Desk>;
+/// The actors of this provider's users.
+pub(crate) type Users = Directory<UserUri, user_desk::Desk>;
+
+/// Why the shard does not take a command. Nothing has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotQueued {
+    /// Too many commands wait already.
+    #[error("the shard's queue is full")]
+    Full,
+    /// The node's log has reached its limit.
+    #[error("the node's log is full")]
+    StorageFull,
+    /// The shard does not lead now.
+    #[error("the shard cannot write now")]
+    Unavailable {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+}
+
+/// An actor cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreachable {
+    /// It cannot be woken.
+    #[error(transparent)]
+    Wake(#[from] WakeError),
+    /// It ended in this moment.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+}
+
+/// A command that waits for the log, and who waits for it.
+struct Queued {
+    command: Command,
+    ticket: Option<Ticket>,
+}
+
+/// State that follows from the log, outside any actor.
+#[derive(Default)]
+pub(crate) struct Derived {
+    pub(crate) index: EventIndex,
+    pub(crate) links: Links,
+    /// Time of the last entry.
+    pub(crate) time: Millis,
+    /// Index of the last entry applied.
+    pub(crate) applied: u64,
+}
+
+/// One shard on this node.
+pub(crate) struct Shard {
+    pub(crate) id: u16,
+    world: Arc<World>,
+    pub(crate) hubs: Mutex<Hubs>,
+    pub(crate) followers: Mutex<Followers>,
+    pub(crate) users: Mutex<Users>,
+    pub(crate) derived: RwLock<Derived>,
+    pub(crate) tail: Tail,
+    queue: mpsc::Sender<Queued>,
+    /// The last entry applied: link sessions wait on it.
+    pub(crate) applied: watch::Sender<u64>,
+}
+
+/// The receiving end of a shard's queue, for [`gather`].
+pub(crate) struct Gathering(mpsc::Receiver<Queued>);
+
+impl Shard {
+    /// A shard without any state; the log's replay fills it.
+    pub(crate) fn new(
+        id: u16,
+        world: Arc<World>,
+        tail: Tail,
+        supervisor: &ActorCell,
+    ) -> (Arc<Self>, Gathering) {
+        let (queue, waiting) = mpsc::channel(SHARD_QUEUE_COMMANDS_MAX);
+        let clock = world.clock.clone();
+        let shard = Arc::new_cyclic(|shard: &Weak<Self>| {
+            let (hub, follower, user) = (shard.clone(), shard.clone(), shard.clone());
+            Self {
+                id,
+                hubs: Mutex::new(Directory::new(
+                    clock.clone(),
+                    Box::new(move |room| performer(&hub, room, perform::hub::perform)),
+                    supervisor.clone(),
+                )),
+                followers: Mutex::new(Directory::new(
+                    clock.clone(),
+                    Box::new(move |room| performer(&follower, room, perform::follower::perform)),
+                    supervisor.clone(),
+                )),
+                users: Mutex::new(Directory::new(
+                    clock,
+                    Box::new(move |id| performer(&user, id, perform::user::perform)),
+                    supervisor.clone(),
+                )),
+                world,
+                derived: RwLock::default(),
+                tail,
+                queue,
+                applied: watch::Sender::new(0),
+            }
+        });
+        (shard, Gathering(waiting))
+    }
+
+    /// What orders are carried out with.
+    pub(crate) fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// State that follows from the log.
+    pub(crate) fn derived(&self) -> RwLockReadGuard<'_, Derived> {
+        self.derived.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a command into the queue in front of the log.
+    pub(crate) fn queue(&self, command: Command, ticket: Option<Ticket>) -> Result<(), NotQueued> {
+        self.queue.try_send(Queued { command, ticket }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotQueued::Full,
+            mpsc::error::TrySendError::Closed(_) => NotQueued::Unavailable { retry_after_ms: 1_000 },
+        })
+    }
+
+    /// As [`Self::queue`], waiting for a place: for the shard's own sessions, which hold no ticket.
+    pub(crate) async fn queue_own(&self, command: Command) -> Result<(), NotQueued> {
+        let queued = Queued { command, ticket: None };
+        let closed = NotQueued::Unavailable { retry_after_ms: 1_000 };
+        self.queue.send(queued).await.map_err(|_| closed)
+    }
+
+    /// The actor of a room at this hub.
+    pub(crate) async fn hub(&self, room: &RoomUri) -> Result<Handle<desk::Desk>, WakeError> {
+        self.hubs.lock().await.wake(room).await
+    }
+
+    /// The actor of a room that this provider follows.
+    pub(crate) async fn follower(
+        &self,
+        room: &RoomUri,
+    ) -> Result<Handle<follower_desk::Desk>, WakeError> {
+        self.followers.lock().await.wake(room).await
+    }
+
+    /// The actor of a user.
+    pub(crate) async fn user(&self, user: &UserUri) -> Result<Handle<user_desk::Desk>, WakeError> {
+        self.users.lock().await.wake(user).await
+    }
+
+    /// Brings the result of an order back to the room's actor.
+    pub(crate) fn report_hub(self: &Arc<Self>, room: &RoomUri, input: desk::Input) {
+        let (shard, room) = (Arc::clone(self), room.clone());
+        tokio::spawn(async move {
+            if let Ok(actor) = shard.hub(&room).await {
+                drop(actor.report(input));
+            }
+        });
+    }
+
+    /// Brings the result of an order back to the room's actor.
+    pub(crate) fn report_follower(self: &Arc<Self>, room: &RoomUri, input: follower_desk::Input) {
+        let (shard, room) = (Arc::clone(self), room.clone());
+        tokio::spawn(async move {
+            if let Ok(actor) = shard.follower(&room).await {
+                drop(actor.report(input));
+            }
+        });
+    }
+
+    /// Brings the result of an order back to the user's actor.
+    pub(crate) fn report_user(self: &Arc<Self>, user: &UserUri, input: user_desk::Input) {
+        let (shard, user) = (Arc::clone(self), user.clone());
+        tokio::spawn(async move {
+            if let Ok(actor) = shard.user(&user).await {
+                drop(actor.report(input));
+            }
+        });
+    }
+
+    /// Puts to sleep whom nobody has asked for anything for a while.
+    pub(crate) async fn put_to_sleep(&self, idle: Duration) -> usize {
+        let hubs = self.hubs.lock().await.put_to_sleep(idle).await;
+        let followers = self.followers.lock().await.put_to_sleep(idle).await;
+        hubs + followers + self.users.lock().await.put_to_sleep(idle).await
+    }
+
+    /// Tells those who wait for the commands of a batch that it is not in the log.
+    fn not_appended(self: &Arc<Self>, decoded: &Decoded, refused: NotQueued) {
+        for (command, ticket) in decoded.commands() {
+            let Some(ticket) = ticket else { continue };
+            match command {
+                Command::Hub(room, _) => {
+                    let refused = perform::hub::not_queued(refused);
+                    self.report_hub(room, desk::Input::NotAppended { ticket, refused });
+                }
+                Command::Follower(room, _) => {
+                    let refused = perform::hub::not_queued(refused);
+                    self.report_follower(room, follower_desk::Input::NotAppended { ticket, refused });
+                }
+                Command::User(user, _) => {
+                    let refused = perform::user::not_queued(refused);
+                    self.report_user(user, user_desk::Input::NotAppended { ticket, refused });
+                }
+                Command::Link(_) => {}
+            }
+        }
+    }
+}
+
+/// A closure that carries out the orders of the actor of `key` while its shard exists.
+fn performer<K: Clone + Send + Sync + 'static, E: 'static>(
+    shard: &Weak<Shard>,
+    key: &K,
+    perform: fn(&Arc<Shard>, &K, E),
+) -> Arc<dyn Fn(E) + Send + Sync> {
+    let (shard, key) = (shard.clone(), key.clone());
+    Arc::new(move |effect| {
+        if let Some(shard) = shard.upgrade() {
+            perform(&shard, &key, effect);
+        }
+    })
+}
+
+/// Takes what waits, as one entry after another, and puts it into the log: an entry gathers for as long as the one
+/// before it is under way. Ends when the shard is dropped.
+pub(crate) async fn gather<P, F>(shard: Weak<Shard>, mut waiting: Gathering, propose: P)
+where
+    P: Fn(Batch) -> F,
+    F: Future<Output = Result<(), NotQueued>>,
+{
+    while let Some(first) = waiting.0.recv().await {
+        let mut bytes = first.command.bytes();
+        let (mut commands, mut tickets) = (vec![first.command], vec![first.ticket]);
+        while commands.len() < ENTRY_COMMANDS_MAX
+            && bytes < ENTRY_FILL_BYTES
+            && let Ok(next) = waiting.0.try_recv()
+        {
+            bytes += next.command.bytes();
+            commands.push(next.command);
+            tickets.push(next.ticket);
+        }
+        let Some(shard) = shard.upgrade() else { return };
+        let stamp = (shard.world.clock)();
+        let entry = Entry { stamp, commands: BVec::truncated(commands) };
+        let batch = Batch::propose(entry, tickets, bytes);
+        let decoded = Arc::clone(batch.decoded());
+        if let Err(refused) = propose(batch).await {
+            shard.not_appended(&decoded, refused);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The newest entries of a shard, decoded, in memory; older ones are read back from the log.
+
+use super::batch::Decoded;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Bytes of entries that a shard keeps decoded, at most; the newest is kept whatever its size.
+const TAIL_BYTES_MAX: usize = 8 << 20;
+
+/// Reads an old entry back from the log.
+pub(crate) type ReadEntry = Box<dyn Fn(u64) -> Result<Arc<Decoded>, ReadError> + Send + Sync>;
+
+/// An entry that was applied cannot be read back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("read entry {index} back from the log: {why}")]
+pub(crate) struct ReadError {
+    /// Its index.
+    pub(crate) index: u64,
+    /// Why.
+    pub(crate) why: String,
+}
+
+#[derive(Default)]
+struct Recent {
+    entries: VecDeque<(u64, usize, Arc<Decoded>)>,
+    bytes: usize,
+}
+
+/// A shard's way back from a position to a command.
+pub(crate) struct Tail {
+    recent: Mutex<Recent>,
+    read: ReadEntry,
+}
+
+impl Tail {
+    pub(crate) fn new(read: ReadEntry) -> Self {
+        Self { recent: Mutex::default(), read }
+    }
+
+    /// Keeps an entry of `bytes` bytes that was just applied.
+    pub(crate) fn push(&self, index: u64, bytes: usize, entry: &Arc<Decoded>) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.entries.push_back((index, bytes, Arc::clone(entry)));
+        recent.bytes += bytes;
+        while recent.bytes > TAIL_BYTES_MAX
+            && recent.entries.len() > 1
+            && let Some((_, bytes, _)) = recent.entries.pop_front()
+        {
+            recent.bytes -= bytes;
+        }
+    }
+
+    /// The entry at `index`. May read a file.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the log does not give it back.
+    pub(crate) fn entry(&self, index: u64) -> Result<Arc<Decoded>, ReadError> {
+        let recent = {
+            let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            let place = recent.entries.binary_search_by_key(&index, |(index, _, _)| *index).ok();
+            place.and_then(|place| recent.entries.get(place)).map(|(_, _, entry)| Arc::clone(entry))
+        };
+        recent.map_or_else(|| (self.read)(index), Ok)
+    }
+}

@@ -1,0 +1,217 @@
+//! A client's event stream: its rooms and its inbox, from its cursors on.
+//!
+//! Nothing is stored for the stream: cursors are in the user's fold, bytes in the log. A stream that is cut begins
+//! again at the last acknowledgement; events that were sent and not acknowledged come again.
+//!
+//! Source: transport requirements, section 5.
+
+use super::{FRAME_DEADLINE, Session};
+use crate::{
+    cluster::wake::Wake,
+    quic::{LaneReceiver, LaneSender},
+};
+use anyhow::Context;
+use mimi_actors::{
+    ids::{ClientUri, RoomUri},
+    limits::{BATCH_FILL_BYTES, REQUEST_FRAME_BYTES_MAX},
+    machine::Position,
+    user::{
+        command::{Ack, Command as UserCommand},
+        inbox::Membership,
+    },
+    wire::{
+        self, BVec,
+        door::{Acks, DoorItem, Events},
+        event::{InboxSeq, RoomSeq},
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// How often acknowledgements are put into the log, at most; after a crash the rest is sent again.
+const ACK_RECORD_INTERVAL: Duration = Duration::from_millis(500);
+/// Acknowledgement frames that wait to be recorded, at most.
+const ACKS_WAITING_MAX: usize = 64;
+
+/// Where the stream stands in one room.
+struct Cursor {
+    next: RoomSeq,
+    upto: Option<RoomSeq>,
+    after: RoomSeq,
+}
+
+/// What the stream has sent.
+#[derive(Default)]
+struct Cursors {
+    rooms: BTreeMap<RoomUri, Cursor>,
+    inbox: InboxSeq,
+}
+
+/// Serves the lane until it ends.
+pub(super) async fn serve(
+    session: &Arc<Session>,
+    client: &ClientUri,
+    mut to: LaneSender,
+    from: LaneReceiver,
+) -> anyhow::Result<()> {
+    let wake = session.shards.world().bells.hang(client);
+    let (report, mut acks) = mpsc::channel(ACKS_WAITING_MAX);
+    let reading = tokio::spawn(read_acks(from, report));
+    let mut cursors = Cursors::default();
+    let mut dirty: BTreeSet<RoomUri> = BTreeSet::new();
+    let mut pending = PendingAcks::default();
+    let mut record = tokio::time::interval(ACK_RECORD_INTERVAL);
+    wake.user();
+    let ended = loop {
+        let news = wake.take();
+        dirty.extend(news.rooms);
+        if news.user {
+            refresh(session, client, &wake, &mut cursors, &mut dirty, &mut to).await?;
+        }
+        let verdicts = news.verdicts.into_iter();
+        let verdicts = verdicts.map(|(room, run)| DoorItem::Verdict { room, run }).collect();
+        send(&mut to, verdicts).await?;
+        if let Some(room) = dirty.pop_first() {
+            if send_room(session, client, &mut cursors, &room, &mut to).await? {
+                dirty.insert(room);
+            }
+            // Acknowledgements are taken in even while there is much to send.
+            while let Ok(ack) = acks.try_recv() {
+                pending.add(ack);
+            }
+            if !dirty.is_empty() {
+                continue;
+            }
+        }
+        tokio::select! {
+            () = wake.rung() => {}
+            ack = acks.recv() => match ack {
+                Some(ack) => pending.add(ack),
+                None => break Ok(()),
+            },
+            _ = record.tick(), if !pending.is_empty() => {
+                let ack = UserCommand::Ack(pending.take(client));
+                if session.shards.ask_user(client.user(), ack).await.is_err() {
+                    tracing::warn!("an acknowledgement was not recorded; events will come again");
+                }
+            }
+        }
+    };
+    if !pending.is_empty() {
+        let ack = UserCommand::Ack(pending.take(client));
+        drop(session.shards.ask_user(client.user(), ack).await);
+    }
+    reading.abort();
+    ended
+}
+
+/// Looks at the user's fold: which rooms there are to read, and what is in the inbox.
+async fn refresh(
+    session: &Session,
+    client: &ClientUri,
+    wake: &Arc<Wake>,
+    cursors: &mut Cursors,
+    dirty: &mut BTreeSet<RoomUri>,
+    to: &mut LaneSender,
+) -> anyhow::Result<()> {
+    let user = client.user();
+    let shard = session.shards.of_user(user)?;
+    let (seen, reader) = (cursors.inbox, client.clone());
+    let actor = shard.user(user).await?;
+    let (known, memberships, inbox) = actor
+        .look(move |fold| {
+            let known = fold.device_key(&reader).is_some();
+            let rooms: Vec<(RoomUri, Membership)> =
+                fold.memberships(&reader).map(|(room, is)| (room.clone(), *is)).collect();
+            let items = fold.inbox(&reader).filter(|item| item.seq > seen);
+            let inbox: Vec<(InboxSeq, Position)> = items.map(|item| (item.seq, item.at)).collect();
+            (known, rooms, inbox)
+        })
+        .await?;
+    drop(actor);
+    anyhow::ensure!(known, "the device was revoked");
+    for (seq, at) in inbox {
+        let (seq, room, notice) = shard.inbox_notice(seq, at)?;
+        send(to, vec![DoorItem::Inbox { seq, room, notice }]).await?;
+        cursors.inbox = seq;
+    }
+    for (room, membership) in memberships {
+        let known = cursors.rooms.get_mut(&room).filter(|known| known.after == membership.after);
+        if let Some(known) = known {
+            known.upto = membership.upto;
+        } else {
+            let Membership { after, upto, acked } = membership;
+            cursors.rooms.insert(room.clone(), Cursor { next: acked.next(), upto, after });
+            let shard = session.shards.of_room(&room)?;
+            let mut derived = shard.derived.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            derived.index.watch(&room, wake);
+        }
+        dirty.insert(room);
+    }
+    Ok(())
+}
+
+/// Sends one batch of a room; `true` when there is more.
+async fn send_room(
+    session: &Session,
+    client: &ClientUri,
+    cursors: &mut Cursors,
+    room: &RoomUri,
+    to: &mut LaneSender,
+) -> anyhow::Result<bool> {
+    let Some(cursor) = cursors.rooms.get_mut(room) else { return Ok(false) };
+    let shard = session.shards.of_room(room)?;
+    let (events, next) = shard.room_events(room, client, cursor.next, cursor.upto)?;
+    if events.is_empty() {
+        return Ok(false);
+    }
+    cursor.next = next;
+    send(to, vec![DoorItem::Room { room: room.clone(), events: BVec::truncated(events) }]).await?;
+    Ok(true)
+}
+
+async fn send(to: &mut LaneSender, items: Vec<DoorItem>) -> anyhow::Result<()> {
+    if items.is_empty() {
+        return Ok(());
+    }
+    let events = Events { items: BVec::truncated(items) };
+    Ok(to.send(wire::encode_sized(&events, BATCH_FILL_BYTES / 16)).await?)
+}
+
+async fn read_acks(mut from: LaneReceiver, report: mpsc::Sender<Acks>) -> anyhow::Result<()> {
+    while let Some(frame) = from.next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE)).await? {
+        let acks = wire::decode::<Acks>(&frame).context("an acknowledgement does not decode")?;
+        report.send(acks).await?;
+    }
+    Ok(())
+}
+
+/// Acknowledgements that are not in the log yet.
+#[derive(Default)]
+struct PendingAcks {
+    inbox: Option<InboxSeq>,
+    rooms: BTreeMap<RoomUri, RoomSeq>,
+}
+
+impl PendingAcks {
+    fn add(&mut self, acks: Acks) {
+        self.inbox = self.inbox.max(acks.inbox);
+        for (room, seq) in acks.rooms {
+            let upto = self.rooms.entry(room).or_default();
+            *upto = (*upto).max(seq);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.inbox.is_none() && self.rooms.is_empty()
+    }
+
+    fn take(&mut self, client: &ClientUri) -> Ack {
+        let rooms = std::mem::take(&mut self.rooms).into_iter().collect();
+        Ack { client: client.clone(), inbox: self.inbox.take(), rooms }
+    }
+}

@@ -1,0 +1,93 @@
+//! Who a connection is: a device that proves its key over this very connection.
+
+use super::Session;
+use crate::cluster::shards::UNANSWERED_RETRY_AFTER_MS;
+use mimi_actors::{
+    ids::ClientUri,
+    user::command::{Answer, Command, Enrol as EnrolCommand, Refused},
+    wire::{
+        BText,
+        door::{DoorRefused, EXPORTER_LABEL, Enrol, Login, Reply, proof_input},
+        event::Hash,
+    },
+};
+use ring::signature::{ED25519, UnparsedPublicKey};
+
+impl Session {
+    /// Registers a device and logs it in.
+    pub(super) async fn enrol(&self, enrol: Enrol) -> Result<Reply, DoorRefused> {
+        self.prove(&enrol.client, &enrol.device_key, &enrol.proof)?;
+        let user = enrol.client.user().clone();
+        let command = Command::Enrol(EnrolCommand {
+            code: Hash::of(enrol.code.as_bytes()),
+            client: enrol.client.clone(),
+            device_key: enrol.device_key,
+        });
+        let answer = self.shards.ask_user(&user, command).await;
+        match answer {
+            Ok(Answer::Enrolled) => self.log_in(enrol.client),
+            Ok(Answer::Refused(refused)) => Err(user_refused(&refused)),
+            Ok(_) | Err(_) => Err(unavailable()),
+        }
+    }
+
+    /// Logs a registered device in.
+    pub(super) async fn login(&self, login: Login) -> Result<Reply, DoorRefused> {
+        if login.client.provider() != &self.shards.world().provider {
+            return Err(DoorRefused::NotKnown);
+        }
+        let user = login.client.user();
+        let actor = self.shards.of_user(user).map_err(|_| unavailable())?.user(user).await;
+        let actor = actor.map_err(|_| unavailable())?;
+        let client = login.client.clone();
+        let key = actor.look(move |fold| fold.device_key(&client)).await;
+        drop(actor);
+        let key = key.map_err(|_| unavailable())?.ok_or(DoorRefused::NotKnown)?;
+        self.prove(&login.client, &key, &login.proof)?;
+        self.log_in(login.client)
+    }
+
+    /// Checks the proof of a device of this provider.
+    fn prove(&self, client: &ClientUri, key: &[u8; 32], proof: &[u8]) -> Result<(), DoorRefused> {
+        if client.provider() != &self.shards.world().provider {
+            return Err(DoorRefused::NotKnown);
+        }
+        let context = client.to_string();
+        let exported = self.door.exporter(EXPORTER_LABEL, context.as_bytes());
+        let exported = exported.map_err(|_| DoorRefused::NotKnown)?;
+        let input = proof_input(client, &exported);
+        UnparsedPublicKey::new(&ED25519, key)
+            .verify(&input, proof)
+            .map_err(|_| DoorRefused::NotKnown)
+    }
+
+    fn log_in(&self, client: ClientUri) -> Result<Reply, DoorRefused> {
+        let is = self.client.get_or_init(|| client.clone());
+        if *is == client {
+            return Ok(Reply::LoggedIn);
+        }
+        let detail = BText::clipped("this connection is another client's; open a new one");
+        Err(DoorRefused::SenderNotBound { detail })
+    }
+}
+
+pub(super) fn unavailable() -> DoorRefused {
+    DoorRefused::Unavailable { retry_after_ms: UNANSWERED_RETRY_AFTER_MS }
+}
+
+/// What a client is told of its user's refusal.
+pub(super) fn user_refused(refused: &Refused) -> DoorRefused {
+    match refused {
+        Refused::Unknown | Refused::Deleted | Refused::NotKnown => DoorRefused::NotKnown,
+        Refused::Taken | Refused::TooMany { .. } | Refused::Poisoned => {
+            DoorRefused::NotEnrolled { detail: BText::clipped(&refused.to_string()) }
+        }
+        Refused::Overloaded { retry_after_ms } => {
+            DoorRefused::Overloaded { retry_after_ms: *retry_after_ms }
+        }
+        Refused::Unavailable { retry_after_ms } => {
+            DoorRefused::Unavailable { retry_after_ms: *retry_after_ms }
+        }
+        Refused::StorageFull => DoorRefused::StorageFull,
+    }
+}

@@ -1,0 +1,127 @@
+//! The clients' door: who a connection is, its requests, its messages, its event stream.
+//!
+//! A connection is nobody until a device has proved itself over the TLS exporter; then it is that client and no other.
+
+pub(crate) mod claim;
+pub(crate) mod events;
+pub(crate) mod login;
+pub(crate) mod requests;
+pub(crate) mod sends;
+
+use crate::{
+    cluster::shards::Shards,
+    peering::{Peers, code},
+    quic::{Door, LaneReceiver, LaneSender},
+};
+use mimi_actors::{
+    ids::ClientUri,
+    limits::{GREETING_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX},
+    wire::{
+        self, BText,
+        door::{DoorRefused, Open, Reply},
+    },
+};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::sync::Semaphore;
+use tracing::{Instrument, debug, info_span};
+
+/// How long a frame that has begun may take.
+const FRAME_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a lane may take to say what it is for.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a connection may take to prove a device.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
+/// When a request that found the node busy may be sent again, in milliseconds.
+const BUSY_RETRY_AFTER_MS: u32 = 250;
+
+/// What a connection's lanes share.
+pub(crate) struct Session {
+    door: Door,
+    shards: Shards,
+    peers: Peers,
+    requests: Arc<Semaphore>,
+    /// The client, once it has proved itself.
+    client: OnceLock<ClientUri>,
+}
+
+/// Serves a client's connection until it ends.
+pub(crate) async fn serve(door: Door, shards: Shards, peers: Peers, requests: Arc<Semaphore>) {
+    let client = OnceLock::new();
+    let session = Arc::new(Session { door, shards, peers, requests, client });
+    let watched = Arc::clone(&session);
+    let login = tokio::spawn(async move {
+        tokio::time::sleep(LOGIN_DEADLINE).await;
+        if watched.client.get().is_none() {
+            watched.door.close(code::DEADLINE, "no login in time");
+        }
+    });
+    async {
+        while let Ok((to, from)) = session.door.accept_lane().await {
+            let session = Arc::clone(&session);
+            let lane = async move {
+                if let Err(error) = serve_lane(&session, to, from).await {
+                    debug!(%error, "a lane of a client ended");
+                }
+            };
+            tokio::spawn(lane.in_current_span());
+        }
+    }
+    .instrument(info_span!("gateway"))
+    .await;
+    login.abort();
+}
+
+async fn serve_lane(
+    session: &Arc<Session>,
+    mut to: LaneSender,
+    mut from: LaneReceiver,
+) -> anyhow::Result<()> {
+    // A stranger gets a small frame only.
+    let known = session.client.get().is_some();
+    let frame_max = if known { REQUEST_FRAME_BYTES_MAX } else { GREETING_FRAME_BYTES_MAX };
+    let opening = from.next(frame_max, Some(FRAME_DEADLINE));
+    let frame = match tokio::time::timeout(OPEN_DEADLINE, opening).await {
+        Ok(Ok(Some(frame))) => frame,
+        Ok(Ok(None)) => return Ok(()),
+        Ok(Err(error)) => {
+            to.reset(code::BAD_FRAME);
+            from.stop(code::BAD_FRAME);
+            return Err(error.into());
+        }
+        Err(_) => {
+            to.reset(code::DEADLINE);
+            from.stop(code::DEADLINE);
+            return Ok(());
+        }
+    };
+    let open = match wire::decode::<Open>(&frame) {
+        Ok(open) => open,
+        Err(error) => {
+            let detail = BText::clipped(&error.to_string());
+            return reply(&mut to, Reply::Refused(DoorRefused::BadFrame { detail })).await;
+        }
+    };
+    match (open, session.client.get()) {
+        (Open::Request(request), client) => {
+            let answer = if let Ok(_permit) = session.requests.try_acquire() {
+                requests::answer(session, client, *request).await
+            } else {
+                Err(DoorRefused::Overloaded { retry_after_ms: BUSY_RETRY_AFTER_MS })
+            };
+            reply(&mut to, answer.unwrap_or_else(Reply::Refused)).await
+        }
+        (Open::Sends | Open::Events, None) => {
+            reply(&mut to, Reply::Refused(DoorRefused::NotLoggedIn)).await
+        }
+        (Open::Sends, Some(client)) => sends::serve(session, client, to, from).await,
+        (Open::Events, Some(client)) => events::serve(session, client, to, from).await,
+    }
+}
+
+async fn reply(to: &mut LaneSender, reply: Reply) -> anyhow::Result<()> {
+    to.send(wire::encode(&reply)).await?;
+    Ok(to.finish()?)
+}

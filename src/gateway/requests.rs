@@ -1,0 +1,188 @@
+//! Requests of a client, each on a lane of its own: to the shard at home, or to the room's hub.
+
+use super::{Session, claim, login};
+use crate::peering::{PEER_RETRY_AFTER_MS, PeerUnavailable};
+use futures::future::join_all;
+use mimi_actors::{
+    ids::{ClientUri, RoomUri},
+    limits::KEY_PACKAGES_PER_UPLOAD_MAX,
+    machine::Millis,
+    mls::{bundle::Bundle, key_package::check_key_package},
+    room::desk,
+    user::command::{Answer as UserAnswer, Command as UserCommand, StoredPackage, Upload},
+    wire::{
+        BText, BVec, Payload,
+        answer::Answer,
+        door::{
+            Commit, CreateRoom, DoorRefused, HubSender, PackageRefused, Propose, Reply, Request,
+        },
+        link,
+    },
+};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Answers one request.
+pub(super) async fn answer(
+    session: &Arc<Session>,
+    client: Option<&ClientUri>,
+    request: Request,
+) -> Result<Reply, DoorRefused> {
+    match (request, client) {
+        (Request::Enrol(enrol), _) => session.enrol(enrol).await,
+        (Request::Login(login), _) => session.login(login).await,
+        (_, None) => Err(DoorRefused::NotLoggedIn),
+        (Request::HubSender, Some(_)) => {
+            let world = session.shards.world();
+            let (provider, signature_key) = (world.provider.clone(), world.hub_signature_key);
+            Ok(Reply::HubSender(HubSender { provider, signature_key }))
+        }
+        (Request::Upload(packages), Some(client)) => upload(session, client, packages).await,
+        (Request::Claim(request), Some(client)) => claim::answer(session, client, request).await,
+        (Request::Create(create), Some(client)) => create_room(session, client, create).await,
+        (Request::Commit(commit), Some(client)) => commit_bundle(session, client, commit).await,
+        (Request::Propose(propose), Some(client)) => proposals(session, client, propose).await,
+    }
+}
+
+/// Checks every package on the workers, then adds them to the stock.
+async fn upload(
+    session: &Session,
+    client: &ClientUri,
+    packages: BVec<Payload, KEY_PACKAGES_PER_UPLOAD_MAX>,
+) -> Result<Reply, DoorRefused> {
+    let now = (session.shards.world().clock)();
+    let checks = packages.into_iter().map(|package| check(session, client, now, package));
+    let packages = join_all(checks).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let upload = UserCommand::Upload(Upload { client: client.clone(), packages });
+    match session.shards.ask_user(client.user(), upload).await {
+        Ok(UserAnswer::Uploaded(results)) => Ok(Reply::Uploaded(BVec::truncated(results))),
+        Ok(UserAnswer::Refused(refused)) => Err(login::user_refused(&refused)),
+        Ok(_) | Err(_) => Err(login::unavailable()),
+    }
+}
+
+async fn check(
+    session: &Session,
+    client: &ClientUri,
+    now: Millis,
+    package: Payload,
+) -> Result<Result<StoredPackage, PackageRefused>, DoorRefused> {
+    let (give, take) = oneshot::channel();
+    let client = client.clone();
+    let job = move || {
+        let facts = check_key_package(&package, &client, now).map_err(|refused| {
+            PackageRefused::Invalid { detail: BText::clipped(&refused.to_string()) }
+        })?;
+        Ok(StoredPackage {
+            package,
+            reference: Payload(facts.reference),
+            init_key: Payload(facts.init_key),
+            version: facts.version,
+            ciphersuite: facts.ciphersuite,
+            not_before_s: facts.not_before_s,
+            not_after_s: facts.not_after_s,
+            extensions: facts.extensions,
+            proposals: facts.proposals,
+            credentials: facts.credentials,
+            last_resort: facts.last_resort,
+        })
+    };
+    let then = |checked: Option<Result<StoredPackage, PackageRefused>>| {
+        let lost = || Err(PackageRefused::Invalid { detail: BText::clipped("it cannot be read") });
+        drop(give.send(checked.unwrap_or_else(lost)));
+    };
+    let workers = &session.shards.world().workers;
+    workers.run(job, then).map_err(|_| DoorRefused::Overloaded {
+        retry_after_ms: super::BUSY_RETRY_AFTER_MS,
+    })?;
+    take.await.map_err(|_| login::unavailable())
+}
+
+async fn create_room(
+    session: &Session,
+    client: &ClientUri,
+    create: CreateRoom,
+) -> Result<Reply, DoorRefused> {
+    let CreateRoom { room, group_info, tree } = create;
+    if !is_ours(session, &room) {
+        let detail = BText::clipped("a room is created at the provider that its name says");
+        return Err(DoorRefused::SenderNotBound { detail });
+    }
+    let creator = client.clone();
+    let (group_info, tree) = (group_info.0, tree.0);
+    let input = |ticket| desk::Input::Create { ticket, creator, group_info, tree };
+    Ok(Reply::Room(session.shards.ask_hub(&room, input).await))
+}
+
+async fn commit_bundle(
+    session: &Session,
+    client: &ClientUri,
+    commit: Commit,
+) -> Result<Reply, DoorRefused> {
+    let Commit { room, commit, welcome, group_info, tree } = commit;
+    let sender = client.clone();
+    if is_ours(session, &room) {
+        let bundle = Bundle {
+            commit: commit.0,
+            welcome: welcome.map(|welcome| welcome.0),
+            group_info: group_info.0,
+            tree: tree.0,
+        };
+        let input = |ticket| desk::Input::Commit { ticket, sender, bundle };
+        return Ok(Reply::Room(session.shards.ask_hub(&room, input).await));
+    }
+    let hub = room.hub().clone();
+    let request = link::CommitRequest { room, sender, commit, welcome, group_info, tree };
+    ask_peer(session, &hub, link::Request::Commit(request)).await
+}
+
+async fn proposals(
+    session: &Session,
+    client: &ClientUri,
+    propose: Propose,
+) -> Result<Reply, DoorRefused> {
+    let Propose { room, proposals } = propose;
+    let sender = client.clone();
+    if is_ours(session, &room) {
+        let messages = proposals.into_iter().map(|message| message.0).collect();
+        let input = |ticket| desk::Input::Propose { ticket, sender, messages };
+        return Ok(Reply::Room(session.shards.ask_hub(&room, input).await));
+    }
+    let hub = room.hub().clone();
+    let request = link::ProposeRequest { room, sender, proposals };
+    ask_peer(session, &hub, link::Request::Propose(request)).await
+}
+
+pub(super) fn is_ours(session: &Session, room: &RoomUri) -> bool {
+    *room.hub() == session.shards.world().provider
+}
+
+/// Asks a room's hub. Nothing is queued: a hub that cannot be reached is unavailable.
+async fn ask_peer(
+    session: &Session,
+    hub: &mimi_actors::ids::ProviderId,
+    request: link::Request,
+) -> Result<Reply, DoorRefused> {
+    let unavailable = DoorRefused::Unavailable { retry_after_ms: PEER_RETRY_AFTER_MS };
+    match session.peers.request(hub, request).await {
+        Ok(link::Reply::Room(answer)) => Ok(Reply::Room(not_internal(answer))),
+        Ok(link::Reply::Refused(link::LinkRefused::Overloaded { retry_after_ms })) => {
+            Err(DoorRefused::Overloaded { retry_after_ms })
+        }
+        Ok(link::Reply::Refused(refused)) => {
+            tracing::warn!(%hub, %refused, "the hub did not look at a request");
+            Err(unavailable)
+        }
+        Ok(link::Reply::Claimed(_)) | Err(PeerUnavailable) => Err(unavailable),
+    }
+}
+
+/// A peer that answers with what never leaves a desk has answered nothing.
+fn not_internal(answer: Answer) -> Answer {
+    if answer == Answer::Stale {
+        let retry_after_ms = PEER_RETRY_AFTER_MS;
+        return Answer::Refused(mimi_actors::wire::answer::Refused::Unavailable { retry_after_ms });
+    }
+    answer
+}

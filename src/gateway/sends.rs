@@ -1,0 +1,108 @@
+//! The lane of a client's application messages: frames in, what became of each back, in order.
+//!
+//! Source: transport requirements, section 4.
+
+use super::{FRAME_DEADLINE, Session, requests::is_ours};
+use crate::{
+    cluster::shards::{Pending, UNANSWERED_RETRY_AFTER_MS, Unanswered},
+    peering::code,
+    quic::{LaneReceiver, LaneSender},
+};
+use futures::stream::{FuturesOrdered, StreamExt};
+use mimi_actors::{
+    ids::ClientUri,
+    limits::{BATCH_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX, MESSAGE_BYTES_MAX, SUBMIT_BYTES_MAX},
+    room::{
+        desk, follower, follower_desk,
+        hub::{self, Via},
+    },
+    wire::{
+        self, BText,
+        answer::{Answer, Refused},
+        door::{DoorRefused, Send, Sent},
+    },
+};
+use std::sync::Arc;
+
+/// Serves the lane until it ends.
+pub(super) async fn serve(
+    session: &Arc<Session>,
+    client: &ClientUri,
+    mut to: LaneSender,
+    mut from: LaneReceiver,
+) -> anyhow::Result<()> {
+    let mut under_way = FuturesOrdered::new();
+    let mut ended = false;
+    while !ended || !under_way.is_empty() {
+        tokio::select! {
+            biased;
+            Some(sent) = under_way.next(), if !under_way.is_empty() => {
+                let sent: Sent = sent;
+                to.send(wire::encode(&sent)).await?;
+            }
+            frame = from.next(BATCH_FRAME_BYTES_MAX, Some(FRAME_DEADLINE)),
+                if !ended && under_way.len() < LANE_FRAMES_UNACKED_MAX =>
+            {
+                let Some(frame) = frame? else {
+                    ended = true;
+                    continue;
+                };
+                let Ok(send) = wire::decode::<Send>(&frame) else {
+                    to.reset(code::BAD_FRAME);
+                    from.stop(code::BAD_FRAME);
+                    anyhow::bail!("a frame of messages does not decode");
+                };
+                let (room, first) = (send.room.clone(), send.first);
+                let begun = begin(session, client, send).await;
+                under_way.push_back(async move {
+                    let answer = match begun {
+                        Ok(pending) => finish(session, pending).await,
+                        Err(refused) => Err(refused),
+                    };
+                    Sent { room, first, answer }
+                });
+            }
+        }
+    }
+    Ok(to.finish()?)
+}
+
+async fn begin(
+    session: &Session,
+    client: &ClientUri,
+    send: Send,
+) -> Result<Pending<Answer>, DoorRefused> {
+    let Send { room, first, messages } = send;
+    let bytes: usize = messages.iter().map(|message| message.len()).sum();
+    let largest = messages.iter().map(|message| message.len()).max().unwrap_or_default();
+    if messages.is_empty() || bytes > SUBMIT_BYTES_MAX || largest > MESSAGE_BYTES_MAX {
+        let limits = format!(
+            "a frame holds at least one message, at most {SUBMIT_BYTES_MAX} bytes in all, \
+             {MESSAGE_BYTES_MAX} in one"
+        );
+        return Err(DoorRefused::BadFrame { detail: BText::clipped(&limits) });
+    }
+    let sender = client.clone();
+    let begun = if is_ours(session, &room) {
+        let submit = hub::Submit { sender, via: Via::Client(first), messages };
+        let input = |ticket| desk::Input::Submit { ticket, submit };
+        session.shards.begin_hub(&room, input).await
+    } else {
+        let queue = follower::Queue { sender, first, messages };
+        let input = |ticket| follower_desk::Input::Queue { ticket, queue };
+        session.shards.begin_follower(&room, input).await
+    };
+    begun.map_err(|Unanswered| unanswered())
+}
+
+async fn finish(session: &Session, pending: Pending<Answer>) -> Result<Answer, DoorRefused> {
+    match session.shards.room_answer(pending).await {
+        Ok(Answer::Refused(Refused::StorageFull)) => Err(DoorRefused::StorageFull),
+        Ok(answer) => Ok(answer),
+        Err(Unanswered) => Err(unanswered()),
+    }
+}
+
+fn unanswered() -> DoorRefused {
+    DoorRefused::Unavailable { retry_after_ms: UNANSWERED_RETRY_AFTER_MS }
+}

@@ -1,0 +1,163 @@
+//! The connection that a peer dials: its requests, its fan-out, its submissions.
+//!
+//! Promises: nothing a frame says is believed about who sent it; a bad frame ends its lane, a peer that breaks the
+//! protocol loses its connection, and neither disturbs anybody else.
+
+use super::{code, outgoing::hello, receive};
+use crate::{
+    cluster::{
+        claims,
+        shards::{Shards, UNANSWERED_RETRY_AFTER_MS},
+    },
+    quic::{LaneReceiver, LaneSender, Link},
+};
+use bytes::Bytes;
+use mimi_actors::{
+    limits::REQUEST_FRAME_BYTES_MAX,
+    mls::bundle::Bundle,
+    room::desk,
+    wire::{
+        self, BText,
+        link::{CommitRequest, LINK_VERSIONS, LinkRefused, Open, ProposeRequest, Reply, Request},
+    },
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+/// How long a frame that has begun may take.
+pub(super) const FRAME_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a lane may take to say what it is for.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What is wrong with a lane, and what its end costs.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LaneEnd {
+    /// The lane is over; the connection goes on.
+    #[error("{0:#}")]
+    Lane(#[from] anyhow::Error),
+    /// The connection is over.
+    #[error("{0}")]
+    Connection(String),
+}
+
+/// Serves a peer's connection until it ends.
+pub(crate) async fn serve(link: Arc<Link>, shards: Shards, node: u64, requests: Arc<Semaphore>) {
+    let span = info_span!("link", peer = %link.peer());
+    async {
+        info!("peer connected");
+        while let Ok((to, from)) = link.accept_lane().await {
+            let (over, shards, requests) = (Arc::clone(&link), shards.clone(), Arc::clone(&requests));
+            let lane = async move {
+                match serve_lane(&over, to, from, &shards, node, &requests).await {
+                    Ok(()) => {}
+                    Err(LaneEnd::Lane(error)) => debug!(%error, "a lane of the peer ended"),
+                    Err(LaneEnd::Connection(why)) => {
+                        warn!(%why, "the peer broke the protocol; its connection is closed");
+                        over.close(code::PROTOCOL, &why);
+                    }
+                }
+            };
+            tokio::spawn(lane.in_current_span());
+        }
+        info!("peer disconnected");
+    }
+    .instrument(span)
+    .await;
+}
+
+async fn serve_lane(
+    link: &Link,
+    mut to: LaneSender,
+    mut from: LaneReceiver,
+    shards: &Shards,
+    node: u64,
+    requests: &Semaphore,
+) -> Result<(), LaneEnd> {
+    let opening = from.next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE));
+    let frame = match tokio::time::timeout(OPEN_DEADLINE, opening).await {
+        Ok(Ok(Some(frame))) => frame,
+        Ok(Ok(None)) => return Ok(()),
+        Ok(Err(error)) => {
+            to.reset(code::BAD_FRAME);
+            from.stop(code::BAD_FRAME);
+            return Err(anyhow::Error::from(error).into());
+        }
+        Err(_) => {
+            to.reset(code::DEADLINE);
+            from.stop(code::DEADLINE);
+            return Ok(());
+        }
+    };
+    match wire::decode::<Open>(&frame) {
+        Ok(Open::Control(theirs)) => {
+            if !theirs.versions.iter().any(|version| LINK_VERSIONS.contains(version)) {
+                link.close(code::VERSION, "no common version");
+                return Ok(());
+            }
+            answer(&mut to, &wire::encode(&hello(node))).await
+        }
+        Ok(Open::Request(request)) => {
+            let reply = if let Ok(_permit) = requests.try_acquire() {
+                reply(link, shards, *request).await
+            } else {
+                Reply::Refused(LinkRefused::Overloaded { retry_after_ms: UNANSWERED_RETRY_AFTER_MS })
+            };
+            answer(&mut to, &wire::encode(&reply)).await
+        }
+        Ok(Open::Fanout { shard }) => receive::fanout(link, shards, shard, to, from).await,
+        Ok(Open::Submit) => receive::submissions(link, shards, to, from).await,
+        Err(error) => {
+            let detail = BText::clipped(&error.to_string());
+            let reply = Reply::Refused(LinkRefused::BadFrame { detail });
+            answer(&mut to, &wire::encode(&reply)).await
+        }
+    }
+}
+
+async fn answer(to: &mut LaneSender, frame: &Bytes) -> Result<(), LaneEnd> {
+    to.send(frame.clone()).await.map_err(anyhow::Error::from)?;
+    Ok(to.finish().map_err(anyhow::Error::from)?)
+}
+
+async fn reply(link: &Link, shards: &Shards, request: Request) -> Reply {
+    let peer = link.peer();
+    match request {
+        Request::Claim(claim) => {
+            let asking = claim.terms.asking_client.as_ref();
+            let bound = claim.terms.requester.provider() == peer
+                && asking.is_none_or(|client| *client.user() == claim.terms.requester);
+            if !bound {
+                return Reply::Refused(LinkRefused::SenderNotBound);
+            }
+            Reply::Claimed(claims::claim(shards, peer, &claim).await)
+        }
+        Request::Commit(CommitRequest { room, sender, commit, welcome, group_info, tree }) => {
+            if sender.provider() != peer {
+                return Reply::Refused(LinkRefused::SenderNotBound);
+            }
+            if *room.hub() != shards.world().provider {
+                return Reply::Refused(LinkRefused::NotOwner);
+            }
+            let bundle = Bundle {
+                commit: commit.0,
+                welcome: welcome.map(|welcome| welcome.0),
+                group_info: group_info.0,
+                tree: tree.0,
+            };
+            let input = |ticket| desk::Input::Commit { ticket, sender, bundle };
+            Reply::Room(shards.ask_hub(&room, input).await)
+        }
+        Request::Propose(ProposeRequest { room, sender, proposals }) => {
+            if sender.provider() != peer {
+                return Reply::Refused(LinkRefused::SenderNotBound);
+            }
+            if *room.hub() != shards.world().provider {
+                return Reply::Refused(LinkRefused::NotOwner);
+            }
+            let messages = proposals.into_iter().map(|message| message.0).collect();
+            let input = |ticket| desk::Input::Propose { ticket, sender, messages };
+            Reply::Room(shards.ask_hub(&room, input).await)
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The providers' door: links to peers and from them, and the routing of what they carry to the shards.
+//!
+//! The provider that dials sends: `outgoing` carries our requests, fan-out and submissions; `incoming` takes the
+//! peer's. What a frame means is checked here against the peer's certificate before any shard hears of it.
+
+pub(crate) mod fanout;
+pub(crate) mod incoming;
+pub(crate) mod outgoing;
+pub(crate) mod receive;
+pub(crate) mod submit;
+
+use mimi_actors::ids::ProviderId;
+use mimi_actors::wire::link::{Reply, Request};
+use outgoing::Peer;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Codes in a QUIC CONNECTION_CLOSE or stream reset.
+pub(crate) mod code {
+    /// The node is going away.
+    pub(crate) const GOODBYE: u32 = 0;
+    /// A frame was malformed or broke a limit.
+    pub(crate) const BAD_FRAME: u32 = 1;
+    /// The peer does what only a broken or hostile peer does.
+    pub(crate) const PROTOCOL: u32 = 2;
+    /// No common version of the protocol.
+    pub(crate) const VERSION: u32 = 3;
+    /// The other side was not heard of in time.
+    pub(crate) const DEADLINE: u32 = 4;
+}
+
+/// When a request to a peer that is not connected may be sent again, in milliseconds.
+pub(crate) const PEER_RETRY_AFTER_MS: u32 = 1_000;
+
+/// The peer cannot be asked now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the provider cannot be reached now")]
+pub(crate) struct PeerUnavailable;
+
+/// The providers that this node talks to: only those that its operator lists.
+#[derive(Clone, Default)]
+pub(crate) struct Peers(Arc<BTreeMap<ProviderId, Arc<Peer>>>);
+
+impl Peers {
+    pub(crate) fn new(peers: BTreeMap<ProviderId, Arc<Peer>>) -> Self {
+        Self(Arc::new(peers))
+    }
+
+    /// All peers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ProviderId, &Arc<Peer>)> {
+        self.0.iter()
+    }
+
+    /// Asks a peer; fails at once when it is not connected.
+    pub(crate) async fn request(
+        &self,
+        provider: &ProviderId,
+        request: Request,
+    ) -> Result<Reply, PeerUnavailable> {
+        self.0.get(provider).ok_or(PeerUnavailable)?.request(request).await
+    }
+}

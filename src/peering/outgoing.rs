@@ -1,0 +1,174 @@
+//! The connection that we dial: it is kept up, and everything we have for the peer goes over it.
+
+use super::{PeerUnavailable, code, fanout, submit};
+use crate::{
+    cluster::{shard::Shard, shards::Shards},
+    quic::{Link, LinkEndpoint},
+};
+use mimi_actors::{
+    ids::ProviderId,
+    limits::{GREETING_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX},
+    wire::{
+        self, BVec,
+        link::{Hello, LINK_VERSIONS, Open, Reply, Request},
+    },
+};
+use rand::Rng;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinSet};
+use tracing::{Instrument, info, info_span, warn};
+
+/// Shortest wait before a peer is dialled again.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// Longest wait before a peer is dialled again.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A connection that lasted this long was a good one: the next wait is the shortest again.
+const GOOD: Duration = Duration::from_secs(10);
+/// How long a peer may take to greet.
+const GREETING_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Another provider, and the connection to it while there is one.
+pub(crate) struct Peer {
+    provider: ProviderId,
+    addresses: Vec<String>,
+    deadline: Duration,
+    link: watch::Sender<Option<Arc<Link>>>,
+}
+
+impl Peer {
+    pub(crate) fn new(provider: ProviderId, addresses: Vec<String>, deadline: Duration) -> Self {
+        Self { provider, addresses, deadline, link: watch::Sender::new(None) }
+    }
+
+    /// Whether a connection is up.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link.borrow().is_some()
+    }
+
+    /// Asks the peer, on a lane of its own.
+    pub(crate) async fn request(&self, request: Request) -> Result<Reply, PeerUnavailable> {
+        let link = self.link.borrow().clone().ok_or(PeerUnavailable)?;
+        let asked = tokio::time::timeout(self.deadline, ask(&link, request)).await;
+        asked.ok().flatten().ok_or(PeerUnavailable)
+    }
+
+    /// Keeps the connection up, until the node stops.
+    pub(crate) async fn keep(self: Arc<Self>, endpoint: Arc<LinkEndpoint>, shards: Shards, node: u64) {
+        let mut backoff = BACKOFF_MIN;
+        let span = info_span!("link", peer = %self.provider);
+        async {
+            loop {
+                for address in &self.addresses {
+                    match dial(&endpoint, address, &self.provider, node).await {
+                        Ok(link) => {
+                            let up = tokio::time::Instant::now();
+                            info!(%address, "link up");
+                            self.serve(Arc::new(link), &shards).await;
+                            info!("link down");
+                            if up.elapsed() >= GOOD {
+                                backoff = BACKOFF_MIN;
+                            }
+                        }
+                        Err(error) => tracing::debug!(%address, %error, "the peer cannot be reached"),
+                    }
+                }
+                let jitter = rand::rng().random_range(0.5..1.5);
+                tokio::time::sleep(backoff.mul_f64(jitter)).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    /// Uses a connection until it is lost.
+    async fn serve(&self, link: Arc<Link>, shards: &Shards) {
+        self.link.send_replace(Some(Arc::clone(&link)));
+        let mut lanes = JoinSet::new();
+        for shard in shards.iter() {
+            let peer = &self.provider;
+            let (owner, to, over) = (Arc::clone(shard), peer.clone(), Arc::clone(&link));
+            lanes.spawn(keep_lane(shards.clone(), owner, to, over, Kind::Fanout).in_current_span());
+            let (owner, to, over) = (Arc::clone(shard), peer.clone(), Arc::clone(&link));
+            lanes.spawn(keep_lane(shards.clone(), owner, to, over, Kind::Submit).in_current_span());
+        }
+        link.closed().await;
+        self.link.send_replace(None);
+        lanes.shutdown().await;
+    }
+}
+
+/// The two long lanes that each shard has to each peer.
+#[derive(Clone, Copy)]
+enum Kind {
+    Fanout,
+    Submit,
+}
+
+/// Keeps one lane of one shard going: a lane that fails is opened anew, from the last acknowledgement.
+async fn keep_lane(shards: Shards, shard: Arc<Shard>, to: ProviderId, link: Arc<Link>, kind: Kind) {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let began = tokio::time::Instant::now();
+        let ended = match kind {
+            Kind::Fanout => fanout::send(&shard, &to, &link).await,
+            Kind::Submit => submit::send(&shards, &shard, &to, &link).await,
+        };
+        if let Err(error) = ended {
+            if link.is_closed() {
+                return;
+            }
+            warn!(shard = shard.id, %error, "a lane failed and will be opened again");
+        }
+        if began.elapsed() >= GOOD {
+            backoff = BACKOFF_MIN;
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Connects to a peer and greets it.
+async fn dial(
+    endpoint: &LinkEndpoint,
+    address: &str,
+    provider: &ProviderId,
+    node: u64,
+) -> anyhow::Result<Link> {
+    let mut last = anyhow::anyhow!("the name {address} has no address");
+    for resolved in tokio::net::lookup_host(address).await? {
+        match endpoint.connect(resolved, provider).await {
+            Ok(link) => {
+                greet(&link, node).await.inspect_err(|_| link.close(code::VERSION, "no greeting"))?;
+                return Ok(link);
+            }
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
+}
+
+/// What this node says first on a link.
+pub(crate) fn hello(node: u64) -> Hello {
+    Hello { versions: BVec::truncated(LINK_VERSIONS.to_vec()), node, features: BVec::default() }
+}
+
+async fn greet(link: &Link, node: u64) -> anyhow::Result<()> {
+    let (mut to, mut from) = link.open_lane().await?;
+    to.send(wire::encode(&Open::Control(hello(node)))).await?;
+    to.finish()?;
+    let greeting = from.next(GREETING_FRAME_BYTES_MAX, Some(GREETING_DEADLINE));
+    let greeting = tokio::time::timeout(GREETING_DEADLINE, greeting).await??;
+    let theirs: Hello = wire::decode(&greeting.unwrap_or_default())?;
+    let common = theirs.versions.iter().any(|version| LINK_VERSIONS.contains(version));
+    anyhow::ensure!(common, "the peer speaks versions {:?} only", theirs.versions);
+    Ok(())
+}
+
+async fn ask(link: &Link, request: Request) -> Option<Reply> {
+    let (mut to, mut from) = link.open_lane().await.ok()?;
+    to.send(wire::encode(&Open::Request(Box::new(request)))).await.ok()?;
+    to.finish().ok()?;
+    let reply = from.next(REQUEST_FRAME_BYTES_MAX, None).await.ok()??;
+    wire::decode(&reply).ok()
+}

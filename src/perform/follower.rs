@@ -1,0 +1,24 @@
+//! What the orders of a followed room mean.
+
+use super::hub::not_queued;
+use crate::cluster::shard::Shard;
+use mimi_actors::{
+    ids::RoomUri,
+    record::Command,
+    room::follower_desk::{Effect, Input},
+};
+use std::sync::Arc;
+
+/// Carries out one order of the room's actor.
+pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect) {
+    match effect {
+        Effect::Append { ticket, command } => {
+            let record = Command::Follower(room.clone(), command);
+            if let Err(refused) = shard.queue(record, Some(ticket)) {
+                let refused = not_queued(refused);
+                shard.report_follower(room, Input::NotAppended { ticket, refused });
+            }
+        }
+        Effect::Answer { ticket, answer } => shard.world().rooms.give(ticket, answer),
+    }
+}

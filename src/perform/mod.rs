@@ -1,0 +1,43 @@
+//! What each effect means in the real world: one exhaustive match for each kind of actor.
+//!
+//! Nothing here waits: a command is offered to the shard's queue, an answer is handed to whoever holds the ticket, a
+//! check goes to the worker pool. What cannot be done comes back to the actor as an input.
+
+pub(crate) mod answers;
+pub(crate) mod follower;
+pub(crate) mod hub;
+pub(crate) mod user;
+pub(crate) mod workers;
+
+use crate::cluster::wake::Bells;
+use answers::Answers;
+use mimi_actors::{
+    host::Clock, ids::ProviderId, room::outcome, user::command as user_command,
+};
+use std::time::Duration;
+use workers::Workers;
+
+/// Everything that orders are carried out with; one for each node.
+pub(crate) struct World {
+    /// The provider that this node belongs to.
+    pub(crate) provider: ProviderId,
+    /// The node's clock.
+    pub(crate) clock: Clock,
+    /// Who waits for a room.
+    pub(crate) rooms: Answers<outcome::Answer>,
+    /// Who waits for a user.
+    pub(crate) users: Answers<user_command::Answer>,
+    /// Where cryptography is done.
+    pub(crate) workers: Workers,
+    /// The client streams of this node.
+    pub(crate) bells: Bells,
+    /// The hub's Ed25519 public key, which rooms list in external_senders.
+    pub(crate) hub_signature_key: [u8; 32],
+    /// Members up to which Commits are also validated by OpenMLS.
+    pub(crate) audited_members_max: usize,
+    /// How long a request may wait for its answer.
+    pub(crate) request_deadline: Duration,
+}
+
+/// When a request that found a queue full may be sent again, in milliseconds.
+pub(crate) const FULL_RETRY_AFTER_MS: u32 = 250;

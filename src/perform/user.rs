@@ -1,0 +1,36 @@
+//! What the orders of a user's actor mean.
+
+use super::FULL_RETRY_AFTER_MS;
+use crate::cluster::shard::{NotQueued, Shard};
+use mimi_actors::{
+    ids::UserUri,
+    record::Command,
+    user::{
+        command::Refused,
+        desk::{Effect, Input},
+    },
+};
+use std::sync::Arc;
+
+/// Carries out one order of the user's actor.
+pub(crate) fn perform(shard: &Arc<Shard>, user: &UserUri, effect: Effect) {
+    match effect {
+        Effect::Append { ticket, command } => {
+            let record = Command::User(user.clone(), command);
+            if let Err(refused) = shard.queue(record, Some(ticket)) {
+                let refused = not_queued(refused);
+                shard.report_user(user, Input::NotAppended { ticket, refused });
+            }
+        }
+        Effect::Answer { ticket, answer } => shard.world().users.give(ticket, answer),
+    }
+}
+
+/// What a requester is told when the shard did not take its command.
+pub(crate) fn not_queued(refused: NotQueued) -> Refused {
+    match refused {
+        NotQueued::Full => Refused::Overloaded { retry_after_ms: FULL_RETRY_AFTER_MS },
+        NotQueued::StorageFull => Refused::StorageFull,
+        NotQueued::Unavailable { retry_after_ms } => Refused::Unavailable { retry_after_ms },
+    }
+}
