@@ -8,8 +8,8 @@
 use super::{
     command::Claim,
     fold::User,
-    key_packages::{MLS10, or_default},
     outcome::Claimed,
+    stock::{MLS10, or_default},
 };
 use crate::{
     ids::ProviderId,
@@ -126,9 +126,10 @@ mod tests {
     use super::*;
     use crate::{
         ids::{ClientUri, UserUri},
-        machine::Position,
+        machine::{Fold as _, Position},
         user::{
-            command::Command,
+            command::{Command, StoredPackage},
+            fold::Fold,
             outcome::Answer,
             testing::{Log, NOW, alice, claim, client, got, none, package, packages, room, user},
         },
@@ -147,7 +148,7 @@ mod tests {
 
         let mut betty = Log::of("betty", &["laptop", "phone"]);
         let of_betty = |name: &str| ClientUri::new(&user("betty"), name).unwrap();
-        let odd = crate::user::command::StoredPackage {
+        let odd = StoredPackage {
             ciphersuite: 3,
             ..package(5)
         };
@@ -313,11 +314,10 @@ mod tests {
         let mut leader = Log::bobby(&["phone", "tablet"]);
         leader.stock("phone", 1..20);
         leader.stock("tablet", 30..50);
-        let mut voter = crate::user::fold::Fold::revive(&leader.fold.compact()).unwrap();
+        let mut voter = Fold::revive(&leader.fold.compact()).unwrap();
         for id in 0..10 {
             let command = Command::Claim(claim(id, ClaimTerms::new(alice())));
-            let theirs =
-                crate::machine::Fold::apply(&mut voter, Position::default(), NOW, &command);
+            let theirs = voter.apply(Position::default(), NOW, &command);
             assert_eq!(leader.apply(command), theirs);
         }
         assert_eq!(leader.fold.compact(), voter.compact());
@@ -334,6 +334,4 @@ mod tests {
         let refused = bobby.claim(claim(2, ClaimTerms::new(nobody)));
         assert_eq!(refused, Err(UserRefused::NoConsent));
     }
-
-    use crate::machine::Fold as _;
 }

@@ -124,16 +124,25 @@ impl StoredPackage {
         !self.is_expired(time) && self.not_before_s <= time.as_seconds()
     }
 
-    /// The same package in memory of its own.
+    /// The same package as it lies in a stock: in memory of its own, its lists sorted.
     ///
     /// The bytes of a command are slices of its log entry; a package kept for months would hold on to all of that.
-    pub(super) fn detached(&self) -> Self {
+    pub(super) fn shelved(&self) -> Self {
         let copy = |payload: &Payload| Payload::from(payload.to_vec());
+        let sorted = |kinds: &[u16]| {
+            let mut kinds = kinds.to_vec();
+            kinds.sort_unstable();
+            kinds.dedup();
+            kinds
+        };
         Self {
             package: copy(&self.package),
             reference: copy(&self.reference),
             init_key: copy(&self.init_key),
-            ..self.clone()
+            extensions: sorted(&self.extensions),
+            proposals: sorted(&self.proposals),
+            credentials: sorted(&self.credentials),
+            ..*self
         }
     }
 }

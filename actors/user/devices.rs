@@ -7,11 +7,12 @@ use super::{
     claims::Claims,
     command::{Add, Enrol, Revoke},
     consent::Consents,
+    cursors::Membership,
     fold::{Account, Fold, User},
-    inbox::{Inbox, Membership},
-    key_packages::Stock,
+    inbox::Inbox,
     outcome::{Answer, Counted, Outcome, Refused},
     spent::Spent,
+    stock::Stock,
 };
 use crate::{
     ids::{RoomUri, UserUri},

@@ -8,8 +8,9 @@ use super::{
     claims::Claims,
     command::{Claim, Command, Deliver},
     consent::Consents,
+    cursors::Membership,
     devices::{Codes, Device},
-    inbox::{InboxItem, Membership},
+    inbox::InboxItem,
     outcome::{Answer, Claimed, Outcome, Refused},
     spent::Spent,
 };

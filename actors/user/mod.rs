@@ -10,6 +10,7 @@
 pub mod claims;
 pub mod command;
 pub mod consent;
+pub mod cursors;
 pub mod desk;
 pub mod devices;
 pub mod fold;
@@ -17,6 +18,7 @@ pub mod inbox;
 pub mod key_packages;
 pub mod outcome;
 pub mod spent;
+pub mod stock;
 
 #[cfg(test)]
 mod properties;

@@ -2,6 +2,7 @@
 
 use super::{
     command::{Ack, Add, Claim, Command, Consent, Deliver, Enrol, Revoke, StoredPackage, Upload},
+    cursors::Membership,
     fold::Fold,
     outcome::{Answer, Claimed, Outcome},
 };
@@ -116,6 +117,34 @@ pub(super) fn left(upto: u64) -> Notice {
     Notice::Left {
         upto: RoomSeq(upto),
     }
+}
+
+/// Where bobby's phone stands in a room.
+pub(super) fn membership(bobby: &Log, name: &str) -> Option<Membership> {
+    let phone = client("phone");
+    let mut memberships = bobby.fold.memberships(&phone);
+    memberships
+        .find(|(at, _)| **at == room(name))
+        .map(|(_, membership)| membership)
+}
+
+/// What lies in the inbox of bobby's phone.
+pub(super) fn seqs(bobby: &Log) -> Vec<u64> {
+    bobby
+        .fold
+        .inbox(&client("phone"))
+        .map(|item| item.seq.0)
+        .collect()
+}
+
+/// A membership of these numbers.
+pub(super) fn reads(after: u64, upto: Option<u64>, acked: u64) -> Option<Membership> {
+    let upto = upto.map(RoomSeq);
+    Some(Membership {
+        after: RoomSeq(after),
+        upto,
+        acked: RoomSeq(acked),
+    })
 }
 
 /// A user and the log it is a fold over.
