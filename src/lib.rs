@@ -1,1 +1,2 @@
 //! The clustered node of a messaging provider.
+pub mod quic;

@@ -93,7 +93,7 @@ pub(super) fn endpoint(
 fn enlarge(socket: &UdpSocket) {
     use rustix::net::sockopt;
     if sockopt::set_socket_recv_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
-        drop(sockopt::set_socket_recv_buffer_size(socket, SOCKET_BUFFER_BYTES));
+        let _ = sockopt::set_socket_recv_buffer_size(socket, SOCKET_BUFFER_BYTES);
     }
-    drop(sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER_BYTES));
+    let _ = sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER_BYTES);
 }
