@@ -4,7 +4,11 @@
 
 pub mod ids;
 pub mod limits;
+pub mod link;
 pub mod machine;
+pub mod mls;
+pub mod record;
+pub mod room;
 pub mod user;
 pub mod wire;
 

@@ -1,0 +1,541 @@
+//! Commit bundles: a Commit, the Welcome for those it adds, the GroupInfo and the tree of the next epoch.
+//!
+//! Owns: the verdict whether a bundle leads from one [`GroupView`] to the next. Promises: what is accepted leaves the
+//! tree and the GroupContext that every member computes from the Commit, byte for byte. Not here: which of several
+//! valid bundles wins, and who may add or remove whom. Cannot be seen without secrets: whether the confirmation tag,
+//! the membership tag, the path secrets and external_pub are true.
+//!
+//! Source: transport requirements, section 3.2; RFC 9420, sections 12.2 and 12.4.
+
+use super::{
+    audit::{self, Audited},
+    change::{self, Changed, Flaw, Group, Item},
+    commit::{Commit, Entry},
+    framing::{self, Framed, check_digest},
+    group_info::GroupInfo,
+    message::{HandshakeKind, Sender, handshake_header},
+    path,
+    proposal::{self, PendingProposal},
+    reader::{Malformed, Reader, Unreadable},
+    suite::{Digest, Suite},
+    tree::Tree,
+    view::{Context, GroupView, Member, members_of},
+    welcome::Welcome,
+};
+use crate::{
+    ids::ClientUri,
+    limits::{ADDS_PER_COMMIT_MAX, COMMIT_BYTES_MAX, TREE_BYTES_MAX},
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a committer sends: everything that becomes current, or nothing of it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundle {
+    /// The Commit, a PublicMessage as an MLSMessage.
+    pub commit: Bytes,
+    /// The Welcome as an MLSMessage; there if the Commit adds somebody, and only then.
+    pub welcome: Option<Bytes>,
+    /// The GroupInfo of the next epoch as an MLSMessage.
+    pub group_info: Bytes,
+    /// The tree of the next epoch, as in a ratchet_tree extension.
+    pub tree: Bytes,
+}
+
+/// A client that a Commit adds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Number of its leaf.
+    pub leaf: u32,
+    /// The client.
+    pub client: ClientUri,
+    /// The KeyPackage it was added with.
+    pub key_package_reference: Bytes,
+    /// The signature key of its leaf.
+    pub signature_key: Bytes,
+}
+
+/// What a valid bundle does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedBundle {
+    /// The public state of the next epoch.
+    pub next: GroupView,
+    /// Leaf of the committer.
+    pub committer: u32,
+    /// Who is new, by leaf.
+    pub joined: Vec<Joined>,
+    /// Who is gone, by leaf, as they were.
+    pub left: Vec<Member>,
+    /// Who has another signature key, by leaf, as they are.
+    pub updated: Vec<Member>,
+    /// ProposalRefs of the pending Proposals that the Commit names, in its order.
+    pub covered: Vec<Bytes>,
+    /// Whether OpenMLS validated the Commit too.
+    pub audited: bool,
+}
+
+/// Why the sender of a bundle is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SenderRefused {
+    /// Its leaf is blank or outside the tree.
+    #[error("the sender is not a member")]
+    NotMember,
+    /// Its leaf belongs to another client.
+    #[error("the sending leaf belongs to another client")]
+    NotBound,
+}
+
+/// Why the tree of a bundle is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TreeRefused {
+    /// The Commit's path is missing or wrong.
+    #[error("invalid path: {0}")]
+    Path(&'static str),
+    /// The tree sent is not the one that the Commit makes.
+    #[error("the tree is not what the Commit makes: {0}")]
+    Mismatch(&'static str),
+    /// The GroupInfo names another tree hash.
+    #[error("the GroupInfo names another tree hash")]
+    Hash,
+}
+
+/// Why a bundle is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BundleRefused {
+    /// A part is not a well-formed MLS object, or exceeds a limit.
+    #[error("malformed {part}: {cause}")]
+    Malformed {
+        /// Which part.
+        part: &'static str,
+        /// What is wrong with it.
+        cause: Malformed,
+    },
+    /// It uses what this hub does not take.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+    /// The Commit is for another group.
+    #[error("the Commit is for another group")]
+    WrongGroup,
+    /// The Commit is for another epoch.
+    #[error("the Commit is for epoch {commit}, the group is in epoch {current}")]
+    WrongEpoch {
+        /// Epoch of the Commit.
+        commit: u64,
+        /// Epoch of the group.
+        current: u64,
+    },
+    /// The sender is not a member, or not the one it says.
+    #[error(transparent)]
+    Sender(#[from] SenderRefused),
+    /// A signature is wrong.
+    #[error("the signature of the {of} is wrong")]
+    Signature {
+        /// Of what.
+        of: &'static str,
+    },
+    /// The list of Proposals breaks a rule.
+    #[error("invalid list of Proposals: {reason}")]
+    InvalidProposals {
+        /// ProposalRefs of those concerned; the ones inside the Commit have none.
+        references: Vec<Bytes>,
+        /// The rule.
+        reason: &'static str,
+    },
+    /// The Commit names Proposals that do not wait.
+    #[error("{} Proposals are not known in this epoch", references.len())]
+    UnknownProposals {
+        /// Their ProposalRefs.
+        references: Vec<Bytes>,
+    },
+    /// The path or the tree is wrong.
+    #[error(transparent)]
+    Tree(#[from] TreeRefused),
+    /// A field of the GroupInfo is not what the Commit makes it.
+    #[error("{field} of the GroupInfo is not what the Commit makes it")]
+    GroupInfoMismatch {
+        /// The field, as RFC 9420 names it.
+        field: &'static str,
+    },
+    /// The Welcome does not fit the Adds.
+    #[error("the Welcome does not fit the Commit: {reason}")]
+    WelcomeMismatch {
+        /// How.
+        reason: &'static str,
+    },
+    /// OpenMLS found what this hub's own checks did not.
+    #[error("OpenMLS refuses the bundle: {0}")]
+    Audit(String),
+}
+
+/// Says in which part the reader stopped.
+pub(super) fn in_part(part: &'static str) -> impl Fn(Unreadable) -> BundleRefused {
+    move |cause| match cause {
+        Unreadable::Malformed(cause) => BundleRefused::Malformed { part, cause },
+        Unreadable::Unsupported(what) => BundleRefused::Unsupported(what),
+    }
+}
+
+impl From<Flaw> for BundleRefused {
+    fn from(Flaw { references, reason }: Flaw) -> Self {
+        Self::InvalidProposals { references, reason }
+    }
+}
+
+/// Decides whether a bundle by `sender` leads on from `view`, in which `pending` Proposals wait.
+///
+/// Groups of at most `audited_members_max` members are validated by OpenMLS too.
+///
+/// # Errors
+/// [`BundleRefused`] says which rule it breaks; the cheapest checks come first.
+pub fn check_bundle(
+    view: &GroupView,
+    pending: &[PendingProposal],
+    bundle: &Bundle,
+    sender: &ClientUri,
+    audited_members_max: usize,
+) -> Result<CheckedBundle, BundleRefused> {
+    let context = view.context().map_err(in_part("current GroupContext"))?;
+    let suite = Suite::new(context.ciphersuite).ok_or(BundleRefused::Unsupported("ciphersuite"))?;
+    let committer = check_header(&context, &bundle.commit)?;
+    let read = |message| {
+        Framed::read(
+            message,
+            HandshakeKind::Commit,
+            COMMIT_BYTES_MAX,
+            Commit::read,
+        )
+    };
+    let framed = read(&bundle.commit).map_err(in_part("Commit"))?;
+    let tag = framed.confirmation_tag.unwrap_or_default();
+    check_digest(tag, "confirmation tag").map_err(|cause| BundleRefused::Malformed {
+        part: "Commit",
+        cause,
+    })?;
+
+    let tree = Tree::read(&view.tree).map_err(in_part("current tree"))?;
+    let leaf = tree.leaf(committer).ok_or(SenderRefused::NotMember)?;
+    if leaf.client().as_ref() != Some(sender) {
+        return Err(SenderRefused::NotBound.into());
+    }
+    if !framed.signature_is_right(&suite, leaf.signature_key, &view.group_context) {
+        return Err(BundleRefused::Signature { of: "Commit" });
+    }
+
+    let (items, covered) = resolve(&framed.body, pending, committer)?;
+    let group = Group {
+        suite: &suite,
+        suite_number: context.ciphersuite,
+        group_id: context.group_id,
+        extensions: &context.extensions.list,
+        tree: &tree,
+    };
+    let mut changed = change::apply(&group, &items, committer)?;
+    check_welcome(bundle.welcome.as_ref(), &changed.added, context.ciphersuite)?;
+    let tree_hash = apply_path(&group, &mut changed, &framed.body, &items, committer)?;
+    check_tree(&changed.tree, &bundle.tree)?;
+
+    let info = GroupInfo::read(&bundle.group_info).map_err(in_part("GroupInfo"))?;
+    let confirmed = framed.confirmed_transcript_hash(&suite, &view.interim_transcript_hash);
+    let extensions = changed
+        .extensions
+        .as_ref()
+        .unwrap_or(&context.extensions)
+        .encoded;
+    let epoch = context
+        .epoch
+        .checked_add(1)
+        .ok_or(BundleRefused::Unsupported("epoch after the last"))?;
+    let next_context = context.next(epoch, &tree_hash, &confirmed, extensions);
+    check_group_info(&info, &next_context, tag, committer, &suite)?;
+    let new_leaf = changed
+        .tree
+        .leaf(committer)
+        .ok_or(SenderRefused::NotMember)?;
+    if !info.signature_is_right(&suite, new_leaf.signature_key) {
+        return Err(BundleRefused::Signature { of: "GroupInfo" });
+    }
+
+    let members = changed.tree.leaves().count().max(tree.leaves().count());
+    let audited = members <= audited_members_max
+        && audit::commit(view, &covered, bundle, &next_context).map_err(BundleRefused::Audit)?
+            == Audited::Whole;
+    let interim = framing::interim_transcript_hash(&suite, &confirmed, tag);
+    let next = GroupView {
+        group_context: next_context.into(),
+        confirmation_tag: Bytes::copy_from_slice(tag),
+        interim_transcript_hash: Bytes::copy_from_slice(&interim),
+        group_info: bundle.group_info.clone(),
+        tree: bundle.tree.clone(),
+    };
+    let covered = covered
+        .iter()
+        .map(|proposal| proposal.reference.clone())
+        .collect();
+    tell(
+        &tree,
+        &changed,
+        CheckedBundle {
+            next,
+            committer,
+            covered,
+            audited,
+            joined: vec![],
+            left: vec![],
+            updated: vec![],
+        },
+    )
+}
+
+/// The leaf that says it committed, if group and epoch are the current ones.
+fn check_header(context: &Context<'_>, commit: &Bytes) -> Result<u32, BundleRefused> {
+    let header = handshake_header(commit).map_err(in_part("Commit"))?;
+    if header.group_id != context.group_id {
+        return Err(BundleRefused::WrongGroup);
+    }
+    if header.epoch != context.epoch {
+        return Err(BundleRefused::WrongEpoch {
+            commit: header.epoch,
+            current: context.epoch,
+        });
+    }
+    match header.sender {
+        Sender::Member(leaf) => Ok(leaf),
+        Sender::NewMemberCommit => Err(BundleRefused::Unsupported("external Commit")),
+        Sender::External(_) | Sender::NewMemberProposal => {
+            Err(BundleRefused::Unsupported("Commit from outside the group"))
+        }
+    }
+}
+
+type Resolved<'a> = (Vec<Item<'a>>, Vec<&'a PendingProposal>);
+
+/// The Proposals of a Commit, those it names taken from the ones that wait.
+fn resolve<'a>(
+    commit: &Commit<'a>,
+    pending: &'a [PendingProposal],
+    committer: u32,
+) -> Result<Resolved<'a>, BundleRefused> {
+    let waiting: BTreeMap<&[u8], &PendingProposal> = pending
+        .iter()
+        .map(|one| (&one.reference[..], one))
+        .collect();
+    let mut items = Vec::with_capacity(commit.entries.len());
+    let mut covered = Vec::new();
+    let mut unknown = Vec::new();
+    let mut named = BTreeSet::new();
+    for entry in &commit.entries {
+        match entry {
+            Entry::Value(proposal) => items.push(Item {
+                proposal: proposal.clone(),
+                proposer: committer,
+                reference: None,
+            }),
+            Entry::Reference(reference) => {
+                if !named.insert(*reference) {
+                    let references = vec![Bytes::copy_from_slice(reference)];
+                    return Err(BundleRefused::InvalidProposals {
+                        references,
+                        reason: "a proposal is named twice",
+                    });
+                }
+                let Some(one) = waiting.get(reference) else {
+                    unknown.push(Bytes::copy_from_slice(reference));
+                    continue;
+                };
+                let proposal = proposal::read(&one.message)
+                    .map_err(in_part("pending Proposal"))?
+                    .body;
+                items.push(Item {
+                    proposal,
+                    proposer: one.leaf,
+                    reference: Some(one.reference.clone()),
+                });
+                covered.push(*one);
+            }
+        }
+    }
+    if unknown.is_empty() {
+        Ok((items, covered))
+    } else {
+        Err(BundleRefused::UnknownProposals {
+            references: unknown,
+        })
+    }
+}
+
+/// There is a Welcome exactly if somebody is added, and it is for exactly those.
+fn check_welcome(
+    welcome: Option<&Bytes>,
+    added: &BTreeMap<u32, Digest>,
+    ciphersuite: u16,
+) -> Result<(), BundleRefused> {
+    let mismatch = |reason| Err(BundleRefused::WelcomeMismatch { reason });
+    if added.len() > ADDS_PER_COMMIT_MAX {
+        let cause = Malformed::TooMany {
+            what: "Adds",
+            max: ADDS_PER_COMMIT_MAX,
+        };
+        return Err(BundleRefused::Malformed {
+            part: "Commit",
+            cause,
+        });
+    }
+    let welcome = match (welcome, added.is_empty()) {
+        (None, true) => return Ok(()),
+        (None, false) => return mismatch("missing, but the Commit adds members"),
+        (Some(_), true) => return mismatch("there, but the Commit adds nobody"),
+        (Some(welcome), false) => welcome,
+    };
+    let welcome = Welcome::read(welcome).map_err(|cause| BundleRefused::Malformed {
+        part: "Welcome",
+        cause,
+    })?;
+    if welcome.ciphersuite != ciphersuite {
+        return mismatch("of another ciphersuite");
+    }
+    let welcomed: BTreeSet<&[u8]> = welcome.references.iter().copied().collect();
+    let adds: BTreeSet<&[u8]> = added.values().map(|reference| &reference[..]).collect();
+    if welcomed != adds || welcome.references.len() != added.len() {
+        return mismatch("not for exactly the KeyPackages added");
+    }
+    Ok(())
+}
+
+/// Puts the Commit's path into the changed tree; gives the tree hash of the next epoch.
+fn apply_path<'a>(
+    group: &Group<'_, 'a>,
+    changed: &mut Changed<'a>,
+    commit: &Commit<'a>,
+    items: &[Item<'a>],
+    committer: u32,
+) -> Result<Digest, BundleRefused> {
+    let mut hashes = changed.tree.hashes(group.suite);
+    let needed = items.is_empty() || items.iter().any(|item| item.proposal.needs_path());
+    match &commit.path {
+        None if needed => return Err(TreeRefused::Path("there must be one").into()),
+        None => {}
+        Some(path) => {
+            let added = changed.added.keys().copied().collect();
+            let Group {
+                suite,
+                suite_number,
+                group_id,
+                ..
+            } = *group;
+            let place = path::Place {
+                suite,
+                suite_number,
+                group_id,
+                committer,
+                added: &added,
+            };
+            path::apply(&mut changed.tree, &mut hashes, path, &changed.keys, &place)
+                .map_err(TreeRefused::Path)?;
+            let extensions = changed
+                .extensions
+                .as_ref()
+                .map_or(group.extensions, |new| &new.list);
+            let required = super::extension::required(extensions)
+                .map_err(|cause| in_part("GroupContext")(cause.into()))?;
+            if let Some(lack) = path.leaf.lacks(extensions, &required) {
+                return Err(TreeRefused::Path(lack).into());
+            }
+        }
+    }
+    Ok(changed.tree.root_hash(&hashes))
+}
+
+/// The tree that was sent is the one that the Commit makes.
+fn check_tree(made: &Tree<'_>, sent: &Bytes) -> Result<(), BundleRefused> {
+    Reader::bounded(sent, "ratchet tree", TREE_BYTES_MAX)
+        .map_err(|cause| in_part("ratchet tree")(cause.into()))?;
+    if made.write() == *sent {
+        return Ok(());
+    }
+    let sent = Tree::read(sent).map_err(in_part("ratchet tree"))?;
+    let reason = match made.first_difference(&sent) {
+        _ if made.width() != sent.width() => "number of leaves differs",
+        Some(node) if node & 1 == 0 => "a leaf differs",
+        Some(_) => "a parent node differs",
+        None => "encoding differs",
+    };
+    Err(TreeRefused::Mismatch(reason).into())
+}
+
+/// The GroupInfo is the one of the next epoch, by the committer; its signature aside.
+fn check_group_info(
+    info: &GroupInfo<'_>,
+    next_context: &[u8],
+    confirmation_tag: &[u8],
+    committer: u32,
+    suite: &Suite,
+) -> Result<(), BundleRefused> {
+    let mismatch = |field| Err(BundleRefused::GroupInfoMismatch { field });
+    let next =
+        Context::read(&mut Reader::new(next_context)).map_err(in_part("next GroupContext"))?;
+    let context = &info.context;
+    if context.tree_hash != next.tree_hash {
+        return Err(TreeRefused::Hash.into());
+    }
+    let differs = [
+        ("cipher_suite", context.ciphersuite != next.ciphersuite),
+        ("group_id", context.group_id != next.group_id),
+        ("epoch", context.epoch != next.epoch),
+        (
+            "confirmed_transcript_hash",
+            context.confirmed_transcript_hash != next.confirmed_transcript_hash,
+        ),
+        (
+            "extensions",
+            context.extensions.encoded != next.extensions.encoded,
+        ),
+        ("group_context", context.encoded != next_context),
+        (
+            "confirmation_tag",
+            info.confirmation_tag != confirmation_tag,
+        ),
+        ("signer", info.signer != committer),
+    ];
+    if let Some((field, _)) = differs.into_iter().find(|(_, differs)| *differs) {
+        return mismatch(field);
+    }
+    info.flaw(suite).map_or(Ok(()), mismatch)
+}
+
+/// Completes what is told of a valid bundle: who came, went and changed.
+fn tell(
+    old: &Tree<'_>,
+    changed: &Changed<'_>,
+    mut told: CheckedBundle,
+) -> Result<CheckedBundle, BundleRefused> {
+    let before = members_of(old).map_err(in_part("current tree"))?;
+    let after = members_of(&changed.tree).map_err(in_part("ratchet tree"))?;
+    let keys: BTreeMap<u32, Bytes> = before
+        .iter()
+        .map(|member| (member.leaf, member.signature_key.clone()))
+        .collect();
+    for member in after {
+        if let Some(reference) = changed.added.get(&member.leaf) {
+            let Member {
+                leaf,
+                client,
+                signature_key,
+            } = member;
+            let key_package_reference = Bytes::copy_from_slice(reference);
+            told.joined.push(Joined {
+                leaf,
+                client,
+                key_package_reference,
+                signature_key,
+            });
+        } else if keys.get(&member.leaf) != Some(&member.signature_key) {
+            told.updated.push(member);
+        }
+    }
+    told.left = before
+        .into_iter()
+        .filter(|member| changed.removed.contains(&member.leaf))
+        .collect();
+    Ok(told)
+}

@@ -1,0 +1,314 @@
+//! The list of Proposals of a Commit: whether it is valid, and what it makes of the tree.
+//!
+//! Source: RFC 9420, sections 12.1, 12.2 and 12.3.
+
+use super::{
+    commit::{ContextExtensions, Proposal, SELF_REMOVE},
+    extension::{self, Extension},
+    key_package::KeyPackage,
+    leaf::{Leaf, Source},
+    suite::{Digest, Suite},
+    tree::Tree,
+};
+use bytes::Bytes;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+/// A Proposal of the list, with the leaf that made it.
+pub(super) struct Item<'a> {
+    pub(super) proposal: Proposal<'a>,
+    pub(super) proposer: u32,
+    /// Its ProposalRef, if the Commit names it and does not hold it.
+    pub(super) reference: Option<Bytes>,
+}
+
+/// Why a list is not valid.
+#[derive(Debug)]
+pub(super) struct Flaw {
+    /// Refs of the Proposals concerned; those held by the Commit have none.
+    pub(super) references: Vec<Bytes>,
+    pub(super) reason: &'static str,
+}
+
+impl Flaw {
+    fn of(item: &Item<'_>, reason: &'static str) -> Self {
+        Self {
+            references: item.reference.iter().cloned().collect(),
+            reason,
+        }
+    }
+
+    fn of_all(items: &[Item<'_>], reason: &'static str) -> Self {
+        Self {
+            references: items
+                .iter()
+                .filter_map(|item| item.reference.clone())
+                .collect(),
+            reason,
+        }
+    }
+}
+
+/// The group that Proposals are checked against.
+pub(super) struct Group<'g, 'a> {
+    pub(super) suite: &'g Suite,
+    pub(super) suite_number: u16,
+    pub(super) group_id: &'a [u8],
+    /// Extensions of the GroupContext.
+    pub(super) extensions: &'g [Extension<'a>],
+    pub(super) tree: &'g Tree<'a>,
+}
+
+impl<'a> Group<'_, 'a> {
+    /// What is wrong with a Proposal on its own, whatever else a Commit holds.
+    pub(super) fn flaw(&self, proposal: &Proposal<'a>, proposer: u32) -> Option<&'static str> {
+        match proposal {
+            Proposal::Add(package) => self.flaw_of_add(package),
+            Proposal::Update(leaf) => self.flaw_of_update(leaf, proposer),
+            Proposal::Remove(leaf) if self.tree.leaf(*leaf).is_none() => {
+                Some("removes a leaf that is blank")
+            }
+            Proposal::Extensions(new) => self
+                .tree
+                .leaves()
+                .find_map(|(_, leaf)| lacks(leaf, &new.list)),
+            Proposal::SelfRemove => (!self
+                .tree
+                .leaf(proposer)
+                .is_some_and(|leaf| leaf.supports_proposal(SELF_REMOVE)))
+            .then_some("proposer does not declare the proposal type"),
+            Proposal::Remove(_) => None,
+        }
+    }
+
+    fn flaw_of_add(&self, package: &KeyPackage<'_>) -> Option<&'static str> {
+        if package.ciphersuite != self.suite_number {
+            return Some("adds a KeyPackage of another ciphersuite");
+        }
+        package.flaw(self.suite).or_else(|| {
+            package
+                .wrong_signature(self.suite)
+                .map(|_| "adds a KeyPackage with a wrong signature")
+        })
+    }
+
+    fn flaw_of_update(&self, leaf: &Leaf<'_>, proposer: u32) -> Option<&'static str> {
+        let Some(old) = self.tree.leaf(proposer) else {
+            return Some("updates a leaf that is blank");
+        };
+        if leaf.source != Source::Update {
+            Some("leaf of the update is not one of an Update")
+        } else if leaf.identity != old.identity {
+            Some("leaf of the update names another client")
+        } else if leaf.encryption_key == old.encryption_key {
+            Some("update keeps its encryption key")
+        } else if !leaf.signature_is_right(self.suite, Some((self.group_id, proposer))) {
+            Some("signature of the updated leaf is wrong")
+        } else {
+            leaf.flaw(self.suite, self.suite_number)
+        }
+    }
+}
+
+fn lacks(leaf: &Leaf<'_>, extensions: &[Extension<'_>]) -> Option<&'static str> {
+    extension::required(extensions).map_or(Some("required capabilities do not read"), |required| {
+        leaf.lacks(extensions, &required)
+    })
+}
+
+/// The keys and clients of a tree; none stands there twice.
+pub(super) struct Keys<'a> {
+    encryption: BTreeSet<&'a [u8]>,
+    signature: BTreeSet<&'a [u8]>,
+}
+
+impl<'a> Keys<'a> {
+    /// Collects what a tree holds; refuses a key or client that is there twice.
+    pub(super) fn of(tree: &Tree<'a>) -> Result<Self, &'static str> {
+        let mut encryption = BTreeSet::new();
+        let mut signature = BTreeSet::new();
+        let mut identities = BTreeSet::new();
+        for (_, node) in tree.nodes() {
+            if !encryption.insert(node.encryption_key()) {
+                return Err("encryption key is in the group twice");
+            }
+        }
+        for (_, leaf) in tree.leaves() {
+            if !signature.insert(leaf.signature_key) {
+                return Err("signature key is in the group twice");
+            }
+            if !identities.insert(leaf.identity) {
+                return Err("client is in the group twice");
+            }
+        }
+        Ok(Self {
+            encryption,
+            signature,
+        })
+    }
+
+    pub(super) fn has_encryption_key(&self, key: &[u8]) -> bool {
+        self.encryption.contains(key)
+    }
+
+    pub(super) fn has_signature_key(&self, key: &[u8]) -> bool {
+        self.signature.contains(key)
+    }
+}
+
+/// What a valid list makes of a group.
+pub(super) struct Changed<'a> {
+    pub(super) tree: Tree<'a>,
+    pub(super) keys: Keys<'a>,
+    /// New leaves with the KeyPackageRef they came from.
+    pub(super) added: BTreeMap<u32, Digest>,
+    pub(super) removed: BTreeSet<u32>,
+    /// The new extensions of the GroupContext, if they change.
+    pub(super) extensions: Option<ContextExtensions<'a>>,
+}
+
+/// Applies a list: extensions, then Updates, Removes and Adds.
+pub(super) fn apply<'a>(
+    group: &Group<'_, 'a>,
+    items: &[Item<'a>],
+    committer: u32,
+) -> Result<Changed<'a>, Flaw> {
+    for item in items {
+        if let Some(reason) = group.flaw(&item.proposal, item.proposer) {
+            return Err(Flaw::of(item, reason));
+        }
+    }
+    let sorted = Sorted::of(items, committer)?;
+    let mut tree = group.tree.clone();
+    for (leaf, new) in &sorted.updates {
+        tree.update(*leaf, Rc::clone(new));
+    }
+    for leaf in &sorted.removes {
+        tree.remove(*leaf);
+    }
+    let mut added = BTreeMap::new();
+    for package in &sorted.adds {
+        let leaf = Rc::new(package.leaf.clone());
+        let leaf = tree
+            .add(leaf)
+            .ok_or_else(|| Flaw::of_all(items, "the tree is full"))?;
+        added.insert(leaf, package.reference(group.suite));
+    }
+    let keys = Keys::of(&tree).map_err(|reason| Flaw::of_all(items, reason))?;
+    check_support(group, &sorted, &tree).map_err(|reason| Flaw::of_all(items, reason))?;
+    let removed = sorted.removes.clone();
+    Ok(Changed {
+        tree,
+        keys,
+        added,
+        removed,
+        extensions: sorted.extensions.cloned(),
+    })
+}
+
+/// Every member supports what the group uses from then on.
+fn check_support(
+    group: &Group<'_, '_>,
+    sorted: &Sorted<'_, '_>,
+    tree: &Tree<'_>,
+) -> Result<(), &'static str> {
+    let extensions = sorted.extensions.map_or(group.extensions, |new| &new.list);
+    let required =
+        extension::required(extensions).map_err(|_| "required capabilities do not read")?;
+    if let Some(reason) = tree
+        .leaves()
+        .find_map(|(_, leaf)| leaf.lacks(extensions, &required))
+    {
+        return Err(reason);
+    }
+    let stays = |leaf: &u32| !sorted.removes.contains(leaf);
+    let mut old = group.tree.leaves().filter(|(leaf, _)| stays(leaf));
+    if sorted.has_self_remove && !old.all(|(_, leaf)| leaf.supports_proposal(SELF_REMOVE)) {
+        return Err("a member does not support a proposal type");
+    }
+    Ok(())
+}
+
+/// A list by kind, in the order in which it is applied.
+#[derive(Default)]
+struct Sorted<'i, 'a> {
+    extensions: Option<&'i ContextExtensions<'a>>,
+    updates: BTreeMap<u32, Rc<Leaf<'a>>>,
+    removes: BTreeSet<u32>,
+    adds: Vec<&'i KeyPackage<'a>>,
+    has_self_remove: bool,
+}
+
+impl<'i, 'a> Sorted<'i, 'a> {
+    fn of(items: &'i [Item<'a>], committer: u32) -> Result<Self, Flaw> {
+        let mut sorted = Self::default();
+        for item in items {
+            sorted
+                .take(item, committer)
+                .map_err(|reason| blame(items, item, reason))?;
+        }
+        Ok(sorted)
+    }
+
+    fn take(&mut self, item: &'i Item<'a>, committer: u32) -> Result<(), &'static str> {
+        match &item.proposal {
+            Proposal::Add(package) => self.adds.push(package),
+            Proposal::Update(_) if item.proposer == committer => {
+                return Err("committer updates its own leaf");
+            }
+            Proposal::Update(leaf) => {
+                if self.removes.contains(&item.proposer)
+                    || self
+                        .updates
+                        .insert(item.proposer, Rc::clone(leaf))
+                        .is_some()
+                {
+                    return Err("two proposals change one leaf");
+                }
+            }
+            Proposal::SelfRemove if item.reference.is_none() => {
+                return Err("SelfRemove is not by reference");
+            }
+            Proposal::SelfRemove => {
+                self.has_self_remove = true;
+                self.remove(item.proposer, committer)?;
+            }
+            Proposal::Remove(leaf) => self.remove(*leaf, committer)?,
+            Proposal::Extensions(new) => {
+                if self.extensions.replace(new).is_some() {
+                    return Err("two proposals change the extensions");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, leaf: u32, committer: u32) -> Result<(), &'static str> {
+        if leaf == committer {
+            return Err("committer is removed");
+        }
+        if self.updates.contains_key(&leaf) || !self.removes.insert(leaf) {
+            return Err("two proposals change one leaf");
+        }
+        Ok(())
+    }
+}
+
+/// The Proposals that a flaw of `item` concerns: with it, those that change the same thing.
+fn blame(items: &[Item<'_>], item: &Item<'_>, reason: &'static str) -> Flaw {
+    let target = |item: &Item<'_>| match &item.proposal {
+        Proposal::Update(_) | Proposal::SelfRemove => Some(u64::from(item.proposer)),
+        Proposal::Remove(leaf) => Some(u64::from(*leaf)),
+        Proposal::Extensions(_) => Some(u64::MAX),
+        Proposal::Add(_) => None,
+    };
+    let same = |other: &&Item<'_>| target(other).is_some() && target(other) == target(item);
+    let references = items
+        .iter()
+        .filter(same)
+        .filter_map(|item| item.reference.clone())
+        .collect();
+    Flaw { references, reason }
+}

@@ -1,0 +1,136 @@
+//! What stands in a Proposal and in a Commit.
+//!
+//! Source: RFC 9420, sections 12.1 and 12.4.
+
+use super::{
+    bounds::{EXTENSIONS_BYTES_MAX, KEY_BYTES_MAX, PATH_NODES_MAX},
+    extension::{self, Extension, Place},
+    key_package::KeyPackage,
+    leaf::Leaf,
+    reader::{Malformed, Reader, Unreadable},
+    welcome::read_ciphertext,
+};
+use crate::limits::{COMMIT_BYTES_MAX, PROPOSALS_PER_BUNDLE_MAX, TREE_NODES_MAX};
+use std::rc::Rc;
+
+/// The number of the SelfRemove proposal type, the only one here that members must declare.
+pub(super) const SELF_REMOVE: u16 = 10;
+
+/// A Proposal.
+#[derive(Clone, Debug)]
+pub(super) enum Proposal<'a> {
+    Add(Box<KeyPackage<'a>>),
+    Update(Rc<Leaf<'a>>),
+    Remove(u32),
+    Extensions(ContextExtensions<'a>),
+    SelfRemove,
+}
+
+/// The extensions of a GroupContext.
+#[derive(Clone, Debug)]
+pub(super) struct ContextExtensions<'a> {
+    /// The list as encoded, with its length.
+    pub(super) encoded: &'a [u8],
+    pub(super) list: Vec<Extension<'a>>,
+}
+
+impl<'a> ContextExtensions<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Unreadable> {
+        let start = reader.clone();
+        let list = extension::read_list(reader, Place::GroupContext)?;
+        Ok(Self {
+            encoded: reader.since(&start),
+            list,
+        })
+    }
+}
+
+impl<'a> Proposal<'a> {
+    /// Reads one Proposal of a type that this hub takes.
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Unreadable> {
+        match reader.u16()? {
+            1 => Ok(Self::Add(Box::new(KeyPackage::read(reader)?))),
+            2 => Ok(Self::Update(Rc::new(Leaf::read(reader)?))),
+            3 => Ok(Self::Remove(reader.u32()?)),
+            4 => Err(Unreadable::Unsupported("PreSharedKey proposal")),
+            5 => Err(Unreadable::Unsupported("ReInit proposal")),
+            6 => Err(Unreadable::Unsupported("ExternalInit proposal")),
+            7 => Ok(Self::Extensions(ContextExtensions::read(reader)?)),
+            SELF_REMOVE => Ok(Self::SelfRemove),
+            _ => Err(Unreadable::Unsupported("proposal type")),
+        }
+    }
+
+    /// Whether a Commit with this Proposal must have a path.
+    pub(super) const fn needs_path(&self) -> bool {
+        !matches!(self, Self::Add(_))
+    }
+}
+
+/// An entry of a Commit's list.
+#[derive(Clone, Debug)]
+pub(super) enum Entry<'a> {
+    Value(Proposal<'a>),
+    Reference(&'a [u8]),
+}
+
+/// A node of a path.
+#[derive(Clone, Debug)]
+pub(super) struct PathNode<'a> {
+    pub(super) encryption_key: &'a [u8],
+    /// How many secrets are encrypted for the members below.
+    pub(super) secrets: usize,
+}
+
+/// The path of a Commit.
+#[derive(Clone, Debug)]
+pub(super) struct Path<'a> {
+    pub(super) leaf: Rc<Leaf<'a>>,
+    pub(super) nodes: Vec<PathNode<'a>>,
+}
+
+impl<'a> Path<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Unreadable> {
+        let leaf = Rc::new(Leaf::read(reader)?);
+        let list = reader.inner("path", COMMIT_BYTES_MAX)?;
+        let nodes = list.each("path nodes", PATH_NODES_MAX, |list| {
+            let encryption_key = list.vector("encryption key", KEY_BYTES_MAX)?;
+            let secrets = list
+                .inner("path secrets", COMMIT_BYTES_MAX)?
+                .each("path secrets", TREE_NODES_MAX, read_ciphertext)?
+                .len();
+            Ok::<_, Malformed>(PathNode {
+                encryption_key,
+                secrets,
+            })
+        })?;
+        Ok(Self { leaf, nodes })
+    }
+}
+
+/// A Commit.
+#[derive(Clone, Debug)]
+pub(super) struct Commit<'a> {
+    pub(super) entries: Vec<Entry<'a>>,
+    pub(super) path: Option<Path<'a>>,
+}
+
+impl<'a> Commit<'a> {
+    /// Reads one Commit.
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Unreadable> {
+        let list = reader.inner("proposals", COMMIT_BYTES_MAX)?;
+        let entries = list.each("proposals", PROPOSALS_PER_BUNDLE_MAX, |list| {
+            match list.u8()? {
+                1 => Ok(Entry::Value(Proposal::read(list)?)),
+                2 => Ok(Entry::Reference(
+                    list.vector("proposal reference", KEY_BYTES_MAX)?,
+                )),
+                _ => Err(Unreadable::from(list.bad_value("proposal or reference"))),
+            }
+        })?;
+        let path = reader.present()?.then(|| Path::read(reader)).transpose()?;
+        Ok(Self { entries, path })
+    }
+}
+
+const _: () = assert!(EXTENSIONS_BYTES_MAX < crate::limits::PROPOSAL_BYTES_MAX);

@@ -1,0 +1,81 @@
+//! GroupInfo: reading it, and the checks that do not depend on where it came from.
+//!
+//! Source: RFC 9420, section 12.4.3; transport requirements, section 3.3.
+
+use super::{
+    bounds::KEY_BYTES_MAX,
+    extension::{self, Extension, Place},
+    framing::read_wire_format,
+    reader::{Reader, Unreadable},
+    suite::{DIGEST_BYTES, Suite},
+    view::Context,
+};
+use crate::limits::GROUP_INFO_BYTES_MAX;
+
+/// Wire format of a GroupInfo.
+const WIRE_FORMAT: u16 = 4;
+
+/// A GroupInfo, borrowed from the message it was read from.
+pub(super) struct GroupInfo<'a> {
+    pub(super) context: Context<'a>,
+    extensions: Vec<Extension<'a>>,
+    pub(super) confirmation_tag: &'a [u8],
+    pub(super) signer: u32,
+    signed: &'a [u8],
+    signature: &'a [u8],
+}
+
+impl<'a> GroupInfo<'a> {
+    /// Reads a whole MLSMessage that holds a GroupInfo.
+    pub(super) fn read(message: &'a [u8]) -> Result<Self, Unreadable> {
+        let mut reader = Reader::bounded(message, "GroupInfo", GROUP_INFO_BYTES_MAX)?;
+        if read_wire_format(&mut reader)? != WIRE_FORMAT {
+            return Err(reader.bad_value("wire format").into());
+        }
+        let start = reader.clone();
+        let context = Context::read(&mut reader)?;
+        let extensions = extension::read_list(&mut reader, Place::GroupInfo)?;
+        let confirmation_tag = reader.vector("confirmation tag", KEY_BYTES_MAX)?;
+        let signer = reader.u32()?;
+        let signed = reader.since(&start);
+        let signature = reader.vector("signature", KEY_BYTES_MAX)?;
+        reader.finish()?;
+        Ok(Self {
+            context,
+            extensions,
+            confirmation_tag,
+            signer,
+            signed,
+            signature,
+        })
+    }
+
+    /// The field that no GroupInfo at a hub may have as this one has it, if there is one.
+    pub(super) fn flaw(&self, suite: &Suite) -> Option<&'static str> {
+        let external_pub =
+            extension::find(&self.extensions, extension::EXTERNAL_PUB).and_then(|content| {
+                Reader::new(content)
+                    .vector("external_pub", KEY_BYTES_MAX)
+                    .ok()
+            });
+        if self.confirmation_tag.len() != DIGEST_BYTES {
+            Some("confirmation_tag")
+        } else if extension::find(&self.extensions, extension::RATCHET_TREE).is_some() {
+            Some("ratchet_tree")
+        } else if external_pub.is_none_or(|key| key.len() != suite.public_key_bytes()) {
+            Some("external_pub")
+        } else {
+            None
+        }
+    }
+
+    /// Whether it is signed with this key.
+    pub(super) fn signature_is_right(&self, suite: &Suite, signature_key: &[u8]) -> bool {
+        suite.verifies(
+            signature_key,
+            "GroupInfoTBS",
+            &[self.signed],
+            self.signature,
+        )
+    }
+}

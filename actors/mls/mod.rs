@@ -1,0 +1,35 @@
+//! What the hub can know and verify of MLS without any group secret.
+//!
+//! Owns: bounded reading of RFC 9420 objects, the public state of a group ([`view::GroupView`]), and the verdict on
+//! KeyPackages, Proposals, Commit bundles and new groups. Promises: no input makes it panic; whatever is accepted
+//! leaves the public state that every honest member computes too. Not here: who may do what in a room, and whatever
+//! needs a group secret: confirmation and membership tags, path secrets, whether external_pub is the true key.
+//!
+//! Source: transport requirements, sections 3.1, 3.2 and 3.3.
+
+mod audit;
+mod bounds;
+pub mod bundle;
+mod change;
+mod commit;
+pub mod create;
+pub mod credential;
+mod extension;
+mod framing;
+mod group_info;
+pub mod key_package;
+mod leaf;
+pub mod message;
+mod path;
+pub mod proposal;
+pub mod reader;
+mod suite;
+mod tree;
+mod tree_math;
+pub mod view;
+mod welcome;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Proposals that wait for a Commit: whether one may.
+//!
+//! A Proposal is checked on its own against the group as it is; whether several fit together, the Commit decides.
+//!
+//! Source: transport requirements, section 4; RFC 9420, section 12.1.
+
+use super::{
+    change::Group,
+    commit::Proposal,
+    framing::Framed,
+    message::{HandshakeKind, Sender, handshake_header},
+    reader::{Malformed, Unreadable},
+    suite::Suite,
+    tree::Tree,
+    view::GroupView,
+};
+use crate::{ids::ClientUri, limits::PROPOSAL_BYTES_MAX};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A Proposal that waits for a Commit of its epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingProposal {
+    /// Its ProposalRef.
+    pub reference: Bytes,
+    /// The leaf that sent it.
+    pub leaf: u32,
+    /// The MLSMessage exactly as it was sent.
+    pub message: Bytes,
+}
+
+/// Why a Proposal is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposalRefused {
+    /// The bytes are not a well-formed Proposal, or the view is not one.
+    #[error("malformed Proposal: {0}")]
+    Malformed(Malformed),
+    /// It is of a kind that this hub does not take.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+    /// It is for another group.
+    #[error("the Proposal is for another group")]
+    WrongGroup,
+    /// It is for another epoch.
+    #[error("the Proposal is for epoch {proposal}, the group is in epoch {current}")]
+    WrongEpoch {
+        /// Epoch of the Proposal.
+        proposal: u64,
+        /// Epoch of the group.
+        current: u64,
+    },
+    /// The leaf that sent it is blank.
+    #[error("the sender is not a member")]
+    NotMember,
+    /// The leaf that sent it belongs to another client.
+    #[error("the sending leaf belongs to another client")]
+    SenderNotBound,
+    /// Its signature is wrong.
+    #[error("the signature of the Proposal is wrong")]
+    Signature,
+    /// It breaks a rule of RFC 9420.
+    #[error("invalid Proposal: {0}")]
+    Invalid(&'static str),
+}
+
+impl From<Unreadable> for ProposalRefused {
+    fn from(cause: Unreadable) -> Self {
+        match cause {
+            Unreadable::Malformed(cause) => Self::Malformed(cause),
+            Unreadable::Unsupported(what) => Self::Unsupported(what),
+        }
+    }
+}
+
+/// Decides whether a Proposal (as an MLSMessage) by a member may wait for a Commit.
+///
+/// The membership tag cannot be checked without the group's secrets.
+///
+/// # Errors
+/// [`ProposalRefused`] says which rule it breaks.
+pub fn check_proposal(
+    view: &GroupView,
+    message: &Bytes,
+    sender: &ClientUri,
+) -> Result<PendingProposal, ProposalRefused> {
+    let context = view.context()?;
+    let header = handshake_header(message)?;
+    if header.group_id != context.group_id {
+        return Err(ProposalRefused::WrongGroup);
+    }
+    if header.epoch != context.epoch {
+        return Err(ProposalRefused::WrongEpoch {
+            proposal: header.epoch,
+            current: context.epoch,
+        });
+    }
+    let Sender::Member(proposer) = header.sender else {
+        return Err(ProposalRefused::Unsupported(
+            "Proposal from outside the group",
+        ));
+    };
+    let framed = read(message)?;
+    let suite =
+        Suite::new(context.ciphersuite).ok_or(ProposalRefused::Unsupported("ciphersuite"))?;
+    let tree = Tree::read(&view.tree)?;
+    let leaf = tree.leaf(proposer).ok_or(ProposalRefused::NotMember)?;
+    if leaf.client().as_ref() != Some(sender) {
+        return Err(ProposalRefused::SenderNotBound);
+    }
+    if !framed.signature_is_right(&suite, leaf.signature_key, &view.group_context) {
+        return Err(ProposalRefused::Signature);
+    }
+    let group = Group {
+        suite: &suite,
+        suite_number: context.ciphersuite,
+        group_id: context.group_id,
+        extensions: &context.extensions.list,
+        tree: &tree,
+    };
+    if let Some(flaw) = group.flaw(&framed.body, proposer) {
+        return Err(ProposalRefused::Invalid(flaw));
+    }
+    let reference = Bytes::copy_from_slice(&framed.reference(&suite));
+    Ok(PendingProposal {
+        reference,
+        leaf: proposer,
+        message: message.clone(),
+    })
+}
+
+/// Reads a whole MLSMessage that holds a Proposal.
+pub(super) fn read(message: &[u8]) -> Result<Framed<'_, Proposal<'_>>, Unreadable> {
+    Framed::read(
+        message,
+        HandshakeKind::Proposal,
+        PROPOSAL_BYTES_MAX,
+        Proposal::read,
+    )
+}

@@ -1,0 +1,90 @@
+//! The ciphersuites this hub can work with, and the labelled operations of RFC 9420 on them.
+
+use super::reader::{put_length, put_vector};
+use openmls_rust_crypto::RustCrypto;
+use openmls_traits::{
+    crypto::OpenMlsCrypto,
+    types::{Ciphersuite, HashType},
+};
+
+/// Length of every hash and tag of the supported ciphersuites, in bytes.
+pub(super) const DIGEST_BYTES: usize = 32;
+/// A hash of a supported ciphersuite: all of them use SHA-256.
+pub(super) type Digest = [u8; DIGEST_BYTES];
+
+/// The version number of MLS 1.0.
+pub(super) const MLS_10: u16 = 1;
+
+/// A ciphersuite that this hub supports: 1, 2 or 3.
+pub(super) struct Suite {
+    suite: Ciphersuite,
+    crypto: RustCrypto,
+}
+
+impl Suite {
+    /// The suite with this number, if it is supported.
+    pub(super) fn new(number: u16) -> Option<Self> {
+        let suite = match number {
+            1 => Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519,
+            2 => Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
+            3 => Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,
+            _ => return None,
+        };
+        Some(Self {
+            suite,
+            crypto: RustCrypto::default(),
+        })
+    }
+
+    /// Length of a public HPKE key of the suite, in bytes.
+    pub(super) fn public_key_bytes(&self) -> usize {
+        if self.suite == Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256 {
+            65
+        } else {
+            32
+        }
+    }
+
+    /// Hashes the bytes.
+    #[expect(
+        clippy::expect_used,
+        reason = "SHA-256 is always there and has no way to fail"
+    )]
+    pub(super) fn hash(&self, bytes: &[u8]) -> Digest {
+        self.crypto
+            .hash(HashType::Sha2_256, bytes)
+            .ok()
+            .and_then(|digest| digest.try_into().ok())
+            .expect("SHA-256 gives 32 bytes")
+    }
+
+    /// `RefHash` of RFC 9420, section 5.2.
+    pub(super) fn reference(&self, label: &str, value: &[u8]) -> Digest {
+        let mut input = Vec::with_capacity(value.len() + label.len() + 8);
+        put_vector(&mut input, label.as_bytes());
+        put_vector(&mut input, value);
+        self.hash(&input)
+    }
+
+    /// Whether `signature` is the signature of `content` (in parts) under `label`: `VerifyWithLabel`.
+    pub(super) fn verifies(
+        &self,
+        key: &[u8],
+        label: &str,
+        content: &[&[u8]],
+        signature: &[u8],
+    ) -> bool {
+        let content_bytes = content.iter().map(|part| part.len()).sum();
+        let mut signed = Vec::with_capacity(content_bytes + label.len() + 16);
+        put_length(&mut signed, "MLS 1.0 ".len() + label.len());
+        signed.extend_from_slice(b"MLS 1.0 ");
+        signed.extend_from_slice(label.as_bytes());
+        put_length(&mut signed, content_bytes);
+        for part in content {
+            signed.extend_from_slice(part);
+        }
+        self.crypto
+            .verify_signature(self.suite.signature_algorithm(), &signed, key, signature)
+            .is_ok()
+    }
+}

@@ -1,0 +1,180 @@
+//! The public state of a room's group in one epoch.
+//!
+//! Owns: what the hub must keep to check the next Commit, and nothing secret. A view only comes out of
+//! [`super::create::check_create`] and [`super::bundle::check_bundle`], so its parts agree with one another.
+//!
+//! Source: RFC 9420, section 8.1.
+
+use super::{
+    commit::ContextExtensions,
+    extension,
+    reader::{Malformed, Reader, Unreadable, put_vector},
+    suite::{Digest, MLS_10},
+    tree::Tree,
+};
+use crate::{
+    ids::ClientUri,
+    limits::{GROUP_ID_BYTES_MAX, GROUP_INFO_BYTES_MAX},
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// The public state of a group in one epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupView {
+    /// The GroupContext.
+    pub group_context: Bytes,
+    /// The confirmation tag of the Commit that opened the epoch, bare.
+    pub confirmation_tag: Bytes,
+    /// The interim transcript hash, bare.
+    pub interim_transcript_hash: Bytes,
+    /// The GroupInfo as an MLSMessage, exactly as the committer sent it.
+    pub group_info: Bytes,
+    /// The ratchet tree as in a ratchet_tree extension, exactly as the committer sent it.
+    pub tree: Bytes,
+}
+
+/// One client in a group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Member {
+    /// Number of its leaf.
+    pub leaf: u32,
+    /// The client its credential names.
+    pub client: ClientUri,
+    /// The signature key of its leaf.
+    pub signature_key: Bytes,
+}
+
+impl GroupView {
+    /// The epoch.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when the view did not come out of this module.
+    pub fn epoch(&self) -> Result<u64, Unreadable> {
+        Ok(self.context()?.epoch)
+    }
+
+    /// The MLS group id.
+    ///
+    /// # Errors
+    /// As [`GroupView::epoch`].
+    pub fn group_id(&self) -> Result<Bytes, Unreadable> {
+        Ok(Bytes::copy_from_slice(self.context()?.group_id))
+    }
+
+    /// The number of the ciphersuite.
+    ///
+    /// # Errors
+    /// As [`GroupView::epoch`].
+    pub fn ciphersuite(&self) -> Result<u16, Unreadable> {
+        Ok(self.context()?.ciphersuite)
+    }
+
+    /// The tree hash.
+    ///
+    /// # Errors
+    /// As [`GroupView::epoch`].
+    pub fn tree_hash(&self) -> Result<Bytes, Unreadable> {
+        Ok(Bytes::copy_from_slice(self.context()?.tree_hash))
+    }
+
+    /// The signature keys of those outside the group who may propose.
+    ///
+    /// # Errors
+    /// As [`GroupView::epoch`].
+    pub fn external_sender_keys(&self) -> Result<Vec<Bytes>, Unreadable> {
+        let keys = extension::external_sender_keys(&self.context()?.extensions.list)?;
+        Ok(keys.into_iter().map(Bytes::copy_from_slice).collect())
+    }
+
+    /// The members, by leaf.
+    ///
+    /// # Errors
+    /// As [`GroupView::epoch`].
+    pub fn members(&self) -> Result<Vec<Member>, Unreadable> {
+        members_of(&Tree::read(&self.tree)?)
+    }
+
+    pub(super) fn context(&self) -> Result<Context<'_>, Unreadable> {
+        let mut reader =
+            Reader::bounded(&self.group_context, "GroupContext", GROUP_INFO_BYTES_MAX)?;
+        let context = Context::read(&mut reader)?;
+        reader.finish()?;
+        Ok(context)
+    }
+}
+
+/// The members of a tree, by leaf.
+pub(super) fn members_of(tree: &Tree<'_>) -> Result<Vec<Member>, Unreadable> {
+    tree.leaves()
+        .map(|(number, leaf)| {
+            let client = leaf.client().ok_or(Malformed::Value {
+                what: "credential identity",
+                at: 0,
+            })?;
+            Ok(Member {
+                leaf: number,
+                client,
+                signature_key: Bytes::copy_from_slice(leaf.signature_key),
+            })
+        })
+        .collect()
+}
+
+/// A GroupContext, borrowed from the object it was read from.
+#[derive(Clone, Debug)]
+pub(super) struct Context<'a> {
+    /// The GroupContext as encoded.
+    pub(super) encoded: &'a [u8],
+    pub(super) ciphersuite: u16,
+    pub(super) group_id: &'a [u8],
+    pub(super) epoch: u64,
+    pub(super) tree_hash: &'a [u8],
+    pub(super) confirmed_transcript_hash: &'a [u8],
+    pub(super) extensions: ContextExtensions<'a>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Unreadable> {
+        let start = reader.clone();
+        if reader.u16()? != MLS_10 {
+            return Err(Unreadable::Unsupported("protocol version"));
+        }
+        let ciphersuite = reader.u16()?;
+        let group_id = reader.vector("group id", GROUP_ID_BYTES_MAX)?;
+        let epoch = reader.u64()?;
+        let tree_hash = reader.vector("tree hash", super::bounds::KEY_BYTES_MAX)?;
+        let confirmed_transcript_hash =
+            reader.vector("confirmed transcript hash", super::bounds::KEY_BYTES_MAX)?;
+        let extensions = ContextExtensions::read(reader)?;
+        let encoded = reader.since(&start);
+        Ok(Self {
+            encoded,
+            ciphersuite,
+            group_id,
+            epoch,
+            tree_hash,
+            confirmed_transcript_hash,
+            extensions,
+        })
+    }
+
+    /// The GroupContext of the next epoch, encoded.
+    pub(super) fn next(
+        &self,
+        epoch: u64,
+        tree_hash: &Digest,
+        confirmed: &Digest,
+        extensions: &[u8],
+    ) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.encoded.len() + 64);
+        out.extend(MLS_10.to_be_bytes());
+        out.extend(self.ciphersuite.to_be_bytes());
+        put_vector(&mut out, self.group_id);
+        out.extend(epoch.to_be_bytes());
+        put_vector(&mut out, tree_hash);
+        put_vector(&mut out, confirmed);
+        out.extend_from_slice(extensions);
+        out
+    }
+}
