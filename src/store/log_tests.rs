@@ -1,7 +1,10 @@
 //! The log against real files, damaged ones too.
 
 use super::*;
-use crate::store::round::{ShardWrite, WriteRefused};
+use crate::store::{
+    mark::MarkError,
+    round::{ShardWrite, WriteRefused},
+};
 use std::fs;
 
 /// A write of entries `indexes` to a shard, each with its index and `tag` in it.

@@ -4,12 +4,11 @@
 //! [`writer`], the one thread that writes and syncs. Promises: what the writer has answered survives
 //! a power loss, and a log that came back shorter than what was answered refuses to open.
 //! Not here: what an entry means, which `cluster` knows.
-//!
-//! Source: transport requirements, section 6.1.
 
 pub mod files;
 pub mod log;
 pub mod mark;
+pub mod open;
 pub mod record;
 pub mod round;
 pub mod writer;

@@ -2,7 +2,8 @@
 
 use super::{
     files::FileError,
-    log::{COMMITTED, Extent, Log, START, VOTE, WRITES, region},
+    log::{COMMITTED, Log, START, VOTE, WRITES, region},
+    open::Extent,
     record::{Record, Records},
 };
 use bytes::Bytes;
