@@ -8,9 +8,10 @@ use crate::{
     limits::ENTRY_COMMANDS_MAX,
     link,
     machine::Millis,
+    mls::view::GroupView,
     room::{follower, hub},
     user,
-    wire::BVec,
+    wire::{BVec, post::Notice},
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -50,21 +51,49 @@ impl Command {
                 hub::Command::Submit(submit) => sum(&submit.messages),
                 hub::Command::Commit(commit) => {
                     let welcome = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
-                    commit.commit.len() + welcome + commit.checked.next.bytes()
+                    commit.commit.len() + welcome + view_bytes(&commit.checked.next)
                 }
-                hub::Command::Create(create) => create.view.bytes(),
-                hub::Command::Propose(propose) => {
-                    propose.proposals.iter().map(|proposal| proposal.message.len() + 64).sum()
-                }
+                hub::Command::Create(create) => view_bytes(&create.view),
+                hub::Command::Propose(propose) => propose
+                    .proposals
+                    .iter()
+                    .map(|proposal| proposal.message.len() + 64)
+                    .sum(),
             },
             Self::Follower(_, command) => match &**command {
                 follower::Command::Deliver(deliver) => deliver.bytes(),
                 follower::Command::Queue(queue) => sum(&queue.messages),
                 follower::Command::Reject(_) => 0,
             },
-            Self::User(_, command) => command.bytes(),
+            Self::User(_, command) => match &**command {
+                user::command::Command::Upload(upload) => upload
+                    .packages
+                    .iter()
+                    .flatten()
+                    .map(|stored| stored.package.len() + 256)
+                    .sum(),
+                user::command::Command::Deliver(deliver) => match &deliver.post.notice {
+                    Notice::Joined {
+                        welcome: Some(notice),
+                        ..
+                    } => notice.welcome.len() + notice.tree.len(),
+                    Notice::Joined { welcome: None, .. } | Notice::Left { .. } => 0,
+                },
+                user::command::Command::Add(_)
+                | user::command::Command::Delete
+                | user::command::Command::Consent(_)
+                | user::command::Command::Revoke(_)
+                | user::command::Command::Enrol(_)
+                | user::command::Command::Claim(_)
+                | user::command::Command::Ack(_) => 0,
+            },
             Self::Link(_) => 0,
         };
         FRAME + carried
     }
+}
+
+/// How many bytes the public state of a group takes.
+fn view_bytes(view: &GroupView) -> usize {
+    view.group_context.len() + view.group_info.len() + view.tree.len() + 128
 }

@@ -9,10 +9,7 @@
 pub mod outgoing;
 pub mod submissions;
 
-use crate::{
-    ids::ProviderId,
-    wire::event::LinkSeq,
-};
+use crate::{ids::ProviderId, wire::event::LinkSeq};
 use outgoing::Outgoing;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
@@ -78,7 +75,10 @@ impl Links {
             Command::Ack { peer, upto } => match self.outgoing.get_mut(peer) {
                 Some(outgoing) => outgoing.ack(*upto),
                 None if *upto == LinkSeq(0) => Ok(()),
-                None => Err(AckRefused::Ahead { acked: *upto, last: LinkSeq(0) }),
+                None => Err(AckRefused::Ahead {
+                    acked: *upto,
+                    last: LinkSeq(0),
+                }),
             },
         }
     }

@@ -93,10 +93,17 @@ impl Outgoing {
     /// [`AckRefused::Ahead`] when that was never sent.
     pub fn ack(&mut self, upto: LinkSeq) -> Result<(), AckRefused> {
         if upto > self.last {
-            return Err(AckRefused::Ahead { acked: upto, last: self.last });
+            return Err(AckRefused::Ahead {
+                acked: upto,
+                last: self.last,
+            });
         }
         self.acked = self.acked.max(upto);
-        while self.runs.front().is_some_and(|run| run.end() <= self.acked.next()) {
+        while self
+            .runs
+            .front()
+            .is_some_and(|run| run.end() <= self.acked.next())
+        {
             self.runs.pop_front();
         }
         Ok(())
@@ -120,7 +127,9 @@ impl Run {
         let skip = from.0.saturating_sub(self.first.0);
         let mut rest = self.clone();
         rest.first = self.first.plus(skip);
-        rest.count = self.count.saturating_sub(u32::try_from(skip).unwrap_or(u32::MAX));
+        rest.count = self
+            .count
+            .saturating_sub(u32::try_from(skip).unwrap_or(u32::MAX));
         match &mut rest.owed {
             Owed::Events { first, copy, .. } => {
                 *first = first.plus(skip);
@@ -141,7 +150,11 @@ fn goes_on(run: &Run, next: &Owed) -> bool {
     match (&run.owed, next) {
         (
             Owed::Events { room, first, copy },
-            Owed::Events { room: next_room, first: next_first, copy: next_copy },
+            Owed::Events {
+                room: next_room,
+                first: next_first,
+                copy: next_copy,
+            },
         ) => {
             let copies = match (copy, next_copy) {
                 (Copy::Full, Copy::Full) => true,
@@ -151,8 +164,16 @@ fn goes_on(run: &Run, next: &Owed) -> bool {
             copies && room == next_room && first.plus(count) == *next_first
         }
         (
-            Owed::Refused { room, first, reason },
-            Owed::Refused { room: next_room, first: next_first, reason: next_reason },
+            Owed::Refused {
+                room,
+                first,
+                reason,
+            },
+            Owed::Refused {
+                room: next_room,
+                first: next_first,
+                reason: next_reason,
+            },
         ) => room == next_room && reason == next_reason && first.plus(count) == *next_first,
         _ => false,
     }
@@ -164,7 +185,11 @@ mod tests {
 
     fn events(room: &str, first: u64) -> Owed {
         let room = format!("mimi://a.example/r/{room}").parse().unwrap();
-        Owed::Events { room, first: RoomSeq(first), copy: Copy::Full }
+        Owed::Events {
+            room,
+            first: RoomSeq(first),
+            copy: Copy::Full,
+        }
     }
 
     #[test]
@@ -175,7 +200,10 @@ mod tests {
         link.push(events("y", 1), 1);
         let runs: Vec<Run> = link.from(LinkSeq(4)).collect();
         assert_eq!(runs.len(), 2);
-        assert_eq!((runs[0].first, runs[0].count, &runs[0].owed), (LinkSeq(4), 2, &events("x", 4)));
+        assert_eq!(
+            (runs[0].first, runs[0].count, &runs[0].owed),
+            (LinkSeq(4), 2, &events("x", 4))
+        );
         assert_eq!(runs[1].first, LinkSeq(6));
     }
 
@@ -186,9 +214,17 @@ mod tests {
         assert_eq!(link.ack(LinkSeq(4)), Ok(()));
         assert_eq!(link.ack(LinkSeq(2)), Ok(()));
         assert_eq!(link.acked(), LinkSeq(4));
-        let ahead = AckRefused::Ahead { acked: LinkSeq(6), last: LinkSeq(5) };
+        let ahead = AckRefused::Ahead {
+            acked: LinkSeq(6),
+            last: LinkSeq(5),
+        };
         assert_eq!(link.ack(LinkSeq(6)), Err(ahead));
-        assert_eq!(link.from(link.acked().next()).map(|run| run.count).sum::<u32>(), 1);
+        assert_eq!(
+            link.from(link.acked().next())
+                .map(|run| run.count)
+                .sum::<u32>(),
+            1
+        );
         assert_eq!(link.ack(LinkSeq(5)), Ok(()));
         assert_eq!(link.from(LinkSeq(1)).count(), 0);
     }

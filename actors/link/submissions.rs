@@ -38,14 +38,19 @@ pub struct Submissions {
 impl Submissions {
     /// Adds a run behind all others.
     pub fn push(&mut self, run: SubmitRun) {
-        self.rooms.entry(run.room.clone()).or_default().push_back(self.next);
+        self.rooms
+            .entry(run.room.clone())
+            .or_default()
+            .push_back(self.next);
         self.runs.insert(self.next, run);
         self.next += 1;
     }
 
     /// Forgets what a room has the final word on: everything before `undecided`.
     pub fn settle(&mut self, room: &RoomUri, undecided: SubmitSeq) {
-        let Some(places) = self.rooms.get_mut(room) else { return };
+        let Some(places) = self.rooms.get_mut(room) else {
+            return;
+        };
         while let Some(run) = places.front().and_then(|place| self.runs.get_mut(place)) {
             let settled = undecided.0.saturating_sub(run.first.0);
             if settled < u64::from(run.count) {
@@ -84,7 +89,10 @@ mod tests {
             sender: "mimi://b.example/d/bob/phone".parse().unwrap(),
             first: SubmitSeq(first),
             count,
-            at: Position { entry: 1, command: 0 },
+            at: Position {
+                entry: 1,
+                command: 0,
+            },
             item: 0,
         }
     }
@@ -97,8 +105,18 @@ mod tests {
         waiting.push(run("x", 5, 1));
         let room = run("x", 1, 1).room;
         waiting.settle(&room, SubmitSeq(3));
-        let left: Vec<_> = waiting.from(0).map(|(_, run)| (run.first, run.count, run.item)).collect();
-        assert_eq!(left, [(SubmitSeq(3), 2, 2), (SubmitSeq(1), 2, 0), (SubmitSeq(5), 1, 0)]);
+        let left: Vec<_> = waiting
+            .from(0)
+            .map(|(_, run)| (run.first, run.count, run.item))
+            .collect();
+        assert_eq!(
+            left,
+            [
+                (SubmitSeq(3), 2, 2),
+                (SubmitSeq(1), 2, 0),
+                (SubmitSeq(5), 1, 0)
+            ]
+        );
         waiting.settle(&room, SubmitSeq(6));
         assert_eq!(waiting.from(0).count(), 1);
         waiting.settle(&run("y", 1, 1).room, SubmitSeq(3));

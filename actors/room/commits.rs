@@ -51,13 +51,25 @@ impl Room {
         self.pending.clear();
         self.change_members(commit);
         recipients.extend(invited_only(&commit.checked, &recipients, &hub));
-        let accepted = Accepted { epoch: self.epoch, seq, time };
+        let accepted = Accepted {
+            epoch: self.epoch,
+            seq,
+            time,
+        };
         if self.remembered.len() == BUNDLES_REMEMBERED_PER_ROOM_MAX {
             self.remembered.pop_front();
         }
         self.remembered.push_back((commit.bundle, accepted));
         Outcome {
-            emitted: vec![Emission { first: seq, count: 1, at, item: 0, time, origin: None, recipients }],
+            emitted: vec![Emission {
+                first: seq,
+                count: 1,
+                at,
+                item: 0,
+                time,
+                origin: None,
+                recipients,
+            }],
             notices: notices(commit, &hub, seq, at),
             ..Outcome::answer(Answer::Committed(accepted))
         }
@@ -68,7 +80,10 @@ impl Room {
             self.members.remove(&left.client);
         }
         for joined in &commit.checked.joined {
-            let membership = Membership { leaf: joined.leaf, since: self.epoch };
+            let membership = Membership {
+                leaf: joined.leaf,
+                since: self.epoch,
+            };
             self.members.insert(joined.client.clone(), membership);
         }
     }
@@ -79,9 +94,15 @@ fn invited_only(checked: &CheckedBundle, known: &[Recipient], hub: &ProviderId) 
     let mut invited: Vec<Recipient> = Vec::new();
     for joined in &checked.joined {
         let provider = joined.client.provider();
-        let listed = known.iter().chain(&invited).any(|recipient| recipient.provider == *provider);
+        let listed = known
+            .iter()
+            .chain(&invited)
+            .any(|recipient| recipient.provider == *provider);
         if provider != hub && !listed {
-            invited.push(Recipient { provider: provider.clone(), copy: Copy::Invitation });
+            invited.push(Recipient {
+                provider: provider.clone(),
+                copy: Copy::Invitation,
+            });
         }
     }
     invited

@@ -12,9 +12,9 @@ use super::{
 use crate::{
     ids::ClientUri,
     limits::{COMMITS_WAITING_PER_ROOM_MAX, PROPOSALS_PER_BUNDLE_MAX},
-    machine::{self, Fold as _, Millis, Ticket},
+    machine::{self, Millis, Ticket},
     mls::{
-        bundle::{Bundle, BundleRefused, CheckedBundle},
+        bundle::{Bundle, BundleRefused, CheckedBundle, SenderRefused},
         create::CheckedCreate,
         message::handshake_header,
         proposal::{PendingProposal, ProposalRefused},
@@ -203,16 +203,42 @@ impl machine::Desk for Desk {
 
     fn handle(&mut self, input: Input, _now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
         match input {
-            Input::Create { ticket, creator, group_info, tree } => {
+            Input::Create {
+                ticket,
+                creator,
+                group_info,
+                tree,
+            } => {
                 self.others += 1;
-                let check = Box::new(Check::Create { creator, group_info, tree });
+                let check = Box::new(Check::Create {
+                    creator,
+                    group_info,
+                    tree,
+                });
                 out.push(Effect::Check { ticket, check });
             }
-            Input::Commit { ticket, sender, bundle } => {
+            Input::Commit {
+                ticket,
+                sender,
+                bundle,
+            } => {
                 let hash = hash_of(&bundle);
-                self.commit(WaitingCommit { ticket, sender, bundle, hash }, fold, out);
+                self.commit(
+                    WaitingCommit {
+                        ticket,
+                        sender,
+                        bundle,
+                        hash,
+                    },
+                    fold,
+                    out,
+                );
             }
-            Input::Propose { ticket, sender, messages } => {
+            Input::Propose {
+                ticket,
+                sender,
+                messages,
+            } => {
                 self.propose(ticket, sender, messages, fold, out);
             }
             Input::Submit { ticket, submit } => self.submit(ticket, submit, fold, out),
@@ -232,7 +258,10 @@ impl machine::Desk for Desk {
         out: &mut Vec<Effect>,
     ) {
         let stale = outcome.answer == Answer::Stale;
-        if let Some(commit) = self.in_flight.take_if(|commit| stale && commit.ticket == ticket) {
+        if let Some(commit) = self
+            .in_flight
+            .take_if(|commit| stale && commit.ticket == ticket)
+        {
             // Proposals arrived while it was checked: it may be right all the same.
             self.begin(commit, fold, out);
             return;
@@ -256,22 +285,33 @@ impl machine::Desk for Desk {
     }
 
     fn frozen(ticket: Ticket) -> Effect {
-        Effect::Answer { ticket, answer: Answer::Refused(Refused::Poisoned) }
+        Effect::Answer {
+            ticket,
+            answer: Answer::Refused(Refused::Poisoned),
+        }
     }
 }
 
 impl Desk {
     fn commit(&mut self, commit: WaitingCommit, fold: &Fold, out: &mut Vec<Effect>) {
         if let Err(answer) = preflight(&commit, fold) {
-            out.push(Effect::Answer { ticket: commit.ticket, answer });
+            out.push(Effect::Answer {
+                ticket: commit.ticket,
+                answer,
+            });
         } else if self.in_flight.is_none() {
             self.begin(commit, fold, out);
         } else if self.waiting.len() < COMMITS_WAITING_PER_ROOM_MAX {
             self.waiting.push_back(commit);
         } else {
-            let refused = Refused::Overloaded { retry_after_ms: BUSY_RETRY_AFTER_MS };
+            let refused = Refused::Overloaded {
+                retry_after_ms: BUSY_RETRY_AFTER_MS,
+            };
             let answer = Answer::Refused(refused);
-            out.push(Effect::Answer { ticket: commit.ticket, answer });
+            out.push(Effect::Answer {
+                ticket: commit.ticket,
+                answer,
+            });
         }
     }
 
@@ -286,11 +326,17 @@ impl Desk {
                     bundle: commit.bundle.clone(),
                     sender: commit.sender.clone(),
                 });
-                out.push(Effect::Check { ticket: commit.ticket, check });
+                out.push(Effect::Check {
+                    ticket: commit.ticket,
+                    check,
+                });
                 self.in_flight = Some(commit);
             }
             (Ok(()), None) => out.push(refuse(commit.ticket, Refused::NotAuthorized)),
-            (Err(answer), _) => out.push(Effect::Answer { ticket: commit.ticket, answer }),
+            (Err(answer), _) => out.push(Effect::Answer {
+                ticket: commit.ticket,
+                answer,
+            }),
         }
     }
 
@@ -309,7 +355,11 @@ impl Desk {
             return out.push(refuse(ticket, Refused::NotMember));
         }
         self.others += 1;
-        let check = Box::new(Check::Proposals { view: room.view().clone(), messages, sender });
+        let check = Box::new(Check::Proposals {
+            view: room.view().clone(),
+            messages,
+            sender,
+        });
         out.push(Effect::Check { ticket, check });
     }
 
@@ -318,32 +368,55 @@ impl Desk {
             return out.push(refuse(ticket, Refused::NotAuthorized));
         }
         self.others += 1;
-        out.push(Effect::Append { ticket, command: Arc::new(Command::Submit(submit)) });
+        out.push(Effect::Append {
+            ticket,
+            command: Arc::new(Command::Submit(submit)),
+        });
     }
 
     fn checked(&mut self, ticket: Ticket, checked: Checked, fold: &Fold, out: &mut Vec<Effect>) {
         let command = match checked {
             Checked::Create { creator, result } => result
                 .map(|CheckedCreate { view, members }| {
-                    Command::Create(Create { creator, view, members })
+                    Command::Create(Create {
+                        creator,
+                        view,
+                        members,
+                    })
                 })
                 .map_err(|refused| bundle_refused(refused, fold)),
             Checked::Bundle { on, result } => {
-                result.map_err(|refused| bundle_refused(refused, fold)).and_then(|checked| {
-                    let commit = self.in_flight.as_ref().filter(|commit| commit.ticket == ticket);
-                    // Only a Commit in flight is checked; a check without one answers nobody.
-                    commit.map(|commit| commit.command(on, checked)).ok_or(Refused::NotMember)
-                })
+                result
+                    .map_err(|refused| bundle_refused(refused, fold))
+                    .and_then(|checked| {
+                        let commit = self
+                            .in_flight
+                            .as_ref()
+                            .filter(|commit| commit.ticket == ticket);
+                        // Only a Commit in flight is checked; a check without one answers nobody.
+                        commit
+                            .map(|commit| commit.command(on, checked))
+                            .ok_or(Refused::NotMember)
+                    })
             }
             Checked::Proposals { sender, on, result } => result
-                .map(|proposals| Command::Propose(Propose { sender, on, proposals }))
+                .map(|proposals| {
+                    Command::Propose(Propose {
+                        sender,
+                        on,
+                        proposals,
+                    })
+                })
                 .map_err(|refused| proposal_refused(&refused, fold)),
-            Checked::Overloaded => {
-                Err(Refused::Overloaded { retry_after_ms: BUSY_RETRY_AFTER_MS })
-            }
+            Checked::Overloaded => Err(Refused::Overloaded {
+                retry_after_ms: BUSY_RETRY_AFTER_MS,
+            }),
         };
         match command {
-            Ok(command) => out.push(Effect::Append { ticket, command: Arc::new(command) }),
+            Ok(command) => out.push(Effect::Append {
+                ticket,
+                command: Arc::new(command),
+            }),
             Err(refused) => self.finish(ticket, Answer::Refused(refused), fold, out),
         }
     }
@@ -351,7 +424,11 @@ impl Desk {
     /// Answers a request whose way ends here, and lets the next Commit begin.
     fn finish(&mut self, ticket: Ticket, answer: Answer, fold: &Fold, out: &mut Vec<Effect>) {
         out.push(Effect::Answer { ticket, answer });
-        if self.in_flight.take_if(|commit| commit.ticket == ticket).is_none() {
+        if self
+            .in_flight
+            .take_if(|commit| commit.ticket == ticket)
+            .is_none()
+        {
             self.others = self.others.saturating_sub(1);
             return;
         }
@@ -379,7 +456,12 @@ impl WaitingCommit {
 /// Names a bundle across retries.
 fn hash_of(bundle: &Bundle) -> Hash {
     let welcome = bundle.welcome.as_deref().unwrap_or_default();
-    Hash::of_parts([&bundle.commit[..], welcome, &bundle.group_info[..], &bundle.tree[..]])
+    Hash::of_parts([
+        &bundle.commit[..],
+        welcome,
+        &bundle.group_info[..],
+        &bundle.tree[..],
+    ])
 }
 
 /// The cheap checks that stop a Commit before a worker sees it.
@@ -394,21 +476,31 @@ fn preflight(commit: &WaitingCommit, fold: &Fold) -> Result<(), Answer> {
         return Err(Answer::Refused(Refused::NotMember));
     }
     let epoch = epoch_of(&commit.bundle, room).map_err(Answer::Refused)?;
-    if epoch == room.epoch() { Ok(()) } else { Err(Answer::Refused(room.wrong_epoch())) }
+    if epoch == room.epoch() {
+        Ok(())
+    } else {
+        Err(Answer::Refused(room.wrong_epoch()))
+    }
 }
 
 /// The epoch that a Commit of this room's group was made in.
 fn epoch_of(bundle: &Bundle, room: &Room) -> Result<Epoch, Refused> {
     let header = handshake_header(&bundle.commit)
         .map_err(|error| Refused::invalid("malformed_commit", &error.to_string()))?;
-    if header.group_id != room.view().group_id() {
-        return Err(Refused::invalid("wrong_group", "the Commit is of another group"));
+    if header.group_id[..] != *room.group_id() {
+        return Err(Refused::invalid(
+            "wrong_group",
+            "the Commit is of another group",
+        ));
     }
     Ok(Epoch(header.epoch))
 }
 
 fn refuse(ticket: Ticket, refused: Refused) -> Effect {
-    Effect::Answer { ticket, answer: Answer::Refused(refused) }
+    Effect::Answer {
+        ticket,
+        answer: Answer::Refused(refused),
+    }
 }
 
 fn bundle_refused(refused: BundleRefused, fold: &Fold) -> Refused {
@@ -418,15 +510,29 @@ fn bundle_refused(refused: BundleRefused, fold: &Fold) -> Refused {
     };
     match (refused, fold.room()) {
         (BundleRefused::WrongEpoch { .. }, Some(room)) => room.wrong_epoch(),
-        (BundleRefused::NotMember, _) => Refused::NotMember,
-        (BundleRefused::UnknownProposals { references: unknown }, _) => {
-            Refused::UnknownProposals { references: references(unknown) }
-        }
-        (BundleRefused::InvalidProposals { references: invalid, .. }, _) => {
+        (BundleRefused::Sender(SenderRefused::NotMember), _) => Refused::NotMember,
+        (
+            BundleRefused::UnknownProposals {
+                references: unknown,
+            },
+            _,
+        ) => Refused::UnknownProposals {
+            references: references(unknown),
+        },
+        (
+            BundleRefused::InvalidProposals {
+                references: invalid,
+                ..
+            },
+            _,
+        ) => {
             let detail = crate::wire::BText::clipped(&detail);
-            Refused::InvalidProposals { references: references(invalid), detail }
+            Refused::InvalidProposals {
+                references: references(invalid),
+                detail,
+            }
         }
-        (other, _) => Refused::invalid(other.code(), &detail),
+        (other, _) => Refused::invalid(bundle_code(&other), &detail),
     }
 }
 
@@ -434,6 +540,38 @@ fn proposal_refused(refused: &ProposalRefused, fold: &Fold) -> Refused {
     match (refused, fold.room()) {
         (ProposalRefused::WrongEpoch { .. }, Some(room)) => room.wrong_epoch(),
         (ProposalRefused::NotMember, _) => Refused::NotMember,
-        (other, _) => Refused::invalid(other.code(), &other.to_string()),
+        (other, _) => Refused::invalid(proposal_code(other), &other.to_string()),
+    }
+}
+
+/// The stable code of a refused bundle, as it travels.
+fn bundle_code(refused: &BundleRefused) -> &'static str {
+    match refused {
+        BundleRefused::Malformed { .. } => "malformed",
+        BundleRefused::Unsupported(_) => "unsupported",
+        BundleRefused::WrongGroup => "wrong_group",
+        BundleRefused::WrongEpoch { .. } => "wrong_epoch",
+        BundleRefused::Sender(_) => "sender_not_bound",
+        BundleRefused::Signature { .. } => "signature",
+        BundleRefused::InvalidProposals { .. } => "invalid_proposals",
+        BundleRefused::UnknownProposals { .. } => "unknown_proposals",
+        BundleRefused::Tree(_) => "tree_mismatch",
+        BundleRefused::GroupInfoMismatch { .. } => "group_info_mismatch",
+        BundleRefused::WelcomeMismatch { .. } => "welcome_mismatch",
+        BundleRefused::Audit(_) => "audit",
+    }
+}
+
+/// The stable code of a refused Proposal, as it travels.
+fn proposal_code(refused: &ProposalRefused) -> &'static str {
+    match refused {
+        ProposalRefused::Malformed(_) => "malformed",
+        ProposalRefused::Unsupported(_) => "unsupported",
+        ProposalRefused::WrongGroup => "wrong_group",
+        ProposalRefused::WrongEpoch { .. } => "wrong_epoch",
+        ProposalRefused::NotMember => "not_member",
+        ProposalRefused::SenderNotBound => "sender_not_bound",
+        ProposalRefused::Signature => "signature",
+        ProposalRefused::Invalid(_) => "invalid_proposals",
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     wire::{
         BVec, Payload,
         door::RoomBody,
-        event::{Body, CommitEvent, Copy, Epoch, Event, Invitation, Item, RoomSeq},
+        event::{Body, CommitEvent, Copy, Event, Invitation, Item, RoomSeq},
         post::{Change, Notice, UserNotice, WelcomeNotice},
     },
 };
@@ -33,7 +33,7 @@ pub fn event_for(
         }
         (Copy::Full, hub::Command::Propose(propose)) => Body::Proposals(proposals(propose)),
         (Copy::Full, hub::Command::Commit(commit)) => Body::Commit(CommitEvent {
-            epoch: Epoch(commit.checked.next.epoch()),
+            epoch: commit.on.epoch.next(),
             commit: commit.commit.clone(),
             left: BVec::truncated(
                 commit
@@ -55,7 +55,8 @@ pub fn event_for(
 }
 
 fn proposals<const MAX: usize>(propose: &hub::Propose) -> BVec<Payload, MAX> {
-    let message = |proposal: &crate::mls::proposal::PendingProposal| Payload(proposal.message.clone());
+    let message =
+        |proposal: &crate::mls::proposal::PendingProposal| Payload(proposal.message.clone());
     BVec::truncated(propose.proposals.iter().map(message).collect())
 }
 
@@ -72,7 +73,7 @@ fn invitation(provider: &ProviderId, commit: &hub::Commit) -> Option<Invitation>
         return None;
     }
     Some(Invitation {
-        epoch: Epoch(commit.checked.next.epoch()),
+        epoch: commit.on.epoch.next(),
         clients: BVec::truncated(clients),
         welcome: commit.welcome.clone()?,
         tree: Payload(commit.checked.next.tree.clone()),
@@ -84,12 +85,14 @@ fn invitation(provider: &ProviderId, commit: &hub::Commit) -> Option<Invitation>
 pub fn hub_body(command: &hub::Command, item: u32) -> Option<RoomBody> {
     match command {
         hub::Command::Create(_) => None,
-        hub::Command::Submit(submit) => {
-            submit.messages.get(item as usize).cloned().map(RoomBody::Application)
-        }
+        hub::Command::Submit(submit) => submit
+            .messages
+            .get(item as usize)
+            .cloned()
+            .map(RoomBody::Application),
         hub::Command::Propose(propose) => Some(RoomBody::Proposals(proposals(propose))),
         hub::Command::Commit(commit) => Some(RoomBody::Commit {
-            epoch: Epoch(commit.checked.next.epoch()),
+            epoch: commit.on.epoch.next(),
             commit: commit.commit.clone(),
         }),
     }
@@ -100,9 +103,11 @@ pub fn hub_body(command: &hub::Command, item: u32) -> Option<RoomBody> {
 pub fn follower_body(command: &follower::Command, item: u32) -> Option<RoomBody> {
     match command {
         follower::Command::Reject(_) => None,
-        follower::Command::Queue(queue) => {
-            queue.messages.get(item as usize).cloned().map(RoomBody::Application)
-        }
+        follower::Command::Queue(queue) => queue
+            .messages
+            .get(item as usize)
+            .cloned()
+            .map(RoomBody::Application),
         follower::Command::Deliver(deliver) => match deliver.items.get(item as usize)? {
             Item::Refused { .. } => None,
             Item::Event(event) => match &event.body {
@@ -123,10 +128,13 @@ pub fn follower_body(command: &follower::Command, item: u32) -> Option<RoomBody>
 pub fn hub_notice(notice: &UserNotice, command: &hub::Command) -> Option<Notice> {
     match (notice.change, command) {
         (Change::Left { upto }, _) => Some(Notice::Left { upto }),
-        (Change::Created, _) => Some(Notice::Joined { after: RoomSeq(0), welcome: None }),
+        (Change::Created, _) => Some(Notice::Joined {
+            after: RoomSeq(0),
+            welcome: None,
+        }),
         (Change::Joined { after }, hub::Command::Commit(commit)) => {
             let welcome = Some(WelcomeNotice {
-                epoch: Epoch(commit.checked.next.epoch()),
+                epoch: commit.on.epoch.next(),
                 welcome: commit.welcome.clone()?,
                 tree: Payload(commit.checked.next.tree.clone()),
             });
@@ -144,8 +152,12 @@ pub fn follower_notice(notice: &UserNotice, command: &follower::Command) -> Opti
         Change::Created => return None,
         Change::Joined { after } => after,
     };
-    let follower::Command::Deliver(deliver) = command else { return None };
-    let Item::Event(event) = deliver.items.get(notice.item as usize)? else { return None };
+    let follower::Command::Deliver(deliver) = command else {
+        return None;
+    };
+    let Item::Event(event) = deliver.items.get(notice.item as usize)? else {
+        return None;
+    };
     let invitation = match &event.body {
         Body::Invited(invitation) => invitation,
         Body::Commit(commit) => commit.invitation.as_ref()?,

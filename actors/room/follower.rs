@@ -8,9 +8,7 @@
 use super::{
     commits::local_by_user,
     numbers::{Fresh, Numbers},
-    outcome::{
-        Answer, Change, Decided, Emission, Outcome, QueuedRun, Refused, UserNotice,
-    },
+    outcome::{Answer, Change, Decided, Emission, Outcome, QueuedRun, Refused, UserNotice},
 };
 use crate::{
     ids::{ClientUri, ProviderId},
@@ -152,7 +150,9 @@ impl Fold {
             match entry {
                 Item::Refused { submit_seq, reason } => {
                     let refused = Verdict::Refused(*reason);
-                    outcome.decided.extend(self.decide(*submit_seq, refused).map(|(run, _)| run));
+                    outcome
+                        .decided
+                        .extend(self.decide(*submit_seq, refused).map(|(run, _)| run));
                     outcome.undecided = Some(self.undecided());
                 }
                 Item::Event(event) if event.seq <= self.last_seq => {}
@@ -160,7 +160,9 @@ impl Fold {
                     let expected = self.last_seq.next();
                     let begins = matches!(event.body, Body::Invited(_)) && self.members.is_empty();
                     if event.seq != expected && !begins {
-                        outcome.answer = Answer::Gap { expected: expected.0 };
+                        outcome.answer = Answer::Gap {
+                            expected: expected.0,
+                        };
                         return outcome;
                     }
                     self.last_seq = event.seq;
@@ -173,8 +175,15 @@ impl Fold {
 
     fn take(&mut self, at: Position, item: u32, event: &Event, outcome: &mut Outcome) {
         let (seq, time) = (event.seq, event.time);
-        let mut emission =
-            Emission { first: seq, count: 1, at, item, time, origin: None, recipients: Vec::new() };
+        let mut emission = Emission {
+            first: seq,
+            count: 1,
+            at,
+            item,
+            time,
+            origin: None,
+            recipients: Vec::new(),
+        };
         match &event.body {
             Body::Application(_) | Body::Proposals(_) => {}
             Body::Commit(commit) => {
@@ -182,7 +191,9 @@ impl Fold {
                     self.members.remove(client);
                 }
                 let left = Change::Left { upto: seq };
-                outcome.notices.extend(notices(&commit.left, left, at, item));
+                outcome
+                    .notices
+                    .extend(notices(&commit.left, left, at, item));
                 if let Some(invitation) = &commit.invitation {
                     self.invite(invitation, seq, at, item, outcome);
                 }
@@ -191,7 +202,9 @@ impl Fold {
             Body::Invited(invitation) => return self.invite(invitation, seq, at, item, outcome),
             Body::Own(submit_seq) => {
                 let accepted = Verdict::Accepted { seq, time };
-                let Some((decided, source)) = self.decide(*submit_seq, accepted) else { return };
+                let Some((decided, source)) = self.decide(*submit_seq, accepted) else {
+                    return;
+                };
                 emission.at = source.at;
                 emission.item = source.item;
                 emission.origin = Some((source.sender, source.client_first));
@@ -212,7 +225,9 @@ impl Fold {
     ) {
         self.members.extend(invitation.clients.iter().cloned());
         let joined = Change::Joined { after: seq };
-        outcome.notices.extend(notices(&invitation.clients, joined, at, item));
+        outcome
+            .notices
+            .extend(notices(&invitation.clients, joined, at, item));
     }
 
     fn queue(&mut self, at: Position, queue: &Queue) -> Outcome {
@@ -222,7 +237,11 @@ impl Fold {
             Fresh::Gap { .. } if !self.is_member(&queue.sender) => {
                 return Outcome::refused(Refused::NotMember);
             }
-            Fresh::Gap { expected } => return Outcome::answer(Answer::Gap { expected: expected.0 }),
+            Fresh::Gap { expected } => {
+                return Outcome::answer(Answer::Gap {
+                    expected: expected.0,
+                });
+            }
             Fresh::After(skip) => skip,
         };
         let fresh = count - skip;
@@ -245,7 +264,10 @@ impl Fold {
                 item: skip,
             };
             self.submitted = self.submitted.plus(u64::from(fresh));
-            self.numbers.entry(queue.sender.clone()).or_default().take(fresh);
+            self.numbers
+                .entry(queue.sender.clone())
+                .or_default()
+                .take(fresh);
             self.queued.push_back(run.clone());
             outcome.queued = Some(run);
         }
@@ -261,14 +283,20 @@ impl Fold {
         count: u32,
     ) -> BVec<VerdictRun, SUBMIT_ITEMS_MAX> {
         let numbers = self.numbers.get(sender);
-        let mut words = numbers.map(|known| known.verdicts(first, count)).unwrap_or_default();
+        let mut words = numbers
+            .map(|known| known.verdicts(first, count))
+            .unwrap_or_default();
         let end = first.plus(u64::from(count));
         for run in self.queued.iter().filter(|run| run.sender == *sender) {
             let from = run.client_first.max(first);
             let to = run.client_first.plus(u64::from(run.count)).min(end);
             if from < to {
                 let count = u32::try_from(to.0 - from.0).unwrap_or(u32::MAX);
-                words.push(VerdictRun { first: from, count, verdict: Verdict::Queued });
+                words.push(VerdictRun {
+                    first: from,
+                    count,
+                    verdict: Verdict::Queued,
+                });
             }
         }
         BVec::truncated(words)
@@ -287,24 +315,39 @@ impl Fold {
 
     /// The oldest submission without a final word, or the next one.
     fn undecided(&self) -> SubmitSeq {
-        self.queued.front().map_or_else(|| self.submitted.next(), |run| run.first)
+        self.queued
+            .front()
+            .map_or_else(|| self.submitted.next(), |run| run.first)
     }
 
     /// Puts the final word on one submission; `None` when it has one already.
     fn decide(&mut self, submit: SubmitSeq, verdict: Verdict) -> Option<(Decided, QueuedRun)> {
-        let holds = |run: &QueuedRun| {
-            run.first <= submit && submit < run.first.plus(u64::from(run.count))
-        };
+        let holds =
+            |run: &QueuedRun| run.first <= submit && submit < run.first.plus(u64::from(run.count));
         let place = self.queued.iter().position(holds)?;
         let run = self.queued.remove(place)?;
         let (before, decided, after) = split(&run, submit);
         for (offset, rest) in [before, after].into_iter().flatten().enumerate() {
             self.queued.insert(place + offset, rest);
         }
-        let word = VerdictRun { first: decided.client_first, count: 1, verdict };
-        self.numbers.entry(decided.sender.clone()).or_default().decide(word);
+        let word = VerdictRun {
+            first: decided.client_first,
+            count: 1,
+            verdict,
+        };
+        self.numbers
+            .entry(decided.sender.clone())
+            .or_default()
+            .decide(word);
         let sender = decided.sender.clone();
-        Some((Decided { first: submit, sender, run: word }, decided))
+        Some((
+            Decided {
+                first: submit,
+                sender,
+                run: word,
+            },
+            decided,
+        ))
     }
 }
 

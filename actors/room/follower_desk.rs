@@ -86,7 +86,10 @@ impl machine::Desk for Desk {
             }
         };
         self.in_log += 1;
-        out.push(Effect::Append { ticket, command: Arc::new(command) });
+        out.push(Effect::Append {
+            ticket,
+            command: Arc::new(command),
+        });
     }
 
     fn applied(
@@ -98,7 +101,10 @@ impl machine::Desk for Desk {
         out: &mut Vec<Effect>,
     ) {
         self.in_log = self.in_log.saturating_sub(1);
-        out.push(Effect::Answer { ticket, answer: outcome.answer.clone() });
+        out.push(Effect::Answer {
+            ticket,
+            answer: outcome.answer.clone(),
+        });
     }
 
     fn is_idle(&self) -> bool {
@@ -120,5 +126,8 @@ impl machine::Desk for Desk {
 }
 
 fn refuse(ticket: Ticket, refused: Refused) -> Effect {
-    Effect::Answer { ticket, answer: Answer::Refused(refused) }
+    Effect::Answer {
+        ticket,
+        answer: Answer::Refused(refused),
+    }
 }

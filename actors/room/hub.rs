@@ -117,6 +117,8 @@ pub struct Fold {
 pub struct Room {
     /// The provider that owns the room: this one.
     pub(super) hub: ProviderId,
+    /// The MLS group; fixed.
+    pub(super) group_id: Payload,
     /// Public state of the group in the current epoch.
     pub(super) view: GroupView,
     pub(super) epoch: Epoch,
@@ -177,15 +179,26 @@ impl Fold {
         if let Some(room) = &self.room {
             // The same creation again is a retry whose first answer was lost.
             let retry = room.last_seq == RoomSeq(0) && room.view == create.view;
-            let again = if retry { Answer::Created } else { Answer::Refused(Refused::Exists) };
+            let again = if retry {
+                Answer::Created
+            } else {
+                Answer::Refused(Refused::Exists)
+            };
             return Outcome::answer(again);
         }
         let since = Epoch(0);
         let member = |member: &Member| {
-            (member.client.clone(), Membership { leaf: member.leaf, since })
+            (
+                member.client.clone(),
+                Membership {
+                    leaf: member.leaf,
+                    since,
+                },
+            )
         };
         self.room = Some(Room {
             hub: create.creator.provider().clone(),
+            group_id: Payload(create.view.group_id().unwrap_or_default()),
             view: create.view.clone(),
             epoch: since,
             winner: Hash::default(),
@@ -204,7 +217,10 @@ impl Fold {
             at,
             item: 0,
         };
-        Outcome { notices: vec![notice], ..Outcome::answer(Answer::Created) }
+        Outcome {
+            notices: vec![notice],
+            ..Outcome::answer(Answer::Created)
+        }
     }
 }
 
@@ -219,6 +235,12 @@ impl Room {
     #[must_use]
     pub fn view(&self) -> &GroupView {
         &self.view
+    }
+
+    /// The MLS group.
+    #[must_use]
+    pub fn group_id(&self) -> &[u8] {
+        &self.group_id
     }
 
     /// Hash of the Commit that opened the current epoch.
@@ -248,19 +270,29 @@ impl Room {
     #[must_use]
     pub fn checked_on(&self) -> CheckedOn {
         let references = self.pending.iter().map(|proposal| &proposal.reference[..]);
-        CheckedOn { epoch: self.epoch, pending: Hash::of_parts(references) }
+        CheckedOn {
+            epoch: self.epoch,
+            pending: Hash::of_parts(references),
+        }
     }
 
     /// The answer to a bundle that was accepted before.
     #[must_use]
     pub fn remembered(&self, bundle: Hash) -> Option<Accepted> {
-        self.remembered.iter().rev().find(|(hash, _)| *hash == bundle).map(|(_, accepted)| *accepted)
+        self.remembered
+            .iter()
+            .rev()
+            .find(|(hash, _)| *hash == bundle)
+            .map(|(_, accepted)| *accepted)
     }
 
     /// The refusal of whatever was made for another epoch.
     #[must_use]
     pub fn wrong_epoch(&self) -> Refused {
-        Refused::WrongEpoch { current: self.epoch, winner: self.winner }
+        Refused::WrongEpoch {
+            current: self.epoch,
+            winner: self.winner,
+        }
     }
 
     /// The other providers that have a member; each gets the event itself.
@@ -269,9 +301,14 @@ impl Room {
         // Clients sort by provider first, so equal providers are neighbours.
         for client in self.members.keys() {
             let provider = client.provider();
-            let listed = followers.last().is_some_and(|last| last.provider == *provider);
+            let listed = followers
+                .last()
+                .is_some_and(|last| last.provider == *provider);
             if *provider != self.hub && !listed {
-                followers.push(Recipient { provider: provider.clone(), copy: Copy::Full });
+                followers.push(Recipient {
+                    provider: provider.clone(),
+                    copy: Copy::Full,
+                });
             }
         }
         followers

@@ -72,7 +72,10 @@ impl Numbers {
     #[must_use]
     pub fn verdicts(&self, first: ClientSeq, count: u32) -> Vec<VerdictRun> {
         let end = first.plus(u64::from(count));
-        self.verdicts.iter().filter_map(|run| clip(run, first, end)).collect()
+        self.verdicts
+            .iter()
+            .filter_map(|run| clip(run, first, end))
+            .collect()
     }
 }
 
@@ -80,9 +83,13 @@ impl Numbers {
 fn continues(run: &VerdictRun, next: &VerdictRun) -> bool {
     let count = u64::from(run.count);
     let same = match (run.verdict, next.verdict) {
-        (Verdict::Accepted { seq, time }, Verdict::Accepted { seq: next_seq, time: next_time }) => {
-            seq.plus(count) == next_seq && time == next_time
-        }
+        (
+            Verdict::Accepted { seq, time },
+            Verdict::Accepted {
+                seq: next_seq,
+                time: next_time,
+            },
+        ) => seq.plus(count) == next_seq && time == next_time,
         (Verdict::Refused(reason), Verdict::Refused(next_reason)) => reason == next_reason,
         _ => false,
     };
@@ -95,12 +102,17 @@ fn clip(run: &VerdictRun, first: ClientSeq, end: ClientSeq) -> Option<VerdictRun
     let to = run.first.plus(u64::from(run.count)).min(end);
     let count = to.0.checked_sub(from.0).filter(|count| *count > 0)?;
     let verdict = match run.verdict {
-        Verdict::Accepted { seq, time } => {
-            Verdict::Accepted { seq: seq.plus(from.0 - run.first.0), time }
-        }
+        Verdict::Accepted { seq, time } => Verdict::Accepted {
+            seq: seq.plus(from.0 - run.first.0),
+            time,
+        },
         other => other,
     };
-    Some(VerdictRun { first: from, count: u32::try_from(count).ok()?, verdict })
+    Some(VerdictRun {
+        first: from,
+        count: u32::try_from(count).ok()?,
+        verdict,
+    })
 }
 
 #[cfg(test)]
@@ -109,8 +121,15 @@ mod tests {
     use crate::{machine::Millis, wire::event::RoomSeq};
 
     fn accepted(first: u64, count: u32, seq: u64) -> VerdictRun {
-        let verdict = Verdict::Accepted { seq: RoomSeq(seq), time: Millis(9) };
-        VerdictRun { first: ClientSeq(first), count, verdict }
+        let verdict = Verdict::Accepted {
+            seq: RoomSeq(seq),
+            time: Millis(9),
+        };
+        VerdictRun {
+            first: ClientSeq(first),
+            count,
+            verdict,
+        }
     }
 
     #[test]
@@ -120,8 +139,18 @@ mod tests {
         numbers.take(3);
         numbers.decide(accepted(1, 3, 10));
         assert_eq!(numbers.fresh(ClientSeq(2), 3), Fresh::After(2));
-        assert_eq!(numbers.fresh(ClientSeq(5), 1), Fresh::Gap { expected: ClientSeq(4) });
-        assert_eq!(numbers.fresh(ClientSeq(0), 1), Fresh::Gap { expected: ClientSeq(4) });
+        assert_eq!(
+            numbers.fresh(ClientSeq(5), 1),
+            Fresh::Gap {
+                expected: ClientSeq(4)
+            }
+        );
+        assert_eq!(
+            numbers.fresh(ClientSeq(0), 1),
+            Fresh::Gap {
+                expected: ClientSeq(4)
+            }
+        );
         assert_eq!(numbers.verdicts(ClientSeq(2), 9), [accepted(2, 2, 11)]);
     }
 

@@ -1,13 +1,13 @@
 //! What comes of a command to a room: an answer, and what follows from it for others.
 
+pub use crate::wire::{
+    answer::{Accepted, Answer, Refused},
+    post::{Change, UserNotice},
+};
 use crate::{
     ids::{ClientUri, ProviderId},
     machine::{Millis, Position},
     wire::event::{ClientSeq, Recipient, RoomSeq, SubmitRefused, SubmitSeq, VerdictRun},
-};
-pub use crate::wire::{
-    answer::{Accepted, Answer, Refused},
-    post::{Change, UserNotice},
 };
 use serde::{Deserialize, Serialize};
 

@@ -34,7 +34,15 @@ impl Fold {
         room.pending.extend(propose.proposals.iter().cloned());
         let recipients = room.followers();
         Outcome {
-            emitted: vec![Emission { first: seq, count: 1, at, item: 0, time, origin: None, recipients }],
+            emitted: vec![Emission {
+                first: seq,
+                count: 1,
+                at,
+                item: 0,
+                time,
+                origin: None,
+                recipients,
+            }],
             ..Outcome::answer(Answer::Proposed(references()))
         }
     }
@@ -42,7 +50,9 @@ impl Fold {
 
 impl Room {
     fn is_pending(&self, proposal: &PendingProposal) -> bool {
-        self.pending.iter().any(|pending| pending.reference == proposal.reference)
+        self.pending
+            .iter()
+            .any(|pending| pending.reference == proposal.reference)
     }
 
     fn may_propose(&self, propose: &Propose) -> Result<(), Refused> {
@@ -52,17 +62,36 @@ impl Room {
         let Some(member) = self.members.get(&propose.sender) else {
             return Err(Refused::NotMember);
         };
-        if propose.proposals.iter().any(|proposal| proposal.leaf != member.leaf) {
+        if propose
+            .proposals
+            .iter()
+            .any(|proposal| proposal.leaf != member.leaf)
+        {
             return Err(Refused::NotMember);
         }
-        let own = self.pending.iter().filter(|pending| pending.leaf == member.leaf).count();
+        let own = self
+            .pending
+            .iter()
+            .filter(|pending| pending.leaf == member.leaf)
+            .count();
         for (count, max, what) in [
-            (own, PROPOSALS_PENDING_PER_CLIENT_MAX, "pending proposals of one client"),
-            (self.pending.len(), PROPOSALS_PENDING_PER_ROOM_MAX, "pending proposals of one room"),
+            (
+                own,
+                PROPOSALS_PENDING_PER_CLIENT_MAX,
+                "pending proposals of one client",
+            ),
+            (
+                self.pending.len(),
+                PROPOSALS_PENDING_PER_ROOM_MAX,
+                "pending proposals of one room",
+            ),
         ] {
             if count + propose.proposals.len() > max {
                 let max = u32::try_from(max).unwrap_or(u32::MAX);
-                return Err(Refused::TooMany { what: BText::clipped(what), max });
+                return Err(Refused::TooMany {
+                    what: BText::clipped(what),
+                    max,
+                });
             }
         }
         Ok(())

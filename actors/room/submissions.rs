@@ -53,8 +53,13 @@ impl Room {
         if known.is_none() && !self.is_member(&submit.sender) {
             return Outcome::refused(Refused::NotMember);
         }
-        let skip = match known.map_or_else(|| first_ever(first), |known| known.fresh(first, count)) {
-            Fresh::Gap { expected } => return Outcome::answer(Answer::Gap { expected: expected.0 }),
+        let skip = match known.map_or_else(|| first_ever(first), |known| known.fresh(first, count))
+        {
+            Fresh::Gap { expected } => {
+                return Outcome::answer(Answer::Gap {
+                    expected: expected.0,
+                });
+            }
             Fresh::After(skip) => skip,
         };
         let mut emitted = Vec::new();
@@ -72,11 +77,21 @@ impl Room {
             };
             let numbers = self.numbers.entry(submit.sender.clone()).or_default();
             numbers.take(run.count);
-            numbers.decide(VerdictRun { first: run_first, count: run.count, verdict });
+            numbers.decide(VerdictRun {
+                first: run_first,
+                count: run.count,
+                verdict,
+            });
         }
-        let verdicts = self.numbers.get(&submit.sender).map(|known| known.verdicts(first, count));
+        let verdicts = self
+            .numbers
+            .get(&submit.sender)
+            .map(|known| known.verdicts(first, count));
         let verdicts = BVec::truncated(verdicts.unwrap_or_default());
-        Outcome { emitted, ..Outcome::answer(Answer::Sent(verdicts)) }
+        Outcome {
+            emitted,
+            ..Outcome::answer(Answer::Sent(verdicts))
+        }
     }
 
     fn submit_of_provider(
@@ -87,25 +102,40 @@ impl Room {
         first: SubmitSeq,
     ) -> Outcome {
         let provider = submit.sender.provider().clone();
-        let expected = self.submitted.get(&provider).copied().unwrap_or_default().next();
+        let expected = self
+            .submitted
+            .get(&provider)
+            .copied()
+            .unwrap_or_default()
+            .next();
         if first > expected || first.0 == 0 {
-            return Outcome::answer(Answer::Gap { expected: expected.0 });
+            return Outcome::answer(Answer::Gap {
+                expected: expected.0,
+            });
         }
         let skip = u32::try_from(expected.0 - first.0).unwrap_or(u32::MAX);
         let mut outcome = Outcome::answer(Answer::Received);
         for run in self.judge(submit, skip) {
             let run_first = first.plus(u64::from(run.item));
-            self.submitted.insert(provider.clone(), run_first.plus(u64::from(run.count) - 1));
+            self.submitted
+                .insert(provider.clone(), run_first.plus(u64::from(run.count) - 1));
             if let Some(reason) = run.refused {
                 let provider = provider.clone();
-                outcome.refused.push(RefusedRun { provider, first: run_first, count: run.count, reason });
+                outcome.refused.push(RefusedRun {
+                    provider,
+                    first: run_first,
+                    count: run.count,
+                    reason,
+                });
                 continue;
             }
             let mut recipients = self.followers();
             for recipient in recipients.iter_mut().filter(|to| to.provider == provider) {
                 recipient.copy = Copy::Own(run_first);
             }
-            outcome.emitted.push(self.emit(at, time, &run, None, recipients));
+            outcome
+                .emitted
+                .push(self.emit(at, time, &run, None, recipients));
         }
         outcome
     }
@@ -121,7 +151,15 @@ impl Room {
         let first = self.last_seq.next();
         self.last_seq = self.last_seq.plus(u64::from(run.count));
         let time = self.accept_at(time);
-        Emission { first, count: run.count, at, item: run.item, time, origin, recipients }
+        Emission {
+            first,
+            count: run.count,
+            at,
+            item: run.item,
+            time,
+            origin,
+            recipients,
+        }
     }
 
     /// The verdicts on the messages after the first `skip`, as runs.
@@ -135,7 +173,11 @@ impl Room {
             };
             match runs.last_mut() {
                 Some(run) if run.refused == refused => run.count += 1,
-                _ => runs.push(Run { item, count: 1, refused }),
+                _ => runs.push(Run {
+                    item,
+                    count: 1,
+                    refused,
+                }),
             }
         }
         runs
@@ -143,7 +185,7 @@ impl Room {
 
     fn judge_message(&self, message: &Payload, since: Epoch) -> Result<(), SubmitRefused> {
         let header = application_header(message).map_err(|_| SubmitRefused::Malformed)?;
-        if header.group_id != self.view.group_id() {
+        if header.group_id[..] != *self.group_id() {
             return Err(SubmitRefused::Malformed);
         }
         let (epoch, current) = (Epoch(header.epoch), self.epoch);

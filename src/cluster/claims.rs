@@ -10,7 +10,7 @@ use futures::future::join_all;
 use mimi_actors::{
     ids::{ProviderId, UserUri},
     limits::CLAIM_USERS_MAX,
-    user::command::{Answer, Claim, Command},
+    user::{command::{Claim, Command}, outcome::Answer},
     wire::{
         self, BVec,
         claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},

@@ -1,13 +1,13 @@
 //! The newest entries of a shard, decoded, in memory; older ones are read back from the log.
 
-use super::batch::Decoded;
+use super::decoded::Decoded;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
 };
 
 /// Bytes of entries that a shard keeps decoded, at most; the newest is kept whatever its size.
-const TAIL_BYTES_MAX: usize = 8 << 20;
+const ENTRIES_BYTES_MAX: usize = 8 << 20;
 
 /// Reads an old entry back from the log.
 pub(crate) type ReadEntry = Box<dyn Fn(u64) -> Result<Arc<Decoded>, ReadError> + Send + Sync>;
@@ -29,12 +29,12 @@ struct Recent {
 }
 
 /// A shard's way back from a position to a command.
-pub(crate) struct Tail {
+pub(crate) struct Entries {
     recent: Mutex<Recent>,
     read: ReadEntry,
 }
 
-impl Tail {
+impl Entries {
     pub(crate) fn new(read: ReadEntry) -> Self {
         Self { recent: Mutex::default(), read }
     }
@@ -44,7 +44,7 @@ impl Tail {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent.entries.push_back((index, bytes, Arc::clone(entry)));
         recent.bytes += bytes;
-        while recent.bytes > TAIL_BYTES_MAX
+        while recent.bytes > ENTRIES_BYTES_MAX
             && recent.entries.len() > 1
             && let Some((_, bytes, _)) = recent.entries.pop_front()
         {

@@ -5,6 +5,7 @@
 
 use super::{
     batch::Batch,
+    decoded,
     shard::{Derived, Shard, Unreachable},
 };
 use crate::perform;
@@ -19,7 +20,7 @@ use mimi_actors::{
         desk, follower_desk,
         outcome::{Outcome, UserNotice},
     },
-    user::{self, desk as user_desk},
+    user::{desk as user_desk, outcome as user_outcome},
     wire::event::VerdictRun,
 };
 use std::{
@@ -33,7 +34,7 @@ type Grouped<K, D> = BTreeMap<K, Vec<Work<D>>>;
 /// What became of one command.
 enum Done {
     Room(Result<Outcome, Poisoned>),
-    User(Result<user::command::Outcome, Poisoned>),
+    User(Result<user_outcome::Outcome, Poisoned>),
 }
 
 /// What follows for the clients of this node.
@@ -53,7 +54,7 @@ impl Shard {
         index: u64,
         batch: &Batch,
     ) -> Result<(), Unreachable> {
-        let decoded = batch.decoded();
+        let decoded = decoded::of(batch)?;
         let time = decoded.entry.stamp.max(self.derived().time);
         let mut hubs: Grouped<RoomUri, desk::Desk> = BTreeMap::new();
         let mut followers: Grouped<RoomUri, follower_desk::Desk> = BTreeMap::new();
@@ -67,8 +68,8 @@ impl Shard {
                 Command::Link(_) => {}
             }
         }
-        // The tail comes first: whoever is woken by what follows reads from it.
-        self.tail.push(index, batch.bytes().len(), decoded);
+        // The entry comes first: whoever is woken by what follows reads it.
+        self.entries.push(index, batch.bytes().len(), &decoded);
         let mut done: BTreeMap<u32, Done> = BTreeMap::new();
         let mut orders: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
         let (hub_work, follower_work, user_work) = futures::try_join!(

@@ -1,24 +1,30 @@
 //! The provider's shards on this node: consensus, actors, and what follows from the log.
 //!
-//! Rooms and users hash to a fixed number of shards; each shard is one openraft group. What openraft needs lives in
-//! `raft`, `log_store`, `state_machine`, `network` and `group`; what the shard does with committed entries in `machine`.
+//! Rooms and users hash to a fixed number of shards; each shard is one openraft group over the log that all shards of
+//! the node share. openraft and its words (leader, voter, term) stay in `raft`, `log_store`, `tail`, `recent`, `record`,
+//! `state_machine`, `network` and `group`; what the shard does with committed entries is in `machine`. Promises: what
+//! [`group::Group::propose`] answers is durable and applied, in log order, and a group that has started serves reads
+//! that are current. Not here: several voters, snapshots and the discarding of old entries.
 
 pub mod batch;
-pub mod claims;
+pub(crate) mod claims;
+mod decoded;
 mod directory;
+pub(crate) mod entries;
 pub mod group;
 mod index;
-pub mod log_store;
+mod log_store;
 mod machine;
-pub mod network;
-pub mod notices;
-pub mod raft;
+mod network;
+pub(crate) mod notices;
+mod raft;
 mod read;
-pub mod record;
+mod recent;
+mod record;
 pub(crate) mod shard;
 pub(crate) mod shards;
-pub mod state_machine;
-pub(crate) mod tail;
+mod state_machine;
+mod tail;
 pub(crate) mod wake;
 
 use mimi_actors::{limits::SHARDS, wire::event::Hash};

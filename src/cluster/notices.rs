@@ -9,7 +9,10 @@ use super::{
 use mimi_actors::{
     link::{self, Peer},
     record::Command,
-    user::command::{self as user, Answer},
+    user::{
+        command as user,
+        outcome::{Answer, Refused},
+    },
     wire::event::LinkSeq,
 };
 use std::{sync::Arc, time::Duration};
@@ -74,7 +77,7 @@ async fn carry_to(shards: &Shards, from: &Arc<Shard>, to: u16, acked: LinkSeq) -
         let deliver = user::Deliver { from_shard: from.id, seq, post };
         match shards.ask_user(&user, user::Command::Deliver(deliver)).await {
             // A user who is unknown or deleted has no inbox: the notice is for nobody.
-            Ok(Answer::Done | Answer::Refused(user::Refused::Unknown | user::Refused::Deleted)) => {
+            Ok(Answer::Done | Answer::Refused(Refused::Unknown | Refused::Deleted)) => {
                 upto = seq;
             }
             Ok(answer) => {

@@ -1,6 +1,6 @@
 //! From cursors back to bytes: what a shard owes to peers and clients, read out of its log.
 
-use super::{shard::Shard, tail::ReadError};
+use super::{entries::ReadError, shard::Shard};
 use mimi_actors::{
     ids::{ClientUri, ProviderId, RoomUri},
     limits::{BATCH_EVENTS_MAX, BATCH_FILL_BYTES, BATCH_ROOMS_MAX, SUBMIT_ITEMS_MAX},
@@ -27,7 +27,7 @@ const RUNS_MAX: usize = 64;
 
 /// A command in the log, kept alive by its entry.
 struct At {
-    entry: Arc<super::batch::Decoded>,
+    entry: Arc<super::decoded::Decoded>,
     command: usize,
 }
 
@@ -76,7 +76,7 @@ impl Fill {
 
 impl Shard {
     fn at(&self, at: Position) -> Result<At, ReadError> {
-        Ok(At { entry: self.tail.entry(at.entry)?, command: at.command as usize })
+        Ok(At { entry: self.entries.entry(at.entry)?, command: at.command as usize })
     }
 
     /// A batch of what is owed to a provider from item `from` on; `None` when nothing is.

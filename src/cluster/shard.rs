@@ -5,10 +5,11 @@
 //! (`group`), what an order means (`perform`), what is sent when (`peering`, `gateway`).
 
 use super::{
-    batch::{Batch, Decoded},
+    batch::Batch,
+    decoded::{self, Decoded},
     directory::{Directory, WakeError},
+    entries::Entries,
     index::EventIndex,
-    tail::Tail,
 };
 use crate::perform::{self, World};
 use mimi_actors::{
@@ -89,7 +90,7 @@ pub(crate) struct Shard {
     pub(crate) followers: Mutex<Followers>,
     pub(crate) users: Mutex<Users>,
     pub(crate) derived: RwLock<Derived>,
-    pub(crate) tail: Tail,
+    pub(crate) entries: Entries,
     queue: mpsc::Sender<Queued>,
     /// The last entry applied: link sessions wait on it.
     pub(crate) applied: watch::Sender<u64>,
@@ -103,7 +104,7 @@ impl Shard {
     pub(crate) fn new(
         id: u16,
         world: Arc<World>,
-        tail: Tail,
+        entries: Entries,
         supervisor: &ActorCell,
     ) -> (Arc<Self>, Gathering) {
         let (queue, waiting) = mpsc::channel(SHARD_QUEUE_COMMANDS_MAX);
@@ -129,7 +130,7 @@ impl Shard {
                 )),
                 world,
                 derived: RwLock::default(),
-                tail,
+                entries,
                 queue,
                 applied: watch::Sender::new(0),
             }
@@ -275,8 +276,8 @@ where
         let Some(shard) = shard.upgrade() else { return };
         let stamp = (shard.world.clock)();
         let entry = Entry { stamp, commands: BVec::truncated(commands) };
-        let batch = Batch::propose(entry, tickets, bytes);
-        let decoded = Arc::clone(batch.decoded());
+        let decoded = Arc::new(Decoded::proposed(entry, tickets));
+        let batch = decoded::batch(&decoded, bytes);
         if let Err(refused) = propose(batch).await {
             shard.not_appended(&decoded, refused);
         }

@@ -10,7 +10,7 @@ use mimi_actors::{
     ids::{RoomUri, UserUri},
     machine::Ticket,
     room::{desk, follower_desk, outcome},
-    user::{command as user_command, desk as user_desk},
+    user::{command as user_command, desk as user_desk, outcome as user_outcome},
     wire::event::Hash,
 };
 use std::{fmt::Write as _, sync::Arc};
@@ -144,14 +144,14 @@ impl Shards {
         &self,
         user: &UserUri,
         command: user_command::Command,
-    ) -> Result<user_command::Answer, Unanswered> {
+    ) -> Result<user_outcome::Answer, Unanswered> {
         let (ticket, answer) = self.world.users.open();
         let actor = self.of_user(user)?.user(user).await.map_err(|error| {
             tracing::error!(%error, "a user cannot be reached");
             self.world.users.forget(ticket);
             Unanswered
         })?;
-        let sent = actor.send(user_desk::Input::Ask { ticket, command }).await;
+        let sent = actor.send(user_desk::Input::Ask { ticket, command: Arc::new(command) }).await;
         drop(actor);
         sent.map_err(|Gone| {
             self.world.users.forget(ticket);

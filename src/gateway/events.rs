@@ -17,7 +17,7 @@ use mimi_actors::{
     machine::Position,
     user::{
         command::{Ack, Command as UserCommand},
-        inbox::Membership,
+        cursors::Membership,
     },
     wire::{
         self, BVec,

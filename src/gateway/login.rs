@@ -4,7 +4,10 @@ use super::Session;
 use crate::cluster::shards::UNANSWERED_RETRY_AFTER_MS;
 use mimi_actors::{
     ids::ClientUri,
-    user::command::{Answer, Command, Enrol as EnrolCommand, Refused},
+    user::{
+        command::{Command, Enrol as EnrolCommand},
+        outcome::{Answer, Refused},
+    },
     wire::{
         BText,
         door::{DoorRefused, EXPORTER_LABEL, Enrol, Login, Reply, proof_input},

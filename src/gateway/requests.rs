@@ -9,7 +9,10 @@ use mimi_actors::{
     machine::Millis,
     mls::{bundle::Bundle, key_package::check_key_package},
     room::desk,
-    user::command::{Answer as UserAnswer, Command as UserCommand, StoredPackage, Upload},
+    user::{
+        command::{Command as UserCommand, StoredPackage, Upload},
+        outcome::Answer as UserAnswer,
+    },
     wire::{
         BText, BVec, Payload,
         answer::Answer,

@@ -12,7 +12,7 @@ pub(crate) mod workers;
 use crate::cluster::wake::Bells;
 use answers::Answers;
 use mimi_actors::{
-    host::Clock, ids::ProviderId, room::outcome, user::command as user_command,
+    host::Clock, ids::ProviderId, room::outcome, user::outcome as user_outcome,
 };
 use std::time::Duration;
 use workers::Workers;
@@ -26,7 +26,7 @@ pub(crate) struct World {
     /// Who waits for a room.
     pub(crate) rooms: Answers<outcome::Answer>,
     /// Who waits for a user.
-    pub(crate) users: Answers<user_command::Answer>,
+    pub(crate) users: Answers<user_outcome::Answer>,
     /// Where cryptography is done.
     pub(crate) workers: Workers,
     /// The client streams of this node.

@@ -6,8 +6,8 @@ use mimi_actors::{
     ids::UserUri,
     record::Command,
     user::{
-        command::Refused,
         desk::{Effect, Input},
+        outcome::Refused,
     },
 };
 use std::sync::Arc;

@@ -1,0 +1,39 @@
+//! `device`: the devices of a running node's users.
+
+use super::{Target, output};
+use crate::admin::protocol::Request;
+use mimi_actors::ids::ClientUri;
+
+/// Arguments of `device`.
+#[derive(Debug, clap::Args)]
+pub struct Device {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Take a device's access away, with its KeyPackages and its inbox
+    Revoke {
+        /// The device, as mimi://PROVIDER/d/USER/CLIENT
+        client: ClientUri,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+impl Device {
+    /// Does it.
+    ///
+    /// # Errors
+    /// When the node does not run or refuses.
+    pub fn run(self) -> anyhow::Result<()> {
+        let What::Revoke { client, target } = self.what;
+        let response = output::ask(&target.config, &Request::RevokeDevice { client })?;
+        if target.json {
+            return output::json(&response);
+        }
+        output::line("done");
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! The command line: one file for each subcommand.
+
+pub mod config;
+pub mod device;
+pub mod output;
+pub mod pki;
+pub mod serve;
+pub mod status;
+pub mod user;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// The node of a messaging provider: end-to-end encrypted (MLS) rooms across providers.
+#[derive(Debug, Parser)]
+#[command(name = "mimi-node", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node until it is told to stop
+    Serve(serve::Serve),
+    /// Check a configuration, or print an example
+    Config(config::ConfigCommand),
+    /// Make certificates for development
+    Pki(pki::Pki),
+    /// Add, delete and list users, and write down their consent
+    User(user::User),
+    /// Take a device's access away
+    Device(device::Device),
+    /// Show what a running node holds
+    Status(status::StatusCommand),
+}
+
+/// Where to find the node that a command is for.
+#[derive(Debug, clap::Args)]
+pub struct Target {
+    /// Configuration of the running node
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Cli {
+    /// Does what the arguments say.
+    ///
+    /// # Errors
+    /// Whatever the subcommand could not do, in one line.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve(serve) => serve.run(),
+            Command::Config(config) => config.run(),
+            Command::Pki(pki) => pki.run(),
+            Command::User(user) => user.run(),
+            Command::Device(device) => device.run(),
+            Command::Status(status) => status.run(),
+        }
+    }
+}
+
+/// Runs a short command that talks to a running node.
+pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

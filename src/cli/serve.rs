@@ -1,0 +1,24 @@
+//! `serve`: run a node.
+
+use crate::{config::Config, logging, node};
+use std::path::PathBuf;
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    /// Configuration of the node
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+impl Serve {
+    /// Runs until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// When the node cannot start, or its storage fails.
+    pub fn run(self) -> anyhow::Result<()> {
+        logging::start();
+        let config = Config::load(&self.config)?;
+        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(node::run(config))
+    }
+}

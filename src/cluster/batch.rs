@@ -1,0 +1,105 @@
+//! What a log entry carries, and what is done with it once it is committed.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{any::Any, fmt, sync::Arc};
+
+/// One log entry: what waited, as one batch.
+///
+/// The bytes are what is stored; the decoded form is what apply uses, so that nothing is decoded
+/// twice on the way. Only the bytes travel through serde.
+#[derive(Clone)]
+pub struct Batch {
+    bytes: Bytes,
+    decoded: Arc<dyn Any + Send + Sync>,
+}
+
+/// Stands for the decoded form where only bytes arrived.
+struct Undecoded;
+
+impl Batch {
+    /// A batch of which both forms are known.
+    #[must_use]
+    pub fn new(bytes: Bytes, decoded: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { bytes, decoded }
+    }
+
+    /// What is stored.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What apply uses; see [`Batch::is_decoded`].
+    #[must_use]
+    pub fn decoded(&self) -> &Arc<dyn Any + Send + Sync> {
+        &self.decoded
+    }
+
+    /// False for a batch that came through serde. Such a batch is decoded before it is applied.
+    #[must_use]
+    pub fn is_decoded(&self) -> bool {
+        !self.decoded.is::<Undecoded>()
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Batch({} bytes)", self.bytes.len())
+    }
+}
+
+impl Serialize for Batch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.bytes.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Batch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Bytes::deserialize(deserializer)?;
+        Ok(Self {
+            bytes,
+            decoded: Arc::new(Undecoded),
+        })
+    }
+}
+
+/// A stored batch that cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the batch cannot be decoded: {reason}")]
+pub struct DecodeError {
+    /// Why.
+    pub reason: String,
+}
+
+/// What the shard does with committed batches.
+pub trait Apply: Send + Sync + 'static {
+    /// Decodes a stored batch after a restart.
+    ///
+    /// # Errors
+    /// [`DecodeError`] keeps the shard from starting: an entry is never skipped.
+    fn decode(&self, bytes: Bytes) -> Result<Batch, DecodeError>;
+
+    /// Applies entry `index`; called once per entry, in order. Returns when every actor has
+    /// applied it.
+    fn apply(&self, index: u64, batch: Batch) -> BoxFuture<'_, ()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_travels_as_its_bytes_alone_and_arrives_undecoded() {
+        let batch = Batch::new(Bytes::from_static(b"abc"), Arc::new(7_u8));
+        assert!(batch.is_decoded());
+        assert_eq!(format!("{batch:?}"), "Batch(3 bytes)");
+        let sent = postcard::to_stdvec(&batch).unwrap();
+        assert_eq!(sent, b"\x03abc");
+        let arrived: Batch = postcard::from_bytes(&sent).unwrap();
+        assert_eq!(arrived.bytes(), batch.bytes());
+        assert!(!arrived.is_decoded());
+    }
+}

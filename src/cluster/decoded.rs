@@ -1,0 +1,64 @@
+//! A log entry as apply uses it: its commands, and who waits for each on this node.
+
+use super::batch::{Batch, DecodeError};
+use bytes::Bytes;
+use mimi_actors::{
+    machine::Ticket,
+    record::{Command, Entry},
+    wire,
+};
+use std::sync::Arc;
+
+/// An entry, and who waits for its commands on this node.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// The entry.
+    pub(crate) entry: Entry,
+    /// One ticket for each command where this node proposed it, none after a restart.
+    tickets: Vec<Option<Ticket>>,
+}
+
+impl Decoded {
+    /// An entry that this node is about to propose.
+    pub(crate) fn proposed(entry: Entry, tickets: Vec<Option<Ticket>>) -> Self {
+        Self { entry, tickets }
+    }
+
+    /// The commands, and who waits for each.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = (&Command, Option<Ticket>)> {
+        let tickets = self.tickets.iter().copied().chain(std::iter::repeat(None));
+        self.entry.commands.iter().zip(tickets)
+    }
+}
+
+/// The batch that carries an entry of about `bytes` bytes.
+pub(crate) fn batch(decoded: &Arc<Decoded>, bytes: usize) -> Batch {
+    let stored = wire::encode_sized(&decoded.entry, bytes);
+    Batch::new(stored, Arc::clone(decoded) as _)
+}
+
+/// The batch that was stored as `bytes`.
+///
+/// # Errors
+/// [`DecodeError`] when the bytes are not an entry that this build reads.
+pub(crate) fn decode(bytes: Bytes) -> Result<Batch, DecodeError> {
+    let entry: Entry =
+        wire::decode(&bytes).map_err(|error| DecodeError { reason: error.to_string() })?;
+    let decoded = Arc::new(Decoded { entry, tickets: Vec::new() });
+    Ok(Batch::new(bytes, decoded))
+}
+
+/// The entry that a batch carries, decoded if it is not yet.
+///
+/// # Errors
+/// [`DecodeError`] when the bytes are not an entry that this build reads.
+pub(crate) fn of(batch: &Batch) -> Result<Arc<Decoded>, DecodeError> {
+    match Arc::clone(batch.decoded()).downcast() {
+        Ok(decoded) => Ok(decoded),
+        Err(_) => {
+            let again = decode(batch.bytes().clone())?;
+            let bug = DecodeError { reason: "a decoded batch holds no entry".to_owned() };
+            Arc::clone(again.decoded()).downcast().map_err(|_| bug)
+        }
+    }
+}

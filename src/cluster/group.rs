@@ -1,0 +1,245 @@
+//! The Raft group of one shard, as the rest of the node sees it.
+
+use super::{
+    batch::{Apply, Batch},
+    log_store::LogStore,
+    network::Alone,
+    raft::{self, Types},
+    state_machine::StateMachine,
+    tail::{LogFault, Tail},
+};
+use crate::store::{
+    log::Log,
+    writer::{LogWriter, StorageFull},
+};
+use openraft::{
+    BasicNode, ConfigError, Raft, RaftMetrics, ServerState,
+    error::{ClientWriteError, Fatal, InitializeError, RaftError},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// When a caller that was refused for want of a leader should ask again, in milliseconds.
+const RETRY_AFTER_MS: u64 = 500;
+
+/// Why a group does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The timing is contradictory.
+    #[error("shard {shard}: {source}")]
+    Config {
+        /// The shard.
+        shard: u16,
+        /// What openraft found.
+        source: Box<ConfigError>,
+    },
+    /// The node has no such shard.
+    #[error("there is no shard {shard}: this node has {shards}")]
+    UnknownShard {
+        /// The shard.
+        shard: u16,
+        /// How many there are, from zero.
+        shards: u16,
+    },
+    /// The log of the shard cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogFault),
+    /// The log names other voters than this node.
+    #[error(
+        "shard {shard}: its log belongs to the voters {voters:?}, and this is node {node}: \
+         start the node under its own number, or with its own directory"
+    )]
+    OtherVoters {
+        /// The shard.
+        shard: u16,
+        /// This node.
+        node: u64,
+        /// Who may vote, as the log says.
+        voters: BTreeSet<u64>,
+    },
+    /// openraft refused to begin.
+    #[error("shard {shard}: begin the group: {source}")]
+    Begin {
+        /// The shard.
+        shard: u16,
+        /// What it said.
+        source: Box<InitializeError<u64, BasicNode>>,
+    },
+    /// The group stopped while it started.
+    #[error("shard {shard}: the group stopped while it started: {source}")]
+    Stopped {
+        /// The shard.
+        shard: u16,
+        /// Why.
+        source: Box<Fatal<u64>>,
+    },
+}
+
+/// Why a batch was not committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// The log is as large as it may be, or its disk is full. Reading goes on.
+    #[error("the log has {bytes} bytes, the limit is {max}, or its disk is full")]
+    StorageFull {
+        /// Size of the log.
+        bytes: u64,
+        /// Its limit.
+        max: u64,
+    },
+    /// This node does not lead the shard.
+    #[error("the shard has no leader here, ask again in {retry_after_ms} ms")]
+    Unavailable {
+        /// When to ask again.
+        retry_after_ms: u64,
+    },
+    /// The group has stopped, on request or because its log failed. The batch may be in the log.
+    #[error("the shard has stopped")]
+    Stopped,
+}
+
+impl From<StorageFull> for ProposeError {
+    fn from(full: StorageFull) -> Self {
+        Self::StorageFull {
+            bytes: full.bytes,
+            max: full.max,
+        }
+    }
+}
+
+/// The Raft group of one shard. Cloned handles share it.
+#[derive(Clone)]
+pub struct Group {
+    raft: Raft<Types>,
+    writer: LogWriter,
+}
+
+impl Group {
+    /// Begins the group of a shard, with this node as its one voter, or resumes it.
+    ///
+    /// Returns when this node leads it and has applied everything that is in the log, so that what
+    /// is read from then on is current.
+    ///
+    /// # Errors
+    /// [`StartError::Log`] names the entry that cannot be used; none is ever skipped.
+    pub async fn start(
+        shard: u16,
+        node_id: u64,
+        log: Arc<Log>,
+        writer: LogWriter,
+        apply: Arc<dyn Apply>,
+    ) -> Result<Self, StartError> {
+        if shard >= log.shards() {
+            return Err(StartError::UnknownShard {
+                shard,
+                shards: log.shards(),
+            });
+        }
+        let config = raft::config(shard).map_err(|source| StartError::Config { shard, source })?;
+        let tail = Tail::open(shard, log, writer.clone(), apply.clone()).await?;
+        // openraft passes on the text of a fault; the tail has kept the fault itself.
+        let stopped = |source| match tail.fault() {
+            Some(fault) => StartError::Log(fault),
+            None => StartError::Stopped {
+                shard,
+                source: Box::new(source),
+            },
+        };
+        let store = LogStore::new(tail.clone());
+        let raft = Raft::new(node_id, config, Alone, store, StateMachine::new(apply))
+            .await
+            .map_err(stopped)?;
+        let group = Self { raft, writer };
+        let led = group.lead(shard, node_id).await;
+        if led.is_err() {
+            group.stop().await;
+        }
+        led.map_err(|error| match (error, tail.fault()) {
+            (StartError::Stopped { .. }, Some(fault)) => StartError::Log(fault),
+            (error, _) => error,
+        })?;
+        Ok(group)
+    }
+
+    /// Commits and applies a batch; returns the index of its entry.
+    ///
+    /// Each proposal is an entry and waits for the one before to be synced: whoever has many
+    /// commands puts them into one batch.
+    ///
+    /// # Errors
+    /// [`ProposeError::StorageFull`] and [`ProposeError::Unavailable`] mean that nothing happened;
+    /// after [`ProposeError::Stopped`] the batch may or may not be in the log.
+    pub async fn propose(&self, batch: Batch) -> Result<u64, ProposeError> {
+        self.writer.admit(batch.bytes().len() as u64)?;
+        match self.raft.client_write(batch).await {
+            Ok(written) => Ok(written.log_id.index),
+            Err(RaftError::APIError(
+                ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_),
+            )) => Err(ProposeError::Unavailable {
+                retry_after_ms: RETRY_AFTER_MS,
+            }),
+            Err(RaftError::Fatal(_)) => Err(ProposeError::Stopped),
+        }
+    }
+
+    /// Stops the group; proposals on their way may still be committed. While the disk is full this
+    /// waits for the writer: close that first.
+    pub async fn stop(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(%error, "a shard did not stop in order");
+        }
+    }
+
+    /// Makes this node the leader, with everything in its log applied.
+    async fn lead(&self, shard: u16, node: u64) -> Result<(), StartError> {
+        let stopped = |source| StartError::Stopped {
+            shard,
+            source: Box::new(source),
+        };
+        if !self.raft.is_initialized().await.map_err(stopped)? {
+            let voters = BTreeMap::from([(node, BasicNode::default())]);
+            match self.raft.initialize(voters).await {
+                Ok(()) => {}
+                Err(RaftError::Fatal(source)) => return Err(stopped(source)),
+                Err(RaftError::APIError(source)) => {
+                    return Err(StartError::Begin {
+                        shard,
+                        source: Box::new(source),
+                    });
+                }
+            }
+        }
+        let voters = |state: &openraft::RaftState<u64, BasicNode, _>| {
+            state
+                .membership_state
+                .effective()
+                .voter_ids()
+                .collect::<BTreeSet<_>>()
+        };
+        let voters = self.raft.with_raft_state(voters).await.map_err(stopped)?;
+        if voters != BTreeSet::from([node]) {
+            return Err(StartError::OtherVoters {
+                shard,
+                node,
+                voters,
+            });
+        }
+        self.raft.trigger().elect().await.map_err(stopped)?;
+
+        let current = |metrics: &RaftMetrics<u64, BasicNode>| {
+            let applied = metrics.last_applied.map(|log_id| log_id.index);
+            metrics.state == ServerState::Leader && applied == metrics.last_log_index
+        };
+        let over = |m: &RaftMetrics<u64, BasicNode>| current(m) || m.running_state.is_err();
+        let waited = self.raft.wait(None).metrics(over, "lead and apply").await;
+        match waited {
+            Ok(metrics) => metrics.running_state.map_err(stopped),
+            Err(_) => Err(stopped(Fatal::Stopped)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

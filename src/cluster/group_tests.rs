@@ -1,0 +1,297 @@
+//! Groups over a real log.
+
+use super::*;
+use crate::{
+    cluster::{
+        batch::DecodeError,
+        raft::Vote,
+        record::{self, RecordError},
+    },
+    store::round::ShardWrite,
+};
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
+use std::{
+    path::Path,
+    sync::{Mutex, atomic::Ordering},
+    time::Instant,
+};
+
+/// Remembers what was applied, in order.
+#[derive(Default)]
+struct Recorder(Mutex<Vec<(u64, Bytes)>>);
+
+impl Recorder {
+    fn applied(&self) -> Vec<(u64, Bytes)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Apply for Recorder {
+    fn decode(&self, bytes: Bytes) -> Result<Batch, DecodeError> {
+        if bytes.starts_with(b"poison") {
+            return Err(DecodeError {
+                reason: "poison".to_owned(),
+            });
+        }
+        Ok(Batch::new(bytes, Arc::new(())))
+    }
+
+    fn apply(&self, index: u64, batch: Batch) -> BoxFuture<'_, ()> {
+        self.0.lock().unwrap().push((index, batch.bytes().clone()));
+        Box::pin(std::future::ready(()))
+    }
+}
+
+struct Node {
+    log: Arc<Log>,
+    writer: LogWriter,
+    groups: Vec<(Group, Arc<Recorder>)>,
+}
+
+impl Node {
+    async fn start(dir: &Path, shards: u16, log_bytes_max: u64) -> Self {
+        let log = Arc::new(Log::open(dir, shards).unwrap());
+        let writer = LogWriter::start(log.clone(), log_bytes_max).unwrap();
+        let starts = (0..shards).map(|shard| {
+            let (log, writer) = (log.clone(), writer.clone());
+            async move {
+                let recorder = Arc::new(Recorder::default());
+                let apply = recorder.clone();
+                (
+                    Group::start(shard, 1, log, writer, apply).await.unwrap(),
+                    recorder,
+                )
+            }
+        });
+        let groups = join_all(starts).await;
+        Self {
+            log,
+            writer,
+            groups,
+        }
+    }
+
+    async fn stop(self) {
+        for (group, _) in &self.groups {
+            group.stop().await;
+        }
+        self.writer.close().await;
+    }
+}
+
+fn batch(text: impl Into<Bytes>) -> Batch {
+    Batch::new(text.into(), Arc::new(()))
+}
+
+async fn fail_to_start(dir: &Path, node: u64) -> StartError {
+    let log = Arc::new(Log::open(dir, 1).unwrap());
+    let writer = LogWriter::start(log.clone(), u64::MAX).unwrap();
+    let apply = Arc::new(Recorder::default());
+    let error = Group::start(0, node, log, writer.clone(), apply)
+        .await
+        .err()
+        .unwrap();
+    writer.close().await;
+    error
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_shards_share_syncs_and_nothing_applied_is_missing_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 16, u64::MAX).await;
+    let before = node.writer.counts().rounds.load(Ordering::Relaxed);
+    let started = Instant::now();
+    let proposals = node
+        .groups
+        .iter()
+        .enumerate()
+        .flat_map(|(shard, (group, _))| {
+            (0..100).map(move |number| {
+                let group = group.clone();
+                tokio::spawn(async move { group.propose(batch(format!("{shard} {number}"))).await })
+            })
+        });
+    for proposal in join_all(proposals).await {
+        proposal.unwrap().unwrap();
+    }
+    let took = started.elapsed();
+    let rounds = node.writer.counts().rounds.load(Ordering::Relaxed) - before;
+    println!("1600 proposals in {took:?}, {rounds} syncs");
+    assert!(rounds < 800, "{rounds} syncs for 1600 entries");
+    let applied: Vec<_> = node
+        .groups
+        .iter()
+        .map(|(_, recorder)| recorder.applied())
+        .collect();
+    assert!(applied.iter().all(|entries| entries.len() == 100));
+    node.stop().await;
+
+    let log = Log::open(dir.path(), 16).unwrap();
+    for (shard, entries) in (0..).zip(applied) {
+        for (index, bytes) in entries {
+            let (_, stored) = log.read(shard, index, index + 1, 1).unwrap().pop().unwrap();
+            assert!(stored.ends_with(&bytes));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_applies_the_same_batches_in_the_same_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 2, u64::MAX).await;
+    // More than is kept in memory, and more than one read of the disk returns.
+    for number in 0..60_u8 {
+        let index = node.groups[0]
+            .0
+            .propose(batch(vec![number; 200 << 10]))
+            .await
+            .unwrap();
+        assert_eq!(node.groups[0].1.applied().last().unwrap().0, index);
+    }
+    let first = node.groups[0].1.applied();
+    assert_eq!(first.len(), 60);
+    node.stop().await;
+
+    for _ in 0..3 {
+        let node = Node::start(dir.path(), 2, u64::MAX).await;
+        assert_eq!(node.groups[0].1.applied(), first);
+        assert!(node.groups[1].1.applied().is_empty());
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_log_refuses_proposals_and_goes_on_reading() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 1, 4 << 20).await;
+    let (group, recorder) = &node.groups[0];
+    let mut accepted = 0;
+    let refused = loop {
+        match group.propose(batch(vec![1; 100 << 10])).await {
+            Ok(_) => accepted += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(refused, ProposeError::StorageFull { max, .. } if max == 4 << 20),
+        "{refused}"
+    );
+    assert_eq!(recorder.applied().len(), accepted);
+    let span = node.log.span(0);
+    assert_eq!(
+        node.log.read(0, span.end - 1, span.end, 1).unwrap().len(),
+        1
+    );
+    node.stop().await;
+
+    // It starts all the same: what Raft itself writes is never refused.
+    let node = Node::start(dir.path(), 1, 1).await;
+    assert_eq!(node.groups[0].1.applied().len(), accepted);
+    let refused = node.groups[0].0.propose(batch("x")).await.unwrap_err();
+    assert!(matches!(refused, ProposeError::StorageFull { .. }));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vote_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    Node::start(dir.path(), 1, u64::MAX).await.stop().await;
+    let stored = |dir: &Path| {
+        let bytes = Log::open(dir, 1).unwrap().vote(0).unwrap();
+        record::decode_small::<Vote>(&bytes).unwrap()
+    };
+    let first = stored(dir.path());
+    assert!(first.committed && first.leader_id.node_id == 1);
+    Node::start(dir.path(), 1, u64::MAX).await.stop().await;
+    assert!(stored(dir.path()) >= first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_cannot_be_decoded_keeps_the_shard_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 1, u64::MAX).await;
+    let group = &node.groups[0].0;
+    group.propose(batch("sound")).await.unwrap();
+    let poisoned = group.propose(batch("poison")).await.unwrap();
+    group.propose(batch("sound")).await.unwrap();
+    node.stop().await;
+
+    for _ in 0..2 {
+        let error = fail_to_start(dir.path(), 1).await;
+        let StartError::Log(LogFault::Entry {
+            shard: 0,
+            index,
+            source,
+        }) = &error
+        else {
+            panic!("{error:?}")
+        };
+        assert_eq!(*index, poisoned);
+        assert!(matches!(source, RecordError::Batch(_)));
+        assert!(
+            error.to_string().contains("entry 3 cannot be used"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_of_a_later_version_keeps_the_shard_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    Node::start(dir.path(), 1, u64::MAX).await.stop().await;
+    let log = Log::open(dir.path(), 1).unwrap();
+    let index = log.span(0).end;
+    let mut round = log.round();
+    let entries = vec![(index, Bytes::from_static(&[9, 9, 9]))];
+    round
+        .push(ShardWrite {
+            entries,
+            ..ShardWrite::default()
+        })
+        .unwrap();
+    round.write().unwrap();
+    drop(round);
+    drop(log);
+
+    let error = fail_to_start(dir.path(), 1).await;
+    assert!(
+        matches!(
+            &error,
+            StartError::Log(LogFault::Entry { index: at, source: RecordError::Version { found: 9 }, .. })
+                if *at == index
+        ),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_node_does_not_take_over_a_log() {
+    let dir = tempfile::tempdir().unwrap();
+    Node::start(dir.path(), 1, u64::MAX).await.stop().await;
+    let error = fail_to_start(dir.path(), 2).await;
+    assert!(
+        matches!(
+            error,
+            StartError::OtherVoters {
+                shard: 0,
+                node: 2,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    Node::start(dir.path(), 1, u64::MAX).await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_group_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 1, u64::MAX).await;
+    let group = node.groups[0].0.clone();
+    node.stop().await;
+    assert_eq!(
+        group.propose(batch("late")).await,
+        Err(ProposeError::Stopped)
+    );
+}

@@ -1,0 +1,174 @@
+//! What openraft asks of a log, answered from a shard's [`Tail`].
+
+use super::{
+    raft::{Entry, LogId, StorageError, Types, Vote},
+    record,
+    tail::Tail,
+};
+use crate::store::round::ShardWrite;
+use openraft::{
+    AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError,
+    storage::{LogFlushed, RaftLogStorage},
+};
+use std::{
+    error::Error,
+    fmt::Debug,
+    io,
+    ops::{Bound, RangeBounds},
+    sync::Arc,
+};
+
+/// Old entries were to be discarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("entries are never discarded in this version: the log is kept whole")]
+struct KeptWhole;
+
+/// The log of one shard, as openraft sees it.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    tail: Arc<Tail>,
+}
+
+impl LogStore {
+    pub(crate) fn new(tail: Arc<Tail>) -> Self {
+        Self { tail }
+    }
+}
+
+fn reading(error: &(impl Error + 'static)) -> StorageError {
+    StorageIOError::read_logs(AnyError::new(error)).into()
+}
+
+fn writing(error: &(impl Error + 'static)) -> StorageError {
+    StorageIOError::write_logs(AnyError::new(error)).into()
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let start = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(index) => index.saturating_add(1),
+            Bound::Excluded(index) => *index,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.tail
+            .read(start..end)
+            .await
+            .map_err(|fault| reading(&fault))
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
+        Ok(LogState {
+            last_purged_log_id: None,
+            last_log_id: self.tail.last(),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let failed = |error: &dyn Error| StorageIOError::write_vote(AnyError::error(error));
+        let vote = Some(record::encode_small(vote).map_err(|e| failed(&e))?);
+        let write = ShardWrite {
+            shard: self.tail.shard,
+            vote,
+            ..ShardWrite::default()
+        };
+        self.tail
+            .writer
+            .write_durably(write)
+            .await
+            .map_err(|e| failed(&e).into())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        self.tail
+            .vote()
+            .map_err(|fault| StorageIOError::read_vote(AnyError::new(&fault)).into())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        self.tail.commit(committed);
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        Ok(self.tail.committed())
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: LogFlushed<Types>,
+    ) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let committed = self
+            .tail
+            .committed()
+            .map(|log_id| record::encode_small(&log_id));
+        let write = ShardWrite {
+            shard: self.tail.shard,
+            entries: self.tail.push(entries).map_err(|fault| writing(&fault))?,
+            vote: None,
+            committed: committed.transpose().map_err(|error| writing(&error))?,
+        };
+        let next = write
+            .entries
+            .last()
+            .map_or(0, |(index, _)| index.saturating_add(1));
+        let tail = self.tail.clone();
+        let done = Box::new(move |written: Result<(), _>| {
+            if written.is_ok() {
+                tail.durable(next);
+            }
+            callback.log_io_completed(written.map_err(io::Error::other));
+        });
+        self.tail
+            .writer
+            .write(write, done)
+            .await
+            .map_err(|error| writing(&error))
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let before = log_id.index.saturating_sub(1)..log_id.index;
+        let last = self
+            .tail
+            .read(before)
+            .await
+            .map_err(|fault| reading(&fault))?;
+        let cut = self
+            .tail
+            .writer
+            .truncate(self.tail.shard, log_id.index)
+            .await;
+        cut.map_err(|error| writing(&error))?;
+        self.tail
+            .truncate(log_id.index, last.last().map(|entry| entry.log_id));
+        Ok(())
+    }
+
+    async fn purge(&mut self, _log_id: LogId) -> Result<(), StorageError> {
+        Err(writing(&KeptWhole))
+    }
+}
+
+#[cfg(test)]
+#[path = "log_store_tests.rs"]
+mod tests;

@@ -1,0 +1,49 @@
+//! How openraft is used here: its types and its timing.
+
+use super::batch::Batch;
+use openraft::{BasicNode, Config, ConfigError, SnapshotPolicy, TokioRuntime};
+use std::{convert::Infallible, sync::Arc};
+
+/// How often a leader reports to its voters, in milliseconds. Busy small machines elect at random
+/// when this is below a quarter of a second.
+const HEARTBEAT_MS: u64 = 300;
+/// How long a voter waits for its leader before it stands for election, in milliseconds.
+const ELECTION_MS_MIN: u64 = 1_500;
+/// Upper end of the same.
+const ELECTION_MS_MAX: u64 = 3_000;
+const _: () = assert!(4 * HEARTBEAT_MS < ELECTION_MS_MIN && ELECTION_MS_MIN < ELECTION_MS_MAX);
+/// Entries in one message to a voter, at most. Each is a whole batch.
+const MESSAGE_ENTRIES_MAX: u64 = 64;
+
+openraft::declare_raft_types!(
+    /// The types of this cluster. There are no snapshots yet, so their data is uninhabited.
+    pub(crate) Types:
+        D = Batch,
+        R = (),
+        NodeId = u64,
+        Node = BasicNode,
+        Entry = openraft::Entry<Types>,
+        SnapshotData = Infallible,
+        AsyncRuntime = TokioRuntime,
+);
+
+pub(crate) type Entry = openraft::Entry<Types>;
+pub(crate) type LogId = openraft::LogId<u64>;
+pub(crate) type Vote = openraft::Vote<u64>;
+pub(crate) type Membership = openraft::Membership<u64, BasicNode>;
+pub(crate) type StoredMembership = openraft::StoredMembership<u64, BasicNode>;
+pub(crate) type StorageError = openraft::StorageError<u64>;
+
+/// Timing and limits of the group of one shard.
+pub(crate) fn config(shard: u16) -> Result<Arc<Config>, Box<ConfigError>> {
+    let config = Config {
+        cluster_name: format!("shard {shard}"),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MS_MIN,
+        election_timeout_max: ELECTION_MS_MAX,
+        max_payload_entries: MESSAGE_ENTRIES_MAX,
+        snapshot_policy: SnapshotPolicy::Never,
+        ..Config::default()
+    };
+    config.validate().map(Arc::new).map_err(Box::new)
+}

@@ -1,0 +1,138 @@
+//! Files and directories, with errors that say which one, what was tried and what to do.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+/// The file system refused; the text names the path and what an operator can do.
+#[derive(Debug, thiserror::Error)]
+#[error("{verb} {path}: {source}; {}", advice(source), path = path.display())]
+pub struct FileError {
+    /// What was tried, as a verb phrase.
+    pub verb: &'static str,
+    /// On which file or directory.
+    pub path: PathBuf,
+    /// What the system answered.
+    #[source]
+    pub source: io::Error,
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "let the user of this process read and write it"
+    } else if error.kind() == io::ErrorKind::StorageFull {
+        "free space on this disk, then start again"
+    } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        "mount this disk writable, then start again"
+    } else {
+        "check the path and the health of this disk"
+    }
+}
+
+/// Adds the path and what was tried to an error of the file system.
+pub(crate) fn on<T>(
+    verb: &'static str,
+    path: &Path,
+    result: io::Result<T>,
+) -> Result<T, FileError> {
+    result.map_err(|source| FileError {
+        verb,
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// Makes the names inside `dir` survive a power loss.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), FileError> {
+    on(
+        "sync the directory",
+        dir,
+        File::open(dir).and_then(|file| file.sync_all()),
+    )
+}
+
+/// Creates `dir` and what is missing above it, each level synced into its parent.
+pub(crate) fn create_dir(dir: &Path) -> Result<(), FileError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    };
+    create_dir(parent)?;
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            on("create the directory", dir, Err(e))
+        }
+        Ok(()) | Err(_) => sync_dir(parent),
+    }
+}
+
+/// The regular files in `dir`, or none where there is no such directory.
+pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => on("list the directory", dir, other)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = on("list the directory", dir, entry)?;
+        if on("inspect", &entry.path(), entry.file_type())?.is_file() {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+/// Sum of the sizes of the files in `dir`, in bytes. A file that vanishes meanwhile counts nothing.
+pub(crate) fn bytes_in(dir: &Path) -> Result<u64, FileError> {
+    let mut bytes = 0;
+    for path in list(dir)? {
+        match fs::metadata(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => bytes += on("inspect", &path, other)?.len(),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Bytes that this process may still write to the disk of `dir`.
+pub(crate) fn bytes_free(dir: &Path) -> Result<u64, FileError> {
+    let stat = on(
+        "ask for the free space of",
+        dir,
+        rustix::fs::statvfs(dir).map_err(Into::into),
+    )?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_created_with_everything_above_it() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("a/b/c");
+        create_dir(&deep).unwrap();
+        create_dir(&deep).unwrap();
+        assert!(deep.is_dir());
+    }
+
+    #[test]
+    fn an_error_names_the_path_and_says_what_to_do() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, b"12345").unwrap();
+        let error = create_dir(&file.join("below")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(file.to_str().unwrap()), "{text}");
+        assert!(text.contains("check the path"), "{text}");
+        assert_eq!(bytes_in(root.path()).unwrap(), 5);
+        assert_eq!(bytes_in(&root.path().join("absent")).unwrap(), 0);
+        assert!(bytes_free(root.path()).unwrap() > 0);
+    }
+}

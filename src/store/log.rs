@@ -1,0 +1,310 @@
+//! The log of all shards of a node: raft-engine, and what it needs around it.
+//!
+//! Owns: the engine's directory, the high-water mark beside it and a lock file. Promises: a gap is
+//! refused before it is written; entries above a truncation are not readable; a log that is shorter
+//! than what was acknowledged, or that lost its beginning, does not open. Not here: when to write
+//! and sync, which `writer` decides; several writers at once, for there is one.
+//!
+//! raft-engine knows no truncation: an append at a lower index cuts what is above. So a truncation
+//! is kept in memory and done by the next append; after a crash in between the old suffix is back,
+//! which Raft allows.
+
+use super::{
+    files::{self, FileError},
+    mark::{Mark, Slot},
+    open::{Extent, OpenError, extent, lock, open_engine},
+    record::Records,
+    round::Round,
+};
+use bytes::Bytes;
+use raft_engine::Engine;
+use std::{
+    fs::File,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Entries that one read fetches, at most.
+const READ_ENTRIES_MAX: u64 = 4_096;
+
+/// Key of the vote of a shard.
+pub(super) const VOTE: &[u8] = b"vote";
+/// Key of what is known to be committed in a shard.
+pub(super) const COMMITTED: &[u8] = b"committed";
+/// Key of the index at which the log of a shard starts.
+pub(super) const START: &[u8] = b"start";
+/// Key of the number of rounds that touched a shard.
+pub(super) const WRITES: &[u8] = b"writes";
+
+/// Why entries could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// What is on the disk fails its checksum, or is not the entry that was asked for.
+    #[error(
+        "shard {shard}: entries from {from} are damaged ({reason}): rebuild this node from its peers"
+    )]
+    Corruption {
+        /// The shard.
+        shard: u16,
+        /// The first index of the read.
+        from: u64,
+        /// What the engine said.
+        reason: String,
+    },
+    /// Anything else, as an error of the disk.
+    #[error("shard {shard}: read entries from {from}: {reason}; check the health of the disk")]
+    Engine {
+        /// The shard.
+        shard: u16,
+        /// The first index of the read.
+        from: u64,
+        /// What the engine said.
+        reason: String,
+    },
+}
+
+/// The log of all shards of this node.
+pub struct Log {
+    pub(super) engine: Engine,
+    dir: PathBuf,
+    extents: Mutex<Vec<Extent>>,
+    mark: Mutex<Mark>,
+    /// Size on the disk, as of the last look plus what was appended since.
+    bytes: AtomicU64,
+    /// Held for as long as this is open.
+    _lock: File,
+}
+
+impl Log {
+    /// Opens the log of `shards` shards in `dir`, creating both where there is nothing yet.
+    ///
+    /// What is found is synced first: entries that a killed process wrote but did not sync are
+    /// readable, so they must be as durable as all others.
+    ///
+    /// # Errors
+    /// [`OpenError::Short`], [`OpenError::Behind`], [`OpenError::Headless`] and [`OpenError::Mark`]
+    /// mean that this node must be rebuilt; the others that something around it is wrong.
+    pub fn open(dir: &Path, shards: u16) -> Result<Self, OpenError> {
+        files::create_dir(dir)?;
+        let lock = lock(dir)?;
+        let engine_dir = dir.join("engine");
+        let fresh = files::bytes_in(&engine_dir)? == 0;
+        let mark = Mark::open(&dir.join("mark"), shards, fresh)?;
+        files::create_dir(&engine_dir)?;
+        let engine = open_engine(&engine_dir)?;
+        for path in files::list(&engine_dir)? {
+            files::on(
+                "sync",
+                &path,
+                File::open(&path).and_then(|file| file.sync_data()),
+            )?;
+        }
+        files::sync_dir(&engine_dir)?;
+
+        let mut extents = Vec::new();
+        for shard in 0..shards {
+            extents.push(extent(&engine, shard, mark.slot(shard))?);
+        }
+        let log = Self {
+            engine,
+            extents: Mutex::new(extents.clone()),
+            mark: Mutex::new(mark),
+            bytes: AtomicU64::new(files::bytes_in(&engine_dir)?),
+            dir: engine_dir,
+            _lock: lock,
+        };
+        for (shard, extent) in (0..).zip(extents) {
+            log.raise(shard, extent)?;
+        }
+        Ok(log)
+    }
+
+    /// How many shards this log is for.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        u16::try_from(held(&self.extents).len()).unwrap_or(u16::MAX)
+    }
+
+    /// The indexes that the log of a shard holds; empty before the first and for an unknown shard.
+    #[must_use]
+    pub fn span(&self, shard: u16) -> Range<u64> {
+        let extent = self.extent(shard).unwrap_or_default();
+        extent.start.unwrap_or(extent.next)..extent.next
+    }
+
+    /// Entries of a shard with indexes `from..to`, as far as they exist, in order.
+    ///
+    /// Stops before `bytes_max` bytes, but returns at least one entry where there is one; so a
+    /// caller that wants them all asks again after the last.
+    ///
+    /// # Errors
+    /// [`ReadError::Corruption`] when what is on the disk is damaged.
+    pub fn read(
+        &self,
+        shard: u16,
+        from: u64,
+        to: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<(u64, Bytes)>, ReadError> {
+        let span = self.span(shard);
+        let from = from.max(span.start);
+        let to = to.min(span.end).min(from.saturating_add(READ_ENTRIES_MAX));
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let mut records = Vec::new();
+        self.engine
+            .fetch_entries_to::<Records>(region(shard), from, to, Some(bytes_max), &mut records)
+            .map_err(|error| {
+                let reason = error.to_string();
+                if matches!(error, raft_engine::Error::Corruption(_)) {
+                    ReadError::Corruption {
+                        shard,
+                        from,
+                        reason,
+                    }
+                } else {
+                    ReadError::Engine {
+                        shard,
+                        from,
+                        reason,
+                    }
+                }
+            })?;
+        let mut entries = Vec::with_capacity(records.len());
+        for (index, record) in (from..).zip(records) {
+            if record.index != index {
+                let reason = format!("entry {index} says it is {}", record.index);
+                return Err(ReadError::Corruption {
+                    shard,
+                    from,
+                    reason,
+                });
+            }
+            entries.push((index, record.data));
+        }
+        Ok(entries)
+    }
+
+    /// The vote that was stored last.
+    #[must_use]
+    pub fn vote(&self, shard: u16) -> Option<Vec<u8>> {
+        self.engine.get(region(shard), VOTE)
+    }
+
+    /// What was last stored as committed. It lags behind, for it travels with later entries.
+    #[must_use]
+    pub fn committed(&self, shard: u16) -> Option<Vec<u8>> {
+        self.engine.get(region(shard), COMMITTED)
+    }
+
+    /// Starts a round of writes.
+    #[must_use]
+    pub fn round(&self) -> Round<'_> {
+        Round::new(self)
+    }
+
+    /// Cuts the log of a shard so that `next` is the next index, keeping what is below.
+    ///
+    /// The high-water mark is lowered and synced before this returns, so that the append which
+    /// overwrites the old entries can never leave a mark above the end of the log.
+    ///
+    /// # Errors
+    /// [`FileError`] when the mark could not be written: then nothing is cut.
+    pub fn truncate(&self, shard: u16, next: u64) -> Result<(), FileError> {
+        let span = self.span(shard);
+        if next >= span.end {
+            return Ok(());
+        }
+        let next = next.max(span.start);
+        held(&self.mark).lower(shard, next)?;
+        if let Some(extent) = held(&self.extents).get_mut(usize::from(shard)) {
+            extent.next = next;
+        }
+        Ok(())
+    }
+
+    /// Size of the log on the disk, in bytes, as of the last look plus what was appended since.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Looks how large the log is on the disk.
+    ///
+    /// # Errors
+    /// [`FileError`] when the directory cannot be read.
+    pub fn measure(&self) -> Result<(), FileError> {
+        self.bytes
+            .store(files::bytes_in(&self.dir)?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Bytes that may still be written to the disk of this log.
+    ///
+    /// # Errors
+    /// [`FileError`] when the file system does not say.
+    pub fn bytes_free(&self) -> Result<u64, FileError> {
+        files::bytes_free(&self.dir)
+    }
+
+    /// Syncs the high-water mark; true if there was something to sync.
+    ///
+    /// # Errors
+    /// [`FileError`] when the sync failed: the process must end.
+    pub fn sync_mark(&self) -> Result<bool, FileError> {
+        held(&self.mark).sync()
+    }
+
+    pub(super) fn extent(&self, shard: u16) -> Option<Extent> {
+        held(&self.extents).get(usize::from(shard)).copied()
+    }
+
+    /// Takes note of what a synced round reached.
+    pub(super) fn advance(&self, shard: u16, reached: Extent) -> Result<(), FileError> {
+        if let Some(extent) = held(&self.extents).get_mut(usize::from(shard)) {
+            *extent = reached;
+        }
+        self.raise(shard, reached)
+    }
+
+    pub(super) fn grew(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn raise(&self, shard: u16, extent: Extent) -> Result<(), FileError> {
+        held(&self.mark).set(
+            shard,
+            Slot {
+                next: extent.next,
+                writes: extent.writes,
+            },
+        )
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Err(error) = self.sync_mark() {
+            tracing::warn!(%error, "the high-water mark was not synced at the end");
+        }
+    }
+}
+
+/// The engine's name for a shard. It never uses zero.
+pub(super) fn region(shard: u16) -> u64 {
+    u64::from(shard) + 1
+}
+
+/// A panic of another thread leaves these values whole: each is written in one step.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

@@ -1,0 +1,179 @@
+//! Opening the log: what must be true of it before this node may vote.
+//!
+//! The engine opens a log that lost its end or its beginning without a word. Here both are held
+//! against what was acknowledged, shard by shard, and a node that forgot something does not start.
+
+use super::{
+    files::{self, FileError},
+    log::{START, WRITES, region},
+    mark::{MarkError, Slot},
+};
+use raft_engine::{Config, Engine, ReadableSize, RecoveryMode};
+use std::{
+    fs::{File, TryLockError},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+/// Size at which the engine starts another file, in megabytes.
+const FILE_MB_TARGET: u64 = 64;
+
+/// Why the log does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another process has it open.
+    #[error("{path} is locked: another process uses this directory; stop it first", path = path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The high-water mark cannot be trusted.
+    #[error(transparent)]
+    Mark(#[from] MarkError),
+    /// The engine refused or panicked.
+    #[error(
+        "open the log in {path}: {reason}; if the disk is sound, rebuild this node from its peers",
+        path = path.display()
+    )]
+    Engine {
+        /// The engine's directory.
+        path: PathBuf,
+        /// What it said.
+        reason: String,
+    },
+    /// Entries that were acknowledged are gone from the end.
+    #[error(
+        "shard {shard}: {}, but {acknowledged} was acknowledged: this node must not vote; \
+         rebuild it from its peers", end(*next)
+    )]
+    Short {
+        /// The shard.
+        shard: u16,
+        /// One more than the last index in the log, zero if it is empty.
+        next: u64,
+        /// The last index acknowledged.
+        acknowledged: u64,
+    },
+    /// Votes or rewritten entries that were acknowledged are gone.
+    #[error(
+        "shard {shard}: the log holds {writes} writes, but {acknowledged} were acknowledged: \
+         this node must not vote; rebuild it from its peers"
+    )]
+    Behind {
+        /// The shard.
+        shard: u16,
+        /// Writes in the log.
+        writes: u64,
+        /// Writes acknowledged.
+        acknowledged: u64,
+    },
+    /// Entries are gone from the beginning, as when a file was deleted.
+    #[error(
+        "shard {shard}: the log starts at {first}, and what came before was never discarded: \
+         this node must not vote; rebuild it from its peers"
+    )]
+    Headless {
+        /// The shard.
+        shard: u16,
+        /// The first index that is there.
+        first: u64,
+    },
+}
+
+fn end(next: u64) -> String {
+    match next.checked_sub(1) {
+        Some(last) => format!("the log ends at {last}"),
+        None => "the log is empty".to_owned(),
+    }
+}
+
+/// Where the log of one shard starts and ends. Its entries are `start..next`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Extent {
+    /// None until the first entry, which may have any index.
+    pub(super) start: Option<u64>,
+    pub(super) next: u64,
+    /// Rounds that touched this shard.
+    pub(super) writes: u64,
+}
+
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("lock");
+    let file = files::on("create", &path, File::create(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path }),
+        Err(TryLockError::Error(e)) => Ok(files::on("lock", &path, Err(e))?),
+    }
+}
+
+pub(super) fn open_engine(path: &Path) -> Result<Engine, OpenError> {
+    let refused = |reason| OpenError::Engine {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let dir = path
+        .to_str()
+        .ok_or_else(|| refused("the path is not UTF-8".to_owned()))?;
+    let config = Config {
+        dir: dir.to_owned(),
+        // The strict mode refuses after an ordinary power loss. What this one cuts silently, the
+        // high-water mark notices.
+        recovery_mode: RecoveryMode::TolerateTailCorruption,
+        recovery_threads: 2,
+        // Zero switches it off: what is stored is ciphertext.
+        batch_compression_threshold: ReadableSize::kb(0),
+        target_file_size: ReadableSize::mb(FILE_MB_TARGET),
+        ..Config::default()
+    };
+    // A log with a hole in it makes the engine panic.
+    match catch_unwind(AssertUnwindSafe(|| Engine::open(config))) {
+        Ok(Ok(engine)) => Ok(engine),
+        Ok(Err(error)) => Err(refused(error.to_string())),
+        Err(_) => Err(refused(
+            "the log engine panicked, so the log has a hole".to_owned(),
+        )),
+    }
+}
+
+/// What the engine holds of a shard, if that agrees with its high-water mark.
+pub(super) fn extent(engine: &Engine, shard: u16, mark: Slot) -> Result<Extent, OpenError> {
+    let number = |key| {
+        let bytes = engine.get(region(shard), key)?;
+        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    };
+    let first = engine.first_index(region(shard));
+    if let Some(first) = first
+        && number(START) != Some(first)
+    {
+        return Err(OpenError::Headless { shard, first });
+    }
+    let next = engine
+        .last_index(region(shard))
+        .map_or(0, |last| last.saturating_add(1));
+    if let Some(acknowledged) = mark.next.checked_sub(1)
+        && next < mark.next
+    {
+        return Err(OpenError::Short {
+            shard,
+            next,
+            acknowledged,
+        });
+    }
+    let writes = number(WRITES).unwrap_or(0);
+    if writes < mark.writes {
+        return Err(OpenError::Behind {
+            shard,
+            writes,
+            acknowledged: mark.writes,
+        });
+    }
+    Ok(Extent {
+        start: first,
+        next,
+        writes,
+    })
+}
