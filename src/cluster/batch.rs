@@ -74,6 +74,20 @@ pub struct DecodeError {
     pub reason: String,
 }
 
+/// Why a committed batch was not applied. The shard stops, for what follows builds on it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// It cannot be understood.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Applying it panicked.
+    #[error("applying entry {index} panicked: this is a bug; the shard stops")]
+    Panicked {
+        /// The entry.
+        index: u64,
+    },
+}
+
 /// What the shard does with committed batches.
 pub trait Apply: Send + Sync + 'static {
     /// Decodes a stored batch after a restart.

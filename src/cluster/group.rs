@@ -1,7 +1,7 @@
 //! The Raft group of one shard, as the rest of the node sees it.
 
 use super::{
-    batch::{Apply, Batch},
+    batch::{Apply, ApplyError, Batch},
     log_store::LogStore,
     network::Alone,
     raft::{self, Types},
@@ -46,6 +46,16 @@ pub enum StartError {
     /// The log of the shard cannot be used.
     #[error(transparent)]
     Log(#[from] LogFault),
+    /// An entry could not be applied. It is never skipped.
+    #[error("shard {shard}: entry {index}: {source}")]
+    Apply {
+        /// The shard.
+        shard: u16,
+        /// The entry.
+        index: u64,
+        /// What went wrong.
+        source: ApplyError,
+    },
     /// The log names other voters than this node.
     #[error(
         "shard {shard}: its log belongs to the voters {voters:?}, and this is node {node}: \
@@ -138,6 +148,8 @@ impl Group {
         }
         let config = raft::config(shard).map_err(|source| StartError::Config { shard, source })?;
         let tail = Tail::open(shard, log, writer.clone(), apply.clone()).await?;
+        let mut machine = StateMachine::new(apply);
+        machine.replay(&tail).await?;
         // openraft passes on the text of a fault; the tail has kept the fault itself.
         let stopped = |source| match tail.fault() {
             Some(fault) => StartError::Log(fault),
@@ -147,7 +159,7 @@ impl Group {
             },
         };
         let store = LogStore::new(tail.clone());
-        let raft = Raft::new(node_id, config, Alone, store, StateMachine::new(apply))
+        let raft = Raft::new(node_id, config, Alone, store, machine)
             .await
             .map_err(stopped)?;
         let group = Self { raft, writer };

@@ -38,6 +38,7 @@ impl Apply for Recorder {
     }
 
     fn apply(&self, index: u64, batch: Batch) -> BoxFuture<'_, ()> {
+        assert_ne!(batch.bytes(), "bomb", "as if there were a bug");
         self.0.lock().unwrap().push((index, batch.bytes().clone()));
         Box::pin(std::future::ready(()))
     }
@@ -282,6 +283,33 @@ async fn another_node_does_not_take_over_a_log() {
         "{error:?}"
     );
     Node::start(dir.path(), 1, u64::MAX).await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_while_applying_stops_the_shard_and_nobody_waits_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 2, u64::MAX).await;
+    let group = &node.groups[0].0;
+    assert_eq!(
+        group.propose(batch("bomb")).await,
+        Err(ProposeError::Stopped)
+    );
+    assert_eq!(
+        group.propose(batch("next")).await,
+        Err(ProposeError::Stopped)
+    );
+    node.groups[1].0.propose(batch("other")).await.unwrap();
+    node.stop().await;
+
+    let log = Arc::new(Log::open(dir.path(), 2).unwrap());
+    let writer = LogWriter::start(log.clone(), u64::MAX).unwrap();
+    let apply = Arc::new(Recorder::default());
+    let again = Group::start(0, 1, log, writer, apply).await;
+    let error = again.err().unwrap();
+    assert!(
+        error.to_string().contains("applying entry 2 panicked"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,14 +4,17 @@
 //! yet, so whoever asks for one is refused.
 
 use super::{
-    batch::{Apply, DecodeError},
+    batch::{Apply, ApplyError},
+    group::StartError,
     raft::{Entry, LogId, StorageError, StoredMembership, Types},
+    tail::Tail,
 };
+use futures::FutureExt;
 use openraft::{
     AnyError, BasicNode, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta,
     StorageIOError, storage::RaftStateMachine,
 };
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
 /// Somebody asked for a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +41,33 @@ impl StateMachine {
         }
     }
 
-    async fn apply_one(&mut self, entry: Entry) -> Result<(), DecodeError> {
+    /// Applies what the log says was committed, from its beginning, a few megabytes at a time.
+    ///
+    /// openraft would do it too, but in steps of a number of entries, whatever their size.
+    pub(crate) async fn replay(&mut self, tail: &Arc<Tail>) -> Result<(), StartError> {
+        let shard = tail.shard;
+        let end = tail
+            .committed()
+            .map_or(0, |log_id| log_id.index.saturating_add(1));
+        let mut from = 0;
+        while from < end {
+            for entry in tail.read_some(from..end).await? {
+                let index = entry.log_id.index;
+                self.apply_one(entry)
+                    .await
+                    .map_err(|source| StartError::Apply {
+                        shard,
+                        index,
+                        source,
+                    })?;
+                from = index.saturating_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_one(&mut self, entry: Entry) -> Result<(), ApplyError> {
+        let index = entry.log_id.index;
         match entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(membership) => {
@@ -50,7 +79,12 @@ impl StateMachine {
                 } else {
                     self.apply.decode(batch.bytes().clone())?
                 };
-                self.apply.apply(entry.log_id.index, batch).await;
+                // openraft would lose the task that applies, and whoever proposed would wait for
+                // ever. The call itself may panic too, before it returns a future.
+                let applied = AssertUnwindSafe(async { self.apply.apply(index, batch).await });
+                if applied.catch_unwind().await.is_err() {
+                    return Err(ApplyError::Panicked { index });
+                }
             }
         }
         self.applied = Some(entry.log_id);

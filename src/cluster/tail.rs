@@ -195,47 +195,58 @@ impl Tail {
             };
             (wanted.start..disk_end, state.recent.range(wanted))
         };
-        if stored.is_empty() {
-            return Ok(recent);
+        let mut entries = Vec::new();
+        let mut from = stored.start;
+        while from < stored.end {
+            let some = self.read_some(from..stored.end).await?;
+            from = from.saturating_add(some.len() as u64);
+            entries.extend(some);
         }
+        entries.extend(recent);
+        Ok(entries)
+    }
+
+    /// The first entries of `wanted`, which is not empty, from the disk: at least one of them, and
+    /// no more than a bounded number of bytes.
+    pub(crate) async fn read_some(
+        self: &Arc<Self>,
+        wanted: Range<u64>,
+    ) -> Result<Vec<Entry>, LogFault> {
         let tail = self.clone();
-        let read = task::spawn_blocking(move || tail.read_stored(stored)).await;
-        let mut entries = match read {
-            Ok(entries) => entries.inspect_err(|fault| self.keep(fault))?,
+        let read = task::spawn_blocking(move || tail.read_stored(wanted)).await;
+        match read {
+            Ok(entries) => entries.inspect_err(|fault| self.keep(fault)),
             Err(stopped) => match stopped.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
                 // The runtime is being shut down, and with it whoever waits here.
                 Err(_) => std::future::pending().await,
             },
-        };
-        entries.extend(recent);
-        Ok(entries)
+        }
     }
 
     fn read_stored(&self, wanted: Range<u64>) -> Result<Vec<Entry>, LogFault> {
         let shard = self.shard;
-        let mut entries = Vec::new();
-        let mut from = wanted.start;
-        while from < wanted.end {
-            let stored = self
-                .log
-                .read(shard, from, wanted.end, READ_BYTES_MAX)
-                .map_err(|error| LogFault::Read(Arc::new(error)))?;
-            if stored.is_empty() {
-                return Err(LogFault::Missing { shard, index: from });
-            }
-            for (index, bytes) in stored {
-                let entry = record::decode(index, &bytes, |batch| self.apply.decode(batch))
-                    .map_err(|source| LogFault::Entry {
-                        shard,
-                        index,
-                        source,
-                    })?;
-                entries.push(entry);
-                from = index.saturating_add(1);
-            }
+        let stored = self
+            .log
+            .read(shard, wanted.start, wanted.end, READ_BYTES_MAX)
+            .map_err(|error| LogFault::Read(Arc::new(error)))?;
+        // What is below the start of the log is not there, though the log begins with an entry.
+        if stored.first().map(|(index, _)| *index) != Some(wanted.start) {
+            return Err(LogFault::Missing {
+                shard,
+                index: wanted.start,
+            });
         }
-        Ok(entries)
+        let decode = |(index, bytes): (u64, Bytes)| {
+            record::decode(index, &bytes, |batch| self.apply.decode(batch)).map_err(|source| {
+                LogFault::Entry {
+                    shard,
+                    index,
+                    source,
+                }
+            })
+        };
+        stored.into_iter().map(decode).collect()
     }
 
     /// The first fault that was met, if any.

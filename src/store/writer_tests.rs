@@ -119,5 +119,9 @@ async fn the_mark_is_synced_about_once_a_second() {
         index += 1;
     }
     let syncs = writer.counts().mark_syncs.load(Ordering::Relaxed);
-    assert!((1..=3).contains(&syncs), "{syncs} syncs of the mark");
+    let seconds = started.elapsed().as_secs();
+    assert!(
+        (1..=seconds + 1).contains(&syncs),
+        "{syncs} syncs of the mark in {seconds} s"
+    );
 }
