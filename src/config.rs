@@ -171,25 +171,34 @@ impl Default for NodeConfig {
 
 impl Default for TlsConfig {
     fn default() -> Self {
-        Self { certificate: "node.crt".into(), key: "node.key".into() }
+        Self {
+            certificate: "node.crt".into(),
+            key: "node.key".into(),
+        }
     }
 }
 
 impl Default for LinkConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7470)) }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7470)),
+        }
     }
 }
 
 impl Default for DoorConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7480)) }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7480)),
+        }
     }
 }
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        Self { log_bytes_max: 64 << 30 }
+        Self {
+            log_bytes_max: 64 << 30,
+        }
     }
 }
 
@@ -219,8 +228,10 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the key, and for an unknown one the nearest known.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
         let env = Env::prefixed(ENV_PREFIX).split("__");
         let mut config = Self::read(&text, Some(env))?;
         let base = path.parent().unwrap_or(Path::new(""));
@@ -244,7 +255,11 @@ impl Config {
 
     /// Makes relative paths relative to the file that holds them.
     fn resolve(&mut self, base: &Path) {
-        let mut paths = vec![&mut self.node.data_dir, &mut self.tls.certificate, &mut self.tls.key];
+        let mut paths = vec![
+            &mut self.node.data_dir,
+            &mut self.tls.certificate,
+            &mut self.tls.key,
+        ];
         if self.node.admin_socket != Path::new("") {
             paths.push(&mut self.node.admin_socket);
         }
@@ -262,21 +277,32 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let refuse = |key: &str, why: String| Err(ConfigError::Invalid { key: key.to_owned(), why });
+        let refuse = |key: &str, why: String| {
+            Err(ConfigError::Invalid {
+                key: key.to_owned(),
+                why,
+            })
+        };
         self.provider()?;
         self.peers()?;
         if self.node.id == 0 {
             return refuse("node.id", "node numbers begin at 1".to_owned());
         }
         if self.link.listen == self.door.listen && self.link.listen.port() != 0 {
-            return refuse("door.listen", "must not be the address of link.listen".to_owned());
+            return refuse(
+                "door.listen",
+                "must not be the address of link.listen".to_owned(),
+            );
         }
         if self.limits.request_deadline_ms < 100 {
             let why = "at least 100 ms: a request has to reach the disk".to_owned();
             return refuse("limits.request_deadline_ms", why);
         }
         if self.storage.log_bytes_max < 64 << 20 {
-            return refuse("storage.log_bytes_max", "at least 64 MiB (67108864)".to_owned());
+            return refuse(
+                "storage.log_bytes_max",
+                "at least 64 MiB (67108864)".to_owned(),
+            );
         }
         Ok(())
     }
@@ -298,7 +324,12 @@ impl Config {
         for peer in &self.peer {
             let key = format!("peer.{}", peer.domain);
             let id = domain(&key, &peer.domain)?;
-            let refuse = |why: &str| Err(ConfigError::Invalid { key: key.clone(), why: why.to_owned() });
+            let refuse = |why: &str| {
+                Err(ConfigError::Invalid {
+                    key: key.clone(),
+                    why: why.to_owned(),
+                })
+            };
             if peer.domain == self.node.provider {
                 return refuse("a provider is not its own peer");
             }
@@ -312,7 +343,16 @@ impl Config {
                     None => return refuse("trust.pinned_key must be 64 hexadecimal digits"),
                 },
             };
-            if peers.insert(id, Peer { addresses: peer.addresses.clone(), trust }).is_some() {
+            if peers
+                .insert(
+                    id,
+                    Peer {
+                        addresses: peer.addresses.clone(),
+                        trust,
+                    },
+                )
+                .is_some()
+            {
                 return refuse("is listed twice");
             }
         }
@@ -327,10 +367,12 @@ impl Config {
 }
 
 fn domain(key: &str, domain: &str) -> Result<ProviderId, ConfigError> {
-    domain.parse().map_err(|error: mimi_actors::ids::BadIdentifier| ConfigError::Invalid {
-        key: key.to_owned(),
-        why: format!("{domain:?}: {error}"),
-    })
+    domain.parse().map_err(
+        |error: mimi_actors::ids::BadIdentifier| ConfigError::Invalid {
+            key: key.to_owned(),
+            why: format!("{domain:?}: {error}"),
+        },
+    )
 }
 
 fn read_pin(text: &str) -> Option<[u8; 32]> {
@@ -347,9 +389,13 @@ fn read_pin(text: &str) -> Option<[u8; 32]> {
 /// Refuses keys that do not exist.
 fn known_keys(given: &Dict) -> Result<(), ConfigError> {
     let defaults = Figment::from(Serialized::defaults(Config::default()));
-    let known: Dict = defaults.extract().map_err(|error| ConfigError::Value(Box::new(error)))?;
-    let mut known: BTreeMap<String, Vec<String>> =
-        known.iter().map(|(section, value)| (section.clone(), keys_of(value))).collect();
+    let known: Dict = defaults
+        .extract()
+        .map_err(|error| ConfigError::Value(Box::new(error)))?;
+    let mut known: BTreeMap<String, Vec<String>> = known
+        .iter()
+        .map(|(section, value)| (section.clone(), keys_of(value)))
+        .collect();
     let peer = ["domain", "addresses", "trust"].map(str::to_owned).to_vec();
     known.insert("peer".to_owned(), peer);
     let sections: Vec<String> = known.keys().cloned().collect();
@@ -361,8 +407,15 @@ fn known_keys(given: &Dict) -> Result<(), ConfigError> {
             Value::Array(_, tables) => tables.iter().map(keys_of).collect(),
             table => vec![keys_of(table)],
         };
-        for key in tables.into_iter().flatten().filter(|key| !keys.contains(key)) {
-            let full: Vec<String> = keys.iter().map(|known| format!("{section}.{known}")).collect();
+        for key in tables
+            .into_iter()
+            .flatten()
+            .filter(|key| !keys.contains(key))
+        {
+            let full: Vec<String> = keys
+                .iter()
+                .map(|known| format!("{section}.{known}"))
+                .collect();
             return Err(unknown(&format!("{section}.{key}"), &full));
         }
     }
@@ -370,13 +423,23 @@ fn known_keys(given: &Dict) -> Result<(), ConfigError> {
 }
 
 fn keys_of(value: &Value) -> Vec<String> {
-    value.as_dict().map(|table| table.keys().cloned().collect()).unwrap_or_default()
+    value
+        .as_dict()
+        .map(|table| table.keys().cloned().collect())
+        .unwrap_or_default()
 }
 
 fn unknown(key: &str, known: &[String]) -> ConfigError {
     let likeness = |candidate: &&String| (strsim::jaro_winkler(key, candidate) * 1e6) as i64;
-    let nearest = known.iter().max_by_key(likeness).cloned().unwrap_or_default();
-    ConfigError::UnknownKey { key: key.to_owned(), nearest }
+    let nearest = known
+        .iter()
+        .max_by_key(likeness)
+        .cloned()
+        .unwrap_or_default();
+    ConfigError::UnknownKey {
+        key: key.to_owned(),
+        nearest,
+    }
 }
 
 #[cfg(test)]
@@ -390,7 +453,10 @@ mod tests {
         let defaults = toml::Table::try_from(Config::default()).unwrap();
         for (section, keys) in defaults.iter().filter(|(section, _)| *section != "peer") {
             for key in keys.as_table().unwrap().keys() {
-                assert!(table[section].as_table().unwrap().contains_key(key), "{section}.{key}");
+                assert!(
+                    table[section].as_table().unwrap().contains_key(key),
+                    "{section}.{key}"
+                );
             }
         }
         assert!(EXAMPLE.contains("# [[peer]]"));
@@ -399,24 +465,46 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_with_the_nearest_known_one() {
         let error = Config::read("[link]\nlistn = \"127.0.0.1:1\"", None).unwrap_err();
-        assert_eq!(error.to_string(), "unknown key `link.listn`; did you mean `link.listen`?");
+        assert_eq!(
+            error.to_string(),
+            "unknown key `link.listn`; did you mean `link.listen`?"
+        );
         let error = Config::read("[dor]\nlisten = \"127.0.0.1:1\"", None).unwrap_err();
         assert_eq!(error.to_string(), "unknown key `dor`; did you mean `door`?");
         let peer = "[[peer]]\ndomain = \"b.example\"\naddress = []\ntrust = { ca = \"x\" }";
         let error = Config::read(peer, None).unwrap_err();
-        assert_eq!(error.to_string(), "unknown key `peer.address`; did you mean `peer.addresses`?");
+        assert_eq!(
+            error.to_string(),
+            "unknown key `peer.address`; did you mean `peer.addresses`?"
+        );
     }
 
     #[test]
     fn what_cannot_be_is_refused_with_its_key() {
         let mut config = Config::default();
         config.node.provider = "A.example".to_owned();
-        assert!(config.check().unwrap_err().to_string().starts_with("`node.provider`"));
+        assert!(
+            config
+                .check()
+                .unwrap_err()
+                .to_string()
+                .starts_with("`node.provider`")
+        );
         let mut config = Config::default();
         let trust = TrustConfig::PinnedKey("12".to_owned());
         let addresses = vec!["127.0.0.1:1".to_owned()];
-        config.peer = vec![PeerConfig { domain: "b.example".to_owned(), addresses, trust }];
-        assert!(config.check().unwrap_err().to_string().contains("64 hexadecimal digits"));
+        config.peer = vec![PeerConfig {
+            domain: "b.example".to_owned(),
+            addresses,
+            trust,
+        }];
+        assert!(
+            config
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("64 hexadecimal digits")
+        );
         config.peer[0].trust = TrustConfig::Ca("ca.crt".into());
         assert!(config.check().is_ok());
         config.peer.push(config.peer[0].clone());

@@ -9,7 +9,9 @@ const FILTER: &str = "info,openraft=warn,raft_engine=warn,quinn=warn,quinn_proto
 /// Begins to log.
 pub fn start() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A logger that was set before stays.
     let _ = if std::io::stderr().is_terminal() {
         builder.try_init()

@@ -141,6 +141,8 @@ pub enum Check {
     Proposals {
         /// The state they must fit.
         view: GroupView,
+        /// Its epoch.
+        on: Epoch,
         /// The Proposals.
         messages: Vec<Bytes>,
         /// Their sender.
@@ -357,6 +359,7 @@ impl Desk {
         self.others += 1;
         let check = Box::new(Check::Proposals {
             view: room.view().clone(),
+            on: room.epoch(),
             messages,
             sender,
         });

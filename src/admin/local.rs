@@ -37,7 +37,10 @@ const EXCHANGE_DEADLINE: Duration = Duration::from_secs(30);
 /// When another node listens there, or the directory is not writable.
 pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        bail!("another node listens on {}; stop it or set node.admin_socket", path.display());
+        bail!(
+            "another node listens on {}; stop it or set node.admin_socket",
+            path.display()
+        );
     }
     match std::fs::remove_file(path) {
         Ok(()) => {}
@@ -47,8 +50,8 @@ pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     // The socket must never be open to others, not even for a moment: it is born in a directory of its own.
     let staging = path.with_extension("new");
     drop(std::fs::remove_file(&staging));
-    let listener = UnixListener::bind(&staging)
-        .with_context(|| format!("listen on {}", path.display()))?;
+    let listener =
+        UnixListener::bind(&staging).with_context(|| format!("listen on {}", path.display()))?;
     std::fs::set_permissions(&staging, std::fs::Permissions::from_mode(0o600))
         .and_then(|()| std::fs::rename(&staging, path))
         .with_context(|| format!("listen on {}", path.display()))?;
@@ -71,7 +74,9 @@ pub(crate) async fn serve(listener: UnixListener, node: Arc<Node>) {
 async fn exchange(stream: UnixStream, node: &Node) -> anyhow::Result<()> {
     let (from, mut to) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(from.take(REQUEST_LINE_BYTES_MAX)).read_line(&mut line).await?;
+    BufReader::new(from.take(REQUEST_LINE_BYTES_MAX))
+        .read_line(&mut line)
+        .await?;
     let response = match serde_json::from_str::<Request>(&line) {
         Ok(request) => answer(node, request).await,
         Err(error) => refused(&format!("the request does not read: {error}")),
@@ -88,7 +93,10 @@ async fn exchange(stream: UnixStream, node: &Node) -> anyhow::Result<()> {
 pub async fn ask(path: &Path, request: &Request) -> anyhow::Result<Response> {
     let connect = UnixStream::connect(path).await;
     let stream = connect.with_context(|| {
-        format!("no node listens on {}: is it running, and is this its config?", path.display())
+        format!(
+            "no node listens on {}: is it running, and is this its config?",
+            path.display()
+        )
     })?;
     let (from, mut to) = stream.into_split();
     let mut line = serde_json::to_vec(request)?;
@@ -102,7 +110,9 @@ pub async fn ask(path: &Path, request: &Request) -> anyhow::Result<Response> {
 }
 
 fn refused(why: &str) -> Response {
-    Response::Refused { why: why.to_owned() }
+    Response::Refused {
+        why: why.to_owned(),
+    }
 }
 
 async fn answer(node: &Node, request: Request) -> Response {
@@ -119,9 +129,18 @@ async fn answer(node: &Node, request: Request) -> Response {
             Ok(user) => change(node, &user, Command::Delete).await,
             Err(refused) => return refused,
         },
-        Request::Consent { user, requester, room, grant } => match local(&user) {
+        Request::Consent {
+            user,
+            requester,
+            room,
+            grant,
+        } => match local(&user) {
             Ok(user) => {
-                let consent = Consent { requester, room, grant };
+                let consent = Consent {
+                    requester,
+                    room,
+                    grant,
+                };
                 change(node, &user, Command::Consent(consent)).await
             }
             Err(refused) => return refused,
@@ -148,9 +167,16 @@ async fn add_user(node: &Node, user: UserUri) -> anyhow::Result<Response> {
     let mut bytes = [0; ENROLMENT_CODE_BYTES];
     rand::rng().fill_bytes(&mut bytes);
     let enrolment_code: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let add = Add { user: user.clone(), code: Hash::of(enrolment_code.as_bytes()) };
+    let add = Add {
+        user: user.clone(),
+        code: Hash::of(enrolment_code.as_bytes()),
+    };
     change(node, &user, Command::Add(add)).await?;
-    Ok(Response::UserAdded { user, enrolment_code, valid_s: ENROLMENT_CODE_LIFE_MS / 1_000 })
+    Ok(Response::UserAdded {
+        user,
+        enrolment_code,
+        valid_s: ENROLMENT_CODE_LIFE_MS / 1_000,
+    })
 }
 
 async fn revoke(node: &Node, client: ClientUri) -> anyhow::Result<Response> {
@@ -179,7 +205,12 @@ async fn list_users(node: &Node) -> anyhow::Result<Response> {
                     State::Active => (false, fold.clients().map(device).collect()),
                     State::Deleted => (true, Vec::new()),
                 };
-                Some(UserRow { user: name, deleted, devices, consents: fold.consents().count() })
+                Some(UserRow {
+                    user: name,
+                    deleted,
+                    devices,
+                    consents: fold.consents().count(),
+                })
             });
             users.extend(row.await?);
         }
@@ -217,7 +248,11 @@ async fn status(node: &Node) -> Status {
         actors_asleep,
         peers: peers.collect(),
         shards: shards
-            .map(|(shard, (applied, hash))| ShardRow { shard, applied, state_hash: hash.to_string() })
+            .map(|(shard, (applied, hash))| ShardRow {
+                shard,
+                applied,
+                state_hash: hash.to_string(),
+            })
             .collect(),
     }
 }

@@ -1,7 +1,13 @@
 //! The only place that prints results: for people, or as JSON for machines.
-#![expect(clippy::print_stdout, reason = "results of commands go to standard output")]
+#![expect(
+    clippy::print_stdout,
+    reason = "results of commands go to standard output"
+)]
 
-use crate::admin::{local, protocol::{Request, Response}};
+use crate::admin::{
+    local,
+    protocol::{Request, Response},
+};
 use crate::config::Config;
 use anyhow::bail;
 use serde::Serialize;

@@ -61,7 +61,10 @@ impl Pki {
         match self.what {
             What::Ca { out } => {
                 create_ca(&out)?;
-                output::line(&format!("made {} and its key", out.join("ca.crt").display()));
+                output::line(&format!(
+                    "made {} and its key",
+                    out.join("ca.crt").display()
+                ));
             }
             What::Cert { ca, domain, out } => {
                 create_certificate(&ca, &domain, &out)?;
@@ -89,7 +92,9 @@ pub fn create_ca(out: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.distinguished_name.push(DnType::CommonName, "mimi-node development CA");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "mimi-node development CA");
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
@@ -110,19 +115,34 @@ pub fn create_certificate(ca: &Path, domain: &ProviderId, out: &Path) -> anyhow:
     };
     let issuer = Issuer::from_ca_cert_pem(&read("ca.crt")?, KeyPair::from_pem(&read("ca.key")?)?)?;
     let mut params = CertificateParams::new(vec![domain.to_string()])?;
-    params.distinguished_name.push(DnType::CommonName, domain.as_str());
+    params
+        .distinguished_name
+        .push(DnType::CommonName, domain.as_str());
     // A node is server and client of the same links.
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &issuer)?;
-    write_new(&out.join(format!("{domain}.key")), &key.serialize_pem(), 0o600)?;
-    write_new(&out.join(format!("{domain}.crt")), &certificate.pem(), 0o644)
+    write_new(
+        &out.join(format!("{domain}.key")),
+        &key.serialize_pem(),
+        0o600,
+    )?;
+    write_new(
+        &out.join(format!("{domain}.crt")),
+        &certificate.pem(),
+        0o644,
+    )
 }
 
 fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     if path.exists() {
-        bail!("{} exists; remove it first, it is not overwritten", path.display());
+        bail!(
+            "{} exists; remove it first, it is not overwritten",
+            path.display()
+        );
     }
     let mut file = OpenOptions::new()
         .write(true)
@@ -130,5 +150,6 @@ fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
         .mode(mode)
         .open(path)
         .with_context(|| format!("create {}", path.display()))?;
-    file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))
+    file.write_all(text.as_bytes())
+        .with_context(|| format!("write {}", path.display()))
 }

@@ -19,6 +19,9 @@ impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         logging::start();
         let config = Config::load(&self.config)?;
-        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(node::run(config))
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(node::run(config))
     }
 }

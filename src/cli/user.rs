@@ -82,18 +82,36 @@ impl User {
             What::Add { user, target } => (target, Request::AddUser { user }),
             What::Delete { user, target } => (target, Request::DeleteUser { user }),
             What::List { target } => (target, Request::ListUsers),
-            What::Consent(Consent { user, requester, room, decision, target }) => {
-                (target, Request::Consent { user, requester, room, grant: decision.grant() })
-            }
+            What::Consent(Consent {
+                user,
+                requester,
+                room,
+                decision,
+                target,
+            }) => (
+                target,
+                Request::Consent {
+                    user,
+                    requester,
+                    room,
+                    grant: decision.grant(),
+                },
+            ),
         };
         let response = output::ask(&target.config, &request)?;
         if target.json {
             return output::json(&response);
         }
         match response {
-            Response::UserAdded { user, enrolment_code, valid_s } => {
+            Response::UserAdded {
+                user,
+                enrolment_code,
+                valid_s,
+            } => {
                 let hours = valid_s / 3_600;
-                output::line(&format!("{user}: enrolment code {enrolment_code} (one device, {hours} h)"));
+                output::line(&format!(
+                    "{user}: enrolment code {enrolment_code} (one device, {hours} h)"
+                ));
             }
             Response::Users { users } => {
                 for row in users {
@@ -102,7 +120,9 @@ impl User {
                     for device in row.devices {
                         let (packages, rooms) = (device.key_packages, device.rooms);
                         let client = device.client;
-                        output::line(&format!("  {client}  {packages} KeyPackages  {rooms} rooms"));
+                        output::line(&format!(
+                            "  {client}  {packages} KeyPackages  {rooms} rooms"
+                        ));
                     }
                 }
             }

@@ -10,7 +10,10 @@ use futures::future::join_all;
 use mimi_actors::{
     ids::{ProviderId, UserUri},
     limits::CLAIM_USERS_MAX,
-    user::{command::{Claim, Command}, outcome::Answer},
+    user::{
+        command::{Claim, Command},
+        outcome::Answer,
+    },
     wire::{
         self, BVec,
         claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
@@ -19,7 +22,11 @@ use mimi_actors::{
 };
 
 /// Claims packages of users of this provider for `peer`, who is authenticated.
-pub(crate) async fn claim(shards: &Shards, peer: &ProviderId, request: &ClaimRequest) -> ClaimResponse {
+pub(crate) async fn claim(
+    shards: &Shards,
+    peer: &ProviderId,
+    request: &ClaimRequest,
+) -> ClaimResponse {
     let body = Hash::of(&wire::encode(&request.terms));
     let mut asked: Vec<&UserUri> = Vec::new();
     for user in &request.users {
@@ -34,7 +41,10 @@ pub(crate) async fn claim(shards: &Shards, peer: &ProviderId, request: &ClaimReq
             terms: request.terms.clone(),
             body,
         };
-        ClaimedUser { user: user.clone(), result: claim_one(shards, user, claim).await }
+        ClaimedUser {
+            user: user.clone(),
+            result: claim_one(shards, user, claim).await,
+        }
     });
     let users: BVec<ClaimedUser, CLAIM_USERS_MAX> = BVec::truncated(join_all(parts).await);
     ClaimResponse { users }
@@ -48,7 +58,9 @@ async fn claim_one<const MAX: usize>(
     if *user.provider() != shards.world().provider {
         return Err(UserRefused::ForeignUser);
     }
-    let unavailable = UserRefused::Unavailable { retry_after_ms: UNANSWERED_RETRY_AFTER_MS };
+    let unavailable = UserRefused::Unavailable {
+        retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
+    };
     match shards.ask_user(user, Command::Claim(claim)).await {
         Ok(Answer::Claimed(result)) => result.map(|clients| BVec::truncated(clients.into_vec())),
         Ok(_) | Err(_) => Err(unavailable),

@@ -42,9 +42,13 @@ pub(crate) fn batch(decoded: &Arc<Decoded>, bytes: usize) -> Batch {
 /// # Errors
 /// [`DecodeError`] when the bytes are not an entry that this build reads.
 pub(crate) fn decode(bytes: Bytes) -> Result<Batch, DecodeError> {
-    let entry: Entry =
-        wire::decode(&bytes).map_err(|error| DecodeError { reason: error.to_string() })?;
-    let decoded = Arc::new(Decoded { entry, tickets: Vec::new() });
+    let entry: Entry = wire::decode(&bytes).map_err(|error| DecodeError {
+        reason: error.to_string(),
+    })?;
+    let decoded = Arc::new(Decoded {
+        entry,
+        tickets: Vec::new(),
+    });
     Ok(Batch::new(bytes, decoded))
 }
 
@@ -57,7 +61,9 @@ pub(crate) fn of(batch: &Batch) -> Result<Arc<Decoded>, DecodeError> {
         Ok(decoded) => Ok(decoded),
         Err(_) => {
             let again = decode(batch.bytes().clone())?;
-            let bug = DecodeError { reason: "a decoded batch holds no entry".to_owned() };
+            let bug = DecodeError {
+                reason: "a decoded batch holds no entry".to_owned(),
+            };
             Arc::clone(again.decoded()).downcast().map_err(|_| bug)
         }
     }

@@ -15,7 +15,7 @@ use std::{
 
 /// Why an actor cannot be woken.
 #[derive(Debug, thiserror::Error)]
-pub enum WakeError {
+pub(crate) enum WakeError {
     /// The bytes it left do not read back: they never left this process, so this is a bug.
     #[error(transparent)]
     Revive(#[from] ReviveError),
@@ -48,7 +48,13 @@ where
 {
     pub(crate) fn new(clock: Clock, perform: MakePerform<K, D>, supervisor: ActorCell) -> Self {
         let nothing = D::Fold::default().compact();
-        Self { slots: BTreeMap::new(), clock, perform, supervisor, nothing }
+        Self {
+            slots: BTreeMap::new(),
+            clock,
+            perform,
+            supervisor,
+            nothing,
+        }
     }
 
     /// The actor of `key`, woken or begun if need be.
@@ -62,9 +68,16 @@ where
             None => D::Fold::default(),
         };
         let perform = (self.perform)(key);
-        let start = Start { fold, clock: self.clock.clone(), perform };
+        let start = Start {
+            fold,
+            clock: self.clock.clone(),
+            perform,
+        };
         let handle = Handle::start(start, self.supervisor.clone()).await?;
-        let slot = Slot::Awake { handle: handle.clone(), used: Instant::now() };
+        let slot = Slot::Awake {
+            handle: handle.clone(),
+            used: Instant::now(),
+        };
         self.slots.insert(key.clone(), slot);
         Ok(handle)
     }
@@ -75,12 +88,20 @@ where
             Slot::Awake { used, .. } => used.elapsed() >= idle,
             Slot::Asleep(_) => false,
         };
-        let keys: Vec<K> =
-            self.slots.iter().filter(|(_, slot)| tired(slot)).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<K> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| tired(slot))
+            .map(|(key, _)| key.clone())
+            .collect();
         let mut asleep = 0;
         for key in keys {
-            let Some(Slot::Awake { handle, .. }) = self.slots.get(&key) else { continue };
-            let Some(compact) = handle.sleep().await else { continue };
+            let Some(Slot::Awake { handle, .. }) = self.slots.get(&key) else {
+                continue;
+            };
+            let Some(compact) = handle.sleep().await else {
+                continue;
+            };
             asleep += 1;
             if compact == self.nothing {
                 self.slots.remove(&key);
@@ -109,9 +130,18 @@ where
         all
     }
 
+    /// Everybody who was ever begun, in order.
+    pub(crate) fn keys(&self) -> Vec<K> {
+        self.slots.keys().cloned().collect()
+    }
+
     /// How many actors are awake, and how many sleep.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let awake = self.slots.values().filter(|slot| matches!(slot, Slot::Awake { .. })).count();
+        let awake = self
+            .slots
+            .values()
+            .filter(|slot| matches!(slot, Slot::Awake { .. }))
+            .count();
         (awake, self.slots.len() - awake)
     }
 }

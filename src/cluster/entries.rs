@@ -36,7 +36,10 @@ pub(crate) struct Entries {
 
 impl Entries {
     pub(crate) fn new(read: ReadEntry) -> Self {
-        Self { recent: Mutex::default(), read }
+        Self {
+            recent: Mutex::default(),
+            read,
+        }
     }
 
     /// Keeps an entry of `bytes` bytes that was just applied.
@@ -59,8 +62,13 @@ impl Entries {
     pub(crate) fn entry(&self, index: u64) -> Result<Arc<Decoded>, ReadError> {
         let recent = {
             let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            let place = recent.entries.binary_search_by_key(&index, |(index, _, _)| *index).ok();
-            place.and_then(|place| recent.entries.get(place)).map(|(_, _, entry)| Arc::clone(entry))
+            let place = recent
+                .entries
+                .binary_search_by_key(&index, |(index, _, _)| *index)
+                .ok();
+            place
+                .and_then(|place| recent.entries.get(place))
+                .map(|(_, _, entry)| Arc::clone(entry))
         };
         recent.map_or_else(|| (self.read)(index), Ok)
     }

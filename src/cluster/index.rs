@@ -41,7 +41,10 @@ impl EventRun {
             at: self.at,
             item: self.item.saturating_add(skipped),
             time: self.time,
-            origin: self.origin.as_ref().map(|(client, seq)| (client.clone(), seq.plus(skip))),
+            origin: self
+                .origin
+                .as_ref()
+                .map(|(client, seq)| (client.clone(), seq.plus(skip))),
         }
     }
 }
@@ -61,9 +64,24 @@ pub(crate) struct EventIndex {
 impl EventIndex {
     /// Adds what a command emitted, and wakes the clients that watch the room.
     pub(crate) fn push(&mut self, room: &RoomUri, emission: &Emission) {
-        let Emission { first, count, at, item, time, origin, recipients: _ } = emission.clone();
+        let Emission {
+            first,
+            count,
+            at,
+            item,
+            time,
+            origin,
+            recipients: _,
+        } = emission.clone();
         let events = self.rooms.entry(room.clone()).or_default();
-        events.runs.push_back(EventRun { first, count, at, item, time, origin });
+        events.runs.push_back(EventRun {
+            first,
+            count,
+            at,
+            item,
+            time,
+            origin,
+        });
         events.watchers.retain(|watcher| match watcher.upgrade() {
             Some(wake) => {
                 wake.room(room);
@@ -82,13 +100,16 @@ impl EventIndex {
 
     /// The runs that hold events from `from` on, the first one cut to begin there; at most `runs_max`.
     pub(crate) fn from(&self, room: &RoomUri, from: RoomSeq, runs_max: usize) -> Vec<EventRun> {
-        let Some(events) = self.rooms.get(room) else { return Vec::new() };
+        let Some(events) = self.rooms.get(room) else {
+            return Vec::new();
+        };
         let skip = events.runs.partition_point(|run| run.end() <= from);
-        events.runs.iter().skip(skip).take(runs_max).map(|run| run.cut(from)).collect()
-    }
-
-    /// The run that holds one event, cut to begin there.
-    pub(crate) fn find(&self, room: &RoomUri, seq: RoomSeq) -> Option<EventRun> {
-        self.from(room, seq, 1).pop().filter(|run| run.first == seq)
+        events
+            .runs
+            .iter()
+            .skip(skip)
+            .take(runs_max)
+            .map(|run| run.cut(from))
+            .collect()
     }
 }

@@ -60,10 +60,15 @@ impl Shard {
         let mut followers: Grouped<RoomUri, follower_desk::Desk> = BTreeMap::new();
         let mut users: Grouped<UserUri, user_desk::Desk> = BTreeMap::new();
         for (number, (command, ticket)) in (0_u32..).zip(decoded.commands()) {
-            let at = Position { entry: index, command: number };
+            let at = Position {
+                entry: index,
+                command: number,
+            };
             match command {
                 Command::Hub(room, command) => group(&mut hubs, room, at, command, ticket),
-                Command::Follower(room, command) => group(&mut followers, room, at, command, ticket),
+                Command::Follower(room, command) => {
+                    group(&mut followers, room, at, command, ticket)
+                }
                 Command::User(user, command) => group(&mut users, user, at, command, ticket),
                 Command::Link(_) => {}
             }
@@ -78,24 +83,48 @@ impl Shard {
             async { apply_all(&mut *self.users.lock().await, time, users).await },
         )?;
         for (room, numbers, applied) in hub_work {
-            done.extend(numbers.into_iter().zip(applied.outcomes.into_iter().map(Done::Room)));
+            done.extend(
+                numbers
+                    .into_iter()
+                    .zip(applied.outcomes.into_iter().map(Done::Room)),
+            );
             orders.push(later(self, room, applied.effects, perform::hub::perform));
         }
         for (room, numbers, applied) in follower_work {
-            done.extend(numbers.into_iter().zip(applied.outcomes.into_iter().map(Done::Room)));
-            orders.push(later(self, room, applied.effects, perform::follower::perform));
+            done.extend(
+                numbers
+                    .into_iter()
+                    .zip(applied.outcomes.into_iter().map(Done::Room)),
+            );
+            orders.push(later(
+                self,
+                room,
+                applied.effects,
+                perform::follower::perform,
+            ));
         }
         for (user, numbers, applied) in user_work {
-            done.extend(numbers.into_iter().zip(applied.outcomes.into_iter().map(Done::User)));
+            done.extend(
+                numbers
+                    .into_iter()
+                    .zip(applied.outcomes.into_iter().map(Done::User)),
+            );
             orders.push(later(self, user, applied.effects, perform::user::perform));
         }
-        let rings = self.record(index, time, decoded.commands().map(|(command, _)| command), done);
+        let rings = self.record(
+            index,
+            time,
+            decoded.commands().map(|(command, _)| command),
+            done,
+        );
         orders.into_iter().for_each(|carry_out| carry_out());
         for client in rings.users {
             self.world().bells.ring(&client, super::wake::Wake::user);
         }
         for (room, client, run) in rings.verdicts {
-            self.world().bells.ring(&client, |bell| bell.verdict(&room, run));
+            self.world()
+                .bells
+                .ring(&client, |bell| bell.verdict(&room, run));
         }
         self.applied.send_replace(index);
         Ok(())
@@ -145,7 +174,13 @@ impl Shard {
     fn record_notices(&self, derived: &mut Derived, room: &RoomUri, notices: Vec<UserNotice>) {
         for notice in notices {
             let peer = Peer::Shard(super::place(&notice.user.to_string()));
-            derived.links.to(&peer).push(Owed::Notice { room: room.clone(), notice }, 1);
+            derived.links.to(&peer).push(
+                Owed::Notice {
+                    room: room.clone(),
+                    notice,
+                },
+                1,
+            );
         }
     }
 }
@@ -155,14 +190,22 @@ fn record_hub(derived: &mut Derived, room: &RoomUri, outcome: &Outcome) {
         derived.index.push(room, emission);
         for recipient in &emission.recipients {
             let copy = recipient.copy.clone();
-            let owed = Owed::Events { room: room.clone(), first: emission.first, copy };
+            let owed = Owed::Events {
+                room: room.clone(),
+                first: emission.first,
+                copy,
+            };
             let peer = Peer::Provider(recipient.provider.clone());
             derived.links.to(&peer).push(owed, emission.count);
         }
     }
     for refused in &outcome.refused {
         let (first, reason) = (refused.first, refused.reason);
-        let owed = Owed::Refused { room: room.clone(), first, reason };
+        let owed = Owed::Refused {
+            room: room.clone(),
+            first,
+            reason,
+        };
         let peer = Peer::Provider(refused.provider.clone());
         derived.links.to(&peer).push(owed, refused.count);
     }
@@ -183,10 +226,15 @@ fn record_follower(derived: &mut Derived, room: &RoomUri, outcome: &Outcome, rin
         });
     }
     if let Some(undecided) = outcome.undecided {
-        derived.links.submissions_to(room.hub()).settle(room, undecided);
+        derived
+            .links
+            .submissions_to(room.hub())
+            .settle(room, undecided);
     }
     for decided in &outcome.decided {
-        rings.verdicts.push((room.clone(), decided.sender.clone(), decided.run));
+        rings
+            .verdicts
+            .push((room.clone(), decided.sender.clone(), decided.run));
     }
 }
 
@@ -197,7 +245,11 @@ fn group<K: Ord + Clone, D: Desk>(
     command: &Arc<mimi_actors::host::CommandOf<D>>,
     ticket: Option<Ticket>,
 ) {
-    let work = Work { at, command: Arc::clone(command), ticket };
+    let work = Work {
+        at,
+        command: Arc::clone(command),
+        ticket,
+    };
     match grouped.get_mut(key) {
         Some(group) => group.push(work),
         None => drop(grouped.insert(key.clone(), vec![work])),
@@ -219,9 +271,11 @@ where
         let numbers = work.iter().map(|work| work.at.command).collect();
         actors.push((key, numbers, actor, work));
     }
-    let applying = actors.into_iter().map(|(key, numbers, actor, work)| async move {
-        Ok((key, numbers, actor.apply(time, work).await?))
-    });
+    let applying = actors
+        .into_iter()
+        .map(|(key, numbers, actor, work)| async move {
+            Ok((key, numbers, actor.apply(time, work).await?))
+        });
     join_all(applying).await.into_iter().collect()
 }
 
@@ -233,5 +287,9 @@ fn later<K: Send + 'static, E: Send + 'static>(
     perform: fn(&Arc<Shard>, &K, E),
 ) -> Box<dyn FnOnce() + Send> {
     let shard = Arc::clone(shard);
-    Box::new(move || effects.into_iter().for_each(|effect| perform(&shard, &key, effect)))
+    Box::new(move || {
+        effects
+            .into_iter()
+            .for_each(|effect| perform(&shard, &key, effect))
+    })
 }

@@ -8,7 +8,7 @@
 
 pub mod batch;
 pub(crate) mod claims;
-mod decoded;
+pub(crate) mod decoded;
 mod directory;
 pub(crate) mod entries;
 pub mod group;
@@ -27,13 +27,34 @@ mod state_machine;
 mod tail;
 pub(crate) mod wake;
 
+use crate::store::log::Log;
+use decoded::Decoded;
 use mimi_actors::{limits::SHARDS, wire::event::Hash};
+use std::sync::Arc;
 
 /// The shard that a room or user belongs to, by its URI.
 #[must_use]
 pub(crate) fn place(uri: &str) -> u16 {
     let [high, low, ..] = Hash::of(uri.as_bytes()).0;
     u16::from_be_bytes([high, low]) % SHARDS
+}
+
+/// Reads one applied entry back from the log.
+pub(crate) fn read_entry(log: &Log, shard: u16, index: u64) -> Result<Arc<Decoded>, String> {
+    let found = log
+        .read(shard, index, index + 1, usize::MAX)
+        .map_err(|error| error.to_string())?;
+    let (_, bytes) = found.into_iter().next().ok_or("the log does not hold it")?;
+    let entry =
+        record::decode(index, &bytes, decoded::decode).map_err(|error| error.to_string())?;
+    match entry.payload {
+        openraft::EntryPayload::Normal(batch) => {
+            decoded::of(&batch).map_err(|error| error.to_string())
+        }
+        openraft::EntryPayload::Blank | openraft::EntryPayload::Membership(_) => {
+            Err("it holds no commands".to_owned())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -46,6 +67,9 @@ mod tests {
         for number in 0..16_000 {
             rooms[usize::from(place(&format!("mimi://a.example/r/{number}")))] += 1;
         }
-        assert!(rooms.iter().all(|count| (800..1_200).contains(count)), "{rooms:?}");
+        assert!(
+            rooms.iter().all(|count| (800..1_200).contains(count)),
+            "{rooms:?}"
+        );
     }
 }

@@ -39,8 +39,12 @@ pub(crate) async fn carry(shards: Shards, from: Arc<Shard>) {
         for (to, acked) in owed {
             let upto = carry_to(&shards, &from, to, acked).await;
             if upto > acked {
-                let ack = link::Command::Ack { peer: Peer::Shard(to), upto };
-                if let Err(NotQueued::Unavailable { .. }) = from.queue_own(Command::Link(ack)).await {
+                let ack = link::Command::Ack {
+                    peer: Peer::Shard(to),
+                    upto,
+                };
+                if let Err(NotQueued::Unavailable { .. }) = from.queue_own(Command::Link(ack)).await
+                {
                     return;
                 }
             } else {
@@ -74,14 +78,25 @@ async fn carry_to(shards: &Shards, from: &Arc<Shard>, to: u16, acked: LinkSeq) -
             upto = seq;
             continue;
         };
-        let deliver = user::Deliver { from_shard: from.id, seq, post };
-        match shards.ask_user(&user, user::Command::Deliver(deliver)).await {
+        let deliver = user::Deliver {
+            from_shard: from.id,
+            seq,
+            post,
+        };
+        match shards
+            .ask_user(&user, user::Command::Deliver(deliver))
+            .await
+        {
             // A user who is unknown or deleted has no inbox: the notice is for nobody.
             Ok(Answer::Done | Answer::Refused(Refused::Unknown | Refused::Deleted)) => {
                 upto = seq;
             }
             Ok(answer) => {
-                tracing::warn!(shard = to, ?answer, "a notice was not taken and will be tried again");
+                tracing::warn!(
+                    shard = to,
+                    ?answer,
+                    "a notice was not taken and will be tried again"
+                );
                 return upto;
             }
             Err(_) => return upto,

@@ -76,7 +76,10 @@ impl Fill {
 
 impl Shard {
     fn at(&self, at: Position) -> Result<At, ReadError> {
-        Ok(At { entry: self.entries.entry(at.entry)?, command: at.command as usize })
+        Ok(At {
+            entry: self.entries.entry(at.entry)?,
+            command: at.command as usize,
+        })
     }
 
     /// A batch of what is owed to a provider from item `from` on; `None` when nothing is.
@@ -91,8 +94,13 @@ impl Shard {
         let peer = Peer::Provider(provider.clone());
         let runs: Vec<Run> = {
             let derived = self.derived();
-            let Some(outgoing) = derived.links.outgoing(&peer) else { return Ok(None) };
-            outgoing.from(from).take(RUNS_MAX.min(BATCH_ROOMS_MAX)).collect()
+            let Some(outgoing) = derived.links.outgoing(&peer) else {
+                return Ok(None);
+            };
+            outgoing
+                .from(from)
+                .take(RUNS_MAX.min(BATCH_ROOMS_MAX))
+                .collect()
         };
         let mut fill = Fill::default();
         let mut groups: Vec<FanoutGroup> = Vec::new();
@@ -102,14 +110,25 @@ impl Shard {
             next = next.plus(items.len() as u64);
             let whole = items.len() == run.count as usize;
             if !items.is_empty() {
-                groups.push(FanoutGroup { room, items: BVec::truncated(items) });
+                groups.push(FanoutGroup {
+                    room,
+                    items: BVec::truncated(items),
+                });
             }
             if !whole {
                 break;
             }
         }
         let first = from;
-        Ok((next > from).then(|| (Fanout { first, groups: BVec::truncated(groups) }, next)))
+        Ok((next > from).then(|| {
+            (
+                Fanout {
+                    first,
+                    groups: BVec::truncated(groups),
+                },
+                next,
+            )
+        }))
     }
 
     /// As many items of a run as fit.
@@ -122,13 +141,20 @@ impl Shard {
         let mut items = Vec::new();
         match &run.owed {
             Owed::Notice { room, .. } => Ok((room.clone(), items)),
-            Owed::Refused { room, first, reason } => {
+            Owed::Refused {
+                room,
+                first,
+                reason,
+            } => {
                 for number in 0..u64::from(run.count) {
                     if !fill.admit(16) {
                         break;
                     }
                     let submit_seq = first.plus(number);
-                    items.push(Item::Refused { submit_seq, reason: *reason });
+                    items.push(Item::Refused {
+                        submit_seq,
+                        reason: *reason,
+                    });
                 }
                 Ok((room.clone(), items))
             }
@@ -166,13 +192,24 @@ impl Shard {
     ///
     /// # Errors
     /// [`ReadError`] when the log does not give an entry back.
-    pub(crate) fn notice(&self, to: u16, from: LinkSeq) -> Result<Option<(LinkSeq, Post)>, ReadError> {
+    pub(crate) fn notice(
+        &self,
+        to: u16,
+        from: LinkSeq,
+    ) -> Result<Option<(LinkSeq, Post)>, ReadError> {
         let run = {
             let derived = self.derived();
-            let Some(outgoing) = derived.links.outgoing(&Peer::Shard(to)) else { return Ok(None) };
+            let Some(outgoing) = derived.links.outgoing(&Peer::Shard(to)) else {
+                return Ok(None);
+            };
             outgoing.from(from).next()
         };
-        let Some(Run { first, owed: Owed::Notice { room, notice }, .. }) = run else {
+        let Some(Run {
+            first,
+            owed: Owed::Notice { room, notice },
+            ..
+        }) = run
+        else {
             return Ok(None);
         };
         let at = self.at(notice.at)?;
@@ -182,7 +219,14 @@ impl Shard {
             Some(Command::User(..) | Command::Link(_)) | None => None,
         };
         let told = told.ok_or_else(|| no_event(notice.at))?;
-        Ok(Some((first, Post { room, clients: BVec::truncated(notice.clients), notice: told })))
+        Ok(Some((
+            first,
+            Post {
+                room,
+                clients: BVec::truncated(notice.clients),
+                notice: told,
+            },
+        )))
     }
 
     /// A batch of submissions to a hub, from place `from` on, and the place after it.
@@ -196,7 +240,9 @@ impl Shard {
     ) -> Result<Option<(Submit, u64)>, ReadError> {
         let runs: Vec<(u64, SubmitRun)> = {
             let derived = self.derived();
-            let Some(waiting) = derived.links.submissions(hub) else { return Ok(None) };
+            let Some(waiting) = derived.links.submissions(hub) else {
+                return Ok(None);
+            };
             let taken = waiting.from(from).take(RUNS_MAX.min(BATCH_ROOMS_MAX));
             taken.map(|(place, run)| (place, run.clone())).collect()
         };
@@ -209,9 +255,14 @@ impl Shard {
                 return Err(no_event(run.at));
             };
             let item = run.item as usize;
-            let messages: Vec<Payload> =
-                queue.messages.iter().skip(item).take(run.count as usize).cloned().collect();
-            let bytes = messages.iter().map(|message| message.len()).sum();
+            let messages: Vec<Payload> = queue
+                .messages
+                .iter()
+                .skip(item)
+                .take(run.count as usize)
+                .cloned()
+                .collect();
+            let bytes: usize = messages.iter().map(|message| message.len()).sum();
             // A run is at most one client frame, so it always fits a batch of its own.
             if fill.items > 0 && (fill.is_full() || fill.bytes + bytes > BATCH_FILL_BYTES) {
                 break;
@@ -219,10 +270,22 @@ impl Shard {
             fill.items += messages.len();
             fill.bytes += bytes;
             let messages: BVec<Payload, SUBMIT_ITEMS_MAX> = BVec::truncated(messages);
-            groups.push(SubmitGroup { room: run.room, sender: run.sender, first: run.first, messages });
+            groups.push(SubmitGroup {
+                room: run.room,
+                sender: run.sender,
+                first: run.first,
+                messages,
+            });
             next = place + 1;
         }
-        Ok((next > from).then(|| (Submit { groups: BVec::truncated(groups) }, next)))
+        Ok((next > from).then(|| {
+            (
+                Submit {
+                    groups: BVec::truncated(groups),
+                },
+                next,
+            )
+        }))
     }
 
     /// Events of a room for one of its members, from `from` up to `upto`; as many as fit a frame.
@@ -250,13 +313,20 @@ impl Shard {
                     break 'runs;
                 }
                 let item = piece.item + number;
-                let (body, time) = at.body(item, piece.time).ok_or_else(|| no_event(piece.at))?;
+                let (body, time) = at
+                    .body(item, piece.time)
+                    .ok_or_else(|| no_event(piece.at))?;
                 if !fill.admit(body_bytes(&body)) {
                     break 'runs;
                 }
                 let origin = piece.origin.as_ref().filter(|(client, _)| client == reader);
                 let own = origin.map(|(_, first)| first.plus(u64::from(number)));
-                events.push(RoomEvent { seq, time, own, body });
+                events.push(RoomEvent {
+                    seq,
+                    time,
+                    own,
+                    body,
+                });
                 next = seq.next();
             }
         }
@@ -327,5 +397,8 @@ fn body_bytes(body: &RoomBody) -> usize {
 
 /// A cursor points where the log holds no such event: a bug, made visible.
 fn no_event(at: Position) -> ReadError {
-    ReadError { index: at.entry, why: format!("the command at {at} made no such event") }
+    ReadError {
+        index: at.entry,
+        why: format!("the command at {at} made no such event"),
+    }
 }

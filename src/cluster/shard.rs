@@ -5,7 +5,7 @@
 //! (`group`), what an order means (`perform`), what is sent when (`peering`, `gateway`).
 
 use super::{
-    batch::Batch,
+    batch::{Batch, DecodeError},
     decoded::{self, Decoded},
     directory::{Directory, WakeError},
     entries::Entries,
@@ -63,6 +63,9 @@ pub(crate) enum Unreachable {
     /// It ended in this moment.
     #[error(transparent)]
     Gone(#[from] Gone),
+    /// The entry for it does not read.
+    #[error(transparent)]
+    Entry(#[from] DecodeError),
 }
 
 /// A command that waits for the log, and who waits for it.
@@ -150,16 +153,25 @@ impl Shard {
 
     /// Puts a command into the queue in front of the log.
     pub(crate) fn queue(&self, command: Command, ticket: Option<Ticket>) -> Result<(), NotQueued> {
-        self.queue.try_send(Queued { command, ticket }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => NotQueued::Full,
-            mpsc::error::TrySendError::Closed(_) => NotQueued::Unavailable { retry_after_ms: 1_000 },
-        })
+        self.queue
+            .try_send(Queued { command, ticket })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => NotQueued::Full,
+                mpsc::error::TrySendError::Closed(_) => NotQueued::Unavailable {
+                    retry_after_ms: 1_000,
+                },
+            })
     }
 
     /// As [`Self::queue`], waiting for a place: for the shard's own sessions, which hold no ticket.
     pub(crate) async fn queue_own(&self, command: Command) -> Result<(), NotQueued> {
-        let queued = Queued { command, ticket: None };
-        let closed = NotQueued::Unavailable { retry_after_ms: 1_000 };
+        let queued = Queued {
+            command,
+            ticket: None,
+        };
+        let closed = NotQueued::Unavailable {
+            retry_after_ms: 1_000,
+        };
         self.queue.send(queued).await.map_err(|_| closed)
     }
 
@@ -186,7 +198,8 @@ impl Shard {
         let (shard, room) = (Arc::clone(self), room.clone());
         tokio::spawn(async move {
             if let Ok(actor) = shard.hub(&room).await {
-                drop(actor.report(input));
+                // An actor that has ended took its waiting requests with it.
+                let _ = actor.report(input);
             }
         });
     }
@@ -196,7 +209,8 @@ impl Shard {
         let (shard, room) = (Arc::clone(self), room.clone());
         tokio::spawn(async move {
             if let Ok(actor) = shard.follower(&room).await {
-                drop(actor.report(input));
+                // An actor that has ended took its waiting requests with it.
+                let _ = actor.report(input);
             }
         });
     }
@@ -206,7 +220,8 @@ impl Shard {
         let (shard, user) = (Arc::clone(self), user.clone());
         tokio::spawn(async move {
             if let Ok(actor) = shard.user(&user).await {
-                drop(actor.report(input));
+                // An actor that has ended took its waiting requests with it.
+                let _ = actor.report(input);
             }
         });
     }
@@ -229,7 +244,10 @@ impl Shard {
                 }
                 Command::Follower(room, _) => {
                     let refused = perform::hub::not_queued(refused);
-                    self.report_follower(room, follower_desk::Input::NotAppended { ticket, refused });
+                    self.report_follower(
+                        room,
+                        follower_desk::Input::NotAppended { ticket, refused },
+                    );
                 }
                 Command::User(user, _) => {
                     let refused = perform::user::not_queued(refused);
@@ -275,7 +293,10 @@ where
         }
         let Some(shard) = shard.upgrade() else { return };
         let stamp = (shard.world.clock)();
-        let entry = Entry { stamp, commands: BVec::truncated(commands) };
+        let entry = Entry {
+            stamp,
+            commands: BVec::truncated(commands),
+        };
         let decoded = Arc::new(Decoded::proposed(entry, tickets));
         let batch = decoded::batch(&decoded, bytes);
         if let Err(refused) = propose(batch).await {

@@ -13,7 +13,7 @@ use mimi_actors::{
     user::{command as user_command, desk as user_desk, outcome as user_outcome},
     wire::event::Hash,
 };
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// When a request that got no answer in time may be sent again, in milliseconds.
@@ -50,7 +50,10 @@ impl<A> Pending<A> {
 
 impl Shards {
     pub(crate) fn new(all: Vec<Arc<Shard>>, world: Arc<World>) -> Self {
-        Self { all: all.into(), world }
+        Self {
+            all: all.into(),
+            world,
+        }
     }
 
     /// What orders are carried out with.
@@ -151,13 +154,20 @@ impl Shards {
             self.world.users.forget(ticket);
             Unanswered
         })?;
-        let sent = actor.send(user_desk::Input::Ask { ticket, command: Arc::new(command) }).await;
+        let sent = actor
+            .send(user_desk::Input::Ask {
+                ticket,
+                command: Arc::new(command),
+            })
+            .await;
         drop(actor);
         sent.map_err(|Gone| {
             self.world.users.forget(ticket);
             Unanswered
         })?;
-        Pending { ticket, answer }.wait(&self.world, &self.world.users).await
+        Pending { ticket, answer }
+            .wait(&self.world, &self.world.users)
+            .await
     }
 
     /// One hash for each shard over everything it has folded: equal logs give equal hashes.
@@ -199,12 +209,4 @@ impl Shards {
         }
         (awake, asleep)
     }
-}
-
-/// Fewer characters of a hash, for people.
-pub(crate) fn short(hash: &Hash) -> String {
-    hash.0.iter().take(8).fold(String::new(), |mut text, byte| {
-        drop(write!(text, "{byte:02x}"));
-        text
-    })
 }

@@ -86,14 +86,22 @@ impl Bells {
             bells.retain(|bell| bell.strong_count() > 0);
             !bells.is_empty()
         });
-        clients.entry(client.clone()).or_default().push(Arc::downgrade(&wake));
+        clients
+            .entry(client.clone())
+            .or_default()
+            .push(Arc::downgrade(&wake));
         wake
     }
 
     /// Rings the bells of a client.
     pub(crate) fn ring(&self, client: &ClientUri, ring: impl Fn(&Wake)) {
         let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        for bell in clients.get(client).into_iter().flatten().filter_map(Weak::upgrade) {
+        for bell in clients
+            .get(client)
+            .into_iter()
+            .flatten()
+            .filter_map(Weak::upgrade)
+        {
             ring(&bell);
         }
     }

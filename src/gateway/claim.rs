@@ -35,7 +35,10 @@ pub(super) async fn answer(
         }
     }
     let parts = providers.into_iter().map(|(provider, users)| {
-        let part = ClaimRequest { users: BVec::truncated(users), ..request.clone() };
+        let part = ClaimRequest {
+            users: BVec::truncated(users),
+            ..request.clone()
+        };
         claim_of(session, provider, part)
     });
     let mut results: BTreeMap<UserUri, ClaimedUser> = join_all(parts)
@@ -44,17 +47,29 @@ pub(super) async fn answer(
         .flatten()
         .map(|claimed| (claimed.user.clone(), claimed))
         .collect();
-    let users = request.users.iter().filter_map(|user| results.remove(user)).collect();
-    Ok(Reply::Claimed(ClaimResponse { users: BVec::truncated(users) }))
+    let users = request
+        .users
+        .iter()
+        .filter_map(|user| results.remove(user))
+        .collect();
+    Ok(Reply::Claimed(ClaimResponse {
+        users: BVec::truncated(users),
+    }))
 }
 
 /// The part of a claim that one provider answers. A provider that cannot be reached is not one without these users.
 async fn claim_of(session: &Session, provider: ProviderId, part: ClaimRequest) -> Vec<ClaimedUser> {
     if provider == session.shards.world().provider {
-        return claims::claim(&session.shards, &provider, &part).await.users.into_vec();
+        return claims::claim(&session.shards, &provider, &part)
+            .await
+            .users
+            .into_vec();
     }
     let asked = part.users.clone();
-    let reply = session.peers.request(&provider, link::Request::Claim(part)).await;
+    let reply = session
+        .peers
+        .request(&provider, link::Request::Claim(part))
+        .await;
     let mut claimed = match reply {
         Ok(link::Reply::Claimed(response)) => response.users.into_vec(),
         Ok(link::Reply::Room(_) | link::Reply::Refused(_)) | Err(_) => Vec::new(),
@@ -63,8 +78,13 @@ async fn claim_of(session: &Session, provider: ProviderId, part: ClaimRequest) -
     claimed.retain(|claimed| asked.contains(&claimed.user) && names_its_own(claimed));
     for user in &asked {
         if !claimed.iter().any(|claimed| claimed.user == *user) {
-            let unavailable = UserRefused::Unavailable { retry_after_ms: PEER_RETRY_AFTER_MS };
-            claimed.push(ClaimedUser { user: user.clone(), result: Err(unavailable) });
+            let unavailable = UserRefused::Unavailable {
+                retry_after_ms: PEER_RETRY_AFTER_MS,
+            };
+            claimed.push(ClaimedUser {
+                user: user.clone(),
+                result: Err(unavailable),
+            });
         }
     }
     claimed
@@ -72,6 +92,10 @@ async fn claim_of(session: &Session, provider: ProviderId, part: ClaimRequest) -
 
 /// Whether every client of a result is one of its user.
 fn names_its_own(claimed: &ClaimedUser) -> bool {
-    let Ok(clients) = &claimed.result else { return true };
-    clients.iter().all(|client| *client.client.user() == claimed.user)
+    let Ok(clients) = &claimed.result else {
+        return true;
+    };
+    clients
+        .iter()
+        .all(|client| *client.client.user() == claimed.user)
 }

@@ -73,7 +73,9 @@ pub(super) async fn serve(
             refresh(session, client, &wake, &mut cursors, &mut dirty, &mut to).await?;
         }
         let verdicts = news.verdicts.into_iter();
-        let verdicts = verdicts.map(|(room, run)| DoorItem::Verdict { room, run }).collect();
+        let verdicts = verdicts
+            .map(|(room, run)| DoorItem::Verdict { room, run })
+            .collect();
         send(&mut to, verdicts).await?;
         if let Some(room) = dirty.pop_first() {
             if send_room(session, client, &mut cursors, &room, &mut to).await? {
@@ -81,7 +83,7 @@ pub(super) async fn serve(
             }
             // Acknowledgements are taken in even while there is much to send.
             while let Ok(ack) = acks.try_recv() {
-                pending.add(ack);
+                pending.add(ack, &cursors);
             }
             if !dirty.is_empty() {
                 continue;
@@ -90,7 +92,7 @@ pub(super) async fn serve(
         tokio::select! {
             () = wake.rung() => {}
             ack = acks.recv() => match ack {
-                Some(ack) => pending.add(ack),
+                Some(ack) => pending.add(ack, &cursors),
                 None => break Ok(()),
             },
             _ = record.tick(), if !pending.is_empty() => {
@@ -125,8 +127,10 @@ async fn refresh(
     let (known, memberships, inbox) = actor
         .look(move |fold| {
             let known = fold.device_key(&reader).is_some();
-            let rooms: Vec<(RoomUri, Membership)> =
-                fold.memberships(&reader).map(|(room, is)| (room.clone(), *is)).collect();
+            let rooms: Vec<(RoomUri, Membership)> = fold
+                .memberships(&reader)
+                .map(|(room, is)| (room.clone(), is))
+                .collect();
             let items = fold.inbox(&reader).filter(|item| item.seq > seen);
             let inbox: Vec<(InboxSeq, Position)> = items.map(|item| (item.seq, item.at)).collect();
             (known, rooms, inbox)
@@ -140,14 +144,27 @@ async fn refresh(
         cursors.inbox = seq;
     }
     for (room, membership) in memberships {
-        let known = cursors.rooms.get_mut(&room).filter(|known| known.after == membership.after);
+        let known = cursors
+            .rooms
+            .get_mut(&room)
+            .filter(|known| known.after == membership.after);
         if let Some(known) = known {
             known.upto = membership.upto;
         } else {
             let Membership { after, upto, acked } = membership;
-            cursors.rooms.insert(room.clone(), Cursor { next: acked.next(), upto, after });
+            cursors.rooms.insert(
+                room.clone(),
+                Cursor {
+                    next: acked.next(),
+                    upto,
+                    after,
+                },
+            );
             let shard = session.shards.of_room(&room)?;
-            let mut derived = shard.derived.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut derived = shard
+                .derived
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             derived.index.watch(&room, wake);
         }
         dirty.insert(room);
@@ -163,14 +180,23 @@ async fn send_room(
     room: &RoomUri,
     to: &mut LaneSender,
 ) -> anyhow::Result<bool> {
-    let Some(cursor) = cursors.rooms.get_mut(room) else { return Ok(false) };
+    let Some(cursor) = cursors.rooms.get_mut(room) else {
+        return Ok(false);
+    };
     let shard = session.shards.of_room(room)?;
     let (events, next) = shard.room_events(room, client, cursor.next, cursor.upto)?;
     if events.is_empty() {
         return Ok(false);
     }
     cursor.next = next;
-    send(to, vec![DoorItem::Room { room: room.clone(), events: BVec::truncated(events) }]).await?;
+    send(
+        to,
+        vec![DoorItem::Room {
+            room: room.clone(),
+            events: BVec::truncated(events),
+        }],
+    )
+    .await?;
     Ok(true)
 }
 
@@ -178,12 +204,19 @@ async fn send(to: &mut LaneSender, items: Vec<DoorItem>) -> anyhow::Result<()> {
     if items.is_empty() {
         return Ok(());
     }
-    let events = Events { items: BVec::truncated(items) };
-    Ok(to.send(wire::encode_sized(&events, BATCH_FILL_BYTES / 16)).await?)
+    let events = Events {
+        items: BVec::truncated(items),
+    };
+    Ok(to
+        .send(wire::encode_sized(&events, BATCH_FILL_BYTES / 16))
+        .await?)
 }
 
 async fn read_acks(mut from: LaneReceiver, report: mpsc::Sender<Acks>) -> anyhow::Result<()> {
-    while let Some(frame) = from.next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE)).await? {
+    while let Some(frame) = from
+        .next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE))
+        .await?
+    {
         let acks = wire::decode::<Acks>(&frame).context("an acknowledgement does not decode")?;
         report.send(acks).await?;
     }
@@ -198,9 +231,13 @@ struct PendingAcks {
 }
 
 impl PendingAcks {
-    fn add(&mut self, acks: Acks) {
+    /// Rooms that the stream does not read are none of the client's business.
+    fn add(&mut self, acks: Acks, cursors: &Cursors) {
         self.inbox = self.inbox.max(acks.inbox);
         for (room, seq) in acks.rooms {
+            if !cursors.rooms.contains_key(&room) {
+                continue;
+            }
             let upto = self.rooms.entry(room).or_default();
             *upto = (*upto).max(seq);
         }
@@ -212,6 +249,10 @@ impl PendingAcks {
 
     fn take(&mut self, client: &ClientUri) -> Ack {
         let rooms = std::mem::take(&mut self.rooms).into_iter().collect();
-        Ack { client: client.clone(), inbox: self.inbox.take(), rooms }
+        Ack {
+            client: client.clone(),
+            inbox: self.inbox.take(),
+            rooms,
+        }
     }
 }

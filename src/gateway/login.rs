@@ -40,12 +40,19 @@ impl Session {
             return Err(DoorRefused::NotKnown);
         }
         let user = login.client.user();
-        let actor = self.shards.of_user(user).map_err(|_| unavailable())?.user(user).await;
+        let actor = self
+            .shards
+            .of_user(user)
+            .map_err(|_| unavailable())?
+            .user(user)
+            .await;
         let actor = actor.map_err(|_| unavailable())?;
         let client = login.client.clone();
         let key = actor.look(move |fold| fold.device_key(&client)).await;
         drop(actor);
-        let key = key.map_err(|_| unavailable())?.ok_or(DoorRefused::NotKnown)?;
+        let key = key
+            .map_err(|_| unavailable())?
+            .ok_or(DoorRefused::NotKnown)?;
         self.prove(&login.client, &key, &login.proof)?;
         self.log_in(login.client)
     }
@@ -75,22 +82,24 @@ impl Session {
 }
 
 pub(super) fn unavailable() -> DoorRefused {
-    DoorRefused::Unavailable { retry_after_ms: UNANSWERED_RETRY_AFTER_MS }
+    DoorRefused::Unavailable {
+        retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
+    }
 }
 
 /// What a client is told of its user's refusal.
 pub(super) fn user_refused(refused: &Refused) -> DoorRefused {
     match refused {
         Refused::Unknown | Refused::Deleted | Refused::NotKnown => DoorRefused::NotKnown,
-        Refused::Taken | Refused::TooMany { .. } | Refused::Poisoned => {
-            DoorRefused::NotEnrolled { detail: BText::clipped(&refused.to_string()) }
-        }
-        Refused::Overloaded { retry_after_ms } => {
-            DoorRefused::Overloaded { retry_after_ms: *retry_after_ms }
-        }
-        Refused::Unavailable { retry_after_ms } => {
-            DoorRefused::Unavailable { retry_after_ms: *retry_after_ms }
-        }
+        Refused::Taken | Refused::TooMany { .. } | Refused::Poisoned => DoorRefused::NotEnrolled {
+            detail: BText::clipped(&refused.to_string()),
+        },
+        Refused::Overloaded { retry_after_ms } => DoorRefused::Overloaded {
+            retry_after_ms: *retry_after_ms,
+        },
+        Refused::Unavailable { retry_after_ms } => DoorRefused::Unavailable {
+            retry_after_ms: *retry_after_ms,
+        },
         Refused::StorageFull => DoorRefused::StorageFull,
     }
 }

@@ -50,7 +50,13 @@ pub(crate) struct Session {
 /// Serves a client's connection until it ends.
 pub(crate) async fn serve(door: Door, shards: Shards, peers: Peers, requests: Arc<Semaphore>) {
     let client = OnceLock::new();
-    let session = Arc::new(Session { door, shards, peers, requests, client });
+    let session = Arc::new(Session {
+        door,
+        shards,
+        peers,
+        requests,
+        client,
+    });
     let watched = Arc::clone(&session);
     let login = tokio::spawn(async move {
         tokio::time::sleep(LOGIN_DEADLINE).await;
@@ -81,7 +87,11 @@ async fn serve_lane(
 ) -> anyhow::Result<()> {
     // A stranger gets a small frame only.
     let known = session.client.get().is_some();
-    let frame_max = if known { REQUEST_FRAME_BYTES_MAX } else { GREETING_FRAME_BYTES_MAX };
+    let frame_max = if known {
+        REQUEST_FRAME_BYTES_MAX
+    } else {
+        GREETING_FRAME_BYTES_MAX
+    };
     let opening = from.next(frame_max, Some(FRAME_DEADLINE));
     let frame = match tokio::time::timeout(OPEN_DEADLINE, opening).await {
         Ok(Ok(Some(frame))) => frame,
@@ -109,7 +119,9 @@ async fn serve_lane(
             let answer = if let Ok(_permit) = session.requests.try_acquire() {
                 requests::answer(session, client, *request).await
             } else {
-                Err(DoorRefused::Overloaded { retry_after_ms: BUSY_RETRY_AFTER_MS })
+                Err(DoorRefused::Overloaded {
+                    retry_after_ms: BUSY_RETRY_AFTER_MS,
+                })
             };
             reply(&mut to, answer.unwrap_or_else(Reply::Refused)).await
         }

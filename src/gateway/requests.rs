@@ -38,7 +38,10 @@ pub(super) async fn answer(
         (Request::HubSender, Some(_)) => {
             let world = session.shards.world();
             let (provider, signature_key) = (world.provider.clone(), world.hub_signature_key);
-            Ok(Reply::HubSender(HubSender { provider, signature_key }))
+            Ok(Reply::HubSender(HubSender {
+                provider,
+                signature_key,
+            }))
         }
         (Request::Upload(packages), Some(client)) => upload(session, client, packages).await,
         (Request::Claim(request), Some(client)) => claim::answer(session, client, request).await,
@@ -55,9 +58,17 @@ async fn upload(
     packages: BVec<Payload, KEY_PACKAGES_PER_UPLOAD_MAX>,
 ) -> Result<Reply, DoorRefused> {
     let now = (session.shards.world().clock)();
-    let checks = packages.into_iter().map(|package| check(session, client, now, package));
-    let packages = join_all(checks).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let upload = UserCommand::Upload(Upload { client: client.clone(), packages });
+    let checks = packages
+        .into_iter()
+        .map(|package| check(session, client, now, package));
+    let packages = join_all(checks)
+        .await
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
+    let upload = UserCommand::Upload(Upload {
+        client: client.clone(),
+        packages,
+    });
     match session.shards.ask_user(client.user(), upload).await {
         Ok(UserAnswer::Uploaded(results)) => Ok(Reply::Uploaded(BVec::truncated(results))),
         Ok(UserAnswer::Refused(refused)) => Err(login::user_refused(&refused)),
@@ -75,7 +86,9 @@ async fn check(
     let client = client.clone();
     let job = move || {
         let facts = check_key_package(&package, &client, now).map_err(|refused| {
-            PackageRefused::Invalid { detail: BText::clipped(&refused.to_string()) }
+            PackageRefused::Invalid {
+                detail: BText::clipped(&refused.to_string()),
+            }
         })?;
         Ok(StoredPackage {
             package,
@@ -92,13 +105,19 @@ async fn check(
         })
     };
     let then = |checked: Option<Result<StoredPackage, PackageRefused>>| {
-        let lost = || Err(PackageRefused::Invalid { detail: BText::clipped("it cannot be read") });
+        let lost = || {
+            Err(PackageRefused::Invalid {
+                detail: BText::clipped("it cannot be read"),
+            })
+        };
         drop(give.send(checked.unwrap_or_else(lost)));
     };
     let workers = &session.shards.world().workers;
-    workers.run(job, then).map_err(|_| DoorRefused::Overloaded {
-        retry_after_ms: super::BUSY_RETRY_AFTER_MS,
-    })?;
+    workers
+        .run(job, then)
+        .map_err(|_| DoorRefused::Overloaded {
+            retry_after_ms: super::BUSY_RETRY_AFTER_MS,
+        })?;
     take.await.map_err(|_| login::unavailable())
 }
 
@@ -107,14 +126,23 @@ async fn create_room(
     client: &ClientUri,
     create: CreateRoom,
 ) -> Result<Reply, DoorRefused> {
-    let CreateRoom { room, group_info, tree } = create;
+    let CreateRoom {
+        room,
+        group_info,
+        tree,
+    } = create;
     if !is_ours(session, &room) {
         let detail = BText::clipped("a room is created at the provider that its name says");
         return Err(DoorRefused::SenderNotBound { detail });
     }
     let creator = client.clone();
     let (group_info, tree) = (group_info.0, tree.0);
-    let input = |ticket| desk::Input::Create { ticket, creator, group_info, tree };
+    let input = |ticket| desk::Input::Create {
+        ticket,
+        creator,
+        group_info,
+        tree,
+    };
     Ok(Reply::Room(session.shards.ask_hub(&room, input).await))
 }
 
@@ -123,7 +151,13 @@ async fn commit_bundle(
     client: &ClientUri,
     commit: Commit,
 ) -> Result<Reply, DoorRefused> {
-    let Commit { room, commit, welcome, group_info, tree } = commit;
+    let Commit {
+        room,
+        commit,
+        welcome,
+        group_info,
+        tree,
+    } = commit;
     let sender = client.clone();
     if is_ours(session, &room) {
         let bundle = Bundle {
@@ -132,11 +166,22 @@ async fn commit_bundle(
             group_info: group_info.0,
             tree: tree.0,
         };
-        let input = |ticket| desk::Input::Commit { ticket, sender, bundle };
+        let input = |ticket| desk::Input::Commit {
+            ticket,
+            sender,
+            bundle,
+        };
         return Ok(Reply::Room(session.shards.ask_hub(&room, input).await));
     }
     let hub = room.hub().clone();
-    let request = link::CommitRequest { room, sender, commit, welcome, group_info, tree };
+    let request = link::CommitRequest {
+        room,
+        sender,
+        commit,
+        welcome,
+        group_info,
+        tree,
+    };
     ask_peer(session, &hub, link::Request::Commit(request)).await
 }
 
@@ -149,11 +194,19 @@ async fn proposals(
     let sender = client.clone();
     if is_ours(session, &room) {
         let messages = proposals.into_iter().map(|message| message.0).collect();
-        let input = |ticket| desk::Input::Propose { ticket, sender, messages };
+        let input = |ticket| desk::Input::Propose {
+            ticket,
+            sender,
+            messages,
+        };
         return Ok(Reply::Room(session.shards.ask_hub(&room, input).await));
     }
     let hub = room.hub().clone();
-    let request = link::ProposeRequest { room, sender, proposals };
+    let request = link::ProposeRequest {
+        room,
+        sender,
+        proposals,
+    };
     ask_peer(session, &hub, link::Request::Propose(request)).await
 }
 
@@ -167,7 +220,9 @@ async fn ask_peer(
     hub: &mimi_actors::ids::ProviderId,
     request: link::Request,
 ) -> Result<Reply, DoorRefused> {
-    let unavailable = DoorRefused::Unavailable { retry_after_ms: PEER_RETRY_AFTER_MS };
+    let unavailable = DoorRefused::Unavailable {
+        retry_after_ms: PEER_RETRY_AFTER_MS,
+    };
     match session.peers.request(hub, request).await {
         Ok(link::Reply::Room(answer)) => Ok(Reply::Room(not_internal(answer))),
         Ok(link::Reply::Refused(link::LinkRefused::Overloaded { retry_after_ms })) => {

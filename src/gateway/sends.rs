@@ -72,23 +72,41 @@ async fn begin(
     client: &ClientUri,
     send: Send,
 ) -> Result<Pending<Answer>, DoorRefused> {
-    let Send { room, first, messages } = send;
+    let Send {
+        room,
+        first,
+        messages,
+    } = send;
     let bytes: usize = messages.iter().map(|message| message.len()).sum();
-    let largest = messages.iter().map(|message| message.len()).max().unwrap_or_default();
+    let largest = messages
+        .iter()
+        .map(|message| message.len())
+        .max()
+        .unwrap_or_default();
     if messages.is_empty() || bytes > SUBMIT_BYTES_MAX || largest > MESSAGE_BYTES_MAX {
         let limits = format!(
             "a frame holds at least one message, at most {SUBMIT_BYTES_MAX} bytes in all, \
              {MESSAGE_BYTES_MAX} in one"
         );
-        return Err(DoorRefused::BadFrame { detail: BText::clipped(&limits) });
+        return Err(DoorRefused::BadFrame {
+            detail: BText::clipped(&limits),
+        });
     }
     let sender = client.clone();
     let begun = if is_ours(session, &room) {
-        let submit = hub::Submit { sender, via: Via::Client(first), messages };
+        let submit = hub::Submit {
+            sender,
+            via: Via::Client(first),
+            messages,
+        };
         let input = |ticket| desk::Input::Submit { ticket, submit };
         session.shards.begin_hub(&room, input).await
     } else {
-        let queue = follower::Queue { sender, first, messages };
+        let queue = follower::Queue {
+            sender,
+            first,
+            messages,
+        };
         let input = |ticket| follower_desk::Input::Queue { ticket, queue };
         session.shards.begin_follower(&room, input).await
     };
@@ -104,5 +122,7 @@ async fn finish(session: &Session, pending: Pending<Answer>) -> Result<Answer, D
 }
 
 fn unanswered() -> DoorRefused {
-    DoorRefused::Unavailable { retry_after_ms: UNANSWERED_RETRY_AFTER_MS }
+    DoorRefused::Unavailable {
+        retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
+    }
 }

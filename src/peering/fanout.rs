@@ -9,7 +9,7 @@ use crate::{
 use anyhow::Context;
 use mimi_actors::{
     ids::ProviderId,
-    limits::{REQUEST_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX},
+    limits::{LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX},
     link::{Command as LinkCommand, Peer},
     record::Command,
     wire::{
@@ -32,14 +32,19 @@ pub(super) async fn send(shard: &Arc<Shard>, to: &ProviderId, link: &Link) -> an
     let mut applied = shard.applied.subscribe();
     let acked = loop {
         applied.mark_unchanged();
-        let owed = shard.derived().links.outgoing(&peer).map(|link| (link.acked(), link.last()));
+        let owed = shard
+            .derived()
+            .links
+            .outgoing(&peer)
+            .map(|link| (link.acked(), link.last()));
         match owed {
             Some((acked, last)) if acked < last => break acked,
             _ => applied.changed().await.context("the shard has stopped")?,
         }
     };
     let (mut lane, acks) = link.open_lane().await?;
-    lane.send(wire::encode(&Open::Fanout { shard: shard.id })).await?;
+    lane.send(wire::encode(&Open::Fanout { shard: shard.id }))
+        .await?;
     let (report, mut acknowledged) = watch::channel(acked);
     let _reading = AbortOnDrop(tokio::spawn(read_acks(acks, report, to.clone())));
 
@@ -56,7 +61,11 @@ pub(super) async fn send(shard: &Arc<Shard>, to: &ProviderId, link: &Link) -> an
         if under_way.len() < LANE_FRAMES_UNACKED_MAX
             && let Some((batch, after)) = shard.fanout(to, next)?
         {
-            lane.send(wire::encode_sized(&batch, mimi_actors::limits::BATCH_FILL_BYTES)).await?;
+            lane.send(wire::encode_sized(
+                &batch,
+                mimi_actors::limits::BATCH_FILL_BYTES,
+            ))
+            .await?;
             under_way.push_back(LinkSeq(after.0 - 1));
             next = after;
             continue;
@@ -86,7 +95,10 @@ impl Drop for AbortOnDrop {
 }
 
 async fn read_acks(mut acks: LaneReceiver, report: watch::Sender<LinkSeq>, peer: ProviderId) {
-    while let Ok(Some(frame)) = acks.next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE)).await {
+    while let Ok(Some(frame)) = acks
+        .next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE))
+        .await
+    {
         let Ok(ack) = wire::decode::<Ack>(&frame) else {
             tracing::warn!(%peer, "an acknowledgement does not decode");
             return;

@@ -47,7 +47,8 @@ pub(crate) async fn serve(link: Arc<Link>, shards: Shards, node: u64, requests: 
     async {
         info!("peer connected");
         while let Ok((to, from)) = link.accept_lane().await {
-            let (over, shards, requests) = (Arc::clone(&link), shards.clone(), Arc::clone(&requests));
+            let (over, shards, requests) =
+                (Arc::clone(&link), shards.clone(), Arc::clone(&requests));
             let lane = async move {
                 match serve_lane(&over, to, from, &shards, node, &requests).await {
                     Ok(()) => {}
@@ -91,7 +92,11 @@ async fn serve_lane(
     };
     match wire::decode::<Open>(&frame) {
         Ok(Open::Control(theirs)) => {
-            if !theirs.versions.iter().any(|version| LINK_VERSIONS.contains(version)) {
+            if !theirs
+                .versions
+                .iter()
+                .any(|version| LINK_VERSIONS.contains(version))
+            {
                 link.close(code::VERSION, "no common version");
                 return Ok(());
             }
@@ -101,7 +106,9 @@ async fn serve_lane(
             let reply = if let Ok(_permit) = requests.try_acquire() {
                 reply(link, shards, *request).await
             } else {
-                Reply::Refused(LinkRefused::Overloaded { retry_after_ms: UNANSWERED_RETRY_AFTER_MS })
+                Reply::Refused(LinkRefused::Overloaded {
+                    retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
+                })
             };
             answer(&mut to, &wire::encode(&reply)).await
         }
@@ -132,7 +139,14 @@ async fn reply(link: &Link, shards: &Shards, request: Request) -> Reply {
             }
             Reply::Claimed(claims::claim(shards, peer, &claim).await)
         }
-        Request::Commit(CommitRequest { room, sender, commit, welcome, group_info, tree }) => {
+        Request::Commit(CommitRequest {
+            room,
+            sender,
+            commit,
+            welcome,
+            group_info,
+            tree,
+        }) => {
             if sender.provider() != peer {
                 return Reply::Refused(LinkRefused::SenderNotBound);
             }
@@ -145,10 +159,18 @@ async fn reply(link: &Link, shards: &Shards, request: Request) -> Reply {
                 group_info: group_info.0,
                 tree: tree.0,
             };
-            let input = |ticket| desk::Input::Commit { ticket, sender, bundle };
+            let input = |ticket| desk::Input::Commit {
+                ticket,
+                sender,
+                bundle,
+            };
             Reply::Room(shards.ask_hub(&room, input).await)
         }
-        Request::Propose(ProposeRequest { room, sender, proposals }) => {
+        Request::Propose(ProposeRequest {
+            room,
+            sender,
+            proposals,
+        }) => {
             if sender.provider() != peer {
                 return Reply::Refused(LinkRefused::SenderNotBound);
             }
@@ -156,7 +178,11 @@ async fn reply(link: &Link, shards: &Shards, request: Request) -> Reply {
                 return Reply::Refused(LinkRefused::NotOwner);
             }
             let messages = proposals.into_iter().map(|message| message.0).collect();
-            let input = |ticket| desk::Input::Propose { ticket, sender, messages };
+            let input = |ticket| desk::Input::Propose {
+                ticket,
+                sender,
+                messages,
+            };
             Reply::Room(shards.ask_hub(&room, input).await)
         }
     }

@@ -16,8 +16,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// Codes in a QUIC CONNECTION_CLOSE or stream reset.
 pub(crate) mod code {
-    /// The node is going away.
-    pub(crate) const GOODBYE: u32 = 0;
     /// A frame was malformed or broke a limit.
     pub(crate) const BAD_FRAME: u32 = 1;
     /// The peer does what only a broken or hostile peer does.
@@ -56,6 +54,10 @@ impl Peers {
         provider: &ProviderId,
         request: Request,
     ) -> Result<Reply, PeerUnavailable> {
-        self.0.get(provider).ok_or(PeerUnavailable)?.request(request).await
+        self.0
+            .get(provider)
+            .ok_or(PeerUnavailable)?
+            .request(request)
+            .await
     }
 }

@@ -37,7 +37,12 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(provider: ProviderId, addresses: Vec<String>, deadline: Duration) -> Self {
-        Self { provider, addresses, deadline, link: watch::Sender::new(None) }
+        Self {
+            provider,
+            addresses,
+            deadline,
+            link: watch::Sender::new(None),
+        }
     }
 
     /// Whether a connection is up.
@@ -53,7 +58,12 @@ impl Peer {
     }
 
     /// Keeps the connection up, until the node stops.
-    pub(crate) async fn keep(self: Arc<Self>, endpoint: Arc<LinkEndpoint>, shards: Shards, node: u64) {
+    pub(crate) async fn keep(
+        self: Arc<Self>,
+        endpoint: Arc<LinkEndpoint>,
+        shards: Shards,
+        node: u64,
+    ) {
         let mut backoff = BACKOFF_MIN;
         let span = info_span!("link", peer = %self.provider);
         async {
@@ -69,7 +79,9 @@ impl Peer {
                                 backoff = BACKOFF_MIN;
                             }
                         }
-                        Err(error) => tracing::debug!(%address, %error, "the peer cannot be reached"),
+                        Err(error) => {
+                            tracing::debug!(%address, %error, "the peer cannot be reached")
+                        }
                     }
                 }
                 let jitter = rand::rng().random_range(0.5..1.5);
@@ -139,7 +151,9 @@ async fn dial(
     for resolved in tokio::net::lookup_host(address).await? {
         match endpoint.connect(resolved, provider).await {
             Ok(link) => {
-                greet(&link, node).await.inspect_err(|_| link.close(code::VERSION, "no greeting"))?;
+                greet(&link, node)
+                    .await
+                    .inspect_err(|_| link.close(code::VERSION, "no greeting"))?;
                 return Ok(link);
             }
             Err(error) => last = error.into(),
@@ -150,7 +164,11 @@ async fn dial(
 
 /// What this node says first on a link.
 pub(crate) fn hello(node: u64) -> Hello {
-    Hello { versions: BVec::truncated(LINK_VERSIONS.to_vec()), node, features: BVec::default() }
+    Hello {
+        versions: BVec::truncated(LINK_VERSIONS.to_vec()),
+        node,
+        features: BVec::default(),
+    }
 }
 
 async fn greet(link: &Link, node: u64) -> anyhow::Result<()> {
@@ -160,14 +178,23 @@ async fn greet(link: &Link, node: u64) -> anyhow::Result<()> {
     let greeting = from.next(GREETING_FRAME_BYTES_MAX, Some(GREETING_DEADLINE));
     let greeting = tokio::time::timeout(GREETING_DEADLINE, greeting).await??;
     let theirs: Hello = wire::decode(&greeting.unwrap_or_default())?;
-    let common = theirs.versions.iter().any(|version| LINK_VERSIONS.contains(version));
-    anyhow::ensure!(common, "the peer speaks versions {:?} only", theirs.versions);
+    let common = theirs
+        .versions
+        .iter()
+        .any(|version| LINK_VERSIONS.contains(version));
+    anyhow::ensure!(
+        common,
+        "the peer speaks versions {:?} only",
+        theirs.versions
+    );
     Ok(())
 }
 
 async fn ask(link: &Link, request: Request) -> Option<Reply> {
     let (mut to, mut from) = link.open_lane().await.ok()?;
-    to.send(wire::encode(&Open::Request(Box::new(request)))).await.ok()?;
+    to.send(wire::encode(&Open::Request(Box::new(request))))
+        .await
+        .ok()?;
     to.finish().ok()?;
     let reply = from.next(REQUEST_FRAME_BYTES_MAX, None).await.ok()??;
     wire::decode(&reply).ok()

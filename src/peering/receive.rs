@@ -85,7 +85,11 @@ fn check_fanout(
     expected: Option<LinkSeq>,
 ) -> Result<LinkSeq, LaneEnd> {
     let refuse = |why: &str| Err(LaneEnd::Connection(why.to_owned()));
-    let items: u64 = batch.groups.iter().map(|group| group.items.len() as u64).sum();
+    let items: u64 = batch
+        .groups
+        .iter()
+        .map(|group| group.items.len() as u64)
+        .sum();
     if items == 0 || batch.first.0 == 0 {
         return refuse("a fan-out batch holds nothing");
     }
@@ -97,7 +101,11 @@ fn check_fanout(
             return refuse("fan-out of a room that the peer does not own");
         }
         let own = &shards.world().provider;
-        if !group.items.iter().all(|item| follower::names_only(item, own)) {
+        if !group
+            .items
+            .iter()
+            .all(|item| follower::names_only(item, own))
+        {
             return refuse("fan-out names clients of another provider");
         }
     }
@@ -128,13 +136,21 @@ async fn finish_fanout(shards: &Shards, begun: Begun, upto: LinkSeq) -> Result<A
             Ok(Answer::Received) => continue,
             Ok(Answer::Gap { expected }) => format!("event {expected} is missing"),
             Ok(Answer::Refused(Refused::Poisoned)) => Refused::Poisoned.to_string(),
-            Ok(Answer::Refused(other)) => return Err(anyhow!("events are not taken: {other}").into()),
+            Ok(Answer::Refused(other)) => {
+                return Err(anyhow!("events are not taken: {other}").into());
+            }
             Ok(_) | Err(Unanswered) => return Err(anyhow!("a shard does not answer").into()),
         };
         tracing::warn!(%room, %detail, "events of a room were not taken");
-        refused.push(RoomRefused { room, detail: BText::clipped(&detail) });
+        refused.push(RoomRefused {
+            room,
+            detail: BText::clipped(&detail),
+        });
     }
-    Ok(Ack { upto, refused: BVec::truncated(refused) })
+    Ok(Ack {
+        upto,
+        refused: BVec::truncated(refused),
+    })
 }
 
 /// Takes what a follower's clients submit to rooms of this hub.
@@ -177,16 +193,34 @@ struct Judging {
 
 async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Judging> {
     let mut begun = Vec::with_capacity(batch.groups.len());
-    for SubmitGroup { room, sender, first, messages } in batch.groups {
+    for SubmitGroup {
+        room,
+        sender,
+        first,
+        messages,
+    } in batch.groups
+    {
         let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
         let pending = if *room.hub() == shards.world().provider {
-            let submit = hub::Submit { sender, via: Via::Provider(first), messages };
+            let submit = hub::Submit {
+                sender,
+                via: Via::Provider(first),
+                messages,
+            };
             let input = |ticket| desk::Input::Submit { ticket, submit };
-            shards.begin_hub(&room, input).await.map_err(|Unanswered| None)
+            shards
+                .begin_hub(&room, input)
+                .await
+                .map_err(|Unanswered| None)
         } else {
             Err(Some(SubmitRefused::NotAuthorized))
         };
-        begun.push(Judging { room, first, count, pending });
+        begun.push(Judging {
+            room,
+            first,
+            count,
+            pending,
+        });
     }
     begun
 }
@@ -194,7 +228,13 @@ async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Judging> {
 /// Waits until every room has judged, durably.
 async fn finish_submissions(shards: &Shards, begun: Vec<Judging>) -> Submitted {
     let (mut refused, mut gaps, mut retry_after_ms) = (Vec::new(), Vec::new(), None);
-    for Judging { room, first, count, pending } in begun {
+    for Judging {
+        room,
+        first,
+        count,
+        pending,
+    } in begun
+    {
         let reason = match pending {
             Err(Some(reason)) => reason,
             Err(None) => {
@@ -204,7 +244,10 @@ async fn finish_submissions(shards: &Shards, begun: Vec<Judging>) -> Submitted {
             Ok(pending) => match shards.room_answer(pending).await {
                 Ok(Answer::Received) => continue,
                 Ok(Answer::Gap { expected }) => {
-                    gaps.push(SubmitGap { room, expected: SubmitSeq(expected) });
+                    gaps.push(SubmitGap {
+                        room,
+                        expected: SubmitSeq(expected),
+                    });
                     continue;
                 }
                 Ok(Answer::Refused(Refused::NotAuthorized)) => SubmitRefused::NotAuthorized,
@@ -215,7 +258,16 @@ async fn finish_submissions(shards: &Shards, begun: Vec<Judging>) -> Submitted {
                 }
             },
         };
-        refused.push(SubmitRejected { room, first, count, reason });
+        refused.push(SubmitRejected {
+            room,
+            first,
+            count,
+            reason,
+        });
     }
-    Submitted { refused: BVec::truncated(refused), gaps: BVec::truncated(gaps), retry_after_ms }
+    Submitted {
+        refused: BVec::truncated(refused),
+        gaps: BVec::truncated(gaps),
+        retry_after_ms,
+    }
 }

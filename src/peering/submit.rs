@@ -13,7 +13,7 @@ use crate::{
 use anyhow::Context;
 use mimi_actors::{
     ids::ProviderId,
-    limits::{BATCH_FILL_BYTES, REQUEST_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX},
+    limits::{BATCH_FILL_BYTES, LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX},
     room::{follower::Reject, follower_desk},
     wire::{
         self,
@@ -38,7 +38,12 @@ pub(super) async fn send(
     let mut applied = shard.applied.subscribe();
     loop {
         applied.mark_unchanged();
-        if shard.derived().links.submissions(to).is_some_and(|waiting| !waiting.is_empty()) {
+        if shard
+            .derived()
+            .links
+            .submissions(to)
+            .is_some_and(|waiting| !waiting.is_empty())
+        {
             break;
         }
         applied.changed().await.context("the shard has stopped")?;
@@ -54,7 +59,8 @@ pub(super) async fn send(
         if under_way < LANE_FRAMES_UNACKED_MAX
             && let Some((batch, after)) = shard.submissions(to, next)?
         {
-            lane.send(wire::encode_sized(&batch, BATCH_FILL_BYTES)).await?;
+            lane.send(wire::encode_sized(&batch, BATCH_FILL_BYTES))
+                .await?;
             under_way += 1;
             next = after;
             continue;
@@ -78,7 +84,9 @@ pub(super) async fn send(
 
 /// Whether, and after which wait, submissions must be sent again.
 fn wait_before_again(submitted: &Submitted) -> Option<Duration> {
-    let told = submitted.retry_after_ms.map(|ms| Duration::from_millis(u64::from(ms)));
+    let told = submitted
+        .retry_after_ms
+        .map(|ms| Duration::from_millis(u64::from(ms)));
     told.or_else(|| (!submitted.gaps.is_empty()).then_some(GAP_RETRY))
 }
 
@@ -88,8 +96,11 @@ async fn reject(shards: &Shards, hub: &ProviderId, submitted: Submitted) {
         if rejected.room.hub() != hub {
             continue;
         }
-        let reject =
-            Reject { first: rejected.first, count: rejected.count, reason: rejected.reason };
+        let reject = Reject {
+            first: rejected.first,
+            count: rejected.count,
+            reason: rejected.reason,
+        };
         let input = |ticket| follower_desk::Input::Reject { ticket, reject };
         if let Ok(pending) = shards.begin_follower(&rejected.room, input).await {
             drop(shards.room_answer(pending).await);
@@ -98,8 +109,13 @@ async fn reject(shards: &Shards, hub: &ProviderId, submitted: Submitted) {
 }
 
 async fn read_replies(mut replies: LaneReceiver, report: mpsc::Sender<Submitted>) {
-    while let Ok(Some(frame)) = replies.next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE)).await {
-        let Ok(submitted) = wire::decode::<Submitted>(&frame) else { return };
+    while let Ok(Some(frame)) = replies
+        .next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE))
+        .await
+    {
+        let Ok(submitted) = wire::decode::<Submitted>(&frame) else {
+            return;
+        };
         if report.send(submitted).await.is_err() {
             return;
         }

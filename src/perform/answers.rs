@@ -19,7 +19,10 @@ pub(crate) struct Answers<A> {
 
 impl<A> Default for Answers<A> {
     fn default() -> Self {
-        Self { next: AtomicU64::new(1), waiting: Mutex::default() }
+        Self {
+            next: AtomicU64::new(1),
+            waiting: Mutex::default(),
+        }
     }
 }
 
@@ -28,13 +31,20 @@ impl<A> Answers<A> {
     pub(crate) fn open(&self) -> (Ticket, oneshot::Receiver<A>) {
         let ticket = Ticket(self.next.fetch_add(1, Ordering::Relaxed));
         let (give, take) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket, give);
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(ticket, give);
         (ticket, take)
     }
 
     /// Answers a ticket; whoever no longer waits is passed over.
     pub(crate) fn give(&self, ticket: Ticket, answer: A) {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+        let waiting = self
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&ticket);
         if let Some(give) = waiting {
             drop(give.send(answer));
         }
@@ -42,6 +52,9 @@ impl<A> Answers<A> {
 
     /// Forgets a ticket whose requester has stopped waiting.
     pub(crate) fn forget(&self, ticket: Ticket) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&ticket);
     }
 }

@@ -15,7 +15,6 @@ use mimi_actors::{
         desk::{Check, Checked, Effect, Input},
         outcome::Refused,
     },
-    wire::event::Epoch,
 };
 use std::sync::Arc;
 
@@ -37,7 +36,9 @@ pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect) {
 /// What a requester is told when the shard did not take its command.
 pub(crate) fn not_queued(refused: NotQueued) -> Refused {
     match refused {
-        NotQueued::Full => Refused::Overloaded { retry_after_ms: FULL_RETRY_AFTER_MS },
+        NotQueued::Full => Refused::Overloaded {
+            retry_after_ms: FULL_RETRY_AFTER_MS,
+        },
         NotQueued::StorageFull => Refused::StorageFull,
         NotQueued::Unavailable { retry_after_ms } => Refused::Unavailable { retry_after_ms },
     }
@@ -52,7 +53,11 @@ fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check)
         let checked = Box::new(checked.unwrap_or(Checked::Overloaded));
         back.report_hub(&to, Input::Checked { ticket, checked });
     };
-    if world.workers.run(move || run(check, &key, audited), report).is_err() {
+    if world
+        .workers
+        .run(move || run(check, &key, audited), report)
+        .is_err()
+    {
         let checked = Box::new(Checked::Overloaded);
         shard.report_hub(room, Input::Checked { ticket, checked });
     }
@@ -61,19 +66,36 @@ fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check)
 /// Does the cryptography of one check. Runs on a worker.
 fn run(check: Check, hub_key: &[u8; 32], audited_members_max: usize) -> Checked {
     match check {
-        Check::Create { creator, group_info, tree } => {
+        Check::Create {
+            creator,
+            group_info,
+            tree,
+        } => {
             let result = check_create(&group_info, &tree, hub_key, &creator);
             Checked::Create { creator, result }
         }
-        Check::Bundle { view, pending, on, bundle, sender } => {
+        Check::Bundle {
+            view,
+            pending,
+            on,
+            bundle,
+            sender,
+        } => {
             let result: Result<_, BundleRefused> =
                 check_bundle(&view, &pending, &bundle, &sender, audited_members_max);
             Checked::Bundle { on, result }
         }
-        Check::Proposals { view, messages, sender } => {
-            let result: Result<Vec<_>, ProposalRefused> =
-                messages.iter().map(|message| check_proposal(&view, message, &sender)).collect();
-            Checked::Proposals { sender, on: Epoch(view.epoch()), result }
+        Check::Proposals {
+            on,
+            view,
+            messages,
+            sender,
+        } => {
+            let result: Result<Vec<_>, ProposalRefused> = messages
+                .iter()
+                .map(|message| check_proposal(&view, message, &sender))
+                .collect();
+            Checked::Proposals { sender, on, result }
         }
     }
 }

@@ -11,9 +11,7 @@ pub(crate) mod workers;
 
 use crate::cluster::wake::Bells;
 use answers::Answers;
-use mimi_actors::{
-    host::Clock, ids::ProviderId, room::outcome, user::outcome as user_outcome,
-};
+use mimi_actors::{host::Clock, ids::ProviderId, room::outcome, user::outcome as user_outcome};
 use std::time::Duration;
 use workers::Workers;
 

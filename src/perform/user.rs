@@ -29,7 +29,9 @@ pub(crate) fn perform(shard: &Arc<Shard>, user: &UserUri, effect: Effect) {
 /// What a requester is told when the shard did not take its command.
 pub(crate) fn not_queued(refused: NotQueued) -> Refused {
     match refused {
-        NotQueued::Full => Refused::Overloaded { retry_after_ms: FULL_RETRY_AFTER_MS },
+        NotQueued::Full => Refused::Overloaded {
+            retry_after_ms: FULL_RETRY_AFTER_MS,
+        },
         NotQueued::StorageFull => Refused::StorageFull,
         NotQueued::Unavailable { retry_after_ms } => Refused::Unavailable { retry_after_ms },
     }

@@ -22,7 +22,10 @@ impl Workers {
     /// A pool of `threads` workers in front of which `waiting_max` jobs may wait.
     pub(crate) fn new(threads: usize, waiting_max: usize) -> Self {
         let places = Arc::new(Semaphore::new(threads + waiting_max));
-        Self { places, running: Arc::new(Semaphore::new(threads)) }
+        Self {
+            places,
+            running: Arc::new(Semaphore::new(threads)),
+        }
     }
 
     /// Runs `job` on a worker, then `then` with its result; `None` when the job panicked.
@@ -34,7 +37,9 @@ impl Workers {
         job: impl FnOnce() -> T + Send + 'static,
         then: impl FnOnce(Option<T>) + Send + 'static,
     ) -> Result<(), Full> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Full)?;
+        let place = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| Full)?;
         let running = Arc::clone(&self.running);
         tokio::spawn(async move {
             let turn = running.acquire_owned().await;
@@ -61,8 +66,15 @@ mod tests {
         let (first_done, first) = oneshot::channel();
         let (second_done, second) = oneshot::channel();
         let wait = move || held.recv().unwrap_or(());
-        workers.run(wait, |done| first_done.send(done).unwrap()).unwrap();
-        workers.run(|| panic!("lost"), |done: Option<()>| second_done.send(done).unwrap()).unwrap();
+        workers
+            .run(wait, |done| first_done.send(done).unwrap())
+            .unwrap();
+        workers
+            .run(
+                || panic!("lost"),
+                |done: Option<()>| second_done.send(done).unwrap(),
+            )
+            .unwrap();
         assert_eq!(workers.run(|| (), |_| ()), Err(Full));
         hold.send(()).unwrap();
         assert_eq!(first.await.unwrap(), Some(()));

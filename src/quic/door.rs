@@ -2,8 +2,8 @@
 //! over the TLS exporter.
 
 use super::{
-    BindError, ConnectError, DOOR_ALPN, Identity, LaneError, LaneReceiver, LaneSender, link, settings,
-    trust,
+    BindError, ConnectError, DOOR_ALPN, Identity, LaneError, LaneReceiver, LaneSender, link,
+    settings, trust,
 };
 use mimi_actors::ids::ProviderId;
 use quinn::{Connection, Endpoint, Incoming, VarInt};
@@ -35,7 +35,10 @@ impl DoorEndpoint {
         server.alpn_protocols = vec![DOOR_ALPN.to_vec()];
         server.max_early_data_size = 0;
         // Clients change networks: their connections may migrate.
-        Ok(Self(settings::endpoint(address, Some(settings::server(server, true)?))?))
+        Ok(Self(settings::endpoint(
+            address,
+            Some(settings::server(server, true)?),
+        )?))
     }
 
     /// The address it listens on.
@@ -69,7 +72,9 @@ impl DoorIncoming {
     /// [`ConnectError`] when it fails.
     pub async fn establish(self) -> Result<Door, ConnectError> {
         let connection = tokio::time::timeout(HANDSHAKE_DEADLINE, self.0).await;
-        Ok(Door(connection.map_err(|_| quinn::ConnectionError::TimedOut)??))
+        Ok(Door(
+            connection.map_err(|_| quinn::ConnectionError::TimedOut)??,
+        ))
     }
 }
 
@@ -101,10 +106,16 @@ impl DoorDialer {
     ///
     /// # Errors
     /// [`ConnectError`] when it cannot be reached or is somebody else.
-    pub async fn connect(&self, address: SocketAddr, provider: &ProviderId) -> Result<Door, ConnectError> {
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        provider: &ProviderId,
+    ) -> Result<Door, ConnectError> {
         let connecting = self.0.connect(address, provider.as_str())?;
         let connection = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await;
-        Ok(Door(connection.map_err(|_| quinn::ConnectionError::TimedOut)??))
+        Ok(Door(
+            connection.map_err(|_| quinn::ConnectionError::TimedOut)??,
+        ))
     }
 }
 

@@ -13,7 +13,9 @@ pub enum IdentityError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The certificate does not name exactly one provider.
-    #[error("the certificate names {found}; it must hold exactly one DNS name, a provider's domain")]
+    #[error(
+        "the certificate names {found}; it must hold exactly one DNS name, a provider's domain"
+    )]
     Name {
         /// What it names.
         found: String,
@@ -38,21 +40,35 @@ impl Identity {
             Some(leaf) => provider_of(leaf).map_err(|found| IdentityError::Name { found })?,
             None => {
                 let why = "holds no certificate".to_owned();
-                return Err(FileError { path: certificate.to_owned(), why }.into());
+                return Err(FileError {
+                    path: certificate.to_owned(),
+                    why,
+                }
+                .into());
             }
         };
-        let refuse = |why: String| FileError { path: key.to_owned(), why };
+        let refuse = |why: String| FileError {
+            path: key.to_owned(),
+            why,
+        };
         let mode = std::fs::metadata(key)
             .map_err(|error| refuse(format!("the private key does not read: {error}")))?
             .permissions()
             .mode();
         if mode & 0o077 != 0 {
-            let why = format!("the private key is open to others (mode {:o}); chmod 600 it", mode & 0o777);
+            let why = format!(
+                "the private key is open to others (mode {:o}); chmod 600 it",
+                mode & 0o777
+            );
             return Err(refuse(why).into());
         }
         let key = PrivateKeyDer::from_pem_file(key)
             .map_err(|error| refuse(format!("the private key does not read: {error}")))?;
-        Ok(Self { provider, chain, key })
+        Ok(Self {
+            provider,
+            chain,
+            key,
+        })
     }
 
     /// The provider.
@@ -77,7 +93,8 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
         why: format!("the certificate does not read: {error}"),
     };
     let read = CertificateDer::pem_file_iter(path).map_err(refuse)?;
-    read.map(|certificate| certificate.map_err(refuse)).collect()
+    read.map(|certificate| certificate.map_err(refuse))
+        .collect()
 }
 
 /// The provider that a certificate names: its only subject alternative name, a DNS name that is a canonical domain.
@@ -92,9 +109,7 @@ pub(super) fn provider_of(certificate: &[u8]) -> Result<ProviderId, String> {
         Ok(None) | Err(_) => return Err("nobody".to_owned()),
     };
     match names.as_slice() {
-        [GeneralName::DNSName(name)] => {
-            name.parse().map_err(|error| format!("{name:?} ({error})"))
-        }
+        [GeneralName::DNSName(name)] => name.parse().map_err(|error| format!("{name:?} ({error})")),
         [_] => Err("something other than a DNS name".to_owned()),
         several => Err(format!("{} names", several.len())),
     }
@@ -108,12 +123,18 @@ pub fn spki_pin(certificate: &Path) -> Result<String, FileError> {
     let chain = certificates(certificate)?;
     let pin = chain.first().and_then(|leaf| spki_hash(leaf).ok());
     let why = "holds no certificate that reads".to_owned();
-    let pin = pin.ok_or(FileError { path: certificate.to_owned(), why })?;
+    let pin = pin.ok_or(FileError {
+        path: certificate.to_owned(),
+        why,
+    })?;
     Ok(pin.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 pub(super) fn spki_hash(certificate: &[u8]) -> Result<[u8; 32], String> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
     let digest = ring::digest::digest(&ring::digest::SHA256, parsed.public_key().raw);
-    digest.as_ref().try_into().map_err(|_| "digest length".to_owned())
+    digest
+        .as_ref()
+        .try_into()
+        .map_err(|_| "digest length".to_owned())
 }

@@ -86,7 +86,11 @@ pub struct LaneReceiver {
 
 impl LaneReceiver {
     pub(super) fn new(stream: RecvStream) -> Self {
-        Self { stream, buffer: BytesMut::new(), began: None }
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            began: None,
+        }
     }
 
     /// The next frame, or `None` when the lane has ended between frames.
@@ -127,7 +131,9 @@ impl LaneReceiver {
 
     /// Takes a whole frame out of the buffer, if there is one.
     fn take(&mut self, max: usize) -> Result<Option<Bytes>, LaneError> {
-        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
         let bytes = usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX);
         if bytes == 0 {
             return Err(LaneError::Empty);

@@ -71,7 +71,11 @@ impl LinkEndpoint {
     ///
     /// # Errors
     /// [`ConnectError`] when it cannot be reached or is somebody else.
-    pub async fn connect(&self, address: SocketAddr, provider: &ProviderId) -> Result<Link, ConnectError> {
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        provider: &ProviderId,
+    ) -> Result<Link, ConnectError> {
         let connecting = self.0.connect(address, provider.as_str())?;
         let connection = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await;
         Link::new(connection.map_err(|_| quinn::ConnectionError::TimedOut)??)
@@ -124,7 +128,9 @@ impl Link {
         let identity = connection.peer_identity();
         let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
         let leaf = chain.as_ref().and_then(|chain| chain.first());
-        let peer = leaf.and_then(|leaf| provider_of(leaf).ok()).ok_or(ConnectError::Nameless)?;
+        let peer = leaf
+            .and_then(|leaf| provider_of(leaf).ok())
+            .ok_or(ConnectError::Nameless)?;
         Ok(Self { connection, peer })
     }
 
@@ -154,7 +160,8 @@ impl Link {
 
     /// Ends the connection with a code and a reason.
     pub fn close(&self, code: u32, reason: &str) {
-        self.connection.close(VarInt::from_u32(code), reason.as_bytes());
+        self.connection
+            .close(VarInt::from_u32(code), reason.as_bytes());
     }
 
     /// Waits until the connection has ended.

@@ -55,7 +55,10 @@ pub(super) fn transport() -> Arc<TransportConfig> {
 }
 
 /// How a server takes connections.
-pub(super) fn server(tls: rustls::ServerConfig, migration: bool) -> Result<quinn::ServerConfig, BindError> {
+pub(super) fn server(
+    tls: rustls::ServerConfig,
+    migration: bool,
+) -> Result<quinn::ServerConfig, BindError> {
     let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls)
         .map_err(|error| BindError::Tls(error.to_string()))?;
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));

@@ -9,7 +9,8 @@ use super::{
 };
 use mimi_actors::ids::ProviderId;
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -50,7 +51,10 @@ pub enum TrustError {
 }
 
 enum Check {
-    Ca { server: Arc<dyn ServerCertVerifier>, client: Arc<dyn ClientCertVerifier> },
+    Ca {
+        server: Arc<dyn ServerCertVerifier>,
+        client: Arc<dyn ClientCertVerifier>,
+    },
     PinnedKey([u8; 32]),
 }
 
@@ -89,9 +93,13 @@ impl Recognise {
                 PeerTrust::PinnedKey(pin) => Check::PinnedKey(*pin),
                 PeerTrust::Ca(path) => {
                     let roots = roots(path, peer.as_str())?;
-                    let refuse = |why: String| TrustError::Roots { peer: peer.to_string(), why };
+                    let refuse = |why: String| TrustError::Roots {
+                        peer: peer.to_string(),
+                        why,
+                    };
                     let (server_roots, provider) = (Arc::clone(&roots), Arc::clone(&crypto));
-                    let server = WebPkiServerVerifier::builder_with_provider(server_roots, provider);
+                    let server =
+                        WebPkiServerVerifier::builder_with_provider(server_roots, provider);
                     let client =
                         WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&crypto));
                     Check::Ca {
@@ -102,7 +110,10 @@ impl Recognise {
             };
             checks.insert(peer.clone(), check);
         }
-        Ok(Self { peers: checks, crypto })
+        Ok(Self {
+            peers: checks,
+            crypto,
+        })
     }
 
     /// The check for whoever a certificate names.
@@ -129,7 +140,9 @@ impl Recognise {
 fn check_pin(pin: &[u8; 32], certificate: &[u8], now: UnixTime) -> Result<(), Error> {
     let hash = spki_hash(certificate).map_err(Error::General)?;
     if hash != *pin {
-        return Err(Error::General("the certificate does not hold the pinned key".to_owned()));
+        return Err(Error::General(
+            "the certificate does not hold the pinned key".to_owned(),
+        ));
     }
     let (_, parsed) = X509Certificate::from_der(certificate)
         .map_err(|error| Error::General(error.to_string()))?;
@@ -190,7 +203,9 @@ impl ServerCertVerifier for Recognise {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.crypto.signature_verification_algorithms.supported_schemes()
+        self.crypto
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -232,6 +247,8 @@ impl ClientCertVerifier for Recognise {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.crypto.signature_verification_algorithms.supported_schemes()
+        self.crypto
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -1,0 +1,449 @@
+//! The composition root: opens the store, binds the doors, starts the shards, and ends them in order.
+
+use crate::{
+    admin::local,
+    cluster::{
+        batch::{Apply, Batch, DecodeError},
+        decoded,
+        entries::{Entries, ReadError},
+        group::{Group, ProposeError},
+        notices,
+        shard::{self, NotQueued, Shard},
+        shards::Shards,
+    },
+    config::Config,
+    gateway, peering,
+    peering::{Peers, outgoing::Peer},
+    perform::{World, answers::Answers, workers::Workers},
+    quic::{DoorEndpoint, Identity, LinkEndpoint, PeerTrust},
+    store::{log::Log, writer::LogWriter},
+};
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use futures::future::{BoxFuture, try_join_all};
+use mimi_actors::{
+    ids::ProviderId,
+    limits::{CHECKS_WAITING_MAX, REQUESTS_IN_FLIGHT_MAX, SHARDS},
+    machine::Millis,
+    supervisor::Supervisor,
+};
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
+use tracing::{error, info};
+
+/// How often idle actors are looked for.
+const SLEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) id: u64,
+    pub(crate) shards: Shards,
+    pub(crate) peers: Peers,
+    log: Arc<Log>,
+    writer: LogWriter,
+    log_bytes_max: u64,
+}
+
+/// What the log has done since the start.
+pub(crate) struct LogFigures {
+    pub(crate) bytes: u64,
+    pub(crate) bytes_max: u64,
+    pub(crate) syncs: u64,
+    pub(crate) entries: u64,
+}
+
+impl Node {
+    pub(crate) fn log_figures(&self) -> LogFigures {
+        let counts = self.writer.counts();
+        LogFigures {
+            bytes: self.log.bytes(),
+            bytes_max: self.log_bytes_max,
+            syncs: counts.rounds.load(Ordering::Relaxed),
+            entries: counts.entries.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Hands committed entries to the shard's actors.
+struct ApplyToActors(Arc<Shard>);
+
+impl Apply for ApplyToActors {
+    fn decode(&self, bytes: Bytes) -> Result<Batch, DecodeError> {
+        decoded::decode(bytes)
+    }
+
+    fn apply(&self, index: u64, batch: Batch) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.0.apply_entry(index, &batch).await {
+                // An actor's state is only in the log now: the group stops, and a restart replays it.
+                error!(shard = self.0.id, index, %error, "an entry cannot be applied");
+                std::panic::panic_any(error.to_string());
+            }
+        })
+    }
+}
+
+/// Runs a node until SIGTERM or SIGINT, then ends it in order.
+///
+/// # Errors
+/// When it cannot start, or a shard stops: one line that says what to do.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let identity = Identity::load(&config.tls.certificate, &config.tls.key)?;
+    let provider = config.provider()?;
+    if *identity.provider() != provider {
+        bail!(
+            "the certificate names {}, but node.provider is {provider}",
+            identity.provider()
+        );
+    }
+    let peer_configs = config.peers()?;
+    let trust: BTreeMap<ProviderId, PeerTrust> = peer_configs
+        .iter()
+        .map(|(peer, config)| (peer.clone(), config.trust.clone()))
+        .collect();
+    let links = Arc::new(LinkEndpoint::bind(config.link.listen, &identity, &trust)?);
+    let doors = Arc::new(DoorEndpoint::bind(config.door.listen, &identity)?);
+
+    let data_dir = &config.node.data_dir;
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("create the data directory {}", data_dir.display()))?;
+    claim_directory(data_dir, &provider, config.node.id)?;
+    let hub_key = hub_key(data_dir)?;
+    let log = Arc::new(Log::open(&data_dir.join("log"), SHARDS)?);
+    let writer = LogWriter::start(Arc::clone(&log), config.storage.log_bytes_max)?;
+    let admin = local::bind(&config.node.admin_socket)?;
+
+    let supervisor = Supervisor::start().await?;
+    let world = Arc::new(world(&config, provider.clone(), hub_key));
+    let (fatal, mut failed) = mpsc::channel(1);
+    let mut tasks = JoinSet::new();
+    let starting =
+        (0..SHARDS).map(|id| start_shard(id, config.node.id, &world, &log, &writer, &supervisor));
+    let started = try_join_all(starting).await?;
+    let mut all = Vec::new();
+    let mut groups = Vec::new();
+    for Started {
+        shard,
+        group,
+        waiting,
+    } in started
+    {
+        let (proposing, fatal) = (group.clone(), fatal.clone());
+        let propose = move |batch| propose(proposing.clone(), batch, fatal.clone());
+        tasks.spawn(shard::gather(Arc::downgrade(&shard), waiting, propose));
+        all.push(shard);
+        groups.push(group);
+    }
+    let shards = Shards::new(all, Arc::clone(&world));
+    for shard in shards.iter() {
+        tasks.spawn(notices::carry(shards.clone(), Arc::clone(shard)));
+    }
+    let idle = Duration::from_secs(config.limits.idle_s);
+    tasks.spawn(put_to_sleep(shards.clone(), idle));
+
+    let peers = peer_configs.into_iter().map(|(id, peer)| {
+        let deadline = config.request_deadline();
+        (
+            id.clone(),
+            Arc::new(Peer::new(id, peer.addresses, deadline)),
+        )
+    });
+    let peers = Peers::new(peers.collect());
+    for (_, peer) in peers.iter() {
+        let keep = Arc::clone(peer).keep(Arc::clone(&links), shards.clone(), config.node.id);
+        tasks.spawn(keep);
+    }
+    let requests = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX));
+    tasks.spawn(accept_links(
+        Arc::clone(&links),
+        shards.clone(),
+        config.node.id,
+        Arc::clone(&requests),
+    ));
+    tasks.spawn(accept_doors(
+        Arc::clone(&doors),
+        shards.clone(),
+        peers.clone(),
+        Arc::clone(&requests),
+    ));
+    let log_bytes_max = config.storage.log_bytes_max;
+    let (id, node_log, node_writer) = (config.node.id, Arc::clone(&log), writer.clone());
+    let node = Node {
+        id,
+        shards,
+        peers,
+        log: node_log,
+        writer: node_writer,
+        log_bytes_max,
+    };
+    tasks.spawn(local::serve(admin, Arc::new(node)));
+    info!(
+        %provider,
+        node = config.node.id,
+        link = %links.local_address()?,
+        door = %doors.local_address()?,
+        "node ready"
+    );
+
+    let why = tokio::select! {
+        () = told_to_stop() => None,
+        Some(why) = failed.recv() => Some(why),
+        why = supervisor.failed() => Some(why),
+    };
+    info!("stopping: what is under way is finished, nothing new is taken");
+    let drain = requests.acquire_many(u32::try_from(REQUESTS_IN_FLIGHT_MAX).unwrap_or(u32::MAX));
+    let deadline = Duration::from_millis(config.limits.drain_deadline_ms);
+    if tokio::time::timeout(deadline, drain).await.is_err() {
+        info!("requests were still under way at the deadline");
+    }
+    links.close().await;
+    doors.close().await;
+    tasks.shutdown().await;
+    for group in groups {
+        if tokio::time::timeout(deadline, group.stop()).await.is_err() {
+            error!("a shard did not stop in time");
+        }
+    }
+    writer.close().await;
+    drop(std::fs::remove_file(&config.node.admin_socket));
+    info!("stopped");
+    match why {
+        None => Ok(()),
+        Some(why) => bail!("the node stopped by itself: {why}; start it again to replay its log"),
+    }
+}
+
+fn world(config: &Config, provider: ProviderId, hub_signature_key: [u8; 32]) -> World {
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    World {
+        provider,
+        clock: Arc::new(now),
+        rooms: Answers::default(),
+        users: Answers::default(),
+        workers: Workers::new(threads, CHECKS_WAITING_MAX),
+        bells: crate::cluster::wake::Bells::default(),
+        hub_signature_key,
+        audited_members_max: config.limits.audited_members_max,
+        request_deadline: config.request_deadline(),
+    }
+}
+
+/// The node's clock.
+fn now() -> Millis {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+struct Started {
+    shard: Arc<Shard>,
+    group: Group,
+    waiting: shard::Gathering,
+}
+
+async fn start_shard(
+    id: u16,
+    node: u64,
+    world: &Arc<World>,
+    log: &Arc<Log>,
+    writer: &LogWriter,
+    supervisor: &Supervisor,
+) -> anyhow::Result<Started> {
+    let reading = Arc::clone(log);
+    let read = move |index| {
+        let refuse = |why: String| ReadError { index, why };
+        crate::cluster::read_entry(&reading, id, index).map_err(refuse)
+    };
+    let entries = Entries::new(Box::new(read));
+    let (shard, waiting) = Shard::new(id, Arc::clone(world), entries, &supervisor.cell());
+    let apply = Arc::new(ApplyToActors(Arc::clone(&shard)));
+    let group = Group::start(id, node, Arc::clone(log), writer.clone(), apply).await?;
+    Ok(Started {
+        shard,
+        group,
+        waiting,
+    })
+}
+
+/// Puts one entry into the log; a group that has stopped stops the node.
+async fn propose(group: Group, batch: Batch, fatal: mpsc::Sender<String>) -> Result<(), NotQueued> {
+    match group.propose(batch).await {
+        Ok(_) => Ok(()),
+        Err(ProposeError::StorageFull { bytes, max }) => {
+            tracing::warn!(bytes, max, "the log is full; writes are refused");
+            Err(NotQueued::StorageFull)
+        }
+        Err(ProposeError::Unavailable { retry_after_ms }) => {
+            let retry_after_ms = u32::try_from(retry_after_ms).unwrap_or(u32::MAX);
+            Err(NotQueued::Unavailable { retry_after_ms })
+        }
+        Err(ProposeError::Stopped) => {
+            // One report is enough.
+            drop(fatal.try_send("a shard has stopped".to_owned()));
+            Err(NotQueued::Unavailable {
+                retry_after_ms: 1_000,
+            })
+        }
+    }
+}
+
+async fn put_to_sleep(shards: Shards, idle: Duration) {
+    let mut turn = tokio::time::interval(SLEEP_INTERVAL);
+    loop {
+        turn.tick().await;
+        for shard in shards.iter() {
+            let asleep = shard.put_to_sleep(idle).await;
+            if asleep > 0 {
+                tracing::debug!(shard = shard.id, asleep, "idle actors were put to sleep");
+            }
+        }
+    }
+}
+
+async fn accept_links(
+    endpoint: Arc<LinkEndpoint>,
+    shards: Shards,
+    node: u64,
+    requests: Arc<Semaphore>,
+) {
+    while let Some(incoming) = endpoint.accept().await {
+        let (shards, requests) = (shards.clone(), Arc::clone(&requests));
+        tokio::spawn(async move {
+            match incoming.establish().await {
+                Ok(link) => peering::incoming::serve(Arc::new(link), shards, node, requests).await,
+                Err(error) => info!(%error, "a provider was not let in"),
+            }
+        });
+    }
+}
+
+async fn accept_doors(
+    endpoint: Arc<DoorEndpoint>,
+    shards: Shards,
+    peers: Peers,
+    requests: Arc<Semaphore>,
+) {
+    while let Some(incoming) = endpoint.accept().await {
+        let (shards, peers, requests) = (shards.clone(), peers.clone(), Arc::clone(&requests));
+        tokio::spawn(async move {
+            match incoming.establish().await {
+                Ok(door) => gateway::serve(door, shards, peers, requests).await,
+                Err(error) => tracing::debug!(%error, "a client was not let in"),
+            }
+        });
+    }
+}
+
+async fn told_to_stop() {
+    let (term, int) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    match (term, int) {
+        (Ok(mut term), Ok(mut int)) => {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        }
+        // Without signals only the log's failure ends the node.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Whose data directory this is.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Owner {
+    provider: String,
+    node: u64,
+    shards: u16,
+}
+
+/// Makes sure that a data directory is this node's, and makes it so when it is new.
+fn claim_directory(data_dir: &Path, provider: &ProviderId, node: u64) -> anyhow::Result<()> {
+    let path = data_dir.join("node.json");
+    let owner = Owner {
+        provider: provider.to_string(),
+        node,
+        shards: SHARDS,
+    };
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            let found: Owner = serde_json::from_slice(&bytes).with_context(|| {
+                format!(
+                    "{} does not read; is this a data directory?",
+                    path.display()
+                )
+            })?;
+            if found != owner {
+                bail!(
+                    "{} belongs to node {} of {} ({} shards), this is node {node} of {provider}: \
+                     set node.data_dir to this node's own directory",
+                    data_dir.display(),
+                    found.node,
+                    found.provider,
+                    found.shards,
+                );
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if data_dir.join("log").exists() {
+                bail!(
+                    "{} holds a log but no node.json: it is damaged; restore node.json",
+                    data_dir.display()
+                );
+            }
+            write_durably(&path, &serde_json::to_vec(&owner)?)
+        }
+        Err(error) => Err(error).context(format!("read {}", path.display())),
+    }
+}
+
+/// The hub's Ed25519 public key; the pair is made at the first start.
+fn hub_key(data_dir: &Path) -> anyhow::Result<[u8; 32]> {
+    let path = data_dir.join("hub.key");
+    if !path.exists() {
+        let made = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new());
+        let made = made.map_err(|_| anyhow::anyhow!("make the hub's key: no randomness"))?;
+        write_durably(&path, made.as_ref())?;
+    }
+    let stored = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let pair = Ed25519KeyPair::from_pkcs8(&stored)
+        .map_err(|error| anyhow::anyhow!("{} is not an Ed25519 key: {error}", path.display()))?;
+    let public = pair.public_key().as_ref().try_into();
+    public.context("an Ed25519 public key has 32 bytes")
+}
+
+/// Writes a new file for its owner only, whole or not at all.
+fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let staging = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        drop(std::fs::remove_file(&staging));
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&staging)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&staging, path)?;
+        let parent = path.parent().unwrap_or(Path::new("."));
+        std::fs::File::open(parent)?.sync_all()
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
