@@ -1,1 +1,3 @@
 //! The clustered node of a messaging provider.
+
+pub mod quic;
