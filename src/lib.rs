@@ -1,3 +1,4 @@
 //! The clustered node of a messaging provider.
 
+pub mod client;
 pub mod quic;
