@@ -56,7 +56,8 @@ impl Member {
         Ok(group::message(&message)?.0)
     }
 
-    /// Takes `count` own numbers of a room, for messages that somebody else sends for this device.
+    /// Takes `count` own numbers of a room, for messages that somebody else sends for this device. They are saved with
+    /// the next save.
     pub fn reserve_numbers(&mut self, room: &RoomUri, count: u64) -> ClientSeq {
         self.room_mut(room).number(count)
     }

@@ -101,6 +101,15 @@ impl Member {
     /// # Errors
     /// [`MemberError::Lost`] when another Commit won, [`MemberError::Refused`] for all other refusals.
     pub async fn commit(&mut self, prepared: &PreparedCommit) -> Result<Accepted, MemberError> {
+        let pending = self.pending_commit(&prepared.room) == Some(prepared);
+        // Once its event has come, sending it again only asks for the first answer.
+        let decided = self.epoch(&prepared.room) >= Some(prepared.epoch);
+        if !pending && !decided {
+            // If the hub took it, nobody could merge it here.
+            return Err(mls("commit")(
+                "this Commit was given up, or is of another device",
+            ));
+        }
         self.save().await?;
         let answer = self.door()?.commit(prepared.frame()).await?;
         let outcome = self.commit_answered(&prepared.room, answer);
