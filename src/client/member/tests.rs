@@ -2,6 +2,8 @@
 
 mod contests;
 mod devices;
+mod network;
+mod provider;
 mod stream;
 
 use super::*;
