@@ -1,0 +1,207 @@
+//! The event stream, item by item.
+//!
+//! The inbox and the rooms are separate streams inside it: a Welcome may come after the first events of its room (they
+//! are held), a removal before the last of them (the group stays until they are read).
+
+use super::{Member, MemberError, group, mls};
+use mimi_actors::{
+    ids::RoomUri,
+    limits::BATCH_ROOMS_MAX,
+    wire::{
+        BVec,
+        door::{Acks, DoorItem, RoomBody, RoomEvent},
+        event::{Epoch, InboxSeq, RoomSeq},
+        post::{Notice, WelcomeNotice},
+    },
+};
+use openmls::prelude::OpenMlsProvider as _;
+
+/// Events of rooms without a Welcome that are held, at most.
+const HELD_EVENTS_MAX: usize = 4_096;
+
+impl Member {
+    /// Processes one item. What cannot be used is a fault in the journal, and processing goes on after it.
+    pub fn take(&mut self, item: DoorItem) {
+        match item {
+            DoorItem::Room { room, events } => self.take_events(&room, events.into_vec()),
+            DoorItem::Inbox { seq, room, notice } => self.take_notice(seq, &room, notice),
+            DoorItem::Verdict { room, run } => self.decided(&room, &run),
+        }
+    }
+
+    /// What may be acknowledged once the state is saved; asking takes it.
+    pub fn acks(&mut self) -> Vec<Acks> {
+        let moved = std::mem::take(&mut self.moved);
+        let rooms: Vec<_> = moved
+            .into_iter()
+            .map(|room| {
+                let last = self.last_seq(&room);
+                (room, last)
+            })
+            .collect();
+        let mut acks: Vec<_> = rooms
+            .chunks(BATCH_ROOMS_MAX)
+            .map(|rooms| Acks {
+                inbox: None,
+                rooms: BVec::truncated(rooms.to_vec()),
+            })
+            .collect();
+        if std::mem::take(&mut self.inbox_moved) {
+            if acks.is_empty() {
+                acks.push(Acks::default());
+            }
+            if let Some(first) = acks.first_mut() {
+                first.inbox = Some(self.record.inbox);
+            }
+        }
+        acks
+    }
+
+    fn take_events(&mut self, room: &RoomUri, events: Vec<RoomEvent>) {
+        for event in events {
+            self.take_event(room, event);
+        }
+    }
+
+    fn take_event(&mut self, room: &RoomUri, event: RoomEvent) {
+        let last = self.last_seq(room);
+        if self.room(room).is_some() && event.seq <= last {
+            self.record.journal.counts.duplicates += 1;
+            // The provider sends it because it has no acknowledgement of it.
+            self.moved.insert(room.clone());
+            return;
+        }
+        if self.rejoins_before(room, event.seq) {
+            self.leave(room);
+        }
+        let last = self.last_seq(room);
+        if !self.groups.contains_key(room) {
+            self.hold(room, event);
+            return;
+        }
+        let seq = event.seq;
+        self.record.journal.counts.gaps += seq.0.saturating_sub(last.next().0);
+        if let Err(error) = self.apply(room, event) {
+            self.record.journal.fault(room, seq, error.to_string());
+        }
+        self.room_mut(room).last = seq;
+        self.moved.insert(room.clone());
+        if self.leaves_at(room, seq) {
+            self.leave(room);
+        }
+    }
+
+    fn apply(&mut self, room: &RoomUri, event: RoomEvent) -> Result<(), MemberError> {
+        match event.body {
+            RoomBody::Application(message) => {
+                self.application_event(room, event.seq, event.time, event.own, &message)
+            }
+            RoomBody::Proposals(proposals) => proposals
+                .iter()
+                .try_for_each(|proposal| self.proposal_event(room, proposal)),
+            RoomBody::Commit { epoch, commit } => self.commit_event(room, epoch, &commit),
+        }
+    }
+
+    fn hold(&mut self, room: &RoomUri, event: RoomEvent) {
+        let total: usize = self.held.values().map(Vec::len).sum();
+        if total < HELD_EVENTS_MAX {
+            self.held.entry(room.clone()).or_default().push(event);
+        } else {
+            // It is not acknowledged, so it comes again after a reconnect.
+            self.record.journal.counts.dropped += 1;
+        }
+    }
+
+    fn take_notice(&mut self, seq: InboxSeq, room: &RoomUri, notice: Notice) {
+        self.inbox_moved = true;
+        if seq <= self.record.inbox {
+            self.record.journal.counts.duplicates += 1;
+            return;
+        }
+        self.record.inbox = seq;
+        match notice {
+            Notice::Joined {
+                after,
+                welcome: None,
+            } => {
+                self.opened(room, after);
+                self.replay(room);
+            }
+            Notice::Joined {
+                after,
+                welcome: Some(welcome),
+            } => {
+                if self.room(room).is_some_and(|state| state.leaving.is_some()) {
+                    self.room_mut(room).rejoining = Some((after, welcome));
+                } else {
+                    self.join(room, after, &welcome);
+                }
+            }
+            Notice::Left { upto } => {
+                self.room_mut(room).leaving = Some(upto);
+                if self.leaves_at(room, self.last_seq(room)) || !self.groups.contains_key(room) {
+                    self.leave(room);
+                }
+            }
+        }
+    }
+
+    fn join(&mut self, room: &RoomUri, after: RoomSeq, notice: &WelcomeNotice) {
+        match group::join(&self.mls, notice) {
+            Ok(group) => {
+                let state = self.room_mut(room);
+                state.group_id = group.group_id().as_slice().to_vec().into();
+                state.joined = Epoch(group.epoch().as_u64());
+                state.last = after;
+                state.pending = None;
+                state.merged = None;
+                state.proposed.clear();
+                self.groups.insert(room.clone(), group);
+                self.replay(room);
+            }
+            Err(error) => self
+                .record
+                .journal
+                .fault(room, RoomSeq(0), error.to_string()),
+        }
+    }
+
+    fn replay(&mut self, room: &RoomUri) {
+        for event in self.held.remove(room).unwrap_or_default() {
+            self.take_event(room, event);
+        }
+    }
+
+    fn leaves_at(&self, room: &RoomUri, seq: RoomSeq) -> bool {
+        self.room(room)
+            .and_then(|state| state.leaving)
+            .is_some_and(|upto| seq >= upto)
+    }
+
+    /// Whether the device was added again and `seq` is of its new time in the room.
+    fn rejoins_before(&self, room: &RoomUri, seq: RoomSeq) -> bool {
+        self.room(room)
+            .and_then(|state| state.rejoining.as_ref())
+            .is_some_and(|(after, _)| seq > *after)
+    }
+
+    /// Deletes the group; joins anew when a Welcome waited for that.
+    fn leave(&mut self, room: &RoomUri) {
+        if let Some(mut group) = self.groups.remove(room)
+            && let Err(error) = group
+                .delete(self.mls.storage())
+                .map_err(mls("delete a group"))
+        {
+            self.record
+                .journal
+                .fault(room, RoomSeq(0), error.to_string());
+        }
+        let state = self.room_mut(room);
+        state.leaving = None;
+        state.pending = None;
+        if let Some((after, welcome)) = state.rejoining.take() {
+            self.join(room, after, &welcome);
+        }
+    }
+}

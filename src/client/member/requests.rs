@@ -1,0 +1,201 @@
+//! Requests of a member, each as one call.
+
+use super::{Member, MemberError, PackageOptions, PreparedCommit, Proposing, mls};
+use crate::client::door::DoorError;
+use mimi_actors::{
+    ids::{ClientUri, RoomUri, UserUri},
+    limits::CLAIM_USERS_MAX,
+    wire::{
+        BVec, Payload,
+        answer::{Accepted, Answer, Refused},
+        claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimTerms},
+        door::{PackageRefused, Propose},
+    },
+};
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+impl Member {
+    /// Uploads `count` fresh KeyPackages; says how many were taken.
+    ///
+    /// # Errors
+    /// [`MemberError::Door`] when the provider does not answer.
+    pub async fn upload(&mut self, count: usize) -> Result<usize, MemberError> {
+        let results = self.upload_with(count, &PackageOptions::default()).await?;
+        Ok(results.iter().filter(|result| result.is_ok()).count())
+    }
+
+    /// Uploads `count` fresh KeyPackages made with `options`; for each, whether it was taken.
+    ///
+    /// # Errors
+    /// [`MemberError::Door`] when the provider does not answer.
+    pub async fn upload_with(
+        &mut self,
+        count: usize,
+        options: &PackageOptions,
+    ) -> Result<Vec<Result<(), PackageRefused>>, MemberError> {
+        let packages = self.key_packages(count, options)?;
+        self.save().await?;
+        Ok(self.door()?.upload(packages).await?)
+    }
+
+    /// Claims a KeyPackage of each client of these users, for `room` if it is named.
+    ///
+    /// # Errors
+    /// [`MemberError::Door`] when the provider does not answer; [`Self::claim_again`] then takes the claim up again.
+    pub async fn claim(
+        &mut self,
+        room: Option<RoomUri>,
+        users: &[UserUri],
+    ) -> Result<ClaimResponse, MemberError> {
+        self.claim_again(new_claim_id()?, room, users).await
+    }
+
+    /// As [`Self::claim`], with an id of the caller: the same id and terms get the same packages.
+    ///
+    /// # Errors
+    /// [`MemberError::Door`] when the provider does not answer.
+    pub async fn claim_again(
+        &mut self,
+        id: ClaimId,
+        room: Option<RoomUri>,
+        users: &[UserUri],
+    ) -> Result<ClaimResponse, MemberError> {
+        let mut terms = ClaimTerms::new(self.client().user().clone());
+        terms.asking_client = Some(self.client().clone());
+        terms.room = room;
+        let users = BVec::<_, CLAIM_USERS_MAX>::try_from(users.to_vec())
+            .map_err(mls("claim KeyPackages"))?;
+        Ok(self
+            .door()?
+            .claim(ClaimRequest { id, terms, users })
+            .await?)
+    }
+
+    /// Makes a room of the own provider.
+    ///
+    /// # Errors
+    /// [`MemberError::Refused`] when the hub does not open it; the group is forgotten then, unless the same request may be
+    /// sent again.
+    pub async fn create_room(&mut self, room: &RoomUri) -> Result<(), MemberError> {
+        let hub = self.door()?.hub_sender().await?;
+        let opening = self.prepare_room(room, &hub)?;
+        self.save().await?;
+        let answer = self.door()?.create(opening).await?;
+        if answer == Answer::Created {
+            return Ok(());
+        }
+        let Answer::Refused(refused) = answer else {
+            return Err(DoorError::Unexpected.into());
+        };
+        if !may_be_sent_again(&refused) {
+            self.abandon_room(room)?;
+            self.save().await?;
+        }
+        Err(MemberError::Refused(refused))
+    }
+
+    /// Sends a prepared Commit and does what the hub says: merges it, or gives it up.
+    ///
+    /// A Commit whose fate is unknown ([`MemberError::Door`]) stays pending: send it again, or wait for its event.
+    ///
+    /// # Errors
+    /// [`MemberError::Lost`] when another Commit won, [`MemberError::Refused`] for all other refusals.
+    pub async fn commit(&mut self, prepared: &PreparedCommit) -> Result<Accepted, MemberError> {
+        let pending = self.pending_commit(&prepared.room) == Some(prepared);
+        // Once its event has come, sending it again only asks for the first answer.
+        let decided = self.epoch(&prepared.room) >= Some(prepared.epoch);
+        if !pending && !decided {
+            // If the hub took it, nobody could merge it here.
+            return Err(mls("commit")(
+                "this Commit was given up, or is of another device",
+            ));
+        }
+        self.save().await?;
+        let answer = self.door()?.commit(prepared.frame()).await?;
+        let outcome = self.commit_answered(&prepared.room, answer);
+        self.save().await?;
+        outcome
+    }
+
+    /// Proposes; gives the references under which the Proposals wait.
+    ///
+    /// # Errors
+    /// [`MemberError::Refused`] when the room does not take them; they are withdrawn then.
+    pub async fn propose(
+        &mut self,
+        room: &RoomUri,
+        what: Proposing<'_>,
+    ) -> Result<Vec<Payload>, MemberError> {
+        let proposals = self.prepare_proposals(room, what)?;
+        self.save().await?;
+        let frame = Propose {
+            room: room.clone(),
+            proposals: BVec::truncated(proposals.clone()),
+        };
+        let answer = self.door()?.propose(frame).await?;
+        if let Answer::Proposed(references) = answer {
+            return Ok(references.into_vec());
+        }
+        let Answer::Refused(refused) = answer else {
+            return Err(DoorError::Unexpected.into());
+        };
+        self.withdraw(room, &proposals)?;
+        self.save().await?;
+        Err(MemberError::Refused(refused))
+    }
+
+    /// As [`Self::propose`], to remove clients.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn propose_remove(
+        &mut self,
+        room: &RoomUri,
+        clients: &[ClientUri],
+    ) -> Result<Vec<Payload>, MemberError> {
+        self.propose(room, Proposing::Remove(clients)).await
+    }
+
+    /// As [`Self::propose`], to add the clients of KeyPackages.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn propose_add(
+        &mut self,
+        room: &RoomUri,
+        packages: &[Payload],
+    ) -> Result<Vec<Payload>, MemberError> {
+        self.propose(room, Proposing::Add(packages)).await
+    }
+
+    /// As [`Self::propose`], to renew the own leaf.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn propose_update(&mut self, room: &RoomUri) -> Result<Vec<Payload>, MemberError> {
+        self.propose(room, Proposing::Update).await
+    }
+}
+
+/// A fresh claim id.
+///
+/// # Errors
+/// [`MemberError::Mls`] when the system has no randomness to give.
+pub fn new_claim_id() -> Result<ClaimId, MemberError> {
+    let mut id = [0; 16];
+    SystemRandom::new()
+        .fill(&mut id)
+        .map_err(mls("make a claim id"))?;
+    Ok(ClaimId(id))
+}
+
+/// Whether the same request may get another answer later.
+fn may_be_sent_again(refused: &Refused) -> bool {
+    matches!(
+        refused,
+        Refused::Overloaded { .. }
+            | Refused::Unavailable { .. }
+            | Refused::StorageFull
+            | Refused::Poisoned
+    )
+}

@@ -1,0 +1,92 @@
+//! The event stream of a member: waiting for it, processing, saving, acknowledging.
+
+use super::{Member, MemberError};
+use crate::client::door::EventLane;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// Batches processed between two saves, at most.
+const BATCHES_PER_SAVE_MAX: usize = 16;
+
+impl Member {
+    /// Waits at most `wait` for events, processes what there is, saves, acknowledges. Says whether anything came.
+    ///
+    /// # Errors
+    /// [`MemberError::Door`] when the stream ends; the next call opens it again on the same connection.
+    pub async fn pump(&mut self, wait: Duration) -> Result<bool, MemberError> {
+        let came = self.process(Instant::now() + wait).await;
+        if came.is_err() {
+            self.end_stream();
+        }
+        if came? {
+            // What is acknowledged is not sent again, so it must be safe here before.
+            self.save().await?;
+            for acks in self.acks() {
+                if let Err(error) = self.stream().await?.ack(&acks).await {
+                    self.end_stream();
+                    return Err(error.into());
+                }
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Processes events until the condition holds.
+    ///
+    /// # Errors
+    /// [`MemberError::Deadline`] when it does not hold within `wait`; [`MemberError::Door`] when the stream ends.
+    pub async fn run_until(
+        &mut self,
+        wait: Duration,
+        condition: impl Fn(&Self) -> bool,
+    ) -> Result<(), MemberError> {
+        let deadline = Instant::now() + wait;
+        while !condition(self) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !self.pump(left).await? {
+                return Err(MemberError::Deadline);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a batch, and processes it and those that are there behind it.
+    async fn process(&mut self, deadline: Instant) -> Result<bool, MemberError> {
+        let mut wait_until = deadline;
+        for processed in 0..BATCHES_PER_SAVE_MAX {
+            let stream = self.stream().await?;
+            let batch = match timeout_at(wait_until, stream.next()).await {
+                Ok(Ok(batch)) => batch,
+                Err(_) => return Ok(processed > 0),
+                // A stream that ends behind a batch says so again on the next call, after that batch is safe.
+                Ok(Err(_)) if processed > 0 => return Ok(true),
+                Ok(Err(error)) => return Err(error.into()),
+            };
+            for item in batch.items {
+                self.take(item);
+            }
+            wait_until = Instant::now();
+        }
+        Ok(true)
+    }
+
+    /// The event stream, opened when there is none.
+    async fn stream(&mut self) -> Result<&mut EventLane, MemberError> {
+        let Some(session) = self.session.as_mut() else {
+            return Err(MemberError::NotConnected);
+        };
+        let lane = match session.events.take() {
+            Some(lane) => lane,
+            None => session.door.events().await?,
+        };
+        Ok(session.events.insert(lane))
+    }
+
+    fn end_stream(&mut self) {
+        self.held.clear();
+        if let Some(session) = self.session.as_mut() {
+            session.events = None;
+        }
+    }
+}
