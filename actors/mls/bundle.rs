@@ -11,13 +11,13 @@ use super::{
     audit::{self, Audited},
     change::{self, Changed, Flaw, Group, Item},
     commit::{Commit, Entry},
-    framing::{self, Framed, check_digest},
+    framing::{self, Framed},
     group_info::GroupInfo,
     message::{HandshakeKind, Sender, handshake_header},
     path,
     proposal::{self, PendingProposal},
     reader::{Malformed, Reader, Unreadable},
-    suite::{Digest, Suite},
+    suite::{DIGEST_BYTES, Digest, Suite},
     tree::Tree,
     view::{Context, GroupView, Member, members_of},
     welcome::Welcome,
@@ -208,10 +208,16 @@ pub fn check_bundle(
     };
     let framed = read(&bundle.commit).map_err(in_part("Commit"))?;
     let tag = framed.confirmation_tag.unwrap_or_default();
-    check_digest(tag, "confirmation tag").map_err(|cause| BundleRefused::Malformed {
-        part: "Commit",
-        cause,
-    })?;
+    if tag.len() != DIGEST_BYTES {
+        let cause = Malformed::Value {
+            what: "length of the confirmation tag",
+            at: bundle.commit.len(),
+        };
+        return Err(BundleRefused::Malformed {
+            part: "Commit",
+            cause,
+        });
+    }
 
     let tree = Tree::read(&view.tree).map_err(in_part("current tree"))?;
     let leaf = tree.leaf(committer).ok_or(SenderRefused::NotMember)?;

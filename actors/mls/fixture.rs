@@ -41,7 +41,7 @@ fn join_config() -> MlsGroupJoinConfig {
         .build()
 }
 
-fn encoded(message: &impl tls_codec::Serialize) -> Bytes {
+pub(super) fn encoded(message: &impl tls_codec::Serialize) -> Bytes {
     message.tls_serialize_detached().unwrap().into()
 }
 
@@ -81,6 +81,10 @@ impl Client {
             .unwrap()
             .key_package()
             .clone()
+    }
+
+    pub(super) fn crypto(&self) -> &impl OpenMlsCrypto {
+        self.provider.crypto()
     }
 
     pub(super) fn key_package(&self) -> KeyPackage {
@@ -173,24 +177,23 @@ impl Client {
         let MlsMessageBodyIn::PublicMessage(message) = body(message) else {
             panic!("not a PublicMessage")
         };
-        match group
+        let content = group
             .process_message(&self.provider, message)
             .unwrap()
-            .into_content()
-        {
-            ProcessedMessageContent::StagedCommitMessage(staged) => {
-                group.merge_staged_commit(&self.provider, *staged).unwrap();
-                if !group.is_active() {
-                    group.delete(self.provider.storage()).unwrap();
-                    self.group = None;
-                }
-            }
-            ProcessedMessageContent::ProposalMessage(proposal) => {
-                group
-                    .store_pending_proposal(self.provider.storage(), *proposal)
-                    .unwrap();
-            }
-            _ => panic!("neither a Commit nor a Proposal"),
+            .into_content();
+        if let ProcessedMessageContent::ProposalMessage(proposal) = content {
+            group
+                .store_pending_proposal(self.provider.storage(), *proposal)
+                .unwrap();
+            return;
+        }
+        let ProcessedMessageContent::StagedCommitMessage(staged) = content else {
+            panic!("neither a Commit nor a Proposal")
+        };
+        group.merge_staged_commit(&self.provider, *staged).unwrap();
+        if !group.is_active() {
+            group.delete(self.provider.storage()).unwrap();
+            self.group = None;
         }
     }
 
