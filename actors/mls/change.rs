@@ -196,12 +196,13 @@ pub(super) fn apply<'a>(
     items: &[Item<'a>],
     committer: u32,
 ) -> Result<Changed<'a>, Flaw> {
+    // First what is cheap: it also bounds how often the members must be asked what they support.
+    let sorted = Sorted::of(items, committer)?;
     for item in items {
         if let Some(reason) = group.flaw(&item.proposal, item.proposer) {
             return Err(Flaw::of(item, reason));
         }
     }
-    let sorted = Sorted::of(items, committer)?;
     let mut tree = group.tree.clone();
     for (leaf, new) in &sorted.updates {
         tree.update(*leaf, Rc::clone(new));

@@ -276,7 +276,9 @@ fn a_flipped_byte_is_refused_wherever_the_hub_can_see_it() {
         .concat();
     for part in 0..4 {
         let length = parts(&mut bundle.clone())[part].len();
-        for at in 0..length {
+        // Every byte where a flip may slip through; a sample where the whole part is compared.
+        let step = if part % 2 == 0 { 1 } else { 5 };
+        for at in (0..length).step_by(step) {
             let mut tampered = bundle.clone();
             let bytes = &mut parts(&mut tampered)[part];
             let mut changed = bytes.to_vec();
