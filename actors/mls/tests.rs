@@ -3,6 +3,8 @@
 mod forged;
 mod founding;
 mod packages;
+mod paths;
+mod waiting;
 
 use super::{
     bundle::{Bundle, BundleRefused, SenderRefused, TreeRefused, check_bundle},
@@ -344,5 +346,30 @@ proptest! {
         let _ = super::proposal::read(&bytes);
         let _ = super::group_info::GroupInfo::read(&bytes);
         let _ = Tree::read(&bytes);
+    }
+
+    #[test]
+    fn objects_with_a_few_bytes_changed_never_panic_and_stay_in_bounds(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        static SAMPLE: std::sync::OnceLock<Bundle> = std::sync::OnceLock::new();
+        let mut bundle = SAMPLE.get_or_init(|| small().1).clone();
+        for part in parts(&mut bundle) {
+            let mut bytes = part.to_vec();
+            for (at, byte) in &edits {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            let bytes = Bytes::from(bytes);
+            for bytes in [bytes.slice(..cut.index(bytes.len())), bytes] {
+                let _ = super::parts::Parts::read(&Bundle { commit: bytes.clone(), welcome: None, group_info: bytes.clone(), tree: bytes.clone() });
+                let _ = welcome_references(&bytes);
+                let _ = super::group_info::GroupInfo::read(&bytes);
+                if let Ok(tree) = Tree::read(&bytes) {
+                    prop_assert_eq!(tree.write(), &bytes[..]);
+                }
+            }
+        }
     }
 }

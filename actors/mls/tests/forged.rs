@@ -2,14 +2,20 @@
 
 use super::super::{
     bundle::{Bundle, BundleRefused, TreeRefused, check_bundle},
+    commit::Commit,
     fixture::{AUDITED, Client, SUITE, World},
+    framing::Framed,
     group_info::GroupInfo,
+    message::HandshakeKind,
     proposal::{ProposalRefused, check_proposal},
-    reader::put_vector,
+    reader::{Reader, put_vector},
+    suite::Suite,
+    tree::Tree,
 };
 use bytes::Bytes;
-use openmls::prelude::tls_codec::Serialize as _;
+use openmls::prelude::{KeyPackage, tls_codec::Serialize as _};
 use openmls_traits::signatures::Signer as _;
+use std::rc::Rc;
 
 fn signed(client: &Client, label: &str, content: &[u8]) -> Vec<u8> {
     let mut input = Vec::new();
@@ -21,7 +27,7 @@ fn signed(client: &Client, label: &str, content: &[u8]) -> Vec<u8> {
 }
 
 /// A PublicMessage of member `by`, rightly signed, with this content type and content.
-fn framed(world: &World, by: usize, kind: u8, content: &[u8]) -> Bytes {
+pub(super) fn framed(world: &World, by: usize, kind: u8, content: &[u8]) -> Bytes {
     let leaf = u32::try_from(by).unwrap().to_be_bytes();
     let mut message = vec![0, 1, 0, 1];
     put_vector(&mut message, &world.view.group_id().unwrap());
@@ -63,6 +69,44 @@ fn value(kind: u8, content: &[u8]) -> Vec<u8> {
 
 fn add(client: &Client) -> Vec<u8> {
     value(1, &client.key_package().tls_serialize_detached().unwrap())
+}
+
+/// A bundle of `by` that adds one KeyPackage without a path; only its tags and secrets are made up.
+pub(super) fn adding(world: &World, by: usize, package: &KeyPackage) -> Bundle {
+    let suite = Suite::new(1).unwrap();
+    let encoded = package.tls_serialize_detached().unwrap();
+    let commit = commit(world, by, &[value(1, &encoded)]).commit;
+    let framed = Framed::read(&commit, HandshakeKind::Commit, commit.len(), Commit::read).unwrap();
+
+    let mut tree = Tree::read(&world.view.tree).unwrap();
+    let mut reader = Reader::new(&encoded);
+    let package = super::super::key_package::KeyPackage::read(&mut reader).unwrap();
+    tree.add(Rc::new(package.leaf.clone())).unwrap();
+
+    let context = world.view.context().unwrap();
+    let tree_hash = tree.root_hash(&tree.hashes(&suite));
+    let confirmed = framed.confirmed_transcript_hash(&suite, &world.view.interim_transcript_hash);
+    let extensions = context.extensions.encoded;
+    let mut info = context.next(context.epoch + 1, &tree_hash, &confirmed, extensions);
+    info.extend([36, 0, 4, 33, 32]);
+    info.extend([5; 32]);
+    put_vector(&mut info, &[0; 32]);
+    info.extend(u32::try_from(by).unwrap().to_be_bytes());
+    let signature = signed(&world.clients[by], "GroupInfoTBS", &info);
+
+    let mut secrets = Vec::new();
+    put_vector(&mut secrets, &package.reference(&suite));
+    secrets.extend([0, 0]);
+    let mut welcome = vec![0, 1, 0, 3, 0, 1];
+    put_vector(&mut welcome, &secrets);
+    welcome.push(0);
+    let group_info = [&[0, 1, 0, 4][..], &info, &signature].concat().into();
+    Bundle {
+        commit: commit.clone(),
+        welcome: Some(welcome.into()),
+        group_info,
+        tree: tree.write().into(),
+    }
 }
 
 fn reason(refused: Result<super::super::bundle::CheckedBundle, BundleRefused>) -> &'static str {
