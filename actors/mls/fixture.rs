@@ -170,6 +170,41 @@ impl Client {
         }
     }
 
+    /// A Commit signed with the `old` key that puts the present one in its place.
+    pub(super) fn commit_as(&mut self, old: &SignatureKeyPair) -> Bundle {
+        self.signer.store(self.provider.storage()).unwrap();
+        let new = NewSignerBundle {
+            signer: &self.signer,
+            credential_with_key: self.credential(),
+        };
+        let group = self.group.as_mut().unwrap();
+        let made = group
+            .commit_builder()
+            .load_psks(self.provider.storage())
+            .unwrap()
+            .create_group_info(true)
+            .use_ratchet_tree_extension(false)
+            .build_with_new_signer(
+                self.provider.rand(),
+                self.provider.crypto(),
+                old,
+                new,
+                |_| true,
+            )
+            .unwrap()
+            .stage_commit(&self.provider)
+            .unwrap();
+        let (commit, _, group_info) = made.into_messages();
+        group.merge_pending_commit(&self.provider).unwrap();
+        let (commit, group_info) = (encoded(&commit), encoded(&group_info.unwrap()));
+        Bundle {
+            commit,
+            welcome: None,
+            group_info,
+            tree: encoded(&group.export_ratchet_tree()),
+        }
+    }
+
     fn take(&mut self, message: &Bytes) {
         let Some(group) = self.group.as_mut() else {
             return;
