@@ -37,7 +37,7 @@ impl DoorEndpoint {
         // Clients change networks: their connections may migrate.
         Ok(Self(settings::endpoint(
             address,
-            Some(settings::server(server, true)?),
+            Some((settings::server(server, true)?, identity)),
         )?))
     }
 

@@ -49,7 +49,8 @@ impl LinkEndpoint {
         client.alpn_protocols = vec![LINK_ALPN.to_vec()];
         client.enable_early_data = false;
         client.resumption = rustls::client::Resumption::disabled();
-        let mut endpoint = settings::endpoint(address, Some(settings::server(server, false)?))?;
+        let mut endpoint =
+            settings::endpoint(address, Some((settings::server(server, false)?, identity)))?;
         endpoint.set_default_client_config(settings::client(client)?);
         Ok(Self(endpoint))
     }
