@@ -65,3 +65,6 @@ pub struct FileError {
     /// What is wrong, and what to do.
     pub why: String,
 }
+
+#[cfg(test)]
+mod tests;
