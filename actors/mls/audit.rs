@@ -104,7 +104,10 @@ pub(super) fn group(tree: &[u8], group_info: &[u8]) -> Result<Audited, String> {
 fn handshake(message: &[u8]) -> Result<ProtocolMessage, String> {
     match read(message)? {
         MlsMessageBodyIn::PublicMessage(message) => Ok(message.into()),
-        _ => Err("not a PublicMessage".to_owned()),
+        MlsMessageBodyIn::PrivateMessage(_)
+        | MlsMessageBodyIn::Welcome(_)
+        | MlsMessageBodyIn::GroupInfo(_)
+        | MlsMessageBodyIn::KeyPackage(_) => Err("not a PublicMessage".to_owned()),
     }
 }
 
