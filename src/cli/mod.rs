@@ -1,11 +1,13 @@
 //! The command line: one file for each subcommand.
 
+pub mod bench;
 pub mod config;
 pub mod demo;
 pub mod device;
 pub mod output;
 pub mod pki;
 pub mod serve;
+mod stage;
 pub mod status;
 pub mod user;
 
@@ -26,6 +28,8 @@ enum Command {
     Serve(serve::Serve),
     /// Play a story over three providers on this machine, and check everything it claims
     Demo(demo::Demo),
+    /// Measure this machine
+    Bench(bench::Bench),
     /// Check a configuration, or print an example
     Config(config::ConfigCommand),
     /// Make certificates for development
@@ -58,6 +62,7 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Demo(demo) => demo.run(),
+            Command::Bench(bench) => bench.run(),
             Command::Config(config) => config.run(),
             Command::Pki(pki) => pki.run(),
             Command::User(user) => user.run(),

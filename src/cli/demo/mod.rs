@@ -4,16 +4,13 @@
 //!
 //! Source: transport requirements, section 3.1.
 
-mod cast;
 mod narrator;
-mod proxy;
-mod stage;
 mod story;
 mod verify;
 
+use super::stage::Stage;
 use anyhow::Context;
 use narrator::Narrator;
-use stage::Stage;
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +37,9 @@ impl Demo {
 
     async fn tell(self) -> anyhow::Result<()> {
         let mut narrator = Narrator::new(self.json);
-        let mut stage = Stage::build().await.context("build the stage")?;
+        let mut stage = Stage::build(&['a', 'b', 'c'], Some(('a', 'c')))
+            .await
+            .context("build the stage")?;
         narrator
             .step("three providers are up: a.example, b.example and c.example, one process each")?;
         let told = story::tell(&mut stage, &mut narrator).await;

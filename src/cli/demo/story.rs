@@ -3,13 +3,15 @@
 //! Source: transport requirements, sections 3.1, 3.2, 4 and 5.
 
 use super::{
-    cast::{Cast, PATIENCE, user_uri},
     narrator::Narrator,
-    stage::Stage,
     verify::{self, Ledger, claim_table},
 };
 use crate::{
     admin::protocol::Request,
+    cli::stage::{
+        Stage,
+        cast::{Cast, PATIENCE, user_uri},
+    },
     client::member::{Member, MemberError, PackageOptions, packages},
 };
 use anyhow::{Context, bail, ensure};

@@ -1,7 +1,6 @@
 //! What was acknowledged, who should have read it, and whether they did: exactly once, and nobody else.
 
-use super::cast::Cast;
-use crate::client::member::Member;
+use crate::{cli::stage::cast::Cast, client::member::Member};
 use anyhow::{Context, ensure};
 use mimi_actors::{
     ids::RoomUri,

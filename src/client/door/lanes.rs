@@ -78,6 +78,14 @@ impl SendRequests {
         permit.forget();
         write(&mut self.lane, frame).await
     }
+
+    /// No more frames will come; their answers still do.
+    ///
+    /// # Errors
+    /// [`DoorError::Lane`] when that was said before.
+    pub fn finish(&mut self) -> Result<(), DoorError> {
+        Ok(self.lane.finish()?)
+    }
 }
 
 impl SendReplies {

@@ -13,7 +13,7 @@ const HELD_MAX: usize = 4_096;
 const DATAGRAM_BYTES_MAX: usize = 65_536;
 
 /// Forwards between one dialling endpoint and its target.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     held: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -21,7 +21,7 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Begins to forward to `target`.
-    pub(super) async fn start(target: SocketAddr) -> std::io::Result<Self> {
+    pub(crate) async fn start(target: SocketAddr) -> std::io::Result<Self> {
         let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         back.connect(target).await?;
@@ -36,12 +36,12 @@ impl Proxy {
     }
 
     /// Where to dial.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Holds what the dialling side sends, or lets it go.
-    pub(super) fn hold(&self, held: bool) {
+    pub(crate) fn hold(&self, held: bool) {
         self.held.send_replace(held);
     }
 }

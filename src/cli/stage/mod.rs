@@ -1,7 +1,9 @@
-//! The stage: three `serve` processes with certificates and configurations of their own, and a way to hold what
-//! c.example sends to a.example.
+//! The stage of `demo` and `bench`: `serve` processes on loopback with certificates and configurations of their own, and
+//! a way to hold what one provider sends to another.
 
-use super::proxy::Proxy;
+pub(crate) mod cast;
+mod proxy;
+
 use crate::{
     admin::{
         local::ask,
@@ -12,6 +14,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use mimi_actors::ids::ProviderId;
+use proxy::Proxy;
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -42,34 +45,41 @@ struct Provider {
 }
 
 /// Everything that the story is played on.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     directory: TempDir,
     providers: BTreeMap<char, Provider>,
-    proxy: Proxy,
-    pub(super) dialer: DoorDialer,
+    /// In front of the provider whose incoming datagrams can be held.
+    proxy: Option<Proxy>,
+    pub(crate) dialer: DoorDialer,
 }
 
 impl Stage {
-    /// Makes certificates, writes configurations, starts three processes, waits until they are connected.
-    pub(super) async fn build() -> anyhow::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("mimi-demo-").tempdir()?;
+    /// Makes certificates, writes configurations, starts a process for each of `names`, waits until they are connected.
+    /// `held` names a provider, and another whose datagrams to it can be held.
+    pub(crate) async fn build(names: &[char], held: Option<(char, char)>) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("mimi-node-").tempdir()?;
         let root = directory.path();
         create_ca(root)?;
         let mut links = BTreeMap::new();
         let mut doors = BTreeMap::new();
-        for name in ['a', 'b', 'c'] {
-            create_certificate(root, &domain(name)?, root)?;
-            links.insert(name, free_address()?);
-            doors.insert(name, free_address()?);
+        for name in names {
+            create_certificate(root, &domain(*name)?, root)?;
+            links.insert(*name, free_address()?);
+            doors.insert(*name, free_address()?);
         }
-        let hub = *links.get(&'a').context("a.example has an address")?;
-        let proxy = Proxy::start(hub).await?;
+        let proxy = match held {
+            Some((to, _)) => {
+                let target = links.get(&to).context("the held provider is on stage")?;
+                Some(Proxy::start(*target).await?)
+            }
+            None => None,
+        };
         let mut providers = BTreeMap::new();
         for (name, door) in &doors {
             let mut config = head(*name, *door, &links)?;
             for (peer, address) in links.iter().filter(|(peer, _)| *peer != name) {
-                let held = (*name, *peer) == ('c', 'a');
-                let address = if held { proxy.address() } else { *address };
+                let through = proxy.as_ref().filter(|_| held == Some((*peer, *name)));
+                let address = through.map_or(*address, Proxy::address);
                 write!(
                     config,
                     "[[peer]]\ndomain = \"{peer}.example\"\naddresses = [\"{address}\"]\n\
@@ -98,14 +108,14 @@ impl Stage {
             proxy,
             dialer,
         };
-        for name in ['a', 'b', 'c'] {
-            stage.ready(name).await?;
+        for name in names {
+            stage.ready(*name).await?;
         }
         Ok(stage)
     }
 
     /// Waits until a provider answers and is connected to both others.
-    pub(super) async fn ready(&mut self, name: char) -> anyhow::Result<()> {
+    pub(crate) async fn ready(&mut self, name: char) -> anyhow::Result<()> {
         let deadline = Instant::now() + READY_DEADLINE;
         loop {
             let provider = self.provider(name)?;
@@ -136,7 +146,7 @@ impl Stage {
     }
 
     /// Asks a provider's operator socket.
-    pub(super) async fn ask(&mut self, name: char, request: &Request) -> anyhow::Result<Response> {
+    pub(crate) async fn ask(&mut self, name: char, request: &Request) -> anyhow::Result<Response> {
         match ask(&self.provider(name)?.admin, request).await? {
             Response::Refused { why } => bail!("{name}.example: {why}"),
             response => Ok(response),
@@ -144,17 +154,27 @@ impl Stage {
     }
 
     /// Where a provider's clients come in.
-    pub(super) fn door(&mut self, name: char) -> anyhow::Result<SocketAddr> {
+    pub(crate) fn door(&mut self, name: char) -> anyhow::Result<SocketAddr> {
         Ok(self.provider(name)?.door)
     }
 
-    /// Holds what c.example sends to a.example, or lets it go.
-    pub(super) fn hold(&self, held: bool) {
-        self.proxy.hold(held);
+    /// Holds what the one provider sends to the held one, or lets it go.
+    pub(crate) fn hold(&self, held: bool) {
+        if let Some(proxy) = &self.proxy {
+            proxy.hold(held);
+        }
+    }
+
+    /// A provider's process id.
+    pub(crate) fn pid(&mut self, name: char) -> anyhow::Result<u32> {
+        self.provider(name)?
+            .process
+            .id()
+            .context("the process runs")
     }
 
     /// Kills a provider's process with SIGKILL.
-    pub(super) async fn kill(&mut self, name: char) -> anyhow::Result<()> {
+    pub(crate) async fn kill(&mut self, name: char) -> anyhow::Result<()> {
         let process = &mut self.provider(name)?.process;
         process.start_kill()?;
         process.wait().await?;
@@ -162,14 +182,14 @@ impl Stage {
     }
 
     /// Starts a killed provider again, on the same data.
-    pub(super) async fn restart(&mut self, name: char) -> anyhow::Result<()> {
+    pub(crate) async fn restart(&mut self, name: char) -> anyhow::Result<()> {
         let provider = self.provider(name)?;
         provider.process = start(&provider.config, &provider.log)?;
         self.ready(name).await
     }
 
     /// The commands that show what is going on.
-    pub(super) fn how_to_look_around(&self) -> String {
+    pub(crate) fn how_to_look_around(&self) -> String {
         let me = std::env::current_exe().unwrap_or_else(|_| "mimi-node".into());
         let mut text = "the providers keep running; Ctrl-C ends them. Look around:\n".to_owned();
         for provider in self.providers.values() {
@@ -183,13 +203,13 @@ impl Stage {
     }
 
     /// Keeps the files of a story that broke off.
-    pub(super) fn keep_files(&mut self) -> PathBuf {
+    pub(crate) fn keep_files(&mut self) -> PathBuf {
         self.directory.disable_cleanup(true);
         self.directory.path().to_owned()
     }
 
     /// Stops the providers in order; each must end cleanly.
-    pub(super) async fn end(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn end(mut self) -> anyhow::Result<()> {
         for provider in self.providers.values_mut() {
             let pid = provider
                 .process

@@ -1,6 +1,6 @@
-//! The people of the story and their devices: real OpenMLS members on real doors.
+//! The people on stage and their devices: real OpenMLS members on real doors.
 
-use super::stage::Stage;
+use super::Stage;
 use crate::{
     admin::protocol::{Request, Response},
     client::member::{Member, PackageOptions},
@@ -10,27 +10,27 @@ use mimi_actors::ids::{ClientUri, RoomUri, UserUri};
 use std::{collections::BTreeMap, time::Duration};
 
 /// How long the cast waits for anything.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The devices on stage, by name.
 #[derive(Default)]
-pub(super) struct Cast(BTreeMap<String, Member>);
+pub(crate) struct Cast(BTreeMap<String, Member>);
 
 impl Cast {
     /// A device.
-    pub(super) fn get(&mut self, name: &str) -> anyhow::Result<&mut Member> {
+    pub(crate) fn get(&mut self, name: &str) -> anyhow::Result<&mut Member> {
         self.0
             .get_mut(name)
             .with_context(|| format!("{name} is on stage"))
     }
 
     /// All devices, with their names.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Member)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Member)> {
         self.0.iter()
     }
 
     /// The names of the devices that are members of a room.
-    pub(super) fn members(&self, room: &RoomUri) -> Vec<String> {
+    pub(crate) fn members(&self, room: &RoomUri) -> Vec<String> {
         let member = self
             .0
             .iter()
@@ -39,7 +39,7 @@ impl Cast {
     }
 
     /// Creates a user and enrols a device for each of `devices`, each with KeyPackages.
-    pub(super) async fn enter(
+    pub(crate) async fn enter(
         &mut self,
         stage: &mut Stage,
         provider: char,
@@ -72,7 +72,7 @@ impl Cast {
     }
 
     /// Connects every device of a provider again, after its node was started again.
-    pub(super) async fn reconnect(
+    pub(crate) async fn reconnect(
         &mut self,
         stage: &mut Stage,
         provider: char,
@@ -91,7 +91,7 @@ impl Cast {
     }
 
     /// Lets every device of `names` read until the condition holds for it.
-    pub(super) async fn until(
+    pub(crate) async fn until(
         &mut self,
         names: &[String],
         condition: impl Fn(&Member) -> bool + Copy,
@@ -107,6 +107,6 @@ impl Cast {
 }
 
 /// A user's URI.
-pub(super) fn user_uri(provider: char, user: &str) -> anyhow::Result<UserUri> {
+pub(crate) fn user_uri(provider: char, user: &str) -> anyhow::Result<UserUri> {
     Ok(UserUri::new(&format!("{provider}.example").parse()?, user)?)
 }
