@@ -1,0 +1,37 @@
+//! `bench`: what this machine carries, measured on real processes. Figures are ratios in one run, never a test.
+
+mod ceiling;
+mod fanout;
+mod process;
+
+/// Arguments of `bench`.
+#[derive(Debug, clap::Args)]
+pub struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Events from a hub's client to a follower's client, every one synced on both sides
+    Fanout(fanout::Fanout),
+    /// The other process of the raw QUIC measurement
+    #[command(hide = true)]
+    CeilingPeer(ceiling::CeilingPeer),
+}
+
+impl Bench {
+    /// Measures.
+    ///
+    /// # Errors
+    /// When a process does not start, or something that was acknowledged is lost.
+    pub fn run(self) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
+        match self.what {
+            What::Fanout(fanout) => runtime.block_on(fanout.run()),
+            What::CeilingPeer(peer) => runtime.block_on(peer.run()),
+        }
+    }
+}
