@@ -22,7 +22,8 @@ fn an_identity_is_the_one_provider_of_its_certificate() {
 
 #[test]
 fn a_key_open_to_others_is_refused() {
-    let files = Ca::new().issue(&["a.example"], |_| {});
+    let ca = Ca::new();
+    let files = ca.issue(&["a.example"], |_| {});
     for mode in [0o640, 0o604, 0o620, 0o644, 0o777] {
         files.set_mode(mode);
         let error = files.load().unwrap_err().to_string();

@@ -141,7 +141,7 @@ async fn the_wait_for_a_frame_is_not_limited_and_loses_nothing() {
             .is_err()
     );
     to.raw().write_all(b"lf\n").await.unwrap();
-    assert_eq!(from.next(MAX, Some(soon)).await.unwrap().unwrap(), "half\n");
+    assert_eq!(from.next(MAX, None).await.unwrap().unwrap(), "half\n");
 }
 
 #[tokio::test]
