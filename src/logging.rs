@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged unless `RUST_LOG` says otherwise.
-const FILTER: &str = "info,openraft=warn,raft_engine=warn,quinn=warn,quinn_proto=warn,ractor=warn";
+const FILTER: &str = "info,openraft=error,raft_engine=warn,quinn=warn,quinn_proto=warn,ractor=warn";
 
 /// Begins to log.
 pub fn start() {

@@ -102,10 +102,10 @@ pub(super) fn group(tree: &[u8], group_info: &[u8]) -> Result<Audited, String> {
 }
 
 fn handshake(message: &[u8]) -> Result<ProtocolMessage, String> {
-    match read(message)? {
-        MlsMessageBodyIn::PublicMessage(message) => Ok(message.into()),
-        _ => Err("not a PublicMessage".to_owned()),
-    }
+    let MlsMessageBodyIn::PublicMessage(message) = read(message)? else {
+        return Err("not a PublicMessage".to_owned());
+    };
+    Ok(message.into())
 }
 
 /// Validates a Commit in the group of `view` and that it leads to `next_context`.

@@ -10,25 +10,21 @@
 use super::{
     audit::{self, Audited},
     change::{self, Changed, Flaw, Group, Item},
-    commit::{Commit, Entry},
-    framing::{self, Framed, check_digest},
-    group_info::GroupInfo,
-    message::{HandshakeKind, Sender, handshake_header},
+    commit::Commit,
+    extension, framing,
+    message::{Sender, handshake_header},
+    parts::{self, Parts},
     path,
-    proposal::{self, PendingProposal},
-    reader::{Malformed, Reader, Unreadable},
+    proposal::PendingProposal,
+    reader::{Malformed, Unreadable},
     suite::{Digest, Suite},
     tree::Tree,
     view::{Context, GroupView, Member, members_of},
-    welcome::Welcome,
 };
-use crate::{
-    ids::ClientUri,
-    limits::{ADDS_PER_COMMIT_MAX, COMMIT_BYTES_MAX, TREE_BYTES_MAX},
-};
+use crate::ids::ClientUri;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What a committer sends: everything that becomes current, or nothing of it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,7 +180,8 @@ impl From<Flaw> for BundleRefused {
 
 /// Decides whether a bundle by `sender` leads on from `view`, in which `pending` Proposals wait.
 ///
-/// Groups of at most `audited_members_max` members are validated by OpenMLS too.
+/// `pending` must have come out of [`super::proposal::check_proposal`] on this very view; their signatures are not
+/// checked again. Groups of at most `audited_members_max` members are validated by OpenMLS too.
 ///
 /// # Errors
 /// [`BundleRefused`] says which rule it breaks; the cheapest checks come first.
@@ -198,20 +195,8 @@ pub fn check_bundle(
     let context = view.context().map_err(in_part("current GroupContext"))?;
     let suite = Suite::new(context.ciphersuite).ok_or(BundleRefused::Unsupported("ciphersuite"))?;
     let committer = check_header(&context, &bundle.commit)?;
-    let read = |message| {
-        Framed::read(
-            message,
-            HandshakeKind::Commit,
-            COMMIT_BYTES_MAX,
-            Commit::read,
-        )
-    };
-    let framed = read(&bundle.commit).map_err(in_part("Commit"))?;
-    let tag = framed.confirmation_tag.unwrap_or_default();
-    check_digest(tag, "confirmation tag").map_err(|cause| BundleRefused::Malformed {
-        part: "Commit",
-        cause,
-    })?;
+    let parts = Parts::read(bundle)?;
+    let (framed, info) = (&parts.commit, &parts.group_info);
 
     let tree = Tree::read(&view.tree).map_err(in_part("current tree"))?;
     let leaf = tree.leaf(committer).ok_or(SenderRefused::NotMember)?;
@@ -222,7 +207,7 @@ pub fn check_bundle(
         return Err(BundleRefused::Signature { of: "Commit" });
     }
 
-    let (items, covered) = resolve(&framed.body, pending, committer)?;
+    let (items, covered) = parts::resolve(&framed.body, pending, committer)?;
     let group = Group {
         suite: &suite,
         suite_number: context.ciphersuite,
@@ -231,11 +216,10 @@ pub fn check_bundle(
         tree: &tree,
     };
     let mut changed = change::apply(&group, &items, committer)?;
-    check_welcome(bundle.welcome.as_ref(), &changed.added, context.ciphersuite)?;
+    parts.check_welcome(&changed.added, context.ciphersuite)?;
     let tree_hash = apply_path(&group, &mut changed, &framed.body, &items, committer)?;
-    check_tree(&changed.tree, &bundle.tree)?;
+    parts.check_tree(&changed.tree, &bundle.tree)?;
 
-    let info = GroupInfo::read(&bundle.group_info).map_err(in_part("GroupInfo"))?;
     let confirmed = framed.confirmed_transcript_hash(&suite, &view.interim_transcript_hash);
     let extensions = changed
         .extensions
@@ -247,7 +231,7 @@ pub fn check_bundle(
         .checked_add(1)
         .ok_or(BundleRefused::Unsupported("epoch after the last"))?;
     let next_context = context.next(epoch, &tree_hash, &confirmed, extensions);
-    check_group_info(&info, &next_context, tag, committer, &suite)?;
+    parts.check_group_info(&next_context, committer, &suite)?;
     let new_leaf = changed
         .tree
         .leaf(committer)
@@ -260,10 +244,10 @@ pub fn check_bundle(
     let audited = members <= audited_members_max
         && audit::commit(view, &covered, bundle, &next_context).map_err(BundleRefused::Audit)?
             == Audited::Whole;
-    let interim = framing::interim_transcript_hash(&suite, &confirmed, tag);
+    let interim = framing::interim_transcript_hash(&suite, &confirmed, parts.confirmation_tag);
     let next = GroupView {
         group_context: next_context.into(),
-        confirmation_tag: Bytes::copy_from_slice(tag),
+        confirmation_tag: Bytes::copy_from_slice(parts.confirmation_tag),
         interim_transcript_hash: Bytes::copy_from_slice(&interim),
         group_info: bundle.group_info.clone(),
         tree: bundle.tree.clone(),
@@ -308,100 +292,6 @@ fn check_header(context: &Context<'_>, commit: &Bytes) -> Result<u32, BundleRefu
     }
 }
 
-type Resolved<'a> = (Vec<Item<'a>>, Vec<&'a PendingProposal>);
-
-/// The Proposals of a Commit, those it names taken from the ones that wait.
-fn resolve<'a>(
-    commit: &Commit<'a>,
-    pending: &'a [PendingProposal],
-    committer: u32,
-) -> Result<Resolved<'a>, BundleRefused> {
-    let waiting: BTreeMap<&[u8], &PendingProposal> = pending
-        .iter()
-        .map(|one| (&one.reference[..], one))
-        .collect();
-    let mut items = Vec::with_capacity(commit.entries.len());
-    let mut covered = Vec::new();
-    let mut unknown = Vec::new();
-    let mut named = BTreeSet::new();
-    for entry in &commit.entries {
-        match entry {
-            Entry::Value(proposal) => items.push(Item {
-                proposal: proposal.clone(),
-                proposer: committer,
-                reference: None,
-            }),
-            Entry::Reference(reference) => {
-                if !named.insert(*reference) {
-                    let references = vec![Bytes::copy_from_slice(reference)];
-                    return Err(BundleRefused::InvalidProposals {
-                        references,
-                        reason: "a proposal is named twice",
-                    });
-                }
-                let Some(one) = waiting.get(reference) else {
-                    unknown.push(Bytes::copy_from_slice(reference));
-                    continue;
-                };
-                let proposal = proposal::read(&one.message)
-                    .map_err(in_part("pending Proposal"))?
-                    .body;
-                items.push(Item {
-                    proposal,
-                    proposer: one.leaf,
-                    reference: Some(one.reference.clone()),
-                });
-                covered.push(*one);
-            }
-        }
-    }
-    if unknown.is_empty() {
-        Ok((items, covered))
-    } else {
-        Err(BundleRefused::UnknownProposals {
-            references: unknown,
-        })
-    }
-}
-
-/// There is a Welcome exactly if somebody is added, and it is for exactly those.
-fn check_welcome(
-    welcome: Option<&Bytes>,
-    added: &BTreeMap<u32, Digest>,
-    ciphersuite: u16,
-) -> Result<(), BundleRefused> {
-    let mismatch = |reason| Err(BundleRefused::WelcomeMismatch { reason });
-    if added.len() > ADDS_PER_COMMIT_MAX {
-        let cause = Malformed::TooMany {
-            what: "Adds",
-            max: ADDS_PER_COMMIT_MAX,
-        };
-        return Err(BundleRefused::Malformed {
-            part: "Commit",
-            cause,
-        });
-    }
-    let welcome = match (welcome, added.is_empty()) {
-        (None, true) => return Ok(()),
-        (None, false) => return mismatch("missing, but the Commit adds members"),
-        (Some(_), true) => return mismatch("there, but the Commit adds nobody"),
-        (Some(welcome), false) => welcome,
-    };
-    let welcome = Welcome::read(welcome).map_err(|cause| BundleRefused::Malformed {
-        part: "Welcome",
-        cause,
-    })?;
-    if welcome.ciphersuite != ciphersuite {
-        return mismatch("of another ciphersuite");
-    }
-    let welcomed: BTreeSet<&[u8]> = welcome.references.iter().copied().collect();
-    let adds: BTreeSet<&[u8]> = added.values().map(|reference| &reference[..]).collect();
-    if welcomed != adds || welcome.references.len() != added.len() {
-        return mismatch("not for exactly the KeyPackages added");
-    }
-    Ok(())
-}
-
 /// Puts the Commit's path into the changed tree; gives the tree hash of the next epoch.
 fn apply_path<'a>(
     group: &Group<'_, 'a>,
@@ -436,7 +326,7 @@ fn apply_path<'a>(
                 .extensions
                 .as_ref()
                 .map_or(group.extensions, |new| &new.list);
-            let required = super::extension::required(extensions)
+            let required = extension::required(extensions)
                 .map_err(|cause| in_part("GroupContext")(cause.into()))?;
             if let Some(lack) = path.leaf.lacks(extensions, &required) {
                 return Err(TreeRefused::Path(lack).into());
@@ -444,63 +334,6 @@ fn apply_path<'a>(
         }
     }
     Ok(changed.tree.root_hash(&hashes))
-}
-
-/// The tree that was sent is the one that the Commit makes.
-fn check_tree(made: &Tree<'_>, sent: &Bytes) -> Result<(), BundleRefused> {
-    Reader::bounded(sent, "ratchet tree", TREE_BYTES_MAX)
-        .map_err(|cause| in_part("ratchet tree")(cause.into()))?;
-    if made.write() == *sent {
-        return Ok(());
-    }
-    let sent = Tree::read(sent).map_err(in_part("ratchet tree"))?;
-    let reason = match made.first_difference(&sent) {
-        _ if made.width() != sent.width() => "number of leaves differs",
-        Some(node) if node & 1 == 0 => "a leaf differs",
-        Some(_) => "a parent node differs",
-        None => "encoding differs",
-    };
-    Err(TreeRefused::Mismatch(reason).into())
-}
-
-/// The GroupInfo is the one of the next epoch, by the committer; its signature aside.
-fn check_group_info(
-    info: &GroupInfo<'_>,
-    next_context: &[u8],
-    confirmation_tag: &[u8],
-    committer: u32,
-    suite: &Suite,
-) -> Result<(), BundleRefused> {
-    let mismatch = |field| Err(BundleRefused::GroupInfoMismatch { field });
-    let next =
-        Context::read(&mut Reader::new(next_context)).map_err(in_part("next GroupContext"))?;
-    let context = &info.context;
-    if context.tree_hash != next.tree_hash {
-        return Err(TreeRefused::Hash.into());
-    }
-    let differs = [
-        ("cipher_suite", context.ciphersuite != next.ciphersuite),
-        ("group_id", context.group_id != next.group_id),
-        ("epoch", context.epoch != next.epoch),
-        (
-            "confirmed_transcript_hash",
-            context.confirmed_transcript_hash != next.confirmed_transcript_hash,
-        ),
-        (
-            "extensions",
-            context.extensions.encoded != next.extensions.encoded,
-        ),
-        ("group_context", context.encoded != next_context),
-        (
-            "confirmation_tag",
-            info.confirmation_tag != confirmation_tag,
-        ),
-        ("signer", info.signer != committer),
-    ];
-    if let Some((field, _)) = differs.into_iter().find(|(_, differs)| *differs) {
-        return mismatch(field);
-    }
-    info.flaw(suite).map_or(Ok(()), mismatch)
 }
 
 /// Completes what is told of a valid bundle: who came, went and changed.

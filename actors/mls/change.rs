@@ -40,10 +40,26 @@ impl Flaw {
         }
     }
 
-    fn of_all(items: &[Item<'_>], reason: &'static str) -> Self {
+    /// Of all that bring in a leaf with this key or identity; or all that change the extensions, if `or_extensions`.
+    fn of_bringers(
+        items: &[Item<'_>],
+        trace: &[u8],
+        or_extensions: bool,
+        reason: &'static str,
+    ) -> Self {
+        let brings = |item: &&Item<'_>| {
+            let leaf = match &item.proposal {
+                Proposal::Add(package) => &package.leaf,
+                Proposal::Update(leaf) => leaf,
+                Proposal::Extensions(_) | Proposal::SelfRemove => return or_extensions,
+                Proposal::Remove(_) => return false,
+            };
+            [leaf.encryption_key, leaf.signature_key, leaf.identity].contains(&trace)
+        };
         Self {
             references: items
                 .iter()
+                .filter(brings)
                 .filter_map(|item| item.reference.clone())
                 .collect(),
             reason,
@@ -126,21 +142,26 @@ pub(super) struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     /// Collects what a tree holds; refuses a key or client that is there twice.
-    pub(super) fn of(tree: &Tree<'a>) -> Result<Self, &'static str> {
+    ///
+    /// The error holds the key or identity beside the reason.
+    pub(super) fn of(tree: &Tree<'a>) -> Result<Self, (&'a [u8], &'static str)> {
         let mut encryption = BTreeSet::new();
         let mut signature = BTreeSet::new();
         let mut identities = BTreeSet::new();
         for (_, node) in tree.nodes() {
             if !encryption.insert(node.encryption_key()) {
-                return Err("encryption key is in the group twice");
+                return Err((
+                    node.encryption_key(),
+                    "encryption key is in the group twice",
+                ));
             }
         }
         for (_, leaf) in tree.leaves() {
             if !signature.insert(leaf.signature_key) {
-                return Err("signature key is in the group twice");
+                return Err((leaf.signature_key, "signature key is in the group twice"));
             }
             if !identities.insert(leaf.identity) {
-                return Err("client is in the group twice");
+                return Err((leaf.identity, "client is in the group twice"));
             }
         }
         Ok(Self {
@@ -175,12 +196,13 @@ pub(super) fn apply<'a>(
     items: &[Item<'a>],
     committer: u32,
 ) -> Result<Changed<'a>, Flaw> {
+    // First what is cheap: it also bounds how often the members must be asked what they support.
+    let sorted = Sorted::of(items, committer)?;
     for item in items {
         if let Some(reason) = group.flaw(&item.proposal, item.proposer) {
             return Err(Flaw::of(item, reason));
         }
     }
-    let sorted = Sorted::of(items, committer)?;
     let mut tree = group.tree.clone();
     for (leaf, new) in &sorted.updates {
         tree.update(*leaf, Rc::clone(new));
@@ -191,13 +213,16 @@ pub(super) fn apply<'a>(
     let mut added = BTreeMap::new();
     for package in &sorted.adds {
         let leaf = Rc::new(package.leaf.clone());
-        let leaf = tree
-            .add(leaf)
-            .ok_or_else(|| Flaw::of_all(items, "the tree is full"))?;
-        added.insert(leaf, package.reference(group.suite));
+        let full = || Flaw::of_bringers(items, package.leaf.identity, false, "the tree is full");
+        added.insert(
+            tree.add(leaf).ok_or_else(full)?,
+            package.reference(group.suite),
+        );
     }
-    let keys = Keys::of(&tree).map_err(|reason| Flaw::of_all(items, reason))?;
-    check_support(group, &sorted, &tree).map_err(|reason| Flaw::of_all(items, reason))?;
+    let keys = Keys::of(&tree)
+        .map_err(|(trace, reason)| Flaw::of_bringers(items, trace, false, reason))?;
+    check_support(group, &sorted, &tree)
+        .map_err(|(trace, reason)| Flaw::of_bringers(items, trace, true, reason))?;
     let removed = sorted.removes.clone();
     Ok(Changed {
         tree,
@@ -209,24 +234,22 @@ pub(super) fn apply<'a>(
 }
 
 /// Every member supports what the group uses from then on.
-fn check_support(
-    group: &Group<'_, '_>,
-    sorted: &Sorted<'_, '_>,
-    tree: &Tree<'_>,
-) -> Result<(), &'static str> {
+fn check_support<'a>(
+    group: &Group<'_, 'a>,
+    sorted: &Sorted<'_, 'a>,
+    tree: &Tree<'a>,
+) -> Result<(), (&'a [u8], &'static str)> {
     let extensions = sorted.extensions.map_or(group.extensions, |new| &new.list);
-    let required =
-        extension::required(extensions).map_err(|_| "required capabilities do not read")?;
-    if let Some(reason) = tree
-        .leaves()
-        .find_map(|(_, leaf)| leaf.lacks(extensions, &required))
-    {
-        return Err(reason);
+    let lacking = |(_, leaf): (u32, &Rc<Leaf<'a>>)| Some((leaf.identity, lacks(leaf, extensions)?));
+    if let Some(refusal) = tree.leaves().find_map(lacking) {
+        return Err(refusal);
     }
-    let stays = |leaf: &u32| !sorted.removes.contains(leaf);
-    let mut old = group.tree.leaves().filter(|(leaf, _)| stays(leaf));
-    if sorted.has_self_remove && !old.all(|(_, leaf)| leaf.supports_proposal(SELF_REMOVE)) {
-        return Err("a member does not support a proposal type");
+    let mut stay = group
+        .tree
+        .leaves()
+        .filter(|(leaf, _)| !sorted.removes.contains(leaf));
+    if sorted.has_self_remove && !stay.all(|(_, leaf)| leaf.supports_proposal(SELF_REMOVE)) {
+        return Err((&[], "a member does not support a proposal type"));
     }
     Ok(())
 }

@@ -61,7 +61,7 @@ pub fn check_create(
     if leaf.client().as_ref() != Some(creator) {
         return Err(BundleRefused::Sender(SenderRefused::NotBound));
     }
-    Keys::of(&members).map_err(TreeRefused::Mismatch)?;
+    Keys::of(&members).map_err(|(_, reason)| TreeRefused::Mismatch(reason))?;
     check_leaf(leaf, &info, &suite)?;
     if context.tree_hash != members.root_hash(&members.hashes(&suite)) {
         return Err(TreeRefused::Hash.into());

@@ -1,1 +1,419 @@
+//! A group of real OpenMLS members, and the hub's view of it.
 
+use super::{
+    bundle::{Bundle, BundleRefused, CheckedBundle, check_bundle},
+    create::check_create,
+    credential::identity_of,
+    proposal::{PendingProposal, check_proposal},
+    view::GroupView,
+};
+use crate::ids::ClientUri;
+use bytes::Bytes;
+use openmls::prelude::{tls_codec::DeserializeBytes as _, *};
+use openmls_basic_credential::SignatureKeyPair;
+use openmls_rust_crypto::OpenMlsRustCrypto;
+
+pub(super) const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+pub(super) const HUB_KEY: [u8; 32] = [7; 32];
+/// Members up to which tests audit.
+pub(super) const AUDITED: usize = 256;
+
+pub(super) struct Client {
+    pub(super) uri: ClientUri,
+    pub(super) provider: OpenMlsRustCrypto,
+    pub(super) signer: SignatureKeyPair,
+    pub(super) group: Option<MlsGroup>,
+    suite: Ciphersuite,
+}
+
+pub(super) fn capabilities(suite: Ciphersuite) -> Capabilities {
+    Capabilities::builder()
+        .ciphersuites(vec![suite])
+        .proposals(vec![ProposalType::SelfRemove])
+        .extensions(vec![ExtensionType::LastResort])
+        .build()
+}
+
+fn join_config() -> MlsGroupJoinConfig {
+    MlsGroupJoinConfig::builder()
+        .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
+        .use_ratchet_tree_extension(false)
+        .build()
+}
+
+pub(super) fn encoded(message: &impl tls_codec::Serialize) -> Bytes {
+    message.tls_serialize_detached().unwrap().into()
+}
+
+fn body(message: &Bytes) -> MlsMessageBodyIn {
+    MlsMessageIn::tls_deserialize_exact_bytes(message)
+        .unwrap()
+        .extract()
+}
+
+impl Client {
+    pub(super) fn new(name: &str, suite: Ciphersuite) -> Self {
+        let uri = format!("mimi://a.example/d/{name}/phone").parse().unwrap();
+        let provider = OpenMlsRustCrypto::default();
+        let signer = SignatureKeyPair::new(suite.signature_algorithm()).unwrap();
+        Self {
+            uri,
+            provider,
+            signer,
+            group: None,
+            suite,
+        }
+    }
+
+    pub(super) fn credential(&self) -> CredentialWithKey {
+        CredentialWithKey {
+            credential: BasicCredential::new(identity_of(&self.uri)).into(),
+            signature_key: self.signer.to_public_vec().into(),
+        }
+    }
+
+    pub(super) fn key_package_with(
+        &self,
+        change: impl FnOnce(KeyPackageBuilder) -> KeyPackageBuilder,
+    ) -> KeyPackage {
+        change(KeyPackage::builder().leaf_node_capabilities(capabilities(self.suite)))
+            .build(self.suite, &self.provider, &self.signer, self.credential())
+            .unwrap()
+            .key_package()
+            .clone()
+    }
+
+    pub(super) fn crypto(&self) -> &impl OpenMlsCrypto {
+        self.provider.crypto()
+    }
+
+    pub(super) fn key_package(&self) -> KeyPackage {
+        self.key_package_with(|builder| builder)
+    }
+
+    pub(super) fn key_package_message(&self) -> Bytes {
+        encoded(&MlsMessageOut::from(self.key_package()))
+    }
+
+    /// Founds a group; gives its GroupInfo and tree.
+    pub(super) fn found(&mut self, external_senders: bool) -> (Bytes, Bytes) {
+        let hub = BasicCredential::new(b"mimi://a.example".to_vec()).into();
+        let senders =
+            Extension::ExternalSenders(vec![ExternalSender::new(HUB_KEY.to_vec().into(), hub)]);
+        let extensions = if external_senders {
+            Extensions::single(senders).unwrap()
+        } else {
+            Extensions::empty()
+        };
+        let config = MlsGroupCreateConfig::builder()
+            .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
+            .use_ratchet_tree_extension(false)
+            .capabilities(capabilities(self.suite))
+            .ciphersuite(self.suite)
+            .with_group_context_extensions(extensions)
+            .build();
+        let id = GroupId::from_slice(b"clubhouse");
+        let group = MlsGroup::new_with_group_id(
+            &self.provider,
+            &self.signer,
+            &config,
+            id,
+            self.credential(),
+        )
+        .unwrap();
+        let info = encoded(
+            &group
+                .export_group_info(self.provider.crypto(), &self.signer, false)
+                .unwrap(),
+        );
+        let tree = encoded(&group.export_ratchet_tree());
+        self.group = Some(group);
+        (info, tree)
+    }
+
+    fn leaf_of(&self, client: &ClientUri) -> LeafNodeIndex {
+        let credential = BasicCredential::new(identity_of(client)).into();
+        self.group
+            .as_ref()
+            .unwrap()
+            .member_leaf_index(&credential)
+            .unwrap()
+    }
+
+    /// Makes a Commit and takes it for accepted.
+    pub(super) fn commit(
+        &mut self,
+        change: impl FnOnce(CommitBuilder<'_, Initial>) -> CommitBuilder<'_, Initial>,
+    ) -> Bundle {
+        let group = self.group.as_mut().unwrap();
+        let made = change(group.commit_builder())
+            .load_psks(self.provider.storage())
+            .unwrap()
+            .create_group_info(true)
+            .use_ratchet_tree_extension(false)
+            .build(
+                self.provider.rand(),
+                self.provider.crypto(),
+                &self.signer,
+                |_| true,
+            )
+            .unwrap()
+            .stage_commit(&self.provider)
+            .unwrap();
+        let (commit, welcome, group_info) = made.into_messages();
+        group.merge_pending_commit(&self.provider).unwrap();
+        Bundle {
+            commit: encoded(&commit),
+            welcome: welcome.map(|welcome| encoded(&welcome)),
+            group_info: encoded(&group_info.unwrap()),
+            tree: encoded(&group.export_ratchet_tree()),
+        }
+    }
+
+    /// A Commit signed with the `old` key that puts the present one in its place.
+    pub(super) fn commit_as(&mut self, old: &SignatureKeyPair) -> Bundle {
+        self.signer.store(self.provider.storage()).unwrap();
+        let new = NewSignerBundle {
+            signer: &self.signer,
+            credential_with_key: self.credential(),
+        };
+        let group = self.group.as_mut().unwrap();
+        let made = group
+            .commit_builder()
+            .load_psks(self.provider.storage())
+            .unwrap()
+            .create_group_info(true)
+            .use_ratchet_tree_extension(false)
+            .build_with_new_signer(
+                self.provider.rand(),
+                self.provider.crypto(),
+                old,
+                new,
+                |_| true,
+            )
+            .unwrap()
+            .stage_commit(&self.provider)
+            .unwrap();
+        let (commit, _, group_info) = made.into_messages();
+        group.merge_pending_commit(&self.provider).unwrap();
+        let (commit, group_info) = (encoded(&commit), encoded(&group_info.unwrap()));
+        Bundle {
+            commit,
+            welcome: None,
+            group_info,
+            tree: encoded(&group.export_ratchet_tree()),
+        }
+    }
+
+    fn take(&mut self, message: &Bytes) {
+        let Some(group) = self.group.as_mut() else {
+            return;
+        };
+        let MlsMessageBodyIn::PublicMessage(message) = body(message) else {
+            panic!("not a PublicMessage")
+        };
+        let content = group
+            .process_message(&self.provider, message)
+            .unwrap()
+            .into_content();
+        if let ProcessedMessageContent::ProposalMessage(proposal) = content {
+            group
+                .store_pending_proposal(self.provider.storage(), *proposal)
+                .unwrap();
+            return;
+        }
+        let ProcessedMessageContent::StagedCommitMessage(staged) = content else {
+            panic!("neither a Commit nor a Proposal")
+        };
+        group.merge_staged_commit(&self.provider, *staged).unwrap();
+        if !group.is_active() {
+            group.delete(self.provider.storage()).unwrap();
+            self.group = None;
+        }
+    }
+
+    fn join(&mut self, bundle: &Bundle) {
+        let MlsMessageBodyIn::Welcome(welcome) = body(bundle.welcome.as_ref().unwrap()) else {
+            panic!("not a Welcome")
+        };
+        let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&bundle.tree).unwrap();
+        let staged =
+            StagedWelcome::new_from_welcome(&self.provider, &join_config(), welcome, Some(tree))
+                .unwrap();
+        self.group = Some(staged.into_group(&self.provider).unwrap());
+    }
+}
+
+/// Clients of whom the first founded a group, and what the hub knows of it.
+pub(super) struct World {
+    pub(super) clients: Vec<Client>,
+    pub(super) view: GroupView,
+    pub(super) pending: Vec<PendingProposal>,
+}
+
+impl World {
+    pub(super) fn new(clients: usize, suite: Ciphersuite) -> Self {
+        let mut clients: Vec<_> = (0..clients)
+            .map(|number| Client::new(&format!("u{number}"), suite))
+            .collect();
+        let (info, tree) = clients[0].found(true);
+        let created = check_create(&info, &tree, &HUB_KEY, &clients[0].uri).unwrap();
+        Self {
+            clients,
+            view: created.view,
+            pending: vec![],
+        }
+    }
+
+    /// A group of that many members, all of whom have joined.
+    pub(super) fn of(members: usize) -> Self {
+        let mut world = Self::new(members, SUITE);
+        if members > 1 {
+            let others: Vec<_> = (1..members).collect();
+            world.step(0, &others, &[], false).unwrap();
+        }
+        world
+    }
+
+    /// A bundle by a member, who takes it for accepted.
+    pub(super) fn bundle(
+        &mut self,
+        by: usize,
+        adds: &[usize],
+        removes: &[usize],
+        update: bool,
+    ) -> Bundle {
+        let adds: Vec<_> = adds
+            .iter()
+            .map(|client| self.clients[*client].key_package())
+            .collect();
+        let removes: Vec<_> = removes
+            .iter()
+            .map(|client| self.clients[by].leaf_of(&self.clients[*client].uri))
+            .collect();
+        self.clients[by].commit(|builder| {
+            builder
+                .propose_adds(adds)
+                .propose_removals(removes)
+                .force_self_update(update)
+        })
+    }
+
+    pub(super) fn check(&self, by: usize, bundle: &Bundle) -> Result<CheckedBundle, BundleRefused> {
+        check_bundle(
+            &self.view,
+            &self.pending,
+            bundle,
+            &self.clients[by].uri,
+            AUDITED,
+        )
+    }
+
+    /// Checks a bundle, gives it to everybody and compares what they make of it with the hub's view.
+    pub(super) fn accept(
+        &mut self,
+        by: usize,
+        bundle: &Bundle,
+    ) -> Result<CheckedBundle, BundleRefused> {
+        let checked = self.check(by, bundle)?;
+        for (number, client) in self.clients.iter_mut().enumerate() {
+            let joins = checked
+                .joined
+                .iter()
+                .any(|joined| joined.client == client.uri);
+            if joins {
+                client.join(bundle);
+            } else if number != by {
+                client.take(&bundle.commit);
+            }
+        }
+        self.view = checked.next.clone();
+        self.pending.clear();
+        let members = self.view.members().unwrap();
+        for client in &self.clients {
+            let member = members.iter().any(|member| member.client == client.uri);
+            assert_eq!(member, client.group.is_some(), "{:?}", client.uri);
+            if let Some(group) = &client.group {
+                assert_eq!(
+                    encoded(group.public_group().group_context()),
+                    self.view.group_context
+                );
+                assert_eq!(encoded(&group.export_ratchet_tree()), self.view.tree);
+            }
+        }
+        Ok(checked)
+    }
+
+    pub(super) fn step(
+        &mut self,
+        by: usize,
+        adds: &[usize],
+        removes: &[usize],
+        update: bool,
+    ) -> Result<CheckedBundle, BundleRefused> {
+        let bundle = self.bundle(by, adds, removes, update);
+        self.accept(by, &bundle)
+    }
+
+    /// Checks a Proposal and gives it to every other member.
+    pub(super) fn propose(
+        &mut self,
+        by: usize,
+        make: impl FnOnce(&mut Client) -> MlsMessageOut,
+    ) -> PendingProposal {
+        let message = encoded(&make(&mut self.clients[by]));
+        let pending = check_proposal(&self.view, &message, &self.clients[by].uri).unwrap();
+        for (number, client) in self.clients.iter_mut().enumerate() {
+            if number != by {
+                client.take(&message);
+            }
+        }
+        self.pending.push(pending.clone());
+        pending
+    }
+
+    pub(super) fn propose_add(&mut self, by: usize, who: usize) -> PendingProposal {
+        let package = self.clients[who].key_package();
+        self.propose(by, |client| {
+            let group = client.group.as_mut().unwrap();
+            group
+                .propose_add_member(&client.provider, &client.signer, &package)
+                .unwrap()
+                .0
+        })
+    }
+
+    pub(super) fn propose_remove(&mut self, by: usize, who: usize) -> PendingProposal {
+        let leaf = self.clients[by].leaf_of(&self.clients[who].uri);
+        self.propose(by, |client| {
+            let group = client.group.as_mut().unwrap();
+            group
+                .propose_remove_member(&client.provider, &client.signer, leaf)
+                .unwrap()
+                .0
+        })
+    }
+
+    pub(super) fn propose_update(&mut self, by: usize) -> PendingProposal {
+        self.propose(by, |client| {
+            let group = client.group.as_mut().unwrap();
+            group
+                .propose_self_update(
+                    &client.provider,
+                    &client.signer,
+                    LeafNodeParameters::default(),
+                )
+                .unwrap()
+                .0
+        })
+    }
+
+    pub(super) fn propose_self_remove(&mut self, by: usize) -> PendingProposal {
+        self.propose(by, |client| {
+            let group = client.group.as_mut().unwrap();
+            group
+                .leave_group_via_self_remove(&client.provider, &client.signer)
+                .unwrap()
+        })
+    }
+}

@@ -5,7 +5,7 @@
 use super::{
     bounds::KEY_BYTES_MAX,
     message::{HandshakeHeader, HandshakeKind, Sender},
-    reader::{Malformed, Reader, Unreadable, put_vector},
+    reader::{Reader, Unreadable, put_vector},
     suite::{Digest, MLS_10, Suite},
 };
 use crate::limits::{AUTHENTICATED_DATA_BYTES_MAX, GROUP_ID_BYTES_MAX};
@@ -149,17 +149,4 @@ pub(super) fn interim_transcript_hash(
 
 fn without_version(message: &[u8]) -> &[u8] {
     message.get(2..).unwrap_or_default()
-}
-
-/// Refuses a tag or hash whose length is not the suite's.
-pub(super) fn check_digest(bytes: &[u8], what: &'static str) -> Result<(), Malformed> {
-    let max = super::suite::DIGEST_BYTES;
-    match bytes.len().cmp(&max) {
-        std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Less | std::cmp::Ordering::Greater => Err(Malformed::TooLarge {
-            what,
-            bytes: bytes.len(),
-            max,
-        }),
-    }
 }

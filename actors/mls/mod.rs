@@ -20,6 +20,7 @@ mod group_info;
 pub mod key_package;
 mod leaf;
 pub mod message;
+mod parts;
 mod path;
 pub mod proposal;
 pub mod reader;

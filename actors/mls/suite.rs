@@ -30,6 +30,7 @@ impl Suite {
             3 => Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,
             _ => return None,
         };
+        // The provider seeds a generator, from which nothing is ever drawn here.
         Some(Self {
             suite,
             crypto: RustCrypto::default(),

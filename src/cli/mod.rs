@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 pub mod config;
+pub mod demo;
 pub mod device;
 pub mod output;
 pub mod pki;
@@ -23,6 +24,8 @@ pub struct Cli {
 enum Command {
     /// Run a node until it is told to stop
     Serve(serve::Serve),
+    /// Play a story over three providers on this machine, and check everything it claims
+    Demo(demo::Demo),
     /// Check a configuration, or print an example
     Config(config::ConfigCommand),
     /// Make certificates for development
@@ -54,6 +57,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Demo(demo) => demo.run(),
             Command::Config(config) => config.run(),
             Command::Pki(pki) => pki.run(),
             Command::User(user) => user.run(),

@@ -145,3 +145,83 @@ where
         (awake, self.slots.len() - awake)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mimi_actors::{
+        host::Work,
+        ids::UserUri,
+        machine::{Millis, Position},
+        supervisor::Supervisor,
+        user::{
+            command::{Add, Command},
+            desk::Desk,
+            fold::State,
+        },
+        wire::event::Hash,
+    };
+    use std::sync::Arc;
+
+    async fn users() -> (Supervisor, Directory<UserUri, Desk>) {
+        let supervisor = Supervisor::start().await.unwrap();
+        let perform: MakePerform<UserUri, Desk> = Box::new(|_| Arc::new(|_| {}));
+        let directory = Directory::new(Arc::new(|| Millis(1)), perform, supervisor.cell());
+        (supervisor, directory)
+    }
+
+    #[tokio::test]
+    async fn who_is_idle_sleeps_as_bytes_and_wakes_as_it_was() {
+        let (_supervisor, mut directory) = users().await;
+        let alice: UserUri = "mimi://a.example/u/alice".parse().unwrap();
+        let add = Command::Add(Add {
+            user: alice.clone(),
+            code: Hash::of(b"code"),
+        });
+        let at = Position {
+            entry: 1,
+            command: 0,
+        };
+        let work = vec![Work {
+            at,
+            command: Arc::new(add),
+            ticket: None,
+        }];
+        directory
+            .wake(&alice)
+            .await
+            .unwrap()
+            .apply(Millis(1), work)
+            .await
+            .unwrap();
+        let before = directory.compact().await;
+
+        assert_eq!(directory.put_to_sleep(Duration::ZERO).await, 1);
+        assert_eq!(directory.counts(), (0, 1));
+        assert_eq!(directory.compact().await, before);
+        let state = directory
+            .wake(&alice)
+            .await
+            .unwrap()
+            .look(|fold| fold.state())
+            .await;
+        assert_eq!(state, Ok(State::Active));
+        assert_eq!(directory.counts(), (1, 0));
+        assert_eq!(directory.compact().await, before);
+    }
+
+    #[tokio::test]
+    async fn whoever_was_only_asked_for_leaves_nothing_behind() {
+        let (_supervisor, mut directory) = users().await;
+        let nobody: UserUri = "mimi://a.example/u/nobody".parse().unwrap();
+        let lease = directory.wake(&nobody).await.unwrap();
+        assert_eq!(
+            directory.put_to_sleep(Duration::ZERO).await,
+            0,
+            "somebody holds a lease"
+        );
+        drop(lease);
+        assert_eq!(directory.put_to_sleep(Duration::ZERO).await, 1);
+        assert_eq!(directory.counts(), (0, 0));
+    }
+}

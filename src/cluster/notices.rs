@@ -4,7 +4,7 @@
 
 use super::{
     shard::{NotQueued, Shard},
-    shards::Shards,
+    shards::{Pending, Shards, Unanswered},
 };
 use mimi_actors::{
     link::{self, Peer},
@@ -17,6 +17,8 @@ use mimi_actors::{
 };
 use std::{sync::Arc, time::Duration};
 
+/// Notices to one shard on their way at a time.
+const NOTICES_UNDER_WAY_MAX: usize = 64;
 /// How long a notice waits before it is tried again when the other shard did not take it.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -63,19 +65,55 @@ pub(crate) async fn carry(shards: Shards, from: Arc<Shard>) {
 async fn carry_to(shards: &Shards, from: &Arc<Shard>, to: u16, acked: LinkSeq) -> LinkSeq {
     let mut upto = acked;
     loop {
-        let (seq, post, notice_user) = match from.notice(to, upto.next()) {
-            Ok(Some((seq, post))) => {
-                let user = post.clients.first().map(|client| client.user().clone());
-                (seq, post, user)
+        let begun = begin_window(shards, from, to, upto).await;
+        if begun.is_empty() {
+            return upto;
+        }
+        for (seq, pending) in begun {
+            let Some(pending) = pending else {
+                upto = seq;
+                continue;
+            };
+            match shards.user_answer(pending).await {
+                // A user who is unknown or deleted has no inbox: the notice is for nobody.
+                Ok(Answer::Done | Answer::Refused(Refused::Unknown | Refused::Deleted)) => {
+                    upto = seq
+                }
+                Ok(answer) => {
+                    tracing::warn!(
+                        shard = to,
+                        ?answer,
+                        "a notice was not taken and will be tried again"
+                    );
+                    return upto;
+                }
+                Err(Unanswered) => return upto,
             }
-            Ok(None) => return upto,
+        }
+    }
+}
+
+/// Puts the next notices on their way, in order; `None` stands for one that is for nobody.
+async fn begin_window(
+    shards: &Shards,
+    from: &Arc<Shard>,
+    to: u16,
+    after: LinkSeq,
+) -> Vec<(LinkSeq, Option<Pending<Answer>>)> {
+    let mut begun = Vec::new();
+    let mut last = after;
+    while begun.len() < NOTICES_UNDER_WAY_MAX {
+        let (seq, post) = match from.notice(to, last.next()) {
+            Ok(Some(notice)) => notice,
+            Ok(None) => break,
             Err(error) => {
                 tracing::error!(shard = from.id, %error, "a notice cannot be read");
-                return upto;
+                break;
             }
         };
-        let Some(user) = notice_user else {
-            upto = seq;
+        last = seq;
+        let Some(user) = post.clients.first().map(|client| client.user().clone()) else {
+            begun.push((seq, None));
             continue;
         };
         let deliver = user::Deliver {
@@ -84,22 +122,12 @@ async fn carry_to(shards: &Shards, from: &Arc<Shard>, to: u16, acked: LinkSeq) -
             post,
         };
         match shards
-            .ask_user(&user, user::Command::Deliver(deliver))
+            .begin_user(&user, user::Command::Deliver(deliver))
             .await
         {
-            // A user who is unknown or deleted has no inbox: the notice is for nobody.
-            Ok(Answer::Done | Answer::Refused(Refused::Unknown | Refused::Deleted)) => {
-                upto = seq;
-            }
-            Ok(answer) => {
-                tracing::warn!(
-                    shard = to,
-                    ?answer,
-                    "a notice was not taken and will be tried again"
-                );
-                return upto;
-            }
-            Err(_) => return upto,
+            Ok(pending) => begun.push((seq, Some(pending))),
+            Err(Unanswered) => break,
         }
     }
+    begun
 }

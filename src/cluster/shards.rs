@@ -6,7 +6,6 @@ use super::{
 };
 use crate::perform::{World, answers::Answers};
 use mimi_actors::{
-    host::Gone,
     ids::{RoomUri, UserUri},
     machine::Ticket,
     room::{desk, follower_desk, outcome},
@@ -142,31 +141,45 @@ impl Shards {
         })
     }
 
+    /// Puts a command to a user on its way; commands to one user keep their order.
+    pub(crate) async fn begin_user(
+        &self,
+        user: &UserUri,
+        command: user_command::Command,
+    ) -> Result<Pending<user_outcome::Answer>, Unanswered> {
+        let shard = self.of_user(user)?;
+        let (ticket, answer) = self.world.users.open();
+        let command = Arc::new(command);
+        let sent = match shard.user(user).await {
+            Ok(actor) => actor
+                .send(user_desk::Input::Ask { ticket, command })
+                .await
+                .map_err(Unreachable::from),
+            Err(error) => Err(error.into()),
+        };
+        sent.map_err(|error| {
+            tracing::error!(%error, "a user cannot be reached");
+            self.world.users.forget(ticket);
+            Unanswered
+        })?;
+        Ok(Pending { ticket, answer })
+    }
+
+    /// Waits for the answer of a user.
+    pub(crate) async fn user_answer(
+        &self,
+        pending: Pending<user_outcome::Answer>,
+    ) -> Result<user_outcome::Answer, Unanswered> {
+        pending.wait(&self.world, &self.world.users).await
+    }
+
     /// Asks a user's actor.
     pub(crate) async fn ask_user(
         &self,
         user: &UserUri,
         command: user_command::Command,
     ) -> Result<user_outcome::Answer, Unanswered> {
-        let (ticket, answer) = self.world.users.open();
-        let actor = self.of_user(user)?.user(user).await.map_err(|error| {
-            tracing::error!(%error, "a user cannot be reached");
-            self.world.users.forget(ticket);
-            Unanswered
-        })?;
-        let sent = actor
-            .send(user_desk::Input::Ask {
-                ticket,
-                command: Arc::new(command),
-            })
-            .await;
-        drop(actor);
-        sent.map_err(|Gone| {
-            self.world.users.forget(ticket);
-            Unanswered
-        })?;
-        Pending { ticket, answer }
-            .wait(&self.world, &self.world.users)
+        self.user_answer(self.begin_user(user, command).await?)
             .await
     }
 

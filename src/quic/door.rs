@@ -36,7 +36,7 @@ impl DoorEndpoint {
             .map_err(BindError::tls)?;
         let server = settings::server(server, DOOR_ALPN, &settings::DOOR)?;
         Ok(Self {
-            endpoint: settings::endpoint(address, Some(server))?,
+            endpoint: settings::endpoint(address, Some((server, identity)))?,
             gate: Gate::new(DOORS_MAX),
         })
     }

@@ -56,7 +56,7 @@ impl LinkEndpoint {
             .map_err(BindError::tls)?;
         let server = settings::server(server, LINK_ALPN, &settings::LINK)?;
         let client = settings::client(client, LINK_ALPN, &settings::LINK)?;
-        let mut endpoint = settings::endpoint(address, Some(server))?;
+        let mut endpoint = settings::endpoint(address, Some((server, identity)))?;
         endpoint.set_default_client_config(client);
         Ok(Self {
             endpoint,
@@ -99,6 +99,13 @@ impl LinkEndpoint {
             peer,
             _seat: None,
         })
+    }
+
+    /// Leaves the port without a word to anybody, as a killed process does.
+    #[cfg(test)]
+    pub(super) fn vanish(&self) {
+        let elsewhere = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        self.endpoint.rebind(elsewhere).unwrap();
     }
 
     /// Says goodbye to everybody.

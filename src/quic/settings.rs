@@ -3,8 +3,9 @@
 //! Bounds are for hostile peers; windows and buffers are those that were measured to carry a gigabyte a second on
 //! loopback. A door's own windows are smaller: its clients are many, and each may fill its window.
 
-use super::{BindError, incoming::HANDSHAKES_MAX};
+use super::{BindError, Identity, incoming::HANDSHAKES_MAX};
 use quinn::{EndpointConfig, IdleTimeout, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use rustls::crypto::CryptoProvider;
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -122,13 +123,37 @@ pub(super) fn client(
 /// An endpoint on a socket with large buffers.
 pub(super) fn endpoint(
     address: SocketAddr,
-    server: Option<quinn::ServerConfig>,
+    server: Option<(quinn::ServerConfig, &Identity)>,
 ) -> Result<quinn::Endpoint, BindError> {
     let failed = |source| BindError::socket(address, source);
     let socket = UdpSocket::bind(address).map_err(failed)?;
     enlarge(&socket);
-    let runtime = Arc::new(quinn::TokioRuntime);
-    quinn::Endpoint::new(EndpointConfig::default(), server, socket, runtime).map_err(failed)
+    let (server, config) = match server {
+        Some((server, identity)) => (Some(server), lasting_config(identity)),
+        None => (None, EndpointConfig::default()),
+    };
+    quinn::Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime)).map_err(failed)
+}
+
+/// An endpoint whose connection ids and stateless resets are recognised by the next process of the same node: whoever
+/// still talks to a process that was killed learns at once that it is gone, rather than after [`IDLE_MS`].
+fn lasting_config(identity: &Identity) -> EndpointConfig {
+    let secret = |label: &[u8]| {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        context.update(label);
+        context.update(identity.key().secret_der());
+        context.finish()
+    };
+    let reset = secret(b"mimi-node stateless reset");
+    let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, reset.as_ref());
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    let ids = secret(b"mimi-node connection ids");
+    let key = ids
+        .as_ref()
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
+    config
 }
 
 /// An endpoint that only dials, to either family of addresses where the machine has both.

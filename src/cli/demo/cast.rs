@@ -1,0 +1,112 @@
+//! The people of the story and their devices: real OpenMLS members on real doors.
+
+use super::stage::Stage;
+use crate::{
+    admin::protocol::{Request, Response},
+    client::member::{Member, PackageOptions},
+};
+use anyhow::{Context, bail};
+use mimi_actors::ids::{ClientUri, RoomUri, UserUri};
+use std::{collections::BTreeMap, time::Duration};
+
+/// How long the cast waits for anything.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The devices on stage, by name.
+#[derive(Default)]
+pub(super) struct Cast(BTreeMap<String, Member>);
+
+impl Cast {
+    /// A device.
+    pub(super) fn get(&mut self, name: &str) -> anyhow::Result<&mut Member> {
+        self.0
+            .get_mut(name)
+            .with_context(|| format!("{name} is on stage"))
+    }
+
+    /// All devices, with their names.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Member)> {
+        self.0.iter()
+    }
+
+    /// The names of the devices that are members of a room.
+    pub(super) fn members(&self, room: &RoomUri) -> Vec<String> {
+        let member = self
+            .0
+            .iter()
+            .filter(|(_, member)| member.epoch(room).is_some());
+        member.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Creates a user and enrols a device for each of `devices`, each with KeyPackages.
+    pub(super) async fn enter(
+        &mut self,
+        stage: &mut Stage,
+        provider: char,
+        user: &str,
+        devices: &[(&str, PackageOptions)],
+    ) -> anyhow::Result<UserUri> {
+        let uri = user_uri(provider, user)?;
+        let add = Request::AddUser {
+            user: user.to_owned(),
+        };
+        if devices.is_empty() {
+            stage.ask(provider, &add).await?;
+        }
+        for (device, options) in devices {
+            let Response::UserAdded { enrolment_code, .. } = stage.ask(provider, &add).await?
+            else {
+                bail!("no enrolment code for {user}");
+            };
+            let mut member = Member::create(ClientUri::new(&uri, device)?, None)?;
+            let door = stage.door(provider)?;
+            member.connect(&stage.dialer, door).await?;
+            member.enrol(&enrolment_code).await?;
+            let taken = member.upload_with(8, options).await?;
+            if !taken.iter().all(Result::is_ok) {
+                bail!("{device}: its KeyPackages were not taken: {taken:?}");
+            }
+            self.0.insert((*device).to_owned(), member);
+        }
+        Ok(uri)
+    }
+
+    /// Connects every device of a provider again, after its node was started again.
+    pub(super) async fn reconnect(
+        &mut self,
+        stage: &mut Stage,
+        provider: char,
+    ) -> anyhow::Result<()> {
+        let door = stage.door(provider)?;
+        let domain = format!("{provider}.example");
+        for member in self
+            .0
+            .values_mut()
+            .filter(|m| m.client().provider().as_str() == domain)
+        {
+            member.connect(&stage.dialer, door).await?;
+            member.login().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets every device of `names` read until the condition holds for it.
+    pub(super) async fn until(
+        &mut self,
+        names: &[String],
+        condition: impl Fn(&Member) -> bool + Copy,
+    ) -> anyhow::Result<()> {
+        let reading = self.0.iter_mut().filter(|(name, _)| names.contains(name));
+        let reading = reading.map(|(name, member)| async move {
+            let read = member.run_until(PATIENCE, condition).await;
+            read.with_context(|| format!("{name} waits for its events"))
+        });
+        futures::future::try_join_all(reading).await?;
+        Ok(())
+    }
+}
+
+/// A user's URI.
+pub(super) fn user_uri(provider: char, user: &str) -> anyhow::Result<UserUri> {
+    Ok(UserUri::new(&format!("{provider}.example").parse()?, user)?)
+}
