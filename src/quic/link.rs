@@ -101,13 +101,6 @@ impl LinkEndpoint {
         })
     }
 
-    /// Leaves the port without a word to anybody, as a killed process does.
-    #[cfg(test)]
-    pub(super) fn vanish(&self) {
-        let elsewhere = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        self.endpoint.rebind(elsewhere).unwrap();
-    }
-
     /// Says goodbye to everybody.
     pub async fn close(&self) {
         say_goodbye(&self.endpoint).await;

@@ -246,18 +246,29 @@ async fn a_peer_learns_at_once_that_a_node_was_started_again() {
     let ca = Ca::new();
     let files = ca.issue(&["b.example"], |_| {});
     let client = link_endpoint(&ca.identity("a.example"), &[("b.example", ca.trust())]);
-    let first = link_endpoint(&files.load().unwrap(), &[("a.example", ca.trust())]);
+    let mut process = tokio::runtime::Builder::new_multi_thread();
+    let process = process.enable_all().worker_threads(1).build().unwrap();
+    let first = {
+        let _inside = process.enter();
+        link_endpoint(&files.load().unwrap(), &[("a.example", ca.trust())])
+    };
     let address = first.local_address().unwrap();
     let (dialed, taken) = dial(&client, &first, "b.example").await;
-    let dialed = dialed.unwrap();
+    let (dialed, taken) = (dialed.unwrap(), taken.unwrap());
     // Gone without a word, as a killed process goes.
-    first.vanish();
-    drop(taken);
+    process.shutdown_background();
+    drop((first, taken));
     let peers = BTreeMap::from([(provider("a.example"), ca.trust())]);
-    let _second = LinkEndpoint::bind(address, &files.load().unwrap(), &peers).unwrap();
+    let second = loop {
+        match LinkEndpoint::bind(address, &files.load().unwrap(), &peers) {
+            Err(BindError::InUse { .. }) => tokio::task::yield_now().await,
+            bound => break bound,
+        }
+    };
     let (mut to, _from) = dialed.open_lane().await.unwrap();
     to.send("anybody there?".into()).await.unwrap();
     let soon = std::time::Duration::from_secs(5);
     let ended = tokio::time::timeout(soon, dialed.closed()).await.unwrap();
     assert_eq!(ended, Ended::Failed("reset by peer".to_owned()));
+    assert!(second.is_ok());
 }
