@@ -5,8 +5,8 @@ use crate::quic::spki_pin;
 use anyhow::{Context, bail};
 use mimi_actors::ids::ProviderId;
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 use std::{
     fs::OpenOptions,
@@ -223,10 +223,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         create_ca(dir.path()).unwrap();
         let (certificate, key) = files(dir.path(), "ca");
-        let before = (std::fs::read(&certificate).unwrap(), std::fs::read(&key).unwrap());
+        let before = (
+            std::fs::read(&certificate).unwrap(),
+            std::fs::read(&key).unwrap(),
+        );
         let error = create_ca(dir.path()).unwrap_err().to_string();
         assert!(error.contains("ca.crt exists"), "{error}");
-        let after = (std::fs::read(&certificate).unwrap(), std::fs::read(&key).unwrap());
+        let after = (
+            std::fs::read(&certificate).unwrap(),
+            std::fs::read(&key).unwrap(),
+        );
         assert!(before == after);
         // A certificate without its key is not given another key.
         std::fs::write(dir.path().join("a.example.crt"), "mine").unwrap();
@@ -239,7 +245,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = create_certificate(dir.path(), &domain("a.example"), dir.path());
         let error = format!("{:#}", error.unwrap_err());
-        assert!(error.contains("`mimi-node pki ca` makes one: No such file"), "{error}");
+        assert!(
+            error.contains("`mimi-node pki ca` makes one: No such file"),
+            "{error}"
+        );
         std::fs::write(dir.path().join("ca.key"), "nonsense").unwrap();
         let error = create_certificate(dir.path(), &domain("a.example"), dir.path());
         let error = format!("{:#}", error.unwrap_err());
