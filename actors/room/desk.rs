@@ -266,6 +266,7 @@ impl machine::Desk for Desk {
         {
             // Proposals arrived while it was checked: it may be right all the same.
             self.begin(commit, fold, out);
+            self.begin_next(fold, out);
             return;
         }
         self.finish(ticket, outcome.answer.clone(), fold, out);
@@ -435,6 +436,11 @@ impl Desk {
             self.others = self.others.saturating_sub(1);
             return;
         }
+        self.begin_next(fold, out);
+    }
+
+    /// Lets the next Commit begin that the room can still take, if none is in flight.
+    fn begin_next(&mut self, fold: &Fold, out: &mut Vec<Effect>) {
         while self.in_flight.is_none()
             && let Some(next) = self.waiting.pop_front()
         {

@@ -304,13 +304,23 @@ impl Fold {
 
     fn reject(&mut self, reject: &Reject) -> Outcome {
         let mut outcome = Outcome::answer(Answer::Received);
-        for number in 0..u64::from(reject.count) {
+        for number in self.waiting_in(reject) {
             let refused = Verdict::Refused(reject.reason);
-            let decided = self.decide(reject.first.plus(number), refused);
+            let decided = self.decide(number, refused);
             outcome.decided.extend(decided.map(|(run, _)| run));
         }
         outcome.undecided = Some(self.undecided());
         outcome
+    }
+
+    /// The submissions of a run that wait; what the hub names besides costs nothing.
+    fn waiting_in(&self, reject: &Reject) -> Vec<SubmitSeq> {
+        let end = reject.first.plus(u64::from(reject.count));
+        let common = |run: &QueuedRun| {
+            let to = run.first.plus(u64::from(run.count)).min(end);
+            run.first.max(reject.first).0..to.0
+        };
+        self.queued.iter().flat_map(common).map(SubmitSeq).collect()
     }
 
     /// The oldest submission without a final word, or the next one.

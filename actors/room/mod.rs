@@ -16,3 +16,14 @@ pub mod numbers;
 pub mod outcome;
 pub mod proposals;
 pub mod submissions;
+
+#[cfg(test)]
+mod desk_tests;
+#[cfg(test)]
+mod follower_tests;
+#[cfg(test)]
+mod hub_tests;
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod testing;

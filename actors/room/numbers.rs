@@ -106,7 +106,7 @@ fn clip(run: &VerdictRun, first: ClientSeq, end: ClientSeq) -> Option<VerdictRun
             seq: seq.plus(from.0 - run.first.0),
             time,
         },
-        other => other,
+        other @ (Verdict::Queued | Verdict::Refused(_)) => other,
     };
     Some(VerdictRun {
         first: from,

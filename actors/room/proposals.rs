@@ -12,6 +12,7 @@ use crate::{
     mls::proposal::PendingProposal,
     wire::{BText, BVec, Payload},
 };
+use std::collections::BTreeSet;
 
 impl Fold {
     pub(super) fn propose(&mut self, at: Position, time: Millis, propose: &Propose) -> Outcome {
@@ -25,13 +26,14 @@ impl Fold {
         if propose.on == room.epoch && propose.proposals.iter().all(|p| room.is_pending(p)) {
             return Outcome::answer(Answer::Proposed(references()));
         }
-        if let Err(refused) = room.may_propose(propose) {
+        let fresh = room.fresh(propose);
+        if let Err(refused) = room.may_propose(propose, fresh.len()) {
             return Outcome::refused(refused);
         }
         let time = room.accept_at(time);
         let seq = room.last_seq.next();
         room.last_seq = seq;
-        room.pending.extend(propose.proposals.iter().cloned());
+        room.pending.extend(fresh);
         let recipients = room.followers();
         Outcome {
             emitted: vec![Emission {
@@ -55,7 +57,17 @@ impl Room {
             .any(|pending| pending.reference == proposal.reference)
     }
 
-    fn may_propose(&self, propose: &Propose) -> Result<(), Refused> {
+    /// Those that do not wait yet, each once.
+    fn fresh(&self, propose: &Propose) -> Vec<PendingProposal> {
+        let mut seen = BTreeSet::new();
+        let fresh = propose.proposals.iter().filter(|p| !self.is_pending(p));
+        fresh
+            .filter(|p| seen.insert(&p.reference))
+            .cloned()
+            .collect()
+    }
+
+    fn may_propose(&self, propose: &Propose, fresh: usize) -> Result<(), Refused> {
         if propose.on != self.epoch {
             return Err(self.wrong_epoch());
         }
@@ -86,7 +98,7 @@ impl Room {
                 "pending proposals of one room",
             ),
         ] {
-            if count + propose.proposals.len() > max {
+            if count + fresh > max {
                 let max = u32::try_from(max).unwrap_or(u32::MAX);
                 return Err(Refused::TooMany {
                     what: BText::clipped(what),

@@ -100,7 +100,7 @@ mod tests {
         let mut bobby = Log::bobby(&["phone"]);
         bobby.deliver(post("club", &["phone"], joined(4)));
         bobby.ack("phone", Some(1_000), &[]);
-        assert_eq!(seqs(&bobby), []);
+        assert!(seqs(&bobby).is_empty());
         bobby.deliver(post("den", &["phone"], joined(4)));
         assert_eq!(seqs(&bobby), [2]);
     }

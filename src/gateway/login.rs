@@ -1,7 +1,7 @@
 //! Who a connection is: a device that proves its key over this very connection.
 
 use super::Session;
-use crate::cluster::shards::UNANSWERED_RETRY_AFTER_MS;
+use crate::{cluster::shards::UNANSWERED_RETRY_AFTER_MS, peering::code};
 use mimi_actors::{
     ids::ClientUri,
     user::{
@@ -15,10 +15,11 @@ use mimi_actors::{
     },
 };
 use ring::signature::{ED25519, UnparsedPublicKey};
+use std::sync::Arc;
 
 impl Session {
     /// Registers a device and logs it in.
-    pub(super) async fn enrol(&self, enrol: Enrol) -> Result<Reply, DoorRefused> {
+    pub(super) async fn enrol(self: &Arc<Self>, enrol: Enrol) -> Result<Reply, DoorRefused> {
         self.prove(&enrol.client, &enrol.device_key, &enrol.proof)?;
         let user = enrol.client.user().clone();
         let command = Command::Enrol(EnrolCommand {
@@ -35,7 +36,7 @@ impl Session {
     }
 
     /// Logs a registered device in.
-    pub(super) async fn login(&self, login: Login) -> Result<Reply, DoorRefused> {
+    pub(super) async fn login(self: &Arc<Self>, login: Login) -> Result<Reply, DoorRefused> {
         if login.client.provider() != &self.shards.world().provider {
             return Err(DoorRefused::NotKnown);
         }
@@ -71,13 +72,47 @@ impl Session {
             .map_err(|_| DoorRefused::NotKnown)
     }
 
-    fn log_in(&self, client: ClientUri) -> Result<Reply, DoorRefused> {
-        let is = self.client.get_or_init(|| client.clone());
-        if *is == client {
-            return Ok(Reply::LoggedIn);
+    fn log_in(self: &Arc<Self>, client: ClientUri) -> Result<Reply, DoorRefused> {
+        let mut first = false;
+        let is = self.client.get_or_init(|| {
+            first = true;
+            client.clone()
+        });
+        if *is != client {
+            let detail = BText::clipped("this connection is another client's; open a new one");
+            return Err(DoorRefused::SenderNotBound { detail });
         }
-        let detail = BText::clipped("this connection is another client's; open a new one");
-        Err(DoorRefused::SenderNotBound { detail })
+        if first {
+            tokio::spawn(end_when_revoked(Arc::clone(self), client));
+        }
+        Ok(Reply::LoggedIn)
+    }
+}
+
+/// Ends a connection whose device is revoked.
+async fn end_when_revoked(session: Arc<Session>, client: ClientUri) {
+    let bell = session.shards.world().bells.hang(&client);
+    loop {
+        tokio::select! {
+            () = session.door.closed() => return,
+            () = bell.rung() => {}
+        }
+        bell.take();
+        let Ok(shard) = session.shards.of_user(client.user()) else {
+            return;
+        };
+        let Ok(actor) = shard.user(client.user()).await else {
+            return;
+        };
+        let device = client.clone();
+        if actor
+            .look(move |fold| fold.device_key(&device).is_none())
+            .await
+            == Ok(true)
+        {
+            session.door.close(code::PROTOCOL, "the device was revoked");
+            return;
+        }
     }
 }
 

@@ -1,0 +1,530 @@
+use super::{
+    follower::{self, Fold, Reject},
+    follower_desk::{Desk, Effect, Input},
+    outcome::{Answer, Change, Decided, Emission, QueuedRun, Refused, UserNotice},
+    testing::*,
+};
+use crate::{
+    ids::ClientUri,
+    limits::{SUBMISSIONS_UNDECIDED_PER_ROOM_MAX, SUBMIT_ITEMS_MAX},
+    machine::{Desk as _, Fold as _, Millis, Ticket},
+    wire::{
+        BVec, Payload,
+        event::{
+            Body, ClientSeq, Epoch, Item, RoomSeq, SubmitRefused, SubmitSeq, Verdict, VerdictRun,
+        },
+    },
+};
+
+const NOT_MEMBER: Answer = Answer::Refused(Refused::NotMember);
+
+fn texts(count: usize) -> Vec<Payload> {
+    (0..count)
+        .map(|i| message(1, &format!("text {i}")))
+        .collect()
+}
+
+fn own(seq: u64, submit: u64) -> Item {
+    event(seq, Body::Own(SubmitSeq(submit)))
+}
+
+fn hub_refuses(submit: u64, reason: SubmitRefused) -> Item {
+    Item::Refused {
+        submit_seq: SubmitSeq(submit),
+        reason,
+    }
+}
+
+fn word(first: u64, count: u32, verdict: Verdict) -> VerdictRun {
+    VerdictRun {
+        first: ClientSeq(first),
+        count,
+        verdict,
+    }
+}
+
+fn placed(seq: u64) -> Verdict {
+    Verdict::Accepted {
+        seq: RoomSeq(seq),
+        time: Millis(1_000),
+    }
+}
+
+fn sent(runs: Vec<VerdictRun>) -> Answer {
+    Answer::Sent(BVec::truncated(runs))
+}
+
+fn reject(first: u64, count: u32) -> follower::Command {
+    follower::Command::Reject(Reject {
+        first: SubmitSeq(first),
+        count,
+        reason: SubmitRefused::Poisoned,
+    })
+}
+
+/// A client of `b.example` joins with event 6.
+fn with_anna(follower: &mut Follower) -> ClientUri {
+    let anna = client("b", "anna", "phone");
+    let joins = invitation(2, std::slice::from_ref(&anna));
+    follower.deliver(vec![commit_event(6, &[], Some(joins))]);
+    anna
+}
+
+#[test]
+fn an_invitation_begins_the_room_at_its_number_and_is_told_to_the_invited() {
+    let mut follower = Follower::default();
+    assert!(follower.fold.is_unknown());
+    let pad = client("b", "bob", "pad");
+    let body = Body::Invited(invitation(7, &[bob(), pad.clone()]));
+    let outcome = follower.deliver(vec![event(5, body), text(6)]);
+    assert_eq!(outcome.answer, Answer::Received);
+    let notice = UserNotice {
+        user: bob().user().clone(),
+        clients: vec![bob(), pad],
+        change: Change::Joined { after: RoomSeq(5) },
+        at: follower.at(),
+        item: 0,
+    };
+    assert_eq!(outcome.notices, [notice]);
+    // There is nothing to read at the number of the invitation.
+    let seen: Vec<_> = outcome.emitted.iter().map(|run| run.first.0).collect();
+    assert_eq!(seen, [6]);
+    assert_eq!(follower.fold.last_seq(), RoomSeq(6));
+    assert!(follower.fold.is_member(&bob()) && !follower.fold.is_unknown());
+}
+
+#[test]
+fn events_that_lie_side_by_side_are_one_run_that_points_at_their_bytes() {
+    let mut follower = Follower::invited();
+    let outcome = follower.deliver(vec![text(6), text(7), text(8)]);
+    let run = Emission {
+        first: RoomSeq(6),
+        count: 3,
+        at: follower.at(),
+        item: 0,
+        time: Millis(1_000),
+        origin: None,
+        recipients: Vec::new(),
+    };
+    assert_eq!(outcome.emitted, [run]);
+}
+
+#[test]
+fn an_event_is_taken_once_however_often_it_arrives() {
+    let mut follower = Follower::invited();
+    follower.deliver(vec![text(6), text(7)]);
+    let before = follower.fold.clone();
+    let again = follower.deliver(vec![
+        event(5, Body::Invited(invitation(1, &[bob()]))),
+        text(6),
+        text(7),
+    ]);
+    assert_eq!(
+        (again.answer, again.emitted),
+        (Answer::Received, Vec::new())
+    );
+    assert_eq!(again.notices, []);
+    assert_eq!(follower.fold, before);
+    let overlap = follower.deliver(vec![text(7), text(8)]);
+    let seen: Vec<_> = overlap
+        .emitted
+        .iter()
+        .map(|run| (run.first.0, run.item))
+        .collect();
+    assert_eq!(seen, [(8, 1)]);
+}
+
+#[test]
+fn a_gap_is_answered_with_the_number_expected_and_nothing_behind_it_is_taken() {
+    let mut follower = Follower::invited();
+    follower.queue(&bob(), 1, texts(1));
+    let outcome = follower.deliver(vec![
+        text(6),
+        text(8),
+        text(7),
+        hub_refuses(1, SubmitRefused::Malformed),
+    ]);
+    assert_eq!(outcome.answer, Answer::Gap { expected: 7 });
+    assert_eq!(outcome.emitted.len(), 1);
+    assert_eq!(outcome.decided, []);
+    assert_eq!(follower.fold.last_seq(), RoomSeq(6));
+    assert_eq!(
+        follower.deliver(vec![text(7), text(8)]).answer,
+        Answer::Received
+    );
+}
+
+#[test]
+fn before_an_invitation_nothing_but_the_first_event_is_taken() {
+    let mut follower = Follower::default();
+    let outcome = follower.deliver(vec![text(2)]);
+    assert_eq!(outcome.answer, Answer::Gap { expected: 1 });
+    assert!(follower.fold.is_unknown());
+}
+
+#[test]
+fn an_invitation_restarts_a_room_that_all_have_left_and_no_other() {
+    let mut follower = Follower::invited();
+    let invited = |seq| event(seq, Body::Invited(invitation(9, &[bob()])));
+    assert_eq!(
+        follower.deliver(vec![invited(20)]).answer,
+        Answer::Gap { expected: 6 }
+    );
+    follower.deliver(vec![commit_event(6, &[bob()], None)]);
+    assert!(!follower.fold.is_member(&bob()));
+    let outcome = follower.deliver(vec![invited(20), text(21)]);
+    assert_eq!(outcome.answer, Answer::Received);
+    assert_eq!(
+        outcome.notices[0].change,
+        Change::Joined { after: RoomSeq(20) }
+    );
+    assert_eq!(follower.fold.last_seq(), RoomSeq(21));
+    assert!(follower.fold.is_member(&bob()));
+}
+
+#[test]
+fn a_commit_tells_local_users_who_left_and_who_joined() {
+    let mut follower = Follower::invited();
+    let (pad, anna) = (client("b", "bob", "pad"), client("b", "anna", "phone"));
+    let joins = invitation(6, &[pad.clone(), anna.clone()]);
+    let outcome = follower.deliver(vec![commit_event(6, &[bob()], Some(joins))]);
+    let notice = |who: &ClientUri, change| UserNotice {
+        user: who.user().clone(),
+        clients: vec![who.clone()],
+        change,
+        at: follower.at(),
+        item: 0,
+    };
+    let joined = Change::Joined { after: RoomSeq(6) };
+    assert_eq!(
+        outcome.notices,
+        [
+            notice(&bob(), Change::Left { upto: RoomSeq(6) }),
+            notice(&anna, joined),
+            notice(&pad, joined),
+        ]
+    );
+    assert_eq!(outcome.emitted.len(), 1);
+    assert!(!follower.fold.is_member(&bob()) && follower.fold.is_member(&pad));
+}
+
+#[test]
+fn what_a_client_sends_waits_for_the_hub_under_the_next_numbers_of_the_provider() {
+    let mut follower = Follower::invited();
+    let anna = with_anna(&mut follower);
+    let first = follower.queue(&bob(), 1, texts(2));
+    assert_eq!(first.answer, sent(vec![word(1, 2, Verdict::Queued)]));
+    let run = QueuedRun {
+        first: SubmitSeq(1),
+        count: 2,
+        sender: bob(),
+        client_first: ClientSeq(1),
+        at: follower.at(),
+        item: 0,
+    };
+    assert_eq!(first.queued, Some(run));
+    let second = follower.queue(&anna, 1, texts(3)).queued.unwrap();
+    assert_eq!(
+        (second.first, second.client_first),
+        (SubmitSeq(3), ClientSeq(1))
+    );
+    let overlap = follower.queue(&bob(), 2, texts(3));
+    assert_eq!(
+        overlap.answer,
+        sent(vec![
+            word(2, 1, Verdict::Queued),
+            word(3, 2, Verdict::Queued)
+        ])
+    );
+    let run = overlap.queued.unwrap();
+    assert_eq!(
+        (run.first, run.count, run.client_first, run.item),
+        (SubmitSeq(6), 2, ClientSeq(3), 1)
+    );
+    let before = follower.fold.clone();
+    let repeat = follower.queue(&bob(), 1, texts(2));
+    assert_eq!((repeat.queued, repeat.answer), (None, first.answer));
+    assert_eq!(follower.fold, before);
+    assert_eq!(
+        follower.queue(&bob(), 9, texts(1)).answer,
+        Answer::Gap { expected: 5 }
+    );
+}
+
+#[test]
+fn only_a_member_sends_but_who_was_one_still_hears_what_became_of_its_messages() {
+    let mut follower = Follower::invited();
+    let stranger = client("b", "anna", "phone");
+    assert_eq!(follower.queue(&stranger, 1, texts(1)).answer, NOT_MEMBER);
+    assert_eq!(follower.queue(&stranger, 9, texts(1)).answer, NOT_MEMBER);
+    follower.queue(&bob(), 1, texts(2));
+    follower.deliver(vec![own(6, 1), commit_event(7, &[bob()], None)]);
+    let words = vec![word(1, 1, placed(6)), word(2, 1, Verdict::Queued)];
+    assert_eq!(follower.queue(&bob(), 1, texts(2)).answer, sent(words));
+    assert_eq!(follower.queue(&bob(), 3, texts(1)).answer, NOT_MEMBER);
+    assert_eq!(follower.queue(&bob(), 9, texts(1)).answer, NOT_MEMBER);
+}
+
+#[test]
+fn an_own_message_is_placed_where_the_hub_numbers_it_with_the_bytes_that_wait_here() {
+    let mut follower = Follower::invited();
+    let anna = with_anna(&mut follower);
+    follower.queue(&bob(), 1, texts(3));
+    let bobs = follower.at();
+    follower.queue(&anna, 1, texts(1));
+    let annas = follower.at();
+    let outcome = follower.deliver(vec![own(7, 1), own(8, 2), text(9), own(10, 3), own(11, 4)]);
+    let here = follower.at();
+    let runs: Vec<_> = outcome
+        .emitted
+        .iter()
+        .map(|run| (run.first.0, run.count, run.at, run.item, run.origin.clone()))
+        .collect();
+    assert_eq!(
+        runs,
+        [
+            (7, 2, bobs, 0, Some((bob(), ClientSeq(1)))),
+            (9, 1, here, 2, None),
+            (10, 1, bobs, 2, Some((bob(), ClientSeq(3)))),
+            (11, 1, annas, 0, Some((anna, ClientSeq(1)))),
+        ]
+    );
+    let decided: Vec<_> = outcome
+        .decided
+        .iter()
+        .map(|one| (one.first.0, one.run))
+        .collect();
+    assert_eq!(
+        decided,
+        [
+            (1, word(1, 1, placed(7))),
+            (2, word(2, 1, placed(8))),
+            (3, word(3, 1, placed(10))),
+            (4, word(1, 1, placed(11))),
+        ]
+    );
+    assert_eq!(outcome.undecided, Some(SubmitSeq(5)));
+    let words = vec![word(1, 2, placed(7)), word(3, 1, placed(10))];
+    assert_eq!(follower.queue(&bob(), 1, texts(3)).answer, sent(words));
+}
+
+#[test]
+fn a_refusal_of_the_hub_is_final_and_says_why() {
+    let mut follower = Follower::invited();
+    follower.queue(&bob(), 1, texts(3));
+    let reason = SubmitRefused::EpochTooOld { current: Epoch(9) };
+    let outcome = follower.deliver(vec![hub_refuses(2, reason)]);
+    let decided = Decided {
+        first: SubmitSeq(2),
+        sender: bob(),
+        run: word(2, 1, Verdict::Refused(reason)),
+    };
+    assert_eq!(outcome.decided, [decided]);
+    assert_eq!(outcome.undecided, Some(SubmitSeq(1)));
+    assert_eq!(outcome.emitted, []);
+    let outcome = follower.deliver(vec![own(6, 1), own(7, 3)]);
+    let places: Vec<_> = outcome
+        .emitted
+        .iter()
+        .map(|run| (run.first.0, run.item))
+        .collect();
+    assert_eq!(places, [(6, 0), (7, 2)]);
+    assert_eq!(outcome.undecided, Some(SubmitSeq(4)));
+}
+
+#[test]
+fn a_submission_gets_its_final_word_once_whatever_the_hub_says_later() {
+    let mut follower = Follower::invited();
+    follower.queue(&bob(), 1, texts(2));
+    follower.deliver(vec![own(6, 1)]);
+    let again = follower.deliver(vec![
+        hub_refuses(1, SubmitRefused::Malformed),
+        own(7, 1),
+        hub_refuses(99, SubmitRefused::Malformed),
+    ]);
+    assert_eq!((again.decided, again.emitted), (Vec::new(), Vec::new()));
+    assert_eq!(follower.fold.last_seq(), RoomSeq(7));
+    assert_eq!(follower.apply(&reject(1, 1)).decided, []);
+    let words = vec![word(1, 1, placed(6)), word(2, 1, Verdict::Queued)];
+    assert_eq!(follower.queue(&bob(), 1, texts(2)).answer, sent(words));
+}
+
+#[test]
+fn submissions_that_the_hub_will_not_look_at_are_refused_together() {
+    let mut follower = Follower::invited();
+    let anna = with_anna(&mut follower);
+    follower.queue(&bob(), 1, texts(2));
+    follower.queue(&anna, 1, texts(2));
+    let outcome = follower.apply(&reject(2, 2));
+    assert_eq!(outcome.answer, Answer::Received);
+    let refused = Verdict::Refused(SubmitRefused::Poisoned);
+    let decided: Vec<_> = outcome
+        .decided
+        .iter()
+        .map(|one| (&one.sender, one.run))
+        .collect();
+    assert_eq!(
+        decided,
+        [(&bob(), word(2, 1, refused)), (&anna, word(1, 1, refused))]
+    );
+    assert_eq!(outcome.undecided, Some(SubmitSeq(1)));
+    assert_eq!(follower.apply(&reject(1, 1)).undecided, Some(SubmitSeq(4)));
+}
+
+#[test]
+fn a_refusal_of_more_than_ever_waited_costs_no_more_than_what_waits() {
+    let mut follower = Follower::invited();
+    follower.queue(&bob(), 1, texts(2));
+    assert_eq!(follower.apply(&reject(0, u32::MAX)).decided.len(), 2);
+    assert_eq!(follower.apply(&reject(u64::MAX, u32::MAX)).decided, []);
+    let outcome = follower.apply(&reject(0, u32::MAX));
+    assert_eq!(
+        (outcome.decided, outcome.undecided),
+        (Vec::new(), Some(SubmitSeq(3)))
+    );
+}
+
+#[test]
+fn so_many_submissions_wait_for_the_hub_and_no_more() {
+    let mut follower = Follower::invited();
+    let batch = u32::try_from(SUBMIT_ITEMS_MAX).unwrap();
+    let mut first = 1;
+    for _ in 0..SUBMISSIONS_UNDECIDED_PER_ROOM_MAX / batch {
+        let outcome = follower.queue(&bob(), first, texts(SUBMIT_ITEMS_MAX));
+        assert!(outcome.queued.is_some());
+        first += u64::from(batch);
+    }
+    let full = follower.queue(&bob(), first, texts(1));
+    assert!(matches!(
+        full.answer,
+        Answer::Refused(Refused::Overloaded { .. })
+    ));
+    follower.deliver(vec![own(6, 1)]);
+    assert!(follower.queue(&bob(), first, texts(1)).queued.is_some());
+}
+
+#[test]
+fn an_item_that_names_clients_of_another_provider_is_recognised() {
+    let b = provider("b");
+    for item in [
+        event(1, Body::Invited(invitation(1, &[bob(), carol()]))),
+        commit_event(1, &[carol()], None),
+        commit_event(1, &[bob()], Some(invitation(1, &[carol()]))),
+    ] {
+        assert!(!follower::names_only(&item, &b));
+    }
+    for item in [
+        text(1),
+        own(1, 1),
+        hub_refuses(1, SubmitRefused::NotMember),
+        event(1, Body::Invited(invitation(1, &[bob()]))),
+        commit_event(1, &[bob()], Some(invitation(1, &[bob()]))),
+    ] {
+        assert!(follower::names_only(&item, &b));
+    }
+}
+
+#[test]
+fn a_compact_followed_room_revives_as_it_was_and_other_bytes_do_not() {
+    let mut follower = Follower::invited();
+    follower.queue(&bob(), 1, texts(3));
+    follower.deliver(vec![own(6, 2)]);
+    let compact = follower.fold.compact();
+    assert_eq!(Fold::revive(&compact).unwrap(), follower.fold);
+    assert!(Fold::revive(&compact[..compact.len() - 1]).is_err());
+    assert!(Fold::revive(&[]).is_err());
+}
+
+fn handle(desk: &mut Desk, input: Input, fold: &Fold) -> Vec<Effect> {
+    let mut out = Vec::new();
+    desk.handle(input, Millis(1), fold, &mut out);
+    out
+}
+
+fn queue(ticket: u64) -> Input {
+    Input::Queue {
+        ticket: Ticket(ticket),
+        queue: follower::Queue {
+            sender: bob(),
+            first: ClientSeq(1),
+            messages: BVec::truncated(texts(1)),
+        },
+    }
+}
+
+#[test]
+fn a_message_to_a_room_that_was_never_heard_of_does_not_reach_the_log() {
+    let mut desk = Desk::default();
+    let out = handle(&mut desk, queue(1), &Fold::default());
+    let refused = Answer::Refused(Refused::NotAuthorized);
+    assert!(
+        matches!(&out[..], [Effect::Answer { ticket: Ticket(1), answer }] if *answer == refused)
+    );
+    assert!(desk.is_idle());
+}
+
+#[test]
+fn a_desk_is_busy_until_the_log_has_taken_or_refused_what_it_appended() {
+    let mut follower = Follower::invited();
+    let mut desk = Desk::default();
+    let out = handle(&mut desk, queue(1), &follower.fold);
+    let [
+        Effect::Append {
+            ticket: Ticket(1),
+            command,
+        },
+    ] = &out[..]
+    else {
+        unreachable!("{out:?}");
+    };
+    assert!(!desk.is_idle());
+    let outcome = follower.apply(command);
+    let mut out = Vec::new();
+    desk.applied(Ticket(1), &outcome, Millis(1), &follower.fold, &mut out);
+    assert!(
+        matches!(&out[..], [Effect::Answer { ticket: Ticket(1), answer }] if *answer == outcome.answer)
+    );
+    assert!(desk.is_idle());
+    handle(&mut desk, queue(2), &follower.fold);
+    let refused = Refused::StorageFull;
+    let not_appended = Input::NotAppended {
+        ticket: Ticket(2),
+        refused,
+    };
+    let out = handle(&mut desk, not_appended, &follower.fold);
+    let full = Answer::Refused(Refused::StorageFull);
+    assert!(matches!(&out[..], [Effect::Answer { ticket: Ticket(2), answer }] if *answer == full));
+    assert!(desk.is_idle());
+}
+
+#[test]
+fn what_a_hub_delivers_or_rejects_goes_to_the_log_even_where_nothing_is_known() {
+    let (mut desk, fold) = (Desk::default(), Fold::default());
+    let deliver = follower::Deliver {
+        items: BVec::truncated(vec![text(1)]),
+    };
+    let out = handle(
+        &mut desk,
+        Input::Deliver {
+            ticket: Ticket(1),
+            deliver,
+        },
+        &fold,
+    );
+    assert!(matches!(&out[..], [Effect::Append { .. }]));
+    let follower::Command::Reject(reject) = reject(1, 1) else {
+        unreachable!("reject makes a Reject");
+    };
+    let out = handle(
+        &mut desk,
+        Input::Reject {
+            ticket: Ticket(2),
+            reject,
+        },
+        &fold,
+    );
+    assert!(matches!(&out[..], [Effect::Append { .. }]));
+    let frozen = Desk::frozen(Ticket(3));
+    let poisoned = Answer::Refused(Refused::Poisoned);
+    assert!(matches!(frozen, Effect::Answer { ticket: Ticket(3), answer } if answer == poisoned));
+}
