@@ -167,9 +167,15 @@ impl Door {
         self.0.close(VarInt::from_u32(code), reason.as_bytes());
     }
 
-    /// Waits until the connection has ended, and says why.
-    pub async fn closed(&self) -> Ended {
-        self.0.closed().await.into()
+    /// Waits until the connection has ended.
+    pub async fn closed(&self) {
+        self.0.closed().await;
+    }
+
+    /// Why the connection has ended, or `None` while it has not.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.0.close_reason().map(Ended::from)
     }
 
     /// Whether the connection has ended.

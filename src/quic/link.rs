@@ -197,9 +197,15 @@ impl Link {
             .close(VarInt::from_u32(code), reason.as_bytes());
     }
 
-    /// Waits until the connection has ended, and says why.
-    pub async fn closed(&self) -> Ended {
-        self.connection.closed().await.into()
+    /// Waits until the connection has ended.
+    pub async fn closed(&self) {
+        self.connection.closed().await;
+    }
+
+    /// Why the connection has ended, or `None` while it has not.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.connection.close_reason().map(Ended::from)
     }
 
     /// Whether the connection has ended.

@@ -130,3 +130,9 @@ async fn dial(
         server.accept().await.unwrap().establish().await
     })
 }
+
+/// Waits until a link has ended; why it has.
+async fn end_of(link: &Link) -> Ended {
+    link.closed().await;
+    link.ended().unwrap()
+}

@@ -10,7 +10,7 @@ async fn shown(identity: &Identity, trust: PeerTrust, ca: &Ca) -> Result<Link, C
     let (dialed, taken) = dial(&client, &server, "b.example").await;
     if taken.is_err() {
         // A client learns of the refusal after its own part of the handshake.
-        let ended = dialed.unwrap().closed().await;
+        let ended = end_of(&dialed.unwrap()).await;
         assert!(matches!(ended, Ended::Failed(_)), "{ended:?}");
     }
     taken
@@ -39,8 +39,8 @@ async fn two_listed_providers_meet_whoever_dials() {
         assert_eq!(taken.remote_address(), dialing.local_address().unwrap());
         dialed.close(7, "enough\n");
         let reason = "enough?".to_owned();
-        assert_eq!(taken.closed().await, Ended::ByPeer { code: 7, reason });
-        assert_eq!(dialed.closed().await, Ended::Here);
+        assert_eq!(end_of(&taken).await, Ended::ByPeer { code: 7, reason });
+        assert_eq!(end_of(&dialed).await, Ended::Here);
         assert!(dialed.is_closed() && taken.is_closed());
     }
 }
@@ -268,7 +268,7 @@ async fn a_peer_learns_at_once_that_a_node_was_started_again() {
     let (mut to, _from) = dialed.open_lane().await.unwrap();
     to.send("anybody there?".into()).await.unwrap();
     let soon = std::time::Duration::from_secs(5);
-    let ended = tokio::time::timeout(soon, dialed.closed()).await.unwrap();
+    let ended = tokio::time::timeout(soon, end_of(&dialed)).await.unwrap();
     assert_eq!(ended, Ended::Failed("reset by peer".to_owned()));
     assert!(second.is_ok());
 }
