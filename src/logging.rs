@@ -1,21 +1,63 @@
 //! Log lines: text on a terminal, JSON otherwise, to standard error.
 
+use crate::config::{LogConfig, LogFormat};
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::ParseError};
 
-/// What is logged unless `RUST_LOG` says otherwise.
-const FILTER: &str = "info,openraft=error,raft_engine=warn,quinn=warn,quinn_proto=warn,ractor=warn";
+/// Variable that wins over the configuration's filter.
+const FILTER_VARIABLE: &str = "RUST_LOG";
 
 /// Begins to log.
-pub fn start() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
+///
+/// # Errors
+/// When the filter does not read.
+pub fn start(config: &LogConfig) -> Result<(), ParseError> {
+    let from_environment = std::env::var(FILTER_VARIABLE).unwrap_or_default();
+    let filter = filter(&from_environment, &config.filter)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
+    let terminal = std::io::stderr().is_terminal();
     // A logger that was set before stays.
-    let _ = if std::io::stderr().is_terminal() {
-        builder.try_init()
+    let _ = if is_text(config.format, terminal) {
+        builder.with_ansi(terminal).try_init()
     } else {
         builder.json().flatten_event(true).try_init()
     };
+    Ok(())
+}
+
+fn filter(from_environment: &str, configured: &str) -> Result<EnvFilter, ParseError> {
+    if from_environment.is_empty() {
+        EnvFilter::try_new(configured)
+    } else {
+        EnvFilter::try_new(from_environment)
+    }
+}
+
+fn is_text(format: LogFormat, terminal: bool) -> bool {
+    match format {
+        LogFormat::Auto => terminal,
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_wins_and_a_bad_filter_is_an_error() {
+        assert_eq!(filter("", "info").unwrap().to_string(), "info");
+        assert_eq!(filter("debug", "info").unwrap().to_string(), "debug");
+        assert!(filter("a=b=c", "info").is_err());
+        assert!(filter("", &LogConfig::default().filter).is_ok());
+    }
+
+    #[test]
+    fn text_is_for_terminals_unless_told_otherwise() {
+        assert!(is_text(LogFormat::Auto, true) && !is_text(LogFormat::Auto, false));
+        assert!(is_text(LogFormat::Text, false) && !is_text(LogFormat::Json, true));
+    }
 }

@@ -33,8 +33,9 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// When no node runs there, or it refuses.
 pub fn ask(config: &Path, request: &Request) -> anyhow::Result<Response> {
     let config = Config::load(config)?;
-    match super::block_on(local::ask(&config.node.admin_socket, request))? {
-        Response::Refused { why } => bail!("{why}"),
-        response => Ok(response),
+    let response = super::block_on(local::ask(&config.node.admin_socket, request))?;
+    if let Response::Refused { why } = response {
+        bail!("{why}");
     }
+    Ok(response)
 }

@@ -5,8 +5,8 @@ use crate::quic::spki_pin;
 use anyhow::{Context, bail};
 use mimi_actors::ids::ProviderId;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 use std::{
     fs::OpenOptions,
@@ -29,6 +29,9 @@ enum What {
         /// Directory to write to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Make a provider's certificate: DOMAIN.crt and DOMAIN.key
     Cert {
@@ -41,6 +44,9 @@ enum What {
         /// Directory to write to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Print the pin of a certificate's key
     Pin {
@@ -59,17 +65,18 @@ impl Pki {
     /// When a file cannot be read or written; files that exist are never overwritten.
     pub fn run(self) -> anyhow::Result<()> {
         match self.what {
-            What::Ca { out } => {
+            What::Ca { out, json } => {
                 create_ca(&out)?;
-                output::line(&format!(
-                    "made {} and its key",
-                    out.join("ca.crt").display()
-                ));
+                tell(&out, "ca", json)?;
             }
-            What::Cert { ca, domain, out } => {
+            What::Cert {
+                ca,
+                domain,
+                out,
+                json,
+            } => {
                 create_certificate(&ca, &domain, &out)?;
-                let made = out.join(format!("{domain}.crt"));
-                output::line(&format!("made {} and its key", made.display()));
+                tell(&out, domain.as_str(), json)?;
             }
             What::Pin { certificate, json } => {
                 let pin = spki_pin(&certificate)?;
@@ -84,22 +91,36 @@ impl Pki {
     }
 }
 
+/// Says which files were made.
+fn tell(out: &Path, name: &str, json: bool) -> anyhow::Result<()> {
+    let (certificate, key) = files(out, name);
+    let pin = spki_pin(&certificate)?;
+    if json {
+        return output::json(&serde_json::json!({
+            "certificate": certificate,
+            "key": key,
+            "pinned_key": pin,
+        }));
+    }
+    output::line(&format!("certificate  {}", certificate.display()));
+    output::line(&format!("key          {}", key.display()));
+    output::line(&format!("pin          {pin}"));
+    Ok(())
+}
+
 /// Makes `ca.crt` and `ca.key` in `out`.
 ///
 /// # Errors
 /// When they exist or cannot be written.
 pub fn create_ca(out: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "mimi-node development CA");
+    let name = "mimi-node development CA";
+    params.distinguished_name.push(DnType::CommonName, name);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
-    write_new(&out.join("ca.key"), &key.serialize_pem(), 0o600)?;
-    write_new(&out.join("ca.crt"), &certificate.pem(), 0o644)
+    write_pair(out, "ca", &certificate, &key)
 }
 
 /// Makes `DOMAIN.crt` and `DOMAIN.key` in `out`, issued by the CA in `ca`.
@@ -107,13 +128,15 @@ pub fn create_ca(out: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// When the CA does not read, or the files exist or cannot be written.
 pub fn create_certificate(ca: &Path, domain: &ProviderId, out: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
-    let read = |name: &str| {
-        let path = ca.join(name);
-        std::fs::read_to_string(&path)
+    let (ca_certificate, ca_key) = files(ca, "ca");
+    let read = |path: &Path| {
+        std::fs::read_to_string(path)
             .with_context(|| format!("read {}; `mimi-node pki ca` makes one", path.display()))
     };
-    let issuer = Issuer::from_ca_cert_pem(&read("ca.crt")?, KeyPair::from_pem(&read("ca.key")?)?)?;
+    let key = KeyPair::from_pem(&read(&ca_key)?)
+        .with_context(|| format!("{} is no private key", ca_key.display()))?;
+    let issuer = Issuer::from_ca_cert_pem(&read(&ca_certificate)?, key)
+        .with_context(|| format!("{} is no certificate", ca_certificate.display()))?;
     let mut params = CertificateParams::new(vec![domain.to_string()])?;
     params
         .distinguished_name
@@ -125,31 +148,110 @@ pub fn create_certificate(ca: &Path, domain: &ProviderId, out: &Path) -> anyhow:
     ];
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &issuer)?;
-    write_new(
-        &out.join(format!("{domain}.key")),
-        &key.serialize_pem(),
-        0o600,
-    )?;
-    write_new(
-        &out.join(format!("{domain}.crt")),
-        &certificate.pem(),
-        0o644,
-    )
+    write_pair(out, domain.as_str(), &certificate, &key)
+}
+
+fn files(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
+    let file = |kind| directory.join(format!("{name}.{kind}"));
+    (file("crt"), file("key"))
+}
+
+/// Writes both files or, when one of them exists, none.
+fn write_pair(
+    out: &Path,
+    name: &str,
+    certificate: &Certificate,
+    key: &KeyPair,
+) -> anyhow::Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
+    let (certificate_path, key_path) = files(out, name);
+    for path in [&certificate_path, &key_path] {
+        if path.exists() {
+            let path = path.display();
+            bail!("{path} exists; remove it first, it is not overwritten");
+        }
+    }
+    write_new(&key_path, &key.serialize_pem(), 0o600)?;
+    write_new(&certificate_path, &certificate.pem(), 0o644)
 }
 
 fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    if path.exists() {
-        bail!(
-            "{} exists; remove it first, it is not overwritten",
-            path.display()
-        );
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .with_context(|| format!("create {}", path.display()))?;
-    file.write_all(text.as_bytes())
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(mode).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
         .with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quic::{Identity, LinkEndpoint, PeerTrust};
+    use std::{collections::BTreeMap, net::Ipv4Addr, os::unix::fs::PermissionsExt};
+
+    fn domain(domain: &str) -> ProviderId {
+        domain.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_made_makes_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ca, out) = (dir.path().join("ca"), dir.path().join("deep/out"));
+        create_ca(&ca).unwrap();
+        let trust = PeerTrust::Ca(ca.join("ca.crt"));
+        let endpoint = |own: &str, other: &str| {
+            create_certificate(&ca, &domain(own), &out).unwrap();
+            let (certificate, key) = files(&out, own);
+            let mode = std::fs::metadata(&key).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            let identity = Identity::load(&certificate, &key).unwrap();
+            let peers = BTreeMap::from([(domain(other), trust.clone())]);
+            LinkEndpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), &identity, &peers).unwrap()
+        };
+        let a = endpoint("a.example", "b.example");
+        let b = endpoint("b.example", "a.example");
+        let b_domain = domain("b.example");
+        let (dialed, taken) =
+            tokio::join!(a.connect(b.local_address().unwrap(), &b_domain), async {
+                b.accept().await.unwrap().establish().await
+            });
+        assert_eq!(dialed.unwrap().peer(), &b_domain);
+        assert_eq!(taken.unwrap().peer(), &domain("a.example"));
+    }
+
+    #[test]
+    fn nothing_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        create_ca(dir.path()).unwrap();
+        let (certificate, key) = files(dir.path(), "ca");
+        let before = (
+            std::fs::read(&certificate).unwrap(),
+            std::fs::read(&key).unwrap(),
+        );
+        let error = create_ca(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("ca.crt exists"), "{error}");
+        let after = (
+            std::fs::read(&certificate).unwrap(),
+            std::fs::read(&key).unwrap(),
+        );
+        assert!(before == after);
+        // A certificate without its key is not given another key.
+        std::fs::write(dir.path().join("a.example.crt"), "mine").unwrap();
+        assert!(create_certificate(dir.path(), &domain("a.example"), dir.path()).is_err());
+        assert!(!dir.path().join("a.example.key").exists());
+    }
+
+    #[test]
+    fn a_missing_ca_is_one_clear_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = create_certificate(dir.path(), &domain("a.example"), dir.path());
+        let error = format!("{:#}", error.unwrap_err());
+        assert!(
+            error.contains("`mimi-node pki ca` makes one: No such file"),
+            "{error}"
+        );
+        std::fs::write(dir.path().join("ca.key"), "nonsense").unwrap();
+        let error = create_certificate(dir.path(), &domain("a.example"), dir.path());
+        let error = format!("{:#}", error.unwrap_err());
+        assert!(error.contains("ca.key is no private key"), "{error}");
+    }
 }

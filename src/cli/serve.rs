@@ -1,6 +1,7 @@
 //! `serve`: run a node.
 
 use crate::{config::Config, logging, node};
+use anyhow::Context;
 use std::path::PathBuf;
 
 /// Arguments of `serve`.
@@ -17,8 +18,8 @@ impl Serve {
     /// # Errors
     /// When the node cannot start, or its storage fails.
     pub fn run(self) -> anyhow::Result<()> {
-        logging::start();
         let config = Config::load(&self.config)?;
+        logging::start(&config.log).context("read RUST_LOG")?;
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?

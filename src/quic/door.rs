@@ -2,22 +2,25 @@
 //! over the TLS exporter.
 
 use super::{
-    BindError, ConnectError, DOOR_ALPN, Identity, LaneError, LaneReceiver, LaneSender, link,
-    settings, trust,
+    BindError, ConnectError, DOOR_ALPN, Ended, Identity, LaneError, LaneReceiver, LaneSender,
+    PeerTrust,
+    incoming::{Gate, Handshake, in_time},
+    link::{canonical, say_goodbye},
+    settings,
+    trust::Recognise,
 };
 use mimi_actors::ids::ProviderId;
-use quinn::{Connection, Endpoint, Incoming, VarInt};
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
-    time::Duration,
-};
+use quinn::{Connection, Endpoint, VarInt};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
-/// How long a handshake may take.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// Connections of clients, at most.
+const DOORS_MAX: usize = 16_384;
 
 /// Where clients come in.
-pub struct DoorEndpoint(Endpoint);
+pub struct DoorEndpoint {
+    endpoint: Endpoint,
+    gate: Gate,
+}
 
 impl DoorEndpoint {
     /// Listens as `identity`.
@@ -25,20 +28,17 @@ impl DoorEndpoint {
     /// # Errors
     /// [`BindError`] when the port is taken or the identity is not usable.
     pub fn bind(address: SocketAddr, identity: &Identity) -> Result<Self, BindError> {
-        let tls = |error: rustls::Error| BindError::Tls(error.to_string());
-        let mut server = rustls::ServerConfig::builder_with_provider(settings::crypto())
+        let server = rustls::ServerConfig::builder_with_provider(settings::crypto())
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(tls)?
+            .map_err(BindError::tls)?
             .with_no_client_auth()
             .with_single_cert(identity.chain(), identity.key())
-            .map_err(tls)?;
-        server.alpn_protocols = vec![DOOR_ALPN.to_vec()];
-        server.max_early_data_size = 0;
-        // Clients change networks: their connections may migrate.
-        Ok(Self(settings::endpoint(
-            address,
-            Some((settings::server(server, true)?, identity)),
-        )?))
+            .map_err(BindError::tls)?;
+        let server = settings::server(server, DOOR_ALPN, &settings::DOOR)?;
+        Ok(Self {
+            endpoint: settings::endpoint(address, Some((server, identity)))?,
+            gate: Gate::new(DOORS_MAX),
+        })
     }
 
     /// The address it listens on.
@@ -46,24 +46,22 @@ impl DoorEndpoint {
     /// # Errors
     /// When the system does not say.
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.endpoint.local_addr()
     }
 
     /// The next handshake, or `None` when the endpoint is closed.
     pub async fn accept(&self) -> Option<DoorIncoming> {
-        link::accept(&self.0).await.map(DoorIncoming)
+        self.gate.next(&self.endpoint).await.map(DoorIncoming)
     }
 
     /// Says goodbye to everybody.
     pub async fn close(&self) {
-        self.0.close(VarInt::from_u32(0), b"going away");
-        // Clients that do not answer are given up on.
-        drop(tokio::time::timeout(Duration::from_secs(1), self.0.wait_idle()).await);
+        say_goodbye(&self.endpoint).await;
     }
 }
 
 /// A handshake under way.
-pub struct DoorIncoming(Incoming);
+pub struct DoorIncoming(Handshake);
 
 impl DoorIncoming {
     /// Finishes the handshake.
@@ -71,15 +69,12 @@ impl DoorIncoming {
     /// # Errors
     /// [`ConnectError`] when it fails.
     pub async fn establish(self) -> Result<Door, ConnectError> {
-        let connection = tokio::time::timeout(HANDSHAKE_DEADLINE, self.0).await;
-        Ok(Door(
-            connection.map_err(|_| quinn::ConnectionError::TimedOut)??,
-        ))
+        Ok(Door(self.0.finish().await?))
     }
 }
 
 /// A client's way to its provider.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct DoorDialer(Endpoint);
 
 impl DoorDialer {
@@ -88,17 +83,28 @@ impl DoorDialer {
     /// # Errors
     /// [`BindError`] when the file does not read or no socket can be had.
     pub fn new(ca: &Path) -> Result<Self, BindError> {
-        let tls = |error: rustls::Error| BindError::Tls(error.to_string());
-        let mut client = rustls::ClientConfig::builder_with_provider(settings::crypto())
+        Self::trusting(&[PeerTrust::Ca(ca.to_owned())])
+    }
+
+    /// Prepares to dial providers that are recognised in one of these ways.
+    ///
+    /// # Errors
+    /// [`BindError`] when a trust setting is not usable or no socket can be had.
+    pub fn trusting(trust: &[PeerTrust]) -> Result<Self, BindError> {
+        let crypto = settings::crypto();
+        let recognise = Recognise::anyone(trust, &crypto)?;
+        let client = rustls::ClientConfig::builder_with_provider(crypto)
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(tls)?
-            .with_root_certificates(trust::roots(ca, "the client's provider")?)
+            .map_err(BindError::tls)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(recognise))
             .with_no_client_auth();
-        client.alpn_protocols = vec![DOOR_ALPN.to_vec()];
-        client.enable_early_data = false;
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let mut endpoint = settings::endpoint(any, None)?;
-        endpoint.set_default_client_config(settings::client(client)?);
+        Self::with(settings::client(client, DOOR_ALPN, &settings::CLIENT)?)
+    }
+
+    pub(super) fn with(client: quinn::ClientConfig) -> Result<Self, BindError> {
+        let mut endpoint = settings::dialing_endpoint()?;
+        endpoint.set_default_client_config(client);
         Ok(Self(endpoint))
     }
 
@@ -112,10 +118,7 @@ impl DoorDialer {
         provider: &ProviderId,
     ) -> Result<Door, ConnectError> {
         let connecting = self.0.connect(address, provider.as_str())?;
-        let connection = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await;
-        Ok(Door(
-            connection.map_err(|_| quinn::ConnectionError::TimedOut)??,
-        ))
+        Ok(Door(in_time(connecting).await?))
     }
 }
 
@@ -124,32 +127,38 @@ impl DoorDialer {
 pub struct Door(Connection);
 
 impl Door {
+    /// Where the other end is; a client may move.
+    #[must_use]
+    pub fn remote_address(&self) -> SocketAddr {
+        canonical(self.0.remote_address())
+    }
+
     /// Opens a lane.
     ///
     /// # Errors
-    /// When the connection is lost.
+    /// When the connection has ended.
     pub async fn open_lane(&self) -> Result<(LaneSender, LaneReceiver), LaneError> {
-        let (to, from) = self.0.open_bi().await?;
-        Ok((LaneSender(to), LaneReceiver::new(from)))
+        let (to, from) = self.0.open_bi().await.map_err(Ended::from)?;
+        Ok((LaneSender::new(to), LaneReceiver::new(from)))
     }
 
     /// Waits for the other side to open a lane.
     ///
     /// # Errors
-    /// When the connection is lost.
+    /// When the connection has ended.
     pub async fn accept_lane(&self) -> Result<(LaneSender, LaneReceiver), LaneError> {
-        let (to, from) = self.0.accept_bi().await?;
-        Ok((LaneSender(to), LaneReceiver::new(from)))
+        let (to, from) = self.0.accept_bi().await.map_err(Ended::from)?;
+        Ok((LaneSender::new(to), LaneReceiver::new(from)))
     }
 
     /// 32 bytes that only the two ends of this very connection know.
     ///
     /// # Errors
-    /// When TLS does not export (it always does after the handshake).
+    /// [`LaneError::Closed`] when TLS does not export; after the handshake it always does.
     pub fn exporter(&self, label: &[u8], context: &[u8]) -> Result<[u8; 32], LaneError> {
         let mut exported = [0; 32];
         let done = self.0.export_keying_material(&mut exported, label, context);
-        done.map_err(|_| quinn::ConnectionError::LocallyClosed)?;
+        done.map_err(|_| LaneError::Closed)?;
         Ok(exported)
     }
 
@@ -161,6 +170,12 @@ impl Door {
     /// Waits until the connection has ended.
     pub async fn closed(&self) {
         self.0.closed().await;
+    }
+
+    /// Why the connection has ended, or `None` while it has not.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.0.close_reason().map(Ended::from)
     }
 
     /// Whether the connection has ended.

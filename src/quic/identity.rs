@@ -1,10 +1,16 @@
 //! Who this node is: its certificate and key, and the one provider that the certificate names.
 
-use super::FileError;
+use super::{FileError, settings};
 use mimi_actors::ids::ProviderId;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use std::{os::unix::fs::PermissionsExt, path::Path};
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+use std::{fmt, fs::File, io::Read, os::unix::fs::PermissionsExt, path::Path};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// Largest file of certificates or keys, in bytes.
+const PEM_BYTES_MAX: u64 = 1 << 20;
 
 /// Why an identity is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -29,45 +35,43 @@ pub struct Identity {
     key: PrivateKeyDer<'static>,
 }
 
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({})", self.provider)
+    }
+}
+
 impl Identity {
     /// Reads a certificate chain and key, both PEM.
     ///
     /// # Errors
-    /// [`IdentityError`] when a file does not read, the key is open to others, or the name is not one provider's.
+    /// [`IdentityError`] when a file does not read, the key is open to others or another certificate's, the
+    /// certificate is not valid today, or its name is not one provider's.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, IdentityError> {
-        let chain = certificates(certificate)?;
-        let provider = match chain.first() {
-            Some(leaf) => provider_of(leaf).map_err(|found| IdentityError::Name { found })?,
-            None => {
-                let why = "holds no certificate".to_owned();
-                return Err(FileError {
-                    path: certificate.to_owned(),
-                    why,
-                }
-                .into());
-            }
-        };
         let refuse = |why: String| FileError {
-            path: key.to_owned(),
+            path: certificate.to_owned(),
             why,
         };
-        let mode = std::fs::metadata(key)
-            .map_err(|error| refuse(format!("the private key does not read: {error}")))?
-            .permissions()
-            .mode();
-        if mode & 0o077 != 0 {
-            let why = format!(
-                "the private key is open to others (mode {:o}); chmod 600 it",
-                mode & 0o777
-            );
+        let chain = certificates(certificate)?;
+        let leaf = chain.first().cloned().unwrap_or_else(|| (&[][..]).into());
+        let provider = provider_of(&leaf).map_err(|found| IdentityError::Name { found })?;
+        let parsed = parse(&leaf).map_err(refuse)?;
+        if !parsed.validity().is_valid() {
+            let validity = parsed.validity();
+            let (from, to) = (validity.not_before, validity.not_after);
+            let why = format!("the certificate is valid from {from} to {to}, not today");
             return Err(refuse(why).into());
         }
-        let key = PrivateKeyDer::from_pem_file(key)
-            .map_err(|error| refuse(format!("the private key does not read: {error}")))?;
+        let private = private_key(key)?;
+        let fits = CertifiedKey::from_der(chain.clone(), private.clone_key(), &settings::crypto());
+        fits.map_err(|error| FileError {
+            path: key.to_owned(),
+            why: format!("not the private key of {}: {error}", certificate.display()),
+        })?;
         Ok(Self {
             provider,
             chain,
-            key,
+            key: private,
         })
     }
 
@@ -75,6 +79,16 @@ impl Identity {
     #[must_use]
     pub fn provider(&self) -> &ProviderId {
         &self.provider
+    }
+
+    /// Whatever two files hold, as a hostile node would show it.
+    #[cfg(test)]
+    pub(super) fn unchecked(certificate: &Path, key: &Path) -> Self {
+        Self {
+            provider: "forged.example".parse().unwrap(),
+            chain: certificates(certificate).unwrap(),
+            key: private_key(key).unwrap(),
+        }
     }
 
     pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
@@ -86,15 +100,59 @@ impl Identity {
     }
 }
 
-/// The certificates of a PEM file.
+/// Reads a private key that nobody but its owner can read.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
+    let refuse = |why: String| FileError {
+        path: path.to_owned(),
+        why,
+    };
+    let unreadable =
+        |error: &dyn fmt::Display| refuse(format!("the private key does not read: {error}"));
+    let file = File::open(path).map_err(|error| unreadable(&error))?;
+    // Asked of the open file: what is read is what was looked at.
+    let mode = file.metadata().map_err(|error| unreadable(&error))?;
+    let mode = mode.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(refuse(format!(
+            "the private key is open to others (mode {mode:o}); chmod 600 it"
+        )));
+    }
+    let text = read(file).map_err(|error| unreadable(&error))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| unreadable(&error))
+}
+
+/// The certificates of a PEM file, one at least.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let refuse = |error: rustls::pki_types::pem::Error| FileError {
+    let refuse = |error: &dyn fmt::Display| FileError {
         path: path.to_owned(),
         why: format!("the certificate does not read: {error}"),
     };
-    let read = CertificateDer::pem_file_iter(path).map_err(refuse)?;
-    read.map(|certificate| certificate.map_err(refuse))
-        .collect()
+    let file = File::open(path).map_err(|error| refuse(&error))?;
+    let text = read(file).map_err(|error| refuse(&error))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let found = found.map_err(|error| refuse(&error))?;
+    if found.is_empty() {
+        return Err(refuse(&"there is none in the file"));
+    }
+    Ok(found)
+}
+
+fn read(file: File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(PEM_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A certificate, parsed; nothing may follow it.
+///
+/// # Errors
+/// Why it is none.
+pub(super) fn parse(certificate: &[u8]) -> Result<X509Certificate<'_>, String> {
+    match X509Certificate::from_der(certificate) {
+        Ok(([], parsed)) => Ok(parsed),
+        Ok(_) => Err("bytes after the certificate".to_owned()),
+        Err(error) => Err(format!("not a certificate: {error}")),
+    }
 }
 
 /// The provider that a certificate names: its only subject alternative name, a DNS name that is a canonical domain.
@@ -102,8 +160,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 /// # Errors
 /// What it names instead.
 pub(super) fn provider_of(certificate: &[u8]) -> Result<ProviderId, String> {
-    let (_, parsed) = X509Certificate::from_der(certificate)
-        .map_err(|error| format!("nothing that reads ({error})"))?;
+    let parsed = parse(certificate).map_err(|why| format!("nobody ({why})"))?;
     let names = match parsed.subject_alternative_name() {
         Ok(Some(names)) => &names.value.general_names,
         Ok(None) | Err(_) => return Err("nobody".to_owned()),
@@ -121,20 +178,20 @@ pub(super) fn provider_of(certificate: &[u8]) -> Result<ProviderId, String> {
 /// When the file does not read.
 pub fn spki_pin(certificate: &Path) -> Result<String, FileError> {
     let chain = certificates(certificate)?;
-    let pin = chain.first().and_then(|leaf| spki_hash(leaf).ok());
-    let why = "holds no certificate that reads".to_owned();
-    let pin = pin.ok_or(FileError {
+    let leaf = chain.first().map_or(&[][..], |leaf| leaf);
+    let parsed = parse(leaf).map_err(|why| FileError {
         path: certificate.to_owned(),
         why,
     })?;
-    Ok(pin.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(spki_hash(&parsed)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
-pub(super) fn spki_hash(certificate: &[u8]) -> Result<[u8; 32], String> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
-    let digest = ring::digest::digest(&ring::digest::SHA256, parsed.public_key().raw);
-    digest
-        .as_ref()
-        .try_into()
-        .map_err(|_| "digest length".to_owned())
+pub(super) fn spki_hash(certificate: &X509Certificate<'_>) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate.public_key().raw);
+    let mut hash = [0; ring::digest::SHA256_OUTPUT_LEN];
+    hash.copy_from_slice(digest.as_ref());
+    hash
 }

@@ -1,22 +1,30 @@
-//! Lanes: bidirectional streams of frames. A frame is a big-endian length of four bytes and that many bytes.
+//! Lanes: bidirectional streams of frames. A frame is a big-endian length of four bytes and that many bytes, one at least.
+//!
+//! Promises: a frame's length is checked before memory is taken for it; memory grows with what has arrived, never with
+//! what was announced; a frame that lies within one packet is not copied. Not here: what a frame means.
 
+use super::Ended;
 use bytes::{Buf, Bytes, BytesMut};
-use quinn::{RecvStream, SendStream, VarInt};
-use std::time::Duration;
+use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
 /// Length of a frame's header, in bytes.
 const HEADER_BYTES: usize = 4;
-/// Bytes read from the connection at a time, at most.
-const READ_BYTES_MAX: usize = 1 << 20;
+/// Pieces that are taken from the connection at a time, at most; a piece is what one packet carried.
+const PIECES_MAX: usize = 32;
+/// Memory taken at once for a frame that has begun, in bytes; it doubles as the frame arrives.
+const FRAME_BEGINS_BYTES: usize = 64 << 10;
+/// Memory for headers is taken for this many frames at once.
+const HEADERS_AT_ONCE: usize = 128;
 
 /// Why a lane gives no frame or takes none.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LaneError {
-    /// A frame claims more bytes than it may have; nothing of it was read.
+    /// A frame announces more bytes than it may have; nothing of it was kept.
     #[error("a frame of {bytes} bytes, the limit is {max}")]
-    TooLarge {
-        /// What it claims.
+    FrameTooLarge {
+        /// What it announces.
         bytes: usize,
         /// The limit.
         max: usize,
@@ -30,48 +38,139 @@ pub enum LaneError {
     /// A frame that had begun did not end in time.
     #[error("a frame did not end in time")]
     Deadline,
-    /// The connection or the lane was lost while reading.
+    /// The other side reset the lane, or does not want the rest of it.
+    #[error("the other side gave the lane up (code {code})")]
+    GivenUp {
+        /// Its code.
+        code: u32,
+    },
+    /// This side has finished, reset or stopped the lane, or dropped a `send` halfway.
+    #[error("the lane is closed on this side")]
+    Closed,
+    /// The connection has ended.
     #[error(transparent)]
-    Read(#[from] quinn::ReadError),
-    /// The connection or the lane was lost while writing.
-    #[error(transparent)]
-    Write(#[from] quinn::WriteError),
-    /// The lane was finished before.
-    #[error(transparent)]
-    Closed(#[from] quinn::ClosedStream),
-    /// The connection was lost.
-    #[error(transparent)]
-    Connection(#[from] quinn::ConnectionError),
+    Ended(#[from] Ended),
+}
+
+impl From<ReadError> for LaneError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Reset(code) => Self::given_up(code),
+            ReadError::ConnectionLost(why) => Self::Ended(why.into()),
+            ReadError::ClosedStream
+            | ReadError::IllegalOrderedRead
+            | ReadError::ZeroRttRejected => Self::Closed,
+        }
+    }
+}
+
+impl From<WriteError> for LaneError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Stopped(code) => Self::given_up(code),
+            WriteError::ConnectionLost(why) => Self::Ended(why.into()),
+            WriteError::ClosedStream | WriteError::ZeroRttRejected => Self::Closed,
+        }
+    }
+}
+
+impl LaneError {
+    fn given_up(code: VarInt) -> Self {
+        let code = u32::try_from(code.into_inner()).unwrap_or(u32::MAX);
+        Self::GivenUp { code }
+    }
 }
 
 /// The sending half of a lane.
 #[derive(Debug)]
-pub struct LaneSender(pub(super) SendStream);
+pub struct LaneSender {
+    stream: SendStream,
+    headers: BytesMut,
+    /// A `send` was dropped halfway: another frame would be read as the rest of that one.
+    torn: bool,
+}
 
 impl LaneSender {
-    /// Sends one frame, waiting for the receiver's window.
+    pub(super) fn new(stream: SendStream) -> Self {
+        Self {
+            stream,
+            headers: BytesMut::new(),
+            torn: false,
+        }
+    }
+
+    /// Sends one frame, waiting for the receiver's window. Dropped halfway, it closes the lane.
     ///
     /// # Errors
     /// [`LaneError`] when the lane or the connection is lost, or the frame is empty.
     pub async fn send(&mut self, frame: Bytes) -> Result<(), LaneError> {
-        let length = u32::try_from(frame.len()).ok().filter(|length| *length > 0);
-        let header = length.ok_or(LaneError::Empty)?.to_be_bytes();
-        let mut parts = [Bytes::copy_from_slice(&header), frame];
-        Ok(self.0.write_all_chunks(&mut parts).await?)
+        let header = self.header(frame.len())?;
+        self.write(&mut [header, frame]).await
     }
 
-    /// No more frames will come.
+    /// Sends one frame that lies in several parts, as [`send`](Self::send) does, without joining them.
     ///
     /// # Errors
-    /// [`LaneError::Closed`] when that was said before.
+    /// As [`send`](Self::send); a frame is empty when all its parts are.
+    pub async fn send_vectored(&mut self, parts: &[Bytes]) -> Result<(), LaneError> {
+        let header = self.header(parts.iter().map(Bytes::len).sum())?;
+        let mut pieces = Vec::with_capacity(1 + parts.len());
+        pieces.push(header);
+        pieces.extend(parts.iter().filter(|part| !part.is_empty()).cloned());
+        self.write(&mut pieces).await
+    }
+
+    fn header(&mut self, bytes: usize) -> Result<Bytes, LaneError> {
+        let max = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
+        let announced =
+            u32::try_from(bytes).map_err(|_| LaneError::FrameTooLarge { bytes, max })?;
+        if announced == 0 {
+            return Err(LaneError::Empty);
+        }
+        if self.headers.capacity() < HEADER_BYTES {
+            self.headers.reserve(HEADERS_AT_ONCE * HEADER_BYTES);
+        }
+        self.headers.extend_from_slice(&announced.to_be_bytes());
+        Ok(self.headers.split().freeze())
+    }
+
+    async fn write(&mut self, pieces: &mut [Bytes]) -> Result<(), LaneError> {
+        if self.torn {
+            return Err(LaneError::Closed);
+        }
+        self.torn = true;
+        self.stream.write_all_chunks(pieces).await?;
+        self.torn = false;
+        Ok(())
+    }
+
+    /// Says that no more frames will come.
+    ///
+    /// # Errors
+    /// [`LaneError::Closed`] when that was said before, or the last `send` was dropped halfway.
     pub fn finish(&mut self) -> Result<(), LaneError> {
-        Ok(self.0.finish()?)
+        if self.torn {
+            return Err(LaneError::Closed);
+        }
+        self.stream.finish().map_err(|_| LaneError::Closed)
+    }
+
+    /// Sets how urgent the lane's bytes are among the lanes of its connection; higher goes first, 0 is usual.
+    pub fn set_priority(&self, priority: i32) {
+        // A lane that has ended has nothing left to send.
+        drop(self.stream.set_priority(priority));
+    }
+
+    /// The stream under the lane, for bytes that are no frames.
+    #[cfg(test)]
+    pub(super) fn raw(&mut self) -> &mut SendStream {
+        &mut self.stream
     }
 
     /// Ends the lane abruptly, with a code.
     pub fn reset(&mut self, code: u32) {
         // It may have ended already.
-        drop(self.0.reset(VarInt::from_u32(code)));
+        drop(self.stream.reset(VarInt::from_u32(code)));
     }
 }
 
@@ -79,16 +178,86 @@ impl LaneSender {
 #[derive(Debug)]
 pub struct LaneReceiver {
     stream: RecvStream,
-    buffer: BytesMut,
+    /// What has arrived behind the frame that is being read.
+    pieces: VecDeque<Bytes>,
+    frame: Frame,
     /// When the frame that is being read began.
     began: Option<Instant>,
+}
+
+/// As much of a frame as has been read.
+#[derive(Debug)]
+enum Frame {
+    Header {
+        bytes: [u8; HEADER_BYTES],
+        read: usize,
+    },
+    Body {
+        bytes: usize,
+        read: BytesMut,
+    },
+}
+
+impl Frame {
+    const START: Self = Self::Header {
+        bytes: [0; HEADER_BYTES],
+        read: 0,
+    };
+
+    /// Takes what belongs to the frame from `piece`; gives the body once it is whole.
+    fn take(&mut self, piece: &mut Bytes, max: usize) -> Result<Option<Bytes>, LaneError> {
+        if let Self::Header { bytes, read } = self {
+            for place in bytes.iter_mut().skip(*read) {
+                let Ok(byte) = piece.try_get_u8() else {
+                    return Ok(None);
+                };
+                *place = byte;
+                *read += 1;
+            }
+            let announced = u32::from_be_bytes(*bytes);
+            *self = Self::Body {
+                bytes: usize::try_from(announced).unwrap_or(usize::MAX),
+                read: BytesMut::new(),
+            };
+        }
+        let Self::Body { bytes, read } = self else {
+            return Ok(None);
+        };
+        let bytes = *bytes;
+        if bytes == 0 {
+            return Err(LaneError::Empty);
+        }
+        if bytes > max {
+            return Err(LaneError::FrameTooLarge { bytes, max });
+        }
+        let missing = bytes - read.len();
+        if read.is_empty() {
+            if piece.len() >= bytes {
+                *self = Self::START;
+                return Ok(Some(piece.split_to(bytes)));
+            }
+            read.reserve(bytes.min(FRAME_BEGINS_BYTES));
+        }
+        read.extend_from_slice(&piece.split_to(missing.min(piece.len())));
+        if read.len() < bytes {
+            return Ok(None);
+        }
+        let whole = read.split().freeze();
+        *self = Self::START;
+        Ok(Some(whole))
+    }
+
+    fn has_begun(&self) -> bool {
+        !matches!(self, Self::Header { read: 0, .. })
+    }
 }
 
 impl LaneReceiver {
     pub(super) fn new(stream: RecvStream) -> Self {
         Self {
             stream,
-            buffer: BytesMut::new(),
+            pieces: VecDeque::new(),
+            frame: Frame::START,
             began: None,
         }
     }
@@ -96,10 +265,11 @@ impl LaneReceiver {
     /// The next frame, or `None` when the lane has ended between frames.
     ///
     /// A frame that has begun must end within `deadline`; the wait for one to begin is not limited. May be dropped and
-    /// called again without losing a byte.
+    /// called again without losing a byte. A frame may share the memory of the packet that brought it: copy what is
+    /// kept for long.
     ///
     /// # Errors
-    /// [`LaneError`]; the limit is checked from the header, before memory is taken.
+    /// [`LaneError`]; the limit is checked from the header, before memory is taken. The lane is then of no more use.
     pub async fn next(
         &mut self,
         frame_bytes_max: usize,
@@ -110,44 +280,47 @@ impl LaneReceiver {
                 self.began = None;
                 return Ok(Some(frame));
             }
-            if !self.buffer.is_empty() && self.began.is_none() {
+            if self.frame.has_begun() && self.began.is_none() {
                 self.began = Some(Instant::now());
             }
-            let reading = self.stream.read_chunk(READ_BYTES_MAX, true);
-            let chunk = match (self.began, deadline) {
+            let mut pieces = [const { Bytes::new() }; PIECES_MAX];
+            let reading = self.stream.read_chunks(&mut pieces);
+            let read = match (self.began, deadline) {
                 (Some(began), Some(deadline)) => {
                     let read = tokio::time::timeout_at(began + deadline, reading).await;
                     read.map_err(|_| LaneError::Deadline)??
                 }
-                _ => reading.await?,
+                (None, _) | (_, None) => reading.await?,
             };
-            match chunk {
-                Some(chunk) => self.buffer.extend_from_slice(&chunk.bytes),
-                None if self.buffer.is_empty() => return Ok(None),
-                None => return Err(LaneError::Truncated),
+            match read {
+                Some(read) => self.pieces.extend(pieces.into_iter().take(read)),
+                None if self.frame.has_begun() => return Err(LaneError::Truncated),
+                None => return Ok(None),
             }
         }
     }
 
-    /// Takes a whole frame out of the buffer, if there is one.
-    fn take(&mut self, max: usize) -> Result<Option<Bytes>, LaneError> {
-        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
-            return Ok(None);
-        };
-        let bytes = usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX);
-        if bytes == 0 {
-            return Err(LaneError::Empty);
+    /// Takes the next whole frame out of what has arrived.
+    fn take(&mut self, frame_bytes_max: usize) -> Result<Option<Bytes>, LaneError> {
+        while let Some(piece) = self.pieces.front_mut() {
+            let frame = self.frame.take(piece, frame_bytes_max)?;
+            if piece.is_empty() {
+                self.pieces.pop_front();
+            }
+            if frame.is_some() {
+                return Ok(frame);
+            }
         }
-        if bytes > max {
-            return Err(LaneError::TooLarge { bytes, max });
+        Ok(None)
+    }
+
+    /// Memory that is held for the frame being read.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        match &self.frame {
+            Frame::Header { .. } => 0,
+            Frame::Body { read, .. } => read.capacity(),
         }
-        if self.buffer.len() < HEADER_BYTES + bytes {
-            let missing = HEADER_BYTES + bytes - self.buffer.len();
-            self.buffer.reserve(missing);
-            return Ok(None);
-        }
-        self.buffer.advance(HEADER_BYTES);
-        Ok(Some(self.buffer.split_to(bytes).freeze()))
     }
 
     /// Asks the sender to stop, with a code.

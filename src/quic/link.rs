@@ -1,21 +1,33 @@
 //! Connections between providers: mutual TLS, each side the one domain that its certificate names.
 
 use super::{
-    BindError, ConnectError, Identity, LINK_ALPN, LaneError, LaneReceiver, LaneSender, PeerTrust,
+    BindError, ConnectError, Ended, Identity, LINK_ALPN, LaneError, LaneReceiver, LaneSender,
+    PeerTrust,
     identity::provider_of,
-    settings::{self, INCOMING_MAX},
+    incoming::{Gate, Handshake, Seat, Seats, in_time},
+    settings,
     trust::Recognise,
 };
 use mimi_actors::ids::ProviderId;
-use quinn::{Connection, Endpoint, Incoming, VarInt};
+use quinn::{Connection, Endpoint, VarInt};
 use rustls::pki_types::CertificateDer;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-/// How long a handshake may take.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// Connections of all peers, at most.
+const LINKS_MAX: usize = 512;
+/// Connections that one peer may bring in; each of its nodes has one, and a restarted node one more for a while.
+const LINKS_PER_PEER_MAX: usize = 16;
+/// Code that closes a connection too many, outside the codes of the protocol.
+const CROWDED: u32 = 0xffff;
+/// How long the goodbye to everybody may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Where links come in, and go out from.
-pub struct LinkEndpoint(Endpoint);
+pub struct LinkEndpoint {
+    endpoint: Endpoint,
+    gate: Gate,
+    seats: Seats,
+}
 
 impl LinkEndpoint {
     /// Listens, and prepares to dial, as `identity`; only `peers` are spoken to.
@@ -28,31 +40,29 @@ impl LinkEndpoint {
         peers: &BTreeMap<ProviderId, PeerTrust>,
     ) -> Result<Self, BindError> {
         let crypto = settings::crypto();
-        let recognise = Arc::new(Recognise::new(peers, Arc::clone(&crypto))?);
-        let tls = |error: rustls::Error| BindError::Tls(error.to_string());
-        let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&crypto))
+        let recognise = Arc::new(Recognise::listed(peers, &crypto)?);
+        let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&crypto))
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(tls)?
+            .map_err(BindError::tls)?
             .with_client_cert_verifier(Arc::clone(&recognise) as _)
             .with_single_cert(identity.chain(), identity.key())
-            .map_err(tls)?;
-        server.alpn_protocols = vec![LINK_ALPN.to_vec()];
-        server.max_early_data_size = 0;
-        server.send_tls13_tickets = 0;
-        let mut client = rustls::ClientConfig::builder_with_provider(crypto)
+            .map_err(BindError::tls)?;
+        let client = rustls::ClientConfig::builder_with_provider(crypto)
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(tls)?
+            .map_err(BindError::tls)?
             .dangerous()
             .with_custom_certificate_verifier(recognise)
             .with_client_auth_cert(identity.chain(), identity.key())
-            .map_err(tls)?;
-        client.alpn_protocols = vec![LINK_ALPN.to_vec()];
-        client.enable_early_data = false;
-        client.resumption = rustls::client::Resumption::disabled();
-        let mut endpoint =
-            settings::endpoint(address, Some((settings::server(server, false)?, identity)))?;
-        endpoint.set_default_client_config(settings::client(client)?);
-        Ok(Self(endpoint))
+            .map_err(BindError::tls)?;
+        let server = settings::server(server, LINK_ALPN, &settings::LINK)?;
+        let client = settings::client(client, LINK_ALPN, &settings::LINK)?;
+        let mut endpoint = settings::endpoint(address, Some((server, identity)))?;
+        endpoint.set_default_client_config(client);
+        Ok(Self {
+            endpoint,
+            gate: Gate::new(LINKS_MAX),
+            seats: Seats::default(),
+        })
     }
 
     /// The address it listens on.
@@ -60,15 +70,19 @@ impl LinkEndpoint {
     /// # Errors
     /// When the system does not say.
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.endpoint.local_addr()
     }
 
     /// The next handshake, or `None` when the endpoint is closed.
     pub async fn accept(&self) -> Option<LinkIncoming> {
-        accept(&self.0).await.map(LinkIncoming)
+        let handshake = self.gate.next(&self.endpoint).await?;
+        let seats = self.seats.clone();
+        Some(LinkIncoming { handshake, seats })
     }
 
     /// Connects to a peer, which must prove to be `provider`.
+    ///
+    /// The peer looks at this side's certificate last: if it refuses it, the link comes up here and ends at once.
     ///
     /// # Errors
     /// [`ConnectError`] when it cannot be reached or is somebody else.
@@ -77,44 +91,63 @@ impl LinkEndpoint {
         address: SocketAddr,
         provider: &ProviderId,
     ) -> Result<Link, ConnectError> {
-        let connecting = self.0.connect(address, provider.as_str())?;
-        let connection = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await;
-        Link::new(connection.map_err(|_| quinn::ConnectionError::TimedOut)??)
+        let connecting = self.endpoint.connect(address, provider.as_str())?;
+        let connection = in_time(connecting).await?;
+        let peer = peer_of(&connection)?;
+        Ok(Link {
+            connection,
+            peer,
+            _seat: None,
+        })
     }
 
     /// Says goodbye to everybody.
     pub async fn close(&self) {
-        self.0.close(VarInt::from_u32(0), b"going away");
-        // Peers that do not answer are given up on.
-        drop(tokio::time::timeout(Duration::from_secs(1), self.0.wait_idle()).await);
+        say_goodbye(&self.endpoint).await;
     }
 }
 
-/// Takes the next handshake; when many are under way, strangers must first show that they own their address.
-pub(super) async fn accept(endpoint: &Endpoint) -> Option<Incoming> {
-    loop {
-        let incoming = endpoint.accept().await?;
-        let crowded = endpoint.open_connections() > INCOMING_MAX / 2;
-        if crowded && !incoming.remote_address_validated() && incoming.may_retry() {
-            drop(incoming.retry());
-            continue;
-        }
-        return Some(incoming);
-    }
+/// Closes an endpoint and its connections.
+pub(super) async fn say_goodbye(endpoint: &Endpoint) {
+    endpoint.close(VarInt::from_u32(0), b"going away");
+    // Those that do not answer are given up on.
+    drop(tokio::time::timeout(GOODBYE, endpoint.wait_idle()).await);
 }
 
 /// A handshake under way.
-pub struct LinkIncoming(Incoming);
+pub struct LinkIncoming {
+    handshake: Handshake,
+    seats: Seats,
+}
 
 impl LinkIncoming {
     /// Finishes the handshake.
     ///
     /// # Errors
-    /// [`ConnectError`] when the peer does not prove to be a listed provider.
+    /// [`ConnectError`] when the peer does not prove to be a listed provider, or has too many connections.
     pub async fn establish(self) -> Result<Link, ConnectError> {
-        let connection = tokio::time::timeout(HANDSHAKE_DEADLINE, self.0).await;
-        Link::new(connection.map_err(|_| quinn::ConnectionError::TimedOut)??)
+        let connection = self.handshake.finish().await?;
+        let peer = peer_of(&connection)?;
+        let Some(seat) = self.seats.take(&peer, LINKS_PER_PEER_MAX) else {
+            connection.close(VarInt::from_u32(CROWDED), b"too many connections");
+            let max = LINKS_PER_PEER_MAX;
+            return Err(ConnectError::Crowded { peer, max });
+        };
+        Ok(Link {
+            connection,
+            peer,
+            _seat: Some(seat),
+        })
     }
+}
+
+/// The provider that the other side has proved to be.
+fn peer_of(connection: &Connection) -> Result<ProviderId, ConnectError> {
+    let identity = connection.peer_identity();
+    let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let leaf = chain.as_ref().and_then(|chain| chain.first());
+    leaf.and_then(|leaf| provider_of(leaf).ok())
+        .ok_or(ConnectError::Nameless)
 }
 
 /// A connection to another provider.
@@ -122,41 +155,40 @@ impl LinkIncoming {
 pub struct Link {
     connection: Connection,
     peer: ProviderId,
+    _seat: Option<Seat>,
 }
 
 impl Link {
-    fn new(connection: Connection) -> Result<Self, ConnectError> {
-        let identity = connection.peer_identity();
-        let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let leaf = chain.as_ref().and_then(|chain| chain.first());
-        let peer = leaf
-            .and_then(|leaf| provider_of(leaf).ok())
-            .ok_or(ConnectError::Nameless)?;
-        Ok(Self { connection, peer })
-    }
-
     /// The provider at the other end, as its certificate says.
     #[must_use]
     pub fn peer(&self) -> &ProviderId {
         &self.peer
     }
 
+    /// Where the other end is.
+    #[must_use]
+    pub fn remote_address(&self) -> SocketAddr {
+        canonical(self.connection.remote_address())
+    }
+
     /// Opens a lane.
     ///
     /// # Errors
-    /// When the connection is lost.
+    /// When the connection has ended.
     pub async fn open_lane(&self) -> Result<(LaneSender, LaneReceiver), LaneError> {
-        let (to, from) = self.connection.open_bi().await?;
-        Ok((LaneSender(to), LaneReceiver::new(from)))
+        let opened = self.connection.open_bi().await;
+        let (to, from) = opened.map_err(Ended::from)?;
+        Ok((LaneSender::new(to), LaneReceiver::new(from)))
     }
 
     /// Waits for the peer to open a lane.
     ///
     /// # Errors
-    /// When the connection is lost.
+    /// When the connection has ended.
     pub async fn accept_lane(&self) -> Result<(LaneSender, LaneReceiver), LaneError> {
-        let (to, from) = self.connection.accept_bi().await?;
-        Ok((LaneSender(to), LaneReceiver::new(from)))
+        let opened = self.connection.accept_bi().await;
+        let (to, from) = opened.map_err(Ended::from)?;
+        Ok((LaneSender::new(to), LaneReceiver::new(from)))
     }
 
     /// Ends the connection with a code and a reason.
@@ -170,9 +202,20 @@ impl Link {
         self.connection.closed().await;
     }
 
+    /// Why the connection has ended, or `None` while it has not.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.connection.close_reason().map(Ended::from)
+    }
+
     /// Whether the connection has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.connection.close_reason().is_some()
     }
+}
+
+/// An address as people write it: not an IPv4 address in the clothes of IPv6.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

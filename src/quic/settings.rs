@@ -1,83 +1,122 @@
 //! Transport settings and sockets.
 //!
-//! Bounds are those of reliability work on hostile peers; windows and buffers are those that were measured to carry a
-//! gigabyte a second on loopback.
+//! Bounds are for hostile peers; windows and buffers are those that were measured to carry a gigabyte a second on
+//! loopback. A door's own windows are smaller: its clients are many, and each may fill its window.
 
-use super::{BindError, Identity};
+use super::{BindError, Identity, incoming::HANDSHAKES_MAX};
 use quinn::{EndpointConfig, IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::crypto::CryptoProvider;
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
 
-/// Bidirectional lanes that a peer may have open.
-const LANES_MAX: u32 = 256;
-/// Unread bytes of one lane, at most.
-const LANE_WINDOW_BYTES: u32 = 8 << 20;
-/// Unread bytes of one connection, at most.
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Unacknowledged bytes sent on one connection, at most.
-const SEND_WINDOW_BYTES: u64 = 16 << 20;
 /// Kernel buffer of a UDP socket, asked for; the system may give less.
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 /// A connection that is silent for this long is lost.
 const IDLE_MS: u32 = 30_000;
 /// Silence is broken this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Handshakes under way at a time.
-pub(super) const INCOMING_MAX: usize = 1_024;
+/// Handshake bytes that wait to be put in order, at most.
+const CRYPTO_BUFFER_BYTES: usize = 16 << 10;
 /// Early bytes kept for one handshake.
 const INCOMING_BUFFER_BYTES: u64 = 64 << 10;
 /// Early bytes kept for all handshakes.
 const INCOMING_BUFFER_TOTAL_BYTES: u64 = 16 << 20;
+
+/// What one side of a connection grants the other.
+pub(super) struct Grant {
+    /// Bidirectional lanes that the other side may have open.
+    lanes_max: u32,
+    /// Unread bytes of one lane, at most.
+    lane_window_bytes: u32,
+    /// Unread bytes of one connection, at most.
+    connection_window_bytes: u32,
+    /// Unacknowledged bytes sent on one connection, at most.
+    send_window_bytes: u64,
+    /// Whether the other side may move to another address.
+    migration: bool,
+}
+
+/// Between providers: few, with fixed addresses.
+pub(super) const LINK: Grant = Grant {
+    lanes_max: 256,
+    lane_window_bytes: 8 << 20,
+    connection_window_bytes: 16 << 20,
+    send_window_bytes: 16 << 20,
+    migration: false,
+};
+
+/// A door to its clients: many, and they change networks.
+pub(super) const DOOR: Grant = Grant {
+    lanes_max: 64,
+    lane_window_bytes: 4 << 20,
+    connection_window_bytes: 8 << 20,
+    send_window_bytes: 8 << 20,
+    migration: true,
+};
+
+/// A client to the door of its provider.
+pub(super) const CLIENT: Grant = Grant {
+    lanes_max: 64,
+    ..LINK
+};
 
 /// The one crypto provider.
 pub(super) fn crypto() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// How connections behave.
-pub(super) fn transport() -> Arc<TransportConfig> {
+fn transport(grant: &Grant) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(LANES_MAX))
+        .max_concurrent_bidi_streams(VarInt::from_u32(grant.lanes_max))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .stream_receive_window(VarInt::from_u32(LANE_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES)
+        .stream_receive_window(VarInt::from_u32(grant.lane_window_bytes))
+        .receive_window(VarInt::from_u32(grant.connection_window_bytes))
+        .send_window(grant.send_window_bytes)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
         .keep_alive_interval(Some(KEEP_ALIVE))
+        .crypto_buffer_size(CRYPTO_BUFFER_BYTES)
         .datagram_receive_buffer_size(None)
         .enable_segmentation_offload(true);
     Arc::new(transport)
 }
 
-/// How a server takes connections.
+/// How a server takes connections: without early data and without tickets for later ones.
 pub(super) fn server(
-    tls: rustls::ServerConfig,
-    migration: bool,
+    mut tls: rustls::ServerConfig,
+    alpn: &[u8],
+    grant: &Grant,
 ) -> Result<quinn::ServerConfig, BindError> {
-    let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls)
-        .map_err(|error| BindError::Tls(error.to_string()))?;
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls.max_early_data_size = 0;
+    tls.send_tls13_tickets = 0;
+    let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).map_err(BindError::tls)?;
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
     server
-        .transport_config(transport())
-        .migration(migration)
-        .max_incoming(INCOMING_MAX)
+        .transport_config(transport(grant))
+        .migration(grant.migration)
+        .max_incoming(HANDSHAKES_MAX)
         .incoming_buffer_size(INCOMING_BUFFER_BYTES)
         .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL_BYTES);
     Ok(server)
 }
 
-/// How a client connects.
-pub(super) fn client(tls: rustls::ClientConfig) -> Result<quinn::ClientConfig, BindError> {
-    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls)
-        .map_err(|error| BindError::Tls(error.to_string()))?;
+/// How a client connects: without early data, each time from the beginning.
+pub(super) fn client(
+    mut tls: rustls::ClientConfig,
+    alpn: &[u8],
+    grant: &Grant,
+) -> Result<quinn::ClientConfig, BindError> {
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls.enable_early_data = false;
+    tls.resumption = rustls::client::Resumption::disabled();
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).map_err(BindError::tls)?;
     let mut client = quinn::ClientConfig::new(Arc::new(tls));
-    client.transport_config(transport());
+    client.transport_config(transport(grant));
     Ok(client)
 }
 
@@ -86,7 +125,7 @@ pub(super) fn endpoint(
     address: SocketAddr,
     server: Option<(quinn::ServerConfig, &Identity)>,
 ) -> Result<quinn::Endpoint, BindError> {
-    let failed = |source| BindError::Socket { address, source };
+    let failed = |source| BindError::socket(address, source);
     let socket = UdpSocket::bind(address).map_err(failed)?;
     enlarge(&socket);
     let (server, config) = match server {
@@ -117,11 +156,21 @@ fn lasting_config(identity: &Identity) -> EndpointConfig {
     config
 }
 
+/// An endpoint that only dials, to either family of addresses where the machine has both.
+pub(super) fn dialing_endpoint() -> Result<quinn::Endpoint, BindError> {
+    endpoint(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), None)
+        .or_else(|_| endpoint(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), None))
+}
+
 /// Asks for large buffers: by force where the process may, by request otherwise. Small ones cost packets, not safety.
 fn enlarge(socket: &UdpSocket) {
     use rustix::net::sockopt;
-    if sockopt::set_socket_recv_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
-        let _ = sockopt::set_socket_recv_buffer_size(socket, SOCKET_BUFFER_BYTES);
+    let bytes = SOCKET_BUFFER_BYTES;
+    let receive = sockopt::set_socket_recv_buffer_size_force(socket, bytes)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(socket, bytes));
+    let send = sockopt::set_socket_send_buffer_size_force(socket, bytes)
+        .or_else(|_| sockopt::set_socket_send_buffer_size(socket, bytes));
+    if let Err(error) = receive.and(send) {
+        tracing::debug!(bytes, %error, "socket buffers stay small");
     }
-    let _ = sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER_BYTES);
 }

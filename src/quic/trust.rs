@@ -5,7 +5,7 @@
 
 use super::{
     FileError,
-    identity::{certificates, provider_of, spki_hash},
+    identity::{certificates, parse, provider_of, spki_hash},
 };
 use mimi_actors::ids::ProviderId;
 use rustls::{
@@ -22,8 +22,17 @@ use rustls::{
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
-use x509_parser::{prelude::FromDer, prelude::X509Certificate, time::ASN1Time};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    slice,
+    sync::Arc,
+};
+use x509_parser::time::ASN1Time;
+
+/// Certificates between a peer's own and a root, at most.
+const INTERMEDIATES_MAX: usize = 3;
 
 /// How a peer is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,115 +46,151 @@ pub enum PeerTrust {
 /// Why a trust setting is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// The CA file does not read.
+    /// The CA file does not read, or holds nothing to trust.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The CA file holds nothing to trust.
-    #[error("trust of {peer}: {why}")]
-    Roots {
-        /// The peer.
-        peer: String,
-        /// What is wrong.
-        why: String,
-    },
 }
 
 enum Check {
     Ca {
-        server: Arc<dyn ServerCertVerifier>,
+        server: Arc<WebPkiServerVerifier>,
         client: Arc<dyn ClientCertVerifier>,
     },
     PinnedKey([u8; 32]),
 }
 
-/// Recognises listed peers, as servers and as clients.
+impl Check {
+    fn new(trust: &PeerTrust, crypto: &Arc<CryptoProvider>) -> Result<Self, TrustError> {
+        let path = match trust {
+            PeerTrust::PinnedKey(pin) => return Ok(Self::PinnedKey(*pin)),
+            PeerTrust::Ca(path) => path,
+        };
+        let refuse = |why: String| FileError {
+            path: path.clone(),
+            why: format!("the CA's certificate is not usable: {why}"),
+        };
+        let roots = roots(path).map_err(|error| refuse(error.to_string()))?;
+        let server =
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(crypto));
+        let client = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(crypto));
+        Ok(Self::Ca {
+            server: server.build().map_err(|error| refuse(error.to_string()))?,
+            client: client.build().map_err(|error| refuse(error.to_string()))?,
+        })
+    }
+}
+
+/// The certificates of a CA file.
+fn roots(path: &Path) -> Result<Arc<RootCertStore>, Box<dyn std::error::Error>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate)?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// Whoever may be at the other end, and how each is recognised.
+enum Peers {
+    /// These, each in its own way.
+    Listed(BTreeMap<ProviderId, Check>),
+    /// Anyone who is recognised in one of these ways.
+    Anyone(Vec<Check>),
+}
+
+/// Recognises peers, as servers and as clients.
 pub(super) struct Recognise {
-    peers: BTreeMap<ProviderId, Check>,
+    peers: Peers,
     crypto: Arc<CryptoProvider>,
 }
 
 impl fmt::Debug for Recognise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.peers.keys()).finish()
+        f.write_str(match self.peers {
+            Peers::Listed(_) => "Recognise(listed peers)",
+            Peers::Anyone(_) => "Recognise(anyone)",
+        })
     }
-}
-
-/// The certificates of a CA file, as roots.
-pub(super) fn roots(path: &std::path::Path, peer: &str) -> Result<Arc<RootCertStore>, TrustError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| TrustError::Roots {
-            peer: peer.to_owned(),
-            why: format!("{}: {error}", path.display()),
-        })?;
-    }
-    Ok(Arc::new(roots))
 }
 
 impl Recognise {
-    pub(super) fn new(
+    /// Recognises `peers`, and nobody else.
+    pub(super) fn listed(
         peers: &BTreeMap<ProviderId, PeerTrust>,
-        crypto: Arc<CryptoProvider>,
+        crypto: &Arc<CryptoProvider>,
     ) -> Result<Self, TrustError> {
-        let mut checks = BTreeMap::new();
-        for (peer, trust) in peers {
-            let check = match trust {
-                PeerTrust::PinnedKey(pin) => Check::PinnedKey(*pin),
-                PeerTrust::Ca(path) => {
-                    let roots = roots(path, peer.as_str())?;
-                    let refuse = |why: String| TrustError::Roots {
-                        peer: peer.to_string(),
-                        why,
-                    };
-                    let (server_roots, provider) = (Arc::clone(&roots), Arc::clone(&crypto));
-                    let server =
-                        WebPkiServerVerifier::builder_with_provider(server_roots, provider);
-                    let client =
-                        WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&crypto));
-                    Check::Ca {
-                        server: server.build().map_err(|error| refuse(error.to_string()))?,
-                        client: client.build().map_err(|error| refuse(error.to_string()))?,
-                    }
-                }
-            };
-            checks.insert(peer.clone(), check);
-        }
+        let check =
+            |(peer, trust): (&ProviderId, _)| Ok((peer.clone(), Check::new(trust, crypto)?));
+        let checks: Result<_, TrustError> = peers.iter().map(check).collect();
         Ok(Self {
-            peers: checks,
-            crypto,
+            peers: Peers::Listed(checks?),
+            crypto: Arc::clone(crypto),
         })
     }
 
-    /// The check for whoever a certificate names.
-    fn check(&self, certificate: &[u8]) -> Result<(ProviderId, &Check), Error> {
-        let named = provider_of(certificate)
-            .map_err(|found| Error::General(format!("the certificate names {found}")))?;
-        let check = self.peers.get(&named);
-        let check = check.ok_or_else(|| Error::General(format!("{named} is not a listed peer")))?;
-        Ok((named, check))
+    /// Recognises any provider in any of these ways.
+    pub(super) fn anyone(
+        trust: &[PeerTrust],
+        crypto: &Arc<CryptoProvider>,
+    ) -> Result<Self, TrustError> {
+        let checks: Result<_, _> = trust
+            .iter()
+            .map(|trust| Check::new(trust, crypto))
+            .collect();
+        Ok(Self {
+            peers: Peers::Anyone(checks?),
+            crypto: Arc::clone(crypto),
+        })
     }
 
-    fn signature(
+    /// Whom a certificate names, and the checks one of which it must pass.
+    fn checks(
         &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.crypto.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
+        certificate: &[u8],
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<(ProviderId, &[Check]), Error> {
+        if intermediates.len() > INTERMEDIATES_MAX {
+            return refuse(format!(
+                "a chain of {} certificates",
+                1 + intermediates.len()
+            ));
+        }
+        let named = match provider_of(certificate) {
+            Ok(named) => named,
+            Err(found) => return refuse(format!("the certificate names {found}")),
+        };
+        let checks = match &self.peers {
+            Peers::Anyone(checks) => checks.as_slice(),
+            Peers::Listed(peers) => match peers.get(&named) {
+                Some(check) => slice::from_ref(check),
+                None => return refuse(format!("{named} is not a listed peer")),
+            },
+        };
+        Ok((named, checks))
     }
+}
+
+fn refuse<T>(why: String) -> Result<T, Error> {
+    Err(Error::General(why))
+}
+
+/// The first check that is passed, or what the last one says.
+fn any<T>(checks: &[Check], pass: impl Fn(&Check) -> Result<T, Error>) -> Result<T, Error> {
+    let mut refused = refuse("nobody is trusted".to_owned());
+    for check in checks {
+        refused = pass(check);
+        if refused.is_ok() {
+            break;
+        }
+    }
+    refused
 }
 
 /// Whether a certificate holds the pinned key and is within its dates.
 fn check_pin(pin: &[u8; 32], certificate: &[u8], now: UnixTime) -> Result<(), Error> {
-    let hash = spki_hash(certificate).map_err(Error::General)?;
-    if hash != *pin {
-        return Err(Error::General(
-            "the certificate does not hold the pinned key".to_owned(),
-        ));
+    let parsed = parse(certificate).map_err(Error::General)?;
+    if spki_hash(&parsed) != *pin {
+        return refuse("the certificate does not hold the pinned key".to_owned());
     }
-    let (_, parsed) = X509Certificate::from_der(certificate)
-        .map_err(|error| Error::General(error.to_string()))?;
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let now = ASN1Time::from_timestamp(now).map_err(|error| Error::General(error.to_string()))?;
     if now < parsed.validity().not_before {
@@ -157,10 +202,6 @@ fn check_pin(pin: &[u8; 32], certificate: &[u8], now: UnixTime) -> Result<(), Er
     Ok(())
 }
 
-fn no_tls12() -> Error {
-    Error::General("TLS 1.2 is not spoken here".to_owned())
-}
-
 impl ServerCertVerifier for Recognise {
     fn verify_server_cert(
         &self,
@@ -170,18 +211,21 @@ impl ServerCertVerifier for Recognise {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let (named, check) = self.check(certificate)?;
+        let (named, checks) = self.checks(certificate, intermediates)?;
         if name.to_str() != named.as_str() {
-            return Err(CertificateError::NotValidForName.into());
+            return refuse(format!(
+                "the certificate names {named}, not {}",
+                name.to_str()
+            ));
         }
-        match check {
+        any(checks, |check| match check {
             Check::Ca { server, .. } => {
                 server.verify_server_cert(certificate, intermediates, name, ocsp, now)
             }
             Check::PinnedKey(pin) => {
                 check_pin(pin, certificate, now).map(|()| ServerCertVerified::assertion())
             }
-        }
+        })
     }
 
     fn verify_tls12_signature(
@@ -190,7 +234,7 @@ impl ServerCertVerifier for Recognise {
         _certificate: &CertificateDer<'_>,
         _signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
+        refuse("TLS 1.2 is not spoken here".to_owned())
     }
 
     fn verify_tls13_signature(
@@ -199,7 +243,8 @@ impl ServerCertVerifier for Recognise {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signature(message, certificate, signed)
+        let algorithms = &self.crypto.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -220,21 +265,22 @@ impl ClientCertVerifier for Recognise {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        match self.check(certificate)?.1 {
+        let (_, checks) = self.checks(certificate, intermediates)?;
+        any(checks, |check| match check {
             Check::Ca { client, .. } => client.verify_client_cert(certificate, intermediates, now),
             Check::PinnedKey(pin) => {
                 check_pin(pin, certificate, now).map(|()| ClientCertVerified::assertion())
             }
-        }
+        })
     }
 
     fn verify_tls12_signature(
         &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
+        ServerCertVerifier::verify_tls12_signature(self, message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -243,12 +289,10 @@ impl ClientCertVerifier for Recognise {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signature(message, certificate, signed)
+        ServerCertVerifier::verify_tls13_signature(self, message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.crypto
-            .signature_verification_algorithms
-            .supported_schemes()
+        ServerCertVerifier::supported_verify_schemes(self)
     }
 }

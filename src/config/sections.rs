@@ -1,0 +1,180 @@
+//! The sections of a configuration, and every default.
+
+use mimi_actors::limits::AUDITED_MEMBERS_MAX;
+use serde::{Deserialize, Serialize};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+/// Who the node is, and where it keeps its state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// The provider's domain, as in `mimi://PROVIDER/u/alice`; must be the certificate's one DNS name.
+    pub provider: String,
+    /// Number of this node within its provider, from 1; never reused.
+    pub id: u64,
+    /// Directory of the node's state.
+    pub data_dir: PathBuf,
+    /// Local socket for the operator's commands; empty means `admin.sock` in the data directory.
+    pub admin_socket: PathBuf,
+}
+
+/// The node's certificate and key, PEM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// Certificate chain.
+    pub certificate: PathBuf,
+    /// Private key, readable by its owner only.
+    pub key: PathBuf,
+}
+
+/// The door for other providers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkConfig {
+    /// UDP address to listen on.
+    pub listen: SocketAddr,
+}
+
+/// The door for clients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DoorConfig {
+    /// UDP address to listen on.
+    pub listen: SocketAddr,
+}
+
+/// What the node keeps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StorageConfig {
+    /// Largest log on disk, in bytes; then writes are refused until the operator makes room.
+    pub log_bytes_max: u64,
+}
+
+/// What the node allows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// How long a request may wait for its answer, in milliseconds.
+    pub request_deadline_ms: u64,
+    /// Members up to which a room's Commits are also validated by OpenMLS.
+    pub audited_members_max: usize,
+    /// How long a room or user is kept awake without being asked anything, in seconds.
+    pub idle_s: u64,
+    /// How long a stopping node may take to finish what is under way, in milliseconds.
+    pub drain_deadline_ms: u64,
+}
+
+/// What the node logs, to standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Which lines there are, as in `RUST_LOG`, which wins.
+    pub filter: String,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// A provider that the node talks to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerConfig {
+    /// Its domain.
+    pub domain: String,
+    /// Its nodes, as `host:port` of their link doors; tried in turn.
+    pub addresses: Vec<String>,
+    /// How it is recognised.
+    pub trust: TrustConfig,
+}
+
+/// How a peer is recognised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrustConfig {
+    /// By the CA in this PEM file.
+    Ca(PathBuf),
+    /// By the SHA-256 of its SubjectPublicKeyInfo, in hexadecimal (`mimi-node pki pin`).
+    PinnedKey(String),
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            provider: "a.example".to_owned(),
+            id: 1,
+            data_dir: "data".into(),
+            admin_socket: PathBuf::new(),
+        }
+    }
+}
+
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self {
+            certificate: "node.crt".into(),
+            key: "node.key".into(),
+        }
+    }
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7470)),
+        }
+    }
+}
+
+impl Default for DoorConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7480)),
+        }
+    }
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            log_bytes_max: 64 << 30,
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            request_deadline_ms: 10_000,
+            audited_members_max: AUDITED_MEMBERS_MAX,
+            idle_s: 60,
+            drain_deadline_ms: 5_000,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        let filter = "info,openraft=error,raft_engine=warn,quinn=warn,quinn_proto=warn,ractor=warn";
+        Self {
+            format: LogFormat::Auto,
+            filter: filter.to_owned(),
+        }
+    }
+}

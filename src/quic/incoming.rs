@@ -1,0 +1,135 @@
+//! Connections that come in: how many at a time, and how many of one peer.
+
+use mimi_actors::ids::ProviderId;
+use quinn::{Connecting, Connection, ConnectionError, Endpoint, Incoming};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// How long a handshake may take.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// Handshakes under way at a time.
+pub(super) const HANDSHAKES_MAX: usize = 1_024;
+/// Handshakes under way after which strangers must first show that they own their address.
+const HANDSHAKES_UNPROVEN_MAX: usize = HANDSHAKES_MAX / 2;
+
+/// Counts the handshakes of one endpoint.
+#[derive(Debug)]
+pub(super) struct Gate {
+    under_way: Arc<AtomicUsize>,
+    connections_max: usize,
+}
+
+impl Gate {
+    pub(super) fn new(connections_max: usize) -> Self {
+        Self {
+            under_way: Arc::default(),
+            connections_max,
+        }
+    }
+
+    /// The next handshake that is let in, or `None` when the endpoint is closed.
+    pub(super) async fn next(&self, endpoint: &Endpoint) -> Option<Handshake> {
+        loop {
+            let incoming = endpoint.accept().await?;
+            let under_way = self.under_way.load(Ordering::Relaxed);
+            if under_way >= HANDSHAKES_MAX || endpoint.open_connections() >= self.connections_max {
+                incoming.refuse();
+            } else if under_way >= HANDSHAKES_UNPROVEN_MAX && incoming.may_retry() {
+                // It comes again, from an address that is its own.
+                drop(incoming.retry());
+            } else {
+                self.under_way.fetch_add(1, Ordering::Relaxed);
+                let counted = Counted(Arc::clone(&self.under_way));
+                return Some(Handshake { incoming, counted });
+            }
+        }
+    }
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A handshake that came in.
+pub(super) struct Handshake {
+    incoming: Incoming,
+    counted: Counted,
+}
+
+impl Handshake {
+    pub(super) async fn finish(self) -> Result<Connection, ConnectionError> {
+        let Self { incoming, counted } = self;
+        let connection = in_time(incoming.accept()?).await;
+        drop(counted);
+        connection
+    }
+}
+
+/// Finishes a handshake, or gives it up.
+pub(super) async fn in_time(connecting: Connecting) -> Result<Connection, ConnectionError> {
+    let connection = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await;
+    connection.unwrap_or(Err(ConnectionError::TimedOut))
+}
+
+/// Counts the connections of each peer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seats(Arc<Mutex<BTreeMap<ProviderId, usize>>>);
+
+impl Seats {
+    /// A place for one more connection of `peer`, kept until it is dropped; `None` when it has `max`.
+    pub(super) fn take(&self, peer: &ProviderId, max: usize) -> Option<Seat> {
+        let mut seats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = seats.entry(peer.clone()).or_default();
+        if *taken >= max {
+            return None;
+        }
+        *taken += 1;
+        let (seats, peer) = (self.clone(), peer.clone());
+        Some(Seat { seats, peer })
+    }
+}
+
+/// A peer's place for one connection.
+#[derive(Debug)]
+pub(super) struct Seat {
+    seats: Seats,
+    peer: ProviderId,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = seats.get_mut(&self.peer) {
+            *taken -= 1;
+            if *taken == 0 {
+                seats.remove(&self.peer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_is_free_again_when_it_is_dropped() {
+        let (seats, peer) = (Seats::default(), "b.example".parse().unwrap());
+        let first = seats.take(&peer, 2).unwrap();
+        let _second = seats.take(&peer, 2).unwrap();
+        assert!(seats.take(&peer, 2).is_none());
+        assert!(seats.take(&"c.example".parse().unwrap(), 2).is_some());
+        drop(first);
+        assert!(seats.take(&peer, 2).is_some());
+    }
+}
