@@ -1,17 +1,17 @@
 use super::{
     hub::{Command, Fold, Via},
-    outcome::{Accepted, Answer, Change, Refused, RefusedRun, UserNotice},
+    outcome::{Accepted, Answer, Change, Refused, UserNotice},
     testing::*,
 };
 use crate::{
     limits::{
-        BUNDLES_REMEMBERED_PER_ROOM_MAX, EPOCH_TOLERANCE_EPOCHS, PROPOSALS_PENDING_PER_CLIENT_MAX,
+        BUNDLES_REMEMBERED_PER_ROOM_MAX, PROPOSALS_PENDING_PER_CLIENT_MAX,
         PROPOSALS_PENDING_PER_ROOM_MAX,
     },
     machine::{Fold as _, Millis},
     wire::{
         BText, BVec, Payload,
-        event::{ClientSeq, Epoch, Hash, RoomSeq, SubmitRefused, SubmitSeq, Verdict, VerdictRun},
+        event::{ClientSeq, Epoch, Hash, RoomSeq, SubmitSeq},
     },
 };
 
@@ -21,29 +21,6 @@ fn committed(epoch: u64, seq: u64, time: u64) -> Answer {
         seq: RoomSeq(seq),
         time: Millis(time),
     })
-}
-
-fn accepted(first: u64, count: u32, seq: u64, time: u64) -> VerdictRun {
-    VerdictRun {
-        first: ClientSeq(first),
-        count,
-        verdict: Verdict::Accepted {
-            seq: RoomSeq(seq),
-            time: Millis(time),
-        },
-    }
-}
-
-fn refused(first: u64, count: u32, reason: SubmitRefused) -> VerdictRun {
-    VerdictRun {
-        first: ClientSeq(first),
-        count,
-        verdict: Verdict::Refused(reason),
-    }
-}
-
-fn sent(runs: Vec<VerdictRun>) -> Answer {
-    Answer::Sent(BVec::truncated(runs))
 }
 
 fn texts(epoch: u64, count: usize) -> Vec<Payload> {

@@ -1,27 +1,15 @@
 use super::{
-    hub::{Command, Fold, Via},
-    outcome::{Accepted, Answer, Change, Refused, RefusedRun, UserNotice},
+    outcome::{Answer, Refused, RefusedRun},
     testing::*,
 };
 use crate::{
-    limits::{
-        BUNDLES_REMEMBERED_PER_ROOM_MAX, EPOCH_TOLERANCE_EPOCHS, PROPOSALS_PENDING_PER_CLIENT_MAX,
-        PROPOSALS_PENDING_PER_ROOM_MAX,
-    },
-    machine::{Fold as _, Millis},
+    limits::EPOCH_TOLERANCE_EPOCHS,
+    machine::Millis,
     wire::{
-        BText, BVec, Payload,
-        event::{ClientSeq, Epoch, Hash, RoomSeq, SubmitRefused, SubmitSeq, Verdict, VerdictRun},
+        BVec, Payload,
+        event::{ClientSeq, Epoch, RoomSeq, SubmitRefused, SubmitSeq, Verdict, VerdictRun},
     },
 };
-
-fn committed(epoch: u64, seq: u64, time: u64) -> Answer {
-    Answer::Committed(Accepted {
-        epoch: Epoch(epoch),
-        seq: RoomSeq(seq),
-        time: Millis(time),
-    })
-}
 
 fn accepted(first: u64, count: u32, seq: u64, time: u64) -> VerdictRun {
     VerdictRun {
