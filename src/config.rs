@@ -405,13 +405,15 @@ fn known_keys(given: &Dict) -> Result<(), ConfigError> {
         };
         let tables: Vec<Vec<String>> = match value {
             Value::Array(_, tables) => tables.iter().map(keys_of).collect(),
-            table => vec![keys_of(table)],
+            table @ (Value::String(..)
+            | Value::Char(..)
+            | Value::Bool(..)
+            | Value::Num(..)
+            | Value::Empty(..)
+            | Value::Dict(..)) => vec![keys_of(table)],
         };
-        for key in tables
-            .into_iter()
-            .flatten()
-            .filter(|key| !keys.contains(key))
-        {
+        let stray = tables.into_iter().flatten().find(|key| !keys.contains(key));
+        if let Some(key) = stray {
             let full: Vec<String> = keys
                 .iter()
                 .map(|known| format!("{section}.{known}"))
@@ -430,10 +432,10 @@ fn keys_of(value: &Value) -> Vec<String> {
 }
 
 fn unknown(key: &str, known: &[String]) -> ConfigError {
-    let likeness = |candidate: &&String| (strsim::jaro_winkler(key, candidate) * 1e6) as i64;
+    let likeness = |candidate: &String| strsim::jaro_winkler(key, candidate);
     let nearest = known
         .iter()
-        .max_by_key(likeness)
+        .max_by(|one, other| likeness(one).total_cmp(&likeness(other)))
         .cloned()
         .unwrap_or_default();
     ConfigError::UnknownKey {

@@ -35,6 +35,9 @@ pub fn ask(config: &Path, request: &Request) -> anyhow::Result<Response> {
     let config = Config::load(config)?;
     match super::block_on(local::ask(&config.node.admin_socket, request))? {
         Response::Refused { why } => bail!("{why}"),
-        response => Ok(response),
+        response @ (Response::UserAdded { .. }
+        | Response::Done
+        | Response::Users { .. }
+        | Response::Status(_)) => Ok(response),
     }
 }
