@@ -18,7 +18,10 @@ mod samples;
 
 use bytes::Bytes;
 use frames::{door_frames, link_frames, refusals};
-use mimi_actors::{machine::Fold, wire};
+use mimi_actors::{
+    machine::Fold,
+    wire::{self, FrameError},
+};
 use proptest::prelude::*;
 use records::{folds, records};
 use serde::{Serialize, de::DeserializeOwned};
@@ -50,6 +53,33 @@ impl Group {
             read: Box::new(|bytes| drop(wire::decode::<T>(bytes))),
         });
         self
+    }
+
+    /// Adds one value of every variant of a type; a variant that is not among them is noticed.
+    fn every<T>(&mut self, kind: &str, values: Vec<(&'static str, T)>)
+    where
+        T: Serialize + DeserializeOwned + PartialEq + Debug + 'static,
+    {
+        let variants: BTreeSet<u8> = values
+            .iter()
+            .map(|(_, value)| wire::encode(value)[1])
+            .collect();
+        let next = u8::try_from(values.len()).unwrap();
+        assert!(
+            variants.into_iter().eq(0..next),
+            "{kind}: a variant is missing, or there twice"
+        );
+        // Zeros are a value of any field here, so only an unknown variant does not have this shape.
+        let mut beyond = vec![wire::VERSION, next];
+        beyond.resize(100, 0);
+        let beyond = wire::decode::<T>(&beyond.into());
+        assert!(
+            matches!(beyond, Err(FrameError::Shape(_))),
+            "{kind}: the last variant is missing"
+        );
+        for (name, value) in values {
+            self.add(format!("{kind}-{name}"), value);
+        }
     }
 
     fn fold<F: Fold + PartialEq>(&mut self, name: &str, fold: F) -> &mut Self {

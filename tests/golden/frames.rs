@@ -279,114 +279,119 @@ pub(super) fn refusals() -> Group {
     let mut group = Group::default();
     let retry_after_ms = 500;
     let references = || list(vec![some("reference")]);
-    for (name, refused) in [
-        ("not-authorized", Refused::NotAuthorized),
-        ("not-member", Refused::NotMember),
-        ("exists", Refused::Exists),
-        (
-            "wrong-epoch",
-            Refused::WrongEpoch {
-                current: Epoch(9),
-                winner: hash(),
-            },
-        ),
-        (
-            "unknown-proposals",
-            Refused::UnknownProposals {
-                references: references(),
-            },
-        ),
-        (
-            "invalid-proposals",
-            Refused::InvalidProposals {
-                references: references(),
-                detail: text(),
-            },
-        ),
-        ("invalid", Refused::invalid("tree_mismatch", "why")),
-        (
-            "too-many",
-            Refused::TooMany {
-                what: text(),
-                max: 20,
-            },
-        ),
-        ("overloaded", Refused::Overloaded { retry_after_ms }),
-        ("unavailable", Refused::Unavailable { retry_after_ms }),
-        ("storage-full", Refused::StorageFull),
-        ("poisoned", Refused::Poisoned),
-    ] {
-        group.add(format!("room-{name}"), refused);
-    }
-    for (name, refused) in submit_refusals() {
-        group.add(format!("submit-{name}"), refused);
-    }
-    for (name, refused) in [
-        ("sender-not-bound", frames::LinkRefused::SenderNotBound),
-        ("not-owner", frames::LinkRefused::NotOwner),
-        (
-            "bad-frame",
-            frames::LinkRefused::BadFrame { detail: text() },
-        ),
-        (
-            "overloaded",
-            frames::LinkRefused::Overloaded { retry_after_ms },
-        ),
-        (
-            "unavailable",
-            frames::LinkRefused::Unavailable { retry_after_ms },
-        ),
-    ] {
-        group.add(format!("link-{name}"), refused);
-    }
-    for (name, refused) in [
-        ("not-logged-in", door::DoorRefused::NotLoggedIn),
-        ("not-known", door::DoorRefused::NotKnown),
-        (
-            "not-enrolled",
-            door::DoorRefused::NotEnrolled { detail: text() },
-        ),
-        (
-            "sender-not-bound",
-            door::DoorRefused::SenderNotBound { detail: text() },
-        ),
-        ("bad-frame", door::DoorRefused::BadFrame { detail: text() }),
-        (
-            "overloaded",
-            door::DoorRefused::Overloaded { retry_after_ms },
-        ),
-        (
-            "unavailable",
-            door::DoorRefused::Unavailable { retry_after_ms },
-        ),
-        ("storage-full", door::DoorRefused::StorageFull),
-    ] {
-        group.add(format!("door-{name}"), refused);
-    }
-    for (name, refused) in [
-        ("invalid", door::PackageRefused::Invalid { detail: text() }),
-        ("duplicate", door::PackageRefused::Duplicate),
-        ("full", door::PackageRefused::Full { max: 200 }),
-        ("last-resort", door::PackageRefused::LastResort),
-    ] {
-        group.add(format!("package-{name}"), refused);
-    }
-    for (name, refused) in [
-        ("unknown", UserRefused::Unknown),
-        ("deleted", UserRefused::Deleted),
-        ("no-consent", UserRefused::NoConsent),
-        ("incompatible-protocol", UserRefused::IncompatibleProtocol),
-        ("foreign-user", UserRefused::ForeignUser),
-        ("conflict", UserRefused::Conflict),
-        ("unavailable", UserRefused::Unavailable { retry_after_ms }),
-    ] {
-        group.add(format!("claim-user-{name}"), refused);
-    }
-    for (name, refused) in [
-        ("none-compatible", ClientRefused::NoneCompatible),
-        ("exhausted", ClientRefused::Exhausted),
-    ] {
-        group.add(format!("claim-client-{name}"), refused);
-    }
+    group.every(
+        "room",
+        vec![
+            ("not-authorized", Refused::NotAuthorized),
+            ("not-member", Refused::NotMember),
+            ("exists", Refused::Exists),
+            (
+                "wrong-epoch",
+                Refused::WrongEpoch {
+                    current: Epoch(9),
+                    winner: hash(),
+                },
+            ),
+            (
+                "unknown-proposals",
+                Refused::UnknownProposals {
+                    references: references(),
+                },
+            ),
+            (
+                "invalid-proposals",
+                Refused::InvalidProposals {
+                    references: references(),
+                    detail: text(),
+                },
+            ),
+            ("invalid", Refused::invalid("tree_mismatch", "why")),
+            (
+                "too-many",
+                Refused::TooMany {
+                    what: text(),
+                    max: 20,
+                },
+            ),
+            ("overloaded", Refused::Overloaded { retry_after_ms }),
+            ("unavailable", Refused::Unavailable { retry_after_ms }),
+            ("storage-full", Refused::StorageFull),
+            ("poisoned", Refused::Poisoned),
+        ],
+    );
+    group.every("submit", submit_refusals());
+    group.every("answer", answers());
+    group.every(
+        "link",
+        vec![
+            ("sender-not-bound", frames::LinkRefused::SenderNotBound),
+            ("not-owner", frames::LinkRefused::NotOwner),
+            (
+                "bad-frame",
+                frames::LinkRefused::BadFrame { detail: text() },
+            ),
+            (
+                "overloaded",
+                frames::LinkRefused::Overloaded { retry_after_ms },
+            ),
+            (
+                "unavailable",
+                frames::LinkRefused::Unavailable { retry_after_ms },
+            ),
+        ],
+    );
+    group.every(
+        "door",
+        vec![
+            ("not-logged-in", door::DoorRefused::NotLoggedIn),
+            ("not-known", door::DoorRefused::NotKnown),
+            (
+                "not-enrolled",
+                door::DoorRefused::NotEnrolled { detail: text() },
+            ),
+            (
+                "sender-not-bound",
+                door::DoorRefused::SenderNotBound { detail: text() },
+            ),
+            ("bad-frame", door::DoorRefused::BadFrame { detail: text() }),
+            (
+                "overloaded",
+                door::DoorRefused::Overloaded { retry_after_ms },
+            ),
+            (
+                "unavailable",
+                door::DoorRefused::Unavailable { retry_after_ms },
+            ),
+            ("storage-full", door::DoorRefused::StorageFull),
+        ],
+    );
+    group.every(
+        "package",
+        vec![
+            ("invalid", door::PackageRefused::Invalid { detail: text() }),
+            ("duplicate", door::PackageRefused::Duplicate),
+            ("full", door::PackageRefused::Full { max: 200 }),
+            ("last-resort", door::PackageRefused::LastResort),
+        ],
+    );
+    group.every(
+        "claim-user",
+        vec![
+            ("unknown", UserRefused::Unknown),
+            ("deleted", UserRefused::Deleted),
+            ("no-consent", UserRefused::NoConsent),
+            ("incompatible-protocol", UserRefused::IncompatibleProtocol),
+            ("foreign-user", UserRefused::ForeignUser),
+            ("conflict", UserRefused::Conflict),
+            ("unavailable", UserRefused::Unavailable { retry_after_ms }),
+        ],
+    );
+    group.every(
+        "claim-client",
+        vec![
+            ("none-compatible", ClientRefused::NoneCompatible),
+            ("exhausted", ClientRefused::Exhausted),
+        ],
+    );
     group
 }
