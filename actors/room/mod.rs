@@ -26,4 +26,6 @@ mod hub_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
+mod submissions_tests;
+#[cfg(test)]
 mod testing;

@@ -184,8 +184,10 @@ pub(super) struct Hub {
 impl Hub {
     /// A room whose only member is `alice/phone`, leaf 0.
     pub(super) fn created() -> Self {
-        let mut hub = Self::default();
-        hub.time = 100;
+        let mut hub = Self {
+            time: 100,
+            ..Self::default()
+        };
         hub.apply(&Command::Create(create()));
         hub
     }

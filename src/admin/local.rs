@@ -118,16 +118,16 @@ fn refused(why: &str) -> Response {
 async fn answer(node: &Node, request: Request) -> Response {
     let provider = &node.shards.world().provider;
     let local = |user: &str| {
-        UserUri::new(provider, user).map_err(|error| refused(&format!("{user}: {error}")))
+        UserUri::new(provider, user).map_err(|error| anyhow::anyhow!("{user}: {error}"))
     };
     let done = match request {
         Request::AddUser { user } => match local(&user) {
             Ok(user) => add_user(node, user).await,
-            Err(refused) => return refused,
+            Err(error) => Err(error),
         },
         Request::DeleteUser { user } => match local(&user) {
             Ok(user) => change(node, &user, Command::Delete).await,
-            Err(refused) => return refused,
+            Err(error) => Err(error),
         },
         Request::Consent {
             user,
@@ -143,7 +143,7 @@ async fn answer(node: &Node, request: Request) -> Response {
                 };
                 change(node, &user, Command::Consent(consent)).await
             }
-            Err(refused) => return refused,
+            Err(error) => Err(error),
         },
         Request::RevokeDevice { client } => revoke(node, client).await,
         Request::ListUsers => list_users(node).await,

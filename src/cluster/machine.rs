@@ -11,7 +11,7 @@ use super::{
 use crate::perform;
 use futures::future::join_all;
 use mimi_actors::{
-    host::{Applied, Handle, Poisoned, Work},
+    host::{Applied, Poisoned, Work},
     ids::{ClientUri, RoomUri, UserUri},
     link::{Peer, outgoing::Owed, submissions::SubmitRun},
     machine::{Desk, Millis, Position, Ticket},
@@ -265,10 +265,10 @@ async fn apply_all<K: Ord + Clone, D: Desk>(
 where
     D::Fold: Default,
 {
-    let mut actors: Vec<(K, Vec<u32>, Handle<D>, Vec<Work<D>>)> = Vec::with_capacity(grouped.len());
+    let mut actors = Vec::with_capacity(grouped.len());
     for (key, work) in grouped {
         let actor = directory.wake(&key).await?;
-        let numbers = work.iter().map(|work| work.at.command).collect();
+        let numbers: Vec<u32> = work.iter().map(|work| work.at.command).collect();
         actors.push((key, numbers, actor, work));
     }
     let applying = actors

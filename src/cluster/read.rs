@@ -170,7 +170,7 @@ impl Shard {
                         }
                         let copy = match copy {
                             Copy::Own(submit) => Copy::Own(submit.plus(seq.0 - first.0)),
-                            other => other.clone(),
+                            other @ (Copy::Full | Copy::Invitation) => other.clone(),
                         };
                         let item = piece.item + number;
                         let event = at.hub().and_then(|command| {
@@ -349,7 +349,14 @@ impl Shard {
                 UserCommand::Deliver(deliver) => {
                     Ok((seq, deliver.post.room.clone(), deliver.post.notice.clone()))
                 }
-                _ => Err(no_event(at)),
+                UserCommand::Add(_)
+                | UserCommand::Delete
+                | UserCommand::Consent(_)
+                | UserCommand::Revoke(_)
+                | UserCommand::Enrol(_)
+                | UserCommand::Upload(_)
+                | UserCommand::Claim(_)
+                | UserCommand::Ack(_) => Err(no_event(at)),
             },
             Some(Command::Hub(..) | Command::Follower(..) | Command::Link(_)) | None => {
                 Err(no_event(at))

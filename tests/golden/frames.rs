@@ -1,0 +1,397 @@
+//! Frames of the provider link and of the client door, and every refusal.
+
+use super::{Group, samples::*};
+use mimi_actors::{
+    machine::Millis,
+    wire::{
+        BText,
+        answer::Refused,
+        claim::{ClientRefused, UserRefused},
+        door,
+        event::{ClientSeq, Epoch, InboxSeq, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq, Verdict},
+        link as frames,
+    },
+};
+
+pub(super) fn link_frames() -> Group {
+    let mut group = Group::default();
+    let hello = frames::Hello {
+        versions: list(vec![1]),
+        node: 3,
+        features: list(vec![BText::clipped("status")]),
+    };
+    let commit = frames::CommitRequest {
+        room: room(),
+        sender: bob(),
+        commit: some("commit"),
+        welcome: Some(some("welcome")),
+        group_info: some("info"),
+        tree: some("tree"),
+    };
+    let alone = frames::CommitRequest {
+        welcome: None,
+        ..commit.clone()
+    };
+    let propose = frames::ProposeRequest {
+        room: room(),
+        sender: bob(),
+        proposals: list(vec![some("p")]),
+    };
+    let request = |request| frames::Open::Request(Box::new(request));
+    group
+        .add("open-control", frames::Open::Control(hello.clone()))
+        .add("open-claim", request(frames::Request::Claim(claim())))
+        .add("open-commit", request(frames::Request::Commit(commit)))
+        .add("open-commit-alone", request(frames::Request::Commit(alone)))
+        .add("open-propose", request(frames::Request::Propose(propose)))
+        .add("open-fanout", frames::Open::Fanout { shard: 15 })
+        .add("open-submit", frames::Open::Submit)
+        .add("hello", hello)
+        .add("reply-claimed", frames::Reply::Claimed(claimed()))
+        .add(
+            "reply-refused",
+            frames::Reply::Refused(frames::LinkRefused::NotOwner),
+        );
+    for (name, answer) in answers() {
+        group.add(format!("reply-room-{name}"), frames::Reply::Room(answer));
+    }
+    for (name, item) in items() {
+        let items = list(vec![item]);
+        let groups = list(vec![frames::FanoutGroup {
+            room: room(),
+            items,
+        }]);
+        let first = LinkSeq(1_000_000);
+        group.add(format!("fanout-{name}"), frames::Fanout { first, groups });
+    }
+    let refused = list(vec![frames::RoomRefused {
+        room: room(),
+        detail: text(),
+    }]);
+    let submit = frames::SubmitGroup {
+        room: room(),
+        sender: bob(),
+        first: SubmitSeq(7),
+        messages: list(vec![some("x"), some("y")]),
+    };
+    group
+        .add(
+            "ack",
+            frames::Ack {
+                upto: LinkSeq(1_000_000),
+                refused: list(vec![]),
+            },
+        )
+        .add(
+            "ack-refused",
+            frames::Ack {
+                upto: LinkSeq(1),
+                refused,
+            },
+        )
+        .add(
+            "submit",
+            frames::Submit {
+                groups: list(vec![submit]),
+            },
+        )
+        .add("submitted", frames::Submitted::default());
+    for (name, reason) in submit_refusals() {
+        let rejected = frames::SubmitRejected {
+            room: room(),
+            first: SubmitSeq(7),
+            count: 2,
+            reason,
+        };
+        let gap = frames::SubmitGap {
+            room: room(),
+            expected: SubmitSeq(5),
+        };
+        let submitted = frames::Submitted {
+            refused: list(vec![rejected]),
+            gaps: list(vec![gap]),
+            retry_after_ms: Some(500),
+        };
+        group.add(format!("submitted-{name}"), submitted);
+    }
+    group
+}
+
+fn door_requests() -> Vec<(&'static str, door::Request)> {
+    let enrol = door::Enrol {
+        code: BText::clipped("code"),
+        client: bob(),
+        device_key: [7; 32],
+        proof: some("proof"),
+    };
+    let login = door::Login {
+        client: bob(),
+        proof: some("proof"),
+    };
+    let create = door::CreateRoom {
+        room: room(),
+        group_info: some("info"),
+        tree: some("tree"),
+    };
+    let commit = door::Commit {
+        room: room(),
+        commit: some("commit"),
+        welcome: Some(some("welcome")),
+        group_info: some("info"),
+        tree: some("tree"),
+    };
+    let propose = door::Propose {
+        room: room(),
+        proposals: list(vec![some("p")]),
+    };
+    vec![
+        ("enrol", door::Request::Enrol(enrol)),
+        ("login", door::Request::Login(login)),
+        ("hub-sender", door::Request::HubSender),
+        ("upload", door::Request::Upload(list(vec![some("package")]))),
+        ("claim", door::Request::Claim(claim())),
+        ("create", door::Request::Create(create)),
+        ("commit", door::Request::Commit(commit)),
+        ("propose", door::Request::Propose(propose)),
+    ]
+}
+
+pub(super) fn door_frames() -> Group {
+    let mut group = Group::default();
+    for (name, request) in door_requests() {
+        group.add(
+            format!("open-{name}"),
+            door::Open::Request(Box::new(request)),
+        );
+    }
+    let hub_sender = door::HubSender {
+        provider: provider(),
+        signature_key: [5; 32],
+    };
+    let uploaded = list(vec![Ok(()), Err(door::PackageRefused::Duplicate)]);
+    group
+        .add("open-sends", door::Open::Sends)
+        .add("open-events", door::Open::Events)
+        .add("reply-logged-in", door::Reply::LoggedIn)
+        .add("reply-hub-sender", door::Reply::HubSender(hub_sender))
+        .add("reply-uploaded", door::Reply::Uploaded(uploaded))
+        .add("reply-claimed", door::Reply::Claimed(claimed()))
+        .add(
+            "reply-refused",
+            door::Reply::Refused(door::DoorRefused::NotKnown),
+        );
+    let first = ClientSeq(7);
+    for (name, answer) in answers() {
+        group.add(
+            format!("reply-room-{name}"),
+            door::Reply::Room(answer.clone()),
+        );
+        let sent = door::Sent {
+            room: room(),
+            first,
+            answer: Ok(answer),
+        };
+        group.add(format!("sent-{name}"), sent);
+    }
+    let answer = Err(door::DoorRefused::NotLoggedIn);
+    let messages = list(vec![some("x"), some("y")]);
+    group
+        .add(
+            "sent-not-looked-at",
+            door::Sent {
+                room: room(),
+                first,
+                answer,
+            },
+        )
+        .add(
+            "send",
+            door::Send {
+                room: room(),
+                first,
+                messages,
+            },
+        );
+    let events = |item| door::Events {
+        items: list(vec![item]),
+    };
+    for (name, body, own) in [
+        (
+            "application",
+            door::RoomBody::Application(some("message")),
+            Some(first),
+        ),
+        (
+            "proposals",
+            door::RoomBody::Proposals(list(vec![some("p")])),
+            None,
+        ),
+        (
+            "commit",
+            door::RoomBody::Commit {
+                epoch: Epoch(3),
+                commit: some("commit"),
+            },
+            None,
+        ),
+    ] {
+        let (seq, time) = (RoomSeq(300), Millis(1_700_000_000_000));
+        let seen = list(vec![door::RoomEvent {
+            seq,
+            time,
+            own,
+            body,
+        }]);
+        let item = door::DoorItem::Room {
+            room: room(),
+            events: seen,
+        };
+        group.add(format!("events-{name}"), events(item));
+    }
+    for (name, notice) in notices() {
+        let item = door::DoorItem::Inbox {
+            seq: InboxSeq(2),
+            room: room(),
+            notice,
+        };
+        group.add(format!("events-inbox-{name}"), events(item));
+    }
+    for (name, verdict) in [
+        ("queued", Verdict::Queued),
+        ("accepted", placed()),
+        ("refused", Verdict::Refused(SubmitRefused::Malformed)),
+    ] {
+        let run = word(verdict);
+        let item = door::DoorItem::Verdict { room: room(), run };
+        group.add(format!("events-verdict-{name}"), events(item));
+    }
+    let acks = door::Acks {
+        inbox: Some(InboxSeq(2)),
+        rooms: list(vec![(room(), RoomSeq(300))]),
+    };
+    group
+        .add("acks", acks)
+        .add("acks-none", door::Acks::default());
+    group
+}
+
+pub(super) fn refusals() -> Group {
+    let mut group = Group::default();
+    let retry_after_ms = 500;
+    let references = || list(vec![some("reference")]);
+    group.every(
+        "room",
+        vec![
+            ("not-authorized", Refused::NotAuthorized),
+            ("not-member", Refused::NotMember),
+            ("exists", Refused::Exists),
+            (
+                "wrong-epoch",
+                Refused::WrongEpoch {
+                    current: Epoch(9),
+                    winner: hash(),
+                },
+            ),
+            (
+                "unknown-proposals",
+                Refused::UnknownProposals {
+                    references: references(),
+                },
+            ),
+            (
+                "invalid-proposals",
+                Refused::InvalidProposals {
+                    references: references(),
+                    detail: text(),
+                },
+            ),
+            ("invalid", Refused::invalid("tree_mismatch", "why")),
+            (
+                "too-many",
+                Refused::TooMany {
+                    what: text(),
+                    max: 20,
+                },
+            ),
+            ("overloaded", Refused::Overloaded { retry_after_ms }),
+            ("unavailable", Refused::Unavailable { retry_after_ms }),
+            ("storage-full", Refused::StorageFull),
+            ("poisoned", Refused::Poisoned),
+        ],
+    );
+    group.every("submit", submit_refusals());
+    group.every("answer", answers());
+    group.every(
+        "link",
+        vec![
+            ("sender-not-bound", frames::LinkRefused::SenderNotBound),
+            ("not-owner", frames::LinkRefused::NotOwner),
+            (
+                "bad-frame",
+                frames::LinkRefused::BadFrame { detail: text() },
+            ),
+            (
+                "overloaded",
+                frames::LinkRefused::Overloaded { retry_after_ms },
+            ),
+            (
+                "unavailable",
+                frames::LinkRefused::Unavailable { retry_after_ms },
+            ),
+        ],
+    );
+    group.every(
+        "door",
+        vec![
+            ("not-logged-in", door::DoorRefused::NotLoggedIn),
+            ("not-known", door::DoorRefused::NotKnown),
+            (
+                "not-enrolled",
+                door::DoorRefused::NotEnrolled { detail: text() },
+            ),
+            (
+                "sender-not-bound",
+                door::DoorRefused::SenderNotBound { detail: text() },
+            ),
+            ("bad-frame", door::DoorRefused::BadFrame { detail: text() }),
+            (
+                "overloaded",
+                door::DoorRefused::Overloaded { retry_after_ms },
+            ),
+            (
+                "unavailable",
+                door::DoorRefused::Unavailable { retry_after_ms },
+            ),
+            ("storage-full", door::DoorRefused::StorageFull),
+        ],
+    );
+    group.every(
+        "package",
+        vec![
+            ("invalid", door::PackageRefused::Invalid { detail: text() }),
+            ("duplicate", door::PackageRefused::Duplicate),
+            ("full", door::PackageRefused::Full { max: 200 }),
+            ("last-resort", door::PackageRefused::LastResort),
+        ],
+    );
+    group.every(
+        "claim-user",
+        vec![
+            ("unknown", UserRefused::Unknown),
+            ("deleted", UserRefused::Deleted),
+            ("no-consent", UserRefused::NoConsent),
+            ("incompatible-protocol", UserRefused::IncompatibleProtocol),
+            ("foreign-user", UserRefused::ForeignUser),
+            ("conflict", UserRefused::Conflict),
+            ("unavailable", UserRefused::Unavailable { retry_after_ms }),
+        ],
+    );
+    group.every(
+        "claim-client",
+        vec![
+            ("none-compatible", ClientRefused::NoneCompatible),
+            ("exhausted", ClientRefused::Exhausted),
+        ],
+    );
+    group
+}

@@ -1,0 +1,231 @@
+//! Values that many frames and records hold.
+
+use bytes::Bytes;
+use mimi_actors::{
+    ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    machine::Millis,
+    wire::{
+        BText, BVec, Payload,
+        answer::{Accepted, Answer, Refused},
+        claim::{
+            ClaimId, ClaimRequest, ClaimResponse, ClaimTerms, ClaimedClient, ClaimedUser,
+            ClientRefused, UserRefused,
+        },
+        event::{
+            Body, ClientSeq, CommitEvent, Epoch, Event, Hash, Invitation, Item, RoomSeq,
+            SubmitRefused, SubmitSeq, Verdict, VerdictRun,
+        },
+        post::{Notice, WelcomeNotice},
+    },
+};
+
+pub(super) fn provider() -> ProviderId {
+    "b.example".parse().unwrap()
+}
+
+pub(super) fn room() -> RoomUri {
+    "mimi://a.example/r/clubhouse".parse().unwrap()
+}
+
+pub(super) fn user_uri() -> UserUri {
+    "mimi://b.example/u/bob".parse().unwrap()
+}
+
+pub(super) fn alice() -> ClientUri {
+    "mimi://a.example/d/alice/phone".parse().unwrap()
+}
+
+pub(super) fn bob() -> ClientUri {
+    "mimi://b.example/d/bob/phone".parse().unwrap()
+}
+
+pub(super) fn some(text: &str) -> Payload {
+    Payload::from(text.as_bytes().to_vec())
+}
+
+pub(super) fn raw(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+pub(super) fn list<T, const MAX: usize>(elements: Vec<T>) -> BVec<T, MAX> {
+    BVec::try_from(elements).unwrap()
+}
+
+pub(super) fn text<const MAX: usize>() -> BText<MAX> {
+    BText::clipped("why")
+}
+
+pub(super) fn hash() -> Hash {
+    Hash([0xab; 32])
+}
+
+pub(super) fn accepted() -> Accepted {
+    Accepted {
+        epoch: Epoch(3),
+        seq: RoomSeq(300),
+        time: Millis(1_700_000_000_000),
+    }
+}
+
+pub(super) fn word(verdict: Verdict) -> VerdictRun {
+    VerdictRun {
+        first: ClientSeq(7),
+        count: 2,
+        verdict,
+    }
+}
+
+pub(super) fn placed() -> Verdict {
+    Verdict::Accepted {
+        seq: RoomSeq(300),
+        time: Millis(1_700_000_000_000),
+    }
+}
+
+pub(super) fn invitation() -> Invitation {
+    Invitation {
+        epoch: Epoch(3),
+        clients: list(vec![bob()]),
+        welcome: some("welcome"),
+        tree: some("tree"),
+    }
+}
+
+pub(super) fn event(body: Body) -> Event {
+    Event {
+        seq: RoomSeq(300),
+        time: Millis(1_700_000_000_000),
+        body,
+    }
+}
+
+pub(super) fn claim() -> ClaimRequest {
+    ClaimRequest {
+        id: ClaimId([9; 16]),
+        terms: terms(),
+        users: list(vec![user_uri()]),
+    }
+}
+
+pub(super) fn terms() -> ClaimTerms {
+    let requester = alice().user().clone();
+    ClaimTerms {
+        asking_client: Some(alice()),
+        room: Some(room()),
+        versions: list(vec![1]),
+        ciphersuites: list(vec![2, 1]),
+        required_extensions: list(vec![3]),
+        required_proposals: list(vec![8]),
+        required_credentials: list(vec![1]),
+        ..ClaimTerms::new(requester)
+    }
+}
+
+pub(super) fn claimed() -> ClaimResponse {
+    let client = |result| ClaimedClient {
+        client: bob(),
+        result,
+    };
+    let user = |result| ClaimedUser {
+        user: user_uri(),
+        result,
+    };
+    let refused = client(Err(ClientRefused::Exhausted));
+    ClaimResponse {
+        users: list(vec![
+            user(Ok(list(vec![client(Ok(some("package"))), refused]))),
+            user(Err(UserRefused::NoConsent)),
+        ]),
+    }
+}
+
+pub(super) fn answers() -> Vec<(&'static str, Answer)> {
+    vec![
+        ("created", Answer::Created),
+        ("committed", Answer::Committed(accepted())),
+        ("proposed", Answer::Proposed(list(vec![some("reference")]))),
+        (
+            "sent",
+            Answer::Sent(list(vec![
+                word(Verdict::Queued),
+                word(placed()),
+                word(Verdict::Refused(SubmitRefused::NotMember)),
+            ])),
+        ),
+        ("received", Answer::Received),
+        ("gap", Answer::Gap { expected: 300 }),
+        ("stale", Answer::Stale),
+        ("refused", Answer::Refused(Refused::NotMember)),
+    ]
+}
+
+pub(super) fn items() -> Vec<(&'static str, Item)> {
+    let commit = CommitEvent {
+        epoch: Epoch(3),
+        commit: some("commit"),
+        left: list(vec![bob()]),
+        invitation: Some(invitation()),
+    };
+    let bare = CommitEvent {
+        left: list(vec![]),
+        invitation: None,
+        ..commit.clone()
+    };
+    let events = vec![
+        ("application", Body::Application(some("message"))),
+        (
+            "proposals",
+            Body::Proposals(list(vec![some("p"), some("q")])),
+        ),
+        ("commit", Body::Commit(commit)),
+        ("commit-alone", Body::Commit(bare)),
+        ("invited", Body::Invited(invitation())),
+        ("own", Body::Own(SubmitSeq(7))),
+    ];
+    let refused = Item::Refused {
+        submit_seq: SubmitSeq(7),
+        reason: SubmitRefused::EpochTooOld { current: Epoch(9) },
+    };
+    let events = events
+        .into_iter()
+        .map(|(name, body)| (name, Item::Event(event(body))));
+    events.chain([("refused", refused)]).collect()
+}
+
+pub(super) fn submit_refusals() -> Vec<(&'static str, SubmitRefused)> {
+    let current = Epoch(9);
+    vec![
+        ("not-authorized", SubmitRefused::NotAuthorized),
+        ("not-member", SubmitRefused::NotMember),
+        ("epoch-too-old", SubmitRefused::EpochTooOld { current }),
+        ("epoch-ahead", SubmitRefused::EpochAhead { current }),
+        ("malformed", SubmitRefused::Malformed),
+        ("poisoned", SubmitRefused::Poisoned),
+    ]
+}
+
+pub(super) fn notices() -> Vec<(&'static str, Notice)> {
+    let welcome = WelcomeNotice {
+        epoch: Epoch(3),
+        welcome: some("welcome"),
+        tree: some("tree"),
+    };
+    let after = RoomSeq(300);
+    vec![
+        (
+            "joined",
+            Notice::Joined {
+                after,
+                welcome: Some(welcome),
+            },
+        ),
+        (
+            "created",
+            Notice::Joined {
+                after: RoomSeq(0),
+                welcome: None,
+            },
+        ),
+        ("left", Notice::Left { upto: RoomSeq(300) }),
+    ]
+}

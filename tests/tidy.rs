@@ -1,0 +1,412 @@
+//! What Cargo cannot enforce: who may import what, how long a file may be, what no source may hold.
+//!
+//! Comments and strings are not looked at, so that they may name what code may not use.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests, where a panic is the report"
+)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const LINES_MAX: usize = 700;
+const LINES_WARNED: usize = 500;
+/// The one spelling in which a source names what it implements.
+const ANCHOR: &str = "Source: transport requirements, section";
+
+/// A crate, and the only places that may name it.
+const IMPORTERS: [(&str, &[&str]); 10] = [
+    ("openmls", &["actors/mls/", "src/client/"]),
+    ("openraft", &["src/cluster/"]),
+    ("sled", &["src/store/"]),
+    ("raft_engine", &["src/store/"]),
+    ("fjall", &["src/store/"]),
+    ("protobuf", &["src/store/"]),
+    ("quinn", &["src/quic/"]),
+    ("rustls", &["src/quic/"]),
+    ("openmls_rust_crypto", &["actors/mls/", "src/client/"]),
+    (
+        "ractor",
+        &[
+            "actors/host.rs",
+            "actors/supervisor.rs",
+            "src/node.rs",
+            // These two hand the supervisor's cell to the actors that they wake, and do no more with it.
+            "src/cluster/directory.rs",
+            "src/cluster/shard.rs",
+        ],
+    ),
+];
+
+/// A source file: its path from the root, its lines, and its code without comments and strings.
+struct Source {
+    path: String,
+    lines: usize,
+    text: String,
+    code: String,
+}
+
+impl Source {
+    /// The lines of code that hold `word` as a whole word.
+    fn uses<'a>(&'a self, word: &'a str) -> impl Iterator<Item = String> + 'a {
+        let lines = self.code.lines().enumerate();
+        lines
+            .filter(move |(_, line)| has_word(line, word))
+            .map(|(number, line)| format!("{}:{}: {}", self.path, number + 1, line.trim()))
+    }
+}
+
+#[test]
+fn only_the_places_named_import_a_crate() {
+    let mut found = Vec::new();
+    for source in sources(&["src", "actors"]) {
+        for (name, places) in IMPORTERS {
+            if !places.iter().any(|place| source.path.starts_with(place)) {
+                let path = format!("{name}::");
+                let import = format!("use {name}");
+                let uses = source.uses(name);
+                found.extend(uses.filter(|line| line.contains(&path) || line.contains(&import)));
+            }
+        }
+    }
+    none(&found);
+}
+
+#[test]
+fn rooms_users_and_links_never_import_one_another() {
+    let parts = ["room", "user", "link"];
+    let mut found = Vec::new();
+    for part in parts {
+        for source in sources(&[&format!("actors/{part}")]) {
+            for other in parts.into_iter().filter(|other| *other != part) {
+                found.extend(imports(&source, other));
+            }
+        }
+    }
+    none(&found);
+}
+
+#[test]
+fn actors_see_no_clock_no_randomness_and_no_order_of_a_hash_map() {
+    let mut found = Vec::new();
+    let runtime = ["actors/host.rs", "actors/supervisor.rs"];
+    for source in sources(&["actors"]) {
+        if runtime.contains(&&*source.path) {
+            continue;
+        }
+        for word in [
+            "Instant",
+            "SystemTime",
+            "HashMap",
+            "HashSet",
+            "rand",
+            "thread_rng",
+            "tokio",
+        ] {
+            found.extend(source.uses(word));
+        }
+    }
+    none(&found);
+}
+
+#[test]
+fn actors_without_the_runtime_have_none_in_their_graph() {
+    let tree = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "-p",
+            "mimi-actors",
+            "--no-default-features",
+        ])
+        .args(["-e", "normal", "--prefix", "none"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(tree.stdout).unwrap();
+    assert!(
+        tree.status.success(),
+        "{}",
+        String::from_utf8_lossy(&tree.stderr)
+    );
+    assert!(text.contains("mimi-actors"));
+    for banned in [
+        "tokio",
+        "ractor",
+        "quinn",
+        "sled",
+        "raft-engine",
+        "openraft",
+        "rustls",
+    ] {
+        let prefix = format!("{banned} v");
+        assert!(
+            !text.lines().any(|line| line.starts_with(&prefix)),
+            "{banned} is in the graph"
+        );
+    }
+}
+
+#[test]
+fn no_file_is_too_long_to_be_read_at_once() {
+    let mut found = Vec::new();
+    for source in sources(&["src", "actors", "tests", "benches"]) {
+        if source.lines > LINES_MAX {
+            found.push(format!("{}: {} lines", source.path, source.lines));
+        } else if source.lines > LINES_WARNED {
+            println!("warning: {} has {} lines", source.path, source.lines);
+        }
+    }
+    none(&found);
+}
+
+#[test]
+fn nothing_is_left_to_be_done_and_nothing_waits_without_a_bound() {
+    let mut found = Vec::new();
+    for source in sources(&["src", "actors", "tests"]) {
+        for word in ["todo", "unimplemented", "dbg"] {
+            let call = format!("{word}!");
+            found.extend(source.uses(word).filter(|line| line.contains(&call)));
+        }
+        let here = source.path == "tests/tidy.rs";
+        for (number, line) in source.text.lines().enumerate() {
+            if !here && (has_word(line, "TODO") || has_word(line, "FIXME")) {
+                found.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
+            }
+        }
+        if source.path.starts_with("tests/") {
+            continue;
+        }
+        for word in [
+            "unbounded",
+            "unbounded_channel",
+            "UnboundedSender",
+            "UnboundedReceiver",
+        ] {
+            found.extend(source.uses(word));
+        }
+        // The channel of the standard library has no bound; its sync_channel has one.
+        let channel = source.uses("channel");
+        found.extend(channel.filter(|line| line.contains("mpsc::channel()")));
+    }
+    none(&found);
+}
+
+#[test]
+fn every_feature_names_the_section_it_proves_in_its_first_line() {
+    let mut found = Vec::new();
+    for path in files(&root().join("tests/features"), "feature") {
+        let text = fs::read_to_string(&path).unwrap();
+        let first = text.lines().next().unwrap_or_default();
+        if !(first.starts_with("# Source: ") && first.contains(", section")) {
+            found.push(format!("{}: {first}", path.display()));
+        }
+    }
+    none(&found);
+}
+
+#[test]
+fn sources_name_the_sections_they_implement_in_one_spelling() {
+    let mut sections: BTreeMap<String, usize> = BTreeMap::new();
+    let mut found = Vec::new();
+    let mut texts: Vec<(String, String)> = sources(&["src", "actors"])
+        .into_iter()
+        .map(|source| (source.path, source.text))
+        .collect();
+    for path in files(&root().join("tests/features"), "feature") {
+        let text = fs::read_to_string(&path).unwrap();
+        texts.push((path.display().to_string(), text));
+    }
+    for (path, text) in texts {
+        // An anchor may share its sentence with another source, but not be worded otherwise.
+        for (number, line) in text.lines().enumerate() {
+            if line.contains("transport requirements")
+                && !line.contains("transport requirements, section")
+            {
+                found.push(format!("{path}:{}: {}", number + 1, line.trim()));
+            }
+            if let Some((_, rest)) = line.split_once(ANCHOR) {
+                for section in numbers(rest) {
+                    *sections.entry(section).or_default() += 1;
+                }
+            }
+        }
+    }
+    for (section, count) in &sections {
+        println!("section {section}: named {count} times");
+    }
+    assert!(sections.contains_key("3.2"), "no source names section 3.2");
+    none(&found);
+}
+
+#[test]
+fn code_is_told_from_comments_and_strings() {
+    let code =
+        code_of("a(\"quinn::x\"); // sled::y\n/* ractor:: */ b('\"', r#\"c\"d\"#); 'l: loop {}");
+    for hidden in ["quinn", "sled", "ractor", "c\"d"] {
+        assert!(!code.contains(hidden), "{code}");
+    }
+    for kept in ["a(", "b(", "'l: loop {}"] {
+        assert!(code.contains(kept), "{code}");
+    }
+    assert_eq!(code.lines().count(), 2);
+    assert!(has_word("use rand::x", "rand") && !has_word("operand::x", "rand"));
+    assert_eq!(numbers("s 3.2, 4 and 5."), ["3.2", "4", "5"]);
+}
+
+/// Where `actors/PART` names `other` of the same crate, in a path or in a grouped import.
+fn imports(source: &Source, other: &str) -> Vec<String> {
+    let mut found: Vec<String> = source
+        .uses(other)
+        .filter(|line| line.contains(&format!("crate::{other}")))
+        .collect();
+    let mut rest = &*source.code;
+    while let Some((_, after)) = rest.split_once("use crate::{") {
+        let end = after.find("};").unwrap_or(after.len());
+        let mut depth = 0;
+        let mut name = String::new();
+        for c in after[..end].chars().chain([',']) {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    if name.trim().split("::").next() == Some(other) {
+                        found.push(format!("{}: use crate::{}", source.path, name.trim()));
+                    }
+                    name.clear();
+                }
+                c if depth == 0 => name.push(c),
+                _ => {}
+            }
+        }
+        rest = &after[end..];
+    }
+    found
+}
+
+/// The numbers of sections at the beginning of a text such as `s 3.2, 4 and 5.`
+fn numbers(text: &str) -> Vec<String> {
+    let words = text.trim_start_matches('s').split([' ', ',', ';']);
+    words
+        .take_while(|word| {
+            word.is_empty() || *word == "and" || *word == "to" || word.starts_with(char::is_numeric)
+        })
+        .filter(|word| word.starts_with(char::is_numeric))
+        .map(|word| word.trim_end_matches('.').to_owned())
+        .collect()
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(part) && !line[at + word.len()..].starts_with(part))
+}
+
+#[track_caller]
+fn none(found: &[String]) {
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(places: &[&str]) -> Vec<Source> {
+    let paths = places
+        .iter()
+        .flat_map(|place| files(&root().join(place), "rs"));
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        Source {
+            path: path.strip_prefix(root()).unwrap().display().to_string(),
+            lines: text.lines().count(),
+            code: code_of(&text),
+            text,
+        }
+    };
+    paths.map(read).collect()
+}
+
+/// The files below a folder that end in `.EXTENSION`, in order; none when there is no folder.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else {
+        return found;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|end| end == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Rust code with comments and strings left out, on the same lines.
+fn code_of(text: &str) -> String {
+    let mut code = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let skipped = skipped(rest);
+        if skipped == 0 {
+            code.push(c);
+            rest = &rest[c.len_utf8()..];
+        } else {
+            code.extend(rest[..skipped].chars().filter(|c| *c == '\n'));
+            rest = &rest[skipped..];
+        }
+    }
+    code
+}
+
+/// How many bytes of a comment, string or character `text` begins with.
+fn skipped(text: &str) -> usize {
+    let until = |end: &str, from: usize| {
+        text[from..]
+            .find(end)
+            .map_or(text.len(), |at| from + at + end.len())
+    };
+    if text.starts_with("//") {
+        return text.find('\n').unwrap_or(text.len());
+    }
+    if text.starts_with("/*") {
+        return until("*/", 2);
+    }
+    if let Some(raw) = text.strip_prefix('r') {
+        let hashes = raw.len() - raw.trim_start_matches('#').len();
+        if raw[hashes..].starts_with('"') {
+            return until(&format!("\"{}", "#".repeat(hashes)), hashes + 2);
+        }
+    }
+    if text.starts_with('"') {
+        let mut escaped = false;
+        for (at, c) in text.char_indices().skip(1) {
+            match c {
+                '"' if !escaped => return at + 1,
+                '\\' => escaped = !escaped,
+                _ => escaped = false,
+            }
+        }
+        return text.len();
+    }
+    // A character, not a lifetime: three characters, or an escape.
+    let mut chars = text.char_indices();
+    if chars.next().is_some_and(|(_, c)| c == '\'') {
+        return match (chars.next(), chars.next()) {
+            (Some((_, '\\')), Some((at, _))) => until("'", at + 1),
+            (Some(_), Some((at, '\''))) => at + 1,
+            _ => 0,
+        };
+    }
+    0
+}
