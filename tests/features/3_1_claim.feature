@@ -13,7 +13,7 @@ Feature: Claiming single-use KeyPackages
     And bella at b.example with the client bella1
     And barry at b.example with the client barry1
     And cathy at c.example with the client cathy1
-    And ghost is unknown at b.example
+    And b.example knows no ghost
     And bob1, bob2, bob3, betty1, bruce1, bella1 and cathy1 uploaded 2 KeyPackages
     And betty2 uploaded 2 KeyPackages of another ciphersuite
     And bobby, betty, bella, barry and cathy consent to alice

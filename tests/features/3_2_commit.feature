@@ -61,12 +61,12 @@ Feature: Sending a Commit
       | without its Welcome               | welcome_mismatch    |
       | without external_pub              | group_info_mismatch |
       | with the tree of the epoch before | tree_mismatch       |
-      | with the GroupInfo of another     | signature           |
+      | with the GroupInfo of another     | tree_mismatch       |
       | with another group's Welcome      | welcome_mismatch    |
 
   @R3.2-05
   Scenario: a bundle that adds nobody must not hold a Welcome
-    When bob sends a bundle that adds nobody with a Welcome
+    When bob sends a bundle with a Welcome for nobody
     Then it is refused with the code welcome_mismatch
     And alice, bob and carol agree on epoch 1
 

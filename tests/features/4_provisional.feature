@@ -27,7 +27,7 @@ Feature: Sending messages without asking first
     And bob, who has not heard of it, sends "from long ago"
     Then bob's message is refused as EpochTooOld
     And alice, bob and carol agree on epoch 7
-    And nobody has received "from long ago"
+    And none of them has seen "from long ago"
 
   @R4-08
   Scenario: a message of an epoch that does not exist yet is refused

@@ -22,8 +22,8 @@ Feature: Fanning out to the providers of the members
 
   @R5-04
   Scenario: a provider without a member hears nothing of a room
-    Given c.example is at rest
-    And the room den of a.example with alice and bob
+    Given the room den of a.example with alice and bob
+    And c.example is at rest
     When alice sends "between us"
     Then alice and bob have received "between us"
     And no state of c.example has changed

@@ -193,10 +193,11 @@ fn find(bytes: &[u8], needle: &[u8]) -> usize {
 fn without_external_pub(group_info: &[u8]) -> Payload {
     let key = [&[0x00, 0x04, 0x21, 0x20][..]].concat();
     let place = find(group_info, &key);
-    assert_eq!(group_info[place - 1], 37);
+    // Type, length of the data, and the key as a vector; before them the length of the list.
+    assert_eq!(group_info[place - 1], 36);
     let mut bytes = group_info[..place - 1].to_vec();
     bytes.push(0);
-    bytes.extend_from_slice(&group_info[place + 37..]);
+    bytes.extend_from_slice(&group_info[place + 36..]);
     bytes.into()
 }
 
@@ -241,7 +242,7 @@ async fn flawed(story: &mut Story, name: String, whom: String, flaw: String) {
     send_flawed(story, &name, &flawed).await;
 }
 
-#[when(regex = r"^(\w+) sends a bundle that adds nobody with a Welcome$")]
+#[when(regex = r"^(\w+) sends a bundle with a Welcome for nobody$")]
 async fn flawed_update(story: &mut Story, name: String) {
     let den = story.room();
     let welcome = prepare_add(story, &name, "amy").await.welcome;

@@ -153,7 +153,7 @@ async fn have_not(story: &mut Story, list: String, text: String) {
     }
 }
 
-#[then(regex = r#"^nobody has received "([^"]+)"$"#)]
+#[then(regex = r#"^none of them has seen "([^"]+)"$"#)]
 async fn nobody(story: &mut Story, text: String) {
     let all: Vec<_> = story.members.keys().cloned().collect();
     have_not(story, all.join(" "), text).await;

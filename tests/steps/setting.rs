@@ -16,7 +16,7 @@ async fn providers(story: &mut Story, list: String) {
     story.net = Some(Net::start(&list).await);
 }
 
-#[given(regex = r"^([\w, ]+) at (\S+\.example)$")]
+#[given(regex = r"^((?:\w+, )*(?:\w+ and )?\w+) at (\S+\.example)$")]
 async fn at(story: &mut Story, list: String, provider: String) {
     for name in names(&list) {
         let member = story.net().member(&name, "phone", &provider).await;
@@ -34,8 +34,8 @@ async fn at_with(story: &mut Story, name: String, provider: String, clients: Str
     }
 }
 
-#[given(regex = r"^(\w+) is unknown at (\S+)$")]
-fn unknown(story: &mut Story, name: String, provider: String) {
+#[given(regex = r"^(\S+) knows no (\w+)$")]
+fn unknown(story: &mut Story, provider: String, name: String) {
     story.users.insert(name.clone(), user(&name, &provider));
 }
 
