@@ -35,10 +35,7 @@ async fn main() -> ExitCode {
     let results = Arc::clone(&shown);
     let began = Instant::now();
     let run = Story::cucumber()
-        .with_writer(
-            cucumber::writer::Basic::stdout()
-                .summarized(),
-        )
+        .with_writer(cucumber::writer::Basic::stdout().summarized())
         .fail_on_skipped()
         .with_default_cli()
         .max_concurrent_scenarios(1)

@@ -10,21 +10,33 @@ use mimi_actors::{
     },
 };
 use mimi_node::client::member::{Member, new_claim_id, packages};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
-async fn claim(
-    story: &mut Story,
-    name: &str,
-    list: &str,
-    room: Option<RoomUri>,
-    suites: &[u16],
-) {
+async fn claim(story: &mut Story, name: &str, list: &str, room: Option<RoomUri>, suites: &[u16]) {
     let users: Vec<_> = names(list).iter().map(|name| story.user(name)).collect();
     let member = story.member(name);
     let request = request(member, users, room, suites);
-    let answer = member.door().unwrap().claim(request.clone()).await.unwrap();
+    let answer = ask(story, name, &request).await;
     story.asked = Some(request);
     story.claims.push(answer);
+}
+
+/// Sends a claim; while all providers run, sends it again until none is unavailable.
+async fn ask(story: &mut Story, name: &str, request: &ClaimRequest) -> ClaimResponse {
+    let all = story.everybody_runs();
+    let deadline = Instant::now() + support::WAIT;
+    loop {
+        let door = story.member(name).door().unwrap();
+        let answer = door.claim(request.clone()).await.unwrap();
+        let lacks = answer
+            .users
+            .iter()
+            .any(|row| matches!(row.result, Err(UserRefused::Unavailable { .. })));
+        if !lacks || !all || Instant::now() > deadline {
+            return answer;
+        }
+        tokio::time::sleep(super::RETRY_AFTER).await;
+    }
 }
 
 fn request(
@@ -55,24 +67,15 @@ async fn claims_for(story: &mut Story, name: String, list: String, of: String, h
     claim(story, &name, &list, Some(room), &[]).await;
 }
 
-#[when(
-    regex = r"^(\w+) asks for KeyPackages of (\w+), preferring ciphersuite (\d+) to (\d+)$"
-)]
-async fn claims_preferring(
-    story: &mut Story,
-    name: String,
-    list: String,
-    first: u16,
-    second: u16,
-) {
+#[when(regex = r"^(\w+) asks for KeyPackages of (\w+), preferring ciphersuite (\d+) to (\d+)$")]
+async fn claims_preferring(story: &mut Story, name: String, list: String, first: u16, second: u16) {
     claim(story, &name, &list, None, &[first, second]).await;
 }
 
 #[when(regex = r"^(\w+) repeats the claim$")]
 async fn repeats(story: &mut Story, name: String) {
     let request = story.asked.clone().unwrap();
-    let member = story.member(&name);
-    let answer = member.door().unwrap().claim(request).await.unwrap();
+    let answer = ask(story, &name, &request).await;
     story.claims.push(answer);
 }
 
@@ -172,9 +175,7 @@ fn same(story: &mut Story, name: String, how: String) {
     }
 }
 
-#[then(
-    regex = r"^(\d+) different packages were handed out, and (\d+) times there was none left$"
-)]
+#[then(regex = r"^(\d+) different packages were handed out, and (\d+) times there was none left$")]
 fn handed_out(story: &mut Story, packaged: usize, none: usize) {
     let all: Vec<_> = story.claims.iter().flat_map(packages).collect();
     let different: BTreeSet<_> = all.iter().collect();

@@ -1,6 +1,6 @@
 //! Commits, Proposals, and who wins.
 
-use super::{Story, names, setting::agree_on, wait};
+use super::{Story, WAIT, names, setting::agree_on, wait};
 use cucumber::{then, when};
 use mimi_actors::wire::{
     Payload,
@@ -12,6 +12,7 @@ use mimi_node::client::{
     door::DoorError,
     member::{Member, MemberError, PreparedCommit, packages},
 };
+use std::time::Instant;
 
 /// What the hub said to a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,10 +44,12 @@ async fn contest(story: &mut Story, list: &[String]) {
         let prepared = member.prepare_update(&den).unwrap();
         contenders.push((name.clone(), member, prepared));
     }
-    let under_way = contenders.into_iter().map(|(name, mut member, prepared)| async move {
-        let result = member.commit(&prepared).await;
-        (name, member, Hash::of(&prepared.commit), result)
-    });
+    let under_way = contenders
+        .into_iter()
+        .map(|(name, mut member, prepared)| async move {
+            let result = member.commit(&prepared).await;
+            (name, member, Hash::of(&prepared.commit), result)
+        });
     let done = futures::future::join_all(under_way).await;
     story.contest.results.clear();
     for (name, member, hash, result) in done {
@@ -145,8 +148,30 @@ fn outcome(result: Result<Accepted, MemberError>) -> Outcome {
 #[when(regex = r"^(\w+) sends (?:his|her) bundle$")]
 async fn sends_bundle(story: &mut Story, name: String) {
     let prepared = story.prepared[&name].clone();
-    let result = story.member(&name).commit(&prepared).await;
+    let all = story.everybody_runs();
+    let result = commit(all, story.member(&name), &prepared).await;
     story.answers.push(outcome(result));
+}
+
+/// Commits; while all providers run, sends the same bundle again until nobody is unavailable.
+async fn commit(
+    all: bool,
+    member: &mut Member,
+    prepared: &PreparedCommit,
+) -> Result<Accepted, MemberError> {
+    let deadline = Instant::now() + WAIT;
+    loop {
+        let result = member.commit(prepared).await;
+        let unavailable = matches!(
+            result,
+            Err(MemberError::Refused(Refused::Unavailable { .. })
+                | MemberError::Door(DoorError::Refused(DoorRefused::Unavailable { .. })))
+        );
+        if !unavailable || !all || Instant::now() > deadline {
+            return result;
+        }
+        tokio::time::sleep(super::RETRY_AFTER).await;
+    }
 }
 
 #[then(regex = r"^it is refused as unavailable$")]
@@ -167,7 +192,9 @@ fn accepted(story: &mut Story, as_before: String) {
     assert!(matches!(last, Outcome::Accepted(_)), "{last:?}");
     if !as_before.is_empty() {
         let first = story.answers.iter();
-        let first = first.clone().find(|one| matches!(one, Outcome::Accepted(_)));
+        let first = first
+            .clone()
+            .find(|one| matches!(one, Outcome::Accepted(_)));
         assert_eq!(first, Some(last));
     }
 }
@@ -175,7 +202,10 @@ fn accepted(story: &mut Story, as_before: String) {
 #[then(regex = r"^it is refused with the code (\w+)$")]
 fn refused_with(story: &mut Story, code: String) {
     match story.answers.last() {
-        Some(Outcome::Refused(Refused::Invalid { code: found, detail })) => {
+        Some(Outcome::Refused(Refused::Invalid {
+            code: found,
+            detail,
+        })) => {
             assert_eq!(**found, *code, "{}", &**detail);
         }
         other => panic!("{other:?}"),
@@ -269,13 +299,9 @@ async fn commits_times(story: &mut Story, name: String, times: u64) {
 }
 
 /// Commits; a member that is behind hears so, catches up and commits again.
-async fn commit_up_to_date(
-    story: &Story,
-    member: &mut Member,
-    den: &mimi_actors::ids::RoomUri,
-) {
+async fn commit_up_to_date(story: &Story, member: &mut Member, den: &mimi_actors::ids::RoomUri) {
     let prepared = member.prepare_update(den).unwrap();
-    match member.commit(&prepared).await {
+    match commit(story.everybody_runs(), member, &prepared).await {
         Ok(_) => {}
         Err(MemberError::Lost { current, .. }) => {
             wait(story.net(), member, "the winner", |member| {
@@ -294,9 +320,15 @@ async fn commit_up_to_date(
 async fn adds(story: &mut Story, name: String, whom: String) {
     let den = story.room();
     // The member may have lost an epoch and not heard of the winner yet.
-    let newest = story.members.values().filter_map(|member| member.epoch(&den)).max();
+    let newest = story
+        .members
+        .values()
+        .filter_map(|member| member.epoch(&den))
+        .max();
     story
-        .wait(&name, "the newest epoch", |member| member.epoch(&den) >= newest)
+        .wait(&name, "the newest epoch", |member| {
+            member.epoch(&den) >= newest
+        })
         .await;
     let prepared = prepare_add(story, &name, &whom).await;
     story.member(&name).commit(&prepared).await.unwrap();
@@ -388,8 +420,7 @@ async fn commits_while(story: &mut Story, name: String, other: String) {
     let den = story.room();
     let (mut first, mut second) = (story.take(&name), story.take(&other));
     let prepared = first.prepare_update(&den).unwrap();
-    let (committed, proposed) =
-        tokio::join!(first.commit(&prepared), second.propose_update(&den));
+    let (committed, proposed) = tokio::join!(first.commit(&prepared), second.propose_update(&den));
     committed.unwrap();
     if let Err(error) = proposed {
         let late = matches!(error, MemberError::Refused(Refused::WrongEpoch { .. }));

@@ -146,7 +146,9 @@ async fn have_not(story: &mut Story, list: String, text: String) {
         let member = story.member(&name);
         let soon = Duration::from_millis(300);
         let came = member
-            .run_until(soon, |member| member.received(&den).contains(&text.as_str()))
+            .run_until(soon, |member| {
+                member.received(&den).contains(&text.as_str())
+            })
             .await;
         let quiet = matches!(came, Err(MemberError::Deadline | MemberError::Door(_)));
         assert!(quiet, "{name}: {came:?}");
@@ -178,7 +180,10 @@ async fn sends_again(story: &mut Story, name: String, text: String, times: usize
 #[then(regex = r"^all answers to (\w+) are the same$")]
 fn same_answers(story: &mut Story, name: String) {
     let answers = &story.messages.answers[&name];
-    assert!(answers.windows(2).all(|two| two[0] == two[1]), "{answers:?}");
+    assert!(
+        answers.windows(2).all(|two| two[0] == two[1]),
+        "{answers:?}"
+    );
     assert!(matches!(answers[0].answer, Ok(Answer::Sent(_))));
 }
 
@@ -203,9 +208,7 @@ async fn send_many(story: &mut Story, list: String, count: usize) {
     let den = story.room();
     together(story, &names(&list), async |name, member| {
         for chunk in 0..count / 4 {
-            let texts: Vec<_> = (0..4)
-                .map(|place| text(name, chunk * 4 + place))
-                .collect();
+            let texts: Vec<_> = (0..4).map(|place| text(name, chunk * 4 + place)).collect();
             let texts: Vec<_> = texts.iter().map(String::as_str).collect();
             member.send(&den, &texts).await.unwrap();
         }

@@ -16,10 +16,7 @@ mod setting;
 use crate::support::{self, Net, WAIT};
 use mimi_actors::{
     ids::{RoomUri, UserUri},
-    wire::{
-        claim::{ClaimRequest, ClaimResponse},
-        event::ClientSeq,
-    },
+    wire::claim::{ClaimRequest, ClaimResponse},
 };
 use mimi_node::client::member::{Member, MemberError, PreparedCommit};
 use std::{collections::BTreeMap, time::Instant};
@@ -50,6 +47,12 @@ impl Story {
 
     fn net_mut(&mut self) -> &mut Net {
         self.net.as_mut().expect("there are providers")
+    }
+
+    /// Whether a request that finds somebody unavailable should be sent again: a node that came back is found again
+    /// with the first packet to it.
+    fn everybody_runs(&self) -> bool {
+        self.net().nodes.values().all(support::Node::runs)
     }
 
     fn room(&self) -> RoomUri {
@@ -109,7 +112,11 @@ impl Story {
             if !passed || !wrong.is_empty() {
                 println!("{}", net.tails());
                 for (name, member) in &self.members {
-                    println!("{name}: {:?} {:?}", member.counts(), member.verdicts_of_all());
+                    println!(
+                        "{name}: {:?} {:?}",
+                        member.counts(),
+                        member.verdicts_of_all()
+                    );
                 }
             }
         }
@@ -167,4 +174,5 @@ fn texts(list: &str) -> Vec<String> {
         .collect()
 }
 
-type Numbers = Vec<ClientSeq>;
+/// How long a client waits before it sends again what found somebody unavailable.
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(100);

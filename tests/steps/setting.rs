@@ -66,17 +66,12 @@ async fn consents(story: &mut Story, list: String, requester: String) {
 }
 
 #[given(regex = r"^(\w+) consents to (\w+) for the room (\w+) of (\S+)$")]
-async fn consents_for(
-    story: &mut Story,
-    name: String,
-    requester: String,
-    of: String,
-    hub: String,
-) {
+async fn consents_for(story: &mut Story, name: String, requester: String, of: String, hub: String) {
     let requester = story.user(&requester);
     let provider = story.user(&name).provider().to_string();
     let node = story.net().node(&provider);
-    node.consent(&name, &requester, Some(&room(&of, &hub))).await;
+    node.consent(&name, &requester, Some(&room(&of, &hub)))
+        .await;
 }
 
 #[given(regex = r"^(\w+) was deleted$")]

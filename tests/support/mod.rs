@@ -387,9 +387,10 @@ impl Net {
                 let status = node.status().await;
                 let all = running.iter().all(|other| {
                     other.provider == node.provider
-                        || status.peers.iter().any(|peer| {
-                            peer.provider == other.provider.as_str() && peer.connected
-                        })
+                        || status
+                            .peers
+                            .iter()
+                            .any(|peer| peer.provider == other.provider.as_str() && peer.connected)
                 });
                 all.then_some(())
             })

@@ -89,12 +89,19 @@ pub fn frame(body: &[u8]) -> Vec<u8> {
 
 /// Opens a lane, writes bytes to it, ends it, and gives the first thing that comes back.
 pub async fn say(connection: &Connection, bytes: &[u8]) -> Back {
-    tokio::time::timeout(ANSWER, exchange(connection, bytes))
+    tokio::time::timeout(ANSWER, exchange(connection, bytes, true))
         .await
         .unwrap_or(Back::Silence)
 }
 
-async fn exchange(connection: &Connection, bytes: &[u8]) -> Back {
+/// As [`say`], but does not end the lane before the answer.
+pub async fn say_and_stay(connection: &Connection, bytes: &[u8]) -> Back {
+    tokio::time::timeout(ANSWER, exchange(connection, bytes, false))
+        .await
+        .unwrap_or(Back::Silence)
+}
+
+async fn exchange(connection: &Connection, bytes: &[u8], end: bool) -> Back {
     let (mut to, mut from) = match connection.open_bi().await {
         Ok(lane) => lane,
         Err(error) => return lost(error),
@@ -102,7 +109,8 @@ async fn exchange(connection: &Connection, bytes: &[u8]) -> Back {
     // A server that has seen enough may stop the lane before it is all written.
     let mut stopped = None;
     match to.write_all(bytes).await {
-        Ok(()) => drop(to.finish()),
+        Ok(()) if end => drop(to.finish()),
+        Ok(()) => {}
         Err(quinn::WriteError::Stopped(code)) => stopped = Some(code.into_inner()),
         Err(quinn::WriteError::ConnectionLost(error)) => return lost(error),
         Err(error) => return Back::Lost(error.to_string()),
