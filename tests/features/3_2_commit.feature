@@ -1,0 +1,115 @@
+# Source: transport requirements, section 3.2.
+Feature: Sending a Commit
+
+  Background:
+    Given the providers a.example and b.example
+    And alice and amy at a.example
+    And bob and carol at b.example
+    And the room den of a.example with alice, bob and carol
+
+  @R1-01 @R1-03 @R3.2-01 @R3.2-03 @R3.2-19 @R3.2-20
+  Scenario: two members commit for the same epoch, one wins, the other learns why and builds again
+    When alice and bob commit for the same epoch at the same time
+    Then exactly one commit is accepted
+    And the other is refused as wrong epoch, with the current epoch and the winner's hash
+    And alice, bob and carol agree on epoch 2
+    When the loser commits again
+    Then alice, bob and carol agree on epoch 3
+
+  @R3.2-01
+  Scenario: three members contest ten epochs, and each epoch has one Commit
+    When alice, bob and carol contest 10 epochs
+    Then each of the 10 epochs had exactly one winner
+    And alice, bob and carol agree on epoch 11
+
+  @R3-02 @R3.2-02
+  Scenario: without its hub a room takes no Commit, and none is queued
+    When a.example is killed
+    And bob prepares a commit
+    And bob sends his bundle
+    Then it is refused as unavailable
+    When a.example is started again
+    Then alice, bob and carol agree on epoch 1
+    When bob sends his bundle
+    Then it is accepted
+    And alice, bob and carol agree on epoch 2
+
+  @R3.2-24
+  Scenario: the same bundle again gets the first answer, also after a crash of the hub
+    When bob prepares a commit
+    And bob sends his bundle
+    Then it is accepted
+    When bob sends his bundle
+    Then it is accepted as before
+    When a.example is killed
+    And a.example is started again
+    And bob sends his bundle
+    Then it is accepted as before
+    And alice, bob and carol agree on epoch 2
+
+  @R3.2-04 @R3.2-09 @R3.2-19
+  Scenario Outline: a bundle of alice <flaw> is refused as a whole and the room stays as it was
+    When alice sends a bundle that adds amy <flaw>
+    Then it is refused with the code <code>
+    And no state of a.example has changed
+    And alice, bob and carol agree on epoch 1
+    When alice adds amy
+    Then alice, amy, bob and carol agree on epoch 2
+
+    Examples:
+      | flaw                              | code                |
+      | without its Welcome               | welcome_mismatch    |
+      | without external_pub              | group_info_mismatch |
+      | with the tree of the epoch before | tree_mismatch       |
+      | with the GroupInfo of another     | tree_mismatch       |
+      | with another group's Welcome      | welcome_mismatch    |
+
+  @R3.2-05
+  Scenario: a bundle that adds nobody must not hold a Welcome
+    When bob sends a bundle with a Welcome for nobody
+    Then it is refused with the code welcome_mismatch
+    And alice, bob and carol agree on epoch 1
+
+  @R3.2-06 @R3.2-07 @R3.2-19
+  Scenario: the Welcome of a Commit that lost is thrown away with it
+    When bob prepares a commit that adds amy
+    And alice commits
+    And bob sends his bundle
+    Then it is refused as wrong epoch
+    And amy is in no room
+    When bob adds amy
+    Then alice, amy, bob and carol agree on epoch 3
+    And amy joined in epoch 3
+
+  @R3.2-21
+  Scenario: proposals to remove each other are both taken, and one Commit settles it
+    When alice proposes to remove bob
+    And bob proposes to remove alice
+    Then both proposals are taken
+    When alice, having seen 2 proposals, commits
+    Then alice and carol agree on epoch 2
+    And bob is not in the room any more
+
+  @R5-03 @R5-18 @R4-09
+  Scenario: proposals reach everybody before the Commit that names them
+    When carol proposes an update
+    And alice, having seen 1 proposal, commits
+    Then alice, bob and carol agree on epoch 2
+    And alice, bob and carol saw 1 proposal
+
+  @R4-10 @R4-09
+  Scenario: a proposal is void after its epoch
+    When alice commits while carol proposes an update
+    Then alice, bob and carol agree on epoch 2
+    And carol's proposal was refused, or waits no more
+
+  @R3.2-01 @R5-14 @R5-17
+  Scenario: a room survives that its hub is killed between Commits
+    When alice commits
+    And a.example is killed
+    And a.example is started again
+    And bob commits
+    And a.example is killed
+    And a.example is started again
+    And carol commits
+    Then alice, bob and carol agree on epoch 4

@@ -1,0 +1,98 @@
+# Source: transport requirements, section 5.
+Feature: Fanning out to the providers of the members
+
+  Background:
+    Given the providers a.example, b.example and c.example
+    And alice and amy at a.example
+    And bob and carol at b.example
+    And dora at c.example
+
+  @R5-02 @R5-04 @R5-29 @R1-02
+  Scenario: a Welcome goes to the providers of the added, and their stream starts there
+    Given the room den of a.example with alice and bob
+    When alice sends "before dora"
+    And alice adds dora
+    And alice sends "after dora"
+    Then alice, bob and dora agree on epoch 2
+    And dora joined in epoch 2
+    And alice and bob have received "before dora" and "after dora"
+    And dora has received exactly "after dora"
+    And dora saw nothing from before she joined
+    And c.example knows nothing of the room den before dora joined
+
+  @R5-04
+  Scenario: a provider without a member hears nothing of a room
+    Given the room den of a.example with alice and bob
+    And c.example is at rest
+    When alice sends "between us"
+    Then alice and bob have received "between us"
+    And no state of c.example has changed
+
+  @R5-25 @R5-26
+  Scenario: a removed member gets the Commit that removes it and nothing after it
+    Given the room den of a.example with alice, bob, carol and dora
+    When alice sends "all four"
+    And alice removes dora
+    And alice sends "three of us"
+    Then alice, bob and carol agree on epoch 2
+    And dora has received exactly "all four"
+    And dora is not in the room any more
+    And alice, bob and carol have received "all four" and "three of us"
+
+  @R5-25 @R1-02
+  Scenario: a member who leaves is removed with the next Commit
+    Given the room den of a.example with alice, bob and dora
+    When dora proposes to leave
+    And alice, having seen 1 proposal, commits
+    Then alice and bob agree on epoch 2
+    And dora is not in the room any more
+
+  @R5-02 @R5-14 @R5-17 @R5-24
+  Scenario: a member who was away gets all Commits in order, without a gap
+    Given the room den of a.example with alice, bob and dora
+    And dora is offline
+    When alice commits 7 times
+    And alice sends "are you back"
+    Then alice and bob agree on epoch 8
+    When dora comes back
+    Then alice, bob and dora agree on epoch 8
+    And dora processed 7 Commits
+    And dora has received "are you back"
+
+  @R5-14 @R5-17 @R5-20
+  Scenario: a provider that was down gets what it missed, once
+    Given the room den of a.example with alice, bob and dora
+    When c.example is killed
+    And alice commits
+    And alice sends "while you were down"
+    And bob, having reached epoch 2, sends "me too"
+    And c.example is started again
+    Then alice, bob and dora agree on epoch 2
+    And dora has received exactly "while you were down" and "me too"
+
+  @R5-14
+  Scenario: what the hub owes a provider survives that the hub is killed
+    Given the room den of a.example with alice and dora
+    When c.example is killed
+    And alice sends "owed"
+    And a.example is killed
+    And a.example is started again
+    And c.example is started again
+    Then dora has received exactly "owed"
+
+  @R5-21
+  Scenario: a provider that is down does not hold up the others
+    Given the room den of a.example with alice, bob and dora
+    When c.example is killed
+    And alice sends "hurry"
+    Then alice and bob have received "hurry"
+    When c.example is started again
+    Then dora has received "hurry"
+
+  @R5-27
+  Scenario: the own messages come back with their own number
+    Given the room den of a.example with alice and bob
+    When alice sends "mine"
+    And bob sends "his"
+    Then alice and bob have received "mine" and "his"
+    And each own message of alice and bob carries its own number

@@ -1,0 +1,50 @@
+//! What the providers of members hear, and when.
+
+use super::{Story, names};
+use cucumber::then;
+use mimi_actors::wire::event::{ClientSeq, RoomSeq};
+use mimi_node::admin::protocol::{Request, Response};
+
+#[then(regex = r"^(\w+) saw nothing from before (?:he|she) joined$")]
+fn nothing_before(story: &mut Story, name: String) {
+    let den = story.room();
+    let counts = story.member(&name).counts();
+    assert_eq!(counts.before_joining, 0);
+    // The creator's events, and the first message, have lower numbers than the Commit that added this one.
+    let first = story.member(&name).seen().map(|seen| seen.seq).min();
+    assert!(first > Some(RoomSeq(3)), "{first:?} in {den}");
+}
+
+#[then(regex = r"^(\S+) knows nothing of the room (\w+) before (\w+) joined$")]
+async fn knows_nothing(story: &mut Story, provider: String, _room: String, name: String) {
+    let client = story.member(&name).client().clone();
+    let users = match story.net().node(&provider).ask(&Request::ListUsers).await {
+        Response::Users { users } => users,
+        other => panic!("{other:?}"),
+    };
+    let devices: Vec<_> = users.iter().flat_map(|user| &user.devices).collect();
+    let rooms: Vec<_> = devices.iter().filter(|device| device.rooms > 0).collect();
+    assert_eq!(rooms.len(), 1);
+    assert_eq!(rooms[0].client, client);
+}
+
+#[then(regex = r"^(\w+) processed (\d+) Commits$")]
+fn processed(story: &mut Story, name: String, count: u64) {
+    let counts = story.member(&name).counts();
+    assert_eq!((counts.commits, counts.gaps), (count, 0));
+}
+
+#[then(regex = r"^each own message of ([\w, ]+) carries its own number$")]
+fn own_numbers(story: &mut Story, list: String) {
+    let den = story.room();
+    for name in names(&list) {
+        let member = story.member(&name);
+        let client = member.client().clone();
+        let seen: Vec<_> = member.seen().filter(|seen| seen.room == den).collect();
+        assert!(!seen.is_empty());
+        for seen in seen {
+            let own = (seen.sender == client).then_some(ClientSeq(1));
+            assert_eq!(seen.own, own, "{name}: {seen:?}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The steps of the stories, and what a story remembers.
+#![allow(
+    unreachable_pub,
+    dead_code,
+    missing_docs,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests stop at what they did not expect"
+)]
+
+mod claim;
+mod commit;
+mod fanout;
+mod message;
+mod setting;
+
+use crate::support::{self, Net, WAIT};
+use mimi_actors::{
+    ids::{RoomUri, UserUri},
+    wire::claim::{ClaimRequest, ClaimResponse},
+};
+use mimi_node::client::member::{Member, MemberError, PreparedCommit};
+use std::{collections::BTreeMap, time::Instant};
+
+/// What happens in one scenario.
+#[derive(cucumber::World, Debug, Default)]
+pub struct Story {
+    net: Option<Net>,
+    /// Each device by the name it has in the story.
+    members: BTreeMap<String, Member>,
+    users: BTreeMap<String, UserUri>,
+    room: Option<RoomUri>,
+    claims: Vec<ClaimResponse>,
+    asked: Option<ClaimRequest>,
+    contest: commit::Contest,
+    prepared: BTreeMap<String, PreparedCommit>,
+    answers: Vec<commit::Outcome>,
+    messages: message::Messages,
+    hashes: BTreeMap<String, Vec<String>>,
+    /// Members whose journal may hold what should not have happened.
+    astray: Vec<String>,
+}
+
+impl Story {
+    fn net(&self) -> &Net {
+        self.net.as_ref().expect("there are providers")
+    }
+
+    fn net_mut(&mut self) -> &mut Net {
+        self.net.as_mut().expect("there are providers")
+    }
+
+    /// Whether a request that finds somebody unavailable should be sent again: a node that came back is found again
+    /// with the first packet to it.
+    fn everybody_runs(&self) -> bool {
+        self.net().nodes.values().all(support::Node::runs)
+    }
+
+    fn room(&self) -> RoomUri {
+        self.room.clone().expect("there is a room")
+    }
+
+    fn member(&mut self, name: &str) -> &mut Member {
+        self.members
+            .get_mut(name)
+            .unwrap_or_else(|| panic!("nobody is called {name}"))
+    }
+
+    /// Takes a member out, for a task of its own.
+    fn take(&mut self, name: &str) -> Member {
+        self.members
+            .remove(name)
+            .unwrap_or_else(|| panic!("nobody is called {name}"))
+    }
+
+    fn user(&self, name: &str) -> UserUri {
+        self.users
+            .get(name)
+            .unwrap_or_else(|| panic!("no user is called {name}"))
+            .clone()
+    }
+
+    /// Waits until the condition holds for a member; connects it again when its connection is lost.
+    async fn wait(&mut self, name: &str, what: &str, condition: impl Fn(&Member) -> bool) {
+        let mut member = self.take(name);
+        wait(self.net(), &mut member, what, condition).await;
+        self.members.insert(name.to_owned(), member);
+    }
+
+    /// Connects the members again whose provider was away.
+    async fn reconnect(&mut self, provider: &str) {
+        let net = self.net.as_ref().expect("there are providers");
+        for member in self.members.values_mut() {
+            if member.client().provider().as_str() == provider {
+                net.reconnect(member).await;
+            }
+        }
+    }
+
+    /// What is wrong at the end, and the nodes' logs if anything is.
+    pub fn end(&mut self, passed: bool) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if let Some(net) = &self.net {
+            wrong.extend(net.errors());
+            for (name, member) in &self.members {
+                let counts = member.counts();
+                let faults: Vec<_> = member.faults().collect();
+                let clean = faults.is_empty() && counts.gaps == 0 && counts.dropped == 0;
+                if !clean && !self.astray.contains(name) {
+                    wrong.push(format!("{name}: {counts:?} {faults:?}"));
+                }
+            }
+            if !passed || !wrong.is_empty() {
+                println!("{}", net.tails());
+                for (name, member) in &self.members {
+                    println!(
+                        "{name}: {:?} {:?}",
+                        member.counts(),
+                        member.verdicts_of_all()
+                    );
+                }
+            }
+        }
+        if passed { wrong } else { Vec::new() }
+    }
+}
+
+trait AllVerdicts {
+    fn verdicts_of_all(&self) -> Vec<String>;
+}
+
+impl AllVerdicts for Member {
+    fn verdicts_of_all(&self) -> Vec<String> {
+        self.rooms()
+            .map(|room| {
+                let verdicts = self.verdicts(room).len();
+                format!("{room} at {:?}, {verdicts} verdicts", self.epoch(room))
+            })
+            .collect()
+    }
+}
+
+/// As [`Story::wait`], for a member that was taken out.
+async fn wait(net: &Net, member: &mut Member, what: &str, condition: impl Fn(&Member) -> bool) {
+    let deadline = Instant::now() + WAIT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match member.run_until(left, &condition).await {
+            Ok(()) => return,
+            Err(MemberError::Door(_) | MemberError::NotConnected) => net.reconnect(member).await,
+            Err(error) => panic!(
+                "{} waited for {what}: {error}; {:?}, verdicts {:?}",
+                member.client(),
+                member.counts(),
+                member.verdicts_of_all(),
+            ),
+        }
+    }
+}
+
+/// The names in a list like `alice, bob and carol`.
+fn names(list: &str) -> Vec<String> {
+    list.split([',', ' '])
+        .filter(|name| !name.is_empty() && *name != "and")
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The texts in a list like `"one", "two" and "three"`.
+fn texts(list: &str) -> Vec<String> {
+    list.split('"')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// How long a client waits before it sends again what found somebody unavailable.
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(100);
