@@ -926,6 +926,7 @@ fn submit(room: RoomUri, sender: ClientUri) -> Vec<u8> {
         room,
         sender,
         first: SubmitSeq(1),
+        undecided: SubmitSeq(1),
         messages: BVec::truncated(vec![junk()]),
     };
     bytes.extend(framed(&Submit {

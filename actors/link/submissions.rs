@@ -72,6 +72,13 @@ impl Submissions {
         self.runs.range(place..).map(|(place, run)| (*place, run))
     }
 
+    /// The oldest number of a room without a final word.
+    #[must_use]
+    pub fn undecided(&self, room: &RoomUri) -> Option<SubmitSeq> {
+        let oldest = self.rooms.get(room)?.front()?;
+        self.runs.get(oldest).map(|run| run.first)
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -6,7 +6,7 @@
 //! Source: transport requirements, section 3.2.
 
 use super::{
-    hub::{CheckedOn, Command, Commit, Create, Fold, Propose, Room, Submit},
+    hub::{CheckedOn, Command, Commit, Create, Fold, Propose, Room, Submit, Via},
     outcome::{Answer, Outcome, Refused},
 };
 use crate::{
@@ -354,6 +354,12 @@ impl Desk {
         let Some(room) = fold.room() else {
             return out.push(refuse(ticket, Refused::NotAuthorized));
         };
+        if messages.is_empty() {
+            return out.push(refuse(
+                ticket,
+                Refused::invalid("malformed", "no Proposals"),
+            ));
+        }
         if !room.is_member(&sender) {
             return out.push(refuse(ticket, Refused::NotMember));
         }
@@ -368,7 +374,12 @@ impl Desk {
     }
 
     fn submit(&mut self, ticket: Ticket, submit: Submit, fold: &Fold, out: &mut Vec<Effect>) {
-        if fold.room().is_none() {
+        let provider = submit.sender.provider();
+        let heard = |room: &Room| match submit.via {
+            Via::Client(_) => true,
+            Via::Provider { .. } => room.hears(provider),
+        };
+        if !fold.room().is_some_and(heard) {
             return out.push(refuse(ticket, Refused::NotAuthorized));
         }
         self.others += 1;

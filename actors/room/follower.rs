@@ -84,6 +84,18 @@ pub struct Fold {
 }
 
 impl Deliver {
+    /// Whether it begins with an Invitation: the only way into a room that was never heard of.
+    #[must_use]
+    pub fn invites(&self) -> bool {
+        matches!(
+            self.items.first(),
+            Some(Item::Event(Event {
+                body: Body::Invited(_),
+                ..
+            }))
+        )
+    }
+
     /// About how many bytes the items carry.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -159,6 +171,11 @@ impl Fold {
                 Item::Event(event) => {
                     let expected = self.last_seq.next();
                     let begins = matches!(event.body, Body::Invited(_)) && self.members.is_empty();
+                    if self.members.is_empty() && !begins {
+                        // Nobody here was invited: such a room is not this provider's to keep.
+                        outcome.answer = Answer::Refused(Refused::NotAuthorized);
+                        return outcome;
+                    }
                     if event.seq != expected && !begins {
                         outcome.answer = Answer::Gap {
                             expected: expected.0,

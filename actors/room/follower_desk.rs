@@ -72,7 +72,12 @@ impl machine::Desk for Desk {
 
     fn handle(&mut self, input: Input, _now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
         let (ticket, command) = match input {
-            Input::Deliver { ticket, deliver } => (ticket, Command::Deliver(deliver)),
+            Input::Deliver { ticket, deliver } => {
+                if fold.is_unknown() && !deliver.invites() {
+                    return out.push(refuse(ticket, Refused::NotAuthorized));
+                }
+                (ticket, Command::Deliver(deliver))
+            }
             Input::Queue { ticket, queue } => {
                 if fold.is_unknown() {
                     return out.push(refuse(ticket, Refused::NotAuthorized));

@@ -103,7 +103,12 @@ pub enum Via {
     /// The client's own: it is a client of the hub.
     Client(ClientSeq),
     /// The sender's provider's.
-    Provider(SubmitSeq),
+    Provider {
+        /// Number of the first message.
+        first: SubmitSeq,
+        /// The provider's oldest number without a final word: it will not send an earlier one.
+        undecided: SubmitSeq,
+    },
 }
 
 /// A room at its hub, or the place where one could be.
@@ -259,6 +264,17 @@ impl Room {
     #[must_use]
     pub fn is_member(&self, client: &ClientUri) -> bool {
         self.members.contains_key(client)
+    }
+
+    /// Whether a provider has a member, or had one that submitted: to others the room does not exist.
+    #[must_use]
+    pub fn hears(&self, provider: &ProviderId) -> bool {
+        let has_member = || {
+            self.members
+                .keys()
+                .any(|client| client.provider() == provider)
+        };
+        self.submitted.contains_key(provider) || has_member()
     }
 
     /// The members.

@@ -72,7 +72,14 @@ fn nothing_is_taken_where_there_is_no_room() {
     for command in [
         Command::Commit(Box::new(there.commit("x"))),
         submit(&alice(), Via::Client(ClientSeq(1)), texts(0, 1)),
-        submit(&bob(), Via::Provider(SubmitSeq(1)), texts(0, 1)),
+        submit(
+            &bob(),
+            Via::Provider {
+                first: SubmitSeq(1),
+                undecided: SubmitSeq(1),
+            },
+            texts(0, 1),
+        ),
         Command::Propose(super::hub::Propose {
             sender: alice(),
             on: Epoch(0),

@@ -123,7 +123,10 @@ fn command(hub: &Hub, step: &Step) -> Option<hub::Command> {
             let via = if *local {
                 Via::Client(ClientSeq(*first))
             } else {
-                Via::Provider(SubmitSeq(*first))
+                Via::Provider {
+                    first: SubmitSeq(*first),
+                    undecided: SubmitSeq(1),
+                }
             };
             let texts = epochs.iter().map(|epoch| message(*epoch, "text")).collect();
             submit(&person(*sender), via, texts)

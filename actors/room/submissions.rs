@@ -28,7 +28,9 @@ impl Fold {
         };
         match submit.via {
             Via::Client(first) => room.submit_of_client(at, time, submit, first),
-            Via::Provider(first) => room.submit_of_provider(at, time, submit, first),
+            Via::Provider { first, undecided } => {
+                room.submit_of_provider(at, time, submit, first, undecided)
+            }
         }
     }
 }
@@ -100,14 +102,15 @@ impl Room {
         time: Millis,
         submit: &Submit,
         first: SubmitSeq,
+        undecided: SubmitSeq,
     ) -> Outcome {
         let provider = submit.sender.provider().clone();
-        let expected = self
-            .submitted
-            .get(&provider)
-            .copied()
-            .unwrap_or_default()
-            .next();
+        if !self.hears(&provider) {
+            return Outcome::refused(Refused::NotAuthorized);
+        }
+        let last = self.submitted.get(&provider).copied().unwrap_or_default();
+        // What was refused before it had a number here has its final word, and does not come again.
+        let expected = last.next().max(undecided);
         if first > expected || first.0 == 0 {
             return Outcome::answer(Answer::Gap {
                 expected: expected.0,

@@ -301,7 +301,14 @@ impl Hub {
         first: u64,
         messages: Vec<Payload>,
     ) -> Outcome {
-        self.apply(&submit(sender, Via::Provider(SubmitSeq(first)), messages))
+        self.apply(&submit(
+            sender,
+            Via::Provider {
+                first: SubmitSeq(first),
+                undecided: SubmitSeq(1),
+            },
+            messages,
+        ))
     }
 }
 

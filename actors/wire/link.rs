@@ -182,6 +182,8 @@ pub struct SubmitGroup {
     pub sender: ClientUri,
     /// Number of the first.
     pub first: SubmitSeq,
+    /// The sender's oldest number in the room without a final word: no earlier one will be sent.
+    pub undecided: SubmitSeq,
     /// The messages, each an MLSMessage.
     pub messages: BVec<Payload, SUBMIT_ITEMS_MAX>,
 }

@@ -1,7 +1,7 @@
 //! `serve`: run a node.
 
 use crate::{config::Config, logging, node};
-use anyhow::Context;
+use anyhow::anyhow;
 use std::path::PathBuf;
 
 /// Arguments of `serve`.
@@ -19,7 +19,7 @@ impl Serve {
     /// When the node cannot start, or its storage fails.
     pub fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.config)?;
-        logging::start(&config.log).context("read RUST_LOG")?;
+        logging::start(&config.log).map_err(|error| anyhow!("read RUST_LOG: {error}"))?;
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?

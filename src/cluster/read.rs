@@ -15,7 +15,7 @@ use mimi_actors::{
     wire::{
         BVec, Payload,
         door::{RoomBody, RoomEvent},
-        event::{Body, Copy, Event, InboxSeq, Item, LinkSeq, RoomSeq},
+        event::{Body, Copy, Event, InboxSeq, Item, LinkSeq, RoomSeq, SubmitSeq},
         link::{Fanout, FanoutGroup, Submit, SubmitGroup},
         post::{Notice, Post},
     },
@@ -238,18 +238,23 @@ impl Shard {
         hub: &ProviderId,
         from: u64,
     ) -> Result<Option<(Submit, u64)>, ReadError> {
-        let runs: Vec<(u64, SubmitRun)> = {
+        let runs: Vec<(u64, SubmitSeq, SubmitRun)> = {
             let derived = self.derived();
             let Some(waiting) = derived.links.submissions(hub) else {
                 return Ok(None);
             };
             let taken = waiting.from(from).take(RUNS_MAX.min(BATCH_ROOMS_MAX));
-            taken.map(|(place, run)| (place, run.clone())).collect()
+            taken
+                .map(|(place, run)| {
+                    let undecided = waiting.undecided(&run.room).unwrap_or(run.first);
+                    (place, undecided, run.clone())
+                })
+                .collect()
         };
         let mut fill = Fill::default();
         let mut groups = Vec::new();
         let mut next = from;
-        for (place, run) in runs {
+        for (place, undecided, run) in runs {
             let at = self.at(run.at)?;
             let Some(follower::Command::Queue(queue)) = at.follower() else {
                 return Err(no_event(run.at));
@@ -274,6 +279,7 @@ impl Shard {
                 room: run.room,
                 sender: run.sender,
                 first: run.first,
+                undecided,
                 messages,
             });
             next = place + 1;

@@ -56,15 +56,21 @@ pub(super) async fn fanout(
 ) -> Result<(), LaneEnd> {
     let mut expected: Option<LinkSeq> = None;
     let mut under_way = FuturesOrdered::new();
-    loop {
+    let mut ended = false;
+    while !ended || !under_way.is_empty() {
         tokio::select! {
             biased;
             Some(ack) = under_way.next(), if !under_way.is_empty() => {
                 let ack: Ack = ack?;
                 to.send(wire::encode(&ack)).await.map_err(anyhow::Error::from)?;
             }
-            frame = next_frame(&mut from), if under_way.len() < LANE_FRAMES_UNACKED_MAX => {
-                let Some(frame) = frame? else { return Ok(()) };
+            frame = next_frame(&mut from),
+                if !ended && under_way.len() < LANE_FRAMES_UNACKED_MAX =>
+            {
+                let Some(frame) = frame? else {
+                    ended = true;
+                    continue;
+                };
                 let batch: Fanout = wire::decode(&frame)
                     .map_err(|error| LaneEnd::Connection(format!("fan-out: {error}")))?;
                 let upto = check_fanout(link.peer(), shards, &batch, expected)?;
@@ -75,6 +81,7 @@ pub(super) async fn fanout(
             }
         }
     }
+    Ok(to.finish().map_err(anyhow::Error::from)?)
 }
 
 /// Checks that a batch is the peer's to send; returns the number of its last item.
@@ -135,7 +142,9 @@ async fn finish_fanout(shards: &Shards, begun: Begun, upto: LinkSeq) -> Result<A
         let detail = match answer {
             Ok(Answer::Received) => continue,
             Ok(Answer::Gap { expected }) => format!("event {expected} is missing"),
-            Ok(Answer::Refused(Refused::Poisoned)) => Refused::Poisoned.to_string(),
+            Ok(Answer::Refused(refused @ (Refused::Poisoned | Refused::NotAuthorized))) => {
+                refused.to_string()
+            }
             Ok(Answer::Refused(other)) => {
                 return Err(anyhow!("events are not taken: {other}").into());
             }
@@ -161,15 +170,21 @@ pub(super) async fn submissions(
     mut from: LaneReceiver,
 ) -> Result<(), LaneEnd> {
     let mut under_way = FuturesOrdered::new();
-    loop {
+    let mut ended = false;
+    while !ended || !under_way.is_empty() {
         tokio::select! {
             biased;
             Some(submitted) = under_way.next(), if !under_way.is_empty() => {
                 let submitted: Submitted = submitted;
                 to.send(wire::encode(&submitted)).await.map_err(anyhow::Error::from)?;
             }
-            frame = next_frame(&mut from), if under_way.len() < LANE_FRAMES_UNACKED_MAX => {
-                let Some(frame) = frame? else { return Ok(()) };
+            frame = next_frame(&mut from),
+                if !ended && under_way.len() < LANE_FRAMES_UNACKED_MAX =>
+            {
+                let Some(frame) = frame? else {
+                    ended = true;
+                    continue;
+                };
                 let batch: Submit = wire::decode(&frame)
                     .map_err(|error| LaneEnd::Connection(format!("submissions: {error}")))?;
                 if batch.groups.iter().any(|group| group.sender.provider() != link.peer()) {
@@ -181,6 +196,7 @@ pub(super) async fn submissions(
             }
         }
     }
+    Ok(to.finish().map_err(anyhow::Error::from)?)
 }
 
 /// A group of submissions on its way into its room: which, and what will become of it.
@@ -197,6 +213,7 @@ async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Judging> {
         room,
         sender,
         first,
+        undecided,
         messages,
     } in batch.groups
     {
@@ -204,7 +221,7 @@ async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Judging> {
         let pending = if *room.hub() == shards.world().provider {
             let submit = hub::Submit {
                 sender,
-                via: Via::Provider(first),
+                via: Via::Provider { first, undecided },
                 messages,
             };
             let input = |ticket| desk::Input::Submit { ticket, submit };

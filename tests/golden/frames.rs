@@ -72,6 +72,7 @@ pub(super) fn link_frames() -> Group {
         room: room(),
         sender: bob(),
         first: SubmitSeq(7),
+        undecided: SubmitSeq(1),
         messages: list(vec![some("x"), some("y")]),
     };
     group

@@ -118,7 +118,13 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
         ),
         (
             "submit-provider",
-            submit(bob(), hub::Via::Provider(SubmitSeq(1))),
+            submit(
+                bob(),
+                hub::Via::Provider {
+                    first: SubmitSeq(1),
+                    undecided: SubmitSeq(1),
+                },
+            ),
         ),
     ]
 }

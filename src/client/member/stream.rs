@@ -2,6 +2,7 @@
 
 use super::{Member, MemberError};
 use crate::client::door::EventLane;
+use mimi_actors::ids::RoomUri;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -53,6 +54,7 @@ impl Member {
 
     /// Waits for a batch, and processes it and those that are there behind it.
     async fn process(&mut self, deadline: Instant) -> Result<bool, MemberError> {
+        self.begin_stream().await?;
         let mut wait_until = deadline;
         for processed in 0..BATCHES_PER_SAVE_MAX {
             let stream = self.stream().await?;
@@ -69,6 +71,30 @@ impl Member {
             wait_until = Instant::now();
         }
         Ok(true)
+    }
+
+    /// Opens the event stream when there is none, then asks for the final words that may have come while there was none.
+    async fn begin_stream(&mut self) -> Result<(), MemberError> {
+        let open = self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.events.is_some());
+        if open {
+            return Ok(());
+        }
+        self.stream().await?;
+        let known: Vec<RoomUri> = self.record.rooms.keys().cloned().collect();
+        for room in known {
+            if self.unresolved(&room).is_empty() {
+                continue;
+            }
+            match self.resend(&room).await {
+                // A word that cannot be had now is asked for again with the next stream.
+                Ok(()) | Err(MemberError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// The event stream, opened when there is none.
