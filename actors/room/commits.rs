@@ -85,6 +85,11 @@ impl Room {
                 since: self.epoch,
             };
             self.members.insert(joined.client.clone(), membership);
+            // Its provider is heard from now on, also when all its clients have left again.
+            let provider = joined.client.provider();
+            if *provider != self.hub {
+                self.submitted.entry(provider.clone()).or_default();
+            }
         }
     }
 }

@@ -155,10 +155,13 @@ fn a_gap_is_answered_with_the_number_expected_and_nothing_behind_it_is_taken() {
 }
 
 #[test]
-fn before_an_invitation_nothing_but_the_first_event_is_taken() {
+fn before_an_invitation_no_event_of_a_room_is_taken() {
     let mut follower = Follower::default();
-    let outcome = follower.deliver(vec![text(2)]);
-    assert_eq!(outcome.answer, Answer::Gap { expected: 1 });
+    for seq in [1, 2] {
+        let outcome = follower.deliver(vec![text(seq)]);
+        assert_eq!(outcome.answer, Answer::Refused(Refused::NotAuthorized));
+        assert_eq!(outcome.emitted, []);
+    }
     assert!(follower.fold.is_unknown());
 }
 
@@ -498,19 +501,19 @@ fn a_desk_is_busy_until_the_log_has_taken_or_refused_what_it_appended() {
 }
 
 #[test]
-fn what_a_hub_delivers_or_rejects_goes_to_the_log_even_where_nothing_is_known() {
+fn of_an_unknown_room_an_invitation_and_a_rejection_go_to_the_log_and_events_do_not() {
     let (mut desk, fold) = (Desk::default(), Fold::default());
-    let deliver = follower::Deliver {
-        items: BVec::truncated(vec![text(1)]),
-    };
-    let out = handle(
-        &mut desk,
-        Input::Deliver {
-            ticket: Ticket(1),
-            deliver,
+    let deliver = |item| Input::Deliver {
+        ticket: Ticket(1),
+        deliver: follower::Deliver {
+            items: BVec::truncated(vec![item]),
         },
-        &fold,
-    );
+    };
+    let out = handle(&mut desk, deliver(text(1)), &fold);
+    let unknown = Answer::Refused(Refused::NotAuthorized);
+    assert!(matches!(&out[..], [Effect::Answer { answer, .. }] if *answer == unknown));
+    let invited = event(1, Body::Invited(invitation(1, &[bob()])));
+    let out = handle(&mut desk, deliver(invited), &fold);
     assert!(matches!(&out[..], [Effect::Append { .. }]));
     let follower::Command::Reject(reject) = reject(1, 1) else {
         unreachable!("reject makes a Reject");

@@ -136,7 +136,7 @@ pub struct Room {
     pub(super) last_time: Millis,
     /// Bundles accepted, oldest first, so that a retry gets its first answer.
     pub(super) remembered: VecDeque<(Hash, Accepted)>,
-    /// The last submission of each follower provider.
+    /// The last submission of each provider that has or had a member.
     pub(super) submitted: BTreeMap<ProviderId, SubmitSeq>,
     /// The numbers of each client of this provider.
     pub(super) numbers: BTreeMap<ClientUri, Numbers>,
@@ -266,15 +266,10 @@ impl Room {
         self.members.contains_key(client)
     }
 
-    /// Whether a provider has a member, or had one that submitted: to others the room does not exist.
+    /// Whether a provider has or had a member: to others the room does not exist.
     #[must_use]
     pub fn hears(&self, provider: &ProviderId) -> bool {
-        let has_member = || {
-            self.members
-                .keys()
-                .any(|client| client.provider() == provider)
-        };
-        self.submitted.contains_key(provider) || has_member()
+        self.submitted.contains_key(provider)
     }
 
     /// The members.

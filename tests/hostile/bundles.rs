@@ -1,0 +1,224 @@
+//! Commit bundles and Proposals that must not be taken.
+
+use super::*;
+
+/// Bundles of members that are not what they should be.
+pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
+    let den = room("den", A);
+    let dialer = raw::dialer(&book.net.ca(), DOOR_ALPN, None);
+    let claimed = {
+        // Claimed before the state is noted: a claim is remembered.
+        let mallory = [user("mallory", A)];
+        let answer = book.alice.claim(Some(den.clone()), &mallory).await.unwrap();
+        mimi_node::client::member::packages(&answer)
+    };
+    let connection = logged_in(book, &dialer, &book.alice).await;
+    let add = book.alice.prepare_add(&den, &claimed).unwrap();
+    book.alice.abandon_commit(&den).unwrap();
+    let hers = amy.prepare_update(&den).unwrap();
+    amy.abandon_commit(&den).unwrap();
+    book.alice.encrypt(&den, &["as a Commit"]).unwrap();
+    let private = book.alice.frames(&den, ClientSeq(1))[0].messages[0].clone();
+    let other = another_group(book).await;
+    book.hashes = book.net.node(A).settled().await;
+
+    let with = |change: &dyn Fn(&mut PreparedCommit)| {
+        let mut bundle = add.clone();
+        change(&mut bundle);
+        ask(Request::Commit(bundle.frame()))
+    };
+    let end = |payload: &Payload| payload.len() - 5;
+    let middle = |payload: &Payload| payload.len() / 2;
+    let welcome = add.welcome.clone().unwrap();
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        (
+            "whose Commit is cut",
+            with(&|b| b.commit = cut(&add.commit)),
+        ),
+        (
+            "whose Commit has a byte more",
+            with(&|b| b.commit = longer(&add.commit)),
+        ),
+        (
+            "whose Commit has a bit flipped",
+            with(&|b| b.commit = flipped(&add.commit, middle(&add.commit))),
+        ),
+        // The membership tag behind the confirmation tag is for members only: no hub can check it.
+        (
+            "whose Commit has another confirmation tag",
+            with(&|b| b.commit = flipped(&add.commit, end(&add.commit) - 33)),
+        ),
+        (
+            "whose Commit is empty",
+            with(&|b| b.commit = Payload::default()),
+        ),
+        (
+            "whose Commit is a PrivateMessage",
+            with(&|b| b.commit = private.clone()),
+        ),
+        (
+            "whose Commit is its GroupInfo",
+            with(&|b| b.commit = b.group_info.clone()),
+        ),
+        (
+            "whose Commit is amy's",
+            with(&|b| b.commit = hers.commit.clone()),
+        ),
+        ("that is all amy's", ask(Request::Commit(hers.frame()))),
+        (
+            "of another group",
+            with(&|b| b.commit = other.commit.clone()),
+        ),
+        (
+            "that is all another group's",
+            with(&|b| {
+                *b = PreparedCommit {
+                    room: den.clone(),
+                    ..other.clone()
+                };
+            }),
+        ),
+        (
+            "whose GroupInfo is cut",
+            with(&|b| b.group_info = cut(&add.group_info)),
+        ),
+        (
+            "whose GroupInfo has a bit flipped",
+            with(&|b| b.group_info = flipped(&add.group_info, 60)),
+        ),
+        (
+            "whose GroupInfo has another signature",
+            with(&|b| b.group_info = flipped(&add.group_info, end(&add.group_info))),
+        ),
+        (
+            "whose GroupInfo is another group's",
+            with(&|b| b.group_info = other.group_info.clone()),
+        ),
+        (
+            "whose Welcome is cut",
+            with(&|b| b.welcome = Some(cut(&welcome))),
+        ),
+        (
+            "whose Welcome names another package",
+            with(&|b| b.welcome = Some(flipped(&welcome, 20))),
+        ),
+        (
+            "whose Welcome is its Commit",
+            with(&|b| b.welcome = Some(b.commit.clone())),
+        ),
+        ("whose tree is cut", with(&|b| b.tree = cut(&add.tree))),
+        (
+            "whose tree has a bit flipped",
+            with(&|b| b.tree = flipped(&add.tree, middle(&add.tree))),
+        ),
+        (
+            "whose tree has a byte more",
+            with(&|b| b.tree = longer(&add.tree)),
+        ),
+        (
+            "whose tree is empty",
+            with(&|b| b.tree = Payload::default()),
+        ),
+        (
+            "whose tree is another group's",
+            with(&|b| b.tree = other.tree.clone()),
+        ),
+    ];
+    for (name, bytes) in cases {
+        let back = say(&connection, &bytes).await;
+        book.back(&format!("bundle: one {name}"), back, room_refused)
+            .await;
+    }
+
+    let proposal = amy.prepare_proposals(&den, Proposing::Update).unwrap();
+    amy.withdraw(&den, &proposal).unwrap();
+    let propose = |proposals: Vec<Payload>| {
+        ask(Request::Propose(Propose {
+            room: den.clone(),
+            proposals: BVec::truncated(proposals),
+        }))
+    };
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("none", propose(Vec::new())),
+        ("noise", propose(vec![junk()])),
+        ("a PrivateMessage", propose(vec![private.clone()])),
+        ("a Commit", propose(vec![add.commit.clone()])),
+        ("amy's, sent by alice", propose(proposal.clone())),
+        ("one that is cut", propose(vec![cut(&proposal[0])])),
+        ("one of another group", propose(vec![other.commit.clone()])),
+    ];
+    for (name, bytes) in cases {
+        let back = say(&connection, &bytes).await;
+        book.back(&format!("proposals: {name}"), back, room_refused)
+            .await;
+    }
+}
+
+/// A Commit of alice in a room of her own, which nobody sends.
+async fn another_group(book: &mut Book) -> PreparedCommit {
+    let attic = room("attic", A);
+    book.alice.create_room(&attic).await.unwrap();
+    let prepared = book.alice.prepare_update(&attic).unwrap();
+    book.alice.abandon_commit(&attic).unwrap();
+    prepared
+}
+
+/// Who does not get in as a provider.
+pub(super) async fn handshakes(book: &mut Book) {
+    let net = &book.net;
+    let (ca, address) = (net.ca(), net.node(A).link);
+    let unknown = net.path("unknown-ca");
+    create_ca(&unknown).unwrap();
+    create_certificate(&unknown, &B.parse().unwrap(), &unknown).unwrap();
+    create_certificate(
+        net.dir.path(),
+        &"z.example".parse().unwrap(),
+        net.dir.path(),
+    )
+    .unwrap();
+    let pair = |dir: &std::path::Path, name: &str| {
+        (
+            dir.join(format!("{name}.crt")),
+            dir.join(format!("{name}.key")),
+        )
+    };
+    let here = net.dir.path();
+    let cases = [
+        ("no certificate", LINK_ALPN, None),
+        (
+            "a certificate of an unknown CA",
+            LINK_ALPN,
+            Some(pair(&unknown, B)),
+        ),
+        (
+            "a provider that is no peer",
+            LINK_ALPN,
+            Some(pair(here, "z.example")),
+        ),
+        ("our own certificate", LINK_ALPN, Some(pair(here, A))),
+        ("the clients' protocol", DOOR_ALPN, Some(pair(here, B))),
+        ("an unknown protocol", &b"h3"[..], Some(pair(here, B))),
+    ];
+    for (name, alpn, identity) in cases {
+        let identity = identity.as_ref().map(|(c, k)| (c.as_path(), k.as_path()));
+        let dialer = raw::dialer(&ca, alpn, identity);
+        // A server refuses a client's certificate only after the client believes itself connected.
+        let back = match raw::connect(&dialer, address, A).await {
+            Err(back) => back,
+            Ok(connection) => say(&connection, &framed(&link::Open::Control(peers::hello()))).await,
+        };
+        book.back(&format!("handshake: {name}"), back, |back| {
+            matches!(back, Back::Lost(_))
+        })
+        .await;
+    }
+    let dialer = raw::dialer(&ca, LINK_ALPN, None);
+    let back = raw::connect(&dialer, book.net.node(A).door, A).await;
+    let back = back.map_or_else(|back| back, |_| Back::Silence);
+    book.back(
+        "handshake: the providers' protocol at the clients' door",
+        back,
+        |back| matches!(back, Back::Lost(_)),
+    )
+    .await;
+}

@@ -1,0 +1,297 @@
+//! Strangers and clients at the door for clients.
+
+use super::*;
+
+/// Who has not proved a device.
+pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {
+    let dialer = raw::dialer(&book.net.ca(), DOOR_ALPN, None);
+    for (name, bytes, whole) in frames((64 << 10) + 1) {
+        let connection = stranger(book, &dialer).await;
+        let back = say(&connection, &bytes).await;
+        let name = format!("stranger: {name}");
+        let want = if whole { bad_frame } else { reset };
+        book.back(&name, back, want).await;
+    }
+    let connection = stranger(book, &dialer).await;
+    let mut trailing = wire::encode(&door::Open::Request(Box::new(Request::HubSender))).to_vec();
+    trailing.push(0);
+    let bombs: [(&str, Vec<u8>); 4] = [
+        ("bytes behind the value", trailing),
+        (
+            "a list of 2^34 packages",
+            vec![1, 0, 3, 0xff, 0xff, 0xff, 0xff, 0x3f],
+        ),
+        (
+            "a list of 101 packages",
+            [&[1, 0, 3, 101][..], &[0; 101]].concat(),
+        ),
+        (
+            "a package of 2^34 bytes",
+            vec![1, 0, 3, 1, 0xff, 0xff, 0xff, 0xff, 0x3f],
+        ),
+    ];
+    for (name, body) in bombs {
+        let back = say(&connection, &frame(&body)).await;
+        book.back(&format!("stranger: {name}"), back, bad_frame)
+            .await;
+    }
+
+    let den = room("den", A);
+    let early: [(&str, Vec<u8>); 8] = [
+        ("the hub's key", ask(Request::HubSender)),
+        (
+            "an upload",
+            ask(Request::Upload(BVec::truncated(vec![junk()]))),
+        ),
+        (
+            "a claim",
+            ask(Request::Claim(claim_of("amy", A, &[("alice", A)]))),
+        ),
+        (
+            "a creation",
+            ask(Request::Create(CreateRoom {
+                room: room("new", A),
+                group_info: junk(),
+                tree: junk(),
+            })),
+        ),
+        ("a Commit", ask(Request::Commit(commit_to(den.clone())))),
+        (
+            "proposals",
+            ask(Request::Propose(Propose {
+                room: den,
+                proposals: BVec::truncated(vec![junk()]),
+            })),
+        ),
+        ("messages", framed(&door::Open::Sends)),
+        ("the event stream", framed(&door::Open::Events)),
+    ];
+    for (name, bytes) in early {
+        let back = say(&connection, &bytes).await;
+        book.back(&format!("before login: {name}"), back, not_logged_in)
+            .await;
+    }
+
+    let other = stranger(book, &dialer).await;
+    let (me, her) = (mallory.client(), amy.client());
+    let ghost = client("ghost", "phone", A);
+    let abroad = client("bob", "phone", B);
+    let enrol = |code: &str, client: &ClientUri, of: &Member| {
+        ask(Request::Enrol(Enrol {
+            code: BText::clipped(code),
+            client: client.clone(),
+            device_key: of.device().public(),
+            proof: proof(&connection, of, client),
+        }))
+    };
+    let proofs: [(&str, Vec<u8>); 8] = [
+        ("an empty proof", login(me, Payload::default())),
+        ("a proof of noise", login(me, vec![7; 64].into())),
+        (
+            "mallory's proof for amy",
+            login(her, proof(&connection, mallory, her)),
+        ),
+        (
+            "amy's proof of another connection",
+            login(her, proof(&other, amy, her)),
+        ),
+        (
+            "amy's proof under mallory's name",
+            login(her, proof(&connection, amy, me)),
+        ),
+        (
+            "a user that does not exist",
+            login(&ghost, proof(&connection, mallory, &ghost)),
+        ),
+        (
+            "a user of another provider",
+            login(&abroad, proof(&connection, mallory, &abroad)),
+        ),
+        (
+            "an enrolment with a code of noise",
+            enrol("guess", &client("mallory", "more", A), mallory),
+        ),
+    ];
+    for (name, bytes) in proofs {
+        let back = say(&connection, &bytes).await;
+        book.back(&format!("login: {name}"), back, not_known).await;
+    }
+    let back = say(&connection, &enrol("guess", &abroad, mallory)).await;
+    book.back("login: an enrolment abroad", back, not_known)
+        .await;
+}
+
+/// A client that is known, and asks for what is not its own.
+pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member) {
+    let dialer = raw::dialer(&book.net.ca(), DOOR_ALPN, None);
+    let connection = logged_in(book, &dialer, mallory).await;
+    let den = room("den", A);
+    let back = say(
+        &connection,
+        &login(amy.client(), proof(&connection, amy, amy.client())),
+    )
+    .await;
+    book.back("client: a second login as somebody else", back, not_bound)
+        .await;
+    let mut as_amy = claim_of("amy", A, &[("alice", A)]);
+    as_amy.terms.asking_client = Some(amy.client().clone());
+    let back = say(&connection, &ask(Request::Claim(as_amy))).await;
+    book.back("client: a claim for another requester", back, not_bound)
+        .await;
+    let create = |room| {
+        ask(Request::Create(CreateRoom {
+            room,
+            group_info: junk(),
+            tree: junk(),
+        }))
+    };
+    let back = say(&connection, &create(room("den", B))).await;
+    book.back("client: a room of another provider", back, not_bound)
+        .await;
+    let back = say(&connection, &create(room("new", A))).await;
+    book.back("client: a room out of noise", back, room_refused)
+        .await;
+    let commit = |room| ask(Request::Commit(commit_to(room)));
+    let back = say(&connection, &commit(den.clone())).await;
+    book.back(
+        "client: a Commit of noise to a room of others",
+        back,
+        room_refused,
+    )
+    .await;
+    let back = say(&connection, &commit(room("nowhere", A))).await;
+    book.back("client: a Commit to no room", back, room_refused)
+        .await;
+    let back = say(&connection, &commit(room("den", C))).await;
+    book.back("client: a Commit to a hub that is down", back, |back| {
+        matches!(door_refused(back), Some(DoorRefused::Unavailable { .. }))
+    })
+    .await;
+    let propose = Propose {
+        room: den.clone(),
+        proposals: BVec::truncated(vec![junk(); 3]),
+    };
+    let back = say(&connection, &ask(Request::Propose(propose))).await;
+    book.back(
+        "client: proposals of noise to a room of others",
+        back,
+        room_refused,
+    )
+    .await;
+    let back = say(&connection, &(5_u32 << 20).to_be_bytes()).await;
+    book.back("client: a length over the limit of requests", back, reset)
+        .await;
+
+    packages(book, &connection, mallory).await;
+
+    let sends = framed(&door::Open::Sends);
+    let lane = |frame: Vec<u8>| [&sends[..], &frame].concat();
+    let message = |room: &RoomUri, messages: Vec<Payload>| {
+        lane(framed(&door::Send {
+            room: room.clone(),
+            first: ClientSeq(1),
+            messages: BVec::truncated(messages),
+        }))
+    };
+    let back = say(&connection, &lane(frame(&[1, 0xff, 0xff]))).await;
+    book.back("messages: a frame of noise", back, reset).await;
+    let refused = |back: &Back| {
+        let Back::Frame(bytes) = back else {
+            return None;
+        };
+        wire::decode::<Sent>(bytes).ok().map(|sent| sent.answer)
+    };
+    let back = say(&connection, &message(&den, Vec::new())).await;
+    book.back("messages: none in a frame", back, |back| {
+        matches!(refused(back), Some(Err(DoorRefused::BadFrame { .. })))
+    })
+    .await;
+    let large = Payload::from(vec![0; (256 << 10) + 1]);
+    let back = say(&connection, &message(&den, vec![large])).await;
+    book.back("messages: one that is too large", back, |back| {
+        matches!(refused(back), Some(Err(DoorRefused::BadFrame { .. })))
+    })
+    .await;
+    let unwelcome = |back: &Back| match refused(back) {
+        Some(Ok(Answer::Refused(Refused::NotAuthorized | Refused::NotMember))) => true,
+        Some(Ok(Answer::Sent(runs))) => runs.iter().all(|run| {
+            matches!(
+                run.verdict,
+                Verdict::Refused(SubmitRefused::NotAuthorized | SubmitRefused::NotMember)
+            )
+        }),
+        _ => false,
+    };
+    for (name, to) in [
+        ("to a room of others", den.clone()),
+        ("to no room", room("nowhere", A)),
+        ("to an unknown room abroad", room("den", B)),
+    ] {
+        let back = say(&connection, &message(&to, vec![junk()])).await;
+        book.back(&format!("messages: {name}"), back, unwelcome)
+            .await;
+    }
+    let events = framed(&door::Open::Events);
+    let back = say(&connection, &[&events[..], &frame(&[9, 9, 9])].concat()).await;
+    // What waits in the inbox may come first.
+    book.back("event stream: an acknowledgement of noise", back, |back| {
+        !matches!(back, Back::Closed(_) | Back::Lost(_))
+    })
+    .await;
+    let alive = say(&connection, &ask(Request::HubSender)).await;
+    assert!(
+        matches!(reply(&alive), Some(Reply::HubSender(_))),
+        "{alive:?}"
+    );
+}
+
+/// KeyPackages that nobody may have in stock.
+async fn packages(book: &mut Book, connection: &Connection, mallory: &mut Member) {
+    let mut make = |options: &PackageOptions| -> Payload {
+        let made: Vec<Bytes> = mallory.key_packages(1, options).unwrap();
+        Payload::from(made[0].clone())
+    };
+    let plain = PackageOptions::default();
+    let good = make(&plain);
+    let mut amys = Member::create(client("amy", "phone", A), None).unwrap();
+    let foreign = amys.key_packages(1, &plain).unwrap();
+    let eternal = PackageOptions {
+        lifetime_s: Some(100 * 365 * 24 * 3_600),
+        ..PackageOptions::default()
+    };
+    let last = PackageOptions {
+        last_resort: true,
+        ..PackageOptions::default()
+    };
+    let cases: [(&str, Payload); 9] = [
+        ("of noise", junk()),
+        ("of nothing", Payload::default()),
+        ("that is cut", cut(&good)),
+        ("with a byte more", longer(&good)),
+        ("with a bit flipped in its key", flipped(&good, 20)),
+        (
+            "with a bit flipped in its signature",
+            flipped(&good, good.len() - 3),
+        ),
+        ("of another client", Payload::from(foreign[0].clone())),
+        ("that lives a hundred years", make(&eternal)),
+        ("of last resort", make(&last)),
+    ];
+    for (name, package) in cases {
+        let upload = Request::Upload(BVec::truncated(vec![package]));
+        let back = say(connection, &ask(upload)).await;
+        book.back(&format!("upload: a KeyPackage {name}"), back, |back| {
+            let Some(Reply::Uploaded(results)) = reply(back) else {
+                return false;
+            };
+            let invalid = |result: &Result<(), PackageRefused>| {
+                matches!(
+                    result,
+                    Err(PackageRefused::Invalid { .. } | PackageRefused::LastResort)
+                )
+            };
+            results.len() == 1 && results.iter().all(invalid)
+        })
+        .await;
+    }
+}
