@@ -352,7 +352,7 @@ async fn in_no_room(story: &mut Story, name: String) {
 }
 
 #[then(regex = r"^(\w+) joined in epoch (\d+)$")]
-async fn joined_in(story: &mut Story, name: String, epoch: u64) {
+fn joined_in(story: &mut Story, name: String, epoch: u64) {
     let den = story.room();
     let member = story.member(&name);
     assert_eq!(member.epoch(&den), Some(Epoch(epoch)));

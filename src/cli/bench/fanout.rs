@@ -264,10 +264,11 @@ impl Usage {
 }
 
 async fn status(stage: &mut Stage, name: char) -> anyhow::Result<Status> {
-    match stage.ask(name, &Request::Status).await? {
-        Response::Status(status) => Ok(status),
-        other => bail!("{name}.example answered {other:?}"),
-    }
+    let response = stage.ask(name, &Request::Status).await?;
+    let Response::Status(status) = response else {
+        bail!("{name}.example answered {response:?}");
+    };
+    Ok(status)
 }
 
 /// Whether a node wrote entries and synced them between two moments.
@@ -342,18 +343,17 @@ async fn count(load: Arc<Load>, mut replies: SendReplies) -> anyhow::Result<()> 
             Err(DoorError::Closed) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        match sent.answer? {
-            Answer::Sent(runs) => {
-                for run in runs {
-                    ensure!(
-                        matches!(run.verdict, Verdict::Accepted { .. }),
-                        "refused: {run:?}"
-                    );
-                    load.accepted
-                        .fetch_add(u64::from(run.count), Ordering::Relaxed);
-                }
-            }
-            other => bail!("the hub answered {other:?}"),
+        let answer = sent.answer?;
+        let Answer::Sent(runs) = answer else {
+            bail!("the hub answered {answer:?}");
+        };
+        for run in runs {
+            ensure!(
+                matches!(run.verdict, Verdict::Accepted { .. }),
+                "refused: {run:?}"
+            );
+            load.accepted
+                .fetch_add(u64::from(run.count), Ordering::Relaxed);
         }
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn same_authenticator(
     let shown: BTreeMap<&String, Option<Vec<u8>>> = cast
         .iter()
         .filter(|(name, _)| names.contains(name))
-        .map(|(name, member)| (name, member.epoch_authenticator(room).map(Into::into)))
+        .map(|(name, member)| (name, member.epoch_authenticator(room)))
         .collect();
     let first = shown
         .values()
@@ -127,11 +127,7 @@ pub(super) fn same_authenticator(
 }
 
 /// Checks everything, and says so in a table.
-pub(super) async fn closing(
-    cast: &mut Cast,
-    room: &RoomUri,
-    ledger: &Ledger,
-) -> anyhow::Result<String> {
+pub(super) fn closing(cast: &mut Cast, room: &RoomUri, ledger: &Ledger) -> anyhow::Result<String> {
     let members: Vec<String> = cast
         .members(room)
         .into_iter()

@@ -147,10 +147,11 @@ impl Stage {
 
     /// Asks a provider's operator socket.
     pub(crate) async fn ask(&mut self, name: char, request: &Request) -> anyhow::Result<Response> {
-        match ask(&self.provider(name)?.admin, request).await? {
-            Response::Refused { why } => bail!("{name}.example: {why}"),
-            response => Ok(response),
+        let response = ask(&self.provider(name)?.admin, request).await?;
+        if let Response::Refused { why } = response {
+            bail!("{name}.example: {why}");
         }
+        Ok(response)
     }
 
     /// Where a provider's clients come in.
