@@ -33,4 +33,6 @@ mod welcome;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod mls_rs_tests;
+#[cfg(test)]
 mod tests;
