@@ -31,7 +31,9 @@ fn uri(user: &str) -> ClientUri {
 }
 
 fn signing(identity: &str) -> (SigningIdentity, mls_rs_core_secret::Secret) {
-    let suite = RustCryptoProvider::default().cipher_suite_provider(SUITE).unwrap();
+    let suite = RustCryptoProvider::default()
+        .cipher_suite_provider(SUITE)
+        .unwrap();
     let (secret, public) = suite.signature_key_generate().unwrap();
     let credential = BasicCredential::new(identity.as_bytes().to_vec()).into_credential();
     (SigningIdentity::new(credential, public), secret)
@@ -66,7 +68,13 @@ fn bundle(output: &CommitOutput) -> Bundle {
         commit: bytes(&output.commit_message),
         welcome: output.welcome_messages.first().map(bytes),
         group_info: bytes(output.external_commit_group_info.as_ref().unwrap()),
-        tree: output.ratchet_tree.as_ref().unwrap().to_bytes().unwrap().into(),
+        tree: output
+            .ratchet_tree
+            .as_ref()
+            .unwrap()
+            .to_bytes()
+            .unwrap()
+            .into(),
     }
 }
 
@@ -79,9 +87,20 @@ fn now() -> Millis {
 struct Hub(GroupView);
 
 impl Hub {
-    fn take(&mut self, pending: &[PendingProposal], output: &CommitOutput, by: &str) -> CheckedBundle {
-        let checked =
-            check_bundle(&self.0, pending, &bundle(output), &uri(by), AUDITED_MEMBERS_MAX).unwrap();
+    fn take(
+        &mut self,
+        pending: &[PendingProposal],
+        output: &CommitOutput,
+        by: &str,
+    ) -> CheckedBundle {
+        let checked = check_bundle(
+            &self.0,
+            pending,
+            &bundle(output),
+            &uri(by),
+            AUDITED_MEMBERS_MAX,
+        )
+        .unwrap();
         assert!(checked.audited);
         self.0 = checked.next.clone();
         checked
@@ -89,7 +108,9 @@ impl Hub {
 }
 
 fn follow<C: MlsConfig>(member: &mut Group<C>, output: &CommitOutput) {
-    let received = member.process_incoming_message(output.commit_message.clone()).unwrap();
+    let received = member
+        .process_incoming_message(output.commit_message.clone())
+        .unwrap();
     assert!(matches!(received, ReceivedMessage::Commit(_)));
 }
 
@@ -98,13 +119,19 @@ fn a_group_of_mls_rs_members_lives_at_the_hub() {
     let (hub_identity, _) = signing("mimi://a.example");
     let hub_key = hub_identity.signature_key.as_bytes().to_vec();
     let mut extensions = ExtensionList::new();
-    extensions.set_from(ExternalSendersExt::new(vec![hub_identity])).unwrap();
+    extensions
+        .set_from(ExternalSendersExt::new(vec![hub_identity]))
+        .unwrap();
     let (alice, bob, carol) = (client("alice"), client("bob"), client("carol"));
     let none = ExtensionList::new;
     let mut at_alice = alice
         .create_group_with_id(b"mimi://a.example/g/den".to_vec(), extensions, none(), None)
         .unwrap();
-    let group_info = bytes(&at_alice.group_info_message_allowing_ext_commit(false).unwrap());
+    let group_info = bytes(
+        &at_alice
+            .group_info_message_allowing_ext_commit(false)
+            .unwrap(),
+    );
     let tree = at_alice.export_tree().to_bytes().unwrap().into();
     let created = check_create(&group_info, &tree, &hub_key, &uri("alice")).unwrap();
     assert_eq!(created.members.len(), 1);
@@ -112,7 +139,9 @@ fn a_group_of_mls_rs_members_lives_at_the_hub() {
 
     // Add: KeyPackages as they are uploaded, one Welcome for both.
     let packages = [("bob", &bob), ("carol", &carol)].map(|(user, client)| {
-        let package = client.generate_key_package_message(none(), none(), None).unwrap();
+        let package = client
+            .generate_key_package_message(none(), none(), None)
+            .unwrap();
         check_key_package(&bytes(&package), &uri(user), now()).unwrap();
         package
     });
@@ -149,15 +178,25 @@ fn a_group_of_mls_rs_members_lives_at_the_hub() {
     follow(&mut at_carol, &covering);
 
     // Remove, and the rest goes on.
-    let removing = at_alice.commit_builder().remove_member(1).unwrap().build().unwrap();
+    let removing = at_alice
+        .commit_builder()
+        .remove_member(1)
+        .unwrap()
+        .build()
+        .unwrap();
     let checked = hub.take(&[], &removing, "alice");
     assert_eq!(checked.left[0].client, uri("bob"));
     at_alice.apply_pending_commit().unwrap();
     follow(&mut at_carol, &removing);
     let same = |group: &Group<_>| group.epoch_authenticator().unwrap().to_vec();
-    assert_eq!(same(&at_alice), at_carol.epoch_authenticator().unwrap().to_vec());
+    assert_eq!(
+        same(&at_alice),
+        at_carol.epoch_authenticator().unwrap().to_vec()
+    );
     assert_eq!(hub.0.epoch().unwrap(), at_alice.current_epoch());
-    let message = at_carol.encrypt_application_message(b"still here", Vec::new()).unwrap();
+    let message = at_carol
+        .encrypt_application_message(b"still here", Vec::new())
+        .unwrap();
     let header = application_header(&bytes(&message)).unwrap();
     assert_eq!(header.epoch, at_alice.current_epoch());
 }

@@ -255,8 +255,10 @@ async fn a_peer_learns_at_once_that_a_node_was_started_again() {
     let address = first.local_address().unwrap();
     let (dialed, taken) = dial(&client, &first, "b.example").await;
     let (dialed, taken) = (dialed.unwrap(), taken.unwrap());
-    // Gone without a word, as a killed process goes.
-    process.shutdown_background();
+    // Gone without a word, as a killed process goes: nothing runs any more when the connection is dropped.
+    let soon = std::time::Duration::from_secs(5);
+    let killed = tokio::task::spawn_blocking(move || process.shutdown_timeout(soon));
+    killed.await.unwrap();
     drop((first, taken));
     let peers = BTreeMap::from([(provider("a.example"), ca.trust())]);
     let second = loop {
@@ -267,7 +269,6 @@ async fn a_peer_learns_at_once_that_a_node_was_started_again() {
     };
     let (mut to, _from) = dialed.open_lane().await.unwrap();
     to.send("anybody there?".into()).await.unwrap();
-    let soon = std::time::Duration::from_secs(5);
     let ended = tokio::time::timeout(soon, end_of(&dialed)).await.unwrap();
     assert_eq!(ended, Ended::Failed("reset by peer".to_owned()));
     assert!(second.is_ok());
