@@ -78,6 +78,10 @@ fn bundle(output: &CommitOutput) -> Bundle {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is not a machine; packages are made on the real clock"
+)]
 fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     Millis(u64::try_from(since.as_millis()).unwrap())

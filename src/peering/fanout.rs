@@ -2,6 +2,7 @@
 //!
 //! Source: transport requirements, section 5.
 
+use super::code;
 use crate::{
     cluster::shard::Shard,
     quic::{LaneReceiver, Link},
@@ -55,6 +56,11 @@ pub(super) async fn send(shard: &Arc<Shard>, to: &ProviderId, link: &Link) -> an
     loop {
         applied.mark_unchanged();
         let upto = *acknowledged.borrow_and_update();
+        if upto >= next {
+            let why = "acknowledged what was never sent";
+            link.close(code::PROTOCOL, why);
+            anyhow::bail!("the peer {why}: item {upto}, the next one is {next}");
+        }
         while under_way.front().is_some_and(|last| *last <= upto) {
             under_way.pop_front();
         }

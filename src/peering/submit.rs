@@ -53,7 +53,7 @@ pub(super) async fn send(
     let (report, mut judged) = mpsc::channel(LANE_FRAMES_UNACKED_MAX);
     let _reading = AbortOnDrop(tokio::spawn(read_replies(replies, report)));
 
-    let (mut next, mut under_way) = (0, 0);
+    let (mut next, mut under_way) = (0, 0_usize);
     loop {
         applied.mark_unchanged();
         if under_way < LANE_FRAMES_UNACKED_MAX
@@ -69,7 +69,9 @@ pub(super) async fn send(
             changed = applied.changed() => changed.context("the shard has stopped")?,
             submitted = judged.recv() => {
                 let submitted = submitted.context("the hub ended the lane")?;
-                under_way -= 1;
+                under_way = under_way
+                    .checked_sub(1)
+                    .context("the hub answered more frames than it was sent")?;
                 let again = wait_before_again(&submitted);
                 reject(shards, to, submitted).await;
                 if let Some(wait) = again {
