@@ -18,6 +18,11 @@ pub fn line(text: &str) {
     println!("{text}");
 }
 
+/// Tells people what long work is at; machines read standard output.
+pub fn progress(text: &str) {
+    eprintln!("... {text}");
+}
+
 /// Prints a value as one line of JSON.
 ///
 /// # Errors

@@ -102,28 +102,27 @@ impl Fanout {
             (1..=batch_max).contains(&self.batch),
             "--batch must be 1 to {batch_max}"
         );
-        self.progress("raw QUIC between two processes");
+        output::progress("raw QUIC between two processes");
         let ceiling = ceiling::measure(self.message_bytes, self.batch, CEILING).await?;
-        self.progress("two providers, rooms, members, encrypted messages");
+        output::progress("two providers, rooms, members, encrypted messages");
         let mut stage = Stage::build(&['a', 'b'], None).await?;
-        let figures = self.measure(&mut stage, ceiling).await;
+        let figures = self.measure(&mut stage, ceiling).await?;
         stage.end().await?;
-        let figures = figures?;
+        self.print(&figures)?;
+        let lost = figures.get("lost").and_then(serde_json::Value::as_u64);
+        ensure!(lost == Some(0), "acknowledged events were lost");
+        Ok(())
+    }
+
+    fn print(&self, figures: &serde_json::Value) -> anyhow::Result<()> {
         if self.json {
-            return output::json(&figures);
+            return output::json(figures);
         }
         let figures = figures.as_object().context("figures are an object")?;
         for (name, value) in figures {
             output::line(&format!("{name:>28}  {value}"));
         }
         Ok(())
-    }
-
-    fn progress(&self, what: &str) {
-        tracing::info!("{what}");
-        if !self.json {
-            output::line(&format!("... {what}"));
-        }
     }
 
     async fn measure(&self, stage: &mut Stage, ceiling: f64) -> anyhow::Result<serde_json::Value> {
@@ -160,7 +159,7 @@ impl Fanout {
                 .await?;
             pools.push((room, pool.into_iter().map(Payload).collect()));
         }
-        self.progress("load");
+        output::progress("load");
         cast.reconnect(stage, 'b').await?;
         let events = cast.get("bob1")?.door()?.events().await?;
         let (requests, replies) = cast.get("alice1")?.door()?.sends().await?.split();
@@ -188,7 +187,7 @@ impl Fanout {
         sending.await??;
         counting.await??;
         let accepted = load.accepted.load(Ordering::Relaxed);
-        self.progress("draining");
+        output::progress("draining");
         let drained = Instant::now();
         while held(&seen).events < accepted && drained.elapsed() < DRAIN_DEADLINE {
             ensure!(!receiving.is_finished(), "the event stream ended");
@@ -199,6 +198,7 @@ impl Fanout {
         ensure!(seen.gaps == 0, "{} gaps in the rooms' numbers", seen.gaps);
         let window = after.at.duration_since(before.at).as_secs_f64();
         let events = after.received - before.received;
+        ensure!(events > 0, "nothing arrived in {window} s");
         let events_per_s = events as f64 / window;
         let cpu = |side: fn(&Usage) -> f64| (side(&after) - side(&before)) * 1e5 / events as f64;
         let (hub_cpu, follower_cpu) = (
