@@ -2,6 +2,7 @@
 //!
 //! Pure: no runtime, clock, randomness, file or socket, except in the host behind the feature `runtime`.
 
+pub mod doors;
 pub mod ids;
 pub mod limits;
 pub mod link;
@@ -9,6 +10,7 @@ pub mod machine;
 pub mod mls;
 pub mod record;
 pub mod room;
+pub mod shard;
 pub mod user;
 pub mod wire;
 

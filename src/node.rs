@@ -5,7 +5,7 @@ use crate::{
     cluster::{
         batch::{Apply, Batch, DecodeError},
         decoded,
-        entries::{Entries, ReadError},
+        entries::Entries,
         group::{Group, ProposeError},
         notices,
         shard::{self, NotQueued, Shard},
@@ -265,7 +265,7 @@ async fn start_shard(
 ) -> anyhow::Result<Started> {
     let reading = Arc::clone(log);
     let read = move |index| {
-        let refuse = |why: String| ReadError { index, why };
+        let refuse = |why: String| mimi_actors::shard::read::ReadError { index, why };
         crate::cluster::read_entry(&reading, id, index).map_err(refuse)
     };
     let entries = Entries::new(Box::new(read));

@@ -7,6 +7,7 @@
 //! Source: transport requirements, sections 4 and 5.
 
 pub mod outgoing;
+pub mod session;
 pub mod submissions;
 
 use crate::{ids::ProviderId, wire::event::LinkSeq};

@@ -11,7 +11,7 @@ use super::{
     outcome::{Answer, Change, Decided, Emission, Outcome, QueuedRun, Refused, UserNotice},
 };
 use crate::{
-    ids::{ClientUri, ProviderId},
+    ids::ClientUri,
     limits::{BATCH_EVENTS_MAX, SUBMISSIONS_UNDECIDED_PER_ROOM_MAX, SUBMIT_ITEMS_MAX},
     machine::{self, Millis, Position, ReviveError},
     wire::{
@@ -428,23 +428,4 @@ fn notices(clients: &[ClientUri], change: Change, at: Position, item: u32) -> Ve
         notice.item = item;
     }
     notices
-}
-
-/// Whether every client that an item names belongs to `provider`.
-///
-/// The link refuses what is not so before it becomes a command.
-#[must_use]
-pub fn names_only(item: &Item, provider: &ProviderId) -> bool {
-    let local = |clients: &[ClientUri]| clients.iter().all(|client| client.provider() == provider);
-    match item {
-        Item::Refused { .. } => true,
-        Item::Event(event) => match &event.body {
-            Body::Application(_) | Body::Proposals(_) | Body::Own(_) => true,
-            Body::Invited(invitation) => local(&invitation.clients),
-            Body::Commit(commit) => {
-                let invited = commit.invitation.as_ref();
-                local(&commit.left) && invited.is_none_or(|invitation| local(&invitation.clients))
-            }
-        },
-    }
 }

@@ -407,27 +407,6 @@ fn so_many_submissions_wait_for_the_hub_and_no_more() {
 }
 
 #[test]
-fn an_item_that_names_clients_of_another_provider_is_recognised() {
-    let b = provider("b");
-    for item in [
-        event(1, Body::Invited(invitation(1, &[bob(), carol()]))),
-        commit_event(1, &[carol()], None),
-        commit_event(1, &[bob()], Some(invitation(1, &[carol()]))),
-    ] {
-        assert!(!follower::names_only(&item, &b));
-    }
-    for item in [
-        text(1),
-        own(1, 1),
-        hub_refuses(1, SubmitRefused::NotMember),
-        event(1, Body::Invited(invitation(1, &[bob()]))),
-        commit_event(1, &[bob()], Some(invitation(1, &[bob()]))),
-    ] {
-        assert!(follower::names_only(&item, &b));
-    }
-}
-
-#[test]
 fn a_compact_followed_room_revives_as_it_was_and_other_bytes_do_not() {
     let mut follower = Follower::invited();
     follower.queue(&bob(), 1, texts(3));

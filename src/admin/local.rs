@@ -226,7 +226,7 @@ async fn status(node: &Node) -> Status {
     let log = node.log_figures();
     let peers = node.peers.iter().map(|(provider, peer)| {
         let owed = node.shards.iter().map(|shard| {
-            let derived = shard.derived();
+            let derived = shard.looked_at();
             let link = derived.links.outgoing(&Peer::Provider(provider.clone()));
             link.map_or(0, |link| link.last().0 - link.acked().0)
         });

@@ -8,16 +8,16 @@
 use super::shards::{Shards, UNANSWERED_RETRY_AFTER_MS};
 use futures::future::join_all;
 use mimi_actors::{
+    doors,
     ids::{ProviderId, UserUri},
     limits::CLAIM_USERS_MAX,
     user::{
         command::{Claim, Command},
-        outcome::Answer,
+        outcome::{Answer, Claimed},
     },
     wire::{
-        self, BVec,
+        BVec,
         claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
-        event::Hash,
     },
 };
 
@@ -27,42 +27,24 @@ pub(crate) async fn claim(
     peer: &ProviderId,
     request: &ClaimRequest,
 ) -> ClaimResponse {
-    let body = Hash::of(&wire::encode(&request.terms));
-    let mut asked: Vec<&UserUri> = Vec::new();
-    for user in &request.users {
-        if !asked.contains(&user) {
-            asked.push(user);
-        }
-    }
-    let parts = asked.into_iter().map(|user| async move {
-        let claim = Claim {
-            id: request.id,
-            peer: peer.clone(),
-            terms: request.terms.clone(),
-            body,
-        };
-        ClaimedUser {
-            user: user.clone(),
-            result: claim_one(shards, user, claim).await,
-        }
-    });
+    let parts = doors::claims(&shards.world().provider, peer, request)
+        .into_iter()
+        .map(|(user, claim)| async move {
+            let result = match claim {
+                Ok(claim) => claim_one(shards, &user, claim).await,
+                Err(refused) => Err(refused),
+            };
+            ClaimedUser { user, result }
+        });
     let users: BVec<ClaimedUser, CLAIM_USERS_MAX> = BVec::truncated(join_all(parts).await);
     ClaimResponse { users }
 }
 
-async fn claim_one<const MAX: usize>(
-    shards: &Shards,
-    user: &UserUri,
-    claim: Claim,
-) -> Result<BVec<mimi_actors::wire::claim::ClaimedClient, MAX>, UserRefused> {
-    if *user.provider() != shards.world().provider {
-        return Err(UserRefused::ForeignUser);
-    }
-    let unavailable = UserRefused::Unavailable {
-        retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
-    };
+async fn claim_one(shards: &Shards, user: &UserUri, claim: Claim) -> Claimed {
     match shards.ask_user(user, Command::Claim(claim)).await {
-        Ok(Answer::Claimed(result)) => result.map(|clients| BVec::truncated(clients.into_vec())),
-        Ok(_) | Err(_) => Err(unavailable),
+        Ok(Answer::Claimed(result)) => result,
+        Ok(_) | Err(_) => Err(UserRefused::Unavailable {
+            retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
+        }),
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Decoded {
     /// The entry.
-    pub(crate) entry: Entry,
+    entry: Entry,
     /// One ticket for each command where this node proposed it, none after a restart.
     tickets: Vec<Option<Ticket>>,
 }
@@ -28,6 +28,12 @@ impl Decoded {
     pub(crate) fn commands(&self) -> impl Iterator<Item = (&Command, Option<Ticket>)> {
         let tickets = self.tickets.iter().copied().chain(std::iter::repeat(None));
         self.entry.commands.iter().zip(tickets)
+    }
+}
+
+impl AsRef<Entry> for Decoded {
+    fn as_ref(&self) -> &Entry {
+        &self.entry
     }
 }
 

@@ -1,6 +1,7 @@
 //! The newest entries of a shard, decoded, in memory; older ones are read back from the log.
 
 use super::decoded::Decoded;
+use mimi_actors::shard::read::ReadError;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
@@ -11,16 +12,6 @@ const ENTRIES_BYTES_MAX: usize = 8 << 20;
 
 /// Reads an old entry back from the log.
 pub(crate) type ReadEntry = Box<dyn Fn(u64) -> Result<Arc<Decoded>, ReadError> + Send + Sync>;
-
-/// An entry that was applied cannot be read back.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("read entry {index} back from the log: {why}")]
-pub(crate) struct ReadError {
-    /// Its index.
-    pub(crate) index: u64,
-    /// Why.
-    pub(crate) why: String,
-}
 
 #[derive(Default)]
 struct Recent {

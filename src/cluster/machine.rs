@@ -6,22 +6,19 @@
 use super::{
     batch::Batch,
     decoded,
-    shard::{Derived, Shard, Unreachable},
+    shard::{Shard, Unreachable},
 };
 use crate::perform;
 use futures::future::join_all;
 use mimi_actors::{
     host::{Applied, Poisoned, Work},
-    ids::{ClientUri, RoomUri, UserUri},
-    link::{Peer, outgoing::Owed, submissions::SubmitRun},
+    ids::{RoomUri, UserUri},
+    limits::SHARDS,
     machine::{Desk, Millis, Position, Ticket},
     record::Command,
-    room::{
-        desk, follower_desk,
-        outcome::{Outcome, UserNotice},
-    },
+    room::{desk, follower_desk, outcome::Outcome},
+    shard::{Done, News},
     user::{desk as user_desk, outcome as user_outcome},
-    wire::event::VerdictRun,
 };
 use std::{
     collections::BTreeMap,
@@ -30,19 +27,6 @@ use std::{
 
 /// The work of one entry for the actors of one kind.
 type Grouped<K, D> = BTreeMap<K, Vec<Work<D>>>;
-
-/// What became of one command.
-enum Done {
-    Room(Result<Outcome, Poisoned>),
-    User(Result<user_outcome::Outcome, Poisoned>),
-}
-
-/// What follows for the clients of this node.
-#[derive(Default)]
-struct Rings {
-    users: Vec<ClientUri>,
-    verdicts: Vec<(RoomUri, ClientUri, VerdictRun)>,
-}
 
 impl Shard {
     /// Applies a committed entry. Returns when everything that follows from it is under way.
@@ -55,7 +39,7 @@ impl Shard {
         batch: &Batch,
     ) -> Result<(), Unreachable> {
         let decoded = decoded::of(batch)?;
-        let time = decoded.entry.stamp.max(self.derived().time);
+        let time = (*decoded).as_ref().stamp.max(self.looked_at().time);
         let mut hubs: Grouped<RoomUri, desk::Desk> = BTreeMap::new();
         let mut followers: Grouped<RoomUri, follower_desk::Desk> = BTreeMap::new();
         let mut users: Grouped<UserUri, user_desk::Desk> = BTreeMap::new();
@@ -86,7 +70,7 @@ impl Shard {
             done.extend(
                 numbers
                     .into_iter()
-                    .zip(applied.outcomes.into_iter().map(Done::Room)),
+                    .zip(applied.outcomes.into_iter().map(room_done)),
             );
             orders.push(later(self, room, applied.effects, perform::hub::perform));
         }
@@ -94,7 +78,7 @@ impl Shard {
             done.extend(
                 numbers
                     .into_iter()
-                    .zip(applied.outcomes.into_iter().map(Done::Room)),
+                    .zip(applied.outcomes.into_iter().map(room_done)),
             );
             orders.push(later(
                 self,
@@ -107,135 +91,53 @@ impl Shard {
             done.extend(
                 numbers
                     .into_iter()
-                    .zip(applied.outcomes.into_iter().map(Done::User)),
+                    .zip(applied.outcomes.into_iter().map(user_done)),
             );
             orders.push(later(self, user, applied.effects, perform::user::perform));
         }
-        let rings = self.record(
-            index,
-            time,
-            decoded.commands().map(|(command, _)| command),
-            done,
-        );
+        let commands = (0_u32..).zip(decoded.commands());
+        let done = commands
+            .map(|(number, (command, _))| (command, done.remove(&number).unwrap_or(Done::Nothing)));
+        let news = self
+            .derived
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .record(index, time, SHARDS, done);
         orders.into_iter().for_each(|carry_out| carry_out());
-        for client in rings.users {
-            self.world().bells.ring(&client, super::wake::Wake::user);
-        }
-        for (room, client, run) in rings.verdicts {
-            self.world()
-                .bells
-                .ring(&client, |bell| bell.verdict(&room, run));
-        }
+        self.tell(news);
         self.applied.send_replace(index);
         Ok(())
     }
 
-    /// Records the outcomes of an entry, in log order.
-    fn record<'a>(
-        &self,
-        index: u64,
-        time: Millis,
-        commands: impl Iterator<Item = &'a Command>,
-        mut done: BTreeMap<u32, Done>,
-    ) -> Rings {
-        let mut rings = Rings::default();
-        let mut derived = self.derived.write().unwrap_or_else(PoisonError::into_inner);
-        derived.time = time;
-        derived.applied = index;
-        for (number, command) in (0_u32..).zip(commands) {
-            match (command, done.remove(&number)) {
-                (Command::Hub(room, _), Some(Done::Room(Ok(outcome)))) => {
-                    record_hub(&mut derived, room, &outcome);
-                    self.record_notices(&mut derived, room, outcome.notices);
-                }
-                (Command::Follower(room, _), Some(Done::Room(Ok(outcome)))) => {
-                    record_follower(&mut derived, room, &outcome, &mut rings);
-                    self.record_notices(&mut derived, room, outcome.notices);
-                }
-                (Command::User(_, _), Some(Done::User(Ok(outcome)))) => {
-                    rings.users.extend(outcome.woken);
-                    for client in outcome.inbox_full {
-                        tracing::warn!(%client, "an inbox is full; a notice was not stored");
-                    }
-                }
-                (Command::Link(command), _) => {
-                    if let Err(refused) = derived.links.apply(command) {
-                        tracing::warn!(shard = self.id, %refused, "an acknowledgement was not taken");
-                    }
-                }
-                // A frozen actor: its host has said so.
-                (Command::Hub(..) | Command::Follower(..) | Command::User(..), _) => {}
-            }
+    /// Rings the bells of the clients of this node, and tells the operator what was refused.
+    fn tell(&self, news: News) {
+        let bells = &self.world().bells;
+        for room in &news.rooms {
+            self.watchers.ring(room);
         }
-        rings
-    }
-
-    /// Notices go to the users' shards, over a link of their own.
-    fn record_notices(&self, derived: &mut Derived, room: &RoomUri, notices: Vec<UserNotice>) {
-        for notice in notices {
-            let peer = Peer::Shard(super::place(&notice.user.to_string()));
-            derived.links.to(&peer).push(
-                Owed::Notice {
-                    room: room.clone(),
-                    notice,
-                },
-                1,
-            );
+        for client in &news.users {
+            bells.ring(client, super::wake::Wake::user);
+        }
+        for (room, client, run) in news.verdicts {
+            bells.ring(&client, |bell| bell.verdict(&room, run));
+        }
+        for client in &news.inbox_full {
+            tracing::warn!(%client, "an inbox is full; a notice was not stored");
+        }
+        for refused in &news.acks_refused {
+            tracing::warn!(shard = self.id, %refused, "an acknowledgement was not taken");
         }
     }
 }
 
-fn record_hub(derived: &mut Derived, room: &RoomUri, outcome: &Outcome) {
-    for emission in &outcome.emitted {
-        derived.index.push(room, emission);
-        for recipient in &emission.recipients {
-            let copy = recipient.copy.clone();
-            let owed = Owed::Events {
-                room: room.clone(),
-                first: emission.first,
-                copy,
-            };
-            let peer = Peer::Provider(recipient.provider.clone());
-            derived.links.to(&peer).push(owed, emission.count);
-        }
-    }
-    for refused in &outcome.refused {
-        let (first, reason) = (refused.first, refused.reason);
-        let owed = Owed::Refused {
-            room: room.clone(),
-            first,
-            reason,
-        };
-        let peer = Peer::Provider(refused.provider.clone());
-        derived.links.to(&peer).push(owed, refused.count);
-    }
+/// A frozen room: its host has said so.
+fn room_done(applied: Result<Outcome, Poisoned>) -> Done {
+    applied.map_or(Done::Nothing, Done::Room)
 }
 
-fn record_follower(derived: &mut Derived, room: &RoomUri, outcome: &Outcome, rings: &mut Rings) {
-    for emission in &outcome.emitted {
-        derived.index.push(room, emission);
-    }
-    if let Some(queued) = &outcome.queued {
-        derived.links.submissions_to(room.hub()).push(SubmitRun {
-            room: room.clone(),
-            sender: queued.sender.clone(),
-            first: queued.first,
-            count: queued.count,
-            at: queued.at,
-            item: queued.item,
-        });
-    }
-    if let Some(undecided) = outcome.undecided {
-        derived
-            .links
-            .submissions_to(room.hub())
-            .settle(room, undecided);
-    }
-    for decided in &outcome.decided {
-        rings
-            .verdicts
-            .push((room.clone(), decided.sender.clone(), decided.run));
-    }
+/// A frozen user: its host has said so.
+fn user_done(applied: Result<user_outcome::Outcome, Poisoned>) -> Done {
+    applied.map_or(Done::Nothing, Done::User)
 }
 
 fn group<K: Ord + Clone, D: Desk>(

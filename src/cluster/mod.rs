@@ -12,7 +12,6 @@ pub(crate) mod decoded;
 mod directory;
 pub(crate) mod entries;
 pub mod group;
-mod index;
 mod log_store;
 mod machine;
 mod network;
@@ -26,17 +25,17 @@ pub(crate) mod shards;
 mod state_machine;
 mod tail;
 pub(crate) mod wake;
+mod watchers;
 
 use crate::store::log::Log;
 use decoded::Decoded;
-use mimi_actors::{limits::SHARDS, wire::event::Hash};
+use mimi_actors::limits::SHARDS;
 use std::sync::Arc;
 
 /// The shard that a room or user belongs to, by its URI.
 #[must_use]
 pub(crate) fn place(uri: &str) -> u16 {
-    let [high, low, ..] = Hash::of(uri.as_bytes()).0;
-    u16::from_be_bytes([high, low]) % SHARDS
+    mimi_actors::shard::place(uri, SHARDS)
 }
 
 /// Reads one applied entry back from the log.
@@ -54,22 +53,5 @@ pub(crate) fn read_entry(log: &Log, shard: u16, index: u64) -> Result<Arc<Decode
         openraft::EntryPayload::Blank | openraft::EntryPayload::Membership(_) => {
             Err("it holds no commands".to_owned())
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rooms_spread_evenly_over_the_shards() {
-        let mut rooms = vec![0_u32; usize::from(SHARDS)];
-        for number in 0..16_000 {
-            rooms[usize::from(place(&format!("mimi://a.example/r/{number}")))] += 1;
-        }
-        assert!(
-            rooms.iter().all(|count| (800..1_200).contains(count)),
-            "{rooms:?}"
-        );
     }
 }

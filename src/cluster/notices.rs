@@ -9,6 +9,7 @@ use super::{
 use mimi_actors::{
     link::{self, Peer},
     record::Command,
+    shard::read,
     user::{
         command as user,
         outcome::{Answer, Refused},
@@ -29,7 +30,7 @@ pub(crate) async fn carry(shards: Shards, from: Arc<Shard>) {
         applied.mark_unchanged();
         let mut again = false;
         let owed: Vec<(u16, LinkSeq)> = {
-            let derived = from.derived();
+            let derived = from.looked_at();
             let shard = |(peer, outgoing): (&Peer, &link::outgoing::Outgoing)| match peer {
                 Peer::Shard(shard) if outgoing.acked() < outgoing.last() => {
                     Some((*shard, outgoing.acked()))
@@ -103,7 +104,7 @@ async fn begin_window(
     let mut begun = Vec::new();
     let mut last = after;
     while begun.len() < NOTICES_UNDER_WAY_MAX {
-        let (seq, post) = match from.notice(to, last.next()) {
+        let (seq, post) = match read::notice(&**from, to, last.next()) {
             Ok(Some(notice)) => notice,
             Ok(None) => break,
             Err(error) => {

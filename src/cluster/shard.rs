@@ -9,17 +9,17 @@ use super::{
     decoded::{self, Decoded},
     directory::{Directory, WakeError},
     entries::Entries,
-    index::EventIndex,
+    watchers::Watchers,
 };
 use crate::perform::{self, World};
 use mimi_actors::{
     host::{Gone, Handle},
     ids::{RoomUri, UserUri},
     limits::{ENTRY_COMMANDS_MAX, ENTRY_FILL_BYTES, SHARD_QUEUE_COMMANDS_MAX},
-    link::Links,
-    machine::{Millis, Ticket},
+    machine::Ticket,
     record::{Command, Entry},
     room::{desk, follower_desk},
+    shard::Derived,
     user::desk as user_desk,
     wire::BVec,
 };
@@ -74,17 +74,6 @@ struct Queued {
     ticket: Option<Ticket>,
 }
 
-/// State that follows from the log, outside any actor.
-#[derive(Default)]
-pub(crate) struct Derived {
-    pub(crate) index: EventIndex,
-    pub(crate) links: Links,
-    /// Time of the last entry.
-    pub(crate) time: Millis,
-    /// Index of the last entry applied.
-    pub(crate) applied: u64,
-}
-
 /// One shard on this node.
 pub(crate) struct Shard {
     pub(crate) id: u16,
@@ -94,6 +83,7 @@ pub(crate) struct Shard {
     pub(crate) users: Mutex<Users>,
     pub(crate) derived: RwLock<Derived>,
     pub(crate) entries: Entries,
+    pub(crate) watchers: Watchers,
     queue: mpsc::Sender<Queued>,
     /// The last entry applied: link sessions wait on it.
     pub(crate) applied: watch::Sender<u64>,
@@ -134,6 +124,7 @@ impl Shard {
                 world,
                 derived: RwLock::default(),
                 entries,
+                watchers: Watchers::default(),
                 queue,
                 applied: watch::Sender::new(0),
             }
@@ -147,7 +138,7 @@ impl Shard {
     }
 
     /// State that follows from the log.
-    pub(crate) fn derived(&self) -> RwLockReadGuard<'_, Derived> {
+    pub(crate) fn looked_at(&self) -> RwLockReadGuard<'_, Derived> {
         self.derived.read().unwrap_or_else(PoisonError::into_inner)
     }
 

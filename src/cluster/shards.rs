@@ -198,7 +198,7 @@ impl Shards {
             for (user, compact) in shard.users.lock().await.compact().await {
                 add(format!("user {user}"), compact);
             }
-            let derived = shard.derived();
+            let derived = shard.looked_at();
             parts.push(derived.links.compact());
             let hash = Hash::of_parts(parts.iter().map(Vec::as_slice));
             hashes.push((derived.applied, hash));

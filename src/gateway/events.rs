@@ -15,6 +15,7 @@ use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::{BATCH_FILL_BYTES, REQUEST_FRAME_BYTES_MAX},
     machine::Position,
+    shard::read,
     user::{
         command::{Ack, Command as UserCommand},
         cursors::Membership,
@@ -139,7 +140,7 @@ async fn refresh(
     drop(actor);
     anyhow::ensure!(known, "the device was revoked");
     for (seq, at) in inbox {
-        let (seq, room, notice) = shard.inbox_notice(seq, at)?;
+        let (seq, room, notice) = read::inbox_notice(&**shard, seq, at)?;
         send(to, vec![DoorItem::Inbox { seq, room, notice }]).await?;
         cursors.inbox = seq;
     }
@@ -161,11 +162,7 @@ async fn refresh(
                 },
             );
             let shard = session.shards.of_room(&room)?;
-            let mut derived = shard
-                .derived
-                .write()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            derived.index.watch(&room, wake);
+            shard.watchers.watch(&room, wake);
         }
         dirty.insert(room);
     }
@@ -184,7 +181,7 @@ async fn send_room(
         return Ok(false);
     };
     let shard = session.shards.of_room(room)?;
-    let (events, next) = shard.room_events(room, client, cursor.next, cursor.upto)?;
+    let (events, next) = read::room_events(&**shard, room, client, cursor.next, cursor.upto)?;
     if events.is_empty() {
         return Ok(false);
     }

@@ -4,11 +4,11 @@ use super::{Session, claim, login};
 use crate::peering::{PEER_RETRY_AFTER_MS, PeerUnavailable};
 use futures::future::join_all;
 use mimi_actors::{
-    ids::{ClientUri, RoomUri},
+    doors::{self, ClientAsk},
+    ids::ClientUri,
     limits::KEY_PACKAGES_PER_UPLOAD_MAX,
     machine::Millis,
-    mls::{bundle::Bundle, key_package::check_key_package},
-    room::desk,
+    mls::key_package::check_key_package,
     user::{
         command::{Command as UserCommand, StoredPackage, Upload},
         outcome::Answer as UserAnswer,
@@ -16,9 +16,7 @@ use mimi_actors::{
     wire::{
         BText, BVec, Payload,
         answer::Answer,
-        door::{
-            Commit, CreateRoom, DoorRefused, HubSender, PackageRefused, Propose, Reply, Request,
-        },
+        door::{CreateRoom, DoorRefused, HubSender, PackageRefused, Reply, Request},
         link,
     },
 };
@@ -31,6 +29,7 @@ pub(super) async fn answer(
     client: Option<&ClientUri>,
     request: Request,
 ) -> Result<Reply, DoorRefused> {
+    let own = &session.shards.world().provider;
     match (request, client) {
         (Request::Enrol(enrol), _) => session.enrol(enrol).await,
         (Request::Login(login), _) => session.login(login).await,
@@ -46,8 +45,12 @@ pub(super) async fn answer(
         (Request::Upload(packages), Some(client)) => upload(session, client, packages).await,
         (Request::Claim(request), Some(client)) => claim::answer(session, client, request).await,
         (Request::Create(create), Some(client)) => create_room(session, client, create).await,
-        (Request::Commit(commit), Some(client)) => commit_bundle(session, client, commit).await,
-        (Request::Propose(propose), Some(client)) => proposals(session, client, propose).await,
+        (Request::Commit(commit), Some(client)) => {
+            ask_room(session, doors::commit(own, client, commit)).await
+        }
+        (Request::Propose(propose), Some(client)) => {
+            ask_room(session, doors::propose(own, client, propose)).await
+        }
     }
 }
 
@@ -126,92 +129,21 @@ async fn create_room(
     client: &ClientUri,
     create: CreateRoom,
 ) -> Result<Reply, DoorRefused> {
-    let CreateRoom {
-        room,
-        group_info,
-        tree,
-    } = create;
-    if !is_ours(session, &room) {
-        let detail = BText::clipped("a room is created at the provider that its name says");
-        return Err(DoorRefused::SenderNotBound { detail });
-    }
-    let creator = client.clone();
-    let (group_info, tree) = (group_info.0, tree.0);
-    let input = |ticket| desk::Input::Create {
-        ticket,
-        creator,
-        group_info,
-        tree,
-    };
-    Ok(Reply::Room(session.shards.ask_hub(&room, input).await))
+    let own = &session.shards.world().provider;
+    let (room, ask) = doors::create(own, client, create)?;
+    let answer = session.shards.ask_hub(&room, |ticket| ask.input(ticket));
+    Ok(Reply::Room(answer.await))
 }
 
-async fn commit_bundle(
-    session: &Session,
-    client: &ClientUri,
-    commit: Commit,
-) -> Result<Reply, DoorRefused> {
-    let Commit {
-        room,
-        commit,
-        welcome,
-        group_info,
-        tree,
-    } = commit;
-    let sender = client.clone();
-    if is_ours(session, &room) {
-        let bundle = Bundle {
-            commit: commit.0,
-            welcome: welcome.map(|welcome| welcome.0),
-            group_info: group_info.0,
-            tree: tree.0,
-        };
-        let input = |ticket| desk::Input::Commit {
-            ticket,
-            sender,
-            bundle,
-        };
-        return Ok(Reply::Room(session.shards.ask_hub(&room, input).await));
+/// Asks the room here, or its hub.
+async fn ask_room(session: &Session, ask: ClientAsk) -> Result<Reply, DoorRefused> {
+    match ask {
+        ClientAsk::Here(room, ask) => {
+            let answer = session.shards.ask_hub(&room, |ticket| ask.input(ticket));
+            Ok(Reply::Room(answer.await))
+        }
+        ClientAsk::Peer(hub, request) => ask_peer(session, &hub, request).await,
     }
-    let hub = room.hub().clone();
-    let request = link::CommitRequest {
-        room,
-        sender,
-        commit,
-        welcome,
-        group_info,
-        tree,
-    };
-    ask_peer(session, &hub, link::Request::Commit(request)).await
-}
-
-async fn proposals(
-    session: &Session,
-    client: &ClientUri,
-    propose: Propose,
-) -> Result<Reply, DoorRefused> {
-    let Propose { room, proposals } = propose;
-    let sender = client.clone();
-    if is_ours(session, &room) {
-        let messages = proposals.into_iter().map(|message| message.0).collect();
-        let input = |ticket| desk::Input::Propose {
-            ticket,
-            sender,
-            messages,
-        };
-        return Ok(Reply::Room(session.shards.ask_hub(&room, input).await));
-    }
-    let hub = room.hub().clone();
-    let request = link::ProposeRequest {
-        room,
-        sender,
-        proposals,
-    };
-    ask_peer(session, &hub, link::Request::Propose(request)).await
-}
-
-pub(super) fn is_ours(session: &Session, room: &RoomUri) -> bool {
-    *room.hub() == session.shards.world().provider
 }
 
 /// Asks a room's hub. Nothing is queued: a hub that cannot be reached is unavailable.

@@ -2,7 +2,7 @@
 //!
 //! Source: transport requirements, section 4.
 
-use super::{FRAME_DEADLINE, Session, requests::is_ours};
+use super::{FRAME_DEADLINE, Session};
 use crate::{
     cluster::shards::{Pending, UNANSWERED_RETRY_AFTER_MS, Unanswered},
     peering::code,
@@ -10,12 +10,10 @@ use crate::{
 };
 use futures::stream::{FuturesOrdered, StreamExt};
 use mimi_actors::{
+    doors::Sending,
     ids::ClientUri,
     limits::{BATCH_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX, MESSAGE_BYTES_MAX, SUBMIT_BYTES_MAX},
-    room::{
-        desk, follower, follower_desk,
-        hub::{self, Via},
-    },
+    room::{desk, follower_desk},
     wire::{
         self, BText,
         answer::{Answer, Refused},
@@ -72,11 +70,7 @@ async fn begin(
     client: &ClientUri,
     send: Send,
 ) -> Result<Pending<Answer>, DoorRefused> {
-    let Send {
-        room,
-        first,
-        messages,
-    } = send;
+    let messages = &send.messages;
     let bytes: usize = messages.iter().map(|message| message.len()).sum();
     let largest = messages
         .iter()
@@ -92,23 +86,15 @@ async fn begin(
             detail: BText::clipped(&limits),
         });
     }
-    let sender = client.clone();
-    let begun = if is_ours(session, &room) {
-        let submit = hub::Submit {
-            sender,
-            via: Via::Client(first),
-            messages,
-        };
-        let input = |ticket| desk::Input::Submit { ticket, submit };
-        session.shards.begin_hub(&room, input).await
-    } else {
-        let queue = follower::Queue {
-            sender,
-            first,
-            messages,
-        };
-        let input = |ticket| follower_desk::Input::Queue { ticket, queue };
-        session.shards.begin_follower(&room, input).await
+    let begun = match Sending::new(&session.shards.world().provider, client, send) {
+        (room, Sending::Here(submit)) => {
+            let input = |ticket| desk::Input::Submit { ticket, submit };
+            session.shards.begin_hub(&room, input).await
+        }
+        (room, Sending::Follower(queue)) => {
+            let input = |ticket| follower_desk::Input::Queue { ticket, queue };
+            session.shards.begin_follower(&room, input).await
+        }
     };
     begun.map_err(|Unanswered| unanswered())
 }

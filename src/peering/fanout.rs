@@ -10,16 +10,17 @@ use crate::{
 use anyhow::Context;
 use mimi_actors::{
     ids::ProviderId,
-    limits::{LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX},
-    link::{Command as LinkCommand, Peer},
+    limits::REQUEST_FRAME_BYTES_MAX,
+    link::{Command as LinkCommand, Peer, session::FanoutSender},
     record::Command,
+    shard::read,
     wire::{
         self,
         event::LinkSeq,
         link::{Ack, Open},
     },
 };
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// How often an acknowledgement is put into the log, at most; after a crash the rest is sent again.
@@ -34,7 +35,7 @@ pub(super) async fn send(shard: &Arc<Shard>, to: &ProviderId, link: &Link) -> an
     let acked = loop {
         applied.mark_unchanged();
         let owed = shard
-            .derived()
+            .looked_at()
             .links
             .outgoing(&peer)
             .map(|link| (link.acked(), link.last()));
@@ -49,43 +50,38 @@ pub(super) async fn send(shard: &Arc<Shard>, to: &ProviderId, link: &Link) -> an
     let (report, mut acknowledged) = watch::channel(acked);
     let _reading = AbortOnDrop(tokio::spawn(read_acks(acks, report, to.clone())));
 
-    let (mut next, mut recorded) = (acked.next(), acked);
-    // The last number of each frame under way.
-    let mut under_way: VecDeque<LinkSeq> = VecDeque::new();
+    let mut session = FanoutSender::new(acked);
     let mut record = tokio::time::interval(ACK_RECORD_INTERVAL);
     loop {
         applied.mark_unchanged();
         let upto = *acknowledged.borrow_and_update();
-        if upto >= next {
-            let why = "acknowledged what was never sent";
-            link.close(code::PROTOCOL, why);
-            anyhow::bail!("the peer {why}: item {upto}, the next one is {next}");
+        if let Err(broken) = session.acknowledged(upto) {
+            link.close(code::PROTOCOL, &broken.to_string());
+            anyhow::bail!("the peer {broken}");
         }
-        while under_way.front().is_some_and(|last| *last <= upto) {
-            under_way.pop_front();
-        }
-        if under_way.len() < LANE_FRAMES_UNACKED_MAX
-            && let Some((batch, after)) = shard.fanout(to, next)?
+        if let Some(next) = session.next()
+            && let Some((batch, after)) = read::fanout(&**shard, to, next)?
         {
             lane.send(wire::encode_sized(
                 &batch,
                 mimi_actors::limits::BATCH_FILL_BYTES,
             ))
             .await?;
-            under_way.push_back(LinkSeq(after.0 - 1));
-            next = after;
+            session.sent(after);
             continue;
         }
+        let to_record = session.to_record();
         tokio::select! {
             changed = applied.changed() => changed.context("the shard has stopped")?,
             changed = acknowledged.changed() => {
                 // The reader has ended: the lane is of no use any more.
                 changed.context("the peer ended the lane")?;
             }
-            _ = record.tick(), if upto > recorded => {
+            _ = record.tick(), if to_record.is_some() => {
+                let upto = to_record.unwrap_or_default();
                 let ack = LinkCommand::Ack { peer: peer.clone(), upto };
                 shard.queue_own(Command::Link(ack)).await?;
-                recorded = upto;
+                session.recorded(upto);
             }
         }
     }

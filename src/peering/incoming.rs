@@ -13,12 +13,11 @@ use crate::{
 };
 use bytes::Bytes;
 use mimi_actors::{
+    doors::{self, PeerAsk},
     limits::REQUEST_FRAME_BYTES_MAX,
-    mls::bundle::Bundle,
-    room::desk,
     wire::{
         self, BText,
-        link::{CommitRequest, LINK_VERSIONS, LinkRefused, Open, ProposeRequest, Reply, Request},
+        link::{LINK_VERSIONS, LinkRefused, Open, Reply, Request},
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -129,61 +128,11 @@ async fn answer(to: &mut LaneSender, frame: &Bytes) -> Result<(), LaneEnd> {
 
 async fn reply(link: &Link, shards: &Shards, request: Request) -> Reply {
     let peer = link.peer();
-    match request {
-        Request::Claim(claim) => {
-            let asking = claim.terms.asking_client.as_ref();
-            let bound = claim.terms.requester.provider() == peer
-                && asking.is_none_or(|client| *client.user() == claim.terms.requester);
-            if !bound {
-                return Reply::Refused(LinkRefused::SenderNotBound);
-            }
-            Reply::Claimed(claims::claim(shards, peer, &claim).await)
+    match doors::of_peer(&shards.world().provider, peer, request) {
+        Ok(PeerAsk::Claim(claim)) => Reply::Claimed(claims::claim(shards, peer, &claim).await),
+        Ok(PeerAsk::Hub(room, ask)) => {
+            Reply::Room(shards.ask_hub(&room, |ticket| ask.input(ticket)).await)
         }
-        Request::Commit(CommitRequest {
-            room,
-            sender,
-            commit,
-            welcome,
-            group_info,
-            tree,
-        }) => {
-            if sender.provider() != peer {
-                return Reply::Refused(LinkRefused::SenderNotBound);
-            }
-            if *room.hub() != shards.world().provider {
-                return Reply::Refused(LinkRefused::NotOwner);
-            }
-            let bundle = Bundle {
-                commit: commit.0,
-                welcome: welcome.map(|welcome| welcome.0),
-                group_info: group_info.0,
-                tree: tree.0,
-            };
-            let input = |ticket| desk::Input::Commit {
-                ticket,
-                sender,
-                bundle,
-            };
-            Reply::Room(shards.ask_hub(&room, input).await)
-        }
-        Request::Propose(ProposeRequest {
-            room,
-            sender,
-            proposals,
-        }) => {
-            if sender.provider() != peer {
-                return Reply::Refused(LinkRefused::SenderNotBound);
-            }
-            if *room.hub() != shards.world().provider {
-                return Reply::Refused(LinkRefused::NotOwner);
-            }
-            let messages = proposals.into_iter().map(|message| message.0).collect();
-            let input = |ticket| desk::Input::Propose {
-                ticket,
-                sender,
-                messages,
-            };
-            Reply::Room(shards.ask_hub(&room, input).await)
-        }
+        Err(refused) => Reply::Refused(refused),
     }
 }

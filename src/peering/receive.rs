@@ -16,26 +16,21 @@ use anyhow::anyhow;
 use bytes::Bytes;
 use futures::stream::{FuturesOrdered, StreamExt};
 use mimi_actors::{
-    ids::{ProviderId, RoomUri},
+    doors,
+    ids::RoomUri,
     limits::{BATCH_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX},
+    link::session::{Acking, FanoutReceiver, Judging, check_submit},
     room::{
-        desk,
-        follower::{self, Deliver},
+        follower::Deliver,
         follower_desk,
-        hub::{self, Via},
         outcome::{Answer, Refused},
     },
     wire::{
-        self, BText, BVec,
-        event::{LinkSeq, SubmitRefused, SubmitSeq},
-        link::{
-            Ack, Fanout, RoomRefused, Submit, SubmitGap, SubmitGroup, SubmitRejected, Submitted,
-        },
+        self,
+        event::{LinkSeq, SubmitSeq},
+        link::{Ack, Fanout, Submit, Submitted},
     },
 };
-
-/// When submissions that could not be judged should be sent again, in milliseconds.
-const RETRY_AFTER_MS: u32 = 250;
 
 /// Reads the next frame of a long lane.
 async fn next_frame(from: &mut LaneReceiver) -> Result<Option<Bytes>, LaneEnd> {
@@ -54,7 +49,7 @@ pub(super) async fn fanout(
     mut to: LaneSender,
     mut from: LaneReceiver,
 ) -> Result<(), LaneEnd> {
-    let mut expected: Option<LinkSeq> = None;
+    let mut session = FanoutReceiver::default();
     let mut under_way = FuturesOrdered::new();
     let mut ended = false;
     while !ended || !under_way.is_empty() {
@@ -73,8 +68,9 @@ pub(super) async fn fanout(
                 };
                 let batch: Fanout = wire::decode(&frame)
                     .map_err(|error| LaneEnd::Connection(format!("fan-out: {error}")))?;
-                let upto = check_fanout(link.peer(), shards, &batch, expected)?;
-                expected = Some(upto.next());
+                let upto = session
+                    .take(link.peer(), &shards.world().provider, &batch)
+                    .map_err(|broken| LaneEnd::Connection(broken.to_string()))?;
                 let begun = begin_fanout(shards, batch).await?;
                 tracing::trace!(shard, %upto, "batch taken");
                 under_way.push_back(finish_fanout(shards, begun, upto));
@@ -84,45 +80,10 @@ pub(super) async fn fanout(
     Ok(to.finish().map_err(anyhow::Error::from)?)
 }
 
-/// Checks that a batch is the peer's to send; returns the number of its last item.
-fn check_fanout(
-    peer: &ProviderId,
-    shards: &Shards,
-    batch: &Fanout,
-    expected: Option<LinkSeq>,
-) -> Result<LinkSeq, LaneEnd> {
-    let refuse = |why: &str| Err(LaneEnd::Connection(why.to_owned()));
-    let items: u64 = batch
-        .groups
-        .iter()
-        .map(|group| group.items.len() as u64)
-        .sum();
-    if items == 0 || batch.first.0 == 0 {
-        return refuse("a fan-out batch holds nothing");
-    }
-    if expected.is_some_and(|expected| batch.first != expected) {
-        return refuse("fan-out numbers have a gap or go back on one lane");
-    }
-    for group in &batch.groups {
-        if group.room.hub() != peer {
-            return refuse("fan-out of a room that the peer does not own");
-        }
-        let own = &shards.world().provider;
-        if !group
-            .items
-            .iter()
-            .all(|item| follower::names_only(item, own))
-        {
-            return refuse("fan-out names clients of another provider");
-        }
-    }
-    Ok(LinkSeq(batch.first.0.saturating_add(items - 1)))
-}
+/// The groups of a batch on their way into their rooms.
+type Delivering = Vec<(RoomUri, Pending<Answer>)>;
 
-/// A group of a batch on its way into its room.
-type Begun = Vec<(RoomUri, Pending<Answer>)>;
-
-async fn begin_fanout(shards: &Shards, batch: Fanout) -> Result<Begun, LaneEnd> {
+async fn begin_fanout(shards: &Shards, batch: Fanout) -> Result<Delivering, LaneEnd> {
     let mut begun = Vec::with_capacity(batch.groups.len());
     for group in batch.groups {
         let deliver = Deliver { items: group.items };
@@ -135,31 +96,22 @@ async fn begin_fanout(shards: &Shards, batch: Fanout) -> Result<Begun, LaneEnd> 
 }
 
 /// Waits until every room has its events durably. Without that there is no acknowledgement, and the hub sends again.
-async fn finish_fanout(shards: &Shards, begun: Begun, upto: LinkSeq) -> Result<Ack, LaneEnd> {
-    let mut refused = Vec::new();
+async fn finish_fanout(shards: &Shards, begun: Delivering, upto: LinkSeq) -> Result<Ack, LaneEnd> {
+    let mut acking = Acking::new(upto);
     for (room, pending) in begun {
-        let answer = shards.room_answer(pending).await;
-        let detail = match answer {
-            Ok(Answer::Received) => continue,
-            Ok(Answer::Gap { expected }) => format!("event {expected} is missing"),
-            Ok(Answer::Refused(refused @ (Refused::Poisoned | Refused::NotAuthorized))) => {
-                refused.to_string()
-            }
-            Ok(Answer::Refused(other)) => {
-                return Err(anyhow!("events are not taken: {other}").into());
-            }
-            Ok(_) | Err(Unanswered) => return Err(anyhow!("a shard does not answer").into()),
+        let Ok(answer) = shards.room_answer(pending).await else {
+            return Err(anyhow!("a shard does not answer").into());
         };
-        tracing::warn!(%room, %detail, "events of a room were not taken");
-        refused.push(RoomRefused {
-            room,
-            detail: BText::clipped(&detail),
-        });
+        if let Err(answer) = acking.answered(&room, answer) {
+            return Err(anyhow!("events are not taken: {answer:?}").into());
+        }
     }
-    Ok(Ack {
-        upto,
-        refused: BVec::truncated(refused),
-    })
+    let ack = acking.finish();
+    for refused in &ack.refused {
+        let (room, detail) = (&refused.room, &refused.detail);
+        tracing::warn!(%room, %detail, "events of a room were not taken");
+    }
+    Ok(ack)
 }
 
 /// Takes what a follower's clients submit to rooms of this hub.
@@ -187,10 +139,8 @@ pub(super) async fn submissions(
                 };
                 let batch: Submit = wire::decode(&frame)
                     .map_err(|error| LaneEnd::Connection(format!("submissions: {error}")))?;
-                if batch.groups.iter().any(|group| group.sender.provider() != link.peer()) {
-                    let why = "submissions of another provider's client".to_owned();
-                    return Err(LaneEnd::Connection(why));
-                }
+                check_submit(link.peer(), &batch)
+                    .map_err(|broken| LaneEnd::Connection(broken.to_string()))?;
                 let begun = begin_submissions(shards, batch).await;
                 under_way.push_back(finish_submissions(shards, begun));
             }
@@ -200,39 +150,26 @@ pub(super) async fn submissions(
 }
 
 /// A group of submissions on its way into its room: which, and what will become of it.
-struct Judging {
+struct Begun {
     room: RoomUri,
     first: SubmitSeq,
     count: u32,
-    pending: Result<Pending<Answer>, Option<SubmitRefused>>,
+    pending: Result<Pending<Answer>, Option<Answer>>,
 }
 
-async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Judging> {
+async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Begun> {
     let mut begun = Vec::with_capacity(batch.groups.len());
-    for SubmitGroup {
-        room,
-        sender,
-        first,
-        undecided,
-        messages,
-    } in batch.groups
-    {
-        let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-        let pending = if *room.hub() == shards.world().provider {
-            let submit = hub::Submit {
-                sender,
-                via: Via::Provider { first, undecided },
-                messages,
-            };
-            let input = |ticket| desk::Input::Submit { ticket, submit };
-            shards
-                .begin_hub(&room, input)
+    for group in batch.groups {
+        let (room, first) = (group.room.clone(), group.first);
+        let count = u32::try_from(group.messages.len()).unwrap_or(u32::MAX);
+        let pending = match doors::submission(&shards.world().provider, group) {
+            Some((room, ask)) => shards
+                .begin_hub(&room, |ticket| ask.input(ticket))
                 .await
-                .map_err(|Unanswered| None)
-        } else {
-            Err(Some(SubmitRefused::NotAuthorized))
+                .map_err(|Unanswered| None),
+            None => Err(Some(Answer::Refused(Refused::NotAuthorized))),
         };
-        begun.push(Judging {
+        begun.push(Begun {
             room,
             first,
             count,
@@ -243,48 +180,20 @@ async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Judging> {
 }
 
 /// Waits until every room has judged, durably.
-async fn finish_submissions(shards: &Shards, begun: Vec<Judging>) -> Submitted {
-    let (mut refused, mut gaps, mut retry_after_ms) = (Vec::new(), Vec::new(), None);
-    for Judging {
+async fn finish_submissions(shards: &Shards, begun: Vec<Begun>) -> Submitted {
+    let mut judging = Judging::default();
+    for Begun {
         room,
         first,
         count,
         pending,
     } in begun
     {
-        let reason = match pending {
-            Err(Some(reason)) => reason,
-            Err(None) => {
-                retry_after_ms = Some(RETRY_AFTER_MS);
-                continue;
-            }
-            Ok(pending) => match shards.room_answer(pending).await {
-                Ok(Answer::Received) => continue,
-                Ok(Answer::Gap { expected }) => {
-                    gaps.push(SubmitGap {
-                        room,
-                        expected: SubmitSeq(expected),
-                    });
-                    continue;
-                }
-                Ok(Answer::Refused(Refused::NotAuthorized)) => SubmitRefused::NotAuthorized,
-                Ok(Answer::Refused(Refused::Poisoned)) => SubmitRefused::Poisoned,
-                Ok(_) | Err(Unanswered) => {
-                    retry_after_ms = Some(RETRY_AFTER_MS);
-                    continue;
-                }
-            },
+        let answer = match pending {
+            Ok(pending) => shards.room_answer(pending).await.ok(),
+            Err(answer) => answer,
         };
-        refused.push(SubmitRejected {
-            room,
-            first,
-            count,
-            reason,
-        });
+        judging.answered(&room, first, count, answer);
     }
-    Submitted {
-        refused: BVec::truncated(refused),
-        gaps: BVec::truncated(gaps),
-        retry_after_ms,
-    }
+    judging.finish()
 }

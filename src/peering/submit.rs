@@ -14,10 +14,12 @@ use anyhow::Context;
 use mimi_actors::{
     ids::ProviderId,
     limits::{BATCH_FILL_BYTES, LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX},
+    link::session::SubmitSender,
     room::{follower::Reject, follower_desk},
+    shard::read,
     wire::{
         self,
-        link::{Open, Submitted},
+        link::{Open, SubmitRejected, Submitted},
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -25,8 +27,6 @@ use tokio::sync::mpsc;
 
 /// How long the rest of a frame may take.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
-/// How long to wait before numbers that the hub misses are sent again.
-const GAP_RETRY: Duration = Duration::from_millis(50);
 
 /// Sends until the lane or the connection fails.
 pub(super) async fn send(
@@ -39,7 +39,7 @@ pub(super) async fn send(
     loop {
         applied.mark_unchanged();
         if shard
-            .derived()
+            .looked_at()
             .links
             .submissions(to)
             .is_some_and(|waiting| !waiting.is_empty())
@@ -53,51 +53,35 @@ pub(super) async fn send(
     let (report, mut judged) = mpsc::channel(LANE_FRAMES_UNACKED_MAX);
     let _reading = AbortOnDrop(tokio::spawn(read_replies(replies, report)));
 
-    let (mut next, mut under_way) = (0, 0_usize);
+    let mut session = SubmitSender::default();
     loop {
         applied.mark_unchanged();
-        if under_way < LANE_FRAMES_UNACKED_MAX
-            && let Some((batch, after)) = shard.submissions(to, next)?
+        if let Some(next) = session.next()
+            && let Some((batch, after)) = read::submissions(&**shard, to, next)?
         {
             lane.send(wire::encode_sized(&batch, BATCH_FILL_BYTES))
                 .await?;
-            under_way += 1;
-            next = after;
+            session.sent(after);
             continue;
         }
         tokio::select! {
             changed = applied.changed() => changed.context("the shard has stopped")?,
             submitted = judged.recv() => {
                 let submitted = submitted.context("the hub ended the lane")?;
-                under_way = under_way
-                    .checked_sub(1)
-                    .context("the hub answered more frames than it was sent")?;
-                let again = wait_before_again(&submitted);
-                reject(shards, to, submitted).await;
-                if let Some(wait) = again {
-                    // Everything without a final word goes again, behind what is under way.
-                    tokio::time::sleep(wait).await;
-                    next = 0;
+                let judged = session.answered(to, submitted)?;
+                reject(shards, judged.refused).await;
+                if let Some(ms) = judged.again_after_ms {
+                    tokio::time::sleep(Duration::from_millis(u64::from(ms))).await;
+                    session.again();
                 }
             }
         }
     }
 }
 
-/// Whether, and after which wait, submissions must be sent again.
-fn wait_before_again(submitted: &Submitted) -> Option<Duration> {
-    let told = submitted
-        .retry_after_ms
-        .map(|ms| Duration::from_millis(u64::from(ms)));
-    told.or_else(|| (!submitted.gaps.is_empty()).then_some(GAP_RETRY))
-}
-
 /// Records the hub's refusals that have no number in their room.
-async fn reject(shards: &Shards, hub: &ProviderId, submitted: Submitted) {
-    for rejected in submitted.refused {
-        if rejected.room.hub() != hub {
-            continue;
-        }
+async fn reject(shards: &Shards, refused: Vec<SubmitRejected>) {
+    for rejected in refused {
         let reject = Reject {
             first: rejected.first,
             count: rejected.count,

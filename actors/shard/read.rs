@@ -1,0 +1,431 @@
+//! From cursors back to bytes: what a shard owes to peers and clients, read out of its log.
+//!
+//! Source: transport requirements, section 5.
+
+use super::Derived;
+use crate::{
+    ids::{ClientUri, ProviderId, RoomUri},
+    limits::{BATCH_EVENTS_MAX, BATCH_FILL_BYTES, BATCH_ROOMS_MAX, SUBMIT_ITEMS_MAX},
+    link::{
+        Peer,
+        outgoing::{Owed, Run},
+        submissions::SubmitRun,
+    },
+    machine::{Millis, Position},
+    record::{Command, Entry},
+    room::{fanout, follower, hub},
+    user::command::Command as UserCommand,
+    wire::{
+        BVec, Payload,
+        door::{RoomBody, RoomEvent},
+        event::{Body, Copy, Event, InboxSeq, Item, LinkSeq, RoomSeq, SubmitSeq},
+        link::{Fanout, FanoutGroup, Submit, SubmitGroup},
+        post::{Notice, Post},
+    },
+};
+use std::sync::Arc;
+
+/// An entry that was applied cannot be read back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("read entry {index} back from the log: {why}")]
+pub struct ReadError {
+    /// Its index.
+    pub index: u64,
+    /// Why.
+    pub why: String,
+}
+
+/// A shard's log as far as it was applied, and what follows from it.
+pub trait Source {
+    /// How an entry is kept while its bytes are used.
+    type Held: AsRef<Entry>;
+
+    /// Looks at what follows from the log. Nothing is read from the log meanwhile.
+    fn derived<R>(&self, look: impl FnOnce(&Derived) -> R) -> R;
+
+    /// The entry at `index`. May read a file.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the log does not give it back.
+    fn entry(&self, index: u64) -> Result<Arc<Self::Held>, ReadError>;
+}
+
+/// Runs looked up at a time; each is a piece of a batch.
+const RUNS_MAX: usize = 64;
+
+/// A command in the log, kept alive by its entry.
+struct At<H> {
+    entry: Arc<H>,
+    command: usize,
+}
+
+impl<H: AsRef<Entry>> At<H> {
+    fn command(&self) -> Option<&Command> {
+        (*self.entry).as_ref().commands.get(self.command)
+    }
+
+    fn hub(&self) -> Option<&hub::Command> {
+        match self.command()? {
+            Command::Hub(_, command) => Some(command),
+            Command::Follower(..) | Command::User(..) | Command::Link(_) => None,
+        }
+    }
+
+    fn follower(&self) -> Option<&follower::Command> {
+        match self.command()? {
+            Command::Follower(_, command) => Some(command),
+            Command::Hub(..) | Command::User(..) | Command::Link(_) => None,
+        }
+    }
+}
+
+/// Counts what a batch holds, so that it is closed in time.
+#[derive(Default)]
+struct Fill {
+    items: usize,
+    bytes: usize,
+}
+
+impl Fill {
+    fn is_full(&self) -> bool {
+        self.items >= BATCH_EVENTS_MAX || self.bytes >= BATCH_FILL_BYTES
+    }
+
+    /// Counts one more item; `false` when it must wait for the next batch.
+    fn admit(&mut self, bytes: usize) -> bool {
+        if self.items > 0 && (self.is_full() || self.bytes + bytes > BATCH_FILL_BYTES) {
+            return false;
+        }
+        self.items += 1;
+        self.bytes += bytes;
+        true
+    }
+}
+
+fn at<S: Source>(source: &S, at: Position) -> Result<At<S::Held>, ReadError> {
+    Ok(At {
+        entry: source.entry(at.entry)?,
+        command: at.command as usize,
+    })
+}
+
+/// A batch of what is owed to a provider from item `from` on; `None` when nothing is.
+///
+/// # Errors
+/// [`ReadError`] when the log does not give an entry back.
+pub fn fanout<S: Source>(
+    source: &S,
+    provider: &ProviderId,
+    from: LinkSeq,
+) -> Result<Option<(Fanout, LinkSeq)>, ReadError> {
+    let peer = Peer::Provider(provider.clone());
+    let runs: Option<Vec<Run>> = source.derived(|derived| {
+        let owed = derived.links.outgoing(&peer)?.from(from);
+        Some(owed.take(RUNS_MAX.min(BATCH_ROOMS_MAX)).collect())
+    });
+    let Some(runs) = runs else { return Ok(None) };
+    let mut fill = Fill::default();
+    let mut groups: Vec<FanoutGroup> = Vec::new();
+    let mut next = from;
+    for run in runs {
+        let (room, items) = items(source, provider, &run, &mut fill)?;
+        next = next.plus(items.len() as u64);
+        let whole = items.len() == run.count as usize;
+        if !items.is_empty() {
+            groups.push(FanoutGroup {
+                room,
+                items: BVec::truncated(items),
+            });
+        }
+        if !whole {
+            break;
+        }
+    }
+    let first = from;
+    Ok((next > from).then(|| {
+        (
+            Fanout {
+                first,
+                groups: BVec::truncated(groups),
+            },
+            next,
+        )
+    }))
+}
+
+/// As many items of a run as fit.
+fn items<S: Source>(
+    source: &S,
+    provider: &ProviderId,
+    run: &Run,
+    fill: &mut Fill,
+) -> Result<(RoomUri, Vec<Item>), ReadError> {
+    let mut items = Vec::new();
+    match &run.owed {
+        Owed::Notice { room, .. } => Ok((room.clone(), items)),
+        Owed::Refused {
+            room,
+            first,
+            reason,
+        } => {
+            for number in 0..u64::from(run.count) {
+                if !fill.admit(16) {
+                    break;
+                }
+                let submit_seq = first.plus(number);
+                items.push(Item::Refused {
+                    submit_seq,
+                    reason: *reason,
+                });
+            }
+            Ok((room.clone(), items))
+        }
+        Owed::Events { room, first, copy } => {
+            let end = first.plus(u64::from(run.count));
+            let pieces =
+                source.derived(|derived| derived.index.from(room, *first, BATCH_EVENTS_MAX));
+            'runs: for piece in pieces {
+                let at = self::at(source, piece.at)?;
+                for number in 0..piece.count {
+                    let seq = piece.first.plus(u64::from(number));
+                    if seq >= end {
+                        break 'runs;
+                    }
+                    let copy = match copy {
+                        Copy::Own(submit) => Copy::Own(submit.plus(seq.0 - first.0)),
+                        other @ (Copy::Full | Copy::Invitation) => other.clone(),
+                    };
+                    let item = piece.item + number;
+                    let event = at.hub().and_then(|command| {
+                        fanout::event_for(provider, &copy, seq, piece.time, command, item)
+                    });
+                    let event = event.ok_or_else(|| no_event(piece.at))?;
+                    if !fill.admit(event_bytes(&event)) {
+                        break 'runs;
+                    }
+                    items.push(Item::Event(event));
+                }
+            }
+            Ok((room.clone(), items))
+        }
+    }
+}
+
+/// The next notice owed to another shard, from item `from` on.
+///
+/// # Errors
+/// [`ReadError`] when the log does not give an entry back.
+pub fn notice<S: Source>(
+    source: &S,
+    to: u16,
+    from: LinkSeq,
+) -> Result<Option<(LinkSeq, Post)>, ReadError> {
+    let run = source.derived(|derived| {
+        let owed = derived.links.outgoing(&Peer::Shard(to))?;
+        owed.from(from).next()
+    });
+    let Some(Run {
+        first,
+        owed: Owed::Notice { room, notice },
+        ..
+    }) = run
+    else {
+        return Ok(None);
+    };
+    let at = self::at(source, notice.at)?;
+    let told = match at.command() {
+        Some(Command::Hub(_, command)) => fanout::hub_notice(&notice, command),
+        Some(Command::Follower(_, command)) => fanout::follower_notice(&notice, command),
+        Some(Command::User(..) | Command::Link(_)) | None => None,
+    };
+    let told = told.ok_or_else(|| no_event(notice.at))?;
+    Ok(Some((
+        first,
+        Post {
+            room,
+            clients: BVec::truncated(notice.clients),
+            notice: told,
+        },
+    )))
+}
+
+/// A batch of submissions to a hub, from place `from` on, and the place after it.
+///
+/// # Errors
+/// [`ReadError`] when the log does not give an entry back.
+pub fn submissions<S: Source>(
+    source: &S,
+    hub: &ProviderId,
+    from: u64,
+) -> Result<Option<(Submit, u64)>, ReadError> {
+    let runs: Option<Vec<(u64, SubmitSeq, SubmitRun)>> = source.derived(|derived| {
+        let waiting = derived.links.submissions(hub)?;
+        let taken = waiting.from(from).take(RUNS_MAX.min(BATCH_ROOMS_MAX));
+        let with_undecided = |(place, run): (u64, &SubmitRun)| {
+            let undecided = waiting.undecided(&run.room).unwrap_or(run.first);
+            (place, undecided, run.clone())
+        };
+        Some(taken.map(with_undecided).collect())
+    });
+    let Some(runs) = runs else { return Ok(None) };
+    let mut fill = Fill::default();
+    let mut groups = Vec::new();
+    let mut next = from;
+    for (place, undecided, run) in runs {
+        let at = self::at(source, run.at)?;
+        let Some(follower::Command::Queue(queue)) = at.follower() else {
+            return Err(no_event(run.at));
+        };
+        let item = run.item as usize;
+        let messages: Vec<Payload> = queue
+            .messages
+            .iter()
+            .skip(item)
+            .take(run.count as usize)
+            .cloned()
+            .collect();
+        let bytes: usize = messages.iter().map(|message| message.len()).sum();
+        // A run is at most one client frame, so it always fits a batch of its own.
+        if fill.items > 0 && (fill.is_full() || fill.bytes + bytes > BATCH_FILL_BYTES) {
+            break;
+        }
+        fill.items += messages.len();
+        fill.bytes += bytes;
+        let messages: BVec<Payload, SUBMIT_ITEMS_MAX> = BVec::truncated(messages);
+        groups.push(SubmitGroup {
+            room: run.room,
+            sender: run.sender,
+            first: run.first,
+            undecided,
+            messages,
+        });
+        next = place + 1;
+    }
+    Ok((next > from).then(|| {
+        (
+            Submit {
+                groups: BVec::truncated(groups),
+            },
+            next,
+        )
+    }))
+}
+
+/// Events of a room for one of its members, from `from` up to `upto`; as many as fit a frame.
+///
+/// Numbers that hold nothing to read (the Welcome of a provider's first clients) are passed over: the second value
+/// is the number to go on from.
+///
+/// # Errors
+/// [`ReadError`] when the log does not give an entry back.
+pub fn room_events<S: Source>(
+    source: &S,
+    room: &RoomUri,
+    reader: &ClientUri,
+    from: RoomSeq,
+    upto: Option<RoomSeq>,
+) -> Result<(Vec<RoomEvent>, RoomSeq), ReadError> {
+    let pieces = source.derived(|derived| derived.index.from(room, from, BATCH_EVENTS_MAX));
+    let (mut events, mut next) = (Vec::new(), from);
+    let mut fill = Fill::default();
+    'runs: for piece in pieces {
+        let at = self::at(source, piece.at)?;
+        for number in 0..piece.count {
+            let seq = piece.first.plus(u64::from(number));
+            if upto.is_some_and(|upto| seq > upto) {
+                break 'runs;
+            }
+            let item = piece.item + number;
+            let (body, time) = at
+                .body(item, piece.time)
+                .ok_or_else(|| no_event(piece.at))?;
+            if !fill.admit(body_bytes(&body)) {
+                break 'runs;
+            }
+            let origin = piece.origin.as_ref().filter(|(client, _)| client == reader);
+            let own = origin.map(|(_, first)| first.plus(u64::from(number)));
+            events.push(RoomEvent {
+                seq,
+                time,
+                own,
+                body,
+            });
+            next = seq.next();
+        }
+    }
+    Ok((events, next))
+}
+
+/// The notice that lies in an inbox.
+///
+/// # Errors
+/// [`ReadError`] when the log does not give it back.
+pub fn inbox_notice<S: Source>(
+    source: &S,
+    seq: InboxSeq,
+    at: Position,
+) -> Result<(InboxSeq, RoomUri, Notice), ReadError> {
+    let found = self::at(source, at)?;
+    match found.command() {
+        Some(Command::User(_, command)) => match &**command {
+            UserCommand::Deliver(deliver) => {
+                Ok((seq, deliver.post.room.clone(), deliver.post.notice.clone()))
+            }
+            UserCommand::Add(_)
+            | UserCommand::Delete
+            | UserCommand::Consent(_)
+            | UserCommand::Revoke(_)
+            | UserCommand::Enrol(_)
+            | UserCommand::Upload(_)
+            | UserCommand::Claim(_)
+            | UserCommand::Ack(_) => Err(no_event(at)),
+        },
+        Some(Command::Hub(..) | Command::Follower(..) | Command::Link(_)) | None => {
+            Err(no_event(at))
+        }
+    }
+}
+impl<H: AsRef<Entry>> At<H> {
+    /// What a member reads of an item, and when the hub accepted it.
+    fn body(&self, item: u32, time: Millis) -> Option<(RoomBody, Millis)> {
+        match self.command()? {
+            Command::Hub(_, command) => Some((fanout::hub_body(command, item)?, time)),
+            Command::Follower(_, command) => Some((fanout::follower_body(command, item)?, time)),
+            Command::User(..) | Command::Link(_) => None,
+        }
+    }
+}
+
+fn event_bytes(event: &Event) -> usize {
+    const HEADER: usize = 24;
+    let body = match &event.body {
+        Body::Application(message) => message.len(),
+        Body::Proposals(messages) => messages.iter().map(|message| message.len()).sum(),
+        Body::Commit(commit) => {
+            let invited = commit.invitation.as_ref();
+            commit.commit.len()
+                + invited.map_or(0, |invited| invited.welcome.len() + invited.tree.len())
+        }
+        Body::Invited(invited) => invited.welcome.len() + invited.tree.len(),
+        Body::Own(_) => 0,
+    };
+    HEADER + body
+}
+
+fn body_bytes(body: &RoomBody) -> usize {
+    const HEADER: usize = 24;
+    HEADER
+        + match body {
+            RoomBody::Application(message) => message.len(),
+            RoomBody::Proposals(messages) => messages.iter().map(|message| message.len()).sum(),
+            RoomBody::Commit { commit, .. } => commit.len(),
+        }
+}
+
+/// A cursor points where the log holds no such event: a bug, made visible.
+fn no_event(at: Position) -> ReadError {
+    ReadError {
+        index: at.entry,
+        why: format!("the command at {at} made no such event"),
+    }
+}

@@ -1,0 +1,138 @@
+//! From the outcomes of an entry to what follows: events in the index, items on the links, news for clients.
+
+use super::{Derived, place};
+use crate::{
+    ids::{ClientUri, RoomUri},
+    link::{AckRefused, Peer, outgoing::Owed, submissions::SubmitRun},
+    machine::Millis,
+    record::Command,
+    room::outcome::{Outcome, UserNotice},
+    user::outcome as user_outcome,
+    wire::event::VerdictRun,
+};
+
+/// What became of one command.
+#[derive(Debug)]
+pub enum Done {
+    /// A room applied it.
+    Room(Outcome),
+    /// A user applied it.
+    User(user_outcome::Outcome),
+    /// It is for the links, which have no actor; or its actor is frozen.
+    Nothing,
+}
+
+/// What clients, and the operator, may want to know.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Rooms with new events.
+    pub rooms: Vec<RoomUri>,
+    /// Clients whose inbox or memberships changed.
+    pub users: Vec<ClientUri>,
+    /// Final words on messages.
+    pub verdicts: Vec<(RoomUri, ClientUri, VerdictRun)>,
+    /// Clients for whom something was not stored.
+    pub inbox_full: Vec<ClientUri>,
+    /// Acknowledgements of what was never sent.
+    pub acks_refused: Vec<AckRefused>,
+}
+
+impl Derived {
+    /// Records the outcomes of entry `index`, in log order; `shards` is how many the provider has.
+    pub fn record<'a>(
+        &mut self,
+        index: u64,
+        time: Millis,
+        shards: u16,
+        done: impl IntoIterator<Item = (&'a Command, Done)>,
+    ) -> News {
+        self.time = time;
+        self.applied = index;
+        let mut news = News::default();
+        for (command, done) in done {
+            match (command, done) {
+                (Command::Hub(room, _), Done::Room(outcome)) => {
+                    self.record_hub(room, &outcome, &mut news);
+                    self.record_notices(room, outcome.notices, shards);
+                }
+                (Command::Follower(room, _), Done::Room(outcome)) => {
+                    self.record_follower(room, &outcome, &mut news);
+                    self.record_notices(room, outcome.notices, shards);
+                }
+                (Command::User(..), Done::User(outcome)) => {
+                    news.users.extend(outcome.woken);
+                    news.inbox_full.extend(outcome.inbox_full);
+                }
+                (Command::Link(command), _) => {
+                    news.acks_refused.extend(self.links.apply(command).err());
+                }
+                (Command::Hub(..) | Command::Follower(..) | Command::User(..), _) => {}
+            }
+        }
+        news
+    }
+
+    fn record_hub(&mut self, room: &RoomUri, outcome: &Outcome, news: &mut News) {
+        for emission in &outcome.emitted {
+            self.index.push(room, emission);
+            for recipient in &emission.recipients {
+                let owed = Owed::Events {
+                    room: room.clone(),
+                    first: emission.first,
+                    copy: recipient.copy.clone(),
+                };
+                let peer = Peer::Provider(recipient.provider.clone());
+                self.links.to(&peer).push(owed, emission.count);
+            }
+        }
+        if !outcome.emitted.is_empty() {
+            news.rooms.push(room.clone());
+        }
+        for refused in &outcome.refused {
+            let owed = Owed::Refused {
+                room: room.clone(),
+                first: refused.first,
+                reason: refused.reason,
+            };
+            let peer = Peer::Provider(refused.provider.clone());
+            self.links.to(&peer).push(owed, refused.count);
+        }
+    }
+
+    fn record_follower(&mut self, room: &RoomUri, outcome: &Outcome, news: &mut News) {
+        for emission in &outcome.emitted {
+            self.index.push(room, emission);
+        }
+        if !outcome.emitted.is_empty() {
+            news.rooms.push(room.clone());
+        }
+        if let Some(queued) = &outcome.queued {
+            self.links.submissions_to(room.hub()).push(SubmitRun {
+                room: room.clone(),
+                sender: queued.sender.clone(),
+                first: queued.first,
+                count: queued.count,
+                at: queued.at,
+                item: queued.item,
+            });
+        }
+        if let Some(undecided) = outcome.undecided {
+            self.links
+                .submissions_to(room.hub())
+                .settle(room, undecided);
+        }
+        for decided in &outcome.decided {
+            let word = (room.clone(), decided.sender.clone(), decided.run);
+            news.verdicts.push(word);
+        }
+    }
+
+    /// Notices go to the users' shards, over a link of their own.
+    fn record_notices(&mut self, room: &RoomUri, notices: Vec<UserNotice>, shards: u16) {
+        for notice in notices {
+            let peer = Peer::Shard(place(&notice.user.to_string(), shards));
+            let room = room.clone();
+            self.links.to(&peer).push(Owed::Notice { room, notice }, 1);
+        }
+    }
+}
