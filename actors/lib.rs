@@ -16,5 +16,7 @@ pub mod wire;
 
 #[cfg(feature = "runtime")]
 pub mod host;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(feature = "runtime")]
 pub mod supervisor;

@@ -1,0 +1,185 @@
+//! The MLS members of the world: a cheap model for most seeds, real OpenMLS for some.
+//!
+//! Both speak bytes that the folds and desks read like any others: headers of Commits, Proposals and messages, and
+//! the GroupContext, are RFC 9420's in the model too; only what no fold reads is the model's own.
+
+mod model;
+
+use crate::{
+    ids::{ClientUri, RoomUri},
+    machine::Millis,
+    mls::bundle::Bundle,
+    room::desk::{Check, Checked},
+    user::command::StoredPackage,
+    wire::{
+        Payload,
+        door::{PackageRefused, RoomBody},
+        event::{Epoch, Hash},
+    },
+};
+use bytes::Bytes;
+
+/// Which MLS a world plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Epochs, a chain of hashes, KeyPackage references; no cryptography.
+    Model,
+}
+
+/// What a committer wants; Proposals that wait are always covered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intent {
+    /// KeyPackages of whom to add, one a client.
+    pub add: Vec<Payload>,
+    /// Whom to remove.
+    pub remove: Vec<ClientUri>,
+}
+
+/// What a proposer wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// A new leaf for itself.
+    Update,
+    /// That a member is removed.
+    Remove(ClientUri),
+}
+
+/// What a member made of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Took {
+    /// A message of an epoch before it joined: not for it.
+    BeforeJoining,
+    /// A message; what its sender put into it.
+    Message(u64),
+    /// Proposals.
+    Proposals,
+    /// A Commit, which opened this epoch.
+    Commit(Epoch),
+    /// A Commit that removed this member.
+    Removed,
+}
+
+/// One client's groups.
+#[derive(Debug)]
+pub enum Member {
+    /// Of the model.
+    Model(model::Member),
+}
+
+macro_rules! each {
+    ($self:ident, $member:ident => $act:expr) => {
+        match $self {
+            Self::Model($member) => $act,
+        }
+    };
+}
+
+impl Member {
+    /// A client without any group. Equal seeds give equal bytes (in the model).
+    #[must_use]
+    pub fn new(kind: Kind, client: &ClientUri, seed: u64) -> Self {
+        match kind {
+            Kind::Model => Self::Model(model::Member::new(client, seed)),
+        }
+    }
+
+    /// A new KeyPackage, good from `now` on.
+    pub fn key_package(&mut self, now: Millis) -> Payload {
+        each!(self, member => member.key_package(now))
+    }
+
+    /// Begins a group of one: GroupInfo and ratchet tree of epoch 0.
+    pub fn found(&mut self, room: &RoomUri) -> (Bytes, Bytes) {
+        each!(self, member => member.found(room))
+    }
+
+    /// Gives a group up.
+    pub fn forget(&mut self, room: &RoomUri) {
+        each!(self, member => member.forget(room));
+    }
+
+    /// The epoch of a group; `None` outside.
+    #[must_use]
+    pub fn epoch(&self, room: &RoomUri) -> Option<Epoch> {
+        each!(self, member => member.epoch(room))
+    }
+
+    /// What all members have in common in one epoch, and nobody else.
+    #[must_use]
+    pub fn authenticator(&self, room: &RoomUri) -> Option<Hash> {
+        each!(self, member => member.authenticator(room))
+    }
+
+    /// The members of a group, by leaf.
+    #[must_use]
+    pub fn roster(&self, room: &RoomUri) -> Vec<ClientUri> {
+        each!(self, member => member.roster(room))
+    }
+
+    /// A Commit bundle, kept until [`Self::confirm`] or [`Self::discard`]; `None` when it cannot be made.
+    pub fn commit(&mut self, room: &RoomUri, intent: &Intent) -> Option<Bundle> {
+        each!(self, member => member.commit(room, intent))
+    }
+
+    /// The bundle made last is the one that opened the next epoch.
+    ///
+    /// # Errors
+    /// Why the group cannot go there.
+    pub fn confirm(&mut self, room: &RoomUri) -> Result<Epoch, String> {
+        each!(self, member => member.confirm(room))
+    }
+
+    /// The bundle made last is not.
+    pub fn discard(&mut self, room: &RoomUri) {
+        each!(self, member => member.discard(room));
+    }
+
+    /// A Proposal; `None` when it cannot be made.
+    pub fn propose(&mut self, room: &RoomUri, wish: &Wish) -> Option<Bytes> {
+        each!(self, member => member.propose(room, wish))
+    }
+
+    /// A message that carries `content`.
+    pub fn message(&mut self, room: &RoomUri, content: u64) -> Option<Bytes> {
+        each!(self, member => member.message(room, content))
+    }
+
+    /// Joins a group by its Welcome.
+    ///
+    /// # Errors
+    /// Why that is not possible.
+    pub fn join(&mut self, room: &RoomUri, welcome: &Bytes, tree: &Bytes) -> Result<Epoch, String> {
+        each!(self, member => member.join(room, welcome, tree))
+    }
+
+    /// Takes an event that another member made.
+    ///
+    /// # Errors
+    /// Why a member cannot take it: the hub has broken a promise.
+    pub fn take(&mut self, room: &RoomUri, body: &RoomBody) -> Result<Took, String> {
+        each!(self, member => member.take(room, body))
+    }
+}
+
+/// What a worker finds.
+#[must_use]
+pub fn check(kind: Kind, check: Check) -> Checked {
+    match kind {
+        Kind::Model => model::check(check),
+    }
+}
+
+/// What a worker finds of a KeyPackage.
+///
+/// # Errors
+/// [`PackageRefused::Invalid`] when it is not the client's.
+pub fn check_package(
+    kind: Kind,
+    package: &Payload,
+    client: &ClientUri,
+    now: Millis,
+) -> Result<StoredPackage, PackageRefused> {
+    match kind {
+        Kind::Model => model::check_package(package, client, now),
+    }
+}

@@ -1,0 +1,931 @@
+//! MLS without cryptography: epochs, a chain of hashes that only members know, trees of leaves, KeyPackage references.
+//!
+//! Promises: equal seeds give equal bytes; what a real member would refuse (a Commit of another epoch, a Proposal that
+//! it never saw, a message that it has no key for, a KeyPackage of somebody else) is refused here. Not here:
+//! signatures; a sender is who the header says, so the checks compare it with who was at the door.
+
+use super::{Intent, Took, Wish};
+use crate::{
+    ids::{ClientUri, RoomUri},
+    limits::EPOCH_TOLERANCE_EPOCHS,
+    machine::Millis,
+    mls::{
+        bundle::{Bundle, BundleRefused, CheckedBundle, Joined, SenderRefused, TreeRefused},
+        create::CheckedCreate,
+        message::{HandshakeKind, Sender, application_header, handshake_header},
+        proposal::{PendingProposal, ProposalRefused},
+        view::{GroupView, Member as InGroup},
+    },
+    room::desk::{Check, Checked},
+    user::command::StoredPackage,
+    wire::{
+        BText, Payload,
+        door::{PackageRefused, RoomBody},
+        event::{Epoch, Hash},
+    },
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+const MLS_10: u16 = 1;
+const SUITE: u16 = 1;
+const PUBLIC_MESSAGE: u16 = 1;
+const PRIVATE_MESSAGE: u16 = 2;
+const PACKAGE_LIFE_S: u64 = 30 * 24 * 3_600;
+/// Epochs whose messages a member can still read: the current one and as many as the hub tolerates.
+const EPOCHS_KEPT: usize = 6;
+const _: () = assert!(EPOCHS_KEPT as u64 == EPOCH_TOLERANCE_EPOCHS + 1);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Leaf {
+    client: ClientUri,
+    key: u64,
+}
+
+type Tree = Vec<Option<Leaf>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Package {
+    client: ClientUri,
+    nonce: u64,
+    not_before_s: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Proposed {
+    Update { key: u64 },
+    Remove { leaf: u32 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Committed {
+    parent: Hash,
+    covered: Vec<Bytes>,
+    add: Vec<Bytes>,
+    remove: Vec<u32>,
+    key: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Welcoming {
+    references: Vec<Bytes>,
+    group_id: Bytes,
+    epoch: u64,
+    chain: Hash,
+    tree_hash: Hash,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Sealed {
+    key: Hash,
+    leaf: u32,
+    content: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Info {
+    group_context: Bytes,
+    signer: u32,
+}
+
+/// Public state from which a Commit leads on.
+#[derive(Clone, Debug)]
+struct Base {
+    epoch: u64,
+    chain: Hash,
+    tree: Tree,
+}
+
+/// Why a Commit leads nowhere.
+enum Flaw {
+    Parent,
+    Unknown(Vec<Bytes>),
+    Invalid(&'static str),
+}
+
+/// Where a Commit leads.
+struct Next {
+    chain: Hash,
+    tree: Tree,
+    joined: Vec<(u32, Leaf, Bytes)>,
+    left: Vec<(u32, Leaf)>,
+    updated: Vec<u32>,
+}
+
+fn encode(value: &impl Serialize) -> Bytes {
+    postcard::to_stdvec(value).unwrap_or_default().into()
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Some(value),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+fn put_vector(out: &mut Vec<u8>, bytes: &[u8]) {
+    // RFC 9420, section 2.1.2: two bytes are enough for everything that the model makes.
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX >> 2);
+    if let Ok(short) = u8::try_from(length)
+        && short < 64
+    {
+        out.push(short);
+    } else {
+        out.extend((length | 0x4000).to_be_bytes());
+    }
+    out.extend_from_slice(bytes);
+}
+
+fn group_context(group_id: &[u8], epoch: u64, tree: &Tree, chain: Hash) -> Bytes {
+    let mut out = Vec::new();
+    out.extend(MLS_10.to_be_bytes());
+    out.extend(SUITE.to_be_bytes());
+    put_vector(&mut out, group_id);
+    out.extend(epoch.to_be_bytes());
+    put_vector(&mut out, &Hash::of(&encode(tree)).0);
+    put_vector(&mut out, &chain.0);
+    put_vector(&mut out, &[]);
+    out.into()
+}
+
+/// The front of a PublicMessage of a member, and then the model's own content.
+fn public_message(group_id: &[u8], epoch: u64, leaf: u32, kind: u8, content: &[u8]) -> Bytes {
+    let mut out = Vec::new();
+    out.extend(MLS_10.to_be_bytes());
+    out.extend(PUBLIC_MESSAGE.to_be_bytes());
+    put_vector(&mut out, group_id);
+    out.extend(epoch.to_be_bytes());
+    out.push(1);
+    out.extend(leaf.to_be_bytes());
+    put_vector(&mut out, &[]);
+    out.push(kind);
+    out.extend_from_slice(content);
+    out.into()
+}
+
+/// What follows the front of a PublicMessage.
+fn content_of(message: &[u8], group_id: &[u8]) -> Option<Bytes> {
+    let front = public_message(group_id, 0, 0, 0, &[]).len();
+    message.get(front..).map(Bytes::copy_from_slice)
+}
+
+fn chain_after(chain: Hash, commit: &[u8]) -> Hash {
+    Hash::of_parts([&chain.0[..], commit])
+}
+
+fn message_key(chain: Hash) -> Hash {
+    Hash::of_parts([&chain.0[..], b"application"])
+}
+
+fn leaf_of(tree: &Tree, client: &ClientUri) -> Option<u32> {
+    let place = tree
+        .iter()
+        .position(|leaf| leaf.as_ref().is_some_and(|leaf| leaf.client == *client))?;
+    u32::try_from(place).ok()
+}
+
+fn leaf_at(tree: &Tree, leaf: u32) -> Option<&Leaf> {
+    tree.get(leaf as usize)?.as_ref()
+}
+
+fn set(tree: &mut Tree, leaf: u32, to: Option<Leaf>) {
+    if let Some(place) = tree.get_mut(leaf as usize) {
+        *place = to;
+    }
+}
+
+impl Base {
+    /// What every member, and the hub, computes from a Commit.
+    fn after(
+        &self,
+        committer: u32,
+        commit: &[u8],
+        content: &Committed,
+        pending: &[(Bytes, u32, Proposed)],
+    ) -> Result<Next, Flaw> {
+        if content.parent != self.chain {
+            return Err(Flaw::Parent);
+        }
+        let known = |reference: &Bytes| pending.iter().find(|(known, ..)| known == reference);
+        let unknown: Vec<Bytes> = content
+            .covered
+            .iter()
+            .filter(|reference| known(reference).is_none())
+            .cloned()
+            .collect();
+        if !unknown.is_empty() {
+            return Err(Flaw::Unknown(unknown));
+        }
+        let mut tree = self.tree.clone();
+        let mut updated = BTreeSet::new();
+        let mut removed: BTreeSet<u32> = BTreeSet::new();
+        for (_, sender, proposed) in content.covered.iter().filter_map(known) {
+            match proposed {
+                Proposed::Update { .. } if *sender == committer => {
+                    return Err(Flaw::Invalid("the committer's own Update"));
+                }
+                Proposed::Update { key } => {
+                    if !updated.insert(*sender) {
+                        return Err(Flaw::Invalid("two Updates of one leaf"));
+                    }
+                    if let Some(Some(leaf)) = tree.get_mut(*sender as usize) {
+                        leaf.key = *key;
+                    }
+                }
+                Proposed::Remove { leaf } => {
+                    if !removed.insert(*leaf) {
+                        return Err(Flaw::Invalid("two Removes of one leaf"));
+                    }
+                }
+            }
+        }
+        for leaf in &content.remove {
+            if !removed.insert(*leaf) {
+                return Err(Flaw::Invalid("two Removes of one leaf"));
+            }
+        }
+        if removed.contains(&committer) || removed.iter().any(|leaf| updated.contains(leaf)) {
+            return Err(Flaw::Invalid(
+                "a Remove of the committer or of an updated leaf",
+            ));
+        }
+        let mut left = Vec::new();
+        for leaf in removed {
+            let Some(gone) = leaf_at(&self.tree, leaf) else {
+                return Err(Flaw::Invalid("a Remove of a blank leaf"));
+            };
+            left.push((leaf, gone.clone()));
+            set(&mut tree, leaf, None);
+        }
+        let mut joined = Vec::new();
+        for bytes in &content.add {
+            let Some(package) = decode::<Package>(bytes) else {
+                return Err(Flaw::Invalid("an Add that is no KeyPackage"));
+            };
+            if leaf_of(&tree, &package.client).is_some() {
+                return Err(Flaw::Invalid("an Add of a member"));
+            }
+            let leaf = Leaf {
+                client: package.client,
+                key: package.nonce,
+            };
+            let place = tree.iter().position(Option::is_none).unwrap_or(tree.len());
+            if place == tree.len() {
+                tree.push(None);
+            }
+            let place = u32::try_from(place).unwrap_or(u32::MAX);
+            set(&mut tree, place, Some(leaf.clone()));
+            joined.push((place, leaf, reference_of(bytes)));
+        }
+        if let Some(Some(leaf)) = tree.get_mut(committer as usize) {
+            leaf.key = content.key;
+            updated.insert(committer);
+        }
+        while tree.last().is_some_and(Option::is_none) {
+            tree.pop();
+        }
+        Ok(Next {
+            chain: chain_after(self.chain, commit),
+            tree,
+            joined,
+            left,
+            updated: updated.into_iter().collect(),
+        })
+    }
+}
+
+fn reference_of(bytes: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(&Hash::of(bytes).0)
+}
+
+/// The chain as the view keeps it: the hub sees it, as it sees transcript hashes.
+fn base_of(view: &GroupView) -> Option<Base> {
+    let chain: [u8; 32] = view.interim_transcript_hash[..].try_into().ok()?;
+    Some(Base {
+        epoch: view.epoch().ok()?,
+        chain: Hash(chain),
+        tree: decode(&view.tree)?,
+    })
+}
+
+fn view_of(group_id: &[u8], epoch: u64, tree: &Tree, chain: Hash, group_info: Bytes) -> GroupView {
+    GroupView {
+        group_context: group_context(group_id, epoch, tree, chain),
+        confirmation_tag: Bytes::copy_from_slice(&chain.0),
+        interim_transcript_hash: Bytes::copy_from_slice(&chain.0),
+        group_info,
+        tree: encode(tree),
+    }
+}
+
+fn in_group(leaf: u32, of: &Leaf) -> InGroup {
+    InGroup {
+        leaf,
+        client: of.client.clone(),
+        signature_key: Bytes::copy_from_slice(&of.key.to_be_bytes()),
+    }
+}
+
+/// The Proposals that wait, as the model reads them.
+fn read_pending(group_id: &[u8], pending: &[PendingProposal]) -> Vec<(Bytes, u32, Proposed)> {
+    pending
+        .iter()
+        .filter_map(|waiting| {
+            let content = content_of(&waiting.message, group_id)?;
+            Some((waiting.reference.clone(), waiting.leaf, decode(&content)?))
+        })
+        .collect()
+}
+
+/// What a worker finds.
+pub(super) fn check(check: Check) -> Checked {
+    match check {
+        Check::Create {
+            creator,
+            group_info,
+            tree,
+        } => {
+            let result = check_create(&creator, group_info, &tree);
+            Checked::Create { creator, result }
+        }
+        Check::Bundle {
+            view,
+            pending,
+            on,
+            bundle,
+            sender,
+        } => {
+            let result = check_bundle(&view, &pending, &bundle, &sender);
+            Checked::Bundle { on, result }
+        }
+        Check::Proposals {
+            view,
+            on,
+            messages,
+            sender,
+        } => {
+            let result = messages
+                .iter()
+                .map(|message| check_proposal(&view, message, &sender))
+                .collect();
+            Checked::Proposals { sender, on, result }
+        }
+    }
+}
+
+fn check_create(
+    creator: &ClientUri,
+    group_info: Bytes,
+    tree: &Bytes,
+) -> Result<CheckedCreate, BundleRefused> {
+    let mismatch = |field| BundleRefused::GroupInfoMismatch { field };
+    let info: Info = decode(&group_info).ok_or_else(|| mismatch("group_info"))?;
+    let leaves: Tree = decode(tree).ok_or_else(|| mismatch("tree"))?;
+    let [Some(leaf)] = &leaves[..] else {
+        return Err(mismatch("tree"));
+    };
+    if leaf.client != *creator {
+        return Err(BundleRefused::Sender(SenderRefused::NotBound));
+    }
+    let mut view = view_of(&[], 0, &leaves, Hash::default(), group_info);
+    view.group_context = info.group_context;
+    let group_id = view.group_id().map_err(|_| mismatch("group_context"))?;
+    let chain = first_chain(&group_id, leaf);
+    if view.group_context != group_context(&group_id, 0, &leaves, chain) {
+        return Err(mismatch("group_context"));
+    }
+    view.interim_transcript_hash = Bytes::copy_from_slice(&chain.0);
+    let members = vec![in_group(0, leaf)];
+    Ok(CheckedCreate { view, members })
+}
+
+fn first_chain(group_id: &[u8], leaf: &Leaf) -> Hash {
+    Hash::of_parts([group_id, &leaf.key.to_be_bytes()])
+}
+
+fn check_bundle(
+    view: &GroupView,
+    pending: &[PendingProposal],
+    bundle: &Bundle,
+    sender: &ClientUri,
+) -> Result<CheckedBundle, BundleRefused> {
+    let invalid = |reason| BundleRefused::InvalidProposals {
+        references: Vec::new(),
+        reason,
+    };
+    let header =
+        handshake_header(&bundle.commit).map_err(|_| BundleRefused::Unsupported("commit"))?;
+    let base = base_of(view).ok_or_else(|| invalid("the view is not the model's"))?;
+    if header.kind != HandshakeKind::Commit {
+        return Err(BundleRefused::Unsupported("no Commit"));
+    }
+    if header.epoch != base.epoch {
+        let (commit, current) = (header.epoch, base.epoch);
+        return Err(BundleRefused::WrongEpoch { commit, current });
+    }
+    let Sender::Member(committer) = header.sender else {
+        return Err(BundleRefused::Unsupported("sender"));
+    };
+    let leaf = leaf_at(&base.tree, committer).ok_or(SenderRefused::NotMember)?;
+    if leaf.client != *sender {
+        return Err(SenderRefused::NotBound.into());
+    }
+    let content: Committed = content_of(&bundle.commit, &header.group_id)
+        .and_then(|content| decode(&content))
+        .ok_or_else(|| invalid("no Commit content"))?;
+    let known = read_pending(&header.group_id, pending);
+    let next = base
+        .after(committer, &bundle.commit, &content, &known)
+        .map_err(|flaw| match flaw {
+            Flaw::Parent => BundleRefused::GroupInfoMismatch {
+                field: "confirmed_transcript_hash",
+            },
+            Flaw::Unknown(references) => BundleRefused::UnknownProposals { references },
+            Flaw::Invalid(reason) => invalid(reason),
+        })?;
+    if bundle.tree != encode(&next.tree) {
+        return Err(TreeRefused::Mismatch("model").into());
+    }
+    let epoch = base.epoch + 1;
+    let group_info = info_of(&header.group_id, epoch, &next.tree, next.chain, committer);
+    if bundle.group_info != group_info {
+        return Err(BundleRefused::GroupInfoMismatch {
+            field: "group_context",
+        });
+    }
+    check_welcome(&next, bundle.welcome.as_ref())?;
+    let joined = next.joined.iter();
+    let updated = next.updated.iter();
+    Ok(CheckedBundle {
+        next: view_of(&header.group_id, epoch, &next.tree, next.chain, group_info),
+        committer,
+        joined: joined
+            .map(|(leaf, joined, reference)| Joined {
+                leaf: *leaf,
+                client: joined.client.clone(),
+                key_package_reference: reference.clone(),
+                signature_key: Bytes::copy_from_slice(&joined.key.to_be_bytes()),
+            })
+            .collect(),
+        left: next
+            .left
+            .iter()
+            .map(|(leaf, of)| in_group(*leaf, of))
+            .collect(),
+        updated: updated
+            .filter_map(|leaf| Some(in_group(*leaf, leaf_at(&next.tree, *leaf)?)))
+            .collect(),
+        covered: content.covered,
+        audited: false,
+    })
+}
+
+fn check_welcome(next: &Next, welcome: Option<&Bytes>) -> Result<(), BundleRefused> {
+    let mismatch = |reason| Err(BundleRefused::WelcomeMismatch { reason });
+    let added: Vec<&Bytes> = next
+        .joined
+        .iter()
+        .map(|(_, _, reference)| reference)
+        .collect();
+    match welcome {
+        None if added.is_empty() => Ok(()),
+        None => mismatch("it is missing"),
+        Some(_) if added.is_empty() => mismatch("nobody is added"),
+        Some(welcome) => match decode::<Welcoming>(welcome) {
+            Some(told) if told.references.iter().collect::<Vec<_>>() == added => Ok(()),
+            Some(_) | None => mismatch("its references are others"),
+        },
+    }
+}
+
+fn check_proposal(
+    view: &GroupView,
+    message: &Bytes,
+    sender: &ClientUri,
+) -> Result<PendingProposal, ProposalRefused> {
+    let header = handshake_header(message)?;
+    let base = base_of(view).ok_or(ProposalRefused::Invalid("the view is not the model's"))?;
+    let group_id = view.group_id()?;
+    if header.kind != HandshakeKind::Proposal {
+        return Err(ProposalRefused::Unsupported("no Proposal"));
+    }
+    if header.group_id != group_id {
+        return Err(ProposalRefused::WrongGroup);
+    }
+    if header.epoch != base.epoch {
+        let (proposal, current) = (header.epoch, base.epoch);
+        return Err(ProposalRefused::WrongEpoch { proposal, current });
+    }
+    let Sender::Member(leaf) = header.sender else {
+        return Err(ProposalRefused::Unsupported("sender"));
+    };
+    let own = leaf_at(&base.tree, leaf).ok_or(ProposalRefused::NotMember)?;
+    if own.client != *sender {
+        return Err(ProposalRefused::SenderNotBound);
+    }
+    let proposed: Proposed = content_of(message, &group_id)
+        .and_then(|content| decode(&content))
+        .ok_or(ProposalRefused::Invalid("no Proposal content"))?;
+    if let Proposed::Remove { leaf } = proposed
+        && leaf_at(&base.tree, leaf).is_none()
+    {
+        return Err(ProposalRefused::Invalid("a Remove of a blank leaf"));
+    }
+    Ok(PendingProposal {
+        reference: reference_of(message),
+        leaf,
+        message: message.clone(),
+    })
+}
+
+fn info_of(group_id: &[u8], epoch: u64, tree: &Tree, chain: Hash, signer: u32) -> Bytes {
+    encode(&Info {
+        group_context: group_context(group_id, epoch, tree, chain),
+        signer,
+    })
+}
+
+/// What a worker finds of a KeyPackage.
+pub(super) fn check_package(
+    package: &Payload,
+    client: &ClientUri,
+    now: Millis,
+) -> Result<StoredPackage, PackageRefused> {
+    let read = decode::<Package>(package)
+        .filter(|read| read.client == *client && read.not_before_s <= now.as_seconds());
+    let Some(read) = read else {
+        let detail = BText::clipped("not a KeyPackage of this client");
+        return Err(PackageRefused::Invalid { detail });
+    };
+    Ok(StoredPackage {
+        package: package.clone(),
+        reference: Payload(reference_of(package)),
+        init_key: Payload(reference_of(&read.nonce.to_be_bytes())),
+        version: MLS_10,
+        ciphersuite: SUITE,
+        not_before_s: read.not_before_s,
+        not_after_s: read.not_before_s + PACKAGE_LIFE_S,
+        extensions: Vec::new(),
+        proposals: Vec::new(),
+        credentials: vec![1],
+        last_resort: false,
+    })
+}
+
+/// A group as one member knows it.
+#[derive(Clone, Debug)]
+struct Group {
+    group_id: Bytes,
+    joined: u64,
+    base: Base,
+    /// Newest first, the current one included.
+    chains: VecDeque<(u64, Hash)>,
+    pending: Vec<(Bytes, u32, Proposed)>,
+    staged: Option<(Bytes, Committed)>,
+}
+
+/// One client of the model.
+#[derive(Clone, Debug)]
+pub struct Member {
+    client: ClientUri,
+    next: u64,
+    packages: BTreeSet<Bytes>,
+    groups: BTreeMap<RoomUri, Group>,
+}
+
+impl Member {
+    pub(super) fn new(client: &ClientUri, seed: u64) -> Self {
+        Self {
+            client: client.clone(),
+            next: seed << 20,
+            packages: BTreeSet::new(),
+            groups: BTreeMap::new(),
+        }
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(super) fn key_package(&mut self, now: Millis) -> Payload {
+        let package = encode(&Package {
+            client: self.client.clone(),
+            nonce: self.fresh(),
+            not_before_s: now.as_seconds(),
+        });
+        self.packages.insert(reference_of(&package));
+        Payload(package)
+    }
+
+    pub(super) fn found(&mut self, room: &RoomUri) -> (Bytes, Bytes) {
+        let leaf = Leaf {
+            client: self.client.clone(),
+            key: self.fresh(),
+        };
+        let group_id = Bytes::from(format!("{room}#{}", leaf.key));
+        let chain = first_chain(&group_id, &leaf);
+        let tree = vec![Some(leaf)];
+        let group_info = info_of(&group_id, 0, &tree, chain, 0);
+        let bytes = encode(&tree);
+        self.enter(room, group_id, 0, chain, tree);
+        (group_info, bytes)
+    }
+
+    fn enter(&mut self, room: &RoomUri, group_id: Bytes, epoch: u64, chain: Hash, tree: Tree) {
+        let group = Group {
+            group_id,
+            joined: epoch,
+            base: Base { epoch, chain, tree },
+            chains: VecDeque::from([(epoch, chain)]),
+            pending: Vec::new(),
+            staged: None,
+        };
+        self.groups.insert(room.clone(), group);
+    }
+
+    pub(super) fn forget(&mut self, room: &RoomUri) {
+        self.groups.remove(room);
+    }
+
+    pub(super) fn epoch(&self, room: &RoomUri) -> Option<Epoch> {
+        Some(Epoch(self.groups.get(room)?.base.epoch))
+    }
+
+    pub(super) fn authenticator(&self, room: &RoomUri) -> Option<Hash> {
+        Some(self.groups.get(room)?.base.chain)
+    }
+
+    pub(super) fn roster(&self, room: &RoomUri) -> Vec<ClientUri> {
+        let group = self.groups.get(room).into_iter();
+        let leaves = group.flat_map(|group| group.base.tree.iter().flatten());
+        leaves.map(|leaf| leaf.client.clone()).collect()
+    }
+
+    pub(super) fn commit(&mut self, room: &RoomUri, intent: &Intent) -> Option<Bundle> {
+        let key = self.fresh();
+        let group = self.groups.get_mut(room)?;
+        let own = leaf_of(&group.base.tree, &self.client)?;
+        let (covered, mut removed) = group.coverable(own);
+        let mut remove = Vec::new();
+        for client in &intent.remove {
+            let leaf = leaf_of(&group.base.tree, client).filter(|leaf| *leaf != own);
+            if let Some(leaf) = leaf.filter(|leaf| removed.insert(*leaf)) {
+                remove.push(leaf);
+            }
+        }
+        let content = Committed {
+            parent: group.base.chain,
+            covered: covered
+                .into_iter()
+                .filter(|(_, updated)| updated.is_none_or(|leaf| !removed.contains(&leaf)))
+                .map(|(reference, _)| reference)
+                .collect(),
+            add: intent.add.iter().map(|package| package.0.clone()).collect(),
+            remove,
+            key,
+        };
+        let epoch = group.base.epoch;
+        let commit = public_message(&group.group_id, epoch, own, 3, &encode(&content));
+        let next = group
+            .base
+            .after(own, &commit, &content, &group.pending)
+            .ok()?;
+        let references: Vec<Bytes> = next
+            .joined
+            .iter()
+            .map(|(_, _, reference)| reference.clone())
+            .collect();
+        let welcome = (!references.is_empty()).then(|| {
+            encode(&Welcoming {
+                references,
+                group_id: group.group_id.clone(),
+                epoch: epoch + 1,
+                chain: next.chain,
+                tree_hash: Hash::of(&encode(&next.tree)),
+            })
+        });
+        group.staged = Some((commit.clone(), content));
+        Some(Bundle {
+            commit,
+            welcome,
+            group_info: info_of(&group.group_id, epoch + 1, &next.tree, next.chain, own),
+            tree: encode(&next.tree),
+        })
+    }
+
+    pub(super) fn confirm(&mut self, room: &RoomUri) -> Result<Epoch, String> {
+        let group = self.groups.get_mut(room).ok_or("no such group")?;
+        let (commit, content) = group.staged.take().ok_or("no Commit was made")?;
+        let own = leaf_of(&group.base.tree, &self.client).ok_or("not a member")?;
+        group.advance(own, &commit, &content)
+    }
+
+    pub(super) fn discard(&mut self, room: &RoomUri) {
+        if let Some(group) = self.groups.get_mut(room) {
+            group.staged = None;
+        }
+    }
+
+    pub(super) fn propose(&mut self, room: &RoomUri, wish: &Wish) -> Option<Bytes> {
+        let key = self.fresh();
+        let group = self.groups.get_mut(room)?;
+        let own = leaf_of(&group.base.tree, &self.client)?;
+        let proposed = match wish {
+            Wish::Update => Proposed::Update { key },
+            Wish::Remove(client) => {
+                let leaf = leaf_of(&group.base.tree, client)?;
+                Proposed::Remove { leaf }
+            }
+        };
+        let content = encode(&proposed);
+        let message = public_message(&group.group_id, group.base.epoch, own, 2, &content);
+        Some(message)
+    }
+
+    pub(super) fn message(&mut self, room: &RoomUri, content: u64) -> Option<Bytes> {
+        let group = self.groups.get(room)?;
+        let sealed = encode(&Sealed {
+            key: message_key(group.base.chain),
+            leaf: leaf_of(&group.base.tree, &self.client)?,
+            content,
+        });
+        let mut out = Vec::new();
+        out.extend(MLS_10.to_be_bytes());
+        out.extend(PRIVATE_MESSAGE.to_be_bytes());
+        put_vector(&mut out, &group.group_id);
+        out.extend(group.base.epoch.to_be_bytes());
+        out.push(1);
+        put_vector(&mut out, &[]);
+        put_vector(&mut out, &[0; 16]);
+        put_vector(&mut out, &sealed);
+        Some(out.into())
+    }
+
+    pub(super) fn join(
+        &mut self,
+        room: &RoomUri,
+        welcome: &Bytes,
+        tree: &Bytes,
+    ) -> Result<Epoch, String> {
+        let welcome: Welcoming = decode(welcome).ok_or("not a Welcome")?;
+        let own = welcome
+            .references
+            .iter()
+            .find(|reference| self.packages.contains(*reference))
+            .ok_or("the Welcome names no KeyPackage of this client")?
+            .clone();
+        if Hash::of(tree) != welcome.tree_hash {
+            return Err("the tree is not the Welcome's".to_owned());
+        }
+        let tree: Tree = decode(tree).ok_or("not a tree")?;
+        leaf_of(&tree, &self.client).ok_or("the tree does not hold this client")?;
+        self.packages.remove(&own);
+        let Welcoming {
+            group_id,
+            epoch,
+            chain,
+            ..
+        } = welcome;
+        self.enter(room, group_id, epoch, chain, tree);
+        Ok(Epoch(epoch))
+    }
+
+    pub(super) fn take(&mut self, room: &RoomUri, body: &RoomBody) -> Result<Took, String> {
+        let group = self.groups.get_mut(room).ok_or("no such group")?;
+        match body {
+            RoomBody::Application(message) => group.read(message),
+            RoomBody::Proposals(messages) => {
+                for message in messages {
+                    group.hear(message)?;
+                }
+                Ok(Took::Proposals)
+            }
+            RoomBody::Commit { epoch, commit } => {
+                let header = handshake_header(commit).map_err(|_| "not a Commit")?;
+                let Sender::Member(committer) = header.sender else {
+                    return Err("a Commit from outside".to_owned());
+                };
+                if header.group_id != group.group_id || header.epoch + 1 != epoch.0 {
+                    return Err("a Commit of another group or epoch".to_owned());
+                }
+                if header.epoch != group.base.epoch {
+                    let (is, at) = (header.epoch, group.base.epoch);
+                    return Err(format!("a Commit of epoch {is} in epoch {at}"));
+                }
+                let content: Committed = content_of(commit, &group.group_id)
+                    .and_then(|content| decode(&content))
+                    .ok_or("not a Commit of the model")?;
+                let opened = group.advance(committer, commit, &content)?;
+                if leaf_of(&group.base.tree, &self.client).is_some() {
+                    return Ok(Took::Commit(opened));
+                }
+                self.groups.remove(room);
+                Ok(Took::Removed)
+            }
+        }
+    }
+}
+
+impl Group {
+    /// The Proposals that a Commit of `own` can cover, with the leaf that each updates, and the leaves they remove.
+    fn coverable(&self, own: u32) -> (Vec<(Bytes, Option<u32>)>, BTreeSet<u32>) {
+        let (mut covered, mut removed, mut updated) =
+            (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for (reference, sender, proposed) in &self.pending {
+            match proposed {
+                Proposed::Update { .. } if *sender != own && updated.insert(*sender) => {
+                    covered.push((reference.clone(), Some(*sender)));
+                }
+                Proposed::Remove { leaf } if *leaf != own && removed.insert(*leaf) => {
+                    covered.push((reference.clone(), None));
+                }
+                Proposed::Update { .. } | Proposed::Remove { .. } => {}
+            }
+        }
+        (covered, removed)
+    }
+
+    fn advance(
+        &mut self,
+        committer: u32,
+        commit: &Bytes,
+        content: &Committed,
+    ) -> Result<Epoch, String> {
+        let next = self
+            .base
+            .after(committer, commit, content, &self.pending)
+            .map_err(|flaw| match flaw {
+                Flaw::Parent => "the Commit follows another history".to_owned(),
+                Flaw::Unknown(references) => {
+                    format!("{} Proposals never arrived", references.len())
+                }
+                Flaw::Invalid(reason) => reason.to_owned(),
+            })?;
+        let epoch = self.base.epoch + 1;
+        self.base = Base {
+            epoch,
+            chain: next.chain,
+            tree: next.tree,
+        };
+        self.chains.push_front((epoch, next.chain));
+        self.chains.truncate(EPOCHS_KEPT);
+        self.pending.clear();
+        self.staged = None;
+        Ok(Epoch(epoch))
+    }
+
+    fn hear(&mut self, message: &Bytes) -> Result<(), String> {
+        let header = handshake_header(message).map_err(|_| "not a Proposal")?;
+        if header.group_id != self.group_id || header.epoch != self.base.epoch {
+            return Err("a Proposal of another group or epoch".to_owned());
+        }
+        let Sender::Member(leaf) = header.sender else {
+            return Err("a Proposal from outside".to_owned());
+        };
+        let proposed = content_of(message, &self.group_id)
+            .and_then(|content| decode(&content))
+            .ok_or("not a Proposal of the model")?;
+        let reference = reference_of(message);
+        if self.pending.iter().all(|(known, ..)| *known != reference) {
+            self.pending.push((reference, leaf, proposed));
+        }
+        Ok(())
+    }
+
+    fn read(&self, message: &Bytes) -> Result<Took, String> {
+        let header = application_header(message).map_err(|_| "not a message")?;
+        if header.group_id != self.group_id {
+            return Err("a message of another group".to_owned());
+        }
+        if header.epoch < self.joined {
+            return Ok(Took::BeforeJoining);
+        }
+        let chain = self.chains.iter().find(|(epoch, _)| *epoch == header.epoch);
+        let Some((_, chain)) = chain else {
+            return Err(format!("no key for a message of epoch {}", header.epoch));
+        };
+        let sealed: Sealed = ciphertext_of(message, &self.group_id)
+            .and_then(|sealed| decode(&sealed))
+            .ok_or("not a message of the model")?;
+        if sealed.key != message_key(*chain) {
+            return Err("a message of another history".to_owned());
+        }
+        Ok(Took::Message(sealed.content))
+    }
+}
+
+/// The ciphertext of a message that [`Member::message`] made.
+fn ciphertext_of(message: &[u8], group_id: &[u8]) -> Option<Bytes> {
+    let mut front = Vec::new();
+    put_vector(&mut front, group_id);
+    // Version, wire format, group id, epoch, content type, empty authenticated data, sender data.
+    let from = 2 + 2 + front.len() + 8 + 1 + 1 + 17;
+    let rest = message.get(from..)?;
+    match rest {
+        [length, sealed @ ..] if *length < 64 => Some(Bytes::copy_from_slice(sealed)),
+        [_, _, sealed @ ..] => Some(Bytes::copy_from_slice(sealed)),
+        _ => None,
+    }
+}
