@@ -2,6 +2,9 @@
 //!
 //! Pure: no runtime, clock, randomness, file or socket, except in the host behind the feature `runtime`.
 
+#[macro_use]
+pub mod planted;
+
 pub mod doors;
 pub mod ids;
 pub mod limits;

@@ -25,6 +25,12 @@ pub struct Entry {
     pub commands: BVec<Command, ENTRY_COMMANDS_MAX>,
 }
 
+impl AsRef<Self> for Entry {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// A command and whom it is for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {

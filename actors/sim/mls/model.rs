@@ -33,6 +33,8 @@ const SUITE: u16 = 1;
 const PUBLIC_MESSAGE: u16 = 1;
 const PRIVATE_MESSAGE: u16 = 2;
 const PACKAGE_LIFE_S: u64 = 30 * 24 * 3_600;
+/// How long before now the life of a KeyPackage begins, in seconds: clocks differ.
+const SKEW_S: u64 = 3_600;
 /// Epochs whose messages a member can still read: the current one and as many as the hub tolerates.
 const EPOCHS_KEPT: usize = 6;
 const _: () = assert!(EPOCHS_KEPT as u64 == EPOCH_TOLERANCE_EPOCHS + 1);
@@ -613,7 +615,7 @@ impl Member {
         let package = encode(&Package {
             client: self.client.clone(),
             nonce: self.fresh(),
-            not_before_s: now.as_seconds(),
+            not_before_s: now.as_seconds().saturating_sub(SKEW_S),
         });
         self.packages.insert(reference_of(&package));
         Payload(package)

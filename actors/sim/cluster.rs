@@ -1,0 +1,753 @@
+//! The nodes of a provider together: disks that sync, entries that are replicated, leaders that come and go.
+
+use super::{
+    node::{Applied, InFlight},
+    plan::{Fault, NodeRef},
+    post::{Answered, Body, End},
+    replica::{Append, Appended},
+    world::{ACK_RECORD_MS, Cut, Event, World},
+};
+use crate::{
+    limits::{ENTRY_COMMANDS_MAX, SHARD_QUEUE_COMMANDS_MAX},
+    machine::Ticket,
+    record::{Command, Entry},
+    wire::BVec,
+};
+use std::sync::Arc;
+
+impl World {
+    /// Whether a node leads a shard, as far as it knows.
+    pub(super) fn leads(&self, node: NodeRef, shard: u16) -> bool {
+        self.nodes.get(&node).is_some_and(|is| {
+            is.up
+                && is
+                    .shards
+                    .get(usize::from(shard))
+                    .is_some_and(|shard| shard.replica.leading.is_some())
+        })
+    }
+
+    /// Whether a leader is still one, and has applied what was committed before it: what it reads is current.
+    pub(super) fn is_confirmed(&self, node: NodeRef, shard: u16) -> bool {
+        let Some(own) = self.shard(node, shard) else {
+            return false;
+        };
+        if own.replica.leading.is_none() {
+            return false;
+        }
+        let term = own.replica.term;
+        let committed = own.replica.committed;
+        let settled = own
+            .replica
+            .slot(committed)
+            .is_some_and(|slot| slot.term == term)
+            && own.applied == committed;
+        let voters = self.voters(node.provider, shard);
+        let with = voters
+            .iter()
+            .filter(|voter| {
+                let voter = NodeRef {
+                    node: **voter,
+                    ..node
+                };
+                voter == node
+                    || (self.can_talk(node, voter)
+                        && self.nodes.get(&voter).is_some_and(|is| is.up)
+                        && self.shard(voter, shard).is_some_and(|other| {
+                            other.replica.term <= term && !other.replica.must_not_vote
+                        }))
+            })
+            .count();
+        settled && with * 2 > voters.len()
+    }
+
+    pub(super) fn shard(&self, node: NodeRef, shard: u16) -> Option<&super::node::Shard> {
+        self.nodes.get(&node)?.shards.get(usize::from(shard))
+    }
+
+    pub(super) fn shard_mut(
+        &mut self,
+        node: NodeRef,
+        shard: u16,
+    ) -> Option<&mut super::node::Shard> {
+        self.nodes
+            .get_mut(&node)?
+            .shards
+            .get_mut(usize::from(shard))
+    }
+
+    /// The leader of a shard, as far as a node can find it.
+    pub(super) fn leader_for(&self, node: NodeRef, shard: u16) -> Option<NodeRef> {
+        self.nodes
+            .iter()
+            .filter(|(other, is)| {
+                other.provider == node.provider && is.up && self.can_talk(node, **other)
+            })
+            .filter_map(|(other, _)| {
+                let replica = &self.shard(*other, shard)?.replica;
+                replica.leading.as_ref().map(|_| (replica.term, *other))
+            })
+            .max()
+            .map(|(_, leader)| leader)
+    }
+
+    /// Puts a command into the queue in front of the log; `false` when it does not go there.
+    pub(super) fn queue_command(
+        &mut self,
+        node: NodeRef,
+        shard: u16,
+        command: Command,
+        ticket: Option<Ticket>,
+    ) -> bool {
+        let leads = self.leads(node, shard);
+        let Some(own) = self.shard_mut(node, shard) else {
+            return false;
+        };
+        if !leads || own.queue.len() >= SHARD_QUEUE_COMMANDS_MAX {
+            return false;
+        }
+        own.queue.push_back((command, ticket));
+        self.gather(node, shard);
+        true
+    }
+
+    /// Takes what waits, as one entry, once the entry before it is applied.
+    fn gather(&mut self, node: NodeRef, shard: u16) {
+        let stamp = self.clock(node);
+        let Some(own) = self.shard_mut(node, shard) else {
+            return;
+        };
+        if own.in_flight.is_some() || own.queue.is_empty() || own.replica.leading.is_none() {
+            return;
+        }
+        let count = own.queue.len().min(ENTRY_COMMANDS_MAX);
+        let (commands, tickets): (Vec<Command>, Vec<Option<Ticket>>) =
+            own.queue.drain(..count).unzip();
+        let entry = Arc::new(Entry {
+            stamp,
+            commands: BVec::truncated(commands),
+        });
+        let index = own.replica.append(entry);
+        let term = own.replica.term;
+        own.in_flight = Some(InFlight {
+            index,
+            term,
+            tickets,
+        });
+        self.story.tell(self.now_ms, || {
+            format!(
+                "{node}  appends entry {index} ({count} commands) to shard {shard}, term {term}"
+            )
+        });
+        self.replicate(node, shard);
+        if planted!("answer_before_sync") {
+            self.counted(node, shard);
+        }
+        self.want_sync(node);
+    }
+
+    /// Sends every other replica what it may lack.
+    fn replicate(&mut self, node: NodeRef, shard: u16) {
+        for other in 0..self.plan.providers[usize::from(node.provider)].nodes {
+            if other != node.node {
+                self.replicate_to(node, shard, other);
+            }
+        }
+    }
+
+    fn replicate_to(&mut self, node: NodeRef, shard: u16, other: u8) {
+        let append = self
+            .shard(node, shard)
+            .and_then(|own| own.replica.append_for(other));
+        if let Some(append) = append {
+            let to = NodeRef {
+                node: other,
+                ..node
+            };
+            self.send(
+                End::Node(node),
+                End::Node(to),
+                Body::Append { shard, append },
+            );
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self, provider: u8, shard: u16) {
+        let leaders: Vec<NodeRef> = self
+            .plan
+            .nodes()
+            .filter(|node| node.provider == provider && self.leads(*node, shard))
+            .collect();
+        for leader in leaders {
+            self.replicate(leader, shard);
+            self.enter_again(leader, shard);
+        }
+    }
+
+    /// Enters a replica again that lost its disk, once it has everything and the other voters agree.
+    fn enter_again(&mut self, leader: NodeRef, shard: u16) {
+        let voters = self.voters(leader.provider, shard);
+        for voter in &voters {
+            let out = NodeRef {
+                node: *voter,
+                ..leader
+            };
+            if !self.learners.contains(&(out, shard)) {
+                continue;
+            }
+            let Some(own) = self.shard(leader, shard) else {
+                return;
+            };
+            let term = own.replica.term;
+            let level = own.replica.is_level_with(*voter);
+            let agreed = voters.iter().filter(|other| *other != voter).all(|other| {
+                let other = NodeRef {
+                    node: *other,
+                    ..leader
+                };
+                other == leader
+                    || (self.can_talk(leader, other)
+                        && self.nodes.get(&other).is_some_and(|is| is.up)
+                        && self
+                            .shard(other, shard)
+                            .is_some_and(|is| is.replica.term <= term && !is.replica.must_not_vote))
+            });
+            if level && agreed && self.is_confirmed(leader, shard) {
+                self.learners.remove(&(out, shard));
+                if let Some(replica) = self.shard_mut(out, shard).map(|is| &mut is.replica) {
+                    replica.must_not_vote = false;
+                    replica.term = replica.term.max(term);
+                }
+                self.counts.one("replicas entered again");
+                self.story.tell(self.now_ms, || {
+                    format!("{out}  votes again in shard {shard}")
+                });
+            }
+        }
+    }
+
+    pub(super) fn take_append(
+        &mut self,
+        node: NodeRef,
+        from: NodeRef,
+        shard: u16,
+        append: &Append,
+    ) {
+        let Some(own) = self.shard_mut(node, shard) else {
+            return;
+        };
+        let led = own.replica.leading.is_some() && append.term > own.replica.term;
+        let took = own.replica.take(append);
+        if led {
+            self.step_down(node, shard);
+        }
+        match took {
+            Err(answer) => self.send(
+                End::Node(node),
+                End::Node(from),
+                Body::Appended { shard, answer },
+            ),
+            Ok(matched) => {
+                if let Some(own) = self.shard_mut(node, shard) {
+                    own.owed = Some((from.node, matched));
+                }
+                self.apply(node, shard);
+                self.want_sync(node);
+            }
+        }
+    }
+
+    pub(super) fn take_appended(
+        &mut self,
+        node: NodeRef,
+        from: NodeRef,
+        shard: u16,
+        answer: Appended,
+    ) {
+        let voters = self.voters(node.provider, shard);
+        let counts = voters.contains(&from.node)
+            && !self
+                .shard(from, shard)
+                .is_some_and(|is| is.replica.must_not_vote);
+        let Some(own) = self.shard_mut(node, shard) else {
+            return;
+        };
+        if own.replica.answered(from.node, answer) {
+            return self.step_down(node, shard);
+        }
+        let behind = answer.matched < own.replica.len() && own.replica.leading.is_some();
+        if counts {
+            self.counted(node, shard);
+        }
+        // The rest goes with the next entry or heartbeat, unless it was refused.
+        if behind && !answer.took {
+            self.replicate_to(node, shard, from.node);
+        }
+    }
+
+    fn counted(&mut self, node: NodeRef, shard: u16) {
+        let voters: Vec<u8> = self
+            .voters(node.provider, shard)
+            .into_iter()
+            .filter(|voter| {
+                let voter = NodeRef {
+                    node: *voter,
+                    ..node
+                };
+                // A voter that is out counts for nothing, and is not counted either way.
+                !self.learners.contains(&(voter, shard)) || voter == node
+            })
+            .collect();
+        let all = self.voters(node.provider, shard);
+        // While one is out, all others are needed: that is what its exclusion was agreed on.
+        let needed = if voters.len() < all.len() {
+            voters.clone()
+        } else {
+            all
+        };
+        if let Some(own) = self.shard_mut(node, shard) {
+            own.replica.count(node.node, &needed);
+        }
+        self.apply(node, shard);
+    }
+
+    /// The disk begins to sync what was written, if it is not at it.
+    fn want_sync(&mut self, node: NodeRef) {
+        let usual = self.dice.between(1, self.plan.weather.sync_ms_max.max(1));
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        if is.syncing {
+            is.sync_again = true;
+            return;
+        }
+        is.syncing = true;
+        is.sync_again = false;
+        let counts = is.shards.iter().map(|shard| shard.replica.len()).collect();
+        let (life, ms) = (is.life, usual * is.slow);
+        self.after(ms, Event::Synced { node, life, counts });
+    }
+
+    pub(super) fn synced(&mut self, node: NodeRef, counts: &[u64]) {
+        let mut answers = Vec::new();
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        is.syncing = false;
+        let again = is.sync_again;
+        for ((number, shard), count) in (0_u16..).zip(&mut is.shards).zip(counts) {
+            shard.replica.sync(*count);
+            let synced = shard.replica.synced();
+            if let Some((to, matched)) = shard.owed.take_if(|(_, matched)| *matched <= synced) {
+                let term = shard.replica.term;
+                answers.push((
+                    number,
+                    to,
+                    Appended {
+                        term,
+                        matched,
+                        took: true,
+                    },
+                ));
+            }
+        }
+        if !self.boundary(node) {
+            return;
+        }
+        for (shard, to, answer) in answers {
+            let to = NodeRef { node: to, ..node };
+            self.send(
+                End::Node(node),
+                End::Node(to),
+                Body::Appended { shard, answer },
+            );
+        }
+        let life = self.life(node);
+        for shard in 0..self.shards(node.provider) {
+            if self.is_alive(node, life) && self.leads(node, shard) {
+                self.counted(node, shard);
+            }
+        }
+        if again && self.is_alive(node, life) {
+            self.want_sync(node);
+        }
+    }
+
+    /// Looks whether a shard has a leader that a majority can reach; if not, a majority chooses one.
+    pub(super) fn election(&mut self, provider: u8, shard: u16) {
+        let led = self.plan.nodes().any(|node| {
+            node.provider == provider
+                && self.leads(node, shard)
+                && self.majority_of(node, shard).is_some()
+        });
+        if !led {
+            self.elect(provider, shard, None);
+        }
+    }
+
+    /// The voters that would follow a node, if they are a majority.
+    fn majority_of(&self, node: NodeRef, shard: u16) -> Option<Vec<NodeRef>> {
+        let voters = self.voters(node.provider, shard);
+        let with: Vec<NodeRef> = voters
+            .iter()
+            .map(|voter| NodeRef {
+                node: *voter,
+                ..node
+            })
+            .filter(|voter| {
+                self.nodes.get(voter).is_some_and(|is| is.up)
+                    && (*voter == node || self.can_talk(node, *voter))
+                    && self
+                        .shard(*voter, shard)
+                        .is_some_and(|is| !is.replica.must_not_vote)
+            })
+            .collect();
+        (with.contains(&node) && with.len() * 2 > voters.len()).then_some(with)
+    }
+
+    /// A majority chooses a leader, not `except`, among those whose log has all that the majority has.
+    pub(super) fn elect(&mut self, provider: u8, shard: u16, except: Option<NodeRef>) {
+        let voters = self.voters(provider, shard);
+        let start = self.dice.place(voters.len());
+        let turned = voters.iter().cycle().skip(start).take(voters.len());
+        for candidate in turned {
+            let candidate = NodeRef {
+                provider,
+                node: *candidate,
+            };
+            if Some(candidate) == except {
+                continue;
+            }
+            let Some(with) = self.majority_of(candidate, shard) else {
+                continue;
+            };
+            let reach = |node: &NodeRef| {
+                let is = self.shard(*node, shard);
+                is.map(|is| is.replica.reach()).unwrap_or_default()
+            };
+            let own = reach(&candidate);
+            let granting: Vec<NodeRef> = with
+                .into_iter()
+                .filter(|voter| reach(voter) <= own || planted!("vote_for_a_shorter_log"))
+                .collect();
+            if granting.len() * 2 <= voters.len() {
+                continue;
+            }
+            let newest = self.terms.entry((provider, shard)).or_default();
+            *newest += 1;
+            let term = *newest;
+            for voter in granting {
+                let led = self
+                    .shard_mut(voter, shard)
+                    .is_some_and(|is| is.replica.hear_of(term));
+                if led {
+                    self.step_down(voter, shard);
+                }
+            }
+            let busy = self.is_busy(provider, shard);
+            if let Some(is) = self.shard_mut(candidate, shard) {
+                is.replica.lead(term, &voters);
+            }
+            self.counts.one("leaders elected");
+            if busy {
+                self.counts
+                    .one("leader changes while a command was in flight");
+            }
+            self.story.tell(self.now_ms, || {
+                format!("{candidate}  leads shard {shard} from now on, term {term}")
+            });
+            self.replicate(candidate, shard);
+            self.want_sync(candidate);
+            let life = self.life(candidate);
+            self.after(
+                ACK_RECORD_MS,
+                Event::Links {
+                    node: candidate,
+                    life,
+                    shard,
+                },
+            );
+            return;
+        }
+    }
+
+    /// Whether some replica holds entries that are not committed anywhere.
+    fn is_busy(&self, provider: u8, shard: u16) -> bool {
+        let of = || self.plan.nodes().filter(|node| node.provider == provider);
+        let committed = of()
+            .filter_map(|node| Some(self.shard(node, shard)?.replica.committed))
+            .max();
+        of().filter_map(|node| self.shard(node, shard)).any(|is| {
+            Some(is.replica.len()) > committed
+                && is
+                    .replica
+                    .slot(is.replica.len())
+                    .is_some_and(|slot| slot.entry.is_some())
+        })
+    }
+
+    /// Whoever waits here for the shard does not know what became of its request.
+    pub(super) fn step_down(&mut self, node: NodeRef, shard: u16) {
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        if let Some(own) = is.shards.get_mut(usize::from(shard)) {
+            own.step_down();
+        }
+        let gone: Vec<_> = is
+            .waiting
+            .extract_if(.., |_, (of, _)| *of == shard)
+            .map(|(_, (_, back))| back)
+            .collect();
+        self.counts.one("leaders deposed");
+        self.story.tell(self.now_ms, || {
+            format!("{node}  no longer leads shard {shard}")
+        });
+        self.cut_lanes(|lane| lane.sender.0 == node && lane.shard == shard);
+        for back in gone {
+            self.give(node, back, Answered::Unavailable);
+        }
+    }
+
+    /// Applies what is committed; what follows is recorded before anybody is answered.
+    pub(super) fn apply(&mut self, node: NodeRef, shard: u16) {
+        let (now, shards, life) = (
+            self.clock(node),
+            self.shards(node.provider),
+            self.life(node),
+        );
+        let naps = self.dice.hits(self.plan.weather.sleep_permille);
+        while let Some(applied) = self
+            .shard_mut(node, shard)
+            .and_then(|is| is.apply_next(now, shards))
+        {
+            let leads = self.leads(node, shard);
+            self.check_applied(node, shard, &applied, leads);
+            let Applied { news, orders, .. } = applied;
+            if naps
+                && let Some(Err(why)) = self.shard_mut(node, shard).map(super::node::Shard::sleep)
+            {
+                self.history.violated("I11", why);
+            }
+            for order in orders {
+                if !self.boundary(node) {
+                    return;
+                }
+                self.perform(node, shard, order);
+            }
+            if leads {
+                self.ring(node.provider, &news);
+                self.pump(node, shard);
+            }
+            if !self.is_alive(node, life) {
+                return;
+            }
+        }
+        self.gather(node, shard);
+    }
+
+    /// A place at which a process may end. Returns whether it goes on.
+    pub(super) fn boundary(&mut self, node: NodeRef) -> bool {
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return false;
+        };
+        match &mut is.armed {
+            None => is.up,
+            Some((0, gone_ms)) => {
+                let gone_ms = *gone_ms;
+                self.crash(node, gone_ms);
+                false
+            }
+            Some((left, _)) => {
+                *left -= 1;
+                is.up
+            }
+        }
+    }
+
+    /// A process ends, and comes back.
+    pub(super) fn crash(&mut self, node: NodeRef, gone_ms: u64) {
+        let mut unsynced = Vec::new();
+        if let Some(is) = self.nodes.get(&node) {
+            if !is.up {
+                return;
+            }
+            unsynced.extend(is.shards.iter().map(|shard| shard.replica.unsynced()));
+        }
+        if unsynced.iter().any(|count| *count > 0) {
+            self.counts.one("crashes with an entry not yet on disk");
+        }
+        let kept: Vec<u64> = unsynced
+            .into_iter()
+            .map(|count| self.dice.below(count + 1))
+            .collect();
+        if let Some(is) = self.nodes.get_mut(&node) {
+            is.up = false;
+            is.armed = None;
+            is.waiting.clear();
+            is.tasks.clear();
+            is.syncing = false;
+            for (shard, kept) in is.shards.iter_mut().zip(kept) {
+                shard.crash(kept);
+            }
+        }
+        self.counts.one("crashes");
+        self.story.tell(self.now_ms, || {
+            format!("{node}  crashes, gone for {gone_ms} ms")
+        });
+        self.cut_lanes(|lane| lane.sender.0 == node || lane.receiver.0 == node);
+        self.after(gone_ms, Event::Start(node));
+    }
+
+    /// A process starts again: it has its log, and nothing else.
+    pub(super) fn start(&mut self, node: NodeRef) {
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        if is.up {
+            // Its data directory is locked by the process that runs.
+            self.counts.one("second starts refused");
+            return;
+        }
+        is.up = true;
+        is.life += 1;
+        let mut out = Vec::new();
+        for (number, shard) in (0_u16..).zip(&mut is.shards) {
+            if shard.replica.len() < shard.replica.mark && !planted!("stale_disk_votes") {
+                shard.replica.must_not_vote = true;
+                out.push(number);
+            }
+        }
+        for shard in out {
+            self.learners.insert((node, shard));
+            self.counts.one("stale disks noticed");
+            self.story.tell(self.now_ms, || {
+                format!("{node}  lacks what it had synced in shard {shard}: it does not vote")
+            });
+        }
+        self.story.tell(self.now_ms, || format!("{node}  starts"));
+        for shard in 0..self.shards(node.provider) {
+            self.apply(node, shard);
+        }
+    }
+
+    pub(super) fn fault(&mut self, number: usize, fault: Fault) {
+        match fault {
+            Fault::Crash {
+                node,
+                after_effects,
+                gone_ms,
+            } => {
+                if let Some(is) = self.nodes.get_mut(&node).filter(|is| is.up) {
+                    is.armed = Some((after_effects, gone_ms));
+                }
+            }
+            Fault::PowerLoss { provider, gone_ms } => {
+                self.counts.one("power losses");
+                let nodes: Vec<NodeRef> = self.plan.nodes().collect();
+                for node in nodes.into_iter().filter(|node| node.provider == provider) {
+                    self.crash(node, gone_ms);
+                }
+            }
+            Fault::StaleDisk { node, gone_ms } => self.stale_disk(node, gone_ms),
+            Fault::Partition {
+                node,
+                both,
+                outside,
+                lasts_ms,
+            } => {
+                self.counts.one("partitions");
+                self.story.tell(self.now_ms, || {
+                    let whom = if outside {
+                        "other providers"
+                    } else {
+                        "its own nodes"
+                    };
+                    let how = if both { "cut off from" } else { "not heard by" };
+                    format!("{node}  is {how} {whom} for {lasts_ms} ms")
+                });
+                self.cuts.insert(
+                    number,
+                    Cut {
+                        node,
+                        both,
+                        outside,
+                    },
+                );
+                if outside {
+                    self.cut_lanes(|lane| lane.sender.0 == node || lane.receiver.0 == node);
+                }
+                self.after(lasts_ms, Event::FaultEnds(number));
+            }
+            Fault::Slow {
+                node,
+                times,
+                lasts_ms,
+            } => {
+                if let Some(is) = self.nodes.get_mut(&node) {
+                    is.slow = times;
+                    self.counts.one("slow nodes");
+                }
+                self.after(lasts_ms, Event::FaultEnds(number));
+            }
+            Fault::Clock { node, by_ms } => {
+                if let Some(is) = self.nodes.get_mut(&node) {
+                    is.clock_ms = by_ms;
+                    self.counts.one("clock jumps");
+                }
+            }
+            Fault::StartedTwice { node } => self.start(node),
+            Fault::Deposed { provider, shard } => {
+                let leader = self
+                    .plan
+                    .nodes()
+                    .filter(|node| node.provider == provider && self.leads(*node, shard))
+                    .max_by_key(|node| self.shard(*node, shard).map(|is| is.replica.term));
+                self.elect(provider, shard, leader);
+            }
+            Fault::Hostile { roll } => self.hostile(roll),
+        }
+    }
+
+    /// A node comes back with less than it had synced, where the others can spare its vote.
+    fn stale_disk(&mut self, node: NodeRef, gone_ms: u64) {
+        let up = self.nodes.get(&node).is_some_and(|is| is.up);
+        // One at a time: with two out of three voters gone nobody could be asked what is missing.
+        let others = self
+            .learners
+            .iter()
+            .any(|(out, _)| out.provider == node.provider);
+        if !up || others {
+            return;
+        }
+        self.counts.one("stale disks");
+        self.crash(node, gone_ms);
+        let shards = self.shards(node.provider);
+        for shard in 0..shards {
+            let len = self.shard(node, shard).map_or(0, |is| is.replica.len());
+            let kept = self.dice.below(len + 1);
+            if let Some(is) = self.shard_mut(node, shard) {
+                is.replica.lose(kept);
+            }
+        }
+    }
+
+    pub(super) fn fault_ends(&mut self, number: usize) {
+        self.cuts.remove(&number);
+        if let Some(Fault::Slow { node, .. }) = self.plan.faults.get(number).map(|is| is.what)
+            && let Some(is) = self.nodes.get_mut(&node)
+        {
+            is.slow = 1;
+        }
+    }
+
+    /// All faults stop.
+    pub(super) fn mend(&mut self) {
+        self.cuts.clear();
+        for is in self.nodes.values_mut() {
+            is.slow = 1;
+            is.armed = None;
+        }
+        self.plan.weather.delay_ms_max = self.plan.weather.delay_ms_max.min(20);
+    }
+}

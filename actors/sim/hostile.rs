@@ -1,0 +1,354 @@
+//! Somebody who sends frames in the name of one provider, beside that provider's own honest nodes.
+//!
+//! Everything that must get nowhere is told to the checkers beforehand.
+
+use super::{
+    mls::Intent,
+    plan::NodeRef,
+    post::{Body, End, Frame, Lane},
+    world::World,
+};
+use crate::{
+    ids::{ClientUri, RoomUri},
+    link::session::FanoutReceiver,
+    machine::Millis,
+    wire::{
+        BVec, Payload,
+        claim::{ClaimId, ClaimRequest, ClaimTerms},
+        event::{
+            Body as Happened, CommitEvent, Epoch, Event, Invitation, Item, LinkSeq, RoomSeq,
+            SubmitSeq,
+        },
+        link::{
+            Ack, CommitRequest, Fanout, FanoutGroup, ProposeRequest, Request, Submit, SubmitGroup,
+            Submitted,
+        },
+    },
+};
+use bytes::Bytes;
+use std::{collections::BTreeMap, sync::Arc};
+
+impl World {
+    /// Sends one hostile frame, as the roll says.
+    pub(super) fn hostile(&mut self, roll: u64) {
+        let hostile = (0_u8..)
+            .zip(&self.plan.providers)
+            .find(|(_, provider)| provider.hostile)
+            .map(|(number, _)| number);
+        let Some(hostile) = hostile else { return };
+        let others: Vec<u8> = (0..self.providers.len() as u8)
+            .filter(|other| *other != hostile)
+            .collect();
+        let Some(victim) = self.dice.pick(&others).copied() else {
+            return;
+        };
+        let (Some(from), Some(to)) = (self.some_node(hostile), self.some_node(victim)) else {
+            return;
+        };
+        self.counts.one("hostile frames");
+        match roll % 9 {
+            0 => self.forge_commit(from, to),
+            1 => self.forge_proposal(from, to),
+            2 => self.forge_messages(from, to),
+            3 => self.forge_claim(from, to, roll),
+            4 => self.forge_fanout(from, to, roll),
+            5 => self.forge_invitation(from, to, roll),
+            6 => self.forge_ack(hostile),
+            7 => self.forge_judgement(hostile),
+            _ => self.steal_messages(from, to),
+        }
+    }
+
+    /// A member of a room who is no client of the hostile provider, and the room.
+    fn somebody(&mut self, hostile: u8, hub: u8) -> Option<(usize, RoomUri)> {
+        let hub = self.id(hub).clone();
+        let known: Vec<(usize, RoomUri)> = self
+            .clients
+            .iter()
+            .enumerate()
+            .filter(|(_, client)| client.provider != hostile)
+            .flat_map(|(number, client)| {
+                let rooms = client.rooms.iter().filter(|(room, known)| {
+                    *room.hub() == hub
+                        && known.staged.is_none()
+                        && client.member.epoch(room).is_some()
+                });
+                rooms.map(move |(room, _)| (number, room.clone()))
+            })
+            .collect();
+        self.dice.pick(&known).cloned()
+    }
+
+    fn ask_as(&mut self, from: NodeRef, to: NodeRef, request: Request) {
+        let life = self.life(from);
+        let task = self.fresh();
+        let slot = 0;
+        let body = Body::Request {
+            life,
+            task,
+            slot,
+            request,
+        };
+        self.send(End::Node(from), End::Node(to), body);
+    }
+
+    /// A good Commit of somebody else's client, which that client never sent.
+    fn forge_commit(&mut self, from: NodeRef, to: NodeRef) {
+        let Some((client, room)) = self.somebody(from.provider, to.provider) else {
+            return;
+        };
+        let is = &mut self.clients[client];
+        let Some(bundle) = is.member.commit(&room, &Intent::default()) else {
+            return;
+        };
+        is.member.discard(&room);
+        let sender = is.uri.clone();
+        self.history.forged(&bundle.commit);
+        let request = CommitRequest {
+            room,
+            sender,
+            commit: Payload(bundle.commit),
+            welcome: bundle.welcome.map(Payload),
+            group_info: Payload(bundle.group_info),
+            tree: Payload(bundle.tree),
+        };
+        self.ask_as(from, to, Request::Commit(request));
+    }
+
+    fn forge_proposal(&mut self, from: NodeRef, to: NodeRef) {
+        let Some((client, room)) = self.somebody(from.provider, to.provider) else {
+            return;
+        };
+        let is = &mut self.clients[client];
+        let Some(message) = is.member.propose(&room, &super::mls::Wish::Update) else {
+            return;
+        };
+        let sender = is.uri.clone();
+        self.history.forged(&message);
+        let request = ProposeRequest {
+            room,
+            sender,
+            proposals: BVec::truncated(vec![Payload(message)]),
+        };
+        self.ask_as(from, to, Request::Propose(request));
+    }
+
+    fn open_hostile_lane(&mut self, from: NodeRef, to: NodeRef) -> u64 {
+        let number = self.fresh();
+        let lane = Lane {
+            sender: (from, self.life(from)),
+            shard: u16::MAX,
+            receiver: (to, self.life(to)),
+            busy_until: [0; 2],
+            taken: FanoutReceiver::default(),
+            answers: BTreeMap::new(),
+            arriving: 0,
+        };
+        self.lanes.insert(number, lane);
+        number
+    }
+
+    /// A message of somebody else's client.
+    fn forge_messages(&mut self, from: NodeRef, to: NodeRef) {
+        let Some((client, room)) = self.somebody(from.provider, to.provider) else {
+            return;
+        };
+        let sender = self.clients[client].uri.clone();
+        self.submit_as(from, to, client, room, sender);
+    }
+
+    /// A message of somebody else, in the name of an own client that is not a member.
+    fn steal_messages(&mut self, from: NodeRef, to: NodeRef) {
+        let Some((client, room)) = self.somebody(from.provider, to.provider) else {
+            return;
+        };
+        let own = self.id(from.provider).clone();
+        // Where the provider takes part its own numbers would be disturbed, and nobody else's.
+        let shard = self.shard_of_room(to.provider, &room);
+        let heard = self.plan.nodes().any(|node| {
+            node.provider == to.provider
+                && self
+                    .shard(node, shard)
+                    .is_some_and(|is| is.rooms().any(|(of, is)| *of == room && is.hears(&own)))
+        });
+        let sender = self
+            .clients
+            .iter()
+            .find(|client| client.provider == from.provider)
+            .map(|client| client.uri.clone());
+        if let Some(sender) = sender.filter(|_| !heard) {
+            self.submit_as(from, to, client, room, sender);
+        }
+    }
+
+    fn submit_as(
+        &mut self,
+        from: NodeRef,
+        to: NodeRef,
+        client: usize,
+        room: RoomUri,
+        sender: ClientUri,
+    ) {
+        let content = self.fresh();
+        let Some(message) = self.clients[client].member.message(&room, content) else {
+            return;
+        };
+        self.history.forged(&message);
+        let group = SubmitGroup {
+            room,
+            sender,
+            first: SubmitSeq(1),
+            undecided: SubmitSeq(1),
+            messages: BVec::truncated(vec![Payload(message)]),
+        };
+        let submit = Submit {
+            groups: BVec::truncated(vec![group]),
+        };
+        let lane = self.open_hostile_lane(from, to);
+        self.send_frame(lane, from, Frame::Submit(Arc::new(submit)));
+    }
+
+    /// A claim for a user of somebody else.
+    fn forge_claim(&mut self, from: NodeRef, to: NodeRef, roll: u64) {
+        let number = self.dice.number();
+        let mut id = [0xff; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        let id = ClaimId(id);
+        let of = |provider: u8| {
+            self.clients
+                .iter()
+                .find(|client| client.provider == provider)
+                .map(|client| client.uri.clone())
+        };
+        let (Some(victim), Some(own)) = (of(to.provider), of(from.provider)) else {
+            return;
+        };
+        let mut terms = ClaimTerms::new(own.user().clone());
+        if roll.is_multiple_of(2) {
+            terms.requester = victim.user().clone();
+        } else {
+            terms.asking_client = Some(victim.clone());
+        }
+        self.history.forged_claim(id);
+        let users = self
+            .clients
+            .iter()
+            .filter(|client| client.provider == to.provider)
+            .map(|client| client.uri.user().clone())
+            .collect();
+        let claim = ClaimRequest {
+            id,
+            terms,
+            users: BVec::truncated(users),
+        };
+        self.ask_as(from, to, Request::Claim(claim));
+    }
+
+    fn fan_out_as(
+        &mut self,
+        from: NodeRef,
+        to: NodeRef,
+        first: u64,
+        room: RoomUri,
+        body: Happened,
+    ) {
+        let event = Event {
+            seq: RoomSeq(first),
+            time: Millis(1),
+            body,
+        };
+        let group = FanoutGroup {
+            room,
+            items: BVec::truncated(vec![Item::Event(event)]),
+        };
+        let batch = Fanout {
+            first: LinkSeq(first),
+            groups: BVec::truncated(vec![group]),
+        };
+        let lane = self.open_hostile_lane(from, to);
+        self.send_frame(lane, from, Frame::Fanout(Arc::new(batch)));
+    }
+
+    /// Events of a room of somebody else, or events that remove somebody else's clients.
+    fn forge_fanout(&mut self, from: NodeRef, to: NodeRef, roll: u64) {
+        let third = (0..self.providers.len() as u8)
+            .find(|other| *other != from.provider && *other != to.provider);
+        let rooms: Vec<RoomUri> = self.history.rooms.keys().cloned().collect();
+        let Some(room) = self.dice.pick(&rooms).cloned() else {
+            return;
+        };
+        let forged = Bytes::from(format!("forged {roll}"));
+        if self.provider(room.hub()) != Some(from.provider) {
+            let last = self.history.followed.get(&(to.provider, room.clone()));
+            let next = last.map_or(1, |last| last.next().0);
+            self.history.forged(&forged);
+            let body = Happened::Application(Payload(forged));
+            return self.fan_out_as(from, to, next, room, body);
+        }
+        let stranger = self
+            .clients
+            .iter()
+            .find(|client| Some(client.provider) == third)
+            .map(|client| client.uri.clone());
+        if let Some(stranger) = stranger {
+            let body = Happened::Commit(CommitEvent {
+                epoch: Epoch(1),
+                commit: Payload(forged),
+                left: BVec::truncated(vec![stranger]),
+                invitation: None,
+            });
+            self.fan_out_as(from, to, 1, room, body);
+        }
+    }
+
+    /// A Welcome that nobody asked for, to a room that does not exist.
+    fn forge_invitation(&mut self, from: NodeRef, to: NodeRef, roll: u64) {
+        let hub = self.id(from.provider).clone();
+        let guest = self
+            .clients
+            .iter()
+            .find(|client| client.provider == to.provider)
+            .map(|client| client.uri.clone());
+        let room = format!("mimi://{hub}/r/trap{}", roll % 7).parse::<RoomUri>();
+        if let (Some(guest), Ok(room)) = (guest, room) {
+            let body = Happened::Invited(Invitation {
+                epoch: Epoch(1),
+                clients: BVec::truncated(vec![guest]),
+                welcome: Payload(Bytes::from_static(b"no Welcome")),
+                tree: Payload(Bytes::from_static(b"no tree")),
+            });
+            self.fan_out_as(from, to, 1, room, body);
+        }
+    }
+
+    /// A lane on which the hostile provider receives.
+    fn receiving_lane(&mut self, hostile: u8) -> Option<(u64, NodeRef)> {
+        let lanes: Vec<(u64, NodeRef)> = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| lane.receiver.0.provider == hostile)
+            .map(|(number, lane)| (*number, lane.receiver.0))
+            .collect();
+        self.dice.pick(&lanes).copied()
+    }
+
+    /// An acknowledgement of what was never sent.
+    fn forge_ack(&mut self, hostile: u8) {
+        if let Some((lane, from)) = self.receiving_lane(hostile) {
+            let ack = Ack {
+                upto: LinkSeq(1 << 40),
+                refused: BVec::default(),
+            };
+            self.send_frame(lane, from, Frame::Ack(ack));
+        }
+    }
+
+    /// An answer to submissions that were never sent.
+    fn forge_judgement(&mut self, hostile: u8) {
+        if let Some((lane, from)) = self.receiving_lane(hostile) {
+            for _ in 0..20 {
+                self.send_frame(lane, from, Frame::Submitted(Submitted::default()));
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What is checked where a log is applied, and what must be true once faults have stopped.
+
+use super::{
+    node::{Applied, Seen},
+    plan::NodeRef,
+    world::World,
+};
+use crate::{
+    ids::RoomUri,
+    link::Peer,
+    record::Command,
+    room::{
+        follower, hub,
+        outcome::{Answer, Outcome},
+    },
+    user::{command::Command as UserCommand, outcome::Answer as UserAnswer},
+    wire::event::Hash,
+};
+
+impl World {
+    /// Looks at an entry that a replica applied: the first one is checked in full, the others must be the same.
+    pub(super) fn check_applied(
+        &mut self,
+        node: NodeRef,
+        shard: u16,
+        applied: &Applied,
+        leads: bool,
+    ) {
+        let at = (node.provider, shard, applied.index);
+        self.trace = Hash::of_parts([&self.trace.0[..], &applied.state.0[..]]);
+        if leads && applied.own {
+            self.counts.one("entries applied by their proposer");
+        }
+        if !self.history.state(at, applied.state) {
+            return;
+        }
+        self.counts.one("entries");
+        for (command, seen) in applied.entry.commands.iter().zip(&applied.outcomes) {
+            self.counts.one("commands");
+            match (command, seen) {
+                (Command::Hub(room, command), Seen::Room(outcome)) => {
+                    self.check_hub(node, room, command, outcome);
+                }
+                (Command::Follower(room, command), Seen::Room(outcome)) => {
+                    self.check_follower(node, shard, room, command, outcome);
+                }
+                (Command::User(user, command), Seen::User(outcome)) => {
+                    match (&**command, &outcome.answer) {
+                        (UserCommand::Claim(claim), UserAnswer::Claimed(claimed)) => {
+                            self.history.handed(claim.id, user, claimed);
+                        }
+                        (UserCommand::Delete, UserAnswer::Done) => {
+                            self.history.applied_delete(user);
+                        }
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn check_hub(
+        &mut self,
+        node: NodeRef,
+        room: &RoomUri,
+        command: &hub::Command,
+        outcome: &Outcome,
+    ) {
+        match command {
+            hub::Command::Create(create) if outcome.answer == Answer::Created => {
+                let members = create.members.iter().map(|member| member.client.clone());
+                self.history.room_begins(room, members);
+            }
+            hub::Command::Create(_) => {}
+            hub::Command::Commit(commit) if !outcome.emitted.is_empty() => {
+                self.counts.one("commits accepted");
+                self.story.tell(self.now_ms, || {
+                    let hash = Hash::of(&commit.commit).to_string();
+                    format!(
+                        "{node}  applies Commit {} of {}: {room} enters epoch {}",
+                        hash.get(..8).unwrap_or_default(),
+                        commit.sender,
+                        commit.on.epoch.next()
+                    )
+                });
+                self.history.applied_commit(room, commit);
+            }
+            hub::Command::Commit(commit) => {
+                if let Answer::Refused(crate::room::outcome::Refused::WrongEpoch { .. }) =
+                    outcome.answer
+                {
+                    self.counts.one("commits that met in the log");
+                }
+                self.story.tell(self.now_ms, || {
+                    format!("{node}  refuses a Commit of {} in the log", commit.sender)
+                });
+            }
+            hub::Command::Propose(propose) if !outcome.emitted.is_empty() => {
+                self.history.applied_proposals(room, propose);
+            }
+            hub::Command::Propose(_) => {}
+            hub::Command::Submit(submit) => {
+                for emission in &outcome.emitted {
+                    let from = emission.item as usize;
+                    let messages = submit.messages.iter().skip(from);
+                    let messages = messages.take(emission.count as usize).cloned();
+                    self.history
+                        .applied_messages(room, &submit.sender, messages, emission.first);
+                    self.counts
+                        .many("messages accepted", u64::from(emission.count));
+                }
+                let gone = self
+                    .history
+                    .rooms
+                    .get(room)
+                    .is_some_and(|room| !room.roster.contains(&submit.sender));
+                if gone {
+                    self.counts.one("messages that raced a removal");
+                }
+            }
+        }
+        for emission in &outcome.emitted {
+            let (first, count, time) = (emission.first, emission.count, emission.time.0);
+            self.history.emitted(room, first, count, time);
+        }
+    }
+
+    fn check_follower(
+        &mut self,
+        node: NodeRef,
+        shard: u16,
+        room: &RoomUri,
+        command: &follower::Command,
+        outcome: &Outcome,
+    ) {
+        if let follower::Command::Deliver(_) = command
+            && let Some(last) = self
+                .shard(node, shard)
+                .and_then(|own| own.followers.get(room))
+                .map(|actor| actor.fold.last_seq())
+        {
+            self.history
+                .followed
+                .insert((node.provider, room.clone()), last);
+        }
+        self.counts
+            .many("verdicts that came back", outcome.decided.len() as u64);
+    }
+
+    /// What is not as it must be in the end; `None` when all is.
+    pub(super) fn unfinished(&self) -> Option<String> {
+        for (number, is) in self.nodes.iter() {
+            if !is.up {
+                return Some(format!("node {number} is down"));
+            }
+        }
+        for client in self.clients.iter().filter(|client| !client.deleted) {
+            let lasting = client.requests.values().find(|pending| {
+                !matches!(
+                    pending.purpose,
+                    super::client::Purpose::Inbox
+                        | super::client::Purpose::Read(_)
+                        | super::client::Purpose::Ack
+                )
+            });
+            if let Some(pending) = lasting {
+                return Some(format!("{} waits for {:?}", client.name(), pending.purpose));
+            }
+            for (room, known) in &client.rooms {
+                if let Some((number, _)) = known.unsettled.first_key_value() {
+                    return Some(format!(
+                        "message {number} of {} in {room} has no final word",
+                        client.name()
+                    ));
+                }
+            }
+        }
+        for (provider, _) in (0_u8..).zip(&self.providers) {
+            for shard in 0..self.shards(provider) {
+                if let Some(why) = self.shard_is_unfinished(provider, shard) {
+                    return Some(why);
+                }
+            }
+        }
+        None
+    }
+
+    fn shard_is_unfinished(&self, provider: u8, shard: u16) -> Option<String> {
+        let leader = self.plan.nodes().find(|node| {
+            node.provider == provider && self.leads(*node, shard) && self.is_confirmed(*node, shard)
+        });
+        let Some(leader) = leader else {
+            return Some(format!(
+                "shard {shard} of provider {provider} has no leader"
+            ));
+        };
+        let own = self.shard(leader, shard)?;
+        for (peer, link) in own.derived.links.peers() {
+            if link.acked() < link.last() {
+                let what = match peer {
+                    Peer::Provider(_) => "events",
+                    Peer::Shard(_) => "notices",
+                };
+                return Some(format!(
+                    "{leader} owes {peer} {what} {} to {}",
+                    link.acked().next(),
+                    link.last()
+                ));
+            }
+        }
+        for (room, is) in own.rooms() {
+            let Some(history) = self.history.rooms.get(room) else {
+                return Some(format!("{room} was never created"));
+            };
+            if is.epoch() != history.epoch {
+                return Some(format!(
+                    "{room} is at epoch {}, and was at {}",
+                    is.epoch(),
+                    history.epoch
+                ));
+            }
+            for client in self.clients.iter().filter(|client| !client.deleted) {
+                let member = is.is_member(&client.uri);
+                let epoch = client.member.epoch(room);
+                let next = client.rooms.get(room).map(|known| known.next);
+                let level = next == Some(history.last_seq.next()) && epoch == Some(is.epoch());
+                if member && !level {
+                    return Some(format!(
+                        "{} is in epoch {epoch:?} of {room}, next event {next:?}; the room is at {}, {}",
+                        client.name(),
+                        is.epoch(),
+                        history.last_seq
+                    ));
+                }
+                let exists = client.rooms.get(room).is_some_and(|known| known.exists);
+                if !member && exists && epoch.is_some() {
+                    return Some(format!(
+                        "{} has not heard that it left {room}",
+                        client.name()
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// The last look, when everything is delivered.
+    pub(super) fn last_look(&mut self) {
+        let undecided: Vec<u64> = self
+            .history
+            .messages
+            .iter()
+            .filter(|(_, message)| {
+                message.seq.is_none() && !message.refused && !self.clients[message.client].deleted
+            })
+            .map(|(content, _)| *content)
+            .collect();
+        self.history
+            .occasions
+            .many("I25", self.history.messages.len() as u64);
+        if let Some(content) = undecided.first() {
+            let message = &self.history.messages[content];
+            let why = format!(
+                "message {content} in {} never got a final word",
+                message.room
+            );
+            self.history.violated("I25", why);
+        }
+        self.history
+            .occasions
+            .many("I15", self.counts.of("events delivered to clients"));
+        // Every replica that holds an entry holds the same one: leaders and laggards, after all that happened.
+        for node in self.plan.nodes().collect::<Vec<_>>() {
+            for shard in 0..self.shards(node.provider) {
+                let Some(own) = self.shard(node, shard) else {
+                    continue;
+                };
+                let at = (node.provider, shard, own.applied);
+                let (applied, state) = (own.applied, own.state);
+                let known = self.history.states.get(&at).copied();
+                if applied > 0 && known.is_some_and(|known| known != state) {
+                    let why = format!("{node} and others differ in shard {shard} at {applied}");
+                    self.history.violated("I11", why);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,527 @@
+//! What clients make of the answers they get and the events they read.
+
+use super::{
+    client::{CLAIM_TRIES_MAX, ClientRoom, Purpose},
+    mls::{Intent, Took},
+    post::{ClientAsk, Reply},
+    world::World,
+};
+use crate::{
+    ids::RoomUri,
+    room::outcome::{Answer, Refused},
+    user::{
+        command::Ack,
+        cursors::Membership,
+        outcome::{Answer as UserAnswer, Refused as UserRefused},
+    },
+    wire::{
+        Payload,
+        claim::{ClaimResponse, ClientRefused, UserRefused as ClaimRefused},
+        door::{RoomBody, RoomEvent},
+        event::{InboxSeq, RoomSeq, Verdict},
+        post::Notice,
+    },
+};
+use bytes::Bytes;
+
+impl World {
+    /// Takes an answer. `false` when the request goes on, or is asked again.
+    pub(super) fn client_learns(
+        &mut self,
+        client: usize,
+        request: u64,
+        purpose: &Purpose,
+        reply: Reply,
+    ) -> bool {
+        match (purpose, reply) {
+            (Purpose::Inbox, Reply::Inbox { rooms, notices }) => {
+                self.read_inbox(client, rooms, notices);
+            }
+            (Purpose::Read(of), Reply::Events { room, from, events }) if *of == room => {
+                self.clients[client].requests.remove(&request);
+                self.read_events(client, &room, from, events);
+            }
+            (Purpose::Claim { room, id, tries }, Reply::Claimed(response)) => {
+                self.history.claim_answered(*id, &response);
+                return self.learn_claim(client, request, room.as_ref(), *tries, &response);
+            }
+            (
+                Purpose::Commit {
+                    room,
+                    commit,
+                    flawed,
+                },
+                Reply::Room(answer),
+            ) => return self.learn_commit(client, request, room, commit, *flawed, &answer),
+            (Purpose::Create(room), Reply::Room(answer)) => match answer {
+                Answer::Created => {
+                    if let Some(known) = self.clients[client].rooms.get_mut(room) {
+                        known.exists = true;
+                    }
+                    self.counts.one("rooms created");
+                }
+                answer if is_open(&answer) => {
+                    self.ask_later(client, request);
+                    return false;
+                }
+                other => self
+                    .history
+                    .violated("retry", format!("a new room was refused: {other:?}")),
+            },
+            (Purpose::Propose { room, message }, Reply::Room(answer)) => {
+                if is_open(&answer) {
+                    self.ask_later(client, request);
+                    return false;
+                }
+                match answer {
+                    Answer::Proposed(_) => self.counts.one("proposals accepted"),
+                    _ => self.history.proposal_refused(room, message),
+                }
+            }
+            (Purpose::Send { room, first, count }, Reply::Room(answer)) => {
+                if is_open(&answer) {
+                    self.ask_later(client, request);
+                    return false;
+                }
+                self.learn_sent(client, room, *first, *count, &answer);
+            }
+            (Purpose::Upload | Purpose::Ack, Reply::User(answer)) => {
+                if is_open_user(&answer) {
+                    self.ask_later(client, request);
+                    return false;
+                }
+            }
+            (Purpose::Delete, Reply::User(answer)) => {
+                if is_open_user(&answer) {
+                    self.ask_later(client, request);
+                    return false;
+                }
+                let user = self.clients[client].uri.user().clone();
+                self.history.user_deleted(&user);
+            }
+            (purpose, reply) => {
+                let why = format!("{purpose:?} was answered {reply:?}");
+                self.history.violated("retry", why);
+            }
+        }
+        true
+    }
+
+    fn learn_claim(
+        &mut self,
+        client: usize,
+        request: u64,
+        room: Option<&RoomUri>,
+        tries: u32,
+        response: &ClaimResponse,
+    ) -> bool {
+        let open = response
+            .users
+            .iter()
+            .any(|user| matches!(user.result, Err(ClaimRefused::Unavailable { .. })));
+        if open && tries < CLAIM_TRIES_MAX {
+            if let Some(pending) = self.clients[client].requests.get_mut(&request)
+                && let Purpose::Claim { tries, .. } = &mut pending.purpose
+            {
+                *tries += 1;
+            }
+            self.counts.one("claims sent again");
+            self.ask_later(client, request);
+            return false;
+        }
+        let mut packages: Vec<(crate::ids::ClientUri, Payload)> = Vec::new();
+        for claimed in response
+            .users
+            .iter()
+            .filter_map(|user| user.result.as_ref().ok())
+        {
+            for claimed in claimed {
+                match &claimed.result {
+                    Ok(package) => packages.push((claimed.client.clone(), package.clone())),
+                    Err(ClientRefused::Exhausted) => self.counts.one("stocks exhausted"),
+                    Err(ClientRefused::NoneCompatible) => {}
+                }
+            }
+        }
+        self.counts.many("packages claimed", packages.len() as u64);
+        let Some(room) = room else { return true };
+        if let Some(known) = self.clients[client].rooms.get_mut(room) {
+            known.inviting = false;
+            if known.staged.is_some() {
+                return true;
+            }
+        }
+        let roster = self.clients[client].member.roster(room);
+        packages.retain(|(of, _)| !roster.contains(of));
+        if !packages.is_empty() {
+            let intent = Intent {
+                add: packages.into_iter().map(|(_, package)| package).collect(),
+                remove: Vec::new(),
+            };
+            self.commit(client, room, &intent, None);
+        }
+        true
+    }
+
+    fn learn_commit(
+        &mut self,
+        client: usize,
+        request: u64,
+        room: &RoomUri,
+        commit: &Bytes,
+        flawed: bool,
+        answer: &Answer,
+    ) -> bool {
+        if is_open(answer) {
+            self.ask_later(client, request);
+            return false;
+        }
+        let name = self.clients[client].name();
+        match answer {
+            Answer::Committed(accepted) => {
+                self.story.tell(self.now_ms, || {
+                    format!(
+                        "{name}  is told: its Commit opened epoch {} of {room}",
+                        accepted.epoch
+                    )
+                });
+                self.history.commit_acked(room, commit, accepted);
+                if let Some(known) = self.clients[client].rooms.get_mut(room) {
+                    known.opened = known.opened.max(accepted.epoch);
+                }
+                self.counts.one("commits acknowledged");
+                return true;
+            }
+            Answer::Refused(Refused::WrongEpoch { current, winner }) => {
+                self.counts.one("commits that lost their epoch");
+                self.story.tell(self.now_ms, || {
+                    let winner = winner.to_string();
+                    format!(
+                        "{name}  is told: wrong epoch, {room} is at epoch {current}, opened by Commit {}",
+                        winner.get(..8).unwrap_or_default()
+                    )
+                });
+                let opened = self.clients[client]
+                    .rooms
+                    .get(room)
+                    .map(|known| known.opened);
+                if opened.is_some_and(|opened| opened > *current) {
+                    let why = format!("{name} was told {current:?} after it opened {opened:?}");
+                    self.history.violated("I17", why);
+                }
+            }
+            Answer::Refused(refused) => {
+                self.counts.one("commits refused otherwise");
+                self.story
+                    .tell(self.now_ms, || format!("{name}  is told: {refused}"));
+                let race = matches!(
+                    refused,
+                    Refused::NotMember | Refused::UnknownProposals { .. }
+                );
+                if !flawed && !race {
+                    let why =
+                        format!("an honest bundle of {name} in {room} was refused: {refused}");
+                    self.history.violated("I24", why);
+                }
+            }
+            other => {
+                let why = format!("a Commit was answered {other:?}");
+                self.history.violated("retry", why);
+            }
+        }
+        self.history.commit_refused(room, commit);
+        let is = &mut self.clients[client];
+        if let Some(known) = is.rooms.get_mut(room)
+            && known
+                .staged
+                .take_if(|staged| staged.commit == *commit)
+                .is_some()
+        {
+            is.member.discard(room);
+        }
+        true
+    }
+
+    fn learn_sent(
+        &mut self,
+        client: usize,
+        room: &RoomUri,
+        first: u64,
+        count: u64,
+        answer: &Answer,
+    ) {
+        let Some(known) = self.clients[client].rooms.get_mut(room) else {
+            return;
+        };
+        match answer {
+            Answer::Sent(runs) => {
+                known.probing = false;
+                for run in runs {
+                    for offset in 0..u64::from(run.count) {
+                        let number = run.first.0 + offset;
+                        let Some(message) = known.unsettled.get_mut(&number) else {
+                            continue;
+                        };
+                        let content = message.content;
+                        match run.verdict {
+                            Verdict::Queued => message.queued = true,
+                            Verdict::Accepted { seq, .. } => {
+                                known.unsettled.remove(&number);
+                                let seq = RoomSeq(seq.0 + offset);
+                                self.history.accepted(content, room, seq);
+                            }
+                            Verdict::Refused(_) => {
+                                known.unsettled.remove(&number);
+                                self.history.refused(content);
+                                self.counts.one("messages refused with a verdict");
+                            }
+                        }
+                    }
+                }
+            }
+            Answer::Gap { expected } => {
+                if *expected < first {
+                    let why = format!("{room} forgot numbers from {expected} on");
+                    self.history.violated("I25", why);
+                }
+            }
+            // Some of these may have been taken before; the first alone tells.
+            Answer::Refused(Refused::NotMember | Refused::NotAuthorized) if count > 1 => {
+                known.probing = true;
+            }
+            Answer::Refused(Refused::NotMember | Refused::NotAuthorized) => {
+                let untaken = known.unsettled.split_off(&first);
+                known.number = first - 1;
+                known.probing = false;
+                for message in untaken.into_values() {
+                    if message.queued {
+                        let why = format!("{room} forgot message {first}, which it had queued");
+                        self.history.violated("I25", why);
+                    }
+                    self.history.refused(message.content);
+                }
+                self.counts.one("messages refused at the door");
+            }
+            other => {
+                let why = format!("messages were answered {other:?}");
+                self.history.violated("I25", why);
+            }
+        }
+    }
+
+    fn read_inbox(
+        &mut self,
+        client: usize,
+        rooms: Vec<(RoomUri, Membership)>,
+        notices: Vec<(InboxSeq, RoomUri, Notice)>,
+    ) {
+        let mut news = false;
+        for (seq, room, notice) in notices {
+            let is = &mut self.clients[client];
+            if seq <= is.inbox {
+                continue;
+            }
+            if seq != is.inbox.next() {
+                let why = format!("{} misses an inbox item before {seq}", is.name());
+                return self.history.violated("I26", why);
+            }
+            is.inbox = seq;
+            news = true;
+            match notice {
+                Notice::Joined { after, welcome } => {
+                    let Some(welcome) = welcome else { continue };
+                    self.history.welcomed(client, &room, &welcome);
+                    let is = &mut self.clients[client];
+                    let joined = is.member.join(&room, &welcome.welcome, &welcome.tree);
+                    let name = is.name();
+                    match joined {
+                        Ok(epoch) => {
+                            self.story.tell(self.now_ms, || {
+                                format!(
+                                    "{name}  joins {room} in epoch {epoch}, after event {after}"
+                                )
+                            });
+                            self.counts.one("joins by Welcome");
+                            let old = is.rooms.remove(&room).unwrap_or_default();
+                            is.rooms.insert(
+                                room,
+                                ClientRoom {
+                                    after,
+                                    next: after.next(),
+                                    exists: true,
+                                    number: old.number,
+                                    unsettled: old.unsettled,
+                                    probing: old.probing,
+                                    ..ClientRoom::default()
+                                },
+                            );
+                        }
+                        Err(why) => {
+                            let hub = self.provider(room.hub());
+                            let hostile = hub
+                                .is_some_and(|hub| self.plan.providers[usize::from(hub)].hostile);
+                            if !hostile {
+                                let why = format!("{name} cannot join {room}: {why}");
+                                self.history.violated("I22", why);
+                            }
+                        }
+                    }
+                }
+                Notice::Left { upto } => {
+                    if let Some(known) = is.rooms.get_mut(&room)
+                        && known.after < upto
+                    {
+                        known.upto = Some(upto);
+                    }
+                }
+            }
+        }
+        let is = &mut self.clients[client];
+        let mut known = Vec::new();
+        for (room, membership) in rooms {
+            if let Some(of) = is.rooms.get_mut(&room)
+                && of.after == membership.after
+            {
+                of.upto = membership.upto.or(of.upto);
+                of.exists = true;
+                known.push(room);
+            }
+        }
+        if news {
+            self.acknowledge(client);
+        }
+        for room in known {
+            self.read_room(client, &room);
+        }
+    }
+
+    /// Tells the provider what the client has, for good.
+    fn acknowledge(&mut self, client: usize) {
+        let is = &self.clients[client];
+        if is.waits_for(|purpose| *purpose == Purpose::Ack) {
+            return;
+        }
+        let read = is
+            .rooms
+            .iter()
+            .filter(|(_, known)| known.next > known.after.next());
+        let ack = Ack {
+            client: is.uri.clone(),
+            inbox: Some(is.inbox),
+            rooms: read
+                .map(|(room, known)| (room.clone(), RoomSeq(known.next.0 - 1)))
+                .collect(),
+        };
+        self.ask(client, Purpose::Ack, ClientAsk::Ack(ack));
+    }
+
+    fn read_events(
+        &mut self,
+        client: usize,
+        room: &RoomUri,
+        from: RoomSeq,
+        events: Vec<RoomEvent>,
+    ) {
+        let Some(known) = self.clients[client].rooms.get(room) else {
+            return;
+        };
+        if known.next != from || events.is_empty() {
+            return;
+        }
+        let count = events.len();
+        for event in events {
+            self.read_event(client, room, event);
+            if self.history.violation.is_some() {
+                return;
+            }
+        }
+        self.counts
+            .many("events delivered to clients", count as u64);
+        self.acknowledge(client);
+        self.read_room(client, room);
+    }
+
+    fn read_event(&mut self, client: usize, room: &RoomUri, event: RoomEvent) {
+        let is = &mut self.clients[client];
+        let name = is.name();
+        let Some(known) = is.rooms.get_mut(room) else {
+            return;
+        };
+        if known.upto.is_some_and(|upto| event.seq > upto) {
+            let why = format!(
+                "{name} was given event {} of {room} after it left",
+                event.seq
+            );
+            return self.history.violated("I5", why);
+        }
+        if event.seq != known.next {
+            let why = format!(
+                "{name} expected event {} of {room} and was given {}",
+                known.next, event.seq
+            );
+            return self.history.violated("I26", why);
+        }
+        known.next = event.seq.next();
+        self.history.delivered(client, room, &event);
+        if let Some(own) = event.own {
+            if let Some(message) = known.unsettled.remove(&own.0) {
+                self.history.accepted(message.content, room, event.seq);
+            }
+            return;
+        }
+        let own_commit = known.staged.as_ref().is_some_and(|staged| {
+            matches!(&event.body, RoomBody::Commit { commit, .. } if commit.0 == staged.commit)
+        });
+        let took = if own_commit {
+            known.staged = None;
+            is.member.confirm(room).map(Took::Commit)
+        } else {
+            if let RoomBody::Commit { .. } = &event.body
+                && known.staged.take().is_some()
+            {
+                is.member.discard(room);
+            }
+            is.member.take(room, &event.body)
+        };
+        match took {
+            Ok(Took::Message(content)) => self.history.read(client, room, content),
+            Ok(Took::Proposals | Took::BeforeJoining) => {}
+            Ok(Took::Commit(epoch)) => {
+                let with = is.member.authenticator(room);
+                self.history.entered(room, epoch, with);
+                self.story.tell(self.now_ms, || {
+                    format!(
+                        "{name}  enters epoch {epoch} of {room}, event {}",
+                        event.seq
+                    )
+                });
+            }
+            Ok(Took::Removed) => {
+                known.upto = Some(event.seq);
+                self.counts.one("members removed");
+                self.story.tell(self.now_ms, || {
+                    format!("{name}  is removed from {room} by event {}", event.seq)
+                });
+            }
+            Err(why) => {
+                let why = format!("{name} cannot take event {} of {room}: {why}", event.seq);
+                self.history.violated("I2", why);
+            }
+        }
+    }
+}
+
+/// Whether nobody knows yet what became of a request.
+fn is_open(answer: &Answer) -> bool {
+    matches!(
+        answer,
+        Answer::Refused(Refused::Unavailable { .. } | Refused::Overloaded { .. })
+    )
+}
+
+fn is_open_user(answer: &UserAnswer) -> bool {
+    matches!(
+        answer,
+        UserAnswer::Refused(UserRefused::Unavailable { .. } | UserRefused::Overloaded { .. })
+    )
+}

@@ -1,0 +1,282 @@
+//! What clients do of their own accord: the moves of a plan, played with what the client knows at that time.
+
+use super::{
+    client::{ClientRoom, Purpose, Staged, Unsettled},
+    mls::{Intent, Wish},
+    plan::Move,
+    post::ClientAsk,
+    world::World,
+};
+use crate::{
+    ids::{ClientUri, RoomUri, UserUri},
+    wire::{
+        BVec, Payload,
+        claim::{ClaimId, ClaimRequest, ClaimTerms},
+        door,
+        event::RoomSeq,
+    },
+};
+
+impl World {
+    pub(super) fn client_moves(&mut self, client: usize, what: Move) {
+        if self.calm || self.clients.get(client).is_none_or(|is| is.deleted) {
+            return;
+        }
+        match what {
+            Move::Create => self.create_room(client),
+            Move::Invite(users) => self.invite(client, usize::from(users)),
+            Move::Remove => {
+                let room = self.quiet_room(client);
+                if let Some(room) = room
+                    && let Some(gone) = self.other_member(client, &room)
+                {
+                    let intent = Intent {
+                        add: Vec::new(),
+                        remove: vec![gone],
+                    };
+                    self.commit(client, &room, &intent, None);
+                }
+            }
+            Move::Update => {
+                if let Some(room) = self.quiet_room(client) {
+                    self.commit(client, &room, &Intent::default(), None);
+                }
+            }
+            Move::ProposeUpdate => self.propose(client, |_, _, _| Some(Wish::Update)),
+            Move::ProposeRemove => self.propose(client, |world, client, room| {
+                world.other_member(client, room).map(Wish::Remove)
+            }),
+            Move::Send(count) => self.write(client, u64::from(count)),
+            Move::Upload(count) => {
+                let now = self.client_time();
+                let member = &mut self.clients[client].member;
+                let packages = (0..count).map(|_| member.key_package(now)).collect();
+                self.ask(client, Purpose::Upload, ClientAsk::Upload(packages));
+            }
+            Move::Flawed(flaw) => {
+                if let Some(room) = self.quiet_room(client) {
+                    self.commit(client, &room, &Intent::default(), Some(flaw));
+                }
+            }
+            Move::Claim => {
+                let users = self.some_users(client, 2, &[]);
+                self.claim(client, None, users);
+            }
+            Move::DeleteUser => {
+                let user = self.clients[client].uri.user().clone();
+                for is in self.clients.iter_mut() {
+                    if *is.uri.user() == user {
+                        is.deleted = true;
+                        is.requests.clear();
+                    }
+                }
+                self.counts.one("users deleted");
+                self.ask(client, Purpose::Delete, ClientAsk::Delete(user));
+            }
+        }
+    }
+
+    /// A room in which a client has a group.
+    fn some_room(&mut self, client: usize) -> Option<RoomUri> {
+        let is = &self.clients[client];
+        let rooms: Vec<RoomUri> = is
+            .rooms
+            .iter()
+            .filter(|(room, known)| known.exists && is.member.epoch(room).is_some())
+            .map(|(room, _)| room.clone())
+            .collect();
+        self.dice.pick(&rooms).cloned()
+    }
+
+    /// A room in which a client may commit: it has no Commit of its own under way.
+    fn quiet_room(&mut self, client: usize) -> Option<RoomUri> {
+        let room = self.some_room(client)?;
+        let known = self.clients[client].rooms.get(&room)?;
+        (known.staged.is_none() && !known.inviting).then_some(room)
+    }
+
+    fn other_member(&mut self, client: usize, room: &RoomUri) -> Option<ClientUri> {
+        let is = &self.clients[client];
+        let roster = is.member.roster(room);
+        let others: Vec<ClientUri> = roster
+            .into_iter()
+            .filter(|other| *other != is.uri)
+            .collect();
+        self.dice.pick(&others).cloned()
+    }
+
+    fn create_room(&mut self, client: usize) {
+        let number = self.fresh();
+        let is = &mut self.clients[client];
+        let hub = is.uri.provider().clone();
+        let Ok(room) = format!("mimi://{hub}/r/{number}").parse::<RoomUri>() else {
+            return;
+        };
+        let (group_info, tree) = is.member.found(&room);
+        is.rooms.insert(
+            room.clone(),
+            ClientRoom {
+                next: RoomSeq(1),
+                ..ClientRoom::default()
+            },
+        );
+        let create = door::CreateRoom {
+            room: room.clone(),
+            group_info: Payload(group_info),
+            tree: Payload(tree),
+        };
+        self.ask(client, Purpose::Create(room), ClientAsk::Create(create));
+    }
+
+    /// Users, not of `except`, of whom a client may want KeyPackages.
+    fn some_users(&mut self, client: usize, count: usize, except: &[UserUri]) -> Vec<UserUri> {
+        let own = self.clients[client].uri.user().clone();
+        let mut users: Vec<UserUri> = self
+            .clients
+            .iter()
+            .map(|other| other.uri.user().clone())
+            .filter(|user| *user != own && !except.contains(user))
+            .collect();
+        users.dedup();
+        let mut chosen = Vec::new();
+        while chosen.len() < count && !users.is_empty() {
+            let place = self.dice.place(users.len());
+            chosen.push(users.swap_remove(place));
+        }
+        chosen
+    }
+
+    fn invite(&mut self, client: usize, count: usize) {
+        let Some(room) = self.quiet_room(client) else {
+            return;
+        };
+        let members: Vec<UserUri> = self.clients[client]
+            .member
+            .roster(&room)
+            .iter()
+            .map(|member| member.user().clone())
+            .collect();
+        let users = self.some_users(client, count, &members);
+        if users.is_empty() {
+            return;
+        }
+        if let Some(known) = self.clients[client].rooms.get_mut(&room) {
+            known.inviting = true;
+        }
+        self.claim(client, Some(room), users);
+    }
+
+    fn claim(&mut self, client: usize, room: Option<RoomUri>, users: Vec<UserUri>) {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.dice.number().to_be_bytes());
+        let id = ClaimId(id);
+        let mut terms = ClaimTerms::new(self.clients[client].uri.user().clone());
+        terms.room.clone_from(&room);
+        let claim = ClaimRequest {
+            id,
+            terms,
+            users: BVec::truncated(users),
+        };
+        let tries = 0;
+        let purpose = Purpose::Claim { room, id, tries };
+        self.ask(client, purpose, ClientAsk::Claim(claim));
+    }
+
+    /// Makes a Commit and sends it.
+    pub(super) fn commit(
+        &mut self,
+        client: usize,
+        room: &RoomUri,
+        intent: &Intent,
+        flaw: Option<super::plan::Flaw>,
+    ) {
+        let is = &mut self.clients[client];
+        let Some(epoch) = is.member.epoch(room) else {
+            return;
+        };
+        let Some(mut bundle) = is.member.commit(room, intent) else {
+            return;
+        };
+        if let Some(flaw) = flaw {
+            Self::flaw(&mut bundle, flaw);
+            self.history.flawed_bundle(&bundle);
+        }
+        if let Some(known) = is.rooms.get_mut(room) {
+            known.staged = Some(Staged {
+                commit: bundle.commit.clone(),
+            });
+        }
+        self.history.committed(client, room, epoch, &bundle);
+        let name = is.name();
+        self.story.tell(self.now_ms, || {
+            let adds = intent.add.len();
+            let removes = intent.remove.len();
+            let wrong = flaw.map_or(String::new(), |flaw| format!(", flawed: {flaw:?}"));
+            format!(
+                "{name}  commits in epoch {epoch} of {room}: {adds} added, {removes} removed{wrong}"
+            )
+        });
+        let purpose = Purpose::Commit {
+            room: room.clone(),
+            commit: bundle.commit.clone(),
+            flawed: flaw.is_some(),
+        };
+        let commit = door::Commit {
+            room: room.clone(),
+            commit: Payload(bundle.commit),
+            welcome: bundle.welcome.map(Payload),
+            group_info: Payload(bundle.group_info),
+            tree: Payload(bundle.tree),
+        };
+        self.ask(client, purpose, ClientAsk::Commit(commit));
+    }
+
+    fn propose(
+        &mut self,
+        client: usize,
+        wish: impl Fn(&mut Self, usize, &RoomUri) -> Option<Wish>,
+    ) {
+        let Some(room) = self.some_room(client) else {
+            return;
+        };
+        let Some(wish) = wish(self, client, &room) else {
+            return;
+        };
+        let Some(message) = self.clients[client].member.propose(&room, &wish) else {
+            return;
+        };
+        let propose = door::Propose {
+            room: room.clone(),
+            proposals: BVec::truncated(vec![Payload(message.clone())]),
+        };
+        let purpose = Purpose::Propose { room, message };
+        self.ask(client, purpose, ClientAsk::Propose(propose));
+    }
+
+    /// Writes messages to a room, which go out as soon as they may.
+    fn write(&mut self, client: usize, count: u64) {
+        let Some(room) = self.some_room(client) else {
+            return;
+        };
+        for _ in 0..count {
+            let content = self.fresh();
+            let is = &mut self.clients[client];
+            let Some(bytes) = is.member.message(&room, content) else {
+                return;
+            };
+            let Some(known) = is.rooms.get_mut(&room) else {
+                return;
+            };
+            known.number += 1;
+            self.history.wrote(client, &room, content, &bytes);
+            let queued = false;
+            let message = Unsettled {
+                content,
+                bytes,
+                queued,
+            };
+            known.unsettled.insert(known.number, message);
+        }
+        self.send_unsettled(client, &room);
+    }
+}

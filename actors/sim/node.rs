@@ -1,0 +1,371 @@
+//! One process of a provider: for each shard a copy of the log, the folds that follow from it, and, where it leads,
+//! the desks and the sessions of its links.
+
+use super::{
+    post::{Back, Task},
+    replica::Replica,
+};
+use crate::{
+    ids::{RoomUri, UserUri},
+    link::session::{FanoutSender, SubmitSender},
+    machine::{self, Desk, Fold, Millis, Position, Ticket},
+    record::{Command, Entry},
+    room::{desk, follower_desk, hub},
+    shard::{
+        Derived, Done, News,
+        read::{ReadError, Source},
+    },
+    user::desk as user_desk,
+    wire::event::{Hash, LinkSeq},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+/// A room's or user's actor.
+#[derive(Debug)]
+pub(super) struct Actor<D: Desk> {
+    pub(super) fold: D::Fold,
+    pub(super) desk: D,
+}
+
+impl<D: Desk> Default for Actor<D>
+where
+    D::Fold: Default,
+{
+    fn default() -> Self {
+        Self {
+            fold: D::Fold::default(),
+            desk: D::default(),
+        }
+    }
+}
+
+/// An order of any actor, and whose it is.
+#[derive(Debug)]
+pub(super) enum Order {
+    Hub(RoomUri, desk::Effect),
+    Follower(RoomUri, follower_desk::Effect),
+    User(UserUri, user_desk::Effect),
+}
+
+/// What an entry in flight must be when it comes back, and who waits for its commands.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) index: u64,
+    pub(super) term: u64,
+    pub(super) tickets: Vec<Option<Ticket>>,
+}
+
+/// The session of a fan-out lane.
+#[derive(Debug)]
+pub(super) struct FanoutSession {
+    pub(super) lane: u64,
+    pub(super) sender: FanoutSender,
+}
+
+/// The session of a submit lane.
+#[derive(Debug)]
+pub(super) struct SubmitSession {
+    pub(super) lane: u64,
+    pub(super) sender: SubmitSender,
+}
+
+/// One shard on one node.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    pub(super) replica: Replica,
+    pub(super) hubs: BTreeMap<RoomUri, Actor<desk::Desk>>,
+    pub(super) followers: BTreeMap<RoomUri, Actor<follower_desk::Desk>>,
+    pub(super) users: BTreeMap<UserUri, Actor<user_desk::Desk>>,
+    pub(super) derived: Derived,
+    pub(super) applied: u64,
+    /// Hash over everything applied so far, and what it made of the folds.
+    pub(super) state: Hash,
+    /// To whom, and for how many entries, an answer waits for the disk.
+    pub(super) owed: Option<(u8, u64)>,
+    /// Leader only: commands that wait for the log.
+    pub(super) queue: VecDeque<(Command, Option<Ticket>)>,
+    pub(super) in_flight: Option<InFlight>,
+    pub(super) fanouts: BTreeMap<u8, FanoutSession>,
+    pub(super) submits: BTreeMap<u8, SubmitSession>,
+    /// Leader only: notices to each shard, up to which they are under way.
+    pub(super) notices: BTreeMap<u16, LinkSeq>,
+}
+
+/// What came of one entry.
+pub(super) struct Applied {
+    pub(super) index: u64,
+    pub(super) entry: Arc<Entry>,
+    pub(super) state: Hash,
+    pub(super) news: News,
+    pub(super) orders: Vec<Order>,
+    /// For the checkers: what each command of a room did, by its number.
+    pub(super) outcomes: Vec<Seen>,
+    pub(super) own: bool,
+}
+
+/// What a checker sees of one command's outcome.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Room(crate::room::outcome::Outcome),
+    User(crate::user::outcome::Outcome),
+    Link,
+}
+
+impl Source for Shard {
+    type Held = Entry;
+
+    fn derived<R>(&self, look: impl FnOnce(&Derived) -> R) -> R {
+        look(&self.derived)
+    }
+
+    fn entry(&self, index: u64) -> Result<Arc<Entry>, ReadError> {
+        let slot = self.replica.slot(index);
+        let entry = slot.and_then(|slot| slot.entry.clone());
+        entry.ok_or_else(|| ReadError {
+            index,
+            why: "the log does not hold it".to_owned(),
+        })
+    }
+}
+
+fn apply_one<K: Ord + Clone, D: Desk>(
+    actors: &mut BTreeMap<K, Actor<D>>,
+    key: &K,
+    at: Position,
+    time: Millis,
+    command: &<D::Fold as Fold>::Command,
+    ticket: Option<Ticket>,
+    now: Millis,
+    orders: &mut Vec<D::Effect>,
+) -> (<D::Fold as Fold>::Outcome, Hash)
+where
+    D::Fold: Default,
+{
+    let actor = actors.entry(key.clone()).or_default();
+    let outcome = actor.fold.apply(at, time, command);
+    if let Some(ticket) = ticket {
+        actor
+            .desk
+            .applied(ticket, &outcome, now, &actor.fold, orders);
+    }
+    (outcome, Hash::of(&actor.fold.compact()))
+}
+
+impl Shard {
+    /// Applies the next committed entry, if there is one that is not applied.
+    pub(super) fn apply_next(&mut self, now: Millis, shards: u16) -> Option<Applied> {
+        loop {
+            let index = self.applied + 1;
+            if index > self.replica.committed {
+                return None;
+            }
+            let slot = self.replica.slot(index)?.clone();
+            let Some(entry) = slot.entry else {
+                self.applied = index;
+                continue;
+            };
+            let tickets = self
+                .in_flight
+                .take_if(|flight| flight.index <= index)
+                .filter(|flight| flight.index == index && flight.term == slot.term);
+            let own = tickets.is_some();
+            let tickets = tickets.map(|flight| flight.tickets).unwrap_or_default();
+            return Some(self.apply(index, &entry, &tickets, own, now, shards));
+        }
+    }
+
+    fn apply(
+        &mut self,
+        index: u64,
+        entry: &Arc<Entry>,
+        tickets: &[Option<Ticket>],
+        own: bool,
+        now: Millis,
+        shards: u16,
+    ) -> Applied {
+        let time = entry.stamp.max(self.derived.time);
+        let mut orders = Vec::new();
+        let mut outcomes = Vec::new();
+        let mut hashes = vec![self.state];
+        let mut done = Vec::new();
+        let waiting = tickets.iter().copied().chain(std::iter::repeat(None));
+        for ((command_number, command), ticket) in (0_u32..).zip(&entry.commands).zip(waiting) {
+            let at = Position {
+                entry: index,
+                command: command_number,
+            };
+            match command {
+                Command::Hub(room, command) => {
+                    let mut out = Vec::new();
+                    let (outcome, hash) = apply_one(
+                        &mut self.hubs,
+                        room,
+                        at,
+                        time,
+                        command,
+                        ticket,
+                        now,
+                        &mut out,
+                    );
+                    orders.extend(out.into_iter().map(|order| Order::Hub(room.clone(), order)));
+                    hashes.push(hash);
+                    outcomes.push(Seen::Room(outcome.clone()));
+                    done.push(Done::Room(outcome));
+                }
+                Command::Follower(room, command) => {
+                    let mut out = Vec::new();
+                    let (outcome, hash) = apply_one(
+                        &mut self.followers,
+                        room,
+                        at,
+                        time,
+                        command,
+                        ticket,
+                        now,
+                        &mut out,
+                    );
+                    let orders_of = out.into_iter();
+                    orders.extend(orders_of.map(|order| Order::Follower(room.clone(), order)));
+                    hashes.push(hash);
+                    outcomes.push(Seen::Room(outcome.clone()));
+                    done.push(Done::Room(outcome));
+                }
+                Command::User(user, command) => {
+                    let mut out = Vec::new();
+                    let (outcome, hash) = apply_one(
+                        &mut self.users,
+                        user,
+                        at,
+                        time,
+                        command,
+                        ticket,
+                        now,
+                        &mut out,
+                    );
+                    let orders_of = out.into_iter();
+                    orders.extend(orders_of.map(|order| Order::User(user.clone(), order)));
+                    hashes.push(hash);
+                    outcomes.push(Seen::User(outcome.clone()));
+                    done.push(Done::User(outcome));
+                }
+                Command::Link(_) => {
+                    outcomes.push(Seen::Link);
+                    done.push(Done::Nothing);
+                }
+            }
+        }
+        let recorded = entry.commands.iter().zip(done);
+        let news = self.derived.record(index, time, shards, recorded);
+        hashes.push(Hash::of(&self.derived.links.compact()));
+        self.state = Hash::of_parts(hashes.iter().map(|hash| &hash.0[..]));
+        self.applied = index;
+        Applied {
+            index,
+            entry: Arc::clone(entry),
+            state: self.state,
+            news,
+            orders,
+            outcomes,
+            own,
+        }
+    }
+
+    /// Puts whoever has nothing to do to sleep and wakes them again: what they were is what they are.
+    ///
+    /// # Errors
+    /// Why a fold does not come back.
+    pub(super) fn sleep(&mut self) -> Result<(), String> {
+        fn nap<K, D: Desk>(actors: &mut BTreeMap<K, Actor<D>>) -> Result<(), machine::ReviveError> {
+            for actor in actors.values_mut() {
+                if actor.desk.is_idle() {
+                    actor.fold = D::Fold::revive(&actor.fold.compact())?;
+                }
+            }
+            Ok(())
+        }
+        nap(&mut self.hubs)
+            .and_then(|()| nap(&mut self.followers))
+            .and_then(|()| nap(&mut self.users))
+            .map_err(|error| error.to_string())
+    }
+
+    /// Everything that only a leader has is gone.
+    pub(super) fn step_down(&mut self) {
+        fn idle<K, D: Desk>(actors: &mut BTreeMap<K, Actor<D>>) {
+            for actor in actors.values_mut() {
+                actor.desk = D::default();
+            }
+        }
+        idle(&mut self.hubs);
+        idle(&mut self.followers);
+        idle(&mut self.users);
+        self.queue.clear();
+        self.in_flight = None;
+        self.fanouts.clear();
+        self.submits.clear();
+        self.notices.clear();
+    }
+
+    /// The process ends: only the log's disk is left.
+    pub(super) fn crash(&mut self, kept: u64) {
+        let mut replica = std::mem::take(&mut self.replica);
+        replica.crash(kept);
+        *self = Self {
+            replica,
+            ..Self::default()
+        };
+    }
+
+    /// The rooms at this hub.
+    pub(super) fn rooms(&self) -> impl Iterator<Item = (&RoomUri, &hub::Room)> {
+        let known = self.hubs.iter();
+        known.filter_map(|(room, actor)| Some((room, actor.fold.room()?)))
+    }
+}
+
+/// A process.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// Counts starts: what was meant for an earlier life is for nobody.
+    pub(super) life: u64,
+    pub(super) up: bool,
+    /// How many times slower than others.
+    pub(super) slow: u64,
+    /// How far its clock is off, in milliseconds.
+    pub(super) clock_ms: i64,
+    pub(super) shards: Vec<Shard>,
+    /// Who waits for the actors of this node.
+    pub(super) waiting: BTreeMap<Ticket, (u16, Back)>,
+    pub(super) tasks: BTreeMap<u64, Task>,
+    /// Effects until a crash, and how long it is gone.
+    pub(super) armed: Option<(u64, u64)>,
+    pub(super) syncing: bool,
+    pub(super) sync_again: bool,
+}
+
+impl Node {
+    pub(super) fn new(shards: u16) -> Self {
+        Self {
+            life: 1,
+            up: true,
+            slow: 1,
+            clock_ms: 0,
+            shards: (0..shards).map(|_| Shard::default()).collect(),
+            waiting: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            armed: None,
+            syncing: false,
+            sync_again: false,
+        }
+    }
+}
+
+/// The voters of a shard: up to three nodes, spread over the provider.
+pub(super) fn voters(nodes: u8, shard: u16) -> Vec<u8> {
+    let first = u8::try_from(shard % 251).unwrap_or(0);
+    let of = |place: u8| (first + place).checked_rem(nodes).unwrap_or(0);
+    (0..nodes.min(3)).map(of).collect()
+}

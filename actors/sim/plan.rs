@@ -1,0 +1,448 @@
+//! What a seed plays: the shape of the world, what clients do, and what goes wrong. Drawn once, before anything runs.
+//!
+//! Each seed draws its own mix: most kinds of fault are off in most seeds, one seed in eight has none at all. A plan is
+//! data, so that a failing one can be made smaller by leaving moves and faults out.
+
+use super::dice::Dice;
+
+/// One process of a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeRef {
+    /// Its provider, by number.
+    pub provider: u8,
+    /// Its number there.
+    pub node: u8,
+}
+
+impl std::fmt::Display for NodeRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let provider = char::from(b'a' + self.provider);
+        write!(f, "{provider}{}", self.node + 1)
+    }
+}
+
+/// A provider of the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderShape {
+    /// Its nodes.
+    pub nodes: u8,
+    /// Its shards.
+    pub shards: u16,
+    /// Its users: how many clients each has.
+    pub users: Vec<u8>,
+    /// Whether somebody also sends hostile frames in its name.
+    pub hostile: bool,
+}
+
+/// How badly the network and the disks behave, all the time until the faults stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Weather {
+    /// Requests lost on their way, in thousandths.
+    pub loss_permille: u32,
+    /// Requests that arrive twice, in thousandths.
+    pub twice_permille: u32,
+    /// Longest way of a message, in milliseconds; the shortest is one.
+    pub delay_ms_max: u64,
+    /// Lanes cut with a frame on them, in thousandths.
+    pub cut_permille: u32,
+    /// Longest sync of a disk, in milliseconds; the shortest is one.
+    pub sync_ms_max: u64,
+    /// Longest check of a worker, in milliseconds.
+    pub check_ms_max: u64,
+    /// Actors put to sleep after an entry, in thousandths.
+    pub sleep_permille: u32,
+}
+
+/// What a client is asked to do; with whom and where is drawn from what it knows at that time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// Create a room.
+    Create,
+    /// Claim KeyPackages of up to so many users, and add them.
+    Invite(u8),
+    /// Remove a member.
+    Remove,
+    /// Commit to nothing but what waits.
+    Update,
+    /// Propose an Update.
+    ProposeUpdate,
+    /// Propose to remove a member.
+    ProposeRemove,
+    /// Send so many messages to one room.
+    Send(u8),
+    /// Upload so many KeyPackages.
+    Upload(u8),
+    /// Commit with a bundle in which something is wrong.
+    Flawed(Flaw),
+    /// Claim packages and do nothing with them.
+    Claim,
+    /// The user is deleted.
+    DeleteUser,
+}
+
+/// What is wrong with a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It adds, and has no Welcome.
+    NoWelcome,
+    /// Its Welcome is of another Commit.
+    OtherWelcome,
+    /// Its GroupInfo is of the epoch before.
+    OldGroupInfo,
+    /// Its tree is of the epoch before.
+    OldTree,
+}
+
+/// A move, when, and of which client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedMove {
+    /// When, in milliseconds.
+    pub at_ms: u64,
+    /// The client, by number.
+    pub client: usize,
+    /// What it does.
+    pub what: Move,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A node ends at its next effect but so many, and comes back after so many milliseconds.
+    Crash {
+        /// The node.
+        node: NodeRef,
+        /// Effects that it still carries out.
+        after_effects: u64,
+        /// How long it is gone, in milliseconds.
+        gone_ms: u64,
+    },
+    /// All nodes of a provider lose power at once.
+    PowerLoss {
+        /// The provider.
+        provider: u8,
+        /// How long, in milliseconds.
+        gone_ms: u64,
+    },
+    /// A node comes back with a disk that lacks what it had synced.
+    StaleDisk {
+        /// The node.
+        node: NodeRef,
+        /// How long it is gone, in milliseconds.
+        gone_ms: u64,
+    },
+    /// Nothing goes from one node to the others of its provider, or to other providers; perhaps both ways.
+    Partition {
+        /// The node.
+        node: NodeRef,
+        /// Whether the other direction is cut too.
+        both: bool,
+        /// Whether other providers are cut off, rather than the node's own.
+        outside: bool,
+        /// How long, in milliseconds.
+        lasts_ms: u64,
+    },
+    /// Everything that a node does takes so many times as long.
+    Slow {
+        /// The node.
+        node: NodeRef,
+        /// How many times.
+        times: u64,
+        /// How long, in milliseconds.
+        lasts_ms: u64,
+    },
+    /// A node's clock jumps.
+    Clock {
+        /// The node.
+        node: NodeRef,
+        /// By how much, in milliseconds.
+        by_ms: i64,
+    },
+    /// A node's process is started again while it runs.
+    StartedTwice {
+        /// The node.
+        node: NodeRef,
+    },
+    /// A shard's leader loses its office although it is well.
+    Deposed {
+        /// The provider.
+        provider: u8,
+        /// The shard.
+        shard: u16,
+    },
+    /// Somebody sends a hostile frame in the name of the hostile provider.
+    Hostile {
+        /// Which kind, and with which details.
+        roll: u64,
+    },
+}
+
+/// A fault, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedFault {
+    /// When, in milliseconds.
+    pub at_ms: u64,
+    /// What.
+    pub what: Fault,
+}
+
+/// Everything that a seed draws in advance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Whether members are real OpenMLS ones.
+    pub real_mls: bool,
+    /// The providers.
+    pub providers: Vec<ProviderShape>,
+    /// The weather while faults go on.
+    pub weather: Weather,
+    /// KeyPackages that each client begins with.
+    pub stock: u8,
+    /// When moves and faults are over, in milliseconds.
+    pub calm_ms: u64,
+    /// What clients do, in order of time.
+    pub moves: Vec<PlannedMove>,
+    /// What goes wrong, in order of time.
+    pub faults: Vec<PlannedFault>,
+}
+
+/// When the world is set up and moves begin, in milliseconds.
+pub const BEGIN_MS: u64 = 1_500;
+
+/// One seed in so many has no faults.
+const FAULTLESS_ONE_IN: u64 = 8;
+/// One seed in so many plays real OpenMLS members.
+const REAL_ONE_IN: u64 = 50;
+
+impl Plan {
+    /// What `seed` plays.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, 1);
+        // Not those that are played twice to compare their traces: real members draw keys of their own.
+        let real_mls = seed % REAL_ONE_IN == REAL_ONE_IN / 2;
+        let faultless = seed.is_multiple_of(FAULTLESS_ONE_IN);
+        let hostile = !faultless && dice.hits(250);
+        let providers: Vec<ProviderShape> = (0..dice.between(2, if real_mls { 2 } else { 4 }))
+            .map(|number| ProviderShape {
+                nodes: *dice.pick(&[1, 1, 1, 2, 3, 3, 3, 4, 5]).unwrap_or(&1),
+                shards: *dice.pick(&[1, 1, 2, 3]).unwrap_or(&1),
+                users: (0..dice.between(1, if real_mls { 2 } else { 4 }))
+                    .map(|_| *dice.pick(&[1, 1, 1, 2, 3]).unwrap_or(&1))
+                    .collect(),
+                hostile: hostile && number == 1,
+            })
+            .collect();
+        let clients: usize = providers
+            .iter()
+            .flat_map(|provider| &provider.users)
+            .map(|clients| usize::from(*clients))
+            .sum();
+        let calm_ms = BEGIN_MS + dice.between(2_000, 12_000);
+        let weather = weather(&mut dice, faultless);
+        let moves = moves(&mut dice, clients, calm_ms, real_mls);
+        let faults = if faultless {
+            Vec::new()
+        } else {
+            faults(&mut dice, &providers, calm_ms)
+        };
+        Self {
+            seed,
+            real_mls,
+            providers,
+            weather,
+            stock: *dice.pick(&[1, 2, 4, 8]).unwrap_or(&4),
+            calm_ms,
+            moves,
+            faults,
+        }
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeRef> + '_ {
+        let numbered = (0_u8..).zip(&self.providers);
+        numbered.flat_map(|(provider, shape)| {
+            (0..shape.nodes).map(move |node| NodeRef { provider, node })
+        })
+    }
+}
+
+fn weather(dice: &mut Dice, faultless: bool) -> Weather {
+    let mut weather = Weather {
+        delay_ms_max: *dice.pick(&[2, 5, 20, 60]).unwrap_or(&5),
+        sync_ms_max: *dice.pick(&[1, 4, 15, 50]).unwrap_or(&4),
+        check_ms_max: *dice.pick(&[1, 5, 40]).unwrap_or(&5),
+        sleep_permille: *dice.pick(&[0, 100, 500]).unwrap_or(&0),
+        ..Weather::default()
+    };
+    if !faultless {
+        weather.loss_permille = *dice.pick(&[0, 0, 0, 10, 80]).unwrap_or(&0);
+        weather.twice_permille = *dice.pick(&[0, 0, 30, 200]).unwrap_or(&0);
+        weather.cut_permille = *dice.pick(&[0, 0, 5, 50]).unwrap_or(&0);
+        weather.delay_ms_max *= *dice.pick(&[1, 1, 1, 10]).unwrap_or(&1);
+    }
+    weather
+}
+
+fn moves(dice: &mut Dice, clients: usize, calm_ms: u64, real_mls: bool) -> Vec<PlannedMove> {
+    // Each seed has its own taste.
+    let kinds = [
+        Move::Create,
+        Move::Invite(2),
+        Move::Remove,
+        Move::Update,
+        Move::ProposeUpdate,
+        Move::ProposeRemove,
+        Move::Send(3),
+        Move::Upload(2),
+        Move::Flawed(Flaw::NoWelcome),
+        Move::Claim,
+    ];
+    let taste: Vec<(Move, u64)> = kinds
+        .into_iter()
+        .map(|kind| {
+            let usual = match kind {
+                Move::Create => 2,
+                Move::Invite(_) | Move::Update => 5,
+                Move::Send(_) => 8,
+                Move::Remove | Move::ProposeUpdate | Move::ProposeRemove | Move::Upload(_) => 3,
+                Move::Flawed(_) | Move::Claim | Move::DeleteUser => 1,
+            };
+            (kind, usual * *dice.pick(&[0, 1, 1, 1, 4]).unwrap_or(&1) + 1)
+        })
+        .collect();
+    let total: u64 = taste.iter().map(|(_, weight)| weight).sum();
+    let count = if real_mls {
+        dice.between(10, 30)
+    } else {
+        dice.between(15, 110)
+    };
+    let mut moves: Vec<PlannedMove> = (0..count)
+        .map(|_| {
+            let mut roll = dice.below(total);
+            let kind = taste
+                .iter()
+                .find(|(_, weight)| {
+                    let found = roll < *weight;
+                    roll = roll.saturating_sub(*weight);
+                    found
+                })
+                .map_or(Move::Update, |(kind, _)| *kind);
+            PlannedMove {
+                at_ms: dice.between(BEGIN_MS, calm_ms),
+                client: dice.place(clients),
+                what: detailed(dice, kind),
+            }
+        })
+        .collect();
+    // Every world begins with a few rooms, and somebody in them.
+    for number in 0..dice.between(1, 3) {
+        let client = dice.place(clients);
+        for (after, what) in [(0, Move::Create), (60, Move::Invite(3))] {
+            let at_ms = BEGIN_MS + 10 * number + after;
+            moves.push(PlannedMove {
+                at_ms,
+                client,
+                what,
+            });
+        }
+    }
+    if dice.hits(60) {
+        moves.push(PlannedMove {
+            at_ms: dice.between(BEGIN_MS, calm_ms),
+            client: dice.place(clients),
+            what: Move::DeleteUser,
+        });
+    }
+    moves.sort_by_key(|planned| planned.at_ms);
+    moves
+}
+
+fn detailed(dice: &mut Dice, kind: Move) -> Move {
+    match kind {
+        Move::Invite(_) => Move::Invite(1 + dice.place(4) as u8),
+        Move::Send(_) => Move::Send(*dice.pick(&[1, 1, 2, 5, 20]).unwrap_or(&1)),
+        Move::Upload(_) => Move::Upload(1 + dice.place(4) as u8),
+        Move::Flawed(_) => {
+            let flaws = [
+                Flaw::NoWelcome,
+                Flaw::OtherWelcome,
+                Flaw::OldGroupInfo,
+                Flaw::OldTree,
+            ];
+            Move::Flawed(*dice.pick(&flaws).unwrap_or(&Flaw::NoWelcome))
+        }
+        other => other,
+    }
+}
+
+fn faults(dice: &mut Dice, providers: &[ProviderShape], calm_ms: u64) -> Vec<PlannedFault> {
+    // Which kinds there are at all in this seed.
+    let kinds: Vec<u64> = (0..8).filter(|_| dice.hits(350)).collect();
+    let mut faults = Vec::new();
+    let count = if kinds.is_empty() {
+        0
+    } else {
+        dice.between(1, 14)
+    };
+    for _ in 0..count {
+        let provider = dice.place(providers.len());
+        let Some(shape) = providers.get(provider) else {
+            continue;
+        };
+        let node = NodeRef {
+            provider: provider as u8,
+            node: dice.place(usize::from(shape.nodes)) as u8,
+        };
+        let provider = node.provider;
+        let gone_ms = *dice.pick(&[1, 50, 400, 2_500]).unwrap_or(&50);
+        let lasts_ms = *dice.pick(&[50, 400, 3_000]).unwrap_or(&400);
+        let what = match dice.pick(&kinds) {
+            Some(0) => Fault::Crash {
+                node,
+                after_effects: dice.below(30),
+                gone_ms,
+            },
+            Some(1) => Fault::PowerLoss { provider, gone_ms },
+            // With fewer voters nobody could tell that something is missing, and nothing could replace it.
+            Some(2) if shape.nodes >= 3 => Fault::StaleDisk { node, gone_ms },
+            Some(3) => Fault::Partition {
+                node,
+                both: dice.hits(500),
+                outside: dice.hits(400),
+                lasts_ms,
+            },
+            Some(4) => Fault::Slow {
+                node,
+                times: dice.between(3, 40),
+                lasts_ms,
+            },
+            Some(5) => {
+                let by = dice.between(1, 600_000) as i64;
+                let by_ms = if dice.hits(500) { by } else { -by };
+                Fault::Clock { node, by_ms }
+            }
+            Some(6) => Fault::StartedTwice { node },
+            _ => Fault::Deposed {
+                provider,
+                shard: dice.below(u64::from(shape.shards)) as u16,
+            },
+        };
+        faults.push(PlannedFault {
+            at_ms: dice.between(BEGIN_MS, calm_ms),
+            what,
+        });
+    }
+    if providers.iter().any(|provider| provider.hostile) {
+        for _ in 0..dice.between(5, 40) {
+            faults.push(PlannedFault {
+                at_ms: dice.between(BEGIN_MS, calm_ms),
+                what: Fault::Hostile {
+                    roll: dice.number(),
+                },
+            });
+        }
+    }
+    faults.sort_by_key(|planned| planned.at_ms);
+    faults
+}

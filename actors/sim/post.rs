@@ -1,0 +1,278 @@
+//! What travels in the world: between clients and nodes, between the nodes of a provider, between providers.
+
+use super::{
+    plan::NodeRef,
+    replica::{Append, Appended},
+};
+use crate::{
+    doors::HubAsk,
+    ids::{ClientUri, RoomUri, UserUri},
+    link::session::{Acking, FanoutReceiver, Judging},
+    room::{follower, outcome::Answer},
+    user::{
+        command as user,
+        cursors::Membership,
+        outcome::{self as user_outcome, Claimed},
+    },
+    wire::{
+        Payload,
+        claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimedUser},
+        door::{self, RoomEvent},
+        event::{InboxSeq, LinkSeq, RoomSeq, SubmitSeq},
+        link::{self, Ack, Fanout, Submit, Submitted},
+        post::Notice,
+    },
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Who sends or receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    Client(usize),
+    Node(NodeRef),
+}
+
+/// What is on its way.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    /// A client's request.
+    Ask {
+        request: u64,
+        ask: ClientAsk,
+    },
+    /// The answer.
+    Reply {
+        request: u64,
+        reply: Reply,
+    },
+    /// A request for a shard that another node leads.
+    Forward(ShardAsk),
+    /// What a shard on another node answered to a task.
+    Answered {
+        life: u64,
+        task: u64,
+        slot: usize,
+        answer: Answered,
+    },
+    Append {
+        shard: u16,
+        append: Append,
+    },
+    Appended {
+        shard: u16,
+        answer: Appended,
+    },
+    /// A request to another provider.
+    Request {
+        life: u64,
+        task: u64,
+        slot: usize,
+        request: link::Request,
+    },
+    /// Its answer.
+    Response {
+        life: u64,
+        task: u64,
+        slot: usize,
+        reply: link::Reply,
+    },
+    /// A frame on a lane between providers.
+    Lane {
+        lane: u64,
+        frame: Frame,
+    },
+}
+
+/// What a client asks its provider.
+#[derive(Clone, Debug)]
+pub(super) enum ClientAsk {
+    Upload(Vec<Payload>),
+    Claim(ClaimRequest),
+    Create(door::CreateRoom),
+    Commit(door::Commit),
+    Propose(door::Propose),
+    Send(door::Send),
+    Ack(user::Ack),
+    Delete(UserUri),
+    /// What is in the inbox after this number, and the memberships.
+    Inbox(InboxSeq),
+    /// Events of a room.
+    Room {
+        room: RoomUri,
+        from: RoomSeq,
+        upto: Option<RoomSeq>,
+    },
+}
+
+/// What a client is answered.
+#[derive(Clone, Debug)]
+pub(super) enum Reply {
+    Room(Answer),
+    User(user_outcome::Answer),
+    Claimed(ClaimResponse),
+    Inbox {
+        rooms: Vec<(RoomUri, Membership)>,
+        notices: Vec<(InboxSeq, RoomUri, Notice)>,
+    },
+    Events {
+        room: RoomUri,
+        from: RoomSeq,
+        events: Vec<RoomEvent>,
+    },
+    /// Nobody knows whether it was done.
+    Unavailable,
+}
+
+/// A request to one shard, wherever it is led.
+#[derive(Clone, Debug)]
+pub(super) struct ShardAsk {
+    pub(super) target: Target,
+    pub(super) back: Back,
+    /// How often it was passed on.
+    pub(super) hops: u8,
+}
+
+/// What is asked of a shard.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    Hub(RoomUri, HubAsk),
+    Follower(RoomUri, follower::Command),
+    User(UserUri, Arc<user::Command>),
+    LookInbox(ClientUri, InboxSeq),
+    LookRoom {
+        room: RoomUri,
+        reader: ClientUri,
+        from: RoomSeq,
+        upto: Option<RoomSeq>,
+    },
+}
+
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Back {
+    Client {
+        client: usize,
+        request: u64,
+    },
+    /// To a task on a node.
+    Task {
+        node: NodeRef,
+        life: u64,
+        task: u64,
+        slot: usize,
+    },
+    /// Nobody waits.
+    Nobody,
+}
+
+/// What a shard answers.
+#[derive(Clone, Debug)]
+pub(super) enum Answered {
+    Room(Answer),
+    User(user_outcome::Answer),
+    Reply(Reply),
+    /// No leader, or none that answers.
+    Unavailable,
+}
+
+/// What a lane carries.
+#[derive(Clone, Debug)]
+pub(super) enum Frame {
+    Fanout(Arc<Fanout>),
+    Ack(Ack),
+    Submit(Arc<Submit>),
+    Submitted(Submitted),
+}
+
+/// A lane between two providers; frames keep their order in each direction.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// The end that opened it, and its life.
+    pub(super) sender: (NodeRef, u64),
+    /// The shard whose session it is.
+    pub(super) shard: u16,
+    pub(super) receiver: (NodeRef, u64),
+    /// Nothing arrives before this: at the sender, at the receiver.
+    pub(super) busy_until: [u64; 2],
+    /// What the receiver has taken, on a fan-out lane.
+    pub(super) taken: FanoutReceiver,
+    /// Answers that wait for earlier ones: `None` while the rooms are asked.
+    pub(super) answers: BTreeMap<u64, Option<Frame>>,
+    /// Number of the next frame that arrives.
+    pub(super) arriving: u64,
+}
+
+/// Something that a node waits for, on behalf of somebody.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// A client's claim: one part for each provider.
+    ClientClaim {
+        client: usize,
+        request: u64,
+        asked: Vec<UserUri>,
+        parts: Vec<(Vec<UserUri>, Option<Vec<ClaimedUser>>)>,
+    },
+    /// A claim of this provider's users.
+    Claim {
+        id: ClaimId,
+        back: PeerBack,
+        users: Vec<(UserUri, Option<Claimed>)>,
+    },
+    /// A client's request that another provider answers.
+    Relay { client: usize, request: u64 },
+    /// A peer's request that a room here answers.
+    Room { back: PeerBack },
+    /// A batch of a hub, while its rooms take it.
+    Deliver {
+        lane: u64,
+        number: u64,
+        rooms: Vec<RoomUri>,
+        left: usize,
+        acking: Acking,
+    },
+    /// A frame of submissions, while its rooms judge.
+    Judge {
+        lane: u64,
+        number: u64,
+        groups: Vec<(RoomUri, SubmitSeq, u32, bool)>,
+        judging: Judging,
+    },
+    /// A notice on its way to a user's shard.
+    Notice { shard: u16, to: u16, seq: LinkSeq },
+}
+
+/// Who waits for a claim or a room, on whatever node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PeerBack {
+    pub(super) node: NodeRef,
+    pub(super) life: u64,
+    pub(super) task: u64,
+    pub(super) slot: usize,
+}
+
+impl Body {
+    /// Its kind, for the trace and the story.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Ask { .. } => "ask",
+            Self::Reply { .. } => "reply",
+            Self::Forward(_) => "forward",
+            Self::Answered { .. } => "answered",
+            Self::Append { .. } => "append",
+            Self::Appended { .. } => "appended",
+            Self::Request { .. } => "request",
+            Self::Response { .. } => "response",
+            Self::Lane { frame, .. } => match frame {
+                Frame::Fanout(_) => "fanout",
+                Frame::Ack(_) => "ack",
+                Frame::Submit(_) => "submit",
+                Frame::Submitted(_) => "submitted",
+            },
+        }
+    }
+
+    /// Whether whoever sent it may have sent it again, because no answer came.
+    pub(super) fn may_come_twice(&self) -> bool {
+        matches!(self, Self::Ask { .. } | Self::Request { .. })
+    }
+}

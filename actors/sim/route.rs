@@ -1,0 +1,690 @@
+//! Requests on their way through a provider: from the node at whose door they came to the shard's leader, and back.
+
+use super::{
+    mls,
+    plan::NodeRef,
+    post::{Answered, Back, Body, ClientAsk, End, PeerBack, Reply, ShardAsk, Target, Task},
+    world::{Event, REQUEST_DEADLINE_MS, World},
+};
+use crate::{
+    doors::{self, PeerAsk, Sending},
+    limits::CLAIM_USERS_MAX,
+    room::{
+        follower, follower_desk,
+        outcome::{Answer, Refused},
+    },
+    shard::read,
+    user::{
+        command::{Command as UserCommand, Upload},
+        desk as user_desk,
+        outcome::{Answer as UserAnswer, Claimed},
+    },
+    wire::{
+        BVec,
+        claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
+        link,
+    },
+};
+use std::sync::Arc;
+
+/// Nodes that a request is passed on to before it is given up.
+const HOPS_MAX: u8 = 3;
+/// When a request that found no leader may be sent again, in milliseconds.
+const UNAVAILABLE_RETRY_AFTER_MS: u32 = 200;
+
+/// The refusal of a request about which nothing is known.
+fn unavailable() -> Answer {
+    Answer::Refused(Refused::Unavailable {
+        retry_after_ms: UNAVAILABLE_RETRY_AFTER_MS,
+    })
+}
+
+impl World {
+    /// Something arrives at a node that runs.
+    pub(super) fn node_hears(&mut self, node: NodeRef, from: End, body: Body) {
+        match (body, from) {
+            (Body::Ask { request, ask }, End::Client(client)) => {
+                self.client_asks(node, client, request, ask);
+            }
+            (Body::Forward(ask), _) => self.ask_shard(node, ask),
+            (
+                Body::Answered {
+                    life,
+                    task,
+                    slot,
+                    answer,
+                },
+                _,
+            ) => {
+                if self.life(node) == life {
+                    self.task_hears(node, task, slot, answer);
+                }
+            }
+            (Body::Append { shard, append }, End::Node(from)) => {
+                self.take_append(node, from, shard, &append);
+            }
+            (Body::Appended { shard, answer }, End::Node(from)) => {
+                self.take_appended(node, from, shard, answer);
+            }
+            (
+                Body::Request {
+                    life,
+                    task,
+                    slot,
+                    request,
+                },
+                End::Node(from),
+            ) => {
+                let back = PeerBack {
+                    node: from,
+                    life,
+                    task,
+                    slot,
+                };
+                self.peer_asks(node, back, request);
+            }
+            (
+                Body::Response {
+                    life,
+                    task,
+                    slot,
+                    reply,
+                },
+                End::Node(from),
+            ) => {
+                if self.life(node) == life {
+                    self.peer_replied(node, from.provider, task, slot, reply);
+                }
+            }
+            (Body::Lane { lane, frame }, _) => self.frame_arrives(node, lane, frame),
+            (
+                Body::Ask { .. }
+                | Body::Append { .. }
+                | Body::Appended { .. }
+                | Body::Request { .. }
+                | Body::Response { .. }
+                | Body::Reply { .. },
+                _,
+            ) => {}
+        }
+    }
+
+    /// A client's request, at the door of one of its provider's nodes.
+    fn client_asks(&mut self, node: NodeRef, client: usize, request: u64, ask: ClientAsk) {
+        let own = self.id(node.provider).clone();
+        let uri = self.clients[client].uri.clone();
+        let back = Back::Client { client, request };
+        let target = match ask {
+            ClientAsk::Upload(packages) => {
+                let (kind, now) = (self.kind, self.clock(node));
+                let check = |package| mls::check_package(kind, &package, &uri, now);
+                let packages = packages.into_iter().map(check).collect();
+                let upload = Upload {
+                    client: uri.clone(),
+                    packages,
+                };
+                Target::User(uri.user().clone(), Arc::new(UserCommand::Upload(upload)))
+            }
+            ClientAsk::Ack(ack) => {
+                Target::User(uri.user().clone(), Arc::new(UserCommand::Ack(ack)))
+            }
+            ClientAsk::Delete(user) => Target::User(user, Arc::new(UserCommand::Delete)),
+            ClientAsk::Inbox(seen) => Target::LookInbox(uri, seen),
+            ClientAsk::Room { room, from, upto } => Target::LookRoom {
+                room,
+                reader: uri,
+                from,
+                upto,
+            },
+            ClientAsk::Claim(claim) => return self.client_claims(node, client, request, claim),
+            ClientAsk::Create(create) => match doors::create(&own, &uri, create) {
+                Ok((room, ask)) => Target::Hub(room, ask),
+                Err(_) => return,
+            },
+            ClientAsk::Commit(commit) => {
+                let ask = doors::commit(&own, &uri, commit);
+                match self.here(node, client, request, ask) {
+                    Some(target) => target,
+                    None => return,
+                }
+            }
+            ClientAsk::Propose(propose) => {
+                let ask = doors::propose(&own, &uri, propose);
+                match self.here(node, client, request, ask) {
+                    Some(target) => target,
+                    None => return,
+                }
+            }
+            ClientAsk::Send(send) => match Sending::new(&own, &uri, send) {
+                (room, Sending::Here(submit)) => Target::Hub(room, doors::HubAsk::Submit(submit)),
+                (room, Sending::Follower(queue)) => {
+                    Target::Follower(room, follower::Command::Queue(queue))
+                }
+            },
+        };
+        self.ask_shard(
+            node,
+            ShardAsk {
+                target,
+                back,
+                hops: 0,
+            },
+        );
+    }
+
+    /// A request to a room here; one to a room elsewhere is sent there.
+    fn here(
+        &mut self,
+        node: NodeRef,
+        client: usize,
+        request: u64,
+        ask: doors::ClientAsk,
+    ) -> Option<Target> {
+        match ask {
+            doors::ClientAsk::Here(room, ask) => Some(Target::Hub(room, ask)),
+            doors::ClientAsk::Peer(hub, asked) => {
+                let task = self.begin(node, Task::Relay { client, request });
+                self.ask_peer(node, &hub, task, 0, asked);
+                None
+            }
+        }
+    }
+
+    /// Begins to wait for something, not for ever.
+    pub(super) fn begin(&mut self, node: NodeRef, task: Task) -> u64 {
+        let number = self.fresh();
+        if let Some(is) = self.nodes.get_mut(&node) {
+            is.tasks.insert(number, task);
+        }
+        let life = self.life(node);
+        self.after(
+            REQUEST_DEADLINE_MS,
+            Event::Deadline {
+                node,
+                life,
+                task: number,
+            },
+        );
+        number
+    }
+
+    fn ask_peer(
+        &mut self,
+        node: NodeRef,
+        hub: &crate::ids::ProviderId,
+        task: u64,
+        slot: usize,
+        request: link::Request,
+    ) {
+        let to = self.provider(hub).and_then(|hub| self.some_node(hub));
+        let Some(to) = to else { return };
+        let life = self.life(node);
+        let body = Body::Request {
+            life,
+            task,
+            slot,
+            request,
+        };
+        self.send(End::Node(node), End::Node(to), body);
+    }
+
+    fn client_claims(&mut self, node: NodeRef, client: usize, request: u64, claim: ClaimRequest) {
+        let asked = claim.users.clone().into_vec();
+        let uri = self.clients[client].uri.clone();
+        let Ok(parts) = doors::split_claim(&uri, claim) else {
+            return;
+        };
+        let waiting = parts
+            .values()
+            .map(|part| (part.users.clone().into_vec(), None))
+            .collect();
+        let task = self.begin(
+            node,
+            Task::ClientClaim {
+                client,
+                request,
+                asked,
+                parts: waiting,
+            },
+        );
+        for (slot, (provider, part)) in parts.into_iter().enumerate() {
+            if provider == *self.id(node.provider) {
+                let life = self.life(node);
+                let back = PeerBack {
+                    node,
+                    life,
+                    task,
+                    slot,
+                };
+                self.claim_here(node, &provider, back, &part);
+            } else {
+                self.ask_peer(node, &provider, task, slot, link::Request::Claim(part));
+            }
+        }
+    }
+
+    /// A claim of this provider's users.
+    fn claim_here(
+        &mut self,
+        node: NodeRef,
+        peer: &crate::ids::ProviderId,
+        back: PeerBack,
+        request: &ClaimRequest,
+    ) {
+        let own = self.id(node.provider).clone();
+        let parts = doors::claims(&own, peer, request);
+        let users = parts
+            .iter()
+            .map(|(user, claim)| (user.clone(), claim.as_ref().err().map(|why| Err(*why))))
+            .collect();
+        let id = request.id;
+        let task = self.begin(node, Task::Claim { id, back, users });
+        let life = self.life(node);
+        for (slot, (user, claim)) in parts.into_iter().enumerate() {
+            if let Ok(claim) = claim {
+                let target = Target::User(user, Arc::new(UserCommand::Claim(claim)));
+                let back = Back::Task {
+                    node,
+                    life,
+                    task,
+                    slot,
+                };
+                self.ask_shard(
+                    node,
+                    ShardAsk {
+                        target,
+                        back,
+                        hops: 0,
+                    },
+                );
+            }
+        }
+        self.claim_goes_on(node, task);
+    }
+
+    /// A request of another provider.
+    fn peer_asks(&mut self, node: NodeRef, back: PeerBack, request: link::Request) {
+        let own = self.id(node.provider).clone();
+        let peer = self.id(back.node.provider).clone();
+        match doors::of_peer(&own, &peer, request) {
+            Ok(PeerAsk::Claim(claim)) => self.claim_here(node, &peer, back, &claim),
+            Ok(PeerAsk::Hub(room, ask)) => {
+                let task = self.begin(node, Task::Room { back });
+                let life = self.life(node);
+                let back = Back::Task {
+                    node,
+                    life,
+                    task,
+                    slot: 0,
+                };
+                self.ask_shard(
+                    node,
+                    ShardAsk {
+                        target: Target::Hub(room, ask),
+                        back,
+                        hops: 0,
+                    },
+                );
+            }
+            Err(refused) => {
+                self.counts.one("requests of a peer refused at the door");
+                self.respond(node, back, link::Reply::Refused(refused));
+            }
+        }
+    }
+
+    fn respond(&mut self, node: NodeRef, back: PeerBack, reply: link::Reply) {
+        if node == back.node {
+            return self.peer_replied(node, node.provider, back.task, back.slot, reply);
+        }
+        let body = Body::Response {
+            life: back.life,
+            task: back.task,
+            slot: back.slot,
+            reply,
+        };
+        self.send(End::Node(node), End::Node(back.node), body);
+    }
+
+    /// Another provider, or this one for its part of a claim, has answered.
+    fn peer_replied(
+        &mut self,
+        node: NodeRef,
+        from: u8,
+        task: u64,
+        slot: usize,
+        reply: link::Reply,
+    ) {
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        match is.tasks.get_mut(&task) {
+            Some(Task::ClientClaim { parts, .. }) => {
+                let claimed = match reply {
+                    link::Reply::Claimed(response) => response.users.into_vec(),
+                    link::Reply::Room(_) | link::Reply::Refused(_) => Vec::new(),
+                };
+                if let Some((asked, part)) = parts.get_mut(slot)
+                    && asked.first().is_some_and(|user| {
+                        self.providers.iter().position(|id| id == user.provider())
+                            == Some(usize::from(from))
+                    })
+                {
+                    let retry = UNAVAILABLE_RETRY_AFTER_MS;
+                    *part = Some(doors::complete_claim(asked, claimed, retry));
+                }
+                self.client_claim_goes_on(node, task);
+            }
+            Some(Task::Relay { client, request }) => {
+                let (client, request) = (*client, *request);
+                is.tasks.remove(&task);
+                let reply = match reply {
+                    link::Reply::Room(Answer::Stale) | link::Reply::Claimed(_) => {
+                        Reply::Unavailable
+                    }
+                    link::Reply::Room(answer) => Reply::Room(answer),
+                    link::Reply::Refused(_) => Reply::Unavailable,
+                };
+                self.reply(node, client, request, reply);
+            }
+            Some(
+                Task::Claim { .. }
+                | Task::Room { .. }
+                | Task::Deliver { .. }
+                | Task::Judge { .. }
+                | Task::Notice { .. },
+            )
+            | None => {}
+        }
+    }
+
+    pub(super) fn reply(&mut self, node: NodeRef, client: usize, request: u64, reply: Reply) {
+        self.send(
+            End::Node(node),
+            End::Client(client),
+            Body::Reply { request, reply },
+        );
+    }
+
+    /// A request for a shard: it is for the leader, wherever that is.
+    pub(super) fn ask_shard(&mut self, node: NodeRef, mut ask: ShardAsk) {
+        let shard = match &ask.target {
+            Target::Hub(room, _) | Target::Follower(room, _) | Target::LookRoom { room, .. } => {
+                self.shard_of_room(node.provider, room)
+            }
+            Target::User(user, _) => self.shard_of_user(node.provider, user),
+            Target::LookInbox(client, _) => self.shard_of_user(node.provider, client.user()),
+        };
+        let looks = matches!(ask.target, Target::LookInbox(..) | Target::LookRoom { .. });
+        if self.leads(node, shard) {
+            // What only reads may be a little behind; whatever takes or decides may not.
+            if looks || planted!("stale_leader_answers") || self.is_confirmed(node, shard) {
+                return self.take_ask(node, shard, ask);
+            }
+            self.counts
+                .one("requests refused by a leader without a majority");
+            return self.give(node, ask.back, Answered::Unavailable);
+        }
+        let leader = self.leader_for(node, shard);
+        match leader {
+            Some(leader) if ask.hops < HOPS_MAX => {
+                ask.hops += 1;
+                self.send(End::Node(node), End::Node(leader), Body::Forward(ask));
+            }
+            Some(_) | None => self.give(node, ask.back, Answered::Unavailable),
+        }
+    }
+
+    /// A request that this node's leader takes.
+    fn take_ask(&mut self, node: NodeRef, shard: u16, ask: ShardAsk) {
+        let ShardAsk { target, back, .. } = ask;
+        match target {
+            Target::Hub(room, ask) => {
+                let ticket = self.ticket(node, shard, back);
+                self.hub_input(node, &room, ask.input(ticket));
+            }
+            Target::Follower(room, command) => {
+                let ticket = self.ticket(node, shard, back);
+                let input = match command {
+                    follower::Command::Deliver(deliver) => {
+                        follower_desk::Input::Deliver { ticket, deliver }
+                    }
+                    follower::Command::Queue(queue) => {
+                        follower_desk::Input::Queue { ticket, queue }
+                    }
+                    follower::Command::Reject(reject) => {
+                        follower_desk::Input::Reject { ticket, reject }
+                    }
+                };
+                self.follower_input(node, &room, input);
+            }
+            Target::User(user, command) => {
+                let ticket = self.ticket(node, shard, back);
+                self.user_input(node, &user, user_desk::Input::Ask { ticket, command });
+            }
+            Target::LookInbox(client, seen) => {
+                let Some(own) = self.shard(node, shard) else {
+                    return;
+                };
+                let actor = own.users.get(client.user());
+                let rooms = actor.map(|actor| {
+                    let rooms = actor.fold.memberships(&client);
+                    rooms.map(|(room, is)| (room.clone(), is)).collect()
+                });
+                let items = actor.map(|actor| {
+                    let items = actor.fold.inbox(&client);
+                    items
+                        .filter(|item| item.seq > seen)
+                        .map(|item| read::inbox_notice(own, item.seq, item.at))
+                        .collect::<Result<Vec<_>, _>>()
+                });
+                match items.transpose() {
+                    Ok(notices) => {
+                        let reply = Reply::Inbox {
+                            rooms: rooms.unwrap_or_default(),
+                            notices: notices.unwrap_or_default(),
+                        };
+                        self.give(node, back, Answered::Reply(reply));
+                    }
+                    Err(error) => self.history.violated("I2", error.to_string()),
+                }
+            }
+            Target::LookRoom {
+                room,
+                reader,
+                from,
+                upto,
+            } => {
+                let Some(own) = self.shard(node, shard) else {
+                    return;
+                };
+                match read::room_events(own, &room, &reader, from, upto) {
+                    Ok((events, _)) => {
+                        let reply = Reply::Events { room, from, events };
+                        self.give(node, back, Answered::Reply(reply));
+                    }
+                    Err(error) => self.history.violated("I2", error.to_string()),
+                }
+            }
+        }
+    }
+
+    /// Brings an answer to whoever waits for it.
+    pub(super) fn give(&mut self, at: NodeRef, back: Back, answer: Answered) {
+        match back {
+            Back::Nobody => {}
+            Back::Client { client, request } => {
+                let reply = match answer {
+                    Answered::Room(answer) => Reply::Room(answer),
+                    Answered::User(answer) => Reply::User(answer),
+                    Answered::Reply(reply) => reply,
+                    Answered::Unavailable => Reply::Unavailable,
+                };
+                self.reply(at, client, request, reply);
+            }
+            Back::Task {
+                node,
+                life,
+                task,
+                slot,
+            } => {
+                if node == at {
+                    if self.life(node) == life {
+                        self.task_hears(node, task, slot, answer);
+                    }
+                    return;
+                }
+                let body = Body::Answered {
+                    life,
+                    task,
+                    slot,
+                    answer,
+                };
+                self.send(End::Node(at), End::Node(node), body);
+            }
+        }
+    }
+
+    /// A shard has answered a task.
+    pub(super) fn task_hears(&mut self, node: NodeRef, task: u64, slot: usize, answer: Answered) {
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        let Some(waiting) = is.tasks.get_mut(&task) else {
+            return;
+        };
+        match waiting {
+            Task::Claim { users, .. } => {
+                let claimed = match answer {
+                    Answered::User(UserAnswer::Claimed(claimed)) => claimed,
+                    Answered::User(_)
+                    | Answered::Room(_)
+                    | Answered::Reply(_)
+                    | Answered::Unavailable => Err(UserRefused::Unavailable {
+                        retry_after_ms: UNAVAILABLE_RETRY_AFTER_MS,
+                    }),
+                };
+                if let Some((_, part)) = users.get_mut(slot) {
+                    *part = Some(claimed);
+                }
+                self.claim_goes_on(node, task);
+            }
+            Task::Room { back } => {
+                let back = *back;
+                is.tasks.remove(&task);
+                let answer = match answer {
+                    Answered::Room(answer) => answer,
+                    Answered::User(_) | Answered::Reply(_) | Answered::Unavailable => unavailable(),
+                };
+                self.respond(node, back, link::Reply::Room(answer));
+            }
+            Task::Deliver { .. } => self.delivered(node, task, slot, answer),
+            Task::Judge { .. } => self.judged(node, task, slot, answer),
+            Task::Notice { shard, to, seq } => {
+                let (shard, to, seq) = (*shard, *to, *seq);
+                is.tasks.remove(&task);
+                self.notice_taken(node, shard, to, seq, &answer);
+            }
+            Task::ClientClaim { .. } | Task::Relay { .. } => {}
+        }
+    }
+
+    /// Answers a claim whose every user has answered.
+    fn claim_goes_on(&mut self, node: NodeRef, task: u64) {
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        let whole = matches!(
+            is.tasks.get(&task),
+            Some(Task::Claim { users, .. }) if users.iter().all(|(_, part)| part.is_some())
+        );
+        if whole && let Some(Task::Claim { id, back, users }) = is.tasks.remove(&task) {
+            let nothing = || -> Claimed {
+                Err(UserRefused::Unavailable {
+                    retry_after_ms: UNAVAILABLE_RETRY_AFTER_MS,
+                })
+            };
+            let users = users.into_iter().map(|(user, part)| ClaimedUser {
+                user,
+                result: part.unwrap_or_else(nothing),
+            });
+            let users: BVec<ClaimedUser, CLAIM_USERS_MAX> = BVec::truncated(users.collect());
+            let response = ClaimResponse { users };
+            // What is handed out counts, also when the answer is lost.
+            self.history.claim_answered(id, &response);
+            self.respond(node, back, link::Reply::Claimed(response));
+        }
+    }
+
+    /// Answers a client whose claim every provider has answered.
+    fn client_claim_goes_on(&mut self, node: NodeRef, task: u64) {
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        let whole = matches!(
+            is.tasks.get(&task),
+            Some(Task::ClientClaim { parts, .. }) if parts.iter().all(|(_, part)| part.is_some())
+        );
+        if whole
+            && let Some(Task::ClientClaim {
+                client,
+                request,
+                asked,
+                parts,
+            }) = is.tasks.remove(&task)
+        {
+            let claimed = parts
+                .into_iter()
+                .flat_map(|(_, part)| part.unwrap_or_default())
+                .collect();
+            let response = doors::merge_claim(&asked, claimed);
+            self.reply(node, client, request, Reply::Claimed(response));
+        }
+    }
+
+    /// A task has waited long enough: what has not answered is unavailable.
+    pub(super) fn task_is_late(&mut self, node: NodeRef, task: u64) {
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        let retry_after_ms = UNAVAILABLE_RETRY_AFTER_MS;
+        match is.tasks.get_mut(&task) {
+            Some(Task::ClientClaim { parts, .. }) => {
+                for (asked, part) in parts.iter_mut() {
+                    part.get_or_insert_with(|| {
+                        doors::complete_claim(asked, Vec::new(), retry_after_ms)
+                    });
+                }
+                self.client_claim_goes_on(node, task);
+            }
+            Some(Task::Claim { users, .. }) => {
+                for (_, part) in users.iter_mut() {
+                    part.get_or_insert(Err(UserRefused::Unavailable { retry_after_ms }));
+                }
+                self.claim_goes_on(node, task);
+            }
+            Some(Task::Relay { client, request }) => {
+                let (client, request) = (*client, *request);
+                is.tasks.remove(&task);
+                self.reply(node, client, request, Reply::Unavailable);
+            }
+            Some(Task::Room { back }) => {
+                let back = *back;
+                is.tasks.remove(&task);
+                self.respond(node, back, link::Reply::Room(unavailable()));
+            }
+            Some(Task::Deliver { lane, .. }) => {
+                let lane = *lane;
+                is.tasks.remove(&task);
+                self.cut_lanes_where(|number| number == lane);
+            }
+            Some(Task::Judge { .. }) => self.judging_is_late(node, task),
+            Some(Task::Notice { shard, to, .. }) => {
+                let (shard, to) = (*shard, *to);
+                is.tasks.remove(&task);
+                self.notice_lost(node, shard, to);
+            }
+            None => {}
+        }
+    }
+}
