@@ -4,6 +4,9 @@
 //! the GroupContext, are RFC 9420's in the model too; only what no fold reads is the model's own.
 
 mod model;
+mod real;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     ids::{ClientUri, RoomUri},
@@ -24,9 +27,11 @@ use bytes::Bytes;
 pub enum Kind {
     /// Epochs, a chain of hashes, KeyPackage references; no cryptography.
     Model,
+    /// OpenMLS, and the checks of the node itself. Its world begins at the real present and no two runs are the same.
+    Real,
 }
 
-/// What a committer wants; Proposals that wait are always covered.
+/// What a committer wants; Proposals that wait are covered, all that can be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Intent {
     /// KeyPackages of whom to add, one a client.
@@ -64,12 +69,15 @@ pub enum Took {
 pub enum Member {
     /// Of the model.
     Model(model::Member),
+    /// Of OpenMLS.
+    Real(Box<real::Member>),
 }
 
 macro_rules! each {
     ($self:ident, $member:ident => $act:expr) => {
         match $self {
             Self::Model($member) => $act,
+            Self::Real($member) => $act,
         }
     };
 }
@@ -80,12 +88,16 @@ impl Member {
     pub fn new(kind: Kind, client: &ClientUri, seed: u64) -> Self {
         match kind {
             Kind::Model => Self::Model(model::Member::new(client, seed)),
+            Kind::Real => Self::Real(Box::new(real::Member::new(client, seed))),
         }
     }
 
-    /// A new KeyPackage, good from `now` on.
+    /// A new KeyPackage, good from `now` on; a real one goes by the machine's clock.
     pub fn key_package(&mut self, now: Millis) -> Payload {
-        each!(self, member => member.key_package(now))
+        match self {
+            Self::Model(member) => member.key_package(now),
+            Self::Real(member) => member.key_package(),
+        }
     }
 
     /// Begins a group of one: GroupInfo and ratchet tree of epoch 0.
@@ -134,12 +146,12 @@ impl Member {
         each!(self, member => member.discard(room));
     }
 
-    /// A Proposal; `None` when it cannot be made.
+    /// A Proposal; `None` when it cannot be made, as by a real member whose own Commit is undecided.
     pub fn propose(&mut self, room: &RoomUri, wish: &Wish) -> Option<Bytes> {
         each!(self, member => member.propose(room, wish))
     }
 
-    /// A message that carries `content`.
+    /// A message that carries `content`; `None` when it cannot be made, as by a real member while Proposals wait.
     pub fn message(&mut self, room: &RoomUri, content: u64) -> Option<Bytes> {
         each!(self, member => member.message(room, content))
     }
@@ -166,6 +178,7 @@ impl Member {
 pub fn check(kind: Kind, check: Check) -> Checked {
     match kind {
         Kind::Model => model::check(check),
+        Kind::Real => real::check(check),
     }
 }
 
@@ -181,5 +194,6 @@ pub fn check_package(
 ) -> Result<StoredPackage, PackageRefused> {
     match kind {
         Kind::Model => model::check_package(package, client, now),
+        Kind::Real => real::check_package(package, client, now),
     }
 }
