@@ -6,7 +6,7 @@
 
 use super::{follower, hub};
 use crate::{
-    ids::ProviderId,
+    ids::{ClientUri, ProviderId},
     machine::Millis,
     wire::{
         BVec, Payload,
@@ -121,6 +121,34 @@ pub fn follower_body(command: &follower::Command, item: u32) -> Option<RoomBody>
             },
         },
     }
+}
+
+/// Whether a command of the hub is the Commit that removes a client for good: it does not join again with it.
+#[must_use]
+pub fn hub_removes(command: &hub::Command, client: &ClientUri) -> bool {
+    let hub::Command::Commit(commit) = command else {
+        return false;
+    };
+    let (left, joined) = (&commit.checked.left, &commit.checked.joined);
+    left.iter().any(|member| member.client == *client)
+        && joined.iter().all(|member| member.client != *client)
+}
+
+/// Whether an item that the hub delivered is the Commit that removes a client for good.
+#[must_use]
+pub fn follower_removes(command: &follower::Command, item: u32, client: &ClientUri) -> bool {
+    let follower::Command::Deliver(deliver) = command else {
+        return false;
+    };
+    let Some(Item::Event(event)) = deliver.items.get(item as usize) else {
+        return false;
+    };
+    let Body::Commit(commit) = &event.body else {
+        return false;
+    };
+    let invited = commit.invitation.as_ref();
+    commit.left.contains(client)
+        && invited.is_none_or(|invitation| !invitation.clients.contains(client))
 }
 
 /// The notice that a user gets, with its Welcome out of the hub's command.

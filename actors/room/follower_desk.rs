@@ -73,7 +73,8 @@ impl machine::Desk for Desk {
     fn handle(&mut self, input: Input, _now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
         let (ticket, command) = match input {
             Input::Deliver { ticket, deliver } => {
-                if fold.is_unknown() && !deliver.invites() {
+                // An Invitation may be in the log's hands still: then the fold judges what comes behind it.
+                if fold.is_unknown() && self.in_log == 0 && !deliver.invites() {
                     return out.push(refuse(ticket, Refused::NotAuthorized));
                 }
                 (ticket, Command::Deliver(deliver))

@@ -127,6 +127,8 @@ pub struct Room {
     /// Public state of the group in the current epoch.
     pub(super) view: GroupView,
     pub(super) epoch: Epoch,
+    /// Names the creation across retries.
+    pub(super) created: Hash,
     /// Hash of the Commit that opened `epoch`; a loser is told it.
     pub(super) winner: Hash,
     pub(super) members: BTreeMap<ClientUri, Membership>,
@@ -149,6 +151,18 @@ pub struct Membership {
     pub leaf: u32,
     /// The epoch it joined in: messages of earlier epochs are not its own.
     pub since: Epoch,
+}
+
+impl Create {
+    /// Names the creation across retries: the creator and the group it made.
+    fn names(&self) -> Hash {
+        let creator = self.creator.to_string();
+        Hash::of_parts([
+            creator.as_bytes(),
+            &self.view.group_info[..],
+            &self.view.tree[..],
+        ])
+    }
 }
 
 impl machine::Fold for Fold {
@@ -183,7 +197,7 @@ impl Fold {
     fn create(&mut self, at: Position, time: Millis, create: &Create) -> Outcome {
         if let Some(room) = &self.room {
             // The same creation again is a retry whose first answer was lost.
-            let retry = room.last_seq == RoomSeq(0) && room.view == create.view;
+            let retry = room.created == create.names();
             let again = if retry {
                 Answer::Created
             } else {
@@ -206,6 +220,7 @@ impl Fold {
             group_id: Payload(create.view.group_id().unwrap_or_default()),
             view: create.view.clone(),
             epoch: since,
+            created: create.names(),
             winner: Hash::default(),
             members: create.members.iter().map(member).collect(),
             pending: Vec::new(),

@@ -311,10 +311,21 @@ pub fn submissions<S: Source>(
     }))
 }
 
-/// Events of a room for one of its members, from `from` up to `upto`; as many as fit a frame.
+/// What a member may read of a room now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoomPart {
+    /// Events, in order.
+    pub events: Vec<RoomEvent>,
+    /// The number to go on from. Numbers that hold nothing to read (the Welcome of a provider's first clients) are
+    /// passed over.
+    pub next: RoomSeq,
+    /// The Commit that removes the reader, when it is among them: nothing after it is the reader's.
+    pub left: Option<RoomSeq>,
+}
+
+/// Events of a room for one of its members, from `from` up to `upto` or its removal; as many as fit a frame.
 ///
-/// Numbers that hold nothing to read (the Welcome of a provider's first clients) are passed over: the second value
-/// is the number to go on from.
+/// The notice that the reader has left comes from another shard and may be late; the Commit itself is not.
 ///
 /// # Errors
 /// [`ReadError`] when the log does not give an entry back.
@@ -324,9 +335,12 @@ pub fn room_events<S: Source>(
     reader: &ClientUri,
     from: RoomSeq,
     upto: Option<RoomSeq>,
-) -> Result<(Vec<RoomEvent>, RoomSeq), ReadError> {
+) -> Result<RoomPart, ReadError> {
     let pieces = source.derived(|derived| derived.index.from(room, from, BATCH_EVENTS_MAX));
-    let (mut events, mut next) = (Vec::new(), from);
+    let mut part = RoomPart {
+        next: from,
+        ..RoomPart::default()
+    };
     let mut fill = Fill::default();
     'runs: for piece in pieces {
         let at = self::at(source, piece.at)?;
@@ -344,16 +358,20 @@ pub fn room_events<S: Source>(
             }
             let origin = piece.origin.as_ref().filter(|(client, _)| client == reader);
             let own = origin.map(|(_, first)| first.plus(u64::from(number)));
-            events.push(RoomEvent {
+            part.events.push(RoomEvent {
                 seq,
                 time,
                 own,
                 body,
             });
-            next = seq.next();
+            part.next = seq.next();
+            if at.removes(item, reader) {
+                part.left = Some(seq);
+                break 'runs;
+            }
         }
     }
-    Ok((events, next))
+    Ok(part)
 }
 
 /// The notice that lies in an inbox.
@@ -392,6 +410,15 @@ impl<H: AsRef<Entry>> At<H> {
             Command::Hub(_, command) => Some((fanout::hub_body(command, item)?, time)),
             Command::Follower(_, command) => Some((fanout::follower_body(command, item)?, time)),
             Command::User(..) | Command::Link(_) => None,
+        }
+    }
+
+    /// Whether an item is the Commit that removes a client.
+    fn removes(&self, item: u32, client: &ClientUri) -> bool {
+        match self.command() {
+            Some(Command::Hub(_, command)) => fanout::hub_removes(command, client),
+            Some(Command::Follower(_, command)) => fanout::follower_removes(command, item, client),
+            Some(Command::User(..) | Command::Link(_)) | None => false,
         }
     }
 }

@@ -713,10 +713,14 @@ impl World {
     fn stale_disk(&mut self, node: NodeRef, gone_ms: u64) {
         let up = self.nodes.get(&node).is_some_and(|is| is.up);
         // One at a time: with two out of three voters gone nobody could be asked what is missing.
-        let others = self
-            .learners
-            .iter()
-            .any(|(out, _)| out.provider == node.provider);
+        let others = self.plan.nodes().any(|other| {
+            other.provider == node.provider
+                && (0..self.shards(node.provider)).any(|shard| {
+                    self.shard(other, shard).is_some_and(|is| {
+                        is.replica.must_not_vote || is.replica.len() < is.replica.mark
+                    })
+                })
+        });
         if !up || others {
             return;
         }

@@ -220,6 +220,10 @@ impl World {
             .collect();
         for (number, lane) in cut {
             self.counts.one("lanes cut");
+            let (from, to) = (lane.sender.0, lane.receiver.0);
+            self.story.tell(self.now_ms, || {
+                format!("{from}  loses lane {number} to {to}")
+            });
             if let Some(own) = self.shard_mut(lane.sender.0, lane.shard) {
                 own.fanouts.retain(|_, session| session.lane != number);
                 own.submits.retain(|_, session| session.lane != number);
@@ -289,6 +293,15 @@ impl World {
         {
             self.counts.one("batches that came again");
         }
+        let first = batch.first;
+        self.story.tell(self.now_ms, || {
+            let groups = batch.groups.iter();
+            let rooms: Vec<String> = groups
+                .map(|group| format!("{} of {}", group.items.len(), group.room))
+                .collect();
+            let rooms = rooms.join(", ");
+            format!("{node}  takes items {first} to {upto} of {peer}, shard {shard}, lane {number}: {rooms}")
+        });
         let rooms = batch
             .groups
             .iter()
@@ -362,20 +375,6 @@ impl World {
         }
         if let Some(Task::Deliver { acking, .. }) = is.tasks.remove(&task) {
             let ack = acking.finish();
-            for refused in &ack.refused {
-                let hub = self.provider(refused.room.hub());
-                let hostile = hub.is_some_and(|hub| self.plan.providers[usize::from(hub)].hostile);
-                self.counts.one("rooms refused by a follower");
-                if !hostile {
-                    let why = format!(
-                        "{} refused events of {}: {}",
-                        self.id(node.provider),
-                        refused.room,
-                        &*refused.detail
-                    );
-                    self.history.violated("I15", why);
-                }
-            }
             self.answer_on(lane, node, number, Frame::Ack(ack));
         }
     }
@@ -398,7 +397,24 @@ impl World {
             if !self.boundary(node) {
                 return;
             }
+            if let Frame::Ack(ack) = &frame {
+                self.check_refused(node, ack);
+            }
             self.send_frame(number, node, frame);
+        }
+    }
+
+    /// A room of an honest hub is never refused for good.
+    fn check_refused(&mut self, node: NodeRef, ack: &Ack) {
+        for refused in &ack.refused {
+            self.counts.one("rooms refused by a follower");
+            let hub = self.provider(refused.room.hub());
+            let hostile = hub.is_some_and(|hub| self.plan.providers[usize::from(hub)].hostile);
+            if !hostile {
+                let (own, room) = (self.id(node.provider), &refused.room);
+                let why = format!("{own} refused events of {room}: {}", &*refused.detail);
+                self.history.violated("I15", why);
+            }
         }
     }
 

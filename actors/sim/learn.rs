@@ -9,6 +9,7 @@ use super::{
 use crate::{
     ids::RoomUri,
     room::outcome::{Answer, Refused},
+    shard::read::RoomPart,
     user::{
         command::Ack,
         cursors::Membership,
@@ -37,9 +38,9 @@ impl World {
             (Purpose::Inbox, Reply::Inbox { rooms, notices }) => {
                 self.read_inbox(client, rooms, notices);
             }
-            (Purpose::Read(of), Reply::Events { room, from, events }) if *of == room => {
+            (Purpose::Read(of), Reply::Events { room, from, part }) if *of == room => {
                 self.clients[client].requests.remove(&request);
-                self.read_events(client, &room, from, events);
+                self.read_events(client, &room, from, part);
             }
             (Purpose::Claim { room, id, tries }, Reply::Claimed(response)) => {
                 self.history.claim_answered(*id, &response);
@@ -415,21 +416,17 @@ impl World {
         self.ask(client, Purpose::Ack, ClientAsk::Ack(ack));
     }
 
-    fn read_events(
-        &mut self,
-        client: usize,
-        room: &RoomUri,
-        from: RoomSeq,
-        events: Vec<RoomEvent>,
-    ) {
-        let Some(known) = self.clients[client].rooms.get(room) else {
+    fn read_events(&mut self, client: usize, room: &RoomUri, from: RoomSeq, part: RoomPart) {
+        let Some(known) = self.clients[client].rooms.get_mut(room) else {
             return;
         };
-        if known.next != from || events.is_empty() {
+        if known.next != from || part.events.is_empty() {
             return;
         }
-        let count = events.len();
-        for event in events {
+        // The stream of a real node remembers where it ended.
+        known.upto = part.left.or(known.upto);
+        let count = part.events.len();
+        for event in part.events {
             self.read_event(client, room, event);
             if self.history.violation.is_some() {
                 return;

@@ -9,6 +9,7 @@ use crate::{
     ids::{ClientUri, RoomUri, UserUri},
     link::session::{Acking, FanoutReceiver, Judging},
     room::{follower, outcome::Answer},
+    shard::read::RoomPart,
     user::{
         command as user,
         cursors::Membership,
@@ -17,7 +18,7 @@ use crate::{
     wire::{
         Payload,
         claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimedUser},
-        door::{self, RoomEvent},
+        door,
         event::{InboxSeq, LinkSeq, RoomSeq, SubmitSeq},
         link::{self, Ack, Fanout, Submit, Submitted},
         post::Notice,
@@ -117,7 +118,7 @@ pub(super) enum Reply {
     Events {
         room: RoomUri,
         from: RoomSeq,
-        events: Vec<RoomEvent>,
+        part: RoomPart,
     },
     /// Nobody knows whether it was done.
     Unavailable,

@@ -499,8 +499,8 @@ impl World {
                     return;
                 };
                 match read::room_events(own, &room, &reader, from, upto) {
-                    Ok((events, _)) => {
-                        let reply = Reply::Events { room, from, events };
+                    Ok(part) => {
+                        let reply = Reply::Events { room, from, part };
                         self.give(node, back, Answered::Reply(reply));
                     }
                     Err(error) => self.history.violated("I2", error.to_string()),

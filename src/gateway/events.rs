@@ -150,7 +150,7 @@ async fn refresh(
             .get_mut(&room)
             .filter(|known| known.after == membership.after);
         if let Some(known) = known {
-            known.upto = membership.upto;
+            known.upto = membership.upto.or(known.upto);
         } else {
             let Membership { after, upto, acked } = membership;
             cursors.rooms.insert(
@@ -181,16 +181,17 @@ async fn send_room(
         return Ok(false);
     };
     let shard = session.shards.of_room(room)?;
-    let (events, next) = read::room_events(&**shard, room, client, cursor.next, cursor.upto)?;
-    if events.is_empty() {
+    let part = read::room_events(&**shard, room, client, cursor.next, cursor.upto)?;
+    if part.events.is_empty() {
         return Ok(false);
     }
-    cursor.next = next;
+    cursor.next = part.next;
+    cursor.upto = part.left.or(cursor.upto);
     send(
         to,
         vec![DoorItem::Room {
             room: room.clone(),
-            events: BVec::truncated(events),
+            events: BVec::truncated(part.events),
         }],
     )
     .await?;
