@@ -176,6 +176,10 @@ impl Fold {
                         outcome.answer = Answer::Refused(Refused::NotAuthorized);
                         return outcome;
                     }
+                    if event.seq != expected && !begins && planted!("gap_deletes_room") {
+                        *self = Self::default();
+                        return outcome;
+                    }
                     if event.seq != expected && !begins {
                         outcome.answer = Answer::Gap {
                             expected: expected.0,
@@ -280,7 +284,9 @@ impl Fold {
                 at,
                 item: skip,
             };
-            self.submitted = self.submitted.plus(u64::from(fresh));
+            if !planted!("submit_number_reused") {
+                self.submitted = self.submitted.plus(u64::from(fresh));
+            }
             self.numbers
                 .entry(queue.sender.clone())
                 .or_default()

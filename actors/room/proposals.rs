@@ -34,7 +34,11 @@ impl Fold {
         let seq = room.last_seq.next();
         room.last_seq = seq;
         room.pending.extend(fresh);
-        let recipients = room.followers();
+        let recipients = if planted!("proposal_not_fanned_out") {
+            Vec::new()
+        } else {
+            room.followers()
+        };
         Outcome {
             emitted: vec![Emission {
                 first: seq,

@@ -122,6 +122,9 @@ impl Room {
             let run_first = first.plus(u64::from(run.item));
             self.submitted
                 .insert(provider.clone(), run_first.plus(u64::from(run.count) - 1));
+            if run.refused.is_some() && planted!("verdict_missing") {
+                continue;
+            }
             if let Some(reason) = run.refused {
                 let provider = provider.clone();
                 outcome.refused.push(RefusedRun {

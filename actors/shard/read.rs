@@ -365,7 +365,7 @@ pub fn room_events<S: Source>(
                 body,
             });
             part.next = seq.next();
-            if at.removes(item, reader) {
+            if at.removes(item, reader) && !planted!("reads_on_after_removal") {
                 part.left = Some(seq);
                 break 'runs;
             }

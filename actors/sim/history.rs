@@ -78,6 +78,7 @@ pub(super) struct History {
     claims: BTreeMap<(ClaimId, ClientUri), Hash>,
     deleted: BTreeSet<UserUri>,
     events: BTreeMap<(RoomUri, RoomSeq), Hash>,
+    cursors: BTreeMap<(ClientUri, RoomUri, RoomSeq), RoomSeq>,
     authenticators: BTreeMap<(RoomUri, Epoch), Hash>,
     pub(super) states: BTreeMap<(u8, u16, u64), Hash>,
     batches: BTreeMap<(u8, u16, u8), LinkSeq>,
@@ -446,6 +447,23 @@ impl History {
                 format!("a claim got two KeyPackages of {}", client.client)
             });
         }
+    }
+
+    /// A user's log has a client's cursor in a room.
+    pub(super) fn cursor(
+        &mut self,
+        client: &ClientUri,
+        room: &RoomUri,
+        after: RoomSeq,
+        acked: RoomSeq,
+    ) {
+        let membership = (client.clone(), room.clone(), after);
+        let known = self.cursors.entry(membership).or_default();
+        let before = *known;
+        *known = acked;
+        self.demand("I16", acked >= before, || {
+            format!("the cursor of {client} in {room} went back from {before} to {acked}")
+        });
     }
 
     /// A user's log has deleted it.

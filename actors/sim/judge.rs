@@ -6,14 +6,17 @@ use super::{
     world::World,
 };
 use crate::{
-    ids::RoomUri,
+    ids::{RoomUri, UserUri},
     link::Peer,
     record::Command,
     room::{
         follower, hub,
         outcome::{Answer, Outcome},
     },
-    user::{command::Command as UserCommand, outcome::Answer as UserAnswer},
+    user::{
+        command::{self as user, Command as UserCommand},
+        outcome::Answer as UserAnswer,
+    },
     wire::event::Hash,
 };
 
@@ -49,6 +52,7 @@ impl World {
                         (UserCommand::Claim(claim), UserAnswer::Claimed(claimed)) => {
                             self.history.handed(claim.id, user, claimed);
                         }
+                        (UserCommand::Ack(ack), _) => self.check_cursors(node, shard, user, ack),
                         (UserCommand::Delete, UserAnswer::Done) => {
                             self.history.applied_delete(user);
                         }
@@ -57,6 +61,19 @@ impl World {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// A client's cursors never go back.
+    fn check_cursors(&mut self, node: NodeRef, shard: u16, user: &UserUri, ack: &user::Ack) {
+        let actor = self.shard(node, shard).and_then(|own| own.users.get(user));
+        let cursors: Vec<_> = actor
+            .into_iter()
+            .flat_map(|actor| actor.fold.memberships(&ack.client))
+            .map(|(room, is)| (room.clone(), is.after, is.acked))
+            .collect();
+        for (room, after, acked) in cursors {
+            self.history.cursor(&ack.client, &room, after, acked);
         }
     }
 

@@ -683,7 +683,7 @@ impl World {
                 UserAnswer::Done | UserAnswer::Refused(UserRefused::Unknown | UserRefused::Deleted)
             )
         );
-        if !taken {
+        if !taken && !planted!("notice_dropped_when_unavailable") {
             return self.notice_lost(node, shard, to);
         }
         let ack = link::Command::Ack {

@@ -11,6 +11,7 @@
     clippy::cast_possible_wrap
 )]
 
+pub mod bugs;
 mod client;
 mod cluster;
 mod dice;
@@ -39,7 +40,7 @@ pub use world::Counts;
 use world::World;
 
 /// When worlds of the model begin: 2026-01-01, in milliseconds since 1970.
-pub const MODEL_EPOCH: Millis = Millis(1_767_225_600_000);
+const MODEL_EPOCH: Millis = Millis(1_767_225_600_000);
 
 /// What a world has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +90,15 @@ impl Report {
     }
 }
 
-/// Plays a plan.
+/// Plays a plan. `present` is the true time: real MLS members, in the plans that have them, live in it.
 #[must_use]
-pub fn play(plan: Plan, epoch: Millis, story: Story) -> Report {
-    let mut world = World::new(plan.clone(), epoch, mls::Kind::Model, story);
+pub fn play(plan: Plan, present: Millis, story: Story) -> Report {
+    let (kind, epoch) = if plan.real_mls {
+        (mls::Kind::Real, present)
+    } else {
+        (mls::Kind::Model, MODEL_EPOCH)
+    };
+    let mut world = World::new(plan.clone(), epoch, kind, story);
     world.play();
     let mut counts = std::mem::take(&mut world.counts);
     counts.add(&world.history.counts);
@@ -108,8 +114,8 @@ pub fn play(plan: Plan, epoch: Millis, story: Story) -> Report {
     }
 }
 
-/// Plays a seed.
+/// Plays a seed; see [`play`].
 #[must_use]
-pub fn play_seed(seed: u64) -> Report {
-    play(Plan::of(seed), MODEL_EPOCH, Story::default())
+pub fn play_seed(seed: u64, present: Millis) -> Report {
+    play(Plan::of(seed), present, Story::default())
 }

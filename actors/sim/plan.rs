@@ -376,6 +376,41 @@ fn detailed(dice: &mut Dice, kind: Move) -> Move {
     }
 }
 
+/// One node misses what another loses, and the one that has it is gone when the two meet.
+fn bad_day(loses: NodeRef, nodes: u8, at_ms: u64) -> [PlannedFault; 3] {
+    let other = |place: u8| NodeRef {
+        node: (loses.node + place) % nodes,
+        ..loses
+    };
+    let fault = |at_ms: u64, what: Fault| PlannedFault { at_ms, what };
+    [
+        fault(
+            at_ms,
+            Fault::Partition {
+                node: other(1),
+                both: true,
+                outside: false,
+                lasts_ms: 1_000,
+            },
+        ),
+        fault(
+            at_ms + 900,
+            Fault::StaleDisk {
+                node: loses,
+                gone_ms: 50,
+            },
+        ),
+        fault(
+            at_ms + 960,
+            Fault::Crash {
+                node: other(2),
+                after_effects: 0,
+                gone_ms: 3_000,
+            },
+        ),
+    ]
+}
+
 fn faults(dice: &mut Dice, providers: &[ProviderShape], calm_ms: u64) -> Vec<PlannedFault> {
     // Which kinds there are at all in this seed.
     let kinds: Vec<u64> = (0..8).filter(|_| dice.hits(350)).collect();
@@ -405,7 +440,14 @@ fn faults(dice: &mut Dice, providers: &[ProviderShape], calm_ms: u64) -> Vec<Pla
             },
             Some(1) => Fault::PowerLoss { provider, gone_ms },
             // With fewer voters nobody could tell that something is missing, and nothing could replace it.
-            Some(2) if shape.nodes >= 3 => Fault::StaleDisk { node, gone_ms },
+            Some(2) if shape.nodes >= 3 => {
+                if dice.hits(500) {
+                    let at_ms = dice.between(BEGIN_MS, calm_ms);
+                    faults.extend(bad_day(node, shape.nodes, at_ms));
+                    continue;
+                }
+                Fault::StaleDisk { node, gone_ms }
+            }
             Some(3) => Fault::Partition {
                 node,
                 both: dice.hits(500),

@@ -12,14 +12,14 @@ const PLAYS_MAX: usize = 600;
 
 /// The smallest plan that was found to break the same promise as `report`, and how many plays that took.
 #[must_use]
-pub fn shrink(report: &Report, epoch: Millis) -> (Plan, usize) {
+pub fn shrink(report: &Report, present: Millis) -> (Plan, usize) {
     let Some(violation) = &report.violation else {
         return (report.plan.clone(), 0);
     };
     let mut plays = 0;
     let mut fails = |plan: &Plan| {
         plays += 1;
-        let again = play(plan.clone(), epoch, Story::default()).violation;
+        let again = play(plan.clone(), present, Story::default()).violation;
         again.is_some_and(|again| again.invariant == violation.invariant)
     };
     let mut plan = report.plan.clone();

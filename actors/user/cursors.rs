@@ -28,7 +28,11 @@ impl Membership {
     /// Moves the cursor on, if this is on, within what is the client's to read.
     fn ack(&mut self, seq: RoomSeq) {
         let seq = self.upto.map_or(seq, |upto| seq.min(upto));
-        self.acked = self.acked.max(seq);
+        self.acked = if planted!("cursor_moves_backwards") {
+            seq
+        } else {
+            self.acked.max(seq)
+        };
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -196,7 +196,9 @@ impl Fold {
             Account::Active(user) => user.devices.keys().cloned().collect(),
             Account::Deleted => Vec::new(),
         };
-        self.account = Account::Deleted;
+        if !planted!("deleted_user_stays") {
+            self.account = Account::Deleted;
+        }
         Outcome {
             woken,
             ..Outcome::answer(Answer::Done)

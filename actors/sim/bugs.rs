@@ -1,0 +1,106 @@
+//! The bugs that can be planted: their names, and what each does. See [`crate::planted`].
+
+/// Name, and what is wrong with it planted.
+pub const BUGS: &[(&str, &str)] = &[
+    ("skip_epoch_check", "a Commit of another epoch is taken"),
+    (
+        "skip_pending_check",
+        "a Commit checked on other Proposals is taken",
+    ),
+    ("forget_bundles", "a retried Commit is judged anew"),
+    (
+        "sleep_forgets_bundles",
+        "a room that slept has forgotten which Commits it took",
+    ),
+    ("creation_forgotten", "a retried creation is refused"),
+    (
+        "refused_group_info_readable",
+        "a refused bundle's GroupInfo becomes the room's",
+    ),
+    (
+        "answer_before_sync",
+        "an entry counts before the leader's disk has it",
+    ),
+    (
+        "vote_for_a_shorter_log",
+        "a leader may lack what is committed",
+    ),
+    ("stale_disk_votes", "a node that lost its disk votes on"),
+    ("stale_leader_answers", "a deposed leader still decides"),
+    (
+        "package_not_consumed",
+        "a KeyPackage stays in stock when it is claimed",
+    ),
+    (
+        "claim_id_not_remembered",
+        "the same claim burns packages twice",
+    ),
+    ("deleted_user_stays", "a deleted user still gives packages"),
+    ("dedup_lost", "a submission that comes again is taken again"),
+    ("submit_number_reused", "two submissions get one number"),
+    ("verdict_missing", "a refused submission gets no final word"),
+    (
+        "accept_after_removal",
+        "a removed member's message is taken",
+    ),
+    (
+        "reads_on_after_removal",
+        "a removed member is given what comes after",
+    ),
+    (
+        "proposal_not_fanned_out",
+        "a Commit arrives without its Proposals",
+    ),
+    (
+        "welcome_to_wrong_provider",
+        "a Welcome goes to every provider",
+    ),
+    (
+        "follower_takes_again",
+        "an event that comes again is taken again",
+    ),
+    ("follower_skips_gap", "a missing event is passed over"),
+    (
+        "gap_deletes_room",
+        "a follower that misses an event forgets its room",
+    ),
+    (
+        "invitation_under_way_forgotten",
+        "what comes behind an Invitation is refused for good",
+    ),
+    (
+        "ack_before_durable",
+        "a batch is acknowledged before it is on disk",
+    ),
+    ("ack_off_by_one", "one item too many counts as acknowledged"),
+    (
+        "records_what_was_sent",
+        "what was sent counts as acknowledged",
+    ),
+    (
+        "ack_ahead_believed",
+        "an acknowledgement of what was never sent is believed",
+    ),
+    ("cursor_moves_backwards", "a client's cursor goes back"),
+    (
+        "notice_dropped_when_unavailable",
+        "a notice that nobody took is forgotten",
+    ),
+    (
+        "time_goes_back",
+        "a clock that jumps back takes the room along",
+    ),
+    (
+        "door_trusts_sender",
+        "a peer may speak for anybody's clients",
+    ),
+    (
+        "door_trusts_requester",
+        "a peer may claim for anybody's users",
+    ),
+    (
+        "lane_trusts_sender",
+        "a peer may submit for anybody's clients",
+    ),
+    ("fanout_from_anybody", "a peer may fan out anybody's rooms"),
+];
