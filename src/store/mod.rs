@@ -5,10 +5,14 @@
 //! a power loss, and a log that came back shorter than what was answered refuses to open.
 //! Not here: what an entry means, which `cluster` knows.
 
+pub mod backlog;
 pub mod files;
 pub mod log;
 pub mod mark;
 pub mod open;
 pub mod record;
 pub mod round;
+pub mod snapshot;
+mod snapshot_manifest;
+mod snapshot_rows;
 pub mod writer;
