@@ -427,10 +427,7 @@ mod tests {
         assert_eq!(*performed.lock().unwrap(), [(Ticket(9), None)]);
         assert_eq!(bad.sleep().await, None);
         assert_eq!(bad.compact().await, Ok(Err(poisoned)));
-        assert_eq!(
-            good.compact().await,
-            Ok(Ok(0_u64.to_be_bytes().to_vec()))
-        );
+        assert_eq!(good.compact().await, Ok(Ok(0_u64.to_be_bytes().to_vec())));
         assert_eq!(
             good.apply(Millis(1), vec![work(5, 1)])
                 .await
