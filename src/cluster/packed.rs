@@ -199,3 +199,7 @@ where
     sleepers.insert(key, compact);
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "packed_tests.rs"]
+mod tests;
