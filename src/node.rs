@@ -5,7 +5,7 @@ use crate::{
     cluster::{
         batch::Batch,
         entries::Entries,
-        group::{Group, ProposeError, SNAPSHOT_ENTRIES},
+        group::{Group, ProposeError},
         machine::ApplyToActors,
         notices,
         shard::{self, NotQueued, Shard},
@@ -111,8 +111,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let world = Arc::new(world(&config, provider.clone(), hub_key));
     let (fatal, mut failed) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
-    let starting =
-        (0..SHARDS).map(|id| start_shard(id, config.node.id, &world, &disk, &supervisor));
+    let starting = (0..SHARDS).map(|id| start_shard(id, &config, &world, &disk, &supervisor));
     let started = try_join_all(starting).await?;
     let mut all = Vec::new();
     let mut groups = Vec::new();
@@ -237,7 +236,7 @@ struct Started {
 
 async fn start_shard(
     id: u16,
-    node: u64,
+    config: &Config,
     world: &Arc<World>,
     disk: &Disk,
     supervisor: &Supervisor,
@@ -250,7 +249,8 @@ async fn start_shard(
     let entries = Entries::new(Box::new(read));
     let (shard, waiting) = Shard::new(id, Arc::clone(world), entries, &supervisor.cell());
     let apply = Arc::new(ApplyToActors(Arc::clone(&shard)));
-    let group = Group::start(id, node, disk, SNAPSHOT_ENTRIES, apply).await?;
+    let (node, every) = (config.node.id, config.storage.snapshot_entries);
+    let group = Group::start(id, node, disk, every, apply).await?;
     Ok(Started {
         shard,
         group,

@@ -119,12 +119,9 @@ impl Sealing {
     }
 
     /// What openraft is told of a snapshot.
-    pub(crate) fn describe(&self, sealed: Option<Sealed>) -> Result<Snapshot, StorageError> {
+    pub(crate) fn describe(&self, sealed: Option<Sealed>) -> Result<Snapshot, RecordError> {
         let place = sealed.as_ref().map(|sealed| place_of(sealed.position()));
-        let (last_log_id, last_membership) = place
-            .transpose()
-            .map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)))?
-            .unwrap_or_default();
+        let (last_log_id, last_membership) = place.transpose()?.unwrap_or_default();
         let next = sealed.as_ref().map_or(0, Sealed::next);
         Ok(Snapshot {
             meta: SnapshotMeta {

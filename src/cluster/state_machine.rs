@@ -7,6 +7,7 @@ use super::{
     batch::{Apply, ApplyError, StateError},
     group::StartError,
     raft::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, Types},
+    record::RecordError,
     sealing::{Sealing, next_of, place_of},
     tail::Tail,
 };
@@ -228,11 +229,15 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
-        match self.sealing.newest() {
-            Some(newest) => self.sealing.describe(Some(newest)).map(Some),
-            None => Ok(None),
-        }
+        let newest = self.sealing.newest();
+        let described = newest.map(|newest| self.sealing.describe(Some(newest)));
+        Ok(described.transpose().map_err(|error| undescribed(&error))?)
     }
+}
+
+/// Where a snapshot stands is not understood.
+fn undescribed(error: &RecordError) -> StorageIOError<u64> {
+    StorageIOError::read_snapshot(None, AnyError::new(error))
 }
 
 /// What a snapshot is made of.
@@ -259,6 +264,9 @@ impl RaftSnapshotBuilder<Types> for Builder {
             Some(Found::Rows(rows)) => self.sealing.seal(busy, self.place.clone(), rows).await,
             None => self.sealing.newest(),
         };
-        self.sealing.describe(sealed)
+        Ok(self
+            .sealing
+            .describe(sealed)
+            .map_err(|error| undescribed(&error))?)
     }
 }
