@@ -298,6 +298,11 @@ impl<D: Desk> Handle<D> {
         compact.await.map_err(|_| Gone)
     }
 
+    /// Ends the actor, whoever waits: its state is replaced by another.
+    pub fn end(&self) {
+        self.actor.stop(None);
+    }
+
     /// Ends the actor if nobody else holds a lease on it and nobody waits, and returns its compact state.
     pub async fn sleep(&self) -> Option<Vec<u8>> {
         if Arc::strong_count(&self.lease) > 1 {

@@ -18,6 +18,8 @@ impl Tail {
         let tail = Arc::clone(self);
         let carried = task::spawn_blocking(move || {
             let carried = tail.carry_stored(below, &needed);
+            // Whoever waits for this to end may open the log again.
+            drop(tail);
             drop(busy);
             carried
         });

@@ -150,8 +150,13 @@ where
             .collect()
     }
 
-    /// Forgets everybody, and takes over sleepers.
+    /// Ends and forgets everybody, and takes over sleepers.
     pub(crate) fn replace(&mut self, sleepers: BTreeMap<K, Vec<u8>>) {
+        for slot in self.slots.values() {
+            if let Slot::Awake { handle, .. } = slot {
+                handle.end();
+            }
+        }
         self.slots = sleepers
             .into_iter()
             .map(|(key, compact)| (key, Slot::Asleep(compact)))

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::store::{
     Disk,
-    files::FileError,
+    snapshot::SnapshotError,
     writer::{LogWriter, StorageFull},
 };
 use openraft::{
@@ -52,9 +52,14 @@ pub enum StartError {
     /// The log of the shard cannot be used.
     #[error(transparent)]
     Log(#[from] LogFault),
-    /// The snapshots of the shard cannot be looked at.
-    #[error(transparent)]
-    Snapshots(#[from] FileError),
+    /// The snapshots of the shard cannot be read, though they may be sound.
+    #[error("shard {shard}: {source}")]
+    Snapshots {
+        /// The shard.
+        shard: u16,
+        /// What is wrong.
+        source: SnapshotError,
+    },
     /// Where the newest snapshot stands is not understood.
     #[error(
         "shard {shard}: where its snapshot stands cannot be used: {source}; run the version that wrote it"
@@ -280,7 +285,7 @@ impl Group {
     /// Stops the group; proposals on their way may still be committed, and a snapshot on its way is
     /// finished. While the disk is full this waits for the writer: close that first.
     pub async fn stop(&self) {
-        self.keeper.stop();
+        self.keeper.stop().await;
         self.stop_raft().await;
         drop((self.sealing.rest().await, self.tail.rest().await));
     }

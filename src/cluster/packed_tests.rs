@@ -295,6 +295,11 @@ async fn sleepers_and_those_awake_give_the_same_rows() {
     let error = node.shard.unpack(broken).await.unwrap_err();
     assert!(error.to_string().contains("unknown kind"), "{error}");
     assert_eq!(node.shard.pack().await.unwrap(), awake);
+    let before = node.shards.state_hashes().await;
+    drop(node.shard.user(&bobby()).await.unwrap());
+    node.shard.unpack(awake.clone()).await.unwrap();
+    assert_eq!(node.shards.counts().await, (0, 1));
+    assert_eq!(node.shards.state_hashes().await, before);
     let error = node.shard.unpack(awake[..1].to_vec()).await.unwrap_err();
     assert!(error.to_string().contains("it is not there"), "{error}");
     node.stop().await;

@@ -22,7 +22,7 @@ use std::{
 };
 use tokio::{
     sync::{Notify, OwnedMutexGuard},
-    task::{self, JoinHandle},
+    task::{self, AbortHandle, JoinHandle},
     time,
 };
 
@@ -207,23 +207,35 @@ pub(crate) fn next_of((last, _): &Place) -> u64 {
 }
 
 /// The task that has snapshots sealed and entries discarded. It ends when this is dropped.
-pub(crate) struct Keeper(JoinHandle<()>);
+pub(crate) struct Keeper {
+    abort: AbortHandle,
+    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
 
 impl Keeper {
     pub(crate) fn start(raft: Raft<Types>, sealing: Arc<Sealing>, tail: Arc<Tail>) -> Self {
         // What a process that died had not discarded yet is discarded by the next.
         sealing.bell.notify_one();
-        Self(tokio::spawn(keep(raft, sealing, tail)))
+        let task = tokio::spawn(keep(raft, sealing, tail));
+        Self {
+            abort: task.abort_handle(),
+            task: tokio::sync::Mutex::new(Some(task)),
+        }
     }
 
-    pub(crate) fn stop(&self) {
-        self.0.abort();
+    /// Ends the task; returns when it has let go of everything.
+    pub(crate) async fn stop(&self) {
+        self.abort.abort();
+        if let Some(task) = self.task.lock().await.take() {
+            // An error says that it was ended, which is what was asked for.
+            let _ = task.await;
+        }
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.stop();
+        self.abort.abort();
     }
 }
 

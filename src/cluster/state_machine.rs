@@ -58,7 +58,9 @@ impl StateMachine {
         let shard = tail.shard;
         let store = Arc::clone(&snapshots);
         let recovered = task::spawn_blocking(move || store.recover(shard)).await;
-        let recovered = recovered.map_err(|_| StartError::Interrupted { shard })??;
+        let recovered = recovered
+            .map_err(|_| StartError::Interrupted { shard })?
+            .map_err(|source| StartError::Snapshots { shard, source })?;
         let newest = recovered.good.last().cloned();
         let sealing = Sealing::new(shard, snapshots, every, recovered.good);
         let mut machine = Self::new(apply, sealing);

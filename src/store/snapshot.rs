@@ -13,7 +13,7 @@ use super::{
     snapshot_rows as rows,
 };
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -49,14 +49,31 @@ pub enum SnapshotError {
         /// In which way.
         what: &'static str,
     },
-    /// The rows do not read back.
-    #[error("the rows in {path} do not read back: {reason}", path = path.display())]
+    /// The database of the rows does not work, though its files are those that were sealed.
+    #[error("read or write the rows in {path}: {reason}; check the free space of the disk", path = path.display())]
     Rows {
         /// The database.
         path: PathBuf,
         /// What is wrong.
         reason: String,
     },
+}
+
+impl SnapshotError {
+    /// Whether the snapshot is lost. Otherwise it may be sound: this program, or the disk in this moment, cannot
+    /// read it.
+    fn is_damage(&self) -> bool {
+        const EIO: i32 = 5;
+        match self {
+            Self::Changed { .. } => true,
+            Self::Manifest { source, .. } => *source == ManifestError::Checksum,
+            Self::File(error) => {
+                let source = &error.source;
+                source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(EIO)
+            }
+            Self::Rows { .. } => false,
+        }
+    }
 }
 
 /// A snapshot on the disk.
@@ -149,17 +166,18 @@ impl Snapshots {
 
     /// Finds the good snapshots of a shard and reads the newest.
     ///
-    /// Those that are not good are set aside, with an error that says what to do; what a process left that died while
+    /// Those that are damaged are set aside, with an error that says what to do; what a process left that died while
     /// it wrote one is deleted.
     ///
     /// # Errors
-    /// [`FileError`] when the file system refuses to list, rename or delete.
-    pub fn recover(&self, shard: u16) -> Result<Recovered, FileError> {
+    /// [`SnapshotError`] when one cannot be read that may be sound, and when the file system refuses to rename or
+    /// delete.
+    pub fn recover(&self, shard: u16) -> Result<Recovered, SnapshotError> {
         let mut good = Vec::new();
         for dir in self.finished(shard)? {
             match self.verify(shard, &dir) {
                 Ok(sealed) => good.push(sealed),
-                Err(error) => self.set_aside(shard, &dir, &error)?,
+                Err(error) => self.set_aside(shard, &dir, error)?,
             }
         }
         let mut recovered = Recovered::default();
@@ -170,7 +188,7 @@ impl Snapshots {
                     break;
                 }
                 Err(error) => {
-                    self.set_aside(shard, &newest.dir, &error)?;
+                    self.set_aside(shard, &newest.dir, error)?;
                     good.pop();
                 }
             }
@@ -195,7 +213,7 @@ impl Snapshots {
         if manifest::exists(&dir) {
             match self.verify(shard, &dir) {
                 Ok(sealed) => return Ok(sealed),
-                Err(error) => self.set_aside(shard, &dir, &error)?,
+                Err(error) => self.set_aside(shard, &dir, error)?,
             }
         }
         files::remove_dir(&dir)?;
@@ -220,24 +238,20 @@ impl Snapshots {
         let rows = read?;
         let count = rows.len() as u64;
         if count != sealed.manifest.rows || rows::hash(&rows) != sealed.manifest.rows_hash {
-            return Err(SnapshotError::Rows {
+            return Err(SnapshotError::Changed {
                 path: sealed.db(),
-                reason: format!("{count} of {} rows, or others", sealed.manifest.rows),
+                what: "its rows are not those that were sealed",
             });
         }
         Ok(rows)
     }
 
-    /// Sets a snapshot aside that cannot be used, and says so.
-    ///
-    /// # Errors
-    /// [`FileError`] when it cannot be renamed.
-    pub fn set_aside(
-        &self,
-        shard: u16,
-        dir: &Path,
-        error: &SnapshotError,
-    ) -> Result<(), FileError> {
+    /// Sets a snapshot aside that is damaged, and says so. Any other fault comes back: a snapshot must not be lost
+    /// because the disk was full, or written by a later version.
+    fn set_aside(&self, shard: u16, dir: &Path, error: SnapshotError) -> Result<(), SnapshotError> {
+        if !error.is_damage() {
+            return Err(error);
+        }
         let aside = dir.with_extension(DAMAGED);
         files::remove_dir(&aside)?;
         files::on("set aside", dir, fs::rename(dir, &aside))?;

@@ -162,3 +162,27 @@ fn sealing_at_the_same_place_again_gives_the_same_snapshot() {
         before
     );
 }
+
+#[test]
+fn a_sound_snapshot_that_cannot_be_read_now_is_not_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = two(dir.path());
+    // As if there were no room for a copy: the scratch directory cannot be made.
+    fs::remove_dir_all(dir.path().join("scratch")).unwrap();
+    fs::write(dir.path().join("scratch"), b"").unwrap();
+    let error = snapshots.recover(0).unwrap_err();
+    assert!(matches!(error, SnapshotError::File(_)), "{error}");
+    fs::remove_file(dir.path().join("scratch")).unwrap();
+
+    let path = newest(dir.path()).join("manifest");
+    let ours = fs::read(&path).unwrap();
+    let mut later = ours[..ours.len() - blake3::OUT_LEN].to_vec();
+    later[8] += 1;
+    let hash = blake3::hash(&later);
+    later.extend_from_slice(hash.as_bytes());
+    fs::write(&path, later).unwrap();
+    let error = snapshots.recover(0).unwrap_err();
+    assert!(error.to_string().contains("run a newer one"), "{error}");
+    fs::write(&path, ours).unwrap();
+    assert_eq!(nexts(&snapshots.recover(0).unwrap()), [10, 20]);
+}
