@@ -66,6 +66,7 @@ enum Message<D: Desk> {
         done: oneshot::Sender<Applied<D>>,
     },
     Look(Look<D>),
+    Compact(oneshot::Sender<Result<Vec<u8>, Poisoned>>),
     Sleep(oneshot::Sender<Option<Vec<u8>>>),
 }
 
@@ -129,6 +130,13 @@ impl<D: Desk> Actor for Host<D> {
                 drop(done.send(state.apply(time, &work)));
             }
             Message::Look(look) => look(&state.fold),
+            Message::Compact(answer) => {
+                let compact = match state.poisoned {
+                    None => Ok(state.fold.compact()),
+                    Some(poisoned) => Err(poisoned),
+                };
+                drop(answer.send(compact));
+            }
             Message::Sleep(answer) => {
                 let idle = state.desk.is_idle() && state.poisoned.is_none();
                 if answer.send(idle.then(|| state.fold.compact())).is_ok() && idle {
@@ -278,6 +286,23 @@ impl<D: Desk> Handle<D> {
         seen.await.map_err(|_| Gone)
     }
 
+    /// The compact state of the fold; none of a frozen one, which may be half changed.
+    ///
+    /// # Errors
+    /// [`Gone`] when the actor has ended.
+    pub async fn compact(&self) -> Result<Result<Vec<u8>, Poisoned>, Gone> {
+        let (answer, compact) = oneshot::channel();
+        self.actor
+            .cast(Message::Compact(answer))
+            .map_err(|_| Gone)?;
+        compact.await.map_err(|_| Gone)
+    }
+
+    /// Ends the actor, whoever waits: its state is replaced by another.
+    pub fn end(&self) {
+        self.actor.stop(None);
+    }
+
     /// Ends the actor if nobody else holds a lease on it and nobody waits, and returns its compact state.
     pub async fn sleep(&self) -> Option<Vec<u8>> {
         if Arc::strong_count(&self.lease) > 1 {
@@ -406,6 +431,8 @@ mod tests {
         bad.look(|_| ()).await.unwrap();
         assert_eq!(*performed.lock().unwrap(), [(Ticket(9), None)]);
         assert_eq!(bad.sleep().await, None);
+        assert_eq!(bad.compact().await, Ok(Err(poisoned)));
+        assert_eq!(good.compact().await, Ok(Ok(0_u64.to_be_bytes().to_vec())));
         assert_eq!(
             good.apply(Millis(1), vec![work(5, 1)])
                 .await

@@ -38,6 +38,8 @@ const ENV_PLACE: &str = "the environment (MIMI_NODE__SECTION__KEY)";
 const REQUEST_DEADLINE_MS_MIN: u64 = 100;
 /// Smallest log, in bytes.
 const LOG_BYTES_MIN: u64 = 64 << 20;
+/// Smallest number of entries between two snapshots of a shard.
+const SNAPSHOT_ENTRIES_MIN: u64 = 10;
 
 /// Why a configuration is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -209,6 +211,10 @@ impl Config {
         if self.storage.log_bytes_max < LOG_BYTES_MIN {
             let why = format!("at least {LOG_BYTES_MIN}");
             return refuse("storage.log_bytes_max", &why);
+        }
+        if self.storage.snapshot_entries < SNAPSHOT_ENTRIES_MIN {
+            let why = format!("at least {SNAPSHOT_ENTRIES_MIN}: each writes the whole state");
+            return refuse("storage.snapshot_entries", &why);
         }
         if let Err(error) = EnvFilter::try_new(&self.log.filter) {
             return refuse("log.filter", &error.to_string());

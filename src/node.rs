@@ -3,10 +3,10 @@
 use crate::{
     admin::local,
     cluster::{
-        batch::{Apply, Batch, DecodeError},
-        decoded,
+        batch::Batch,
         entries::Entries,
         group::{Group, ProposeError},
+        machine::ApplyToActors,
         notices,
         shard::{self, NotQueued, Shard},
         shards::Shards,
@@ -16,11 +16,10 @@ use crate::{
     peering::{Peers, outgoing::Peer},
     perform::{World, answers::Answers, workers::Workers},
     quic::{DoorEndpoint, Identity, LinkEndpoint, PeerTrust},
-    store::{log::Log, writer::LogWriter},
+    store::Disk,
 };
 use anyhow::{Context, bail};
-use bytes::Bytes;
-use futures::future::{BoxFuture, try_join_all};
+use futures::future::try_join_all;
 use mimi_actors::{
     ids::ProviderId,
     limits::{CHECKS_WAITING_MAX, REQUESTS_IN_FLIGHT_MAX, SHARDS},
@@ -47,13 +46,15 @@ use tracing::{error, info};
 /// How often idle actors are looked for.
 const SLEEP_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often files of discarded entries are looked for.
+const COLLECT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A running node.
 pub(crate) struct Node {
     pub(crate) id: u64,
     pub(crate) shards: Shards,
     pub(crate) peers: Peers,
-    log: Arc<Log>,
-    writer: LogWriter,
+    disk: Disk,
     log_bytes_max: u64,
 }
 
@@ -67,32 +68,13 @@ pub(crate) struct LogFigures {
 
 impl Node {
     pub(crate) fn log_figures(&self) -> LogFigures {
-        let counts = self.writer.counts();
+        let counts = self.disk.writer.counts();
         LogFigures {
-            bytes: self.log.bytes(),
+            bytes: self.disk.log.bytes(),
             bytes_max: self.log_bytes_max,
             syncs: counts.rounds.load(Ordering::Relaxed),
             entries: counts.entries.load(Ordering::Relaxed),
         }
-    }
-}
-
-/// Hands committed entries to the shard's actors.
-struct ApplyToActors(Arc<Shard>);
-
-impl Apply for ApplyToActors {
-    fn decode(&self, bytes: Bytes) -> Result<Batch, DecodeError> {
-        decoded::decode(bytes)
-    }
-
-    fn apply(&self, index: u64, batch: Batch) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            if let Err(error) = self.0.apply_entry(index, &batch).await {
-                // An actor's state is only in the log now: the group stops, and a restart replays it.
-                error!(shard = self.0.id, index, %error, "an entry cannot be applied");
-                std::panic::panic_any(error.to_string());
-            }
-        })
     }
 }
 
@@ -122,16 +104,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("create the data directory {}", data_dir.display()))?;
     claim_directory(data_dir, &provider, config.node.id)?;
     let hub_key = hub_key(data_dir)?;
-    let log = Arc::new(Log::open(&data_dir.join("log"), SHARDS)?);
-    let writer = LogWriter::start(Arc::clone(&log), config.storage.log_bytes_max)?;
+    let disk = Disk::open(data_dir, SHARDS, config.storage.log_bytes_max)?;
     let admin = local::bind(&config.node.admin_socket)?;
 
     let supervisor = Supervisor::start().await?;
     let world = Arc::new(world(&config, provider.clone(), hub_key));
     let (fatal, mut failed) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
-    let starting =
-        (0..SHARDS).map(|id| start_shard(id, config.node.id, &world, &log, &writer, &supervisor));
+    let starting = (0..SHARDS).map(|id| start_shard(id, &config, &world, &disk, &supervisor));
     let started = try_join_all(starting).await?;
     let mut all = Vec::new();
     let mut groups = Vec::new();
@@ -153,6 +133,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let idle = Duration::from_secs(config.limits.idle_s);
     tasks.spawn(put_to_sleep(shards.clone(), idle));
+    tasks.spawn(collect(disk.clone(), groups.clone()));
 
     let peers = peer_configs.into_iter().map(|(id, peer)| {
         let deadline = config.request_deadline();
@@ -180,13 +161,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Arc::clone(&requests),
     ));
     let log_bytes_max = config.storage.log_bytes_max;
-    let (id, node_log, node_writer) = (config.node.id, Arc::clone(&log), writer.clone());
     let node = Node {
-        id,
+        id: config.node.id,
         shards,
         peers,
-        log: node_log,
-        writer: node_writer,
+        disk: disk.clone(),
         log_bytes_max,
     };
     tasks.spawn(local::serve(admin, Arc::new(node)));
@@ -217,7 +196,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             error!("a shard did not stop in time");
         }
     }
-    writer.close().await;
+    disk.writer.close().await;
     drop(std::fs::remove_file(&config.node.admin_socket));
     info!("stopped");
     match why {
@@ -257,13 +236,12 @@ struct Started {
 
 async fn start_shard(
     id: u16,
-    node: u64,
+    config: &Config,
     world: &Arc<World>,
-    log: &Arc<Log>,
-    writer: &LogWriter,
+    disk: &Disk,
     supervisor: &Supervisor,
 ) -> anyhow::Result<Started> {
-    let reading = Arc::clone(log);
+    let reading = disk.clone();
     let read = move |index| {
         let refuse = |why: String| mimi_actors::shard::read::ReadError { index, why };
         crate::cluster::read_entry(&reading, id, index).map_err(refuse)
@@ -271,7 +249,8 @@ async fn start_shard(
     let entries = Entries::new(Box::new(read));
     let (shard, waiting) = Shard::new(id, Arc::clone(world), entries, &supervisor.cell());
     let apply = Arc::new(ApplyToActors(Arc::clone(&shard)));
-    let group = Group::start(id, node, Arc::clone(log), writer.clone(), apply).await?;
+    let (node, every) = (config.node.id, config.storage.snapshot_entries);
+    let group = Group::start(id, node, disk, every, apply).await?;
     Ok(Started {
         shard,
         group,
@@ -310,6 +289,25 @@ async fn put_to_sleep(shards: Shards, idle: Duration) {
             if asleep > 0 {
                 tracing::debug!(shard = shard.id, asleep, "idle actors were put to sleep");
             }
+        }
+    }
+}
+
+/// Has the files of discarded entries given back; shards that keep old files in use are sealed.
+async fn collect(disk: Disk, groups: Vec<Group>) {
+    let mut turn = tokio::time::interval(COLLECT_INTERVAL);
+    loop {
+        turn.tick().await;
+        let log = Arc::clone(&disk.log);
+        match tokio::task::spawn_blocking(move || log.collect()).await {
+            Ok(Ok(holders)) => {
+                let held = holders.into_iter().map(usize::from);
+                let held = held.filter_map(|shard| groups.get(shard));
+                held.for_each(Group::seal_soon);
+            }
+            Ok(Err(error)) => error!(%error, "the log does not shrink"),
+            // The runtime is being shut down.
+            Err(_) => return,
         }
     }
 }

@@ -11,7 +11,10 @@ mod support;
 
 use mimi_actors::wire::event::Epoch;
 use mimi_node::client::member::Member;
-use std::{os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 use support::{Net, agree, invite, mode, room, run_to_end, unhurt, wait, wait_epoch};
 
 const A: &str = "a.example";
@@ -59,6 +62,72 @@ async fn a_killed_node_replays_its_log_to_the_same_state() {
     wait_epoch(&mut alice, &den, Epoch(2)).await;
     agree(&[&alice, &amy], &den);
     assert!(net.errors().is_empty(), "{:?}", net.errors());
+}
+
+/// The snapshots in a data directory: of each shard that has two, the newest.
+fn newest_of_two(data: &Path) -> Vec<PathBuf> {
+    let list = |dir: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten();
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    };
+    let shards = list(&data.join("snapshots")).into_iter();
+    let sealed = |shard: PathBuf| {
+        let mut sealed = list(&shard);
+        sealed.retain(|dir| dir.join("manifest").exists());
+        (sealed.len() == 2).then(|| sealed.remove(1))
+    };
+    shards.filter_map(sealed).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_newest_snapshots_are_damaged_comes_back_as_it_was_and_delivers_what_it_owes()
+{
+    const MORE: usize = 60;
+    let mut net = Net::prepare(&[A]);
+    let every = "MIMI_NODE__STORAGE__SNAPSHOT_ENTRIES".to_owned();
+    net.node_mut(A).env.push((every, "10".to_owned()));
+    net.node_mut(A).start().await;
+    let den = room("den", A);
+    let (mut alice, mut amy) = busy(&net).await;
+    // amy takes none of these for now.
+    for number in 0..MORE {
+        alice
+            .send(&den, &[&*format!("more {number}")])
+            .await
+            .unwrap();
+    }
+    let data = net.node(A).data.clone();
+    support::until("a shard has two snapshots", || async {
+        (!newest_of_two(&data).is_empty()).then_some(())
+    })
+    .await;
+    let before = net.node(A).settled().await;
+    net.node_mut(A).kill();
+    let damaged = newest_of_two(&data);
+    for snapshot in &damaged {
+        let file = snapshot.join("db/db");
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+    }
+    assert!(net.errors().is_empty(), "{:?}", net.errors());
+
+    net.node_mut(A).start().await;
+    assert_eq!(net.node(A).hashes().await, before);
+    assert_eq!(net.errors().len(), damaged.len(), "{:?}", net.errors());
+    assert!(
+        damaged
+            .iter()
+            .all(|snapshot| snapshot.with_extension("damaged").exists())
+    );
+    net.reconnect(&mut amy).await;
+    wait(&mut amy, "what was sent meanwhile", |amy| {
+        amy.received(&den).len() == 3 + MORE
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

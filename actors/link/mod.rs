@@ -114,6 +114,11 @@ impl Links {
         self.submissions.get(hub)
     }
 
+    /// The submissions of every hub.
+    pub fn all_submissions(&self) -> impl Iterator<Item = &Submissions> {
+        self.submissions.values()
+    }
+
     /// The whole state in few bytes; equal states give equal bytes.
     #[must_use]
     pub fn compact(&self) -> Vec<u8> {

@@ -6,10 +6,11 @@ use crate::{
     room::outcome::Emission,
     wire::event::{ClientSeq, RoomSeq},
 };
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Consecutive events whose bytes are consecutive items of one command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventRun {
     /// Number of the first in the room.
     pub first: RoomSeq,
@@ -50,7 +51,7 @@ impl EventRun {
 }
 
 /// The events of all rooms of one shard.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventIndex {
     rooms: BTreeMap<RoomUri, VecDeque<EventRun>>,
 }
@@ -70,6 +71,11 @@ impl EventIndex {
             Some(runs) => runs.push_back(run),
             None => drop(self.rooms.insert(room.clone(), VecDeque::from([run]))),
         }
+    }
+
+    /// Every run of every room.
+    pub fn runs(&self) -> impl Iterator<Item = &EventRun> {
+        self.rooms.values().flatten()
     }
 
     /// The runs that hold events from `from` on, the first one cut to begin there; at most `runs_max`.

@@ -7,9 +7,15 @@ pub mod index;
 pub mod read;
 mod record;
 
-use crate::{link::Links, machine::Millis, wire::event::Hash};
+use crate::{
+    link::{Links, outgoing::Owed},
+    machine::{Millis, ReviveError},
+    wire::{self, event::Hash},
+};
 use index::EventIndex;
 pub use record::{Done, News};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The shard that a room or user belongs to, by its URI, in a provider of `shards` shards.
 #[must_use]
@@ -21,7 +27,7 @@ pub fn place(uri: &str, shards: u16) -> u16 {
 }
 
 /// State that follows from the log, outside any actor.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Derived {
     /// Where the events of rooms lie.
     pub index: EventIndex,
@@ -33,10 +39,106 @@ pub struct Derived {
     pub applied: u64,
 }
 
+impl Derived {
+    /// The whole state in few bytes; equal states give equal bytes.
+    #[must_use]
+    pub fn compact(&self) -> Vec<u8> {
+        wire::encode(self).to_vec()
+    }
+
+    /// The state that [`Derived::compact`] wrote.
+    ///
+    /// # Errors
+    /// [`ReviveError`] when the bytes are not that.
+    pub fn revive(bytes: &[u8]) -> Result<Self, ReviveError> {
+        wire::decode(&bytes.to_vec().into()).map_err(|error| ReviveError(error.to_string()))
+    }
+
+    /// The log entries below `below` whose bytes may still be asked for: those of events, of notices on their way to
+    /// another shard, and of submissions without a final word.
+    #[must_use]
+    pub fn pointed_at(&self, below: u64) -> BTreeSet<u64> {
+        let events = self.index.runs().map(|run| run.at);
+        let owed = self.links.peers().flat_map(|(_, owed)| {
+            let notice = |owed| match owed {
+                Owed::Notice { notice, .. } => Some(notice.at),
+                Owed::Events { .. } | Owed::Refused { .. } => None,
+            };
+            owed.from(owed.acked().next())
+                .filter_map(move |run| notice(run.owed))
+        });
+        let waiting = self.links.all_submissions();
+        let submitted = waiting.flat_map(|waiting| waiting.from(0).map(|(_, run)| run.at));
+        let all = events.chain(owed).chain(submitted);
+        all.map(|at| at.entry).filter(|at| *at < below).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::SHARDS;
+    use crate::{
+        limits::SHARDS,
+        link::{Command, Peer, submissions::SubmitRun},
+        machine::Position,
+        room::outcome::{Change, Emission, UserNotice},
+        wire::event::{LinkSeq, RoomSeq, SubmitSeq},
+    };
+
+    fn at(entry: u64) -> Position {
+        Position { entry, command: 0 }
+    }
+
+    #[test]
+    fn what_is_acknowledged_or_decided_is_not_pointed_at_any_more() {
+        let room: crate::ids::RoomUri = "mimi://a.example/r/x".parse().unwrap();
+        let mut derived = Derived::default();
+        let emission = Emission {
+            first: RoomSeq(1),
+            count: 1,
+            at: at(3),
+            item: 0,
+            time: Millis(1),
+            origin: None,
+            recipients: Vec::new(),
+        };
+        derived.index.push(&room, &emission);
+        let peer = Peer::Shard(2);
+        for entry in [4, 5] {
+            let notice = UserNotice {
+                user: "mimi://a.example/u/bob".parse().unwrap(),
+                clients: Vec::new(),
+                change: Change::Joined { after: RoomSeq(0) },
+                at: at(entry),
+                item: 0,
+            };
+            let room = room.clone();
+            derived
+                .links
+                .to(&peer)
+                .push(Owed::Notice { room, notice }, 1);
+        }
+        derived.links.submissions_to(room.hub()).push(SubmitRun {
+            room: room.clone(),
+            sender: "mimi://b.example/d/bob/phone".parse().unwrap(),
+            first: SubmitSeq(1),
+            count: 1,
+            at: at(6),
+            item: 0,
+        });
+        assert_eq!(derived.pointed_at(u64::MAX), [3, 4, 5, 6].into());
+        assert_eq!(derived.pointed_at(5), [3, 4].into());
+        assert_eq!(Derived::revive(&derived.compact()), Ok(derived.clone()));
+
+        let upto = LinkSeq(1);
+        derived.links.apply(&Command::Ack { peer, upto }).unwrap();
+        let hub = room.hub().clone();
+        derived
+            .links
+            .submissions_to(&hub)
+            .settle(&room, SubmitSeq(2));
+        assert_eq!(derived.pointed_at(u64::MAX), [3, 5].into());
+    }
 
     #[test]
     fn rooms_spread_evenly_over_the_shards() {

@@ -1,9 +1,10 @@
-//! What a log entry carries, and what is done with it once it is committed.
+//! What a log entry carries, what is done with it once it is committed, and the state that comes of it.
 
+use crate::store::snapshot::Row;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{any::Any, fmt, sync::Arc};
+use std::{any::Any, collections::BTreeSet, fmt, sync::Arc};
 
 /// One log entry: what waited, as one batch.
 ///
@@ -88,6 +89,36 @@ pub enum ApplyError {
     },
 }
 
+/// Why the state of a shard cannot be looked at or taken over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Its state may be half changed.
+    #[error(
+        "{who} is frozen since the command at {at}: until a version that applies it replays the \
+         log, the log is kept"
+    )]
+    Frozen {
+        /// Which actor.
+        who: String,
+        /// The command that froze it.
+        at: String,
+    },
+    /// The actor has ended, and its state with it.
+    #[error("{who} has ended: restart the node to replay the log")]
+    Gone {
+        /// Which actor.
+        who: String,
+    },
+    /// A row of a snapshot is not understood.
+    #[error("{who} does not read: {reason}; run the version that wrote the snapshot")]
+    Row {
+        /// Of what it should be the state.
+        who: String,
+        /// Why.
+        reason: String,
+    },
+}
+
 /// What the shard does with committed batches.
 pub trait Apply: Send + Sync + 'static {
     /// Decodes a stored batch after a restart.
@@ -99,6 +130,25 @@ pub trait Apply: Send + Sync + 'static {
     /// Applies entry `index`; called once per entry, in order. Returns when every actor has
     /// applied it.
     fn apply(&self, index: u64, batch: Batch) -> BoxFuture<'_, ()>;
+
+    /// The whole state as of the last entry applied. Nothing is applied meanwhile.
+    ///
+    /// # Errors
+    /// [`StateError`] while an actor cannot give its state.
+    fn pack(&self) -> BoxFuture<'_, Result<Vec<Row>, StateError>>;
+
+    /// Takes over a state that [`Apply::pack`] gave, in place of all there was.
+    ///
+    /// # Errors
+    /// [`StateError::Row`] when it is not understood.
+    fn unpack(&self, rows: Vec<Row>) -> BoxFuture<'_, Result<(), StateError>>;
+
+    /// The entries below `below` that the state points at: their bytes may still be asked for. What
+    /// is not among them will never be, whatever is applied later.
+    ///
+    /// # Errors
+    /// [`StateError::Gone`] when an actor cannot be asked.
+    fn pointed_at(&self, below: u64) -> BoxFuture<'_, Result<BTreeSet<u64>, StateError>>;
 }
 
 #[cfg(test)]

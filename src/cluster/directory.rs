@@ -29,6 +29,14 @@ enum Slot<D: Desk> {
     Asleep(Vec<u8>),
 }
 
+/// An actor's state, or whom to ask for it.
+pub(crate) enum Resident<D: Desk> {
+    /// It is awake, and stays so for as long as this is held.
+    Awake(Handle<D>),
+    /// Its compact state.
+    Asleep(Vec<u8>),
+}
+
 /// Makes what carries out an actor's orders.
 type MakePerform<K, D> = Box<dyn Fn(&K) -> Perform<D> + Send + Sync>;
 
@@ -128,6 +136,31 @@ where
             }
         }
         all
+    }
+
+    /// Everybody, in order. Their states are those of this moment for as long as nothing is applied.
+    pub(crate) fn residents(&self) -> Vec<(K, Resident<D>)> {
+        let resident = |slot: &Slot<D>| match slot {
+            Slot::Awake { handle, .. } => Resident::Awake(handle.clone()),
+            Slot::Asleep(compact) => Resident::Asleep(compact.clone()),
+        };
+        self.slots
+            .iter()
+            .map(|(key, slot)| (key.clone(), resident(slot)))
+            .collect()
+    }
+
+    /// Ends and forgets everybody, and takes over sleepers.
+    pub(crate) fn replace(&mut self, sleepers: BTreeMap<K, Vec<u8>>) {
+        for slot in self.slots.values() {
+            if let Slot::Awake { handle, .. } = slot {
+                handle.end();
+            }
+        }
+        self.slots = sleepers
+            .into_iter()
+            .map(|(key, compact)| (key, Slot::Asleep(compact)))
+            .collect();
     }
 
     /// Everybody who was ever begun, in order.

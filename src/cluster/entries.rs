@@ -1,4 +1,4 @@
-//! The newest entries of a shard, decoded, in memory; older ones are read back from the log.
+//! The newest entries of a shard, decoded, in memory; older ones are read back from the log or the backlog.
 
 use super::decoded::Decoded;
 use mimi_actors::shard::read::ReadError;
@@ -10,7 +10,7 @@ use std::{
 /// Bytes of entries that a shard keeps decoded, at most; the newest is kept whatever its size.
 const ENTRIES_BYTES_MAX: usize = 8 << 20;
 
-/// Reads an old entry back from the log.
+/// Reads an old entry back from the log, or the backlog.
 pub(crate) type ReadEntry = Box<dyn Fn(u64) -> Result<Arc<Decoded>, ReadError> + Send + Sync>;
 
 #[derive(Default)]

@@ -1,15 +1,18 @@
 //! The Raft group of one shard, as the rest of the node sees it.
 
 use super::{
-    batch::{Apply, ApplyError, Batch},
+    batch::{Apply, ApplyError, Batch, StateError},
     log_store::LogStore,
     network::Alone,
     raft::{self, Types},
+    record::RecordError,
+    sealing::{Keeper, Sealing},
     state_machine::StateMachine,
     tail::{LogFault, Tail},
 };
 use crate::store::{
-    log::Log,
+    Disk,
+    snapshot::SnapshotError,
     writer::{LogWriter, StorageFull},
 };
 use openraft::{
@@ -23,6 +26,9 @@ use std::{
 
 /// When a caller that was refused for want of a leader should ask again, in milliseconds.
 const RETRY_AFTER_MS: u64 = 500;
+
+/// Entries applied after which a shard's state is sealed as a snapshot.
+pub const SNAPSHOT_ENTRIES: u64 = 5_000;
 
 /// Why a group does not start.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +52,64 @@ pub enum StartError {
     /// The log of the shard cannot be used.
     #[error(transparent)]
     Log(#[from] LogFault),
+    /// The snapshots of the shard cannot be read, though they may be sound.
+    #[error("shard {shard}: {source}")]
+    Snapshots {
+        /// The shard.
+        shard: u16,
+        /// What is wrong.
+        source: SnapshotError,
+    },
+    /// Where the newest snapshot stands is not understood.
+    #[error(
+        "shard {shard}: where its snapshot stands cannot be used: {source}; run the version that wrote it"
+    )]
+    Place {
+        /// The shard.
+        shard: u16,
+        /// What is wrong with it.
+        source: RecordError,
+    },
+    /// The state in the newest snapshot is not understood.
+    #[error("shard {shard}: {source}")]
+    State {
+        /// The shard.
+        shard: u16,
+        /// What is wrong with it.
+        source: StateError,
+    },
+    /// The beginning of the log was discarded, and no good snapshot reaches that far.
+    #[error(
+        "shard {shard}: the log starts at {start}, and the newest good snapshot ends before {next}: \
+         restore a snapshot of this node, or rebuild it from its peers"
+    )]
+    NoSnapshot {
+        /// The shard.
+        shard: u16,
+        /// The first entry of the log.
+        start: u64,
+        /// The first entry that is not in the snapshot; zero without one.
+        next: u64,
+    },
+    /// The snapshot holds entries that the log has never had.
+    #[error(
+        "shard {shard}: the log ends before {end}, but the newest snapshot ends before {next}: \
+         log and snapshots are not of the same time; restore both together, or rebuild this node from its peers"
+    )]
+    OtherLog {
+        /// The shard.
+        shard: u16,
+        /// One more than the last entry of the log.
+        end: u64,
+        /// The first entry that is not in the snapshot.
+        next: u64,
+    },
+    /// The node is stopping.
+    #[error("shard {shard}: the node stopped while it started")]
+    Interrupted {
+        /// The shard.
+        shard: u16,
+    },
     /// An entry could not be applied. It is never skipped.
     #[error("shard {shard}: entry {index}: {source}")]
     Apply {
@@ -123,33 +187,36 @@ impl From<StorageFull> for ProposeError {
 pub struct Group {
     raft: Raft<Types>,
     writer: LogWriter,
+    tail: Arc<Tail>,
+    sealing: Arc<Sealing>,
+    keeper: Arc<Keeper>,
 }
 
 impl Group {
     /// Begins the group of a shard, with this node as its one voter, or resumes it.
     ///
     /// Returns when this node leads it and has applied everything that is in the log, so that what
-    /// is read from then on is current.
+    /// is read from then on is current. Its state is sealed after every `snapshot_entries` entries.
     ///
     /// # Errors
     /// [`StartError::Log`] names the entry that cannot be used; none is ever skipped.
     pub async fn start(
         shard: u16,
         node_id: u64,
-        log: Arc<Log>,
-        writer: LogWriter,
+        disk: &Disk,
+        snapshot_entries: u64,
         apply: Arc<dyn Apply>,
     ) -> Result<Self, StartError> {
-        if shard >= log.shards() {
-            return Err(StartError::UnknownShard {
-                shard,
-                shards: log.shards(),
-            });
+        let shards = disk.log.shards();
+        if shard >= shards {
+            return Err(StartError::UnknownShard { shard, shards });
         }
         let config = raft::config(shard).map_err(|source| StartError::Config { shard, source })?;
-        let tail = Tail::open(shard, log, writer.clone(), apply.clone()).await?;
-        let mut machine = StateMachine::new(apply);
+        let tail = Tail::open(shard, disk, apply.clone()).await?;
+        let snapshots = Arc::clone(&disk.snapshots);
+        let mut machine = StateMachine::recover(apply, snapshots, snapshot_entries, &tail).await?;
         machine.replay(&tail).await?;
+        let sealing = Arc::clone(machine.sealing());
         // openraft passes on the text of a fault; the tail has kept the fault itself.
         let stopped = |source| match tail.fault() {
             Some(fault) => StartError::Log(fault),
@@ -162,8 +229,18 @@ impl Group {
         let raft = Raft::new(node_id, config, Alone, store, machine)
             .await
             .map_err(stopped)?;
-        let group = Self { raft, writer };
-        let led = group.lead(shard, node_id).await;
+        let keeper = Keeper::start(raft.clone(), Arc::clone(&sealing), Arc::clone(&tail));
+        let group = Self {
+            raft,
+            writer: disk.writer.clone(),
+            tail: Arc::clone(&tail),
+            sealing,
+            keeper: Arc::new(keeper),
+        };
+        let led = match group.lead(shard, node_id).await {
+            Ok(()) => tail.check_holes().await.map_err(StartError::Log),
+            Err(error) => Err(error),
+        };
         if led.is_err() {
             group.stop().await;
         }
@@ -195,9 +272,25 @@ impl Group {
         }
     }
 
-    /// Stops the group; proposals on their way may still be committed. While the disk is full this
-    /// waits for the writer: close that first.
+    /// Has the state sealed as soon as may be, so that more of the log can be discarded.
+    pub fn seal_soon(&self) {
+        self.sealing.ask();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn sealing(&self) -> &Sealing {
+        &self.sealing
+    }
+
+    /// Stops the group; proposals on their way may still be committed, and a snapshot on its way is
+    /// finished. While the disk is full this waits for the writer: close that first.
     pub async fn stop(&self) {
+        self.keeper.stop().await;
+        self.stop_raft().await;
+        drop((self.sealing.rest().await, self.tail.rest().await));
+    }
+
+    async fn stop_raft(&self) {
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "a shard did not stop in order");
         }

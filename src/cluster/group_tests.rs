@@ -3,97 +3,24 @@
 use super::*;
 use crate::{
     cluster::{
-        batch::DecodeError,
         raft::Vote,
         record::{self, RecordError},
+        testing::{Node, Recorder, batch},
     },
-    store::round::ShardWrite,
+    store::{log::Log, round::ShardWrite},
 };
 use bytes::Bytes;
-use futures::future::{BoxFuture, join_all};
-use std::{
-    path::Path,
-    sync::{Mutex, atomic::Ordering},
-    time::Instant,
-};
-
-/// Remembers what was applied, in order.
-#[derive(Default)]
-struct Recorder(Mutex<Vec<(u64, Bytes)>>);
-
-impl Recorder {
-    fn applied(&self) -> Vec<(u64, Bytes)> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl Apply for Recorder {
-    fn decode(&self, bytes: Bytes) -> Result<Batch, DecodeError> {
-        if bytes.starts_with(b"poison") {
-            return Err(DecodeError {
-                reason: "poison".to_owned(),
-            });
-        }
-        Ok(Batch::new(bytes, Arc::new(())))
-    }
-
-    fn apply(&self, index: u64, batch: Batch) -> BoxFuture<'_, ()> {
-        assert_ne!(batch.bytes(), "bomb", "as if there were a bug");
-        self.0.lock().unwrap().push((index, batch.bytes().clone()));
-        Box::pin(std::future::ready(()))
-    }
-}
-
-struct Node {
-    log: Arc<Log>,
-    writer: LogWriter,
-    groups: Vec<(Group, Arc<Recorder>)>,
-}
-
-impl Node {
-    async fn start(dir: &Path, shards: u16, log_bytes_max: u64) -> Self {
-        let log = Arc::new(Log::open(dir, shards).unwrap());
-        let writer = LogWriter::start(log.clone(), log_bytes_max).unwrap();
-        let starts = (0..shards).map(|shard| {
-            let (log, writer) = (log.clone(), writer.clone());
-            async move {
-                let recorder = Arc::new(Recorder::default());
-                let apply = recorder.clone();
-                (
-                    Group::start(shard, 1, log, writer, apply).await.unwrap(),
-                    recorder,
-                )
-            }
-        });
-        let groups = join_all(starts).await;
-        Self {
-            log,
-            writer,
-            groups,
-        }
-    }
-
-    async fn stop(self) {
-        for (group, _) in &self.groups {
-            group.stop().await;
-        }
-        self.writer.close().await;
-    }
-}
-
-fn batch(text: impl Into<Bytes>) -> Batch {
-    Batch::new(text.into(), Arc::new(()))
-}
+use futures::future::join_all;
+use std::{path::Path, sync::atomic::Ordering, time::Instant};
 
 async fn fail_to_start(dir: &Path, node: u64) -> StartError {
-    let log = Arc::new(Log::open(dir, 1).unwrap());
-    let writer = LogWriter::start(log.clone(), u64::MAX).unwrap();
+    let disk = Disk::open(dir, 1, u64::MAX).unwrap();
     let apply = Arc::new(Recorder::default());
-    let error = Group::start(0, node, log, writer.clone(), apply)
+    let error = Group::start(0, node, &disk, SNAPSHOT_ENTRIES, apply)
         .await
         .err()
         .unwrap();
-    writer.close().await;
+    disk.writer.close().await;
     error
 }
 
@@ -101,7 +28,7 @@ async fn fail_to_start(dir: &Path, node: u64) -> StartError {
 async fn sixteen_shards_share_syncs_and_nothing_applied_is_missing_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), 16, u64::MAX).await;
-    let before = node.writer.counts().rounds.load(Ordering::Relaxed);
+    let before = node.disk.writer.counts().rounds.load(Ordering::Relaxed);
     let started = Instant::now();
     let proposals = node
         .groups
@@ -117,7 +44,7 @@ async fn sixteen_shards_share_syncs_and_nothing_applied_is_missing_after_reopeni
         proposal.unwrap().unwrap();
     }
     let took = started.elapsed();
-    let rounds = node.writer.counts().rounds.load(Ordering::Relaxed) - before;
+    let rounds = node.disk.writer.counts().rounds.load(Ordering::Relaxed) - before;
     println!("1600 proposals in {took:?}, {rounds} syncs");
     assert!(rounds < 800, "{rounds} syncs for 1600 entries");
     let applied: Vec<_> = node
@@ -128,7 +55,7 @@ async fn sixteen_shards_share_syncs_and_nothing_applied_is_missing_after_reopeni
     assert!(applied.iter().all(|entries| entries.len() == 100));
     node.stop().await;
 
-    let log = Log::open(dir.path(), 16).unwrap();
+    let log = Log::open(&dir.path().join("log"), 16).unwrap();
     for (shard, entries) in (0..).zip(applied) {
         for (index, bytes) in entries {
             let (_, stored) = log.read(shard, index, index + 1, 1).unwrap().pop().unwrap();
@@ -179,9 +106,13 @@ async fn a_full_log_refuses_proposals_and_goes_on_reading() {
         "{refused}"
     );
     assert_eq!(recorder.applied().len(), accepted);
-    let span = node.log.span(0);
+    let span = node.disk.log.span(0);
     assert_eq!(
-        node.log.read(0, span.end - 1, span.end, 1).unwrap().len(),
+        node.disk
+            .log
+            .read(0, span.end - 1, span.end, 1)
+            .unwrap()
+            .len(),
         1
     );
     node.stop().await;
@@ -199,7 +130,7 @@ async fn a_vote_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     Node::start(dir.path(), 1, u64::MAX).await.stop().await;
     let stored = |dir: &Path| {
-        let bytes = Log::open(dir, 1).unwrap().vote(0).unwrap();
+        let bytes = Log::open(&dir.join("log"), 1).unwrap().vote(0).unwrap();
         record::decode_small::<Vote>(&bytes).unwrap()
     };
     let first = stored(dir.path());
@@ -241,7 +172,7 @@ async fn a_batch_that_cannot_be_decoded_keeps_the_shard_from_starting() {
 async fn an_entry_of_a_later_version_keeps_the_shard_from_starting() {
     let dir = tempfile::tempdir().unwrap();
     Node::start(dir.path(), 1, u64::MAX).await.stop().await;
-    let log = Log::open(dir.path(), 1).unwrap();
+    let log = Log::open(&dir.path().join("log"), 1).unwrap();
     let index = log.span(0).end;
     let mut round = log.round();
     let entries = vec![(index, Bytes::from_static(&[9, 9, 9]))];
@@ -301,10 +232,9 @@ async fn a_panic_while_applying_stops_the_shard_and_nobody_waits_for_ever() {
     node.groups[1].0.propose(batch("other")).await.unwrap();
     node.stop().await;
 
-    let log = Arc::new(Log::open(dir.path(), 2).unwrap());
-    let writer = LogWriter::start(log.clone(), u64::MAX).unwrap();
+    let disk = Disk::open(dir.path(), 2, u64::MAX).unwrap();
     let apply = Arc::new(Recorder::default());
-    let again = Group::start(0, 1, log, writer, apply).await;
+    let again = Group::start(0, 1, &disk, SNAPSHOT_ENTRIES, apply).await;
     let error = again.err().unwrap();
     assert!(
         error.to_string().contains("applying entry 2 panicked"),

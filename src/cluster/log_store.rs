@@ -18,11 +18,6 @@ use std::{
     sync::Arc,
 };
 
-/// Old entries were to be discarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("entries are never discarded in this version: the log is kept whole")]
-struct KeptWhole;
-
 /// The log of one shard, as openraft sees it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
@@ -70,7 +65,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
         Ok(LogState {
-            last_purged_log_id: None,
+            last_purged_log_id: self.tail.discarded(),
             last_log_id: self.tail.last(),
         })
     }
@@ -164,8 +159,17 @@ impl RaftLogStorage<Types> for LogStore {
         Ok(())
     }
 
-    async fn purge(&mut self, _log_id: LogId) -> Result<(), StorageError> {
-        Err(writing(&KeptWhole))
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let below = log_id.index.saturating_add(1);
+        if self.tail.carried() < below {
+            let carried = self.tail.carry(below).await;
+            carried.map_err(|fault| writing(&fault))?;
+        }
+        let last = record::encode_small(&log_id).map_err(|error| writing(&error))?;
+        let discarded = self.tail.writer.discard(self.tail.shard, below, last).await;
+        discarded.map_err(|error| writing(&error))?;
+        self.tail.discard(log_id);
+        Ok(())
     }
 }
 

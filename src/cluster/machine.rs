@@ -4,12 +4,13 @@
 //! answers go out and sessions are woken.
 
 use super::{
-    batch::Batch,
+    batch::{Apply, Batch, DecodeError, StateError},
     decoded,
     shard::{Shard, Unreachable},
 };
-use crate::perform;
-use futures::future::join_all;
+use crate::{perform, store::snapshot::Row};
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
 use mimi_actors::{
     host::{Applied, Poisoned, Work},
     ids::{RoomUri, UserUri},
@@ -21,7 +22,7 @@ use mimi_actors::{
     user::{desk as user_desk, outcome as user_outcome},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError},
 };
 
@@ -127,6 +128,37 @@ impl Shard {
         for refused in &news.acks_refused {
             tracing::warn!(shard = self.id, %refused, "an acknowledgement was not taken");
         }
+    }
+}
+
+/// Hands committed entries to the shard's actors.
+pub(crate) struct ApplyToActors(pub(crate) Arc<Shard>);
+
+impl Apply for ApplyToActors {
+    fn decode(&self, bytes: Bytes) -> Result<Batch, DecodeError> {
+        decoded::decode(bytes)
+    }
+
+    fn apply(&self, index: u64, batch: Batch) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.0.apply_entry(index, &batch).await {
+                // An actor's state is only in the log now: the group stops, and a restart replays it.
+                tracing::error!(shard = self.0.id, index, %error, "an entry cannot be applied");
+                std::panic::panic_any(error.to_string());
+            }
+        })
+    }
+
+    fn pack(&self) -> BoxFuture<'_, Result<Vec<Row>, StateError>> {
+        Box::pin(self.0.pack())
+    }
+
+    fn unpack(&self, rows: Vec<Row>) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(self.0.unpack(rows))
+    }
+
+    fn pointed_at(&self, below: u64) -> BoxFuture<'_, Result<BTreeSet<u64>, StateError>> {
+        Box::pin(self.0.pointed_at(below))
     }
 }
 

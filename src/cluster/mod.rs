@@ -2,32 +2,38 @@
 //!
 //! Rooms and users hash to a fixed number of shards; each shard is one openraft group over the log that all shards of
 //! the node share. openraft and its words (leader, voter, term) stay in `raft`, `log_store`, `tail`, `recent`, `record`,
-//! `state_machine`, `network` and `group`; what the shard does with committed entries is in `machine`. Promises: what
-//! [`group::Group::propose`] answers is durable and applied, in log order, and a group that has started serves reads
-//! that are current. Not here: several voters, snapshots and the discarding of old entries.
+//! `state_machine`, `sealing`, `network` and `group`; what the shard does with committed entries is in `machine`, what
+//! its state looks like in a snapshot in `packed`. Promises: what [`group::Group::propose`] answers is durable and
+//! applied, in log order; a group that has started serves reads that are current; an entry that somebody still needs
+//! can be read, also when its part of the log is gone (`carry`). Not here: several voters.
 
 pub mod batch;
+mod carry;
 pub(crate) mod claims;
 pub(crate) mod decoded;
 mod directory;
 pub(crate) mod entries;
 pub mod group;
 mod log_store;
-mod machine;
+pub(crate) mod machine;
 mod network;
 pub(crate) mod notices;
+mod packed;
 mod raft;
 mod read;
 mod recent;
 mod record;
+mod sealing;
 pub(crate) mod shard;
 pub(crate) mod shards;
 mod state_machine;
 mod tail;
+#[cfg(test)]
+mod testing;
 pub(crate) mod wake;
 mod watchers;
 
-use crate::store::log::Log;
+use crate::store::Disk;
 use decoded::Decoded;
 use mimi_actors::limits::SHARDS;
 use std::sync::Arc;
@@ -38,12 +44,21 @@ pub(crate) fn place(uri: &str) -> u16 {
     mimi_actors::shard::place(uri, SHARDS)
 }
 
-/// Reads one applied entry back from the log.
-pub(crate) fn read_entry(log: &Log, shard: u16, index: u64) -> Result<Arc<Decoded>, String> {
-    let found = log
+/// Reads one applied entry back from the log, or from the backlog where its part of the log is gone.
+pub(crate) fn read_entry(disk: &Disk, shard: u16, index: u64) -> Result<Arc<Decoded>, String> {
+    let found = disk
+        .log
         .read(shard, index, index + 1, usize::MAX)
         .map_err(|error| error.to_string())?;
-    let (_, bytes) = found.into_iter().next().ok_or("the log does not hold it")?;
+    let bytes = match found.into_iter().next() {
+        Some((_, bytes)) => bytes,
+        // Carried before it was discarded, so it is there by the time the log does not have it.
+        None => disk
+            .backlog
+            .entry(shard, index)
+            .map_err(|error| error.to_string())?
+            .ok_or("neither the log nor the backlog holds it")?,
+    };
     let entry =
         record::decode(index, &bytes, decoded::decode).map_err(|error| error.to_string())?;
     match entry.payload {

@@ -1,8 +1,9 @@
 //! How openraft is used here: its types and its timing.
 
 use super::batch::Batch;
+use crate::store::snapshot::Sealed;
 use openraft::{BasicNode, Config, ConfigError, SnapshotPolicy, TokioRuntime};
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 /// How often a leader reports to its voters, in milliseconds. Busy small machines elect at random
 /// when this is below a quarter of a second.
@@ -16,14 +17,14 @@ const _: () = assert!(4 * HEARTBEAT_MS < ELECTION_MS_MIN && ELECTION_MS_MIN < EL
 const MESSAGE_ENTRIES_MAX: u64 = 64;
 
 openraft::declare_raft_types!(
-    /// The types of this cluster. There are no snapshots yet, so their data is uninhabited.
+    /// The types of this cluster. A snapshot is handed over as where it lies; nothing, where none was sealed.
     pub(crate) Types:
         D = Batch,
         R = (),
         NodeId = u64,
         Node = BasicNode,
         Entry = openraft::Entry<Types>,
-        SnapshotData = Infallible,
+        SnapshotData = Option<Sealed>,
         AsyncRuntime = TokioRuntime,
 );
 
@@ -32,6 +33,8 @@ pub(crate) type LogId = openraft::LogId<u64>;
 pub(crate) type Vote = openraft::Vote<u64>;
 pub(crate) type Membership = openraft::Membership<u64, BasicNode>;
 pub(crate) type StoredMembership = openraft::StoredMembership<u64, BasicNode>;
+pub(crate) type Snapshot = openraft::Snapshot<Types>;
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<u64, BasicNode>;
 pub(crate) type StorageError = openraft::StorageError<u64>;
 
 /// Timing and limits of the group of one shard.
@@ -42,7 +45,9 @@ pub(crate) fn config(shard: u16) -> Result<Arc<Config>, Box<ConfigError>> {
         election_timeout_min: ELECTION_MS_MIN,
         election_timeout_max: ELECTION_MS_MAX,
         max_payload_entries: MESSAGE_ENTRIES_MAX,
+        // Both are asked for by `sealing`: openraft knows neither which snapshots are good nor what is still needed.
         snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(Box::new)

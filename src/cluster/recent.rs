@@ -61,6 +61,18 @@ impl Recent {
         }
     }
 
+    /// Forgets what is below `next`.
+    pub(crate) fn discard(&mut self, next: u64) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|oldest| oldest.log_id.index < next)
+            && let Some(oldest) = self.entries.pop_front()
+        {
+            self.bytes -= cost(&oldest);
+        }
+    }
+
     /// Those of `wanted` that are here: the later part of it.
     pub(crate) fn range(&self, wanted: Range<u64>) -> Vec<Entry> {
         self.entries
@@ -120,6 +132,8 @@ mod tests {
         }
         recent.truncate(3);
         assert_eq!(recent.span(), 0..3);
+        recent.discard(2);
+        assert_eq!(recent.span(), 2..3);
         recent.truncate(0);
         assert!(recent.span().is_empty());
         assert_eq!(recent.bytes, 0);

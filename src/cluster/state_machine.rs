@@ -1,47 +1,113 @@
 //! Hands committed batches to the shard, in log order.
 //!
-//! The applied state is in memory: after a start it is rebuilt from the log. There are no snapshots
-//! yet, so whoever asks for one is refused.
+//! The applied state is in memory: after a start it is the newest good snapshot and the log after it. A snapshot's
+//! state is gathered while nothing is applied; it is written beside what is applied next.
 
 use super::{
-    batch::{Apply, ApplyError},
+    batch::{Apply, ApplyError, StateError},
     group::StartError,
-    raft::{Entry, LogId, StorageError, StoredMembership, Types},
+    raft::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, Types},
+    record::RecordError,
+    sealing::{Sealing, next_of, place_of},
     tail::Tail,
 };
+use crate::store::snapshot::{Row, Sealed, Snapshots};
 use futures::FutureExt;
 use openraft::{
-    AnyError, BasicNode, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta,
-    StorageIOError, storage::RaftStateMachine,
+    AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError,
+    storage::RaftStateMachine,
 };
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc};
+use tokio::{sync::OwnedMutexGuard, task};
 
-/// Somebody asked for a snapshot.
+/// Another node's snapshot was to be taken over, and there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there are no snapshots in this version: the log is kept whole")]
-struct NoSnapshots;
-
-fn no_snapshots() -> StorageError {
-    StorageIOError::read_snapshot(None, AnyError::new(&NoSnapshots)).into()
+enum NotTaken {
+    #[error("no snapshot was handed over")]
+    Nothing,
+    #[error("the snapshot that was handed over could not be sealed here")]
+    NotSealed,
 }
 
 /// The end of the log: what was committed is applied here.
 pub(crate) struct StateMachine {
     apply: Arc<dyn Apply>,
+    sealing: Arc<Sealing>,
     applied: Option<LogId>,
     membership: StoredMembership,
 }
 
 impl StateMachine {
-    pub(crate) fn new(apply: Arc<dyn Apply>) -> Self {
+    /// A machine that has applied nothing.
+    pub(crate) fn new(apply: Arc<dyn Apply>, sealing: Arc<Sealing>) -> Self {
         Self {
             apply,
+            sealing,
             applied: None,
             membership: StoredMembership::default(),
         }
     }
 
-    /// Applies what the log says was committed, from its beginning, a few megabytes at a time.
+    /// A machine with the state of the newest good snapshot that fits the log, if there is one.
+    pub(crate) async fn recover(
+        apply: Arc<dyn Apply>,
+        snapshots: Arc<Snapshots>,
+        every: u64,
+        tail: &Tail,
+    ) -> Result<Self, StartError> {
+        let shard = tail.shard;
+        let store = Arc::clone(&snapshots);
+        let recovered = task::spawn_blocking(move || store.recover(shard)).await;
+        let recovered = recovered
+            .map_err(|_| StartError::Interrupted { shard })?
+            .map_err(|source| StartError::Snapshots { shard, source })?;
+        let newest = recovered.good.last().cloned();
+        let sealing = Sealing::new(shard, snapshots, every, recovered.good);
+        let mut machine = Self::new(apply, sealing);
+        if let Some(newest) = &newest {
+            machine.take(shard, newest, recovered.rows).await?;
+        }
+        let (next, start) = (machine.next(), tail.start());
+        if next < start {
+            return Err(StartError::NoSnapshot { shard, start, next });
+        }
+        let end = tail.last().map_or(0, |last| last.index.saturating_add(1));
+        if next > end {
+            return Err(StartError::OtherLog { shard, end, next });
+        }
+        Ok(machine)
+    }
+
+    async fn take(
+        &mut self,
+        shard: u16,
+        sealed: &Sealed,
+        rows: Vec<Row>,
+    ) -> Result<(), StartError> {
+        let place =
+            place_of(sealed.position()).map_err(|source| StartError::Place { shard, source })?;
+        let unpacked = self.apply.unpack(rows).await;
+        unpacked.map_err(|source| StartError::State { shard, source })?;
+        tracing::info!(
+            shard,
+            next = sealed.next(),
+            "the state of a snapshot was taken over"
+        );
+        (self.applied, self.membership) = place;
+        Ok(())
+    }
+
+    /// The snapshots of the shard.
+    pub(crate) fn sealing(&self) -> &Arc<Sealing> {
+        &self.sealing
+    }
+
+    /// One more than the last entry applied.
+    fn next(&self) -> u64 {
+        self.applied.map_or(0, |last| last.index.saturating_add(1))
+    }
+
+    /// Applies what the log says was committed and is not applied yet, a few megabytes at a time.
     ///
     /// openraft would do it too, but in steps of a number of entries, whatever their size.
     pub(crate) async fn replay(&mut self, tail: &Arc<Tail>) -> Result<(), StartError> {
@@ -49,7 +115,7 @@ impl StateMachine {
         let end = tail
             .committed()
             .map_or(0, |log_id| log_id.index.saturating_add(1));
-        let mut from = 0;
+        let mut from = self.next();
         while from < end {
             for entry in tail.read_some(from..end).await? {
                 let index = entry.log_id.index;
@@ -88,12 +154,13 @@ impl StateMachine {
             }
         }
         self.applied = Some(entry.log_id);
+        self.sealing.count();
         Ok(())
     }
 }
 
 impl RaftStateMachine<Types> for StateMachine {
-    type SnapshotBuilder = NoBuilder;
+    type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
         Ok((self.applied, self.membership.clone()))
@@ -114,46 +181,94 @@ impl RaftStateMachine<Types> for StateMachine {
         Ok(answers)
     }
 
-    async fn get_snapshot_builder(&mut self) -> NoBuilder {
-        NoBuilder
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let sealing = Arc::clone(&self.sealing);
+        // Held from here on, so that a group that has stopped writes nothing any more.
+        let busy = sealing.rest().await;
+        sealing.begin();
+        let place = (self.applied, self.membership.clone());
+        let newest = sealing
+            .newest()
+            .filter(|newest| newest.next() == next_of(&place));
+        let found = match newest {
+            Some(newest) => Found::Sealed(newest),
+            None => Found::Rows(self.apply.pack().await),
+        };
+        Builder {
+            sealing,
+            busy: Some(busy),
+            place,
+            found: Some(found),
+        }
     }
 
-    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Infallible>, StorageError> {
-        Err(no_snapshots())
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Option<Sealed>>, StorageError> {
+        Ok(Box::default())
     }
 
     async fn install_snapshot(
         &mut self,
-        _meta: &SnapshotMeta<u64, BasicNode>,
-        snapshot: Box<Infallible>,
+        meta: &SnapshotMeta,
+        snapshot: Box<Option<Sealed>>,
     ) -> Result<(), StorageError> {
-        match *snapshot {}
+        let failed = |error| StorageIOError::read_snapshot(Some(meta.signature()), error);
+        let sealed = snapshot.ok_or_else(|| failed(AnyError::new(&NotTaken::Nothing)))?;
+        let rows = self.sealing.load(sealed).await?;
+        let place = (meta.last_log_id, meta.last_membership.clone());
+        let busy = Some(self.sealing.rest().await);
+        // Sealed here first: the log that it stands for may be discarded as soon as this returns.
+        let ours = self
+            .sealing
+            .seal(busy, place.clone(), Ok(rows.clone()))
+            .await;
+        if ours.map(|ours| ours.next()) != Some(next_of(&place)) {
+            return Err(failed(AnyError::new(&NotTaken::NotSealed)).into());
+        }
+        let unpacked = self.apply.unpack(rows).await;
+        unpacked.map_err(|error| failed(AnyError::new(&error)))?;
+        (self.applied, self.membership) = place;
+        Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
-        Ok(None)
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
+        let newest = self.sealing.newest();
+        let described = newest.map(|newest| self.sealing.describe(Some(newest)));
+        Ok(described.transpose().map_err(|error| undescribed(&error))?)
     }
 }
 
-/// Builds no snapshots.
-pub(crate) struct NoBuilder;
-
-impl RaftSnapshotBuilder<Types> for NoBuilder {
-    async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
-        Err(no_snapshots())
-    }
+/// Where a snapshot stands is not understood.
+fn undescribed(error: &RecordError) -> StorageIOError<u64> {
+    StorageIOError::read_snapshot(None, AnyError::new(error))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What a snapshot is made of.
+enum Found {
+    /// There is one of this place already.
+    Sealed(Sealed),
+    /// The state at this place.
+    Rows(Result<Vec<Row>, StateError>),
+}
 
-    #[tokio::test]
-    async fn who_asks_for_a_snapshot_is_told_that_there_are_none() {
-        let error = NoBuilder.build_snapshot().await.unwrap_err();
-        assert!(
-            error.to_string().contains("there are no snapshots"),
-            "{error}"
-        );
+/// Seals the state of one moment.
+pub(crate) struct Builder {
+    sealing: Arc<Sealing>,
+    busy: Option<OwnedMutexGuard<()>>,
+    place: (Option<LogId>, StoredMembership),
+    found: Option<Found>,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    async fn build_snapshot(&mut self) -> Result<Snapshot, StorageError> {
+        let busy = self.busy.take();
+        let sealed = match self.found.take() {
+            Some(Found::Sealed(sealed)) => Some(sealed),
+            Some(Found::Rows(rows)) => self.sealing.seal(busy, self.place.clone(), rows).await,
+            None => self.sealing.newest(),
+        };
+        Ok(self
+            .sealing
+            .describe(sealed)
+            .map_err(|error| undescribed(&error))?)
     }
 }

@@ -5,12 +5,14 @@
 //! only its text.
 
 use super::{
-    batch::Apply,
+    batch::{Apply, StateError},
     raft::{Entry, LogId},
     recent::Recent,
     record::{self, RecordError},
 };
 use crate::store::{
+    Disk,
+    backlog::{Backlog, BacklogError},
     log::{Log, ReadError},
     writer::LogWriter,
 };
@@ -21,12 +23,12 @@ use std::{
     panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::task;
+use tokio::{sync::OwnedMutexGuard, task};
 
 /// Newest entries that each shard keeps in memory, in bytes.
 const RECENT_BYTES_MAX: usize = 4 << 20;
 /// Bytes that one read of the disk returns, about.
-const READ_BYTES_MAX: usize = 4 << 20;
+pub(super) const READ_BYTES_MAX: usize = 4 << 20;
 
 /// Why the log of a shard cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -68,13 +70,39 @@ pub enum LogFault {
     /// The log could not be read.
     #[error(transparent)]
     Read(Arc<ReadError>),
+    /// Entries that the state points at are neither in the log nor in the backlog.
+    #[error(
+        "shard {shard}: entry {index} and {} others that are still owed to somebody are neither in the log nor in \
+         the backlog: restore the backlog, or rebuild this node from its peers", count - 1
+    )]
+    Hole {
+        /// The shard.
+        shard: u16,
+        /// The first that is missing.
+        index: u64,
+        /// How many are.
+        count: usize,
+    },
+    /// The backlog cannot be used.
+    #[error(transparent)]
+    Backlog(Arc<BacklogError>),
+    /// The state does not say what it points at.
+    #[error("shard {shard}: {source}")]
+    State {
+        /// The shard.
+        shard: u16,
+        /// Why.
+        source: StateError,
+    },
 }
 
 /// What changes as entries come.
 struct State {
     recent: Recent,
-    /// The last entry, written or still waiting for the writer.
+    /// The last entry, written or still waiting for the writer; that discarded last where none is left.
     last: Option<LogId>,
+    /// The last entry that was discarded.
+    discarded: Option<LogId>,
     /// One more than the last entry known to be durable.
     durable_next: u64,
     /// What openraft last said is committed.
@@ -86,43 +114,79 @@ struct State {
 pub(crate) struct Tail {
     pub(crate) shard: u16,
     pub(crate) writer: LogWriter,
-    log: Arc<Log>,
-    apply: Arc<dyn Apply>,
+    pub(super) log: Arc<Log>,
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) apply: Arc<dyn Apply>,
     state: Mutex<State>,
+    /// Held while the backlog is written.
+    busy: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Tail {
     /// Looks at the end of a shard's log.
     pub(crate) async fn open(
         shard: u16,
-        log: Arc<Log>,
-        writer: LogWriter,
+        disk: &Disk,
         apply: Arc<dyn Apply>,
     ) -> Result<Arc<Self>, LogFault> {
+        let log = Arc::clone(&disk.log);
         let span = log.span(shard);
+        let discarded = small(shard, "end of what was discarded", log.discarded(shard))?;
         let committed = small(shard, "commit position", log.committed(shard))?;
         let state = Mutex::new(State {
             recent: Recent::new(RECENT_BYTES_MAX),
             last: None,
+            discarded,
             durable_next: span.end,
             committed,
             fault: None,
         });
         let tail = Arc::new(Self {
             shard,
-            writer,
+            writer: disk.writer.clone(),
             log,
+            backlog: Arc::clone(&disk.backlog),
             apply,
             state,
+            busy: Arc::default(),
         });
         if let Some(index) = span.end.checked_sub(1).filter(|index| span.contains(index)) {
             let last = tail.read(index..span.end).await?;
             tail.state().last = last.last().map(|entry| entry.log_id);
+        } else {
+            tail.state().last = discarded;
         }
         Ok(tail)
     }
 
-    /// The last entry, written or still waiting for the writer.
+    /// The first entry of the log.
+    pub(crate) fn start(&self) -> u64 {
+        self.log.span(self.shard).start
+    }
+
+    /// Waits until the backlog is not being written, and keeps it so.
+    pub(crate) async fn rest(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.busy).lock_owned().await
+    }
+
+    /// The last entry that was discarded.
+    pub(crate) fn discarded(&self) -> Option<LogId> {
+        self.state().discarded
+    }
+
+    /// Takes note that the entries up to `upto` are discarded.
+    pub(crate) fn discard(&self, upto: LogId) {
+        let mut state = self.state();
+        let next = upto.index.saturating_add(1);
+        state.recent.discard(next);
+        state.durable_next = state.durable_next.max(next);
+        state.discarded = state.discarded.max(Some(upto));
+        if state.last.is_none_or(|last| last.index < next) {
+            state.last = Some(upto);
+        }
+    }
+
+    /// The last entry, written or still waiting for the writer; that discarded last where none is left.
     pub(crate) fn last(&self) -> Option<LogId> {
         self.state().last
     }
@@ -142,7 +206,8 @@ impl Tail {
         self.state().committed = committed;
     }
 
-    /// Makes entries readable, before they are written, and returns their stored form.
+    /// Makes entries readable, before they are written, and returns their stored form. Those at or
+    /// below what was discarded are passed over.
     pub(crate) fn push(
         &self,
         entries: impl IntoIterator<Item = Entry>,
@@ -151,6 +216,10 @@ impl Tail {
         let mut state = self.state();
         for entry in entries {
             let index = entry.log_id.index;
+            // What was discarded is applied, and in a snapshot.
+            if state.discarded.is_some_and(|upto| index <= upto.index) {
+                continue;
+            }
             let bytes = record::encode(&entry).map_err(|source| LogFault::Entry {
                 shard: self.shard,
                 index,
@@ -175,7 +244,7 @@ impl Tail {
         let mut state = self.state();
         state.recent.truncate(next);
         state.durable_next = state.durable_next.min(next);
-        state.last = last;
+        state.last = last.or(state.discarded);
     }
 
     /// The entries of `wanted` that exist, all of them, from memory where they are there.

@@ -1,5 +1,6 @@
 //! The sections of a configuration, and every default.
 
+use crate::cluster::group::SNAPSHOT_ENTRIES;
 use mimi_actors::limits::AUDITED_MEMBERS_MAX;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -53,6 +54,8 @@ pub struct DoorConfig {
 pub struct StorageConfig {
     /// Largest log on disk, in bytes; then writes are refused until the operator makes room.
     pub log_bytes_max: u64,
+    /// Entries of a shard after which its state is sealed as a snapshot, so that its older log can go.
+    pub snapshot_entries: u64,
 }
 
 /// What the node allows.
@@ -154,6 +157,7 @@ impl Default for StorageConfig {
     fn default() -> Self {
         Self {
             log_bytes_max: 64 << 30,
+            snapshot_entries: SNAPSHOT_ENTRIES,
         }
     }
 }

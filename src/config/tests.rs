@@ -209,6 +209,10 @@ fn what_cannot_be_is_refused_with_its_key() {
             changed(|c| c.storage.log_bytes_max = 1),
             "storage.log_bytes_max",
         ),
+        (
+            changed(|c| c.storage.snapshot_entries = 9),
+            "storage.snapshot_entries",
+        ),
         (changed(|c| c.log.filter = "a=b=c".to_owned()), "log.filter"),
     ] {
         assert!(refused.starts_with(&format!("`{key}`: ")), "{refused}");

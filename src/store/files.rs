@@ -87,6 +87,40 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
     Ok(files)
 }
 
+/// Everything below a directory, itself included.
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    pub(crate) files: Vec<PathBuf>,
+    /// Each comes before what lies in it.
+    pub(crate) dirs: Vec<PathBuf>,
+}
+
+/// All files and directories in `dir`, at any depth.
+pub(crate) fn walk(dir: &Path) -> Result<Tree, FileError> {
+    let mut tree = Tree::default();
+    let mut waiting = vec![dir.to_path_buf()];
+    while let Some(dir) = waiting.pop() {
+        for entry in on("list the directory", &dir, fs::read_dir(&dir))? {
+            let path = on("list the directory", &dir, entry)?.path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else {
+                tree.files.push(path);
+            }
+        }
+        tree.dirs.push(dir);
+    }
+    Ok(tree)
+}
+
+/// Deletes a directory and everything in it; it is no error if it is not there.
+pub(crate) fn remove_dir(dir: &Path) -> Result<(), FileError> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => on("delete the directory", dir, other),
+    }
+}
+
 /// Sum of the sizes of the files in `dir`, in bytes. A file that vanishes meanwhile counts nothing.
 pub(crate) fn bytes_in(dir: &Path) -> Result<u64, FileError> {
     let mut bytes = 0;

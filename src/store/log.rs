@@ -2,8 +2,9 @@
 //!
 //! Owns: the engine's directory, the high-water mark beside it and a lock file. Promises: a gap is
 //! refused before it is written; entries above a truncation are not readable; a log that is shorter
-//! than what was acknowledged, or that lost its beginning, does not open. Not here: when to write
-//! and sync, which `writer` decides; several writers at once, for there is one.
+//! than what was acknowledged, or that lost its beginning, does not open; entries that were
+//! discarded stay discarded. Not here: when to write and sync, which `writer` decides; what may be
+//! discarded; several writers at once, for there is one.
 //!
 //! raft-engine knows no truncation: an append at a lower index cuts what is above. So a truncation
 //! is kept in memory and done by the next append; after a crash in between the old suffix is back,
@@ -14,16 +15,16 @@ use super::{
     mark::{Mark, Slot},
     open::{Extent, OpenError, extent, lock, open_engine},
     record::Records,
-    round::Round,
+    round::{Round, WriteFault, fault},
 };
 use bytes::Bytes;
-use raft_engine::Engine;
+use raft_engine::{Command, Engine, LogBatch};
 use std::{
     fs::File,
     ops::Range,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -37,6 +38,8 @@ pub(super) const VOTE: &[u8] = b"vote";
 pub(super) const COMMITTED: &[u8] = b"committed";
 /// Key of the index at which the log of a shard starts.
 pub(super) const START: &[u8] = b"start";
+/// Key of the last entry of a shard that was discarded.
+pub(super) const DISCARDED: &[u8] = b"discarded";
 /// Key of the number of rounds that touched a shard.
 pub(super) const WRITES: &[u8] = b"writes";
 
@@ -67,12 +70,21 @@ pub enum ReadError {
     },
 }
 
+/// Files of discarded entries could not be given back.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "give back files of the log: {0}; nothing is lost, but the log does not shrink: check the health of the disk"
+)]
+pub struct CollectError(String);
+
 /// The log of all shards of this node.
 pub struct Log {
     pub(super) engine: Engine,
     dir: PathBuf,
     extents: Mutex<Vec<Extent>>,
     mark: Mutex<Mark>,
+    /// Held by readers; alone, by whoever deletes files. The engine may otherwise delete a file under a reader.
+    files: RwLock<()>,
     /// Size on the disk, as of the last look plus what was appended since.
     bytes: AtomicU64,
     /// Held for as long as this is open.
@@ -113,6 +125,7 @@ impl Log {
             engine,
             extents: Mutex::new(extents.clone()),
             mark: Mutex::new(mark),
+            files: RwLock::new(()),
             bytes: AtomicU64::new(files::bytes_in(&engine_dir)?),
             dir: engine_dir,
             _lock: lock,
@@ -150,31 +163,32 @@ impl Log {
         to: u64,
         bytes_max: usize,
     ) -> Result<Vec<(u64, Bytes)>, ReadError> {
-        let span = self.span(shard);
-        let from = from.max(span.start);
-        let to = to.min(span.end).min(from.saturating_add(READ_ENTRIES_MAX));
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let mut records = Vec::new();
-        self.engine
-            .fetch_entries_to::<Records>(region(shard), from, to, Some(bytes_max), &mut records)
-            .map_err(|error| {
-                let reason = error.to_string();
-                if matches!(error, raft_engine::Error::Corruption(_)) {
-                    ReadError::Corruption {
-                        shard,
-                        from,
-                        reason,
-                    }
-                } else {
-                    ReadError::Engine {
-                        shard,
-                        from,
-                        reason,
-                    }
-                }
-            })?;
+        let _files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let (wanted_from, wanted_to) = (from, to);
+        let (from, records) = loop {
+            let span = self.span(shard);
+            let from = wanted_from.max(span.start);
+            let to = wanted_to
+                .min(span.end)
+                .min(from.saturating_add(READ_ENTRIES_MAX));
+            if from >= to {
+                return Ok(Vec::new());
+            }
+            let mut records = Vec::new();
+            let fetched = self.engine.fetch_entries_to::<Records>(
+                region(shard),
+                from,
+                to,
+                Some(bytes_max),
+                &mut records,
+            );
+            match fetched {
+                Ok(_) => break (from, records),
+                // They were discarded in this moment; what remains is asked for again.
+                Err(_) if self.span(shard).start > from => {}
+                Err(error) => return Err(read_error(shard, from, &error)),
+            }
+        };
         let mut entries = Vec::with_capacity(records.len());
         for (index, record) in (from..).zip(records) {
             if record.index != index {
@@ -202,6 +216,28 @@ impl Log {
         self.engine.get(region(shard), COMMITTED)
     }
 
+    /// What was stored with the last entry discarded, if any was.
+    #[must_use]
+    pub fn discarded(&self, shard: u16) -> Option<Vec<u8>> {
+        self.engine.get(region(shard), DISCARDED)
+    }
+
+    /// Gives back the files that hold nothing but discarded entries. Readers wait meanwhile.
+    ///
+    /// Returns the shards whose old entries keep old files from being given back.
+    ///
+    /// # Errors
+    /// [`CollectError`] when the engine could not do it.
+    pub fn collect(&self) -> Result<Vec<u16>, CollectError> {
+        let _files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let regions = self
+            .engine
+            .purge_expired_files()
+            .map_err(|error| CollectError(error.to_string()))?;
+        let shard = |region: u64| u16::try_from(region.checked_sub(1)?).ok();
+        Ok(regions.into_iter().filter_map(shard).collect())
+    }
+
     /// Starts a round of writes.
     #[must_use]
     pub fn round(&self) -> Round<'_> {
@@ -226,6 +262,55 @@ impl Log {
             extent.next = next;
         }
         Ok(())
+    }
+
+    /// Forgets the entries of a shard below `below`, which may lie beyond the end; `last` is stored
+    /// with that, as what was discarded last. Nothing of the shard may wait in a round meanwhile.
+    ///
+    /// The entries are gone for readers at once and for the disk when this returns; their files are
+    /// given back by [`Self::collect`].
+    ///
+    /// # Errors
+    /// As [`Round::write`]; after [`WriteFault::NoSpace`] it can be called again.
+    ///
+    /// # Panics
+    /// As [`Round::write`].
+    pub fn discard(&self, shard: u16, below: u64, last: &[u8]) -> Result<(), WriteFault> {
+        let Some(known) = self.extent(shard) else {
+            return Ok(());
+        };
+        let start = known.start.unwrap_or_default().max(below);
+        let reached = Extent {
+            start: Some(start),
+            next: known.next.max(start),
+            writes: known.writes.saturating_add(1),
+        };
+        // Readers must not ask the engine any more for what it is about to forget.
+        if let Some(extent) = held(&self.extents).get_mut(usize::from(shard)) {
+            extent.start = extent.start.map(|old| old.max(start));
+        }
+        let region = region(shard);
+        // Where nothing stays, the engine must not keep what a truncation only hid either.
+        let index = if start < reached.next {
+            start
+        } else {
+            let engine_next = self.engine.last_index(region).map_or(0, |last| last + 1);
+            start.max(engine_next)
+        };
+        let mut batch = LogBatch::with_capacity(4);
+        batch.add_command(region, Command::Compact { index });
+        for (key, value) in [
+            (START, start.to_le_bytes().to_vec()),
+            (DISCARDED, last.to_vec()),
+            (WRITES, reached.writes.to_le_bytes().to_vec()),
+        ] {
+            batch
+                .put(region, key.to_vec(), value)
+                .map_err(WriteFault::Engine)?;
+        }
+        let written = self.engine.write(&mut batch, true).map_err(fault)?;
+        self.grew(written);
+        Ok(self.advance(shard, reached)?)
     }
 
     /// Size of the log on the disk, in bytes, as of the last look plus what was appended since.
@@ -291,6 +376,23 @@ impl Drop for Log {
     fn drop(&mut self) {
         if let Err(error) = self.sync_mark() {
             tracing::warn!(%error, "the high-water mark was not synced at the end");
+        }
+    }
+}
+
+fn read_error(shard: u16, from: u64, error: &raft_engine::Error) -> ReadError {
+    let reason = error.to_string();
+    if matches!(error, raft_engine::Error::Corruption(_)) {
+        ReadError::Corruption {
+            shard,
+            from,
+            reason,
+        }
+    } else {
+        ReadError::Engine {
+            shard,
+            from,
+            reason,
         }
     }
 }

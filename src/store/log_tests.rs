@@ -344,6 +344,107 @@ fn a_log_that_lost_its_first_file_refuses_to_open() {
 }
 
 #[test]
+fn discarded_entries_stay_discarded_and_the_rest_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), 2).unwrap();
+    write(&log, entries(0, 0..20, "a"));
+    write(&log, entries(1, 0..3, "b"));
+    log.discard(0, 12, b"eleven").unwrap();
+    assert_eq!(log.span(0), 12..20);
+    assert_eq!(log.read(0, 0, 12, usize::MAX).unwrap(), vec![]);
+    drop(log);
+    let log = Log::open(dir.path(), 2).unwrap();
+    assert_eq!(log.span(0), 12..20);
+    assert_eq!(log.discarded(0), Some(b"eleven".to_vec()));
+    assert_eq!(log.discarded(1), None);
+    let expected: Vec<_> = (12..20).map(|i| (i, data(i, "a"))).collect();
+    assert_eq!(read_all(&log, 0), expected);
+    assert_eq!(read_all(&log, 1).len(), 3);
+    // Discarding less than before changes nothing.
+    log.discard(0, 5, b"eleven").unwrap();
+    assert_eq!(log.span(0), 12..20);
+}
+
+#[test]
+fn a_log_of_which_everything_was_discarded_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), 1).unwrap();
+    write(&log, entries(0, 0..20, "a"));
+    log.truncate(0, 15).unwrap();
+    log.discard(0, 17, b"sixteen").unwrap();
+    assert_eq!(log.span(0), 17..17);
+    drop(log);
+    let log = Log::open(dir.path(), 1).unwrap();
+    assert_eq!(log.span(0), 17..17);
+    write(&log, entries(0, 17..19, "b"));
+    drop(log);
+    let log = Log::open(dir.path(), 1).unwrap();
+    assert_eq!(
+        read_all(&log, 0),
+        [(17, data(17, "b")), (18, data(18, "b"))]
+    );
+}
+
+#[test]
+fn entries_lost_after_a_discard_are_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), 1).unwrap();
+    write(&log, entries(0, 0..20, "a"));
+    log.discard(0, 12, b"").unwrap();
+    let engine = dir.path().join("engine");
+    let saved = dir.path().join("saved");
+    fs::create_dir(&saved).unwrap();
+    for file in files::list(&engine).unwrap() {
+        fs::copy(&file, saved.join(file.file_name().unwrap())).unwrap();
+    }
+    write(&log, entries(0, 20..25, "a"));
+    drop(log);
+    fs::remove_dir_all(&engine).unwrap();
+    fs::rename(&saved, &engine).unwrap();
+    let error = Log::open(dir.path(), 1).err().unwrap();
+    assert!(
+        matches!(
+            error,
+            OpenError::Short {
+                next: 20,
+                acknowledged: 24,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn files_of_discarded_entries_are_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), 1).unwrap();
+    let large = Bytes::from(vec![7; 16 << 20]);
+    for index in 0..22 {
+        let entries = vec![(index, large.clone())];
+        write(
+            &log,
+            ShardWrite {
+                entries,
+                ..ShardWrite::default()
+            },
+        );
+    }
+    log.measure().unwrap();
+    let before = log.bytes();
+    log.discard(0, 21, b"").unwrap();
+    assert_eq!(log.collect().unwrap(), Vec::<u16>::new());
+    log.measure().unwrap();
+    assert!(
+        log.bytes() < before - (32 << 20),
+        "{} of {before}",
+        log.bytes()
+    );
+    drop(log);
+    assert_eq!(Log::open(dir.path(), 1).unwrap().span(0), 21..22);
+}
+
+#[test]
 fn a_read_stops_at_its_limit_but_always_returns_an_entry() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path(), 1).unwrap();

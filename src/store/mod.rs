@@ -1,14 +1,22 @@
 //! What a node keeps on its disk.
 //!
-//! Owns: the [`log`] that all shards of the node share, the high-water [`mark`] beside it, and the
-//! [`writer`], the one thread that writes and syncs. Promises: what the writer has answered survives
+//! Owns: the [`log`] that all shards of the node share, the high-water [`mark`] beside it, the
+//! [`writer`], the one thread that writes and syncs, sealed [`snapshot`]s, and the [`backlog`] of
+//! entries that outlive their part of the log. Promises: what the writer has answered survives
 //! a power loss, and a log that came back shorter than what was answered refuses to open.
 //! Not here: what an entry means, which `cluster` knows.
 
+pub mod backlog;
+pub mod disk;
 pub mod files;
 pub mod log;
 pub mod mark;
 pub mod open;
 pub mod record;
 pub mod round;
+pub mod snapshot;
+mod snapshot_manifest;
+mod snapshot_rows;
 pub mod writer;
+
+pub use disk::Disk;

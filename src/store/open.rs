@@ -17,6 +17,8 @@ use std::{
 
 /// Size at which the engine starts another file, in megabytes.
 const FILE_MB_TARGET: u64 = 64;
+/// Size of the log above which files of discarded entries are given back, in megabytes.
+const COLLECT_MB_MIN: u64 = 4 * FILE_MB_TARGET;
 
 /// Why the log does not open.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +74,7 @@ pub enum OpenError {
     },
     /// Entries are gone from the beginning, as when a file was deleted.
     #[error(
-        "shard {shard}: the log starts at {first}, and what came before was never discarded: \
+        "shard {shard}: the log starts at {first}, but what came before was not discarded: \
          this node must not vote; rebuild it from its peers"
     )]
     Headless {
@@ -90,7 +92,8 @@ fn end(next: u64) -> String {
     }
 }
 
-/// Where the log of one shard starts and ends. Its entries are `start..next`.
+/// Where the log of one shard starts and ends. Its entries are `start..next`; when all are
+/// discarded, both are the index of the next.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Extent {
     /// None until the first entry, which may have any index.
@@ -127,6 +130,9 @@ pub(super) fn open_engine(path: &Path) -> Result<Engine, OpenError> {
         // Zero switches it off: what is stored is ciphertext.
         batch_compression_threshold: ReadableSize::kb(0),
         target_file_size: ReadableSize::mb(FILE_MB_TARGET),
+        purge_threshold: ReadableSize::mb(COLLECT_MB_MIN),
+        // Files that are given back are deleted: kept for another use, they would count as log.
+        enable_log_recycle: false,
         ..Config::default()
     };
     // A log with a hole in it makes the engine panic.
@@ -146,14 +152,17 @@ pub(super) fn extent(engine: &Engine, shard: u16, mark: Slot) -> Result<Extent, 
         Some(u64::from_le_bytes(bytes.try_into().ok()?))
     };
     let first = engine.first_index(region(shard));
+    let start = number(START);
     if let Some(first) = first
-        && number(START) != Some(first)
+        && start != Some(first)
     {
         return Err(OpenError::Headless { shard, first });
     }
+    // Without entries, the log goes on where it starts: all that came before was discarded. Where
+    // entries were lost instead, that is below the mark.
     let next = engine
         .last_index(region(shard))
-        .map_or(0, |last| last.saturating_add(1));
+        .map_or(start.unwrap_or(0), |last| last.saturating_add(1));
     if let Some(acknowledged) = mark.next.checked_sub(1)
         && next < mark.next
     {
@@ -172,7 +181,7 @@ pub(super) fn extent(engine: &Engine, shard: u16, mark: Slot) -> Result<Extent, 
         });
     }
     Ok(Extent {
-        start: first,
+        start,
         next,
         writes,
     })

@@ -269,7 +269,7 @@ fn block_len(records: &[Record]) -> usize {
     fitting.max(records.len().min(1))
 }
 
-fn fault(error: raft_engine::Error) -> WriteFault {
+pub(super) fn fault(error: raft_engine::Error) -> WriteFault {
     // The engine asks for another try only when the disk is full.
     let no_space = matches!(error, raft_engine::Error::TryAgain(_))
         || matches!(&error, raft_engine::Error::Io(e) if e.kind() == io::ErrorKind::StorageFull);

@@ -70,7 +70,17 @@ pub type Done = Box<dyn FnOnce(Result<(), WriteRefused>) + Send>;
 
 enum Order {
     Write(ShardWrite, Done),
-    Truncate { shard: u16, next: u64, done: Done },
+    Truncate {
+        shard: u16,
+        next: u64,
+        done: Done,
+    },
+    Discard {
+        shard: u16,
+        below: u64,
+        last: Vec<u8>,
+        done: Done,
+    },
     Close(oneshot::Sender<()>),
 }
 
@@ -162,6 +172,22 @@ impl LogWriter {
     pub async fn truncate(&self, shard: u16, next: u64) -> Result<(), WriteRefused> {
         let (done, answer) = wait();
         self.order(Order::Truncate { shard, next, done }).await?;
+        answer.await.unwrap_or(Err(WriteRefused::Stopped))
+    }
+
+    /// Forgets the beginning of the log of a shard, after everything queued before. See [`Log::discard`].
+    ///
+    /// # Errors
+    /// [`WriteRefused::Stopped`] when the writer has ended.
+    pub async fn discard(&self, shard: u16, below: u64, last: Vec<u8>) -> Result<(), WriteRefused> {
+        let (done, answer) = wait();
+        self.order(Order::Discard {
+            shard,
+            below,
+            last,
+            done,
+        })
+        .await?;
         answer.await.unwrap_or(Err(WriteRefused::Stopped))
     }
 
@@ -261,6 +287,16 @@ impl Scribe {
                     }
                     done(Ok(()));
                 }
+                Order::Discard {
+                    shard,
+                    below,
+                    last,
+                    done,
+                } => {
+                    self.finish(std::mem::replace(&mut round, log.round()), &mut waiters);
+                    let discard = || log.discard(shard, below, &last);
+                    done(self.until_written(last.len() as u64, discard));
+                }
                 Order::Close(done) => closing = Some(done),
             }
         }
@@ -280,15 +316,7 @@ impl Scribe {
         if round.is_empty() {
             return Ok(());
         }
-        loop {
-            match round.write() {
-                Ok(()) => break,
-                Err(WriteFault::NoSpace) => self.await_space(round.bytes() as u64)?,
-                Err(error @ (WriteFault::Mark(_) | WriteFault::Engine(_))) => {
-                    end_process(&error.to_string());
-                }
-            }
-        }
+        self.until_written(round.bytes() as u64, || round.write())?;
         let counts = &self.shared.counts;
         counts.rounds.fetch_add(1, Ordering::Relaxed);
         counts
@@ -298,6 +326,23 @@ impl Scribe {
             .entry_bytes
             .fetch_add(round.bytes() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Writes `bytes` bytes, waiting for room where there is none.
+    fn until_written(
+        &self,
+        bytes: u64,
+        write: impl Fn() -> Result<(), WriteFault>,
+    ) -> Result<(), WriteRefused> {
+        loop {
+            match write() {
+                Ok(()) => return Ok(()),
+                Err(WriteFault::NoSpace) => self.await_space(bytes)?,
+                Err(error @ (WriteFault::Mark(_) | WriteFault::Engine(_))) => {
+                    end_process(&error.to_string());
+                }
+            }
+        }
     }
 
     /// Waits until the disk has room for `bytes` and some more.

@@ -1,0 +1,99 @@
+//! Entries that are still needed when their part of the log is discarded.
+//!
+//! Promises: an entry leaves the log only after the backlog has it or nothing points at it; a shard that starts has
+//! every entry that its state points at.
+
+use super::tail::{LogFault, READ_BYTES_MAX, Tail};
+use crate::store::backlog::BacklogError;
+use bytes::Bytes;
+use std::{collections::BTreeSet, sync::Arc};
+use tokio::task;
+
+impl Tail {
+    /// Puts the entries below `below` that something points at into the backlog, and lets go of
+    /// those in it that nothing points at any more.
+    pub(crate) async fn carry(self: &Arc<Self>, below: u64) -> Result<(), LogFault> {
+        let busy = self.rest().await;
+        let needed = self.pointed_at(below).await?;
+        let tail = Arc::clone(self);
+        let carried = task::spawn_blocking(move || {
+            let carried = tail.carry_stored(below, &needed);
+            // Whoever waits for this to end may open the log again.
+            drop(tail);
+            drop(busy);
+            carried
+        });
+        match carried.await {
+            Ok(carried) => carried,
+            // The runtime is being shut down.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// One more than the last entry that was looked at for the backlog.
+    pub(crate) fn carried(&self) -> u64 {
+        self.backlog.carried(self.shard)
+    }
+
+    /// Makes sure that whatever the state points at is in the log or in the backlog.
+    pub(crate) async fn check_holes(self: &Arc<Self>) -> Result<(), LogFault> {
+        let needed = self.pointed_at(u64::MAX).await?;
+        let span = self.log.span(self.shard);
+        let carried: BTreeSet<u64> = self.backlog.indexes(self.shard)?.into_iter().collect();
+        let missing = |index: &&u64| !span.contains(*index) && !carried.contains(*index);
+        let mut missing = needed.iter().filter(missing);
+        match missing.next() {
+            None => Ok(()),
+            Some(first) => Err(LogFault::Hole {
+                shard: self.shard,
+                index: *first,
+                count: 1 + missing.count(),
+            }),
+        }
+    }
+
+    async fn pointed_at(&self, below: u64) -> Result<BTreeSet<u64>, LogFault> {
+        let shard = self.shard;
+        let found = self.apply.pointed_at(below).await;
+        found.map_err(|source| LogFault::State { shard, source })
+    }
+
+    fn carry_stored(&self, below: u64, needed: &BTreeSet<u64>) -> Result<(), LogFault> {
+        let shard = self.shard;
+        let span = self.log.span(shard);
+        let mut from = self.backlog.carried(shard).max(span.start);
+        let end = below.min(span.end);
+        while from < end {
+            let stored = self
+                .log
+                .read(shard, from, end, READ_BYTES_MAX)
+                .map_err(|error| LogFault::Read(Arc::new(error)))?;
+            let Some((last, _)) = stored.last().filter(|_| starts_at(&stored, from)) else {
+                return Err(LogFault::Missing { shard, index: from });
+            };
+            let next = last.saturating_add(1);
+            let kept: Vec<_> = stored
+                .into_iter()
+                .filter(|(index, _)| needed.contains(index))
+                .collect();
+            self.backlog.carry(shard, next, &kept, &[])?;
+            from = next;
+        }
+        let mut unneeded = self.backlog.indexes(shard)?;
+        unneeded.retain(|index| *index < below && !needed.contains(index));
+        if !unneeded.is_empty() || self.backlog.carried(shard) < below {
+            self.backlog.carry(shard, below, &[], &unneeded)?;
+        }
+        Ok(())
+    }
+}
+
+fn starts_at(stored: &[(u64, Bytes)], from: u64) -> bool {
+    stored.first().is_some_and(|(index, _)| *index == from)
+}
+
+impl From<BacklogError> for LogFault {
+    fn from(error: BacklogError) -> Self {
+        Self::Backlog(Arc::new(error))
+    }
+}
