@@ -23,7 +23,7 @@ impl Fold {
         if let Some(accepted) = room.remembered(commit.bundle) {
             return Outcome::answer(Answer::Committed(accepted));
         }
-        if commit.on.epoch != room.epoch {
+        if commit.on.epoch != room.epoch && !planted!("skip_epoch_check") {
             return Outcome::refused(room.wrong_epoch());
         }
         let committer = room.members.get(&commit.sender);
@@ -33,7 +33,7 @@ impl Fold {
         if commit.on != room.checked_on() && planted!("refused_group_info_readable") {
             room.view = commit.checked.next.clone();
         }
-        if commit.on != room.checked_on() {
+        if commit.on != room.checked_on() && !planted!("skip_epoch_check") {
             return Outcome::answer(Answer::Stale);
         }
         room.open_epoch(at, time, commit)

@@ -167,7 +167,8 @@ impl Fold {
                         .extend(self.decide(*submit_seq, refused).map(|(run, _)| run));
                     outcome.undecided = Some(self.undecided());
                 }
-                Item::Event(event) if event.seq <= self.last_seq => {}
+                Item::Event(event)
+                    if event.seq <= self.last_seq && !planted!("follower_takes_again") => {}
                 Item::Event(event) => {
                     let expected = self.last_seq.next();
                     let begins = matches!(event.body, Body::Invited(_)) && self.members.is_empty();
@@ -180,7 +181,9 @@ impl Fold {
                         *self = Self::default();
                         return outcome;
                     }
-                    if event.seq != expected && !begins {
+                    let passed_over = planted!("follower_skips_gap") && event.seq > expected
+                        || planted!("follower_takes_again") && event.seq < expected;
+                    if event.seq != expected && !begins && !passed_over {
                         outcome.answer = Answer::Gap {
                             expected: expected.0,
                         };

@@ -2,10 +2,9 @@
 
 /// Name, and what is wrong with it planted.
 pub const BUGS: &[(&str, &str)] = &[
-    ("skip_epoch_check", "a Commit of another epoch is taken"),
     (
-        "skip_pending_check",
-        "a Commit checked on other Proposals is taken",
+        "skip_epoch_check",
+        "apply takes a Commit checked in another epoch",
     ),
     ("forget_bundles", "a retried Commit is judged anew"),
     (

@@ -81,6 +81,8 @@ pub(super) enum Purpose {
         room: RoomUri,
         commit: Bytes,
         flawed: bool,
+        /// The newest epoch that the client knew it had opened when it asked.
+        opened: Epoch,
     },
     Propose {
         room: RoomUri,

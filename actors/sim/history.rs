@@ -240,6 +240,13 @@ impl History {
         });
     }
 
+    /// A committer was told the room's epoch; when it asked, it knew already that it had opened `opened`.
+    pub(super) fn told_epoch(&mut self, name: &str, room: &RoomUri, opened: Epoch, told: Epoch) {
+        self.demand("I17", told >= opened, || {
+            format!("{name} was told epoch {told} of {room} after it opened {opened}")
+        });
+    }
+
     /// A committer was told that its bundle was refused.
     pub(super) fn commit_refused(&mut self, room: &RoomUri, commit: &Bytes) {
         let hash = Hash::of(commit);

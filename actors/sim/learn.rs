@@ -51,9 +51,16 @@ impl World {
                     room,
                     commit,
                     flawed,
+                    opened,
                 },
                 Reply::Room(answer),
-            ) => return self.learn_commit(client, request, room, commit, *flawed, &answer),
+            ) => {
+                if let Answer::Refused(Refused::WrongEpoch { current, .. }) = &answer {
+                    let name = self.clients[client].name();
+                    self.history.told_epoch(&name, room, *opened, *current);
+                }
+                return self.learn_commit(client, request, room, commit, *flawed, &answer);
+            }
             (Purpose::Create(room), Reply::Room(answer)) => match answer {
                 Answer::Created => {
                     if let Some(known) = self.clients[client].rooms.get_mut(room) {
@@ -202,14 +209,6 @@ impl World {
                         winner.get(..8).unwrap_or_default()
                     )
                 });
-                let opened = self.clients[client]
-                    .rooms
-                    .get(room)
-                    .map(|known| known.opened);
-                if opened.is_some_and(|opened| opened > *current) {
-                    let why = format!("{name} was told {current:?} after it opened {opened:?}");
-                    self.history.violated("I17", why);
-                }
             }
             Answer::Refused(refused) => {
                 self.counts.one("commits refused otherwise");

@@ -13,7 +13,7 @@ use crate::{
         BVec, Payload,
         claim::{ClaimId, ClaimRequest, ClaimTerms},
         door,
-        event::RoomSeq,
+        event::{Epoch, RoomSeq},
     },
 };
 
@@ -220,6 +220,10 @@ impl World {
             room: room.clone(),
             commit: bundle.commit.clone(),
             flawed: flaw.is_some(),
+            opened: self.clients[client]
+                .rooms
+                .get(room)
+                .map_or(Epoch(0), |known| known.opened),
         };
         let commit = door::Commit {
             room: room.clone(),

@@ -234,9 +234,8 @@ async fn what_is_owed_is_read_from_the_backlog_and_the_state_is_the_same_after_r
         };
         let (_, from, _) = read::inbox_notice(&*node.shard, InboxSeq(1), at).unwrap();
         assert_eq!(from, room());
-        let (events, next) =
-            read::room_events(&*node.shard, &room(), &bob(), RoomSeq(5), None).unwrap();
-        assert_eq!((events.len(), next), (1, RoomSeq(6)));
+        let part = read::room_events(&*node.shard, &room(), &bob(), RoomSeq(5), None).unwrap();
+        assert_eq!((part.events.len(), part.next), (1, RoomSeq(6)));
         assert!(
             read::submissions(&*node.shard, room().hub(), 0)
                 .unwrap()
