@@ -10,7 +10,7 @@
 
 use mimi_actors::{
     machine::Millis,
-    sim::{self, Counts, Report, Story, Verdict, plan::Plan},
+    sim::{self, Counts, Report, Story, Verdict, small},
 };
 use std::{
     io::Write,
@@ -169,6 +169,21 @@ fn commit() -> String {
     )
 }
 
+/// Explores the small world, and tells what it found.
+fn explore(name: &str, bounds: &small::Bounds) -> small::Explored {
+    let begun = Instant::now();
+    let explored = small::explore(bounds);
+    say(&format!(
+        "{name}: {} states, {} transitions, {} ends, {} actions at most, in {:.1} s",
+        explored.states,
+        explored.transitions,
+        explored.ends,
+        explored.depth,
+        begun.elapsed().as_secs_f64(),
+    ));
+    explored
+}
+
 #[cfg(not(planted = "any"))]
 mod ordinary {
     use super::*;
@@ -225,6 +240,41 @@ mod ordinary {
         }
     }
 
+    fn keeps_every_promise(name: &str, bounds: &small::Bounds) {
+        let explored = explore(name, bounds);
+        for (what, count) in &explored.situations.0 {
+            say(&format!("{count:>12}  {what}"));
+        }
+        if let Some((violation, path)) = &explored.violation {
+            panic!("{}: {} after {path:#?}", violation.invariant, violation.why);
+        }
+        assert!(
+            explored.whole,
+            "there are more states than {}",
+            bounds.states_max
+        );
+        for what in [
+            "answers lost",
+            "batches that came again",
+            "claims that came again",
+            "commits that lost their epoch",
+            "crashes between append and sync",
+        ] {
+            assert!(explored.situations.of(what) > 0, "never happened: {what}");
+        }
+    }
+
+    #[test]
+    fn a_small_world_keeps_every_promise_in_every_state() {
+        keeps_every_promise("reduced small world", &small::REDUCED);
+    }
+
+    #[test]
+    #[ignore = "the whole state space takes minutes; cargo test --release --test seeds -- --ignored"]
+    fn the_whole_small_world_keeps_every_promise_in_every_state() {
+        keeps_every_promise("small world", &small::FULL);
+    }
+
     #[test]
     fn the_seeds_that_once_failed_keep_every_promise() {
         let text = include_str!("seeds/regressions");
@@ -244,6 +294,26 @@ mod ordinary {
 mod planted {
     use super::*;
     use mimi_actors::sim::bugs::BUGS;
+
+    #[test]
+    fn every_guard_that_is_removed_is_missed_in_the_small_world() {
+        let mut missed = Vec::new();
+        for name in small::GUARDS {
+            mimi_actors::planted::plant(name);
+            let explored = explore(name, &small::FULL);
+            mimi_actors::planted::plant("");
+            match explored.violation {
+                Some((violation, path)) => say(&format!(
+                    "  {} after {} actions: {}",
+                    violation.invariant,
+                    path.len(),
+                    violation.why
+                )),
+                None => missed.push(name),
+            }
+        }
+        assert!(missed.is_empty(), "not missed: {missed:?}");
+    }
 
     #[test]
     fn every_planted_bug_is_found_within_ten_thousand_seeds() {

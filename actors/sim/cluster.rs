@@ -245,7 +245,11 @@ impl World {
             Err(answer) => self.send(
                 End::Node(node),
                 End::Node(from),
-                Body::Appended { shard, answer },
+                Body::Appended {
+                    life: self.life(node),
+                    shard,
+                    answer,
+                },
             ),
             Ok(matched) => {
                 if let Some(own) = self.shard_mut(node, shard) {
@@ -359,7 +363,11 @@ impl World {
             self.send(
                 End::Node(node),
                 End::Node(to),
-                Body::Appended { shard, answer },
+                Body::Appended {
+                    life: self.life(node),
+                    shard,
+                    answer,
+                },
             );
         }
         let life = self.life(node);
@@ -620,6 +628,13 @@ impl World {
         }
         for shard in out {
             self.learners.insert((node, shard));
+            for other in self.plan.nodes().collect::<Vec<_>>() {
+                if other.provider == node.provider
+                    && let Some(leader) = self.shard_mut(other, shard)
+                {
+                    leader.replica.forget(node.node);
+                }
+            }
             self.counts.one("stale disks noticed");
             self.story.tell(self.now_ms, || {
                 format!("{node}  lacks what it had synced in shard {shard}: it does not vote")

@@ -29,6 +29,7 @@ mod post;
 mod replica;
 mod route;
 pub mod shrink;
+pub mod small;
 mod story;
 mod world;
 

@@ -60,6 +60,8 @@ pub(super) enum Body {
         append: Append,
     },
     Appended {
+        /// The life of the replica that answers: a disk that was lost since has none of it.
+        life: u64,
         shard: u16,
         answer: Appended,
     },

@@ -229,6 +229,14 @@ impl Replica {
         }
     }
 
+    /// A replica has lost its disk: what was known of it counts no longer.
+    pub(super) fn forget(&mut self, other: u8) {
+        if let Some(leading) = &mut self.leading {
+            leading.matched.remove(&other);
+            leading.next.insert(other, 0);
+        }
+    }
+
     /// Whether a replica has everything that this leader has.
     #[must_use]
     pub(super) fn is_level_with(&self, other: u8) -> bool {

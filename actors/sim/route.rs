@@ -63,8 +63,17 @@ impl World {
             (Body::Append { shard, append }, End::Node(from)) => {
                 self.take_append(node, from, shard, &append);
             }
-            (Body::Appended { shard, answer }, End::Node(from)) => {
-                self.take_appended(node, from, shard, answer);
+            (
+                Body::Appended {
+                    life,
+                    shard,
+                    answer,
+                },
+                End::Node(from),
+            ) => {
+                if self.life(from) == life {
+                    self.take_appended(node, from, shard, answer);
+                }
             }
             (
                 Body::Request {
