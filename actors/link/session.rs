@@ -128,6 +128,12 @@ pub struct FanoutReceiver {
 }
 
 impl FanoutReceiver {
+    /// Whether nothing was taken on this lane yet: its next batch begins at the sender's last acknowledgement.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.expected.is_none()
+    }
+
     /// Checks that a batch is the peer's to send, to `own`, and follows the last; returns the number of its last item.
     ///
     /// # Errors
@@ -184,26 +190,34 @@ fn names_only(item: &Item, provider: &ProviderId) -> bool {
 
 /// The acknowledgement of one batch, while its rooms answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Acking(Ack);
+pub struct Acking {
+    ack: Ack,
+    fresh: bool,
+}
 
 impl Acking {
-    /// Of a batch that ends with item `upto`.
+    /// Of a batch that ends with item `upto`; `fresh` when it is the first of its lane.
     #[must_use]
-    pub fn new(upto: LinkSeq) -> Self {
-        Self(Ack {
-            upto,
-            refused: BVec::default(),
-        })
+    pub fn new(upto: LinkSeq, fresh: bool) -> Self {
+        let refused = BVec::default();
+        Self {
+            ack: Ack { upto, refused },
+            fresh,
+        }
     }
 
     /// Adds what a room says to its part.
     ///
     /// # Errors
     /// The room's words, when it has not taken its part and may do so later: then there is no acknowledgement, and the
-    /// hub sends again.
+    /// hub sends again. What is missing may be on its way still, past a leader that has just changed: only the first
+    /// batch of a lane, which begins at the last acknowledgement, is refused for good.
     pub fn answered(&mut self, room: &RoomUri, answer: Answer) -> Result<(), Answer> {
         let detail = match answer {
             Answer::Received => return Ok(()),
+            Answer::Gap { .. } | Answer::Refused(Refused::NotAuthorized) if !self.fresh => {
+                return Err(answer);
+            }
             Answer::Gap { expected } => format!("event {expected} is missing"),
             Answer::Refused(refused @ (Refused::Poisoned | Refused::NotAuthorized)) => {
                 refused.to_string()
@@ -215,19 +229,19 @@ impl Acking {
             | Answer::Sent(_)
             | Answer::Stale) => return Err(later),
         };
-        let mut refused = std::mem::take(&mut self.0.refused).into_vec();
+        let mut refused = std::mem::take(&mut self.ack.refused).into_vec();
         refused.push(RoomRefused {
             room: room.clone(),
             detail: BText::clipped(&detail),
         });
-        self.0.refused = BVec::truncated(refused);
+        self.ack.refused = BVec::truncated(refused);
         Ok(())
     }
 
     /// What to send, once every room has answered.
     #[must_use]
     pub fn finish(self) -> Ack {
-        self.0
+        self.ack
     }
 }
 
@@ -494,9 +508,11 @@ mod tests {
 
     #[test]
     fn a_room_that_may_take_its_part_later_stops_the_acknowledgement() {
-        let mut acking = Acking::new(LinkSeq(9));
-        assert!(acking.answered(&room(), Answer::Received).is_ok());
         let gap = Answer::Gap { expected: 3 };
+        let mut later_batch = Acking::new(LinkSeq(12), false);
+        assert!(later_batch.answered(&room(), gap.clone()).is_err());
+        let mut acking = Acking::new(LinkSeq(9), true);
+        assert!(acking.answered(&room(), Answer::Received).is_ok());
         assert!(acking.answered(&room(), gap).is_ok());
         let later = Answer::Refused(Refused::Overloaded { retry_after_ms: 1 });
         assert!(acking.answered(&room(), later).is_err());

@@ -282,6 +282,7 @@ impl World {
         let Some(lane) = self.lanes.get_mut(&number) else {
             return Ok(());
         };
+        let fresh = lane.taken.is_fresh();
         let upto = lane.taken.take(&peer, &own, batch)?;
         let place = lane.arriving;
         lane.arriving += 1;
@@ -314,11 +315,11 @@ impl World {
                 number: place,
                 rooms,
                 left: batch.groups.len(),
-                acking: Acking::new(upto),
+                acking: Acking::new(upto, fresh),
             },
         );
         if planted!("ack_before_durable") {
-            let ack = Acking::new(upto).finish();
+            let ack = Acking::new(upto, fresh).finish();
             self.answer_on(number, node, place, Frame::Ack(ack));
         }
         let life = self.life(node);

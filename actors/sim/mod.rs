@@ -8,7 +8,11 @@
 #![allow(
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap
+    clippy::cast_possible_wrap,
+    clippy::too_many_arguments,
+    clippy::wildcard_enum_match_arm,
+    clippy::nonminimal_bool,
+    clippy::overly_complex_bool_expr
 )]
 
 pub mod bugs;

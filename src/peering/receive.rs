@@ -27,7 +27,7 @@ use mimi_actors::{
     },
     wire::{
         self,
-        event::{LinkSeq, SubmitSeq},
+        event::SubmitSeq,
         link::{Ack, Fanout, Submit, Submitted},
     },
 };
@@ -68,12 +68,13 @@ pub(super) async fn fanout(
                 };
                 let batch: Fanout = wire::decode(&frame)
                     .map_err(|error| LaneEnd::Connection(format!("fan-out: {error}")))?;
+                let fresh = session.is_fresh();
                 let upto = session
                     .take(link.peer(), &shards.world().provider, &batch)
                     .map_err(|broken| LaneEnd::Connection(broken.to_string()))?;
                 let begun = begin_fanout(shards, batch).await?;
                 tracing::trace!(shard, %upto, "batch taken");
-                under_way.push_back(finish_fanout(shards, begun, upto));
+                under_way.push_back(finish_fanout(shards, begun, Acking::new(upto, fresh)));
             }
         }
     }
@@ -96,8 +97,11 @@ async fn begin_fanout(shards: &Shards, batch: Fanout) -> Result<Delivering, Lane
 }
 
 /// Waits until every room has its events durably. Without that there is no acknowledgement, and the hub sends again.
-async fn finish_fanout(shards: &Shards, begun: Delivering, upto: LinkSeq) -> Result<Ack, LaneEnd> {
-    let mut acking = Acking::new(upto);
+async fn finish_fanout(
+    shards: &Shards,
+    begun: Delivering,
+    mut acking: Acking,
+) -> Result<Ack, LaneEnd> {
     for (room, pending) in begun {
         let Ok(answer) = shards.room_answer(pending).await else {
             return Err(anyhow!("a shard does not answer").into());

@@ -1,0 +1,364 @@
+//! One member of the model: its groups, its KeyPackages, and what it makes of events.
+
+use super::*;
+
+/// A group as one member knows it.
+#[derive(Clone, Debug)]
+struct Group {
+    group_id: Bytes,
+    joined: u64,
+    base: Base,
+    /// Newest first, the current one included.
+    chains: VecDeque<(u64, Hash)>,
+    pending: Vec<(Bytes, u32, Proposed)>,
+    staged: Option<(Bytes, Committed)>,
+}
+
+/// One client of the model.
+#[derive(Clone, Debug)]
+pub struct Member {
+    client: ClientUri,
+    next: u64,
+    packages: BTreeSet<Bytes>,
+    groups: BTreeMap<RoomUri, Group>,
+}
+
+impl Member {
+    pub(in super::super) fn new(client: &ClientUri, seed: u64) -> Self {
+        Self {
+            client: client.clone(),
+            next: seed << 20,
+            packages: BTreeSet::new(),
+            groups: BTreeMap::new(),
+        }
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(in super::super) fn key_package(&mut self, now: Millis) -> Payload {
+        let package = encode(&Package {
+            client: self.client.clone(),
+            nonce: self.fresh(),
+            not_before_s: now.as_seconds().saturating_sub(SKEW_S),
+        });
+        self.packages.insert(reference_of(&package));
+        Payload(package)
+    }
+
+    pub(in super::super) fn found(&mut self, room: &RoomUri) -> (Bytes, Bytes) {
+        let leaf = Leaf {
+            client: self.client.clone(),
+            key: self.fresh(),
+        };
+        let group_id = Bytes::from(format!("{room}#{}", leaf.key));
+        let chain = first_chain(&group_id, &leaf);
+        let tree = vec![Some(leaf)];
+        let group_info = info_of(&group_id, 0, &tree, chain, 0);
+        let bytes = encode(&tree);
+        self.enter(room, group_id, 0, chain, tree);
+        (group_info, bytes)
+    }
+
+    fn enter(&mut self, room: &RoomUri, group_id: Bytes, epoch: u64, chain: Hash, tree: Tree) {
+        let group = Group {
+            group_id,
+            joined: epoch,
+            base: Base { epoch, chain, tree },
+            chains: VecDeque::from([(epoch, chain)]),
+            pending: Vec::new(),
+            staged: None,
+        };
+        self.groups.insert(room.clone(), group);
+    }
+
+    pub(in super::super) fn forget(&mut self, room: &RoomUri) {
+        self.groups.remove(room);
+    }
+
+    pub(in super::super) fn epoch(&self, room: &RoomUri) -> Option<Epoch> {
+        Some(Epoch(self.groups.get(room)?.base.epoch))
+    }
+
+    pub(in super::super) fn authenticator(&self, room: &RoomUri) -> Option<Hash> {
+        Some(self.groups.get(room)?.base.chain)
+    }
+
+    pub(in super::super) fn roster(&self, room: &RoomUri) -> Vec<ClientUri> {
+        let group = self.groups.get(room).into_iter();
+        let leaves = group.flat_map(|group| group.base.tree.iter().flatten());
+        leaves.map(|leaf| leaf.client.clone()).collect()
+    }
+
+    pub(in super::super) fn commit(&mut self, room: &RoomUri, intent: &Intent) -> Option<Bundle> {
+        let key = self.fresh();
+        let group = self.groups.get_mut(room)?;
+        let own = leaf_of(&group.base.tree, &self.client)?;
+        let (covered, mut removed) = group.coverable(own);
+        let mut remove = Vec::new();
+        for client in &intent.remove {
+            let leaf = leaf_of(&group.base.tree, client).filter(|leaf| *leaf != own);
+            if let Some(leaf) = leaf.filter(|leaf| removed.insert(*leaf)) {
+                remove.push(leaf);
+            }
+        }
+        let content = Committed {
+            parent: group.base.chain,
+            covered: covered
+                .into_iter()
+                .filter(|(_, updated)| updated.is_none_or(|leaf| !removed.contains(&leaf)))
+                .map(|(reference, _)| reference)
+                .collect(),
+            add: intent.add.iter().map(|package| package.0.clone()).collect(),
+            remove,
+            key,
+        };
+        let epoch = group.base.epoch;
+        let commit = public_message(&group.group_id, epoch, own, 3, &encode(&content));
+        let next = group
+            .base
+            .after(own, &commit, &content, &group.pending)
+            .ok()?;
+        let references: Vec<Bytes> = next
+            .joined
+            .iter()
+            .map(|(_, _, reference)| reference.clone())
+            .collect();
+        let welcome = (!references.is_empty()).then(|| {
+            encode(&Welcoming {
+                references,
+                group_id: group.group_id.clone(),
+                epoch: epoch + 1,
+                chain: next.chain,
+                tree_hash: Hash::of(&encode(&next.tree)),
+            })
+        });
+        group.staged = Some((commit.clone(), content));
+        Some(Bundle {
+            commit,
+            welcome,
+            group_info: info_of(&group.group_id, epoch + 1, &next.tree, next.chain, own),
+            tree: encode(&next.tree),
+        })
+    }
+
+    pub(in super::super) fn confirm(&mut self, room: &RoomUri) -> Result<Epoch, String> {
+        let group = self.groups.get_mut(room).ok_or("no such group")?;
+        let (commit, content) = group.staged.take().ok_or("no Commit was made")?;
+        let own = leaf_of(&group.base.tree, &self.client).ok_or("not a member")?;
+        group.advance(own, &commit, &content)
+    }
+
+    pub(in super::super) fn discard(&mut self, room: &RoomUri) {
+        if let Some(group) = self.groups.get_mut(room) {
+            group.staged = None;
+        }
+    }
+
+    pub(in super::super) fn propose(&mut self, room: &RoomUri, wish: &Wish) -> Option<Bytes> {
+        let key = self.fresh();
+        let group = self.groups.get_mut(room)?;
+        let own = leaf_of(&group.base.tree, &self.client)?;
+        let proposed = match wish {
+            Wish::Update => Proposed::Update { key },
+            Wish::Remove(client) => {
+                let leaf = leaf_of(&group.base.tree, client)?;
+                Proposed::Remove { leaf }
+            }
+        };
+        let content = encode(&proposed);
+        let message = public_message(&group.group_id, group.base.epoch, own, 2, &content);
+        Some(message)
+    }
+
+    pub(in super::super) fn message(&mut self, room: &RoomUri, content: u64) -> Option<Bytes> {
+        let group = self.groups.get(room)?;
+        let sealed = encode(&Sealed {
+            key: message_key(group.base.chain),
+            leaf: leaf_of(&group.base.tree, &self.client)?,
+            content,
+        });
+        let mut out = Vec::new();
+        out.extend(MLS_10.to_be_bytes());
+        out.extend(PRIVATE_MESSAGE.to_be_bytes());
+        put_vector(&mut out, &group.group_id);
+        out.extend(group.base.epoch.to_be_bytes());
+        out.push(1);
+        put_vector(&mut out, &[]);
+        put_vector(&mut out, &[0; 16]);
+        put_vector(&mut out, &sealed);
+        Some(out.into())
+    }
+
+    pub(in super::super) fn join(
+        &mut self,
+        room: &RoomUri,
+        welcome: &Bytes,
+        tree: &Bytes,
+    ) -> Result<Epoch, String> {
+        let welcome: Welcoming = decode(welcome).ok_or("not a Welcome")?;
+        let own = welcome
+            .references
+            .iter()
+            .find(|reference| self.packages.contains(*reference))
+            .ok_or("the Welcome names no KeyPackage of this client")?
+            .clone();
+        if Hash::of(tree) != welcome.tree_hash {
+            return Err("the tree is not the Welcome's".to_owned());
+        }
+        let tree: Tree = decode(tree).ok_or("not a tree")?;
+        leaf_of(&tree, &self.client).ok_or("the tree does not hold this client")?;
+        self.packages.remove(&own);
+        let Welcoming {
+            group_id,
+            epoch,
+            chain,
+            ..
+        } = welcome;
+        self.enter(room, group_id, epoch, chain, tree);
+        Ok(Epoch(epoch))
+    }
+
+    pub(in super::super) fn take(
+        &mut self,
+        room: &RoomUri,
+        body: &RoomBody,
+    ) -> Result<Took, String> {
+        let group = self.groups.get_mut(room).ok_or("no such group")?;
+        match body {
+            RoomBody::Application(message) => group.read(message),
+            RoomBody::Proposals(messages) => {
+                for message in messages {
+                    group.hear(message)?;
+                }
+                Ok(Took::Proposals)
+            }
+            RoomBody::Commit { epoch, commit } => {
+                let header = handshake_header(commit).map_err(|_| "not a Commit")?;
+                let Sender::Member(committer) = header.sender else {
+                    return Err("a Commit from outside".to_owned());
+                };
+                if header.group_id != group.group_id || header.epoch + 1 != epoch.0 {
+                    return Err("a Commit of another group or epoch".to_owned());
+                }
+                if header.epoch != group.base.epoch {
+                    let (is, at) = (header.epoch, group.base.epoch);
+                    return Err(format!("a Commit of epoch {is} in epoch {at}"));
+                }
+                let content: Committed = content_of(commit, &group.group_id)
+                    .and_then(|content| decode(&content))
+                    .ok_or("not a Commit of the model")?;
+                let opened = group.advance(committer, commit, &content)?;
+                if leaf_of(&group.base.tree, &self.client).is_some() {
+                    return Ok(Took::Commit(opened));
+                }
+                self.groups.remove(room);
+                Ok(Took::Removed)
+            }
+        }
+    }
+}
+
+impl Group {
+    /// The Proposals that a Commit of `own` can cover, with the leaf that each updates, and the leaves they remove.
+    fn coverable(&self, own: u32) -> (Vec<(Bytes, Option<u32>)>, BTreeSet<u32>) {
+        let (mut covered, mut removed, mut updated) =
+            (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for (reference, sender, proposed) in &self.pending {
+            match proposed {
+                Proposed::Update { .. } if *sender != own && updated.insert(*sender) => {
+                    covered.push((reference.clone(), Some(*sender)));
+                }
+                Proposed::Remove { leaf } if *leaf != own && removed.insert(*leaf) => {
+                    covered.push((reference.clone(), None));
+                }
+                Proposed::Update { .. } | Proposed::Remove { .. } => {}
+            }
+        }
+        (covered, removed)
+    }
+
+    fn advance(
+        &mut self,
+        committer: u32,
+        commit: &Bytes,
+        content: &Committed,
+    ) -> Result<Epoch, String> {
+        let next = self
+            .base
+            .after(committer, commit, content, &self.pending)
+            .map_err(|flaw| match flaw {
+                Flaw::Parent => "the Commit follows another history".to_owned(),
+                Flaw::Unknown(references) => {
+                    format!("{} Proposals never arrived", references.len())
+                }
+                Flaw::Invalid(reason) => reason.to_owned(),
+            })?;
+        let epoch = self.base.epoch + 1;
+        self.base = Base {
+            epoch,
+            chain: next.chain,
+            tree: next.tree,
+        };
+        self.chains.push_front((epoch, next.chain));
+        self.chains.truncate(EPOCHS_KEPT);
+        self.pending.clear();
+        self.staged = None;
+        Ok(Epoch(epoch))
+    }
+
+    fn hear(&mut self, message: &Bytes) -> Result<(), String> {
+        let header = handshake_header(message).map_err(|_| "not a Proposal")?;
+        if header.group_id != self.group_id || header.epoch != self.base.epoch {
+            return Err("a Proposal of another group or epoch".to_owned());
+        }
+        let Sender::Member(leaf) = header.sender else {
+            return Err("a Proposal from outside".to_owned());
+        };
+        let proposed = content_of(message, &self.group_id)
+            .and_then(|content| decode(&content))
+            .ok_or("not a Proposal of the model")?;
+        let reference = reference_of(message);
+        if self.pending.iter().all(|(known, ..)| *known != reference) {
+            self.pending.push((reference, leaf, proposed));
+        }
+        Ok(())
+    }
+
+    fn read(&self, message: &Bytes) -> Result<Took, String> {
+        let header = application_header(message).map_err(|_| "not a message")?;
+        if header.group_id != self.group_id {
+            return Err("a message of another group".to_owned());
+        }
+        if header.epoch < self.joined {
+            return Ok(Took::BeforeJoining);
+        }
+        let chain = self.chains.iter().find(|(epoch, _)| *epoch == header.epoch);
+        let Some((_, chain)) = chain else {
+            return Err(format!("no key for a message of epoch {}", header.epoch));
+        };
+        let sealed: Sealed = ciphertext_of(message, &self.group_id)
+            .and_then(|sealed| decode(&sealed))
+            .ok_or("not a message of the model")?;
+        if sealed.key != message_key(*chain) {
+            return Err("a message of another history".to_owned());
+        }
+        Ok(Took::Message(sealed.content))
+    }
+}
+
+/// The ciphertext of a message that [`Member::message`] made.
+fn ciphertext_of(message: &[u8], group_id: &[u8]) -> Option<Bytes> {
+    let mut front = Vec::new();
+    put_vector(&mut front, group_id);
+    // Version, wire format, group id, epoch, content type, empty authenticated data, sender data.
+    let from = 2 + 2 + front.len() + 8 + 1 + 1 + 17;
+    let rest = message.get(from..)?;
+    match rest {
+        [length, sealed @ ..] if *length < 64 => Some(Bytes::copy_from_slice(sealed)),
+        [_, _, sealed @ ..] => Some(Bytes::copy_from_slice(sealed)),
+        _ => None,
+    }
+}
