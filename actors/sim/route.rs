@@ -30,10 +30,10 @@ use std::sync::Arc;
 /// Nodes that a request is passed on to before it is given up.
 const HOPS_MAX: u8 = 3;
 /// When a request that found no leader may be sent again, in milliseconds.
-const UNAVAILABLE_RETRY_AFTER_MS: u32 = 200;
+pub(super) const UNAVAILABLE_RETRY_AFTER_MS: u32 = 200;
 
 /// The refusal of a request about which nothing is known.
-fn unavailable() -> Answer {
+pub(super) fn unavailable() -> Answer {
     Answer::Refused(Refused::Unavailable {
         retry_after_ms: UNAVAILABLE_RETRY_AFTER_MS,
     })
@@ -342,7 +342,7 @@ impl World {
         }
     }
 
-    fn respond(&mut self, node: NodeRef, back: PeerBack, reply: link::Reply) {
+    pub(super) fn respond(&mut self, node: NodeRef, back: PeerBack, reply: link::Reply) {
         if node == back.node {
             return self.peer_replied(node, node.provider, back.task, back.slot, reply);
         }
@@ -603,7 +603,7 @@ impl World {
     }
 
     /// Answers a claim whose every user has answered.
-    fn claim_goes_on(&mut self, node: NodeRef, task: u64) {
+    pub(super) fn claim_goes_on(&mut self, node: NodeRef, task: u64) {
         let Some(is) = self.nodes.get_mut(&node) else {
             return;
         };
@@ -630,7 +630,7 @@ impl World {
     }
 
     /// Answers a client whose claim every provider has answered.
-    fn client_claim_goes_on(&mut self, node: NodeRef, task: u64) {
+    pub(super) fn client_claim_goes_on(&mut self, node: NodeRef, task: u64) {
         let Some(is) = self.nodes.get_mut(&node) else {
             return;
         };
@@ -652,52 +652,6 @@ impl World {
                 .collect();
             let response = doors::merge_claim(&asked, claimed);
             self.reply(node, client, request, Reply::Claimed(response));
-        }
-    }
-
-    /// A task has waited long enough: what has not answered is unavailable.
-    pub(super) fn task_is_late(&mut self, node: NodeRef, task: u64) {
-        let Some(is) = self.nodes.get_mut(&node) else {
-            return;
-        };
-        let retry_after_ms = UNAVAILABLE_RETRY_AFTER_MS;
-        match is.tasks.get_mut(&task) {
-            Some(Task::ClientClaim { parts, .. }) => {
-                for (asked, part) in parts.iter_mut() {
-                    part.get_or_insert_with(|| {
-                        doors::complete_claim(asked, Vec::new(), retry_after_ms)
-                    });
-                }
-                self.client_claim_goes_on(node, task);
-            }
-            Some(Task::Claim { users, .. }) => {
-                for (_, part) in users.iter_mut() {
-                    part.get_or_insert(Err(UserRefused::Unavailable { retry_after_ms }));
-                }
-                self.claim_goes_on(node, task);
-            }
-            Some(Task::Relay { client, request }) => {
-                let (client, request) = (*client, *request);
-                is.tasks.remove(&task);
-                self.reply(node, client, request, Reply::Unavailable);
-            }
-            Some(Task::Room { back }) => {
-                let back = *back;
-                is.tasks.remove(&task);
-                self.respond(node, back, link::Reply::Room(unavailable()));
-            }
-            Some(Task::Deliver { lane, .. }) => {
-                let lane = *lane;
-                is.tasks.remove(&task);
-                self.cut_lanes_where(|number| number == lane);
-            }
-            Some(Task::Judge { .. }) => self.judging_is_late(node, task),
-            Some(Task::Notice { shard, to, .. }) => {
-                let (shard, to) = (*shard, *to);
-                is.tasks.remove(&task);
-                self.notice_lost(node, shard, to);
-            }
-            None => {}
         }
     }
 }
