@@ -7,17 +7,17 @@
 
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    machine::Ticket,
-    mls::bundle::Bundle,
+    machine::{Millis, Ticket},
+    mls::{bundle::Bundle, key_package::check_key_package},
     room::{
         desk, follower,
         hub::{self, Via},
     },
-    user::command::Claim,
+    user::command::{Claim, StoredPackage},
     wire::{
         self, BText, BVec, Payload,
         claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
-        door::{self, DoorRefused},
+        door::{self, DoorRefused, PackageRefused},
         event::Hash,
         link::{self, CommitRequest, LinkRefused, ProposeRequest, SubmitGroup},
     },
@@ -275,6 +275,34 @@ impl Sending {
         };
         (room, sending)
     }
+}
+
+/// Checks a KeyPackage that a client uploads. Cryptography: for a worker.
+///
+/// # Errors
+/// [`PackageRefused::Invalid`] when it is not a KeyPackage of the client that may be handed out.
+pub fn check_package(
+    package: Payload,
+    client: &ClientUri,
+    now: Millis,
+) -> Result<StoredPackage, PackageRefused> {
+    let facts = check_key_package(&package, client, now).map_err(|refused| {
+        let detail = BText::clipped(&refused.to_string());
+        PackageRefused::Invalid { detail }
+    })?;
+    Ok(StoredPackage {
+        package,
+        reference: Payload(facts.reference),
+        init_key: Payload(facts.init_key),
+        version: facts.version,
+        ciphersuite: facts.ciphersuite,
+        not_before_s: facts.not_before_s,
+        not_after_s: facts.not_after_s,
+        extensions: facts.extensions,
+        proposals: facts.proposals,
+        credentials: facts.credentials,
+        last_resort: facts.last_resort,
+    })
 }
 
 /// A client's claim, one part for each provider that is named.

@@ -56,6 +56,8 @@ pub const PROPOSALS_PENDING_PER_CLIENT_MAX: usize = 20;
 pub const COMMITS_WAITING_PER_ROOM_MAX: usize = 32;
 /// Accepted bundles whose hash a room remembers, so that a retry gets its first answer.
 pub const BUNDLES_REMEMBERED_PER_ROOM_MAX: usize = 256;
+/// Accepted Proposals, in requests, whose references a room remembers, so that a retry gets its first answer.
+pub const PROPOSALS_REMEMBERED_PER_ROOM_MAX: usize = 256;
 /// Members up to which a room's Commits are also validated by OpenMLS (audited), by default.
 pub const AUDITED_MEMBERS_MAX: usize = 256;
 /// Epochs that an application message may be behind the room.

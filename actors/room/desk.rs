@@ -6,7 +6,7 @@
 //! Source: transport requirements, section 3.2.
 
 use super::{
-    hub::{CheckedOn, Command, Commit, Create, Fold, Propose, Room, Submit, Via},
+    hub::{CheckedOn, Command, Commit, Create, Fold, Propose, Room, Submit, Via, name_proposals},
     outcome::{Answer, Outcome, Refused},
 };
 use crate::{
@@ -359,6 +359,11 @@ impl Desk {
                 ticket,
                 Refused::invalid("malformed", "no Proposals"),
             ));
+        }
+        let request = name_proposals(&sender, messages.iter().map(|message| &message[..]));
+        if let Some(references) = room.proposed(request) {
+            let answer = Answer::Proposed(references);
+            return out.push(Effect::Answer { ticket, answer });
         }
         if !room.is_member(&sender) {
             return out.push(refuse(ticket, Refused::NotMember));

@@ -463,6 +463,21 @@ fn proposals_and_messages_to_no_room_and_proposals_of_strangers_are_refused_at_o
 }
 
 #[test]
+fn accepted_proposals_are_answered_again_without_a_worker() {
+    let mut hub = Hub::created();
+    let first = hub.propose(&alice(), vec![proposal(0, "p")]);
+    hub.advance(1);
+    let mut world = World::of(hub);
+    let propose = Input::Propose {
+        ticket: Ticket(7),
+        sender: alice(),
+        messages: vec![bytes::Bytes::from_static(b"p")],
+    };
+    assert_eq!(world.orders(propose), [Order::Answer(7, first.answer)]);
+    assert!(world.desk.is_idle());
+}
+
+#[test]
 fn refused_proposals_are_answered_with_their_shape_or_a_stable_code() {
     for (found, told) in [
         (ProposalRefused::NotMember, Some(Refused::NotMember)),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, ProviderId},
-    limits::SUBMIT_ITEMS_MAX,
+    limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX},
     machine::{self, Millis, Position, ReviveError},
     mls::{
         bundle::CheckedBundle,
@@ -138,6 +138,8 @@ pub struct Room {
     pub(super) last_time: Millis,
     /// Bundles accepted, oldest first, so that a retry gets its first answer.
     pub(super) remembered: VecDeque<(Hash, Accepted)>,
+    /// Requests whose Proposals were accepted, oldest first, and their references: the same, beyond their epoch.
+    pub(super) proposed: VecDeque<(Hash, Vec<Payload>)>,
     /// The last submission of each provider that has or had a member.
     pub(super) submitted: BTreeMap<ProviderId, SubmitSeq>,
     /// The numbers of each client of this provider.
@@ -151,6 +153,13 @@ pub struct Membership {
     pub leaf: u32,
     /// The epoch it joined in: messages of earlier epochs are not its own.
     pub since: Epoch,
+}
+
+/// Names a request with Proposals across retries.
+#[must_use]
+pub fn name_proposals<'a>(sender: &ClientUri, messages: impl Iterator<Item = &'a [u8]>) -> Hash {
+    let messages = Hash::of_parts(messages);
+    Hash::of_parts([sender.to_string().as_bytes(), &messages.0])
 }
 
 impl Create {
@@ -234,6 +243,7 @@ impl Fold {
             last_seq: RoomSeq(0),
             last_time: time,
             remembered: VecDeque::new(),
+            proposed: VecDeque::new(),
             submitted: BTreeMap::new(),
             numbers: BTreeMap::new(),
         });
@@ -317,6 +327,13 @@ impl Room {
             .rev()
             .find(|(hash, _)| *hash == bundle && !planted!("forget_bundles"))
             .map(|(_, accepted)| *accepted)
+    }
+
+    /// The references of Proposals that were accepted in this request before; see [`name_proposals`].
+    #[must_use]
+    pub fn proposed(&self, request: Hash) -> Option<BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>> {
+        let found = self.proposed.iter().rev().find(|(of, _)| *of == request);
+        found.map(|(_, references)| BVec::truncated(references.clone()))
     }
 
     /// The refusal of whatever was made for another epoch.

@@ -427,6 +427,21 @@ fn proposals_are_void_when_the_epoch_is_over() {
 }
 
 #[test]
+fn a_retry_of_accepted_proposals_gets_its_first_answer_also_when_the_epoch_is_over() {
+    let mut hub = Hub::created();
+    let first = hub.propose(&alice(), vec![proposal(0, "p")]);
+    let again = Command::Propose(super::hub::Propose {
+        sender: alice(),
+        on: hub.room().epoch(),
+        proposals: vec![proposal(0, "p")],
+    });
+    hub.advance(1);
+    let late = hub.apply(&again);
+    assert_eq!((late.answer, late.emitted), (first.answer, Vec::new()));
+    assert_eq!(hub.room().pending(), []);
+}
+
+#[test]
 fn users_of_the_hub_are_told_who_of_their_clients_joined_or_left() {
     let mut hub = Hub::created();
     let anna = |device: &str| client("a", "anna", device);

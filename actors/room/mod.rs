@@ -6,6 +6,7 @@
 //!
 //! Source: transport requirements, sections 3.2, 4 and 5.
 
+pub mod checks;
 pub mod commits;
 pub mod desk;
 pub mod fanout;

@@ -3,11 +3,14 @@
 //! Source: transport requirements, sections 3.2 and 4.
 
 use super::{
-    hub::{Fold, Propose, Room},
+    hub::{Fold, Propose, Room, name_proposals},
     outcome::{Answer, Emission, Outcome, Refused},
 };
 use crate::{
-    limits::{PROPOSALS_PENDING_PER_CLIENT_MAX, PROPOSALS_PENDING_PER_ROOM_MAX},
+    limits::{
+        PROPOSALS_PENDING_PER_CLIENT_MAX, PROPOSALS_PENDING_PER_ROOM_MAX,
+        PROPOSALS_REMEMBERED_PER_ROOM_MAX,
+    },
     machine::{Millis, Position},
     mls::proposal::PendingProposal,
     wire::{BText, BVec, Payload},
@@ -19,12 +22,20 @@ impl Fold {
         let Some(room) = &mut self.room else {
             return Outcome::refused(Refused::NotAuthorized);
         };
-        let references = || {
-            let reference = |proposal: &PendingProposal| Payload(proposal.reference.clone());
-            BVec::truncated(propose.proposals.iter().map(reference).collect())
-        };
+        let messages = propose.proposals.iter();
+        let request = name_proposals(&propose.sender, messages.map(|p| &p.message[..]));
+        if propose.on != room.epoch
+            && let Some(references) = room.proposed(request)
+        {
+            return Outcome::answer(Answer::Proposed(references));
+        }
+        let references: Vec<Payload> = propose
+            .proposals
+            .iter()
+            .map(|proposal| Payload(proposal.reference.clone()))
+            .collect();
         if propose.on == room.epoch && propose.proposals.iter().all(|p| room.is_pending(p)) {
-            return Outcome::answer(Answer::Proposed(references()));
+            return Outcome::answer(Answer::Proposed(BVec::truncated(references)));
         }
         let fresh = room.fresh(propose);
         if let Err(refused) = room.may_propose(propose, fresh.len()) {
@@ -34,6 +45,12 @@ impl Fold {
         let seq = room.last_seq.next();
         room.last_seq = seq;
         room.pending.extend(fresh);
+        if room.proposed.len() == PROPOSALS_REMEMBERED_PER_ROOM_MAX {
+            room.proposed.pop_front();
+        }
+        if !planted!("forget_proposals") {
+            room.proposed.push_back((request, references.clone()));
+        }
         let recipients = if planted!("proposal_not_fanned_out") {
             Vec::new()
         } else {
@@ -49,7 +66,7 @@ impl Fold {
                 origin: None,
                 recipients,
             }],
-            ..Outcome::answer(Answer::Proposed(references()))
+            ..Outcome::answer(Answer::Proposed(BVec::truncated(references)))
         }
     }
 }

@@ -7,6 +7,7 @@ pub const BUGS: &[(&str, &str)] = &[
         "apply takes a Commit checked in another epoch",
     ),
     ("forget_bundles", "a retried Commit is judged anew"),
+    ("forget_proposals", "a retried Proposal is judged anew"),
     (
         "sleep_forgets_bundles",
         "a room that slept has forgotten which Commits it took",

@@ -70,6 +70,7 @@ pub(super) struct History {
     accepted_bundles: BTreeSet<Hash>,
     refused_commits: BTreeSet<Hash>,
     flawed_parts: BTreeSet<Hash>,
+    accepted_proposals: BTreeSet<Hash>,
     refused_proposals: BTreeSet<Hash>,
     /// Hostile bytes: none of them may get anywhere.
     forged: BTreeSet<Hash>,
@@ -260,11 +261,8 @@ impl History {
     pub(super) fn proposal_refused(&mut self, room: &RoomUri, message: &Bytes) {
         let hash = Hash::of(message);
         self.refused_proposals.insert(hash);
-        let known = self
-            .rooms
-            .get(room)
-            .is_some_and(|room| room.pending.contains(&hash.0[..]));
-        self.demand("I12", !known, || {
+        let accepted = self.accepted_proposals.contains(&hash);
+        self.demand("I12", !accepted, || {
             format!("a Proposal in {room} was refused that the log has accepted")
         });
     }
@@ -357,6 +355,7 @@ impl History {
             let hash = Hash::of(&proposal.message);
             refused |= self.refused_proposals.contains(&hash);
             forged |= self.forged.contains(&hash);
+            self.accepted_proposals.insert(hash);
         }
         let known = self.rooms.entry(room.clone()).or_default();
         let member = known.roster.contains(&propose.sender);

@@ -4,7 +4,7 @@
 use super::{
     node::{FanoutSession, SubmitSession},
     plan::NodeRef,
-    post::{Answered, Back, Body, End, Frame, Lane, ShardAsk, Target, Task},
+    post::{Answered, Back, Body, End, Frame, Lane, Target, Task},
     world::{Event, World},
 };
 use crate::{
@@ -329,14 +329,7 @@ impl World {
                 task,
                 slot,
             };
-            self.ask_shard(
-                node,
-                ShardAsk {
-                    target,
-                    back,
-                    hops: 0,
-                },
-            );
+            self.ask_for(node, target, back);
         }
         Ok(())
     }
@@ -486,14 +479,7 @@ impl World {
                 task,
                 slot,
             };
-            self.ask_shard(
-                node,
-                ShardAsk {
-                    target,
-                    back,
-                    hops: 0,
-                },
-            );
+            self.ask_for(node, target, back);
         }
         self.judging_goes_on(node, task);
         Ok(())
@@ -578,14 +564,7 @@ impl World {
             });
             let target = Target::Follower(rejected.room, reject);
             let back = Back::Nobody;
-            self.ask_shard(
-                node,
-                ShardAsk {
-                    target,
-                    back,
-                    hops: 0,
-                },
-            );
+            self.ask_for(node, target, back);
         }
         if let Some(ms) = judged.again_after_ms {
             let life = self.life(node);

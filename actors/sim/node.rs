@@ -131,27 +131,36 @@ impl Source for Shard {
     }
 }
 
-fn apply_one<K: Ord + Clone, D: Desk>(
-    actors: &mut BTreeMap<K, Actor<D>>,
-    key: &K,
+/// A command on its way into an actor.
+struct Work {
     at: Position,
     time: Millis,
-    command: &<D::Fold as Fold>::Command,
     ticket: Option<Ticket>,
     now: Millis,
-    orders: &mut Vec<D::Effect>,
-) -> (<D::Fold as Fold>::Outcome, Hash)
+}
+
+/// Applies a command to its actor; the actor's orders are added to `orders`, what it is now to `hashes`.
+fn apply_to<K: Ord + Clone, D: Desk>(
+    actors: &mut BTreeMap<K, Actor<D>>,
+    key: &K,
+    work: &Work,
+    command: &<D::Fold as Fold>::Command,
+    order: impl Fn(K, D::Effect) -> Order,
+    (orders, hashes): (&mut Vec<Order>, &mut Vec<Hash>),
+) -> <D::Fold as Fold>::Outcome
 where
     D::Fold: Default,
 {
     let actor = actors.entry(key.clone()).or_default();
-    let outcome = actor.fold.apply(at, time, command);
-    if let Some(ticket) = ticket {
-        actor
-            .desk
-            .applied(ticket, &outcome, now, &actor.fold, orders);
+    let outcome = actor.fold.apply(work.at, work.time, command);
+    let mut out = Vec::new();
+    if let Some(ticket) = work.ticket {
+        let (fold, desk) = (&actor.fold, &mut actor.desk);
+        desk.applied(ticket, &outcome, work.now, fold, &mut out);
     }
-    (outcome, Hash::of(&actor.fold.compact()))
+    orders.extend(out.into_iter().map(|effect| order(key.clone(), effect)));
+    hashes.push(Hash::of(&actor.fold.compact()));
+    outcome
 }
 
 impl Shard {
@@ -201,65 +210,33 @@ impl Shard {
                 entry: index,
                 command: command_number,
             };
-            match command {
+            let work = Work {
+                at,
+                time,
+                ticket,
+                now,
+            };
+            let out = (&mut orders, &mut hashes);
+            let (seen, did) = match command {
                 Command::Hub(room, command) => {
-                    let mut out = Vec::new();
-                    let (outcome, hash) = apply_one(
-                        &mut self.hubs,
-                        room,
-                        at,
-                        time,
-                        command,
-                        ticket,
-                        now,
-                        &mut out,
-                    );
-                    orders.extend(out.into_iter().map(|order| Order::Hub(room.clone(), order)));
-                    hashes.push(hash);
-                    outcomes.push(Seen::Room(outcome.clone()));
-                    done.push(Done::Room(outcome));
+                    let hubs = &mut self.hubs;
+                    let outcome = apply_to(hubs, room, &work, command, Order::Hub, out);
+                    (Seen::Room(outcome.clone()), Done::Room(outcome))
                 }
                 Command::Follower(room, command) => {
-                    let mut out = Vec::new();
-                    let (outcome, hash) = apply_one(
-                        &mut self.followers,
-                        room,
-                        at,
-                        time,
-                        command,
-                        ticket,
-                        now,
-                        &mut out,
-                    );
-                    let orders_of = out.into_iter();
-                    orders.extend(orders_of.map(|order| Order::Follower(room.clone(), order)));
-                    hashes.push(hash);
-                    outcomes.push(Seen::Room(outcome.clone()));
-                    done.push(Done::Room(outcome));
+                    let followers = &mut self.followers;
+                    let outcome = apply_to(followers, room, &work, command, Order::Follower, out);
+                    (Seen::Room(outcome.clone()), Done::Room(outcome))
                 }
                 Command::User(user, command) => {
-                    let mut out = Vec::new();
-                    let (outcome, hash) = apply_one(
-                        &mut self.users,
-                        user,
-                        at,
-                        time,
-                        command,
-                        ticket,
-                        now,
-                        &mut out,
-                    );
-                    let orders_of = out.into_iter();
-                    orders.extend(orders_of.map(|order| Order::User(user.clone(), order)));
-                    hashes.push(hash);
-                    outcomes.push(Seen::User(outcome.clone()));
-                    done.push(Done::User(outcome));
+                    let users = &mut self.users;
+                    let outcome = apply_to(users, user, &work, command, Order::User, out);
+                    (Seen::User(outcome.clone()), Done::User(outcome))
                 }
-                Command::Link(_) => {
-                    outcomes.push(Seen::Link);
-                    done.push(Done::Nothing);
-                }
-            }
+                Command::Link(_) => (Seen::Link, Done::Nothing),
+            };
+            outcomes.push(seen);
+            done.push(did);
         }
         let recorded = entry.commands.iter().zip(done);
         let news = self.derived.record(index, time, shards, recorded);

@@ -2,7 +2,7 @@
 
 use super::{
     plan::NodeRef,
-    post::{Answered, Back, ShardAsk, Target, Task},
+    post::{Answered, Back, Target, Task},
     world::{Event, World},
 };
 use crate::{
@@ -58,14 +58,7 @@ impl World {
                 task,
                 slot: 0,
             };
-            self.ask_shard(
-                node,
-                ShardAsk {
-                    target: Target::User(user, Arc::new(deliver)),
-                    back,
-                    hops: 0,
-                },
-            );
+            self.ask_for(node, Target::User(user, Arc::new(deliver)), back);
         }
     }
 

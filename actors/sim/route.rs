@@ -171,14 +171,7 @@ impl World {
                 }
             },
         };
-        self.ask_shard(
-            node,
-            ShardAsk {
-                target,
-                back,
-                hops: 0,
-            },
-        );
+        self.ask_for(node, target, back);
     }
 
     /// A request to a room here; one to a room elsewhere is sent there.
@@ -298,14 +291,7 @@ impl World {
                     task,
                     slot,
                 };
-                self.ask_shard(
-                    node,
-                    ShardAsk {
-                        target,
-                        back,
-                        hops: 0,
-                    },
-                );
+                self.ask_for(node, target, back);
             }
         }
         self.claim_goes_on(node, task);
@@ -326,14 +312,7 @@ impl World {
                     task,
                     slot: 0,
                 };
-                self.ask_shard(
-                    node,
-                    ShardAsk {
-                        target: Target::Hub(room, ask),
-                        back,
-                        hops: 0,
-                    },
-                );
+                self.ask_for(node, Target::Hub(room, ask), back);
             }
             Err(refused) => {
                 self.counts.one("requests of a peer refused at the door");
@@ -413,6 +392,12 @@ impl World {
             End::Client(client),
             Body::Reply { request, reply },
         );
+    }
+
+    /// Begins a request for a shard at this node.
+    pub(super) fn ask_for(&mut self, node: NodeRef, target: Target, back: Back) {
+        let hops = 0;
+        self.ask_shard(node, ShardAsk { target, back, hops });
     }
 
     /// A request for a shard: it is for the leader, wherever that is.

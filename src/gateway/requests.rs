@@ -8,7 +8,6 @@ use mimi_actors::{
     ids::ClientUri,
     limits::KEY_PACKAGES_PER_UPLOAD_MAX,
     machine::Millis,
-    mls::key_package::check_key_package,
     user::{
         command::{Command as UserCommand, StoredPackage, Upload},
         outcome::Answer as UserAnswer,
@@ -87,26 +86,7 @@ async fn check(
 ) -> Result<Result<StoredPackage, PackageRefused>, DoorRefused> {
     let (give, take) = oneshot::channel();
     let client = client.clone();
-    let job = move || {
-        let facts = check_key_package(&package, &client, now).map_err(|refused| {
-            PackageRefused::Invalid {
-                detail: BText::clipped(&refused.to_string()),
-            }
-        })?;
-        Ok(StoredPackage {
-            package,
-            reference: Payload(facts.reference),
-            init_key: Payload(facts.init_key),
-            version: facts.version,
-            ciphersuite: facts.ciphersuite,
-            not_before_s: facts.not_before_s,
-            not_after_s: facts.not_after_s,
-            extensions: facts.extensions,
-            proposals: facts.proposals,
-            credentials: facts.credentials,
-            last_resort: facts.last_resort,
-        })
-    };
+    let job = move || doors::check_package(package, &client, now);
     let then = |checked: Option<Result<StoredPackage, PackageRefused>>| {
         let lost = || {
             Err(PackageRefused::Invalid {

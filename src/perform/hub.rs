@@ -5,13 +5,9 @@ use crate::cluster::shard::{NotQueued, Shard};
 use mimi_actors::{
     ids::RoomUri,
     machine::Ticket,
-    mls::{
-        bundle::{BundleRefused, check_bundle},
-        create::check_create,
-        proposal::{ProposalRefused, check_proposal},
-    },
     record::Command,
     room::{
+        checks::{self, Mls},
         desk::{Check, Checked, Effect, Input},
         outcome::Refused,
     },
@@ -46,7 +42,10 @@ pub(crate) fn not_queued(refused: NotQueued) -> Refused {
 
 fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check) {
     let world = shard.world();
-    let (key, audited) = (world.hub_signature_key, world.audited_members_max);
+    let mls = Mls {
+        hub_signature_key: world.hub_signature_key,
+        audited_members_max: world.audited_members_max,
+    };
     let (back, to) = (Arc::clone(shard), room.clone());
     let report = move |checked: Option<Checked>| {
         // A check that panics was fed something no check was written for.
@@ -55,47 +54,10 @@ fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check)
     };
     if world
         .workers
-        .run(move || run(check, &key, audited), report)
+        .run(move || checks::run(check, &mls), report)
         .is_err()
     {
         let checked = Box::new(Checked::Overloaded);
         shard.report_hub(room, Input::Checked { ticket, checked });
-    }
-}
-
-/// Does the cryptography of one check. Runs on a worker.
-fn run(check: Check, hub_key: &[u8; 32], audited_members_max: usize) -> Checked {
-    match check {
-        Check::Create {
-            creator,
-            group_info,
-            tree,
-        } => {
-            let result = check_create(&group_info, &tree, hub_key, &creator);
-            Checked::Create { creator, result }
-        }
-        Check::Bundle {
-            view,
-            pending,
-            on,
-            bundle,
-            sender,
-        } => {
-            let result: Result<_, BundleRefused> =
-                check_bundle(&view, &pending, &bundle, &sender, audited_members_max);
-            Checked::Bundle { on, result }
-        }
-        Check::Proposals {
-            on,
-            view,
-            messages,
-            sender,
-        } => {
-            let result: Result<Vec<_>, ProposalRefused> = messages
-                .iter()
-                .map(|message| check_proposal(&view, message, &sender))
-                .collect();
-            Checked::Proposals { sender, on, result }
-        }
     }
 }

@@ -9,10 +9,14 @@ mod real;
 mod tests;
 
 use crate::{
+    doors,
     ids::{ClientUri, RoomUri},
     machine::Millis,
     mls::bundle::Bundle,
-    room::desk::{Check, Checked},
+    room::{
+        checks,
+        desk::{Check, Checked},
+    },
     user::command::StoredPackage,
     wire::{
         Payload,
@@ -177,8 +181,8 @@ impl Member {
 #[must_use]
 pub fn check(kind: Kind, check: Check) -> Checked {
     match kind {
-        Kind::Model => model::check(check),
-        Kind::Real => real::check(check),
+        Kind::Model => checks::run(check, &model::Checks),
+        Kind::Real => checks::run(check, &real::VERIFIER),
     }
 }
 
@@ -194,6 +198,6 @@ pub fn check_package(
 ) -> Result<StoredPackage, PackageRefused> {
     match kind {
         Kind::Model => model::check_package(package, client, now),
-        Kind::Real => real::check_package(package, client, now),
+        Kind::Real => doors::check_package(package.clone(), client, now),
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         proposal::{PendingProposal, ProposalRefused},
         view::{GroupView, Member as InGroup},
     },
-    room::desk::{Check, Checked},
+    room::checks::Verifier,
     user::command::StoredPackage,
     wire::{
         BText, Payload,
@@ -344,39 +344,36 @@ fn read_pending(group_id: &[u8], pending: &[PendingProposal]) -> Vec<(Bytes, u32
         .collect()
 }
 
-/// What a worker finds.
-pub(super) fn check(check: Check) -> Checked {
-    match check {
-        Check::Create {
-            creator,
-            group_info,
-            tree,
-        } => {
-            let result = check_create(&creator, group_info, &tree);
-            Checked::Create { creator, result }
-        }
-        Check::Bundle {
-            view,
-            pending,
-            on,
-            bundle,
-            sender,
-        } => {
-            let result = check_bundle(&view, &pending, &bundle, &sender);
-            Checked::Bundle { on, result }
-        }
-        Check::Proposals {
-            view,
-            on,
-            messages,
-            sender,
-        } => {
-            let result = messages
-                .iter()
-                .map(|message| check_proposal(&view, message, &sender))
-                .collect();
-            Checked::Proposals { sender, on, result }
-        }
+/// What the model checks with.
+pub(super) struct Checks;
+
+impl Verifier for Checks {
+    fn create(
+        &self,
+        creator: &ClientUri,
+        group_info: &Bytes,
+        tree: &Bytes,
+    ) -> Result<CheckedCreate, BundleRefused> {
+        check_create(creator, group_info.clone(), tree)
+    }
+
+    fn bundle(
+        &self,
+        view: &GroupView,
+        pending: &[PendingProposal],
+        bundle: &Bundle,
+        sender: &ClientUri,
+    ) -> Result<CheckedBundle, BundleRefused> {
+        check_bundle(view, pending, bundle, sender)
+    }
+
+    fn proposal(
+        &self,
+        view: &GroupView,
+        message: &Bytes,
+        sender: &ClientUri,
+    ) -> Result<PendingProposal, ProposalRefused> {
+        check_proposal(view, message, sender)
     }
 }
 

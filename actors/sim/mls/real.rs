@@ -10,19 +10,14 @@ use super::{Intent, Took, Wish};
 use crate::{
     ids::{ClientUri, RoomUri},
     limits::{AUDITED_MEMBERS_MAX, EPOCH_TOLERANCE_EPOCHS},
-    machine::Millis,
     mls::{
-        bundle::{Bundle, check_bundle},
-        create::check_create,
+        bundle::Bundle,
         credential::{client_of, identity_of},
-        key_package::check_key_package,
-        proposal::check_proposal,
     },
-    room::desk::{Check, Checked},
-    user::command::StoredPackage,
+    room::checks::Mls,
     wire::{
-        BText, Payload,
-        door::{PackageRefused, RoomBody},
+        Payload,
+        door::RoomBody,
         event::{Epoch, Hash},
     },
 };
@@ -52,66 +47,11 @@ const OUT_OF_ORDER_GENERATIONS: u32 = 200;
 /// Generations of a sender that may be skipped at once.
 const FORWARD_GENERATIONS_MAX: u32 = 1_000;
 
-/// What a worker finds.
-pub(super) fn check(check: Check) -> Checked {
-    match check {
-        Check::Create {
-            creator,
-            group_info,
-            tree,
-        } => {
-            let result = check_create(&group_info, &tree, &HUB_KEY, &creator);
-            Checked::Create { creator, result }
-        }
-        Check::Bundle {
-            view,
-            pending,
-            on,
-            bundle,
-            sender,
-        } => {
-            let result = check_bundle(&view, &pending, &bundle, &sender, AUDITED_MEMBERS_MAX);
-            Checked::Bundle { on, result }
-        }
-        Check::Proposals {
-            view,
-            on,
-            messages,
-            sender,
-        } => {
-            let result = messages
-                .iter()
-                .map(|message| check_proposal(&view, message, &sender))
-                .collect();
-            Checked::Proposals { sender, on, result }
-        }
-    }
-}
-
-/// What a worker finds of a KeyPackage.
-pub(super) fn check_package(
-    package: &Payload,
-    client: &ClientUri,
-    now: Millis,
-) -> Result<StoredPackage, PackageRefused> {
-    let facts = check_key_package(package, client, now).map_err(|refused| {
-        let detail = BText::clipped(&refused.to_string());
-        PackageRefused::Invalid { detail }
-    })?;
-    Ok(StoredPackage {
-        package: package.clone(),
-        reference: Payload(facts.reference),
-        init_key: Payload(facts.init_key),
-        version: facts.version,
-        ciphersuite: facts.ciphersuite,
-        not_before_s: facts.not_before_s,
-        not_after_s: facts.not_after_s,
-        extensions: facts.extensions,
-        proposals: facts.proposals,
-        credentials: facts.credentials,
-        last_resort: facts.last_resort,
-    })
-}
+/// What a worker of a node checks with.
+pub(super) const VERIFIER: Mls = Mls {
+    hub_signature_key: HUB_KEY,
+    audited_members_max: AUDITED_MEMBERS_MAX,
+};
 
 /// Who a member is: its credential and keys, and the storage of OpenMLS.
 #[derive(Debug)]
