@@ -264,6 +264,76 @@ mod ordinary {
             }
         }
     }
+
+    #[test]
+    fn the_story_of_a_contested_epoch_is_the_one_that_readme_tells() {
+        let told = sim::play(contested_epoch(), present(), Story::written());
+        assert_eq!(told.violation, None);
+        let story: Vec<&str> = told
+            .story
+            .iter()
+            .map(String::as_str)
+            .filter(|line| line.trim_start().starts_with(['3', '4']))
+            .collect();
+        let readme = include_str!("../README.md");
+        assert!(
+            readme.contains(&story.join("\n")),
+            "README tells another story than this one:\n{}",
+            story.join("\n")
+        );
+    }
+}
+
+#[cfg(not(planted = "any"))]
+/// The plan of the story in README: two members commit in one epoch, and the hub's leader crashes when one of the
+/// Commits is in the log and nobody was told.
+fn contested_epoch() -> sim::plan::Plan {
+    use sim::plan::{
+        Fault, Move, NodeRef, Plan, PlannedFault, PlannedMove, ProviderShape, Weather,
+    };
+    let provider = |nodes: u8, users: Vec<u8>| ProviderShape {
+        nodes,
+        shards: 1,
+        users,
+        hostile: false,
+    };
+    let moves = [
+        (1_500, 0, Move::Create),
+        (1_600, 0, Move::Invite(1)),
+        (3_000, 1, Move::Update),
+        (3_001, 0, Move::Update),
+    ];
+    Plan {
+        seed: 1,
+        real_mls: false,
+        providers: vec![provider(3, vec![1]), provider(1, vec![1])],
+        weather: Weather {
+            delay_ms_max: 5,
+            sync_ms_max: 4,
+            check_ms_max: 5,
+            ..Weather::default()
+        },
+        stock: 2,
+        calm_ms: 5_000,
+        moves: moves
+            .map(|(at_ms, client, what)| PlannedMove {
+                at_ms,
+                client,
+                what,
+            })
+            .to_vec(),
+        faults: vec![PlannedFault {
+            at_ms: 3_002,
+            what: Fault::Crash {
+                node: NodeRef {
+                    provider: 0,
+                    node: 0,
+                },
+                after_effects: 3,
+                gone_ms: 400,
+            },
+        }],
+    }
 }
 
 #[cfg(planted = "any")]

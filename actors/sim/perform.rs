@@ -1,6 +1,7 @@
 //! What each effect means in the world: the second interpreter, beside `src/perform`.
 //!
 //! One exhaustive match for each kind of actor: an effect that one interpreter does not know does not build.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use super::{
     mls,
