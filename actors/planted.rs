@@ -1,7 +1,7 @@
 //! Bugs that can be planted, to see that the simulated world finds them. None is in any ordinary build.
 //!
 //! `--cfg planted="NAME"` plants one when it is compiled in. `--cfg planted="any"` compiles all of them in and plants
-//! none until [`plant`] names one: one build is enough for the whole table.
+//! none until `plant` names one: one build is enough for the whole table.
 
 /// Whether the bug of this name is planted: `false`, decided by the compiler, in every ordinary build.
 macro_rules! planted {
