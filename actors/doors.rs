@@ -23,10 +23,11 @@ use crate::{
     },
 };
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A request to a room at this hub, from whoever may speak for its sender.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum HubAsk {
     /// Begin the room.
     Create {
@@ -56,6 +57,28 @@ pub enum HubAsk {
 }
 
 impl HubAsk {
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Create {
+                group_info, tree, ..
+            } => group_info.len() + tree.len(),
+            Self::Commit { bundle, .. } => {
+                let welcome = bundle.welcome.as_ref().map_or(0, Bytes::len);
+                bundle.commit.len() + welcome + bundle.group_info.len() + bundle.tree.len()
+            }
+            Self::Propose { messages, .. } => {
+                messages.iter().map(|message| message.len() + 8).sum()
+            }
+            Self::Submit(submit) => submit
+                .messages
+                .iter()
+                .map(|message| message.len() + 8)
+                .sum(),
+        }
+    }
+
     /// The input for the room's desk; `ticket` waits for the answer.
     #[must_use]
     pub fn input(self, ticket: Ticket) -> desk::Input {

@@ -67,6 +67,7 @@ enum Message<D: Desk> {
     },
     Look(Look<D>),
     Compact(oneshot::Sender<Result<Vec<u8>, Poisoned>>),
+    StepDown,
     Sleep(oneshot::Sender<Option<Vec<u8>>>),
 }
 
@@ -137,6 +138,8 @@ impl<D: Desk> Actor for Host<D> {
                 };
                 drop(answer.send(compact));
             }
+            // What the desk held was volatile; those who waited are told elsewhere.
+            Message::StepDown => state.desk = D::default(),
             Message::Sleep(answer) => {
                 let idle = state.desk.is_idle() && state.poisoned.is_none();
                 if answer.send(idle.then(|| state.fold.compact())).is_ok() && idle {
@@ -296,6 +299,12 @@ impl<D: Desk> Handle<D> {
             .cast(Message::Compact(answer))
             .map_err(|_| Gone)?;
         compact.await.map_err(|_| Gone)
+    }
+
+    /// Empties the desk: its node no longer leads the shard.
+    pub fn step_down(&self) {
+        // An actor that has ended has no desk.
+        drop(self.actor.cast(Message::StepDown));
     }
 
     /// Ends the actor, whoever waits: its state is replaced by another.

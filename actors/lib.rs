@@ -5,6 +5,7 @@
 #[macro_use]
 pub mod planted;
 
+pub mod ask;
 pub mod doors;
 pub mod ids;
 pub mod limits;

@@ -49,12 +49,9 @@ impl Command {
     #[must_use]
     pub fn bytes(&self) -> usize {
         const FRAME: usize = 256;
-        let sum = |payloads: &[crate::wire::Payload]| -> usize {
-            payloads.iter().map(|payload| payload.len() + 8).sum()
-        };
         let carried = match self {
             Self::Hub(_, command) => match &**command {
-                hub::Command::Submit(submit) => sum(&submit.messages),
+                hub::Command::Submit(submit) => payload_bytes(&submit.messages),
                 hub::Command::Commit(commit) => {
                     let welcome = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
                     commit.commit.len() + welcome + view_bytes(&commit.checked.next)
@@ -66,33 +63,8 @@ impl Command {
                     .map(|proposal| proposal.message.len() + 64)
                     .sum(),
             },
-            Self::Follower(_, command) => match &**command {
-                follower::Command::Deliver(deliver) => deliver.bytes(),
-                follower::Command::Queue(queue) => sum(&queue.messages),
-                follower::Command::Reject(_) => 0,
-            },
-            Self::User(_, command) => match &**command {
-                user::command::Command::Upload(upload) => upload
-                    .packages
-                    .iter()
-                    .flatten()
-                    .map(|stored| stored.package.len() + 256)
-                    .sum(),
-                user::command::Command::Deliver(deliver) => match &deliver.post.notice {
-                    Notice::Joined {
-                        welcome: Some(notice),
-                        ..
-                    } => notice.welcome.len() + notice.tree.len(),
-                    Notice::Joined { welcome: None, .. } | Notice::Left { .. } => 0,
-                },
-                user::command::Command::Add(_)
-                | user::command::Command::Delete
-                | user::command::Command::Consent(_)
-                | user::command::Command::Revoke(_)
-                | user::command::Command::Enrol(_)
-                | user::command::Command::Claim(_)
-                | user::command::Command::Ack(_) => 0,
-            },
+            Self::Follower(_, command) => follower_bytes(command),
+            Self::User(_, command) => user_bytes(command),
             Self::Link(_) => 0,
         };
         FRAME + carried
@@ -102,4 +74,43 @@ impl Command {
 /// How many bytes the public state of a group takes.
 fn view_bytes(view: &GroupView) -> usize {
     view.group_context.len() + view.group_info.len() + view.tree.len() + 128
+}
+
+fn payload_bytes(payloads: &[crate::wire::Payload]) -> usize {
+    payloads.iter().map(|payload| payload.len() + 8).sum()
+}
+
+/// About how many bytes a command to a followed room carries.
+pub(crate) fn follower_bytes(command: &follower::Command) -> usize {
+    match command {
+        follower::Command::Deliver(deliver) => deliver.bytes(),
+        follower::Command::Queue(queue) => payload_bytes(&queue.messages),
+        follower::Command::Reject(_) => 0,
+    }
+}
+
+/// About how many bytes a command to a user carries.
+pub(crate) fn user_bytes(command: &user::command::Command) -> usize {
+    match command {
+        user::command::Command::Upload(upload) => upload
+            .packages
+            .iter()
+            .flatten()
+            .map(|stored| stored.package.len() + 256)
+            .sum(),
+        user::command::Command::Deliver(deliver) => match &deliver.post.notice {
+            Notice::Joined {
+                welcome: Some(notice),
+                ..
+            } => notice.welcome.len() + notice.tree.len(),
+            Notice::Joined { welcome: None, .. } | Notice::Left { .. } => 0,
+        },
+        user::command::Command::Add(_)
+        | user::command::Command::Delete
+        | user::command::Command::Consent(_)
+        | user::command::Command::Revoke(_)
+        | user::command::Command::Enrol(_)
+        | user::command::Command::Claim(_)
+        | user::command::Command::Ack(_) => 0,
+    }
 }

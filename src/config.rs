@@ -9,8 +9,8 @@ mod sections;
 mod tests;
 
 pub use sections::{
-    DoorConfig, LimitsConfig, LinkConfig, LogConfig, LogFormat, NodeConfig, PeerConfig,
-    StorageConfig, TlsConfig, TrustConfig,
+    ClusterConfig, ClusterNode, DoorConfig, LimitsConfig, LinkConfig, LogConfig, LogFormat,
+    NodeConfig, PeerConfig, StorageConfig, TlsConfig, TrustConfig,
 };
 
 use crate::quic::PeerTrust;
@@ -104,6 +104,8 @@ pub struct Config {
     pub link: LinkConfig,
     /// Its door for clients.
     pub door: DoorConfig,
+    /// The other nodes of its provider.
+    pub cluster: ClusterConfig,
     /// What it keeps.
     pub storage: StorageConfig,
     /// What it allows.
@@ -112,6 +114,17 @@ pub struct Config {
     pub log: LogConfig,
     /// The providers it talks to; nobody else is let in.
     pub peer: Vec<PeerConfig>,
+}
+
+/// A cluster of nodes, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its name.
+    pub name: ProviderId,
+    /// Nodes by number, and where each is reached; this one among them.
+    pub nodes: BTreeMap<u64, String>,
+    /// Whether this node waits to be taken in.
+    pub join: bool,
 }
 
 /// A peer, checked.
@@ -177,7 +190,13 @@ impl Config {
             &mut self.node.data_dir,
             &mut self.tls.certificate,
             &mut self.tls.key,
+            &mut self.cluster.certificate,
+            &mut self.cluster.key,
+            &mut self.cluster.ca,
         ];
+        if self.node.hub_key != Path::new("") {
+            paths.push(&mut self.node.hub_key);
+        }
         if self.node.admin_socket != Path::new("") {
             paths.push(&mut self.node.admin_socket);
         }
@@ -203,6 +222,7 @@ impl Config {
         if self.link.listen == self.door.listen && self.link.listen.port() != 0 {
             return refuse("door.listen", "must not be the address of link.listen");
         }
+        self.cluster()?;
         if self.limits.request_deadline_ms < REQUEST_DEADLINE_MS_MIN {
             let why =
                 format!("at least {REQUEST_DEADLINE_MS_MIN}: a request has to reach the disk");
@@ -228,6 +248,69 @@ impl Config {
     /// [`ConfigError::Invalid`] when it is not a canonical domain.
     pub fn provider(&self) -> Result<ProviderId, ConfigError> {
         domain("node.provider", &self.node.provider)
+    }
+
+    /// The cluster that the node belongs to, checked; `None` for a node alone.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] names what is wrong.
+    pub fn cluster(&self) -> Result<Option<Cluster>, ConfigError> {
+        let given = &self.cluster;
+        if given.name.is_empty() {
+            if given.nodes.is_empty() && !given.join {
+                return Ok(None);
+            }
+            return refuse(
+                "cluster.name",
+                "a cluster of several nodes needs a name, as in main.a.example",
+            );
+        }
+        let name = domain("cluster.name", &given.name)?;
+        if self.node.hub_key == Path::new("") {
+            let why = "every node of a cluster needs the same file: copy the hub.key of one to all of them";
+            return refuse("node.hub_key", why);
+        }
+        let taken = [self.link.listen, self.door.listen];
+        if given.listen.port() != 0 && taken.contains(&given.listen) {
+            return refuse(
+                "cluster.listen",
+                "must not be the address of link.listen or door.listen",
+            );
+        }
+        let mut nodes = BTreeMap::new();
+        for node in &given.nodes {
+            let key = format!("cluster.nodes {}", node.id);
+            if node.id == 0 {
+                return refuse(&key, "node numbers begin at 1");
+            }
+            if !is_address(&node.address) {
+                return refuse(
+                    &key,
+                    &format!("{:?} is not an address, as host:port", node.address),
+                );
+            }
+            if nodes.values().any(|address| *address == node.address) {
+                return refuse(&key, &format!("{} is another node's address", node.address));
+            }
+            if nodes.insert(node.id, node.address.clone()).is_some() {
+                return refuse(&key, "is listed twice");
+            }
+        }
+        if !nodes.contains_key(&self.node.id) {
+            let why = format!(
+                "must list this node too (id {}), at the address where the others reach it",
+                self.node.id
+            );
+            return refuse("cluster.nodes", &why);
+        }
+        if given.join && nodes.len() == 1 {
+            return refuse("cluster.nodes", "must list a node of the cluster to join");
+        }
+        Ok(Some(Cluster {
+            name,
+            nodes,
+            join: given.join,
+        }))
     }
 
     /// The peers, checked.

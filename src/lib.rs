@@ -10,6 +10,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod config;
+mod directory;
 pub mod gateway;
 pub mod logging;
 pub mod node;

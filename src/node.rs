@@ -6,16 +6,19 @@ use crate::{
         batch::Batch,
         entries::Entries,
         group::{Group, ProposeError},
+        lead::Lead,
         machine::ApplyToActors,
+        mesh::Mesh,
         notices,
         shard::{self, NotQueued, Shard},
         shards::Shards,
+        steward,
     },
-    config::Config,
-    gateway, peering,
+    config::{self, Config},
+    directory, gateway, peering,
     peering::{Peers, outgoing::Peer},
-    perform::{World, answers::Answers, workers::Workers},
-    quic::{DoorEndpoint, Identity, LinkEndpoint, PeerTrust},
+    perform::{World, workers::Workers},
+    quic::{ClusterEndpoint, DoorEndpoint, Identity, LinkEndpoint, PeerTrust, cluster_member},
     store::Disk,
 };
 use anyhow::{Context, bail};
@@ -26,13 +29,8 @@ use mimi_actors::{
     machine::Millis,
     supervisor::Supervisor,
 };
-use ring::signature::{Ed25519KeyPair, KeyPair};
-use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -52,6 +50,8 @@ const COLLECT_INTERVAL: Duration = Duration::from_secs(1);
 /// A running node.
 pub(crate) struct Node {
     pub(crate) id: u64,
+    /// The other nodes, where there are any.
+    pub(crate) mesh: Option<Arc<Mesh>>,
     pub(crate) shards: Shards,
     pub(crate) peers: Peers,
     disk: Disk,
@@ -102,16 +102,27 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let data_dir = &config.node.data_dir;
     std::fs::create_dir_all(data_dir)
         .with_context(|| format!("create the data directory {}", data_dir.display()))?;
-    claim_directory(data_dir, &provider, config.node.id)?;
-    let hub_key = hub_key(data_dir)?;
+    let cluster = config.cluster()?;
+    let founding = cluster.as_ref().and_then(founding);
+    let nodes_door = cluster
+        .as_ref()
+        .map(|cluster| bind_cluster(&config, cluster))
+        .transpose()?;
+    let claimed = directory::claim(data_dir, &provider, config.node.id, founding)?;
+    let hub_key = directory::hub_key(data_dir, &config.node.hub_key)?;
     let disk = Disk::open(data_dir, SHARDS, config.storage.log_bytes_max)?;
+    let claimed = claimed.start()?;
+    let mesh = nodes_door
+        .map(|door| Mesh::new(config.node.id, door, claimed, data_dir, disk.clone()))
+        .transpose()?;
     let admin = local::bind(&config.node.admin_socket)?;
 
     let supervisor = Supervisor::start().await?;
     let world = Arc::new(world(&config, provider.clone(), hub_key));
     let (fatal, mut failed) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
-    let starting = (0..SHARDS).map(|id| start_shard(id, &config, &world, &disk, &supervisor));
+    let starting =
+        (0..SHARDS).map(|id| start_shard(id, &config, &world, &disk, &supervisor, mesh.as_ref()));
     let started = try_join_all(starting).await?;
     let mut all = Vec::new();
     let mut groups = Vec::new();
@@ -121,13 +132,22 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         waiting,
     } in started
     {
-        let (proposing, fatal) = (group.clone(), fatal.clone());
-        let propose = move |batch| propose(proposing.clone(), batch, fatal.clone());
+        let (proposing, failing) = (group.clone(), fatal.clone());
+        let propose = move |batch| propose(proposing.clone(), batch, failing.clone());
         tasks.spawn(shard::gather(Arc::downgrade(&shard), waiting, propose));
+        if mesh.is_none() {
+            // Its group returned when it led.
+            shard.take_note(Lead::Here).await;
+        }
+        tasks.spawn(keep_lead(group.clone(), Arc::clone(&shard), fatal.clone()));
+        tasks.spawn(keep_confirming(group.clone(), Arc::clone(&shard)));
         all.push(shard);
         groups.push(group);
     }
-    let shards = Shards::new(all, Arc::clone(&world));
+    let shards = Shards::new(all, Arc::clone(&world), mesh.clone());
+    if let (Some(mesh), Some(cluster)) = (&mesh, cluster) {
+        begin_cluster(mesh, cluster, &groups, &shards, &mut tasks);
+    }
     for shard in shards.iter() {
         tasks.spawn(notices::carry(shards.clone(), Arc::clone(shard)));
     }
@@ -163,7 +183,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let log_bytes_max = config.storage.log_bytes_max;
     let node = Node {
         id: config.node.id,
-        shards,
+        mesh: mesh.clone(),
+        shards: shards.clone(),
         peers,
         disk: disk.clone(),
         log_bytes_max,
@@ -182,6 +203,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Some(why) = failed.recv() => Some(why),
         why = supervisor.failed() => Some(why),
     };
+    if let (Some(mesh), None) = (&mesh, &why) {
+        info!("stopping: leaderships move to other nodes");
+        steward::retire(
+            mesh,
+            &shards,
+            Duration::from_millis(config.limits.drain_deadline_ms),
+        )
+        .await;
+    }
     info!("stopping: what is under way is finished, nothing new is taken");
     let drain = requests.acquire_many(u32::try_from(REQUESTS_IN_FLIGHT_MAX).unwrap_or(u32::MAX));
     let deadline = Duration::from_millis(config.limits.drain_deadline_ms);
@@ -190,6 +220,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     links.close().await;
     doors.close().await;
+    if let Some(mesh) = &mesh {
+        mesh.close().await;
+    }
     tasks.shutdown().await;
     for group in groups {
         if tokio::time::timeout(deadline, group.stop()).await.is_err() {
@@ -210,8 +243,6 @@ fn world(config: &Config, provider: ProviderId, hub_signature_key: [u8; 32]) -> 
     World {
         provider,
         clock: Arc::new(now),
-        rooms: Answers::default(),
-        users: Answers::default(),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
         bells: crate::cluster::wake::Bells::default(),
         hub_signature_key,
@@ -240,6 +271,7 @@ async fn start_shard(
     world: &Arc<World>,
     disk: &Disk,
     supervisor: &Supervisor,
+    mesh: Option<&Arc<Mesh>>,
 ) -> anyhow::Result<Started> {
     let reading = disk.clone();
     let read = move |index| {
@@ -247,15 +279,95 @@ async fn start_shard(
         crate::cluster::read_entry(&reading, id, index).map_err(refuse)
     };
     let entries = Entries::new(Box::new(read));
-    let (shard, waiting) = Shard::new(id, Arc::clone(world), entries, &supervisor.cell());
+    let (shard, waiting) = Shard::new(
+        id,
+        Arc::clone(world),
+        entries,
+        &supervisor.cell(),
+        mesh.is_none(),
+    );
     let apply = Arc::new(ApplyToActors(Arc::clone(&shard)));
     let (node, every) = (config.node.id, config.storage.snapshot_entries);
-    let group = Group::start(id, node, disk, every, apply).await?;
+    let group = Group::start(id, node, disk, every, apply, mesh.cloned()).await?;
     Ok(Started {
         shard,
         group,
         waiting,
     })
+}
+
+/// Hash of the nodes that begin a cluster; a node that joins one has begun none.
+fn founding(cluster: &config::Cluster) -> Option<[u8; 32]> {
+    let mut hash = blake3::Hasher::new();
+    hash.update(cluster.name.as_str().as_bytes());
+    for (node, address) in &cluster.nodes {
+        hash.update(format!("\n{node} {address}").as_bytes());
+    }
+    (!cluster.join).then(|| *hash.finalize().as_bytes())
+}
+
+fn bind_cluster(config: &Config, cluster: &config::Cluster) -> anyhow::Result<ClusterEndpoint> {
+    let given = &config.cluster;
+    let identity = Identity::load(&given.certificate, &given.key)?;
+    let named = cluster_member(identity.provider(), &cluster.name);
+    if named != Some(config.node.id) {
+        bail!(
+            "{} names {}, but this is node {} of the cluster {}: `mimi-node pki cert --domain n{}.{}` makes a certificate for it",
+            given.certificate.display(),
+            identity.provider(),
+            config.node.id,
+            cluster.name,
+            config.node.id,
+            cluster.name,
+        );
+    }
+    Ok(ClusterEndpoint::bind(
+        given.listen,
+        &identity,
+        &cluster.name,
+        &given.ca,
+    )?)
+}
+
+/// Meets the other nodes, and begins the cluster or waits to be taken in.
+fn begin_cluster(
+    mesh: &Arc<Mesh>,
+    cluster: config::Cluster,
+    groups: &[Group],
+    shards: &Shards,
+    tasks: &mut JoinSet<()>,
+) {
+    for (node, address) in cluster.nodes.iter().filter(|(node, _)| **node != mesh.me()) {
+        mesh.neighbour(*node, address);
+    }
+    mesh.begin(groups.to_vec(), shards.clone());
+    tasks.spawn(Arc::clone(mesh).serve());
+    let founders = if cluster.join {
+        BTreeMap::new()
+    } else {
+        tasks.spawn(steward::found(
+            Arc::clone(mesh),
+            groups.to_vec(),
+            cluster.nodes.clone(),
+        ));
+        cluster.nodes
+    };
+    tasks.spawn(steward::keep(Arc::clone(mesh), shards.clone(), founders));
+}
+
+/// Tells a shard who leads it; a group that fails stops the node, also where it only follows.
+async fn keep_lead(group: Group, shard: Arc<Shard>, fatal: mpsc::Sender<String>) {
+    if let Some(fault) = group.watch_lead(|lead| shard.take_note(lead)).await {
+        // One report is enough.
+        drop(fatal.try_send(format!("shard {} has stopped: {fault}", shard.id)));
+    }
+}
+
+/// Has a shard's answers from memory confirmed, where others could lead.
+async fn keep_confirming(group: Group, shard: Arc<Shard>) {
+    if let Some(confirming) = &shard.confirming {
+        confirming.run(|| group.confirm()).await;
+    }
 }
 
 /// Puts one entry into the log; a group that has stopped stops the node.
@@ -361,87 +473,4 @@ async fn told_to_stop() {
         // Without signals only the log's failure ends the node.
         _ => std::future::pending().await,
     }
-}
-
-/// Whose data directory this is.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Owner {
-    provider: String,
-    node: u64,
-    shards: u16,
-}
-
-/// Makes sure that a data directory is this node's, and makes it so when it is new.
-fn claim_directory(data_dir: &Path, provider: &ProviderId, node: u64) -> anyhow::Result<()> {
-    let path = data_dir.join("node.json");
-    let owner = Owner {
-        provider: provider.to_string(),
-        node,
-        shards: SHARDS,
-    };
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            let found: Owner = serde_json::from_slice(&bytes).with_context(|| {
-                format!(
-                    "{} does not read; is this a data directory?",
-                    path.display()
-                )
-            })?;
-            if found != owner {
-                bail!(
-                    "{} belongs to node {} of {} ({} shards), this is node {node} of {provider}: \
-                     set node.data_dir to this node's own directory",
-                    data_dir.display(),
-                    found.node,
-                    found.provider,
-                    found.shards,
-                );
-            }
-            Ok(())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if data_dir.join("log").exists() {
-                bail!(
-                    "{} holds a log but no node.json: it is damaged; restore node.json",
-                    data_dir.display()
-                );
-            }
-            write_durably(&path, &serde_json::to_vec(&owner)?)
-        }
-        Err(error) => Err(error).context(format!("read {}", path.display())),
-    }
-}
-
-/// The hub's Ed25519 public key; the pair is made at the first start.
-fn hub_key(data_dir: &Path) -> anyhow::Result<[u8; 32]> {
-    let path = data_dir.join("hub.key");
-    if !path.exists() {
-        let made = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new());
-        let made = made.map_err(|_| anyhow::anyhow!("make the hub's key: no randomness"))?;
-        write_durably(&path, made.as_ref())?;
-    }
-    let stored = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-    let pair = Ed25519KeyPair::from_pkcs8(&stored)
-        .map_err(|error| anyhow::anyhow!("{} is not an Ed25519 key: {error}", path.display()))?;
-    let public = pair.public_key().as_ref().try_into();
-    public.context("an Ed25519 public key has 32 bytes")
-}
-
-/// Writes a new file for its owner only, whole or not at all.
-fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let staging = path.with_extension("new");
-    let write = || -> std::io::Result<()> {
-        drop(std::fs::remove_file(&staging));
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&staging)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&staging, path)?;
-        let parent = path.parent().unwrap_or(Path::new("."));
-        std::fs::File::open(parent)?.sync_all()
-    };
-    write().with_context(|| format!("write {}", path.display()))
 }

@@ -40,6 +40,18 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// A request to the room; `ticket` waits for the answer.
+    #[must_use]
+    pub fn asked(ticket: Ticket, command: Command) -> Self {
+        match command {
+            Command::Deliver(deliver) => Self::Deliver { ticket, deliver },
+            Command::Queue(queue) => Self::Queue { ticket, queue },
+            Command::Reject(reject) => Self::Reject { ticket, reject },
+        }
+    }
+}
+
 /// An order to the world.
 #[derive(Debug)]
 pub enum Effect {

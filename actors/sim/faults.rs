@@ -1,6 +1,7 @@
 //! What goes wrong with processes, disks, clocks and the network, and how it is mended.
 
 use super::{
+    node::Shard,
     plan::{Fault, NodeRef},
     world::{Cut, Event, World},
 };
@@ -71,12 +72,13 @@ impl World {
         }
         is.up = true;
         is.life += 1;
+        // All shards lie on one disk: an older one has forgotten votes also where its log lacks nothing.
+        let short = |shard: &Shard| shard.replica.len() < shard.replica.mark;
+        let stale = is.shards.iter().any(short) && !planted!("stale_disk_votes");
         let mut out = Vec::new();
-        for (number, shard) in (0_u16..).zip(&mut is.shards) {
-            if shard.replica.len() < shard.replica.mark && !planted!("stale_disk_votes") {
-                shard.replica.must_not_vote = true;
-                out.push(number);
-            }
+        for (number, shard) in (0_u16..).zip(&mut is.shards).filter(|_| stale) {
+            shard.replica.must_not_vote = true;
+            out.push(number);
         }
         for shard in out {
             self.learners.insert((node, shard));
@@ -89,7 +91,7 @@ impl World {
             }
             self.counts.one("stale disks noticed");
             self.story.tell(self.now_ms, || {
-                format!("{node}  lacks what it had synced in shard {shard}: it does not vote")
+                format!("{node}  has an older disk than it had: it does not vote in shard {shard}")
             });
         }
         self.story.tell(self.now_ms, || format!("{node}  starts"));

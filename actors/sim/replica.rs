@@ -258,8 +258,12 @@ impl Replica {
         self.len().saturating_sub(self.synced)
     }
 
-    /// The disk turns out to lack all but the first `kept` entries, with all that was known of terms.
+    /// The disk turns out to lack all but the first `kept` entries, with all that was known of terms; one that lacks
+    /// nothing has not forgotten its vote either.
     pub(super) fn lose(&mut self, kept: u64) {
+        if kept >= self.len() {
+            return;
+        }
         self.cut(kept);
         self.synced = self.len();
         self.term = self.reach().0;

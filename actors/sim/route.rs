@@ -443,18 +443,7 @@ impl World {
             }
             Target::Follower(room, command) => {
                 let ticket = self.ticket(node, shard, back);
-                let input = match command {
-                    follower::Command::Deliver(deliver) => {
-                        follower_desk::Input::Deliver { ticket, deliver }
-                    }
-                    follower::Command::Queue(queue) => {
-                        follower_desk::Input::Queue { ticket, queue }
-                    }
-                    follower::Command::Reject(reject) => {
-                        follower_desk::Input::Reject { ticket, reject }
-                    }
-                };
-                self.follower_input(node, &room, input);
+                self.follower_input(node, &room, follower_desk::Input::asked(ticket, command));
             }
             Target::User(user, command) => {
                 let ticket = self.ticket(node, shard, back);

@@ -29,7 +29,7 @@ use tokio::{
 /// Longest request line, in bytes.
 const REQUEST_LINE_BYTES_MAX: u64 = 16 << 10;
 /// How long one exchange may take.
-const EXCHANGE_DEADLINE: Duration = Duration::from_secs(30);
+const EXCHANGE_DEADLINE: Duration = Duration::from_secs(90);
 
 /// Opens the socket, for its owner alone.
 ///
@@ -148,6 +148,10 @@ async fn answer(node: &Node, request: Request) -> Response {
         Request::RevokeDevice { client } => revoke(node, client).await,
         Request::ListUsers => list_users(node).await,
         Request::Status => Ok(Response::Status(status(node).await)),
+        Request::Cluster => super::cluster::status(node),
+        Request::ChangeMember { shard, change } => {
+            super::cluster::change_member(node, shard, change).await
+        }
     };
     done.unwrap_or_else(|error| refused(&format!("{error:#}")))
 }

@@ -37,6 +37,38 @@ pub enum Request {
     },
     /// What the node holds and whom it is connected to.
     Status,
+    /// The cluster, as the node sees it.
+    Cluster,
+    /// Change who has one shard, wherever it is led. Asked for again, it is done already.
+    ChangeMember {
+        /// The shard.
+        shard: u16,
+        /// The change.
+        change: Change,
+    },
+}
+
+/// A change of who has a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Change {
+    /// A node gets everything and does not vote; done when it is level.
+    Learn {
+        /// The node.
+        node: u64,
+        /// `host:port` of its cluster door.
+        address: String,
+    },
+    /// Exactly these nodes vote.
+    Vote {
+        /// The nodes.
+        voters: Vec<u64>,
+    },
+    /// A node that does not vote is forgotten.
+    Forget {
+        /// The node.
+        node: u64,
+    },
 }
 
 /// The answer to a [`Request`].
@@ -61,6 +93,8 @@ pub enum Response {
     },
     /// What the node holds.
     Status(Status),
+    /// The cluster.
+    Cluster(ClusterStatus),
     /// Nothing was done.
     Refused {
         /// Why, and what to do about it.
@@ -139,4 +173,47 @@ pub struct ShardRow {
     pub applied: u64,
     /// Hash of everything folded: equal logs give equal hashes.
     pub state_hash: String,
+}
+
+/// The cluster, as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The node that says so.
+    pub node: u64,
+    /// The others.
+    pub others: Vec<NodeRow>,
+    /// The shards.
+    pub shards: Vec<ClusterShardRow>,
+}
+
+/// Another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Its number.
+    pub node: u64,
+    /// Where it is dialled.
+    pub address: String,
+    /// Whether it is connected.
+    pub connected: bool,
+}
+
+/// One shard of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterShardRow {
+    /// Its number.
+    pub shard: u16,
+    /// Who leads it, if it is known.
+    pub leader: Option<u64>,
+    /// Who should.
+    pub preferred: Option<u64>,
+    /// Counts elections.
+    pub term: u64,
+    /// Who votes.
+    pub voters: Vec<u64>,
+    /// Who gets everything and does not vote.
+    pub learners: Vec<u64>,
+    /// The last entry in this node's log.
+    pub last: u64,
+    /// The last entry that this node applied.
+    pub applied: u64,
 }

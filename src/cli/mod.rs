@@ -1,6 +1,8 @@
 //! The command line: one file for each subcommand.
 
 pub mod bench;
+pub mod cluster;
+pub mod cluster_init;
 pub mod config;
 pub mod demo;
 pub mod device;
@@ -34,6 +36,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Make certificates for development
     Pki(pki::Pki),
+    /// Show the nodes of the provider, take nodes in and let them go
+    Cluster(cluster::Cluster),
     /// Add, delete and list users, and write down their consent
     User(user::User),
     /// Take a device's access away
@@ -65,6 +69,7 @@ impl Cli {
             Command::Bench(bench) => bench.run(),
             Command::Config(config) => config.run(),
             Command::Pki(pki) => pki.run(),
+            Command::Cluster(cluster) => cluster.run(),
             Command::User(user) => user.run(),
             Command::Device(device) => device.run(),
             Command::Status(status) => status.run(),

@@ -126,7 +126,10 @@ impl User {
                     }
                 }
             }
-            Response::Done | Response::Status(_) | Response::Refused { .. } => output::line("done"),
+            Response::Done
+            | Response::Status(_)
+            | Response::Cluster(_)
+            | Response::Refused { .. } => output::line("done"),
         }
         Ok(())
     }

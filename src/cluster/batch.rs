@@ -3,6 +3,7 @@
 use crate::store::snapshot::Row;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use mimi_actors::wire::Payload;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{any::Any, collections::BTreeSet, fmt, sync::Arc};
 
@@ -59,7 +60,8 @@ impl Serialize for Batch {
 
 impl<'de> Deserialize<'de> for Batch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = Bytes::deserialize(deserializer)?;
+        // In a frame of another node it is a slice of that frame.
+        let Payload(bytes) = Payload::deserialize(deserializer)?;
         Ok(Self {
             bytes,
             decoded: Arc::new(Undecoded),
@@ -142,6 +144,12 @@ pub trait Apply: Send + Sync + 'static {
     /// # Errors
     /// [`StateError::Row`] when it is not understood.
     fn unpack(&self, rows: Vec<Row>) -> BoxFuture<'_, Result<(), StateError>>;
+
+    /// The entries below `below` that a state which [`Apply::pack`] gave on another node points at.
+    ///
+    /// # Errors
+    /// [`StateError::Row`] when it is not understood.
+    fn pointed_in(&self, rows: &[Row], below: u64) -> Result<BTreeSet<u64>, StateError>;
 
     /// The entries below `below` that the state points at: their bytes may still be asked for. What
     /// is not among them will never be, whatever is applied later.

@@ -16,17 +16,28 @@ pub(crate) struct Decoded {
     entry: Entry,
     /// One ticket for each command where this node proposed it, none after a restart.
     tickets: Vec<Option<Ticket>>,
+    /// The reign in which this node proposed it: tickets of an earlier one were given up.
+    reign: u64,
 }
 
 impl Decoded {
     /// An entry that this node is about to propose.
-    pub(crate) fn proposed(entry: Entry, tickets: Vec<Option<Ticket>>) -> Self {
-        Self { entry, tickets }
+    pub(crate) fn proposed(entry: Entry, tickets: Vec<Option<Ticket>>, reign: u64) -> Self {
+        Self {
+            entry,
+            tickets,
+            reign,
+        }
     }
 
-    /// The commands, and who waits for each.
-    pub(crate) fn commands(&self) -> impl Iterator<Item = (&Command, Option<Ticket>)> {
-        let tickets = self.tickets.iter().copied().chain(std::iter::repeat(None));
+    /// The commands, and who waits for each in this reign.
+    pub(crate) fn commands(&self, reign: u64) -> impl Iterator<Item = (&Command, Option<Ticket>)> {
+        let waiting = if self.reign == reign {
+            self.tickets.as_slice()
+        } else {
+            &[]
+        };
+        let tickets = waiting.iter().copied().chain(std::iter::repeat(None));
         self.entry.commands.iter().zip(tickets)
     }
 }
@@ -54,6 +65,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<Batch, DecodeError> {
     let decoded = Arc::new(Decoded {
         entry,
         tickets: Vec::new(),
+        reign: 0,
     });
     Ok(Batch::new(bytes, decoded))
 }

@@ -163,6 +163,15 @@ where
             .collect();
     }
 
+    /// Empties every desk.
+    pub(crate) fn step_down(&self) {
+        for slot in self.slots.values() {
+            if let Slot::Awake { handle, .. } = slot {
+                handle.step_down();
+            }
+        }
+    }
+
     /// Everybody who was ever begun, in order.
     pub(crate) fn keys(&self) -> Vec<K> {
         self.slots.keys().cloned().collect()

@@ -2,30 +2,58 @@
 
 use super::{
     batch::{Apply, ApplyError, Batch, StateError},
+    confirm::Round,
+    lead::Lead,
     log_store::LogStore,
-    network::Alone,
-    raft::{self, Types},
-    record::RecordError,
+    mesh::{
+        Mesh,
+        frame::{ControlAnswer, MemberChange, RaftAnswer, Rpc, Why},
+    },
+    network::Network,
+    raft::{self, LEASE_MS, LogId, SnapshotMeta, Types, Vote},
+    record::{self, RecordError},
     sealing::{Keeper, Sealing},
     state_machine::StateMachine,
     tail::{LogFault, Tail},
 };
 use crate::store::{
     Disk,
-    snapshot::SnapshotError,
+    snapshot::{Row, Sealed, SnapshotError},
     writer::{LogWriter, StorageFull},
 };
+use bytes::Bytes;
 use openraft::{
-    BasicNode, ConfigError, Raft, RaftMetrics, ServerState,
+    BasicNode, ChangeMembers, ConfigError, Raft, RaftMetrics, ServerState, Snapshot,
     error::{ClientWriteError, Fatal, InitializeError, RaftError},
+    raft::SnapshotResponse,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// When a caller that was refused for want of a leader should ask again, in milliseconds.
 const RETRY_AFTER_MS: u64 = 500;
+
+/// A leader that no majority has answered for this long is cut off, in milliseconds: it refuses until one does.
+const CUT_OFF_MS: u64 = 2_000;
+/// How often it is looked at who leads, also when nothing happens.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long one round of confirmations may take.
+const CONFIRM_DEADLINE: Duration = Duration::from_secs(1);
+/// How long the next round waits when one failed.
+const CONFIRM_AGAIN: Duration = Duration::from_millis(50);
+/// For how long a leader is silent that gives up, in milliseconds: the lease, and time for an election.
+const SILENT_MS: u64 = LEASE_MS + 1_500;
+/// Entries that a node may be behind and still take over, at most.
+const BEHIND_MAX: u64 = 64;
+/// How long a change of a shard's members may take.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Entries applied after which a shard's state is sealed as a snapshot.
 pub const SNAPSHOT_ENTRIES: u64 = 5_000;
@@ -182,6 +210,30 @@ impl From<StorageFull> for ProposeError {
     }
 }
 
+/// Where a shard stands, as its group on this node sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Counts elections.
+    pub(crate) term: u64,
+    /// The last entry in the log; zero without one.
+    pub(crate) last: u64,
+    /// The last entry applied; zero without one.
+    pub(crate) applied: u64,
+    /// Who leads, if it is known.
+    pub(crate) leader: Option<u64>,
+}
+
+/// Who has a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members {
+    /// Who votes.
+    pub(crate) voters: BTreeSet<u64>,
+    /// Who gets everything and does not vote.
+    pub(crate) learners: BTreeSet<u64>,
+    /// Where each is.
+    pub(crate) addresses: BTreeMap<u64, String>,
+}
+
 /// The Raft group of one shard. Cloned handles share it.
 #[derive(Clone)]
 pub struct Group {
@@ -190,23 +242,32 @@ pub struct Group {
     tail: Arc<Tail>,
     sealing: Arc<Sealing>,
     keeper: Arc<Keeper>,
+    apply: Arc<dyn Apply>,
+    node: u64,
+    /// It gives up its leadership: nothing new is taken.
+    silent: Arc<AtomicBool>,
+    /// Held while another node's snapshot is taken over.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Group {
-    /// Begins the group of a shard, with this node as its one voter, or resumes it.
+    /// Begins the group of a shard, or resumes it. Its state is sealed after every `snapshot_entries` entries.
     ///
-    /// Returns when this node leads it and has applied everything that is in the log, so that what
-    /// is read from then on is current. Its state is sealed after every `snapshot_entries` entries.
+    /// Without a mesh this node is its one voter: then it returns when it leads and has applied everything that is in
+    /// the log, so that what is read from then on is current. With one it returns at once, and whoever founds the
+    /// cluster calls [`Group::found`].
     ///
     /// # Errors
     /// [`StartError::Log`] names the entry that cannot be used; none is ever skipped.
-    pub async fn start(
+    pub(crate) async fn start(
         shard: u16,
         node_id: u64,
         disk: &Disk,
         snapshot_entries: u64,
         apply: Arc<dyn Apply>,
+        mesh: Option<Arc<Mesh>>,
     ) -> Result<Self, StartError> {
+        let alone = mesh.is_none();
         let shards = disk.log.shards();
         if shard >= shards {
             return Err(StartError::UnknownShard { shard, shards });
@@ -214,8 +275,18 @@ impl Group {
         let config = raft::config(shard).map_err(|source| StartError::Config { shard, source })?;
         let tail = Tail::open(shard, disk, apply.clone()).await?;
         let snapshots = Arc::clone(&disk.snapshots);
-        let mut machine = StateMachine::recover(apply, snapshots, snapshot_entries, &tail).await?;
+        let mut machine = StateMachine::recover(
+            Arc::clone(&apply),
+            snapshots,
+            snapshot_entries,
+            &tail,
+            alone,
+        )
+        .await?;
         machine.replay(&tail).await?;
+        if !alone {
+            tail.check_holes().await?;
+        }
         let sealing = Arc::clone(machine.sealing());
         // openraft passes on the text of a fault; the tail has kept the fault itself.
         let stopped = |source| match tail.fault() {
@@ -226,7 +297,8 @@ impl Group {
             },
         };
         let store = LogStore::new(tail.clone());
-        let raft = Raft::new(node_id, config, Alone, store, machine)
+        let network = Network::new(shard, mesh);
+        let raft = Raft::new(node_id, config, network, store, machine)
             .await
             .map_err(stopped)?;
         let keeper = Keeper::start(raft.clone(), Arc::clone(&sealing), Arc::clone(&tail));
@@ -236,7 +308,14 @@ impl Group {
             tail: Arc::clone(&tail),
             sealing,
             keeper: Arc::new(keeper),
+            apply,
+            node: node_id,
+            silent: Arc::default(),
+            turn: Arc::default(),
         };
+        if !alone {
+            return Ok(group);
+        }
         let led = match group.lead(shard, node_id).await {
             Ok(()) => tail.check_holes().await.map_err(StartError::Log),
             Err(error) => Err(error),
@@ -270,6 +349,291 @@ impl Group {
             }),
             Err(RaftError::Fatal(_)) => Err(ProposeError::Stopped),
         }
+    }
+
+    /// Begins the cluster of this shard with these voters, unless it has begun.
+    ///
+    /// # Errors
+    /// [`StartError`] when the group has stopped.
+    pub(crate) async fn found(&self, voters: BTreeMap<u64, BasicNode>) -> Result<(), StartError> {
+        let shard = self.tail.shard;
+        let stopped = |source| StartError::Stopped {
+            shard,
+            source: Box::new(source),
+        };
+        if self.raft.is_initialized().await.map_err(stopped)? {
+            return Ok(());
+        }
+        match self.raft.initialize(voters).await {
+            // Another node was faster: its log has begun here meanwhile.
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(RaftError::APIError(source)) => Err(StartError::Begin {
+                shard,
+                source: Box::new(source),
+            }),
+            Err(RaftError::Fatal(source)) => Err(stopped(source)),
+        }
+    }
+
+    /// Whether the shard's cluster has begun, as far as this node knows.
+    pub(crate) async fn is_founded(&self) -> bool {
+        self.raft.is_initialized().await.unwrap_or(false)
+    }
+
+    /// Reports who leads, at once and whenever that changes, until the group stops; then says why, unless it was told to.
+    pub(crate) async fn watch_lead<F: Future<Output = ()>>(
+        &self,
+        report: impl Fn(Lead) -> F,
+    ) -> Option<Fatal<u64>> {
+        let mut metrics = self.raft.metrics();
+        let mut last = None;
+        loop {
+            let (lead, running) = {
+                let metrics = metrics.borrow_and_update();
+                (self.lead_in(&metrics), metrics.running_state.clone())
+            };
+            if last != Some(lead) {
+                last = Some(lead);
+                report(lead).await;
+            }
+            match running {
+                Ok(()) => {}
+                Err(Fatal::Stopped) => return None,
+                Err(fault) => return Some(fault),
+            }
+            // An error of the watch is the end of the group, which the next look sees.
+            drop(tokio::time::timeout(LOOK_INTERVAL, metrics.changed()).await);
+        }
+    }
+
+    fn lead_in(&self, metrics: &RaftMetrics<u64, BasicNode>) -> Lead {
+        if metrics.running_state.is_err() {
+            return Lead::Nobody;
+        }
+        if metrics.state != ServerState::Leader {
+            let other = metrics.current_leader.filter(|leader| *leader != self.node);
+            return other.map_or(Lead::Nobody, Lead::At);
+        }
+        let alone = metrics.membership_config.membership().voter_ids().count() == 1;
+        let heard = metrics
+            .millis_since_quorum_ack
+            .is_some_and(|ms| ms < CUT_OFF_MS);
+        // The first entry of its term comes after whatever any leader before it committed.
+        let applied = metrics
+            .last_applied
+            .is_some_and(|last| last.leader_id.term == metrics.current_term);
+        let silent = self.silent.load(Ordering::Acquire);
+        if applied && !silent && (alone || heard) {
+            Lead::Here
+        } else {
+            Lead::Nobody
+        }
+    }
+
+    /// Asks a majority whether this node still leads.
+    pub(crate) async fn confirm(&self) -> Round {
+        match tokio::time::timeout(CONFIRM_DEADLINE, self.raft.get_read_log_id()).await {
+            Ok(Ok(_)) => Round::Confirmed,
+            Ok(Err(RaftError::APIError(openraft::error::CheckIsLeaderError::ForwardToLeader(
+                _,
+            ))))
+            | Ok(Err(RaftError::Fatal(_))) => Round::Over,
+            Ok(Err(RaftError::APIError(openraft::error::CheckIsLeaderError::QuorumNotEnough(
+                _,
+            ))))
+            | Err(_) => {
+                tokio::time::sleep(CONFIRM_AGAIN).await;
+                Round::Again
+            }
+        }
+    }
+
+    /// Answers another node's group.
+    pub(crate) async fn called(&self, rpc: Rpc) -> RaftAnswer {
+        let refused = |error: RaftError<u64>| RaftAnswer::Refused(Why::clipped(&error.to_string()));
+        match rpc {
+            Rpc::Append(append) => {
+                let answer = self.raft.append_entries(append).await;
+                answer.map_or_else(refused, RaftAnswer::Append)
+            }
+            Rpc::Vote(vote) => {
+                let answer = self.raft.vote(vote).await;
+                answer.map_or_else(refused, RaftAnswer::Vote)
+            }
+        }
+    }
+
+    /// One more than the last entry that a node has acknowledged to this one, which leads.
+    pub(crate) fn replicated_to(&self, node: u64) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let matched = metrics.replication.as_ref()?.get(&node)?;
+        matched.map(|last| last.index.saturating_add(1))
+    }
+
+    /// The last entry applied.
+    pub(crate) fn applied(&self) -> Option<u64> {
+        let last = self.raft.metrics().borrow().last_applied;
+        last.map(|last| last.index)
+    }
+
+    /// Where the shard stands.
+    pub(crate) fn standing(&self) -> Standing {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        Standing {
+            term: metrics.current_term,
+            last: metrics.last_log_index.unwrap_or_default(),
+            applied: metrics.last_applied.map_or(0, |last| last.index),
+            leader: metrics.current_leader,
+        }
+    }
+
+    /// Who votes, who only learns, and where each node is.
+    pub(crate) fn members(&self) -> Members {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        Members {
+            voters: membership.voter_ids().collect(),
+            learners: membership.learner_ids().collect(),
+            addresses: membership
+                .nodes()
+                .map(|(node, is)| (*node, is.addr.clone()))
+                .collect(),
+        }
+    }
+
+    /// Stands for election as soon as the lease of the leader, which has gone silent, is over.
+    pub(crate) fn take_over(&self) -> ControlAnswer {
+        let group = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(LEASE_MS)).await;
+            let tries = (SILENT_MS - LEASE_MS) / LOOK_INTERVAL.as_millis() as u64;
+            for _ in 0..tries {
+                let state = group.raft.metrics().borrow().state;
+                if state == ServerState::Leader || group.raft.trigger().elect().await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        });
+        ControlAnswer::Done
+    }
+
+    /// Goes silent, so that `to` can take over: openraft 0.9 cannot hand leadership over. Nothing is accepted
+    /// meanwhile.
+    pub(crate) fn give_up(&self, to: u64) -> ControlAnswer {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        if metrics.state != ServerState::Leader {
+            return ControlAnswer::NotLed(metrics.current_leader);
+        }
+        let is_voter = metrics
+            .membership_config
+            .membership()
+            .voter_ids()
+            .any(|voter| voter == to);
+        let last = metrics.last_log_index.unwrap_or_default();
+        let level = self
+            .replicated_to(to)
+            .is_some_and(|next| next.saturating_add(BEHIND_MAX) > last);
+        if !is_voter || !level {
+            let why = format!("node {to} does not vote here, or is behind");
+            return ControlAnswer::Refused(Why::clipped(&why));
+        }
+        if self.silent.swap(true, Ordering::AcqRel) {
+            return ControlAnswer::Refused(Why::clipped("it is being given up already"));
+        }
+        self.raft.runtime_config().heartbeat(false);
+        let group = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(SILENT_MS)).await;
+            group.raft.runtime_config().heartbeat(true);
+            group.silent.store(false, Ordering::Release);
+        });
+        ControlAnswer::Done
+    }
+
+    /// The voter that is furthest, beside this node, where this node leads.
+    pub(crate) fn successor(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let replication = metrics.replication.as_ref()?;
+        let others = replication
+            .iter()
+            .filter(|(node, _)| **node != self.node && voters.contains(node));
+        let furthest = others.max_by_key(|(_, matched)| **matched)?;
+        Some(*furthest.0)
+    }
+
+    /// Changes who has this shard. Asked for again, it is done already.
+    pub(crate) async fn change_member(&self, change: MemberChange) -> ControlAnswer {
+        let changed = async {
+            match change {
+                MemberChange::Learn { node, address } => {
+                    let node_is = BasicNode::new(address.to_string());
+                    self.raft.add_learner(node, node_is, true).await
+                }
+                MemberChange::Vote { voters } => {
+                    let voters: BTreeSet<u64> = voters.iter().copied().collect();
+                    self.raft.change_membership(voters, true).await
+                }
+                MemberChange::Forget { node } => {
+                    let gone = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
+                    self.raft.change_membership(gone, true).await
+                }
+            }
+        };
+        match tokio::time::timeout(CHANGE_DEADLINE, changed).await {
+            Ok(Ok(_)) => ControlAnswer::Done,
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
+                ControlAnswer::NotLed(to.leader_id)
+            }
+            Ok(Err(error)) => ControlAnswer::Refused(Why::clipped(&error.to_string())),
+            Err(_) => ControlAnswer::Refused(Why::clipped(
+                "it was not done in time: the node cannot be reached, or lags far behind; ask again",
+            )),
+        }
+    }
+
+    /// Waits until no other snapshot is being taken over, and keeps it so.
+    pub(crate) async fn transfer_turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Takes over another node's snapshot, whose hashes were compared, in place of what is here.
+    ///
+    /// # Errors
+    /// [`Fatal`] when the group has stopped, or could not take it over.
+    pub(crate) async fn install(
+        &self,
+        vote: Vote,
+        meta: SnapshotMeta,
+        sealed: Sealed,
+    ) -> Result<SnapshotResponse<u64>, Fatal<u64>> {
+        let snapshot = Box::new(Some(sealed));
+        self.raft
+            .install_full_snapshot(vote, Snapshot { meta, snapshot })
+            .await
+    }
+
+    /// The entries below `below` that the state in some rows points at.
+    ///
+    /// # Errors
+    /// [`StateError`] when the rows are not understood.
+    pub(crate) fn pointed_in(&self, rows: &[Row], below: u64) -> Result<BTreeSet<u64>, StateError> {
+        self.apply.pointed_in(rows, below)
+    }
+
+    /// Makes sure that stored bytes are entry `index`.
+    ///
+    /// # Errors
+    /// [`RecordError`] when they are not.
+    pub(crate) fn reads_as(&self, index: u64, stored: &Bytes) -> Result<LogId, RecordError> {
+        let entry = record::decode(index, stored, |batch| self.apply.decode(batch))?;
+        Ok(entry.log_id)
     }
 
     /// Has the state sealed as soon as may be, so that more of the log can be discarded.

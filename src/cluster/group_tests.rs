@@ -16,7 +16,7 @@ use std::{path::Path, sync::atomic::Ordering, time::Instant};
 async fn fail_to_start(dir: &Path, node: u64) -> StartError {
     let disk = Disk::open(dir, 1, u64::MAX).unwrap();
     let apply = Arc::new(Recorder::default());
-    let error = Group::start(0, node, &disk, SNAPSHOT_ENTRIES, apply)
+    let error = Group::start(0, node, &disk, SNAPSHOT_ENTRIES, apply, None)
         .await
         .err()
         .unwrap();
@@ -234,7 +234,7 @@ async fn a_panic_while_applying_stops_the_shard_and_nobody_waits_for_ever() {
 
     let disk = Disk::open(dir.path(), 2, u64::MAX).unwrap();
     let apply = Arc::new(Recorder::default());
-    let again = Group::start(0, 1, &disk, SNAPSHOT_ENTRIES, apply).await;
+    let again = Group::start(0, 1, &disk, SNAPSHOT_ENTRIES, apply, None).await;
     let error = again.err().unwrap();
     assert!(
         error.to_string().contains("applying entry 2 panicked"),

@@ -18,6 +18,9 @@ use std::{
     sync::Arc,
 };
 
+/// Bytes of entries in one message to a voter, at most, unless a single entry is larger.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
 /// The log of one shard, as openraft sees it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
@@ -58,6 +61,28 @@ impl RaftLogReader<Types> for LogStore {
             .await
             .map_err(|fault| reading(&fault))
     }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let entries = self.tail.read(start..end).await;
+        Ok(limited(entries.map_err(|fault| reading(&fault))?))
+    }
+}
+
+/// As many of the first entries as one message to a voter may carry, the first whatever its size.
+fn limited(mut entries: Vec<Entry>) -> Vec<Entry> {
+    let mut bytes = 0;
+    let fits = |entry: &Entry| {
+        let before = bytes;
+        bytes += super::recent::cost(entry);
+        before == 0 || bytes <= MESSAGE_BYTES_MAX
+    };
+    let count = entries.iter().map(fits).take_while(|fits| *fits).count();
+    entries.truncate(count);
+    entries
 }
 
 impl RaftLogStorage<Types> for LogStore {

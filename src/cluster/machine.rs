@@ -5,10 +5,13 @@
 
 use super::{
     batch::{Apply, Batch, DecodeError, StateError},
-    decoded,
+    decoded, packed,
     shard::{Shard, Unreachable},
 };
-use crate::{perform, store::snapshot::Row};
+use crate::{
+    perform::{self, Basis},
+    store::snapshot::Row,
+};
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use mimi_actors::{
@@ -40,11 +43,13 @@ impl Shard {
         batch: &Batch,
     ) -> Result<(), Unreachable> {
         let decoded = decoded::of(batch)?;
+        // One look: a reign that ends meanwhile takes its tickets with it.
+        let reign = self.reign();
         let time = (*decoded).as_ref().stamp.max(self.looked_at().time);
         let mut hubs: Grouped<RoomUri, desk::Desk> = BTreeMap::new();
         let mut followers: Grouped<RoomUri, follower_desk::Desk> = BTreeMap::new();
         let mut users: Grouped<UserUri, user_desk::Desk> = BTreeMap::new();
-        for (number, (command, ticket)) in (0_u32..).zip(decoded.commands()) {
+        for (number, (command, ticket)) in (0_u32..).zip(decoded.commands(reign)) {
             let at = Position {
                 entry: index,
                 command: number,
@@ -96,7 +101,7 @@ impl Shard {
             );
             orders.push(later(self, user, applied.effects, perform::user::perform));
         }
-        let commands = (0_u32..).zip(decoded.commands());
+        let commands = (0_u32..).zip(decoded.commands(reign));
         let done = commands
             .map(|(number, (command, _))| (command, done.remove(&number).unwrap_or(Done::Nothing)));
         let news = self
@@ -155,6 +160,10 @@ impl Apply for ApplyToActors {
 
     fn unpack(&self, rows: Vec<Row>) -> BoxFuture<'_, Result<(), StateError>> {
         Box::pin(self.0.unpack(rows))
+    }
+
+    fn pointed_in(&self, rows: &[Row], below: u64) -> Result<BTreeSet<u64>, StateError> {
+        packed::pointed_in(rows, below)
     }
 
     fn pointed_at(&self, below: u64) -> BoxFuture<'_, Result<BTreeSet<u64>, StateError>> {
@@ -218,12 +227,12 @@ fn later<K: Send + 'static, E: Send + 'static>(
     shard: &Arc<Shard>,
     key: K,
     effects: Vec<E>,
-    perform: fn(&Arc<Shard>, &K, E),
+    perform: fn(&Arc<Shard>, &K, E, Basis),
 ) -> Box<dyn FnOnce() + Send> {
     let shard = Arc::clone(shard);
     Box::new(move || {
         effects
             .into_iter()
-            .for_each(|effect| perform(&shard, &key, effect))
+            .for_each(|effect| perform(&shard, &key, effect, Basis::Log))
     })
 }

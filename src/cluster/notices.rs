@@ -3,6 +3,7 @@
 //! Same rules as between providers: numbered, de-duplicated by the receiver, acknowledged once durable there.
 
 use super::{
+    lead::{led_here, lost},
     shard::{NotQueued, Shard},
     shards::{Pending, Shards, Unanswered},
 };
@@ -23,8 +24,20 @@ const NOTICES_UNDER_WAY_MAX: usize = 64;
 /// How long a notice waits before it is tried again when the other shard did not take it.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Carries notices from `from` to every other shard, until the node stops.
+/// Carries notices from `from` to every other shard whenever this node leads it, until the node stops.
 pub(crate) async fn carry(shards: Shards, from: Arc<Shard>) {
+    let mut lead = from.lead.subscribe();
+    while led_here(&mut lead).await {
+        let mut watched = lead.clone();
+        tokio::select! {
+            () = carry_on(&shards, &from) => tokio::time::sleep(RETRY).await,
+            () = lost(&mut watched) => {}
+        }
+    }
+}
+
+/// Carries notices until the shard takes no acknowledgement any more.
+async fn carry_on(shards: &Shards, from: &Arc<Shard>) {
     let mut applied = from.applied.subscribe();
     loop {
         applied.mark_unchanged();
@@ -40,7 +53,7 @@ pub(crate) async fn carry(shards: Shards, from: Arc<Shard>) {
             derived.links.peers().filter_map(shard).collect()
         };
         for (to, acked) in owed {
-            let upto = carry_to(&shards, &from, to, acked).await;
+            let upto = carry_to(shards, from, to, acked).await;
             if upto > acked {
                 let ack = link::Command::Ack {
                     peer: Peer::Shard(to),

@@ -131,6 +131,32 @@ impl Shard {
     }
 }
 
+/// The entries below `below` that a packed state points at.
+///
+/// # Errors
+/// [`StateError::Row`] when a row is not understood.
+pub(super) fn pointed_in(rows: &[Row], below: u64) -> Result<BTreeSet<u64>, StateError> {
+    let mut entries = BTreeSet::new();
+    for row in rows {
+        let broken = |error: mimi_actors::machine::ReviveError| StateError::Row {
+            who: String::from_utf8_lossy(&row.key).into_owned(),
+            reason: error.to_string(),
+        };
+        match row.key.first() {
+            Some(&USER) => {
+                let fold = user::Fold::revive(&row.value).map_err(broken)?;
+                entries.extend(inbox(&fold, below));
+            }
+            Some(&DERIVED) => {
+                let derived = Derived::revive(&row.value).map_err(broken)?;
+                entries.extend(derived.pointed_at(below));
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(entries)
+}
+
 async fn look(
     uri: impl Display,
     handle: &mimi_actors::host::Handle<user_desk::Desk>,

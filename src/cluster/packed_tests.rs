@@ -12,7 +12,7 @@ use crate::{
         testing::until,
         wake::Bells,
     },
-    perform::{World, answers::Answers, workers::Workers},
+    perform::{World, workers::Workers},
     store::Disk,
 };
 use mimi_actors::{
@@ -53,8 +53,6 @@ impl Node {
         let world = Arc::new(World {
             provider: "b.example".parse().unwrap(),
             clock: Arc::new(|| Millis(7)),
-            rooms: Answers::default(),
-            users: Answers::default(),
             workers: Workers::new(1, 1),
             bells: Bells::default(),
             hub_signature_key: [7; 32],
@@ -65,10 +63,10 @@ impl Node {
         let entries = Entries::new(Box::new(move |index| {
             read_entry(&reading, 0, index).map_err(|why| read::ReadError { index, why })
         }));
-        let (shard, _) = Shard::new(0, Arc::clone(&world), entries, &supervisor.cell());
+        let (shard, _) = Shard::new(0, Arc::clone(&world), entries, &supervisor.cell(), true);
         let apply = Arc::new(ApplyToActors(Arc::clone(&shard)));
-        let group = Group::start(0, 1, &disk, EVERY, apply).await.unwrap();
-        let shards = Shards::new(vec![Arc::clone(&shard)], world);
+        let group = Group::start(0, 1, &disk, EVERY, apply, None).await.unwrap();
+        let shards = Shards::new(vec![Arc::clone(&shard)], world, None);
         Self {
             disk,
             group,
@@ -83,7 +81,7 @@ impl Node {
             stamp: Millis(7),
             commands: BVec::truncated(commands),
         };
-        let decoded = Arc::new(Decoded::proposed(entry, Vec::new()));
+        let decoded = Arc::new(Decoded::proposed(entry, Vec::new(), 0));
         self.group
             .propose(decoded::batch(&decoded, 256))
             .await

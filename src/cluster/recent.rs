@@ -84,7 +84,8 @@ impl Recent {
     }
 }
 
-fn cost(entry: &Entry) -> usize {
+/// About how many bytes an entry takes.
+pub(super) fn cost(entry: &Entry) -> usize {
     let batch = match &entry.payload {
         EntryPayload::Normal(batch) => batch.bytes().len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,

@@ -76,7 +76,7 @@ fn flip(file: &Path) {
 async fn fail_to_start(dir: &Path) -> StartError {
     let disk = Disk::open(dir, 1, u64::MAX).unwrap();
     let apply = Arc::new(Recorder::default());
-    let started = Group::start(0, 1, &disk, SNAPSHOT_ENTRIES, apply).await;
+    let started = Group::start(0, 1, &disk, SNAPSHOT_ENTRIES, apply, None).await;
     disk.writer.close().await;
     started.err().unwrap()
 }

@@ -6,29 +6,37 @@
 
 use super::{
     batch::{Batch, DecodeError},
+    confirm::Confirming,
     decoded::{self, Decoded},
     directory::{Directory, WakeError},
     entries::Entries,
+    lead::{Lead, lost},
     watchers::Watchers,
 };
-use crate::perform::{self, World};
+use crate::perform::{self, Basis, World, answers::Answers};
 use mimi_actors::{
     host::{Gone, Handle},
     ids::{RoomUri, UserUri},
     limits::{ENTRY_COMMANDS_MAX, ENTRY_FILL_BYTES, SHARD_QUEUE_COMMANDS_MAX},
     machine::Ticket,
     record::{Command, Entry},
-    room::{desk, follower_desk},
+    room::{desk, follower_desk, outcome},
     shard::Derived,
-    user::desk as user_desk,
+    user::{desk as user_desk, outcome as user_outcome},
     wire::BVec,
 };
 use ractor::ActorCell;
 use std::{
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::{Mutex, mpsc, watch};
+
+/// When a request to a shard that is not led here may be sent again, in milliseconds.
+const NOT_LED_RETRY_AFTER_MS: u32 = 500;
 
 /// The actors of rooms at this hub.
 pub(crate) type Hubs = Directory<RoomUri, desk::Desk>;
@@ -37,7 +45,8 @@ pub(crate) type Followers = Directory<RoomUri, follower_desk::Desk>;
 /// The actors of this provider's users.
 pub(crate) type Users = Directory<UserUri, user_desk::Desk>;
 
-/// Why the shard does not take a command. Nothing has happened.
+/// Why the shard does not take a command. Nothing has happened yet; where this node leads no longer, the command may
+/// still get into the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotQueued {
     /// Too many commands wait already.
@@ -87,6 +96,16 @@ pub(crate) struct Shard {
     queue: mpsc::Sender<Queued>,
     /// The last entry applied: link sessions wait on it.
     pub(crate) applied: watch::Sender<u64>,
+    /// Who waits for a room.
+    pub(crate) rooms: Answers<outcome::Answer>,
+    /// Who waits for a user.
+    pub(crate) users_waiting: Answers<user_outcome::Answer>,
+    /// Who leads.
+    pub(crate) lead: watch::Sender<Lead>,
+    /// Counts the times that this node began to lead or ceased to.
+    reign: AtomicU64,
+    /// Answers from memory that wait for a confirmation; none are held back where this node alone votes.
+    pub(crate) confirming: Option<Confirming>,
 }
 
 /// The receiving end of a shard's queue, for [`gather`].
@@ -99,6 +118,7 @@ impl Shard {
         world: Arc<World>,
         entries: Entries,
         supervisor: &ActorCell,
+        alone: bool,
     ) -> (Arc<Self>, Gathering) {
         let (queue, waiting) = mpsc::channel(SHARD_QUEUE_COMMANDS_MAX);
         let clock = world.clock.clone();
@@ -127,6 +147,12 @@ impl Shard {
                 watchers: Watchers::default(),
                 queue,
                 applied: watch::Sender::new(0),
+                rooms: Answers::default(),
+                users_waiting: Answers::default(),
+                lead: watch::Sender::new(Lead::Nobody),
+                // The tickets of entries that were read from the log are of reign 0.
+                reign: AtomicU64::new(1),
+                confirming: (!alone).then(Confirming::default),
             }
         });
         (shard, Gathering(waiting))
@@ -137,6 +163,80 @@ impl Shard {
         &self.world
     }
 
+    /// Whether this node leads.
+    pub(crate) fn leads(&self) -> bool {
+        *self.lead.borrow() == Lead::Here
+    }
+
+    /// The number of this reign.
+    pub(crate) fn reign(&self) -> u64 {
+        self.reign.load(Ordering::SeqCst)
+    }
+
+    /// Takes note of who leads. A node that ceases to gives up whatever only a leader has: what waits is told that no
+    /// answer will come, for nobody knows whether it was done.
+    pub(crate) async fn take_note(&self, lead: Lead) {
+        let before = *self.lead.borrow();
+        if before == lead {
+            return;
+        }
+        if before == Lead::Here || lead == Lead::Here {
+            self.reign.fetch_add(1, Ordering::SeqCst);
+        }
+        if before == Lead::Here {
+            self.lead.send_replace(lead);
+            self.hubs.lock().await.step_down();
+            self.followers.lock().await.step_down();
+            self.users.lock().await.step_down();
+            if let Some(confirming) = &self.confirming {
+                confirming.clear();
+            }
+            self.rooms.forget_all();
+            self.users_waiting.forget_all();
+        }
+        self.lead.send_replace(lead);
+        tracing::info!(shard = self.id, ?lead, "the shard's leader");
+    }
+
+    /// Answers whoever waits for a room.
+    pub(crate) fn answer_room(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        answer: outcome::Answer,
+        basis: Basis,
+    ) {
+        self.answer(basis, move |shard| shard.rooms.give(ticket, answer));
+    }
+
+    /// Answers whoever waits for a user.
+    pub(crate) fn answer_user(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        answer: user_outcome::Answer,
+        basis: Basis,
+    ) {
+        self.answer(basis, move |shard| shard.users_waiting.give(ticket, answer));
+    }
+
+    /// Gives an answer at once or, where it rests on a look and others could lead, once that is known not to be so.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        basis: Basis,
+        give: impl FnOnce(&Self) + Send + 'static,
+    ) {
+        match (&self.confirming, basis) {
+            (Some(confirming), Basis::Look) => {
+                let shard = Arc::downgrade(self);
+                confirming.hold(move || {
+                    if let Some(shard) = shard.upgrade() {
+                        give(&shard);
+                    }
+                });
+            }
+            (None, _) | (Some(_), Basis::Log) => give(self),
+        }
+    }
+
     /// State that follows from the log.
     pub(crate) fn looked_at(&self) -> RwLockReadGuard<'_, Derived> {
         self.derived.read().unwrap_or_else(PoisonError::into_inner)
@@ -144,12 +244,17 @@ impl Shard {
 
     /// Puts a command into the queue in front of the log.
     pub(crate) fn queue(&self, command: Command, ticket: Option<Ticket>) -> Result<(), NotQueued> {
+        if !self.leads() {
+            return Err(NotQueued::Unavailable {
+                retry_after_ms: NOT_LED_RETRY_AFTER_MS,
+            });
+        }
         self.queue
             .try_send(Queued { command, ticket })
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => NotQueued::Full,
                 mpsc::error::TrySendError::Closed(_) => NotQueued::Unavailable {
-                    retry_after_ms: 1_000,
+                    retry_after_ms: NOT_LED_RETRY_AFTER_MS,
                 },
             })
     }
@@ -161,8 +266,11 @@ impl Shard {
             ticket: None,
         };
         let closed = NotQueued::Unavailable {
-            retry_after_ms: 1_000,
+            retry_after_ms: NOT_LED_RETRY_AFTER_MS,
         };
+        if !self.leads() {
+            return Err(closed);
+        }
         self.queue.send(queued).await.map_err(|_| closed)
     }
 
@@ -226,7 +334,7 @@ impl Shard {
 
     /// Tells those who wait for the commands of a batch that it is not in the log.
     fn not_appended(self: &Arc<Self>, decoded: &Decoded, refused: NotQueued) {
-        for (command, ticket) in decoded.commands() {
+        for (command, ticket) in decoded.commands(self.reign()) {
             let Some(ticket) = ticket else { continue };
             match command {
                 Command::Hub(room, _) => {
@@ -254,12 +362,12 @@ impl Shard {
 fn performer<K: Clone + Send + Sync + 'static, E: 'static>(
     shard: &Weak<Shard>,
     key: &K,
-    perform: fn(&Arc<Shard>, &K, E),
+    perform: fn(&Arc<Shard>, &K, E, Basis),
 ) -> Arc<dyn Fn(E) + Send + Sync> {
     let (shard, key) = (shard.clone(), key.clone());
     Arc::new(move |effect| {
         if let Some(shard) = shard.upgrade() {
-            perform(&shard, &key, effect);
+            perform(&shard, &key, effect, Basis::Look);
         }
     })
 }
@@ -288,9 +396,17 @@ where
             stamp,
             commands: BVec::truncated(commands),
         };
-        let decoded = Arc::new(Decoded::proposed(entry, tickets));
+        let mut lead = shard.lead.subscribe();
+        let decoded = Arc::new(Decoded::proposed(entry, tickets, shard.reign()));
         let batch = decoded::batch(&decoded, bytes);
-        if let Err(refused) = propose(batch).await {
+        // A node that is cut off would wait for a majority until it is not.
+        let proposed = tokio::select! {
+            proposed = propose(batch) => proposed,
+            () = lost(&mut lead) => Err(NotQueued::Unavailable {
+                retry_after_ms: NOT_LED_RETRY_AFTER_MS,
+            }),
+        };
+        if let Err(refused) = proposed {
             shard.not_appended(&decoded, refused);
         }
     }

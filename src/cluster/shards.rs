@@ -1,18 +1,22 @@
 //! All shards of the node, and how the doors ask their actors.
 
 use super::{
+    lead::Lead,
+    mesh::Mesh,
     place,
     shard::{Shard, Unreachable},
 };
-use crate::perform::{World, answers::Answers};
+use crate::perform::{Basis, World, answers::Answers};
 use mimi_actors::{
-    ids::{RoomUri, UserUri},
+    ask::{Answered, Ask},
+    doors::HubAsk,
+    ids::{ClientUri, RoomUri, UserUri},
     machine::Ticket,
-    room::{desk, follower_desk, outcome},
+    room::{follower, follower_desk, outcome},
     user::{command as user_command, desk as user_desk, outcome as user_outcome},
     wire::event::Hash,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 /// When a request that got no answer in time may be sent again, in milliseconds.
@@ -23,6 +27,8 @@ pub(crate) const UNANSWERED_RETRY_AFTER_MS: u32 = 1_000;
 pub(crate) struct Shards {
     all: Arc<[Arc<Shard>]>,
     world: Arc<World>,
+    /// The way to the other nodes, where there are any.
+    mesh: Option<Arc<Mesh>>,
 }
 
 /// No answer came in time, or the actor cannot be reached. Whether the request was done is not known.
@@ -32,26 +38,69 @@ pub(crate) struct Unanswered;
 
 /// A request that is under way.
 pub(crate) struct Pending<A> {
-    ticket: Ticket,
-    answer: oneshot::Receiver<A>,
+    way: Way<A>,
+}
+
+enum Way<A> {
+    /// Here: where the answer comes, and how to give it up.
+    Here {
+        answer: oneshot::Receiver<A>,
+        give_up: Box<dyn FnOnce() + Send>,
+    },
+    /// At the node that leads: what it answers, and what of that is meant.
+    There {
+        answer: oneshot::Receiver<Answered>,
+        read: fn(Answered) -> Option<A>,
+    },
 }
 
 impl<A> Pending<A> {
     /// Waits for the answer, as long as requests may wait.
-    async fn wait(self, world: &World, waiting: &Answers<A>) -> Result<A, Unanswered> {
-        let answer = tokio::time::timeout(world.request_deadline, self.answer).await;
-        if answer.is_err() {
-            waiting.forget(self.ticket);
+    async fn wait(self, deadline: Duration) -> Result<A, Unanswered> {
+        match self.way {
+            Way::Here { answer, give_up } => {
+                let answer = tokio::time::timeout(deadline, answer).await;
+                if answer.is_err() {
+                    give_up();
+                }
+                answer.ok().and_then(Result::ok)
+            }
+            Way::There { answer, read } => {
+                let answer = tokio::time::timeout(deadline, answer).await;
+                answer.ok().and_then(Result::ok).and_then(read)
+            }
         }
-        answer.ok().and_then(Result::ok).ok_or(Unanswered)
+        .ok_or(Unanswered)
+    }
+}
+
+fn room_of(answered: Answered) -> Option<outcome::Answer> {
+    match answered {
+        Answered::Room(answer) => Some(answer),
+        Answered::User(_) | Answered::DeviceKey(_) | Answered::Nobody => None,
+    }
+}
+
+fn user_of(answered: Answered) -> Option<user_outcome::Answer> {
+    match answered {
+        Answered::User(answer) => Some(answer),
+        Answered::Room(_) | Answered::DeviceKey(_) | Answered::Nobody => None,
+    }
+}
+
+fn key_of(answered: Answered) -> Option<Option<[u8; 32]>> {
+    match answered {
+        Answered::DeviceKey(key) => Some(key),
+        Answered::Room(_) | Answered::User(_) | Answered::Nobody => None,
     }
 }
 
 impl Shards {
-    pub(crate) fn new(all: Vec<Arc<Shard>>, world: Arc<World>) -> Self {
+    pub(crate) fn new(all: Vec<Arc<Shard>>, world: Arc<World>, mesh: Option<Arc<Mesh>>) -> Self {
         Self {
             all: all.into(),
             world,
+            mesh,
         }
     }
 
@@ -80,44 +129,61 @@ impl Shards {
         self.get(place(&user.to_string())).ok_or(Unanswered)
     }
 
+    /// Passes a request on to the node that leads its shard.
+    fn pass_on<A>(
+        &self,
+        shard: &Shard,
+        ask: Ask,
+        read: fn(Answered) -> Option<A>,
+    ) -> Result<Pending<A>, Unanswered> {
+        let lead = *shard.lead.borrow();
+        let (Lead::At(node), Some(mesh)) = (lead, &self.mesh) else {
+            return Err(Unanswered);
+        };
+        let answer = mesh.forward(node, shard.id, ask).map_err(|_| Unanswered)?;
+        Ok(Pending {
+            way: Way::There { answer, read },
+        })
+    }
+
     /// Puts a request to a room at this hub on its way; requests to one room keep their order.
     pub(crate) async fn begin_hub(
         &self,
         room: &RoomUri,
-        input: impl FnOnce(Ticket) -> desk::Input,
+        ask: HubAsk,
     ) -> Result<Pending<outcome::Answer>, Unanswered> {
         let shard = self.of_room(room)?;
-        let (ticket, answer) = self.world.rooms.open();
+        if !shard.leads() {
+            return self.pass_on(shard, Ask::Hub(room.clone(), ask), room_of);
+        }
+        let (ticket, answer) = shard.rooms.open();
         let sent = match shard.hub(room).await {
-            Ok(actor) => actor.send(input(ticket)).await.map_err(Unreachable::from),
+            Ok(actor) => actor
+                .send(ask.input(ticket))
+                .await
+                .map_err(Unreachable::from),
             Err(error) => Err(error.into()),
         };
-        self.begun(sent, ticket)?;
-        Ok(Pending { ticket, answer })
+        begun(shard, sent, ticket, answer, |shard| &shard.rooms)
     }
 
     /// Puts a request to a followed room on its way; requests to one room keep their order.
     pub(crate) async fn begin_follower(
         &self,
         room: &RoomUri,
-        input: impl FnOnce(Ticket) -> follower_desk::Input,
+        command: follower::Command,
     ) -> Result<Pending<outcome::Answer>, Unanswered> {
         let shard = self.of_room(room)?;
-        let (ticket, answer) = self.world.rooms.open();
+        if !shard.leads() {
+            return self.pass_on(shard, Ask::Follower(room.clone(), command), room_of);
+        }
+        let (ticket, answer) = shard.rooms.open();
+        let input = follower_desk::Input::asked(ticket, command);
         let sent = match shard.follower(room).await {
-            Ok(actor) => actor.send(input(ticket)).await.map_err(Unreachable::from),
+            Ok(actor) => actor.send(input).await.map_err(Unreachable::from),
             Err(error) => Err(error.into()),
         };
-        self.begun(sent, ticket)?;
-        Ok(Pending { ticket, answer })
-    }
-
-    fn begun(&self, sent: Result<(), Unreachable>, ticket: Ticket) -> Result<(), Unanswered> {
-        sent.map_err(|error| {
-            tracing::error!(%error, "a room cannot be reached");
-            self.world.rooms.forget(ticket);
-            Unanswered
-        })
+        begun(shard, sent, ticket, answer, |shard| &shard.rooms)
     }
 
     /// Waits for the answer of a room.
@@ -125,16 +191,12 @@ impl Shards {
         &self,
         pending: Pending<outcome::Answer>,
     ) -> Result<outcome::Answer, Unanswered> {
-        pending.wait(&self.world, &self.world.rooms).await
+        pending.wait(self.world.request_deadline).await
     }
 
     /// Asks a room at this hub; no answer in time is a refusal that says when to try again.
-    pub(crate) async fn ask_hub(
-        &self,
-        room: &RoomUri,
-        input: impl FnOnce(Ticket) -> desk::Input,
-    ) -> outcome::Answer {
-        let asked = async { self.room_answer(self.begin_hub(room, input).await?).await };
+    pub(crate) async fn ask_hub(&self, room: &RoomUri, ask: HubAsk) -> outcome::Answer {
+        let asked = async { self.room_answer(self.begin_hub(room, ask).await?).await };
         asked.await.unwrap_or_else(|Unanswered| {
             let retry_after_ms = UNANSWERED_RETRY_AFTER_MS;
             outcome::Answer::Refused(outcome::Refused::Unavailable { retry_after_ms })
@@ -148,7 +210,10 @@ impl Shards {
         command: user_command::Command,
     ) -> Result<Pending<user_outcome::Answer>, Unanswered> {
         let shard = self.of_user(user)?;
-        let (ticket, answer) = self.world.users.open();
+        if !shard.leads() {
+            return self.pass_on(shard, Ask::User(user.clone(), command), user_of);
+        }
+        let (ticket, answer) = shard.users_waiting.open();
         let command = Arc::new(command);
         let sent = match shard.user(user).await {
             Ok(actor) => actor
@@ -157,12 +222,7 @@ impl Shards {
                 .map_err(Unreachable::from),
             Err(error) => Err(error.into()),
         };
-        sent.map_err(|error| {
-            tracing::error!(%error, "a user cannot be reached");
-            self.world.users.forget(ticket);
-            Unanswered
-        })?;
-        Ok(Pending { ticket, answer })
+        begun(shard, sent, ticket, answer, |shard| &shard.users_waiting)
     }
 
     /// Waits for the answer of a user.
@@ -170,7 +230,7 @@ impl Shards {
         &self,
         pending: Pending<user_outcome::Answer>,
     ) -> Result<user_outcome::Answer, Unanswered> {
-        pending.wait(&self.world, &self.world.users).await
+        pending.wait(self.world.request_deadline).await
     }
 
     /// Asks a user's actor.
@@ -181,6 +241,66 @@ impl Shards {
     ) -> Result<user_outcome::Answer, Unanswered> {
         self.user_answer(self.begin_user(user, command).await?)
             .await
+    }
+
+    /// The key of a device, as of now: not what a node that lags behind thinks it is.
+    pub(crate) async fn device_key(
+        &self,
+        client: &ClientUri,
+    ) -> Result<Option<[u8; 32]>, Unanswered> {
+        let pending = self.begin_device_key(client).await?;
+        pending.wait(self.world.request_deadline).await
+    }
+
+    async fn begin_device_key(
+        &self,
+        client: &ClientUri,
+    ) -> Result<Pending<Option<[u8; 32]>>, Unanswered> {
+        let shard = self.of_user(client.user())?;
+        if !shard.leads() {
+            return self.pass_on(shard, Ask::DeviceKey(client.clone()), key_of);
+        }
+        let actor = shard.user(client.user()).await.map_err(|_| Unanswered)?;
+        let device = client.clone();
+        let key = actor.look(move |fold| fold.device_key(&device)).await;
+        let key = key.map_err(|_| Unanswered)?;
+        let (give, answer) = oneshot::channel();
+        // Whoever asked may have stopped waiting.
+        shard.answer(Basis::Look, move |_| {
+            let _ = give.send(key);
+        });
+        let give_up = Box::new(|| {});
+        Ok(Pending {
+            way: Way::Here { answer, give_up },
+        })
+    }
+
+    /// Asks an actor of a shard that this node leads, for another node that does not. What is returned waits for the
+    /// answer.
+    pub(crate) async fn asked(&self, ask: Ask) -> impl Future<Output = Answered> + use<> {
+        let deadline = self.world.request_deadline;
+        let led = self
+            .get(place(&ask.whose()))
+            .is_some_and(|shard| shard.leads());
+        let begun = match ask {
+            // Passed on once only: who leads may be gone by the time a circle is closed.
+            _ if !led => Err(Unanswered),
+            Ask::Hub(room, ask) => self.begin_hub(&room, ask).await.map(Asked::Room),
+            Ask::Follower(room, command) => {
+                self.begin_follower(&room, command).await.map(Asked::Room)
+            }
+            Ask::User(user, command) => self.begin_user(&user, command).await.map(Asked::User),
+            Ask::DeviceKey(client) => self.begin_device_key(&client).await.map(Asked::Key),
+        };
+        async move {
+            let answered = match begun {
+                Ok(Asked::Room(pending)) => pending.wait(deadline).await.map(Answered::Room),
+                Ok(Asked::User(pending)) => pending.wait(deadline).await.map(Answered::User),
+                Ok(Asked::Key(pending)) => pending.wait(deadline).await.map(Answered::DeviceKey),
+                Err(Unanswered) => Err(Unanswered),
+            };
+            answered.unwrap_or(Answered::Nobody)
+        }
     }
 
     /// One hash for each shard over everything it has folded: equal logs give equal hashes.
@@ -222,4 +342,31 @@ impl Shards {
         }
         (awake, asleep)
     }
+}
+
+/// A request of another node on its way.
+enum Asked {
+    Room(Pending<outcome::Answer>),
+    User(Pending<user_outcome::Answer>),
+    Key(Pending<Option<[u8; 32]>>),
+}
+
+/// A request that an actor of this node has, or the ticket given up.
+fn begun<A: Send + 'static>(
+    shard: &Arc<Shard>,
+    sent: Result<(), Unreachable>,
+    ticket: Ticket,
+    answer: oneshot::Receiver<A>,
+    waiting: fn(&Shard) -> &Answers<A>,
+) -> Result<Pending<A>, Unanswered> {
+    if let Err(error) = sent {
+        tracing::error!(shard = shard.id, %error, "an actor cannot be reached");
+        waiting(shard).forget(ticket);
+        return Err(Unanswered);
+    }
+    let shard = Arc::clone(shard);
+    let give_up = Box::new(move || waiting(&shard).forget(ticket));
+    Ok(Pending {
+        way: Way::Here { answer, give_up },
+    })
 }

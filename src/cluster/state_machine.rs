@@ -54,6 +54,7 @@ impl StateMachine {
         snapshots: Arc<Snapshots>,
         every: u64,
         tail: &Tail,
+        alone: bool,
     ) -> Result<Self, StartError> {
         let shard = tail.shard;
         let store = Arc::clone(&snapshots);
@@ -72,7 +73,9 @@ impl StateMachine {
             return Err(StartError::NoSnapshot { shard, start, next });
         }
         let end = tail.last().map_or(0, |last| last.index.saturating_add(1));
-        if next > end {
+        // In a cluster the snapshot may be another node's, taken over when this process died before it began its log
+        // anew; a log that lost its end is noticed by the mark beside it.
+        if alone && next > end {
             return Err(StartError::OtherLog { shard, end, next });
         }
         Ok(machine)

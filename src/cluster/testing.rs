@@ -75,28 +75,40 @@ impl Apply for Recorder {
     }
 
     fn unpack(&self, rows: Vec<Row>) -> BoxFuture<'_, Result<(), StateError>> {
-        let entry = |row: Row| {
-            let index = u64::from_be_bytes(row.key.try_into().unwrap());
-            (index, Bytes::from(row.value))
-        };
-        *self.state.lock().unwrap() = rows.into_iter().map(entry).collect();
+        *self.state.lock().unwrap() = entries_of(rows);
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn pointed_at(&self, below: u64) -> BoxFuture<'_, Result<BTreeSet<u64>, StateError>> {
-        let state = self.applied();
-        let released: Vec<_> = state
-            .iter()
-            .filter(|(_, bytes)| bytes.starts_with(b"release"))
-            .map(|(_, bytes)| bytes.clone())
-            .collect();
-        let pointed = state
-            .into_iter()
-            .filter(|(index, bytes)| *index < below && bytes.starts_with(b"keep"))
-            .filter(|(index, _)| !released.contains(&Bytes::from(format!("release {index}"))))
-            .map(|(index, _)| index);
-        Box::pin(std::future::ready(Ok(pointed.collect())))
+    fn pointed_in(&self, rows: &[Row], below: u64) -> Result<BTreeSet<u64>, StateError> {
+        Ok(pointed(entries_of(rows.to_vec()), below))
     }
+
+    fn pointed_at(&self, below: u64) -> BoxFuture<'_, Result<BTreeSet<u64>, StateError>> {
+        Box::pin(std::future::ready(Ok(pointed(self.applied(), below))))
+    }
+}
+
+fn entries_of(rows: Vec<Row>) -> Vec<(u64, Bytes)> {
+    let entry = |row: Row| {
+        let index = u64::from_be_bytes(row.key.try_into().unwrap());
+        (index, Bytes::from(row.value))
+    };
+    rows.into_iter().map(entry).collect()
+}
+
+/// Entries that begin with `keep` are needed until one says `release` and their index.
+fn pointed(state: Vec<(u64, Bytes)>, below: u64) -> BTreeSet<u64> {
+    let released: Vec<_> = state
+        .iter()
+        .filter(|(_, bytes)| bytes.starts_with(b"release"))
+        .map(|(_, bytes)| bytes.clone())
+        .collect();
+    let pointed = state
+        .into_iter()
+        .filter(|(index, bytes)| *index < below && bytes.starts_with(b"keep"))
+        .filter(|(index, _)| !released.contains(&Bytes::from(format!("release {index}"))))
+        .map(|(index, _)| index);
+    pointed.collect()
 }
 
 /// A node of recording shards.
@@ -123,7 +135,7 @@ impl Node {
             async move {
                 let recorder = Arc::new(Recorder::default());
                 let apply = recorder.clone();
-                let group = Group::start(shard, 1, &disk, snapshot_entries, apply).await;
+                let group = Group::start(shard, 1, &disk, snapshot_entries, apply, None).await;
                 (group.unwrap(), recorder)
             }
         });

@@ -1,6 +1,6 @@
 //! Keys that do not exist, and what was probably meant.
 
-use super::{Config, ConfigError, PeerConfig, TrustConfig};
+use super::{ClusterConfig, ClusterNode, Config, ConfigError, PeerConfig, TrustConfig};
 use figment::{
     Figment,
     providers::Serialized,
@@ -21,6 +21,13 @@ pub(super) fn check(given: &Dict, place: &str) -> Result<(), ConfigError> {
             peer(TrustConfig::Ca(PathBuf::new())),
             peer(TrustConfig::PinnedKey(String::new())),
         ],
+        cluster: ClusterConfig {
+            nodes: vec![ClusterNode {
+                id: 0,
+                address: String::new(),
+            }],
+            ..ClusterConfig::default()
+        },
         ..Config::default()
     };
     let known = Figment::from(Serialized::defaults(known));

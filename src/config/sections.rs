@@ -20,6 +20,9 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Local socket for the operator's commands; empty means `admin.sock` in the data directory.
     pub admin_socket: PathBuf,
+    /// The hub's Ed25519 key (PKCS#8), the same on every node of a provider; empty means `hub.key` in the data
+    /// directory, made at the first start.
+    pub hub_key: PathBuf,
 }
 
 /// The node's certificate and key, PEM.
@@ -46,6 +49,36 @@ pub struct LinkConfig {
 pub struct DoorConfig {
     /// UDP address to listen on.
     pub listen: SocketAddr,
+}
+
+/// The other nodes of the provider. Without a name the node is alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClusterConfig {
+    /// Name of the cluster, a domain: the certificate of node 7 names `n7.NAME`. Empty for a node alone.
+    pub name: String,
+    /// UDP address to listen on.
+    pub listen: SocketAddr,
+    /// Certificate chain of this node, by the cluster's own CA.
+    pub certificate: PathBuf,
+    /// Its private key, readable by its owner only.
+    pub key: PathBuf,
+    /// The cluster's CA.
+    pub ca: PathBuf,
+    /// The nodes that the cluster begins with or, for one that joins, nodes of it; this node is among them.
+    pub nodes: Vec<ClusterNode>,
+    /// Whether this node waits to be taken in (`mimi-node cluster join`) instead of beginning a cluster.
+    pub join: bool,
+}
+
+/// A node of the cluster, and where the others reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterNode {
+    /// Its number.
+    pub id: u64,
+    /// `host:port` of its cluster door.
+    pub address: String,
 }
 
 /// What the node keeps.
@@ -124,6 +157,7 @@ impl Default for NodeConfig {
             id: 1,
             data_dir: "data".into(),
             admin_socket: PathBuf::new(),
+            hub_key: PathBuf::new(),
         }
     }
 }
@@ -153,6 +187,20 @@ impl Default for DoorConfig {
     }
 }
 
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7460)),
+            certificate: "cluster.crt".into(),
+            key: "cluster.key".into(),
+            ca: "cluster-ca.crt".into(),
+            nodes: Vec::new(),
+            join: false,
+        }
+    }
+}
+
 impl Default for StorageConfig {
     fn default() -> Self {
         Self {
@@ -175,7 +223,7 @@ impl Default for LimitsConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        let filter = "info,openraft=error,raft_engine=warn,quinn=warn,quinn_proto=warn,ractor=warn";
+        let filter = "info,openraft=off,raft_engine=warn,quinn=warn,quinn_proto=warn,ractor=warn";
         Self {
             format: LogFormat::Auto,
             filter: filter.to_owned(),

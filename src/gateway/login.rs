@@ -40,17 +40,7 @@ impl Session {
         if login.client.provider() != &self.shards.world().provider {
             return Err(DoorRefused::NotKnown);
         }
-        let user = login.client.user();
-        let actor = self
-            .shards
-            .of_user(user)
-            .map_err(|_| unavailable())?
-            .user(user)
-            .await;
-        let actor = actor.map_err(|_| unavailable())?;
-        let client = login.client.clone();
-        let key = actor.look(move |fold| fold.device_key(&client)).await;
-        drop(actor);
+        let key = self.shards.device_key(&login.client).await;
         let key = key
             .map_err(|_| unavailable())?
             .ok_or(DoorRefused::NotKnown)?;

@@ -111,7 +111,7 @@ async fn create_room(
 ) -> Result<Reply, DoorRefused> {
     let own = &session.shards.world().provider;
     let (room, ask) = doors::create(own, client, create)?;
-    let answer = session.shards.ask_hub(&room, |ticket| ask.input(ticket));
+    let answer = session.shards.ask_hub(&room, ask);
     Ok(Reply::Room(answer.await))
 }
 
@@ -119,7 +119,7 @@ async fn create_room(
 async fn ask_room(session: &Session, ask: ClientAsk) -> Result<Reply, DoorRefused> {
     match ask {
         ClientAsk::Here(room, ask) => {
-            let answer = session.shards.ask_hub(&room, |ticket| ask.input(ticket));
+            let answer = session.shards.ask_hub(&room, ask);
             Ok(Reply::Room(answer.await))
         }
         ClientAsk::Peer(hub, request) => ask_peer(session, &hub, request).await,

@@ -10,10 +10,10 @@ use crate::{
 };
 use futures::stream::{FuturesOrdered, StreamExt};
 use mimi_actors::{
-    doors::Sending,
+    doors::{HubAsk, Sending},
     ids::ClientUri,
     limits::{BATCH_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX, MESSAGE_BYTES_MAX, SUBMIT_BYTES_MAX},
-    room::{desk, follower_desk},
+    room::follower,
     wire::{
         self, BText,
         answer::{Answer, Refused},
@@ -88,12 +88,14 @@ async fn begin(
     }
     let begun = match Sending::new(&session.shards.world().provider, client, send) {
         (room, Sending::Here(submit)) => {
-            let input = |ticket| desk::Input::Submit { ticket, submit };
-            session.shards.begin_hub(&room, input).await
+            session
+                .shards
+                .begin_hub(&room, HubAsk::Submit(submit))
+                .await
         }
         (room, Sending::Follower(queue)) => {
-            let input = |ticket| follower_desk::Input::Queue { ticket, queue };
-            session.shards.begin_follower(&room, input).await
+            let queue = follower::Command::Queue(queue);
+            session.shards.begin_follower(&room, queue).await
         }
     };
     begun.map_err(|Unanswered| unanswered())

@@ -130,9 +130,7 @@ async fn reply(link: &Link, shards: &Shards, request: Request) -> Reply {
     let peer = link.peer();
     match doors::of_peer(&shards.world().provider, peer, request) {
         Ok(PeerAsk::Claim(claim)) => Reply::Claimed(claims::claim(shards, peer, &claim).await),
-        Ok(PeerAsk::Hub(room, ask)) => {
-            Reply::Room(shards.ask_hub(&room, |ticket| ask.input(ticket)).await)
-        }
+        Ok(PeerAsk::Hub(room, ask)) => Reply::Room(shards.ask_hub(&room, ask).await),
         Err(refused) => Reply::Refused(refused),
     }
 }

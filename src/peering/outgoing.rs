@@ -2,7 +2,11 @@
 
 use super::{PeerUnavailable, code, fanout, submit};
 use crate::{
-    cluster::{shard::Shard, shards::Shards},
+    cluster::{
+        lead::{led_here, lost},
+        shard::Shard,
+        shards::Shards,
+    },
     quic::{Link, LinkEndpoint},
 };
 use mimi_actors::{
@@ -117,14 +121,23 @@ enum Kind {
     Submit,
 }
 
-/// Keeps one lane of one shard going: a lane that fails is opened anew, from the last acknowledgement.
+/// Keeps one lane of one shard going for as long as this node leads the shard: a lane that fails is opened anew, from
+/// the last acknowledgement.
 async fn keep_lane(shards: Shards, shard: Arc<Shard>, to: ProviderId, link: Arc<Link>, kind: Kind) {
     let mut backoff = BACKOFF_MIN;
-    loop {
+    let mut lead = shard.lead.subscribe();
+    while led_here(&mut lead).await {
         let began = tokio::time::Instant::now();
-        let ended = match kind {
-            Kind::Fanout => fanout::send(&shard, &to, &link).await,
-            Kind::Submit => submit::send(&shards, &shard, &to, &link).await,
+        let sending = async {
+            match kind {
+                Kind::Fanout => fanout::send(&shard, &to, &link).await,
+                Kind::Submit => submit::send(&shards, &shard, &to, &link).await,
+            }
+        };
+        let mut watched = lead.clone();
+        let ended = tokio::select! {
+            ended = sending => ended,
+            () = lost(&mut watched) => continue,
         };
         if let Err(error) = ended {
             if link.is_closed() {

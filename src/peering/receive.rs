@@ -21,8 +21,7 @@ use mimi_actors::{
     limits::{BATCH_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX},
     link::session::{Acking, FanoutReceiver, Judging, check_submit},
     room::{
-        follower::Deliver,
-        follower_desk,
+        follower::{self, Deliver},
         outcome::{Answer, Refused},
     },
     wire::{
@@ -88,8 +87,8 @@ async fn begin_fanout(shards: &Shards, batch: Fanout) -> Result<Delivering, Lane
     let mut begun = Vec::with_capacity(batch.groups.len());
     for group in batch.groups {
         let deliver = Deliver { items: group.items };
-        let input = |ticket| follower_desk::Input::Deliver { ticket, deliver };
-        let pending = shards.begin_follower(&group.room, input).await;
+        let deliver = follower::Command::Deliver(deliver);
+        let pending = shards.begin_follower(&group.room, deliver).await;
         let pending = pending.map_err(|Unanswered| anyhow!("a shard does not take events now"))?;
         begun.push((group.room, pending));
     }
@@ -168,7 +167,7 @@ async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Begun> {
         let count = u32::try_from(group.messages.len()).unwrap_or(u32::MAX);
         let pending = match doors::submission(&shards.world().provider, group) {
             Some((room, ask)) => shards
-                .begin_hub(&room, |ticket| ask.input(ticket))
+                .begin_hub(&room, ask)
                 .await
                 .map_err(|Unanswered| None),
             None => Err(Some(Answer::Refused(Refused::NotAuthorized))),

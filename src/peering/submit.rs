@@ -15,7 +15,7 @@ use mimi_actors::{
     ids::ProviderId,
     limits::{BATCH_FILL_BYTES, LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX},
     link::session::SubmitSender,
-    room::{follower::Reject, follower_desk},
+    room::follower::{self, Reject},
     shard::read,
     wire::{
         self,
@@ -87,8 +87,8 @@ async fn reject(shards: &Shards, refused: Vec<SubmitRejected>) {
             count: rejected.count,
             reason: rejected.reason,
         };
-        let input = |ticket| follower_desk::Input::Reject { ticket, reject };
-        if let Ok(pending) = shards.begin_follower(&rejected.room, input).await {
+        let reject = follower::Command::Reject(reject);
+        if let Ok(pending) = shards.begin_follower(&rejected.room, reject).await {
             drop(shards.room_answer(pending).await);
         }
     }

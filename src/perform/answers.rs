@@ -50,6 +50,14 @@ impl<A> Answers<A> {
         }
     }
 
+    /// Forgets everybody; they learn that no answer will come.
+    pub(crate) fn forget_all(&self) {
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     /// Forgets a ticket whose requester has stopped waiting.
     pub(crate) fn forget(&self, ticket: Ticket) {
         self.waiting

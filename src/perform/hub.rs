@@ -1,6 +1,6 @@
 //! What the orders of a hub's room mean.
 
-use super::FULL_RETRY_AFTER_MS;
+use super::{Basis, FULL_RETRY_AFTER_MS};
 use crate::cluster::shard::{NotQueued, Shard};
 use mimi_actors::{
     ids::RoomUri,
@@ -15,7 +15,7 @@ use mimi_actors::{
 use std::sync::Arc;
 
 /// Carries out one order of the room's actor.
-pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect) {
+pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, basis: Basis) {
     match effect {
         Effect::Append { ticket, command } => {
             let record = Command::Hub(room.clone(), command);
@@ -24,7 +24,7 @@ pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect) {
                 shard.report_hub(room, Input::NotAppended { ticket, refused });
             }
         }
-        Effect::Answer { ticket, answer } => shard.world().rooms.give(ticket, answer),
+        Effect::Answer { ticket, answer } => shard.answer_room(ticket, answer, basis),
         Effect::Check { ticket, check } => start_check(shard, room, ticket, *check),
     }
 }

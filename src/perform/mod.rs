@@ -10,8 +10,7 @@ pub(crate) mod user;
 pub(crate) mod workers;
 
 use crate::cluster::wake::Bells;
-use answers::Answers;
-use mimi_actors::{host::Clock, ids::ProviderId, room::outcome, user::outcome as user_outcome};
+use mimi_actors::{host::Clock, ids::ProviderId};
 use std::time::Duration;
 use workers::Workers;
 
@@ -21,10 +20,6 @@ pub(crate) struct World {
     pub(crate) provider: ProviderId,
     /// The node's clock.
     pub(crate) clock: Clock,
-    /// Who waits for a room.
-    pub(crate) rooms: Answers<outcome::Answer>,
-    /// Who waits for a user.
-    pub(crate) users: Answers<user_outcome::Answer>,
     /// Where cryptography is done.
     pub(crate) workers: Workers,
     /// The client streams of this node.
@@ -35,6 +30,15 @@ pub(crate) struct World {
     pub(crate) audited_members_max: usize,
     /// How long a request may wait for its answer.
     pub(crate) request_deadline: Duration,
+}
+
+/// What an order to answer rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Basis {
+    /// On an entry of the log, which is committed and applied.
+    Log,
+    /// On a look at the fold alone: another node may lead by now and have moved on.
+    Look,
 }
 
 /// When a request that found a queue full may be sent again, in milliseconds.

@@ -1,6 +1,6 @@
 //! What the orders of a user's actor mean.
 
-use super::FULL_RETRY_AFTER_MS;
+use super::{Basis, FULL_RETRY_AFTER_MS};
 use crate::cluster::shard::{NotQueued, Shard};
 use mimi_actors::{
     ids::UserUri,
@@ -13,7 +13,7 @@ use mimi_actors::{
 use std::sync::Arc;
 
 /// Carries out one order of the user's actor.
-pub(crate) fn perform(shard: &Arc<Shard>, user: &UserUri, effect: Effect) {
+pub(crate) fn perform(shard: &Arc<Shard>, user: &UserUri, effect: Effect, basis: Basis) {
     match effect {
         Effect::Append { ticket, command } => {
             let record = Command::User(user.clone(), command);
@@ -22,7 +22,7 @@ pub(crate) fn perform(shard: &Arc<Shard>, user: &UserUri, effect: Effect) {
                 shard.report_user(user, Input::NotAppended { ticket, refused });
             }
         }
-        Effect::Answer { ticket, answer } => shard.world().users.give(ticket, answer),
+        Effect::Answer { ticket, answer } => shard.answer_user(ticket, answer, basis),
     }
 }
 

@@ -40,7 +40,19 @@ impl LinkEndpoint {
         peers: &BTreeMap<ProviderId, PeerTrust>,
     ) -> Result<Self, BindError> {
         let crypto = settings::crypto();
-        let recognise = Arc::new(Recognise::listed(peers, &crypto)?);
+        let recognise = Recognise::listed(peers, &crypto)?;
+        Self::begin(address, identity, recognise, LINK_ALPN)
+    }
+
+    /// Listens, and prepares to dial, for one protocol among whoever is recognised.
+    pub(super) fn begin(
+        address: SocketAddr,
+        identity: &Identity,
+        recognise: Recognise,
+        alpn: &[u8],
+    ) -> Result<Self, BindError> {
+        let crypto = settings::crypto();
+        let recognise = Arc::new(recognise);
         let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&crypto))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(BindError::tls)?
@@ -54,8 +66,8 @@ impl LinkEndpoint {
             .with_custom_certificate_verifier(recognise)
             .with_client_auth_cert(identity.chain(), identity.key())
             .map_err(BindError::tls)?;
-        let server = settings::server(server, LINK_ALPN, &settings::LINK)?;
-        let client = settings::client(client, LINK_ALPN, &settings::LINK)?;
+        let server = settings::server(server, alpn, &settings::LINK)?;
+        let client = settings::client(client, alpn, &settings::LINK)?;
         let mut endpoint = settings::endpoint(address, Some((server, identity)))?;
         endpoint.set_default_client_config(client);
         Ok(Self {

@@ -1,9 +1,10 @@
 //! QUIC endpoints, identities from certificates, and lanes of frames. Bytes only.
 //!
 //! The only importer of quinn and rustls. Promises: TLS 1.3 with ring; a [`Link`]'s peer is the one DNS name of its
-//! certificate, and a listed one; a frame's length is checked before memory is taken; no 0-RTT, no resumption, no
+//! certificate, and a listed one; a [`ClusterLink`]'s is a node of the same cluster; a frame's length is checked before memory is taken; no 0-RTT, no resumption, no
 //! datagrams. Not here: what a frame means; who of the listed peers may ask for what.
 
+mod cluster;
 mod door;
 mod error;
 mod identity;
@@ -15,6 +16,7 @@ mod settings;
 mod tests;
 mod trust;
 
+pub use cluster::{ClusterEndpoint, ClusterIncoming, ClusterLink, cluster_member};
 pub use door::{Door, DoorDialer, DoorEndpoint, DoorIncoming};
 pub use error::{BindError, ConnectError, Ended, FileError};
 pub use identity::{Identity, IdentityError, spki_pin};
@@ -24,5 +26,7 @@ pub use trust::{PeerTrust, TrustError};
 
 /// Protocol between providers.
 pub const LINK_ALPN: &[u8] = b"mimi-link/1";
+/// Protocol between the nodes of one provider.
+pub const CLUSTER_ALPN: &[u8] = b"mimi-cluster/1";
 /// Protocol between a client and its provider.
 pub const DOOR_ALPN: &[u8] = b"mimi-client/1";

@@ -5,6 +5,7 @@
 
 use super::{
     FileError,
+    cluster::cluster_member,
     identity::{certificates, parse, provider_of, spki_hash},
 };
 use mimi_actors::ids::ProviderId;
@@ -95,6 +96,8 @@ enum Peers {
     Listed(BTreeMap<ProviderId, Check>),
     /// Anyone who is recognised in one of these ways.
     Anyone(Vec<Check>),
+    /// The nodes of one cluster.
+    Cluster(ProviderId, Check),
 }
 
 /// Recognises peers, as servers and as clients.
@@ -108,6 +111,7 @@ impl fmt::Debug for Recognise {
         f.write_str(match self.peers {
             Peers::Listed(_) => "Recognise(listed peers)",
             Peers::Anyone(_) => "Recognise(anyone)",
+            Peers::Cluster(..) => "Recognise(a cluster)",
         })
     }
 }
@@ -142,6 +146,19 @@ impl Recognise {
         })
     }
 
+    /// Recognises the nodes of a cluster, by the CA of its own.
+    pub(super) fn cluster(
+        cluster: &ProviderId,
+        ca: &Path,
+        crypto: &Arc<CryptoProvider>,
+    ) -> Result<Self, TrustError> {
+        let check = Check::new(&PeerTrust::Ca(ca.to_path_buf()), crypto)?;
+        Ok(Self {
+            peers: Peers::Cluster(cluster.clone(), check),
+            crypto: Arc::clone(crypto),
+        })
+    }
+
     /// Whom a certificate names, and the checks one of which it must pass.
     fn checks(
         &self,
@@ -160,6 +177,12 @@ impl Recognise {
         };
         let checks = match &self.peers {
             Peers::Anyone(checks) => checks.as_slice(),
+            Peers::Cluster(cluster, check) => {
+                if cluster_member(&named, cluster).is_none() {
+                    return refuse(format!("{named} is not a node of the cluster {cluster}"));
+                }
+                slice::from_ref(check)
+            }
             Peers::Listed(peers) => match peers.get(&named) {
                 Some(check) => slice::from_ref(check),
                 None => return refuse(format!("{named} is not a listed peer")),

@@ -15,6 +15,7 @@ pub mod open;
 pub mod record;
 pub mod round;
 pub mod snapshot;
+pub mod snapshot_incoming;
 mod snapshot_manifest;
 mod snapshot_rows;
 pub mod writer;

@@ -102,12 +102,22 @@ impl Sealed {
         &self.dir
     }
 
+    pub(super) fn new(dir: PathBuf, manifest: Manifest) -> Self {
+        Self { dir, manifest }
+    }
+
     fn db(&self) -> PathBuf {
         self.dir.join("db")
     }
 
+    /// Where file `number` lies.
+    pub(super) fn file(&self, number: usize) -> Option<PathBuf> {
+        let file = self.manifest.files.get(number)?;
+        Some(self.db().join(&file.path))
+    }
+
     /// Whether these are the files that were sealed.
-    fn check(&self, found: &[SealedFile]) -> Result<(), SnapshotError> {
+    pub(super) fn check(&self, found: &[SealedFile]) -> Result<(), SnapshotError> {
         let changed = |path: &str, what| {
             let path = self.db().join(path);
             Err(SnapshotError::Changed { path, what })
@@ -282,6 +292,11 @@ impl Snapshots {
 
     fn of_shard(&self, shard: u16) -> PathBuf {
         self.dir.join(format!("{shard:02}"))
+    }
+
+    /// Where what comes from another node is put together.
+    pub(super) fn incoming_dir(&self, shard: u16) -> PathBuf {
+        self.dir.join("incoming").join(format!("{shard:02}"))
     }
 
     fn scratch(&self) -> PathBuf {

@@ -78,30 +78,46 @@ pub(super) fn remove(dir: &Path) -> Result<(), FileError> {
     files::sync_dir(dir)
 }
 
-/// Writes the manifest of the snapshot in `dir`, whole or not at all.
-pub(super) fn write(dir: &Path, manifest: &Manifest) -> Result<(), FileError> {
-    let path = dir.join(NAME);
-    let draft = path.with_extension("new");
+/// The file of a manifest.
+pub(super) fn encode(manifest: &Manifest) -> Result<Vec<u8>, postcard::Error> {
     let mut bytes = MAGIC.to_vec();
     bytes.push(VERSION);
-    let encoded = postcard::to_extend(manifest, bytes).map_err(std::io::Error::other);
-    let mut bytes = files::on("encode", &draft, encoded)?;
+    let mut bytes = postcard::to_extend(manifest, bytes)?;
     let hash = blake3::hash(&bytes);
     bytes.extend_from_slice(hash.as_bytes());
+    Ok(bytes)
+}
+
+/// Writes the manifest of the snapshot in `dir`, whole or not at all.
+pub(super) fn write(dir: &Path, manifest: &Manifest) -> Result<(), FileError> {
+    let encoded = encode(manifest).map_err(std::io::Error::other);
+    write_encoded(dir, &files::on("encode", &dir.join(NAME), encoded)?)
+}
+
+/// Writes the file of a manifest, whole or not at all.
+pub(super) fn write_encoded(dir: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let path = dir.join(NAME);
+    let draft = path.with_extension("new");
     let mut file = files::on("create", &draft, File::create(&draft))?;
-    let written = file.write_all(&bytes).and_then(|()| file.sync_all());
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     files::on("write", &draft, written)?;
     files::on("rename into place", &draft, fs::rename(&draft, &path))?;
     files::sync_dir(dir)
 }
 
-/// Reads the manifest of the snapshot in `dir`.
-pub(super) fn read(dir: &Path) -> Result<Result<Manifest, ManifestError>, FileError> {
+/// Reads the file of the manifest in `dir`.
+pub(super) fn read_encoded(dir: &Path) -> Result<Vec<u8>, FileError> {
     let path = dir.join(NAME);
-    Ok(parse(&files::on("read", &path, fs::read(&path))?))
+    files::on("read", &path, fs::read(&path))
 }
 
-fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+/// Reads the manifest of the snapshot in `dir`.
+pub(super) fn read(dir: &Path) -> Result<Result<Manifest, ManifestError>, FileError> {
+    Ok(parse(&read_encoded(dir)?))
+}
+
+/// What the file of a manifest says.
+pub(super) fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     let (body, hash) = bytes
         .split_last_chunk::<HASH_BYTES>()
         .ok_or(ManifestError::Checksum)?;

@@ -15,6 +15,7 @@
     reason = "tests stop at what they did not expect, and each suite uses a part of this"
 )]
 
+pub mod cluster;
 pub mod raw;
 
 use mimi_actors::{
@@ -372,11 +373,23 @@ impl Net {
     }
 
     pub fn node(&self, name: &str) -> &Node {
-        self.nodes.get(name).expect("a provider of this net")
+        self.nodes.get(name).expect("a node of this net")
+    }
+
+    /// A running node of a provider; of several the first.
+    pub fn any(&self, provider: &str) -> &Node {
+        let mut nodes = self.of(provider);
+        nodes.next().expect("a running node of this provider")
+    }
+
+    /// The running nodes of a provider.
+    pub fn of(&self, provider: &str) -> impl Iterator<Item = &Node> {
+        let nodes = self.nodes.values();
+        nodes.filter(move |node| node.provider.as_str() == provider && node.runs())
     }
 
     pub fn node_mut(&mut self, name: &str) -> &mut Node {
-        self.nodes.get_mut(name).expect("a provider of this net")
+        self.nodes.get_mut(name).expect("a node of this net")
     }
 
     /// Waits until all running nodes are connected to each other, both ways.
@@ -406,7 +419,7 @@ impl Net {
 
     /// A fresh device of a user, who is made if need be; enrolled, logged in, with a state file.
     pub async fn member(&self, name: &str, device: &str, provider: &str) -> Member {
-        let node = self.node(provider);
+        let node = self.any(provider);
         let code = node.add_user(name).await;
         let state = self.path(&format!("{provider}-{name}-{device}.state"));
         let mut member = Member::create(client(name, device, provider), Some(state)).unwrap();
@@ -417,9 +430,12 @@ impl Net {
 
     /// Connects a member again, until it works.
     pub async fn reconnect(&self, member: &mut Member) {
-        let door = self.node(member.client().provider().as_str()).door;
+        let doors: Vec<_> = self
+            .of(member.client().provider().as_str())
+            .map(|node| node.door)
+            .collect();
         let deadline = Instant::now() + WAIT;
-        loop {
+        for door in doors.into_iter().cycle() {
             let connected = member.connect(&self.dialer, door).await;
             let logged_in = match connected {
                 Ok(()) => member.login().await,

@@ -1,0 +1,64 @@
+//! What the actors of one shard are asked, wherever it is led: it travels between the nodes of a provider.
+//!
+//! Whoever is named in an ask was authenticated at a door of the provider, on the node that passes it on.
+
+use crate::{
+    doors::HubAsk,
+    ids::{ClientUri, RoomUri, UserUri},
+    record,
+    room::follower,
+    user::{command, outcome as user},
+    wire::answer::Answer,
+};
+use serde::{Deserialize, Serialize};
+
+/// A request to an actor of a shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Ask {
+    /// To a room at this hub.
+    Hub(RoomUri, HubAsk),
+    /// To a room that this provider follows.
+    Follower(RoomUri, follower::Command),
+    /// To a user of this provider.
+    User(UserUri, command::Command),
+    /// Which key a device of a user has.
+    DeviceKey(ClientUri),
+}
+
+impl Ask {
+    /// The URI by which the shard is found.
+    #[must_use]
+    pub fn whose(&self) -> String {
+        match self {
+            Self::Hub(room, _) | Self::Follower(room, _) => room.to_string(),
+            Self::User(user, _) => user.to_string(),
+            Self::DeviceKey(client) => client.user().to_string(),
+        }
+    }
+
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const FRAME: usize = 256;
+        let carried = match self {
+            Self::Hub(_, ask) => ask.bytes(),
+            Self::Follower(_, command) => record::follower_bytes(command),
+            Self::User(_, command) => record::user_bytes(command),
+            Self::DeviceKey(_) => 0,
+        };
+        FRAME + carried
+    }
+}
+
+/// What the actor answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Answered {
+    /// A room.
+    Room(Answer),
+    /// A user.
+    User(user::Answer),
+    /// The key of a device; none of one that is not known.
+    DeviceKey(Option<[u8; 32]>),
+    /// Nobody: the shard is not led there, or no answer came in time. Whether it was done is not known.
+    Nobody,
+}

@@ -1,0 +1,94 @@
+//! The operator's view of the cluster, and changes of who has which shard.
+
+use super::protocol::{Change, ClusterShardRow, ClusterStatus, NodeRow, Response};
+use crate::{
+    cluster::{
+        mesh::{
+            Mesh,
+            frame::{Control, ControlAnswer, MemberChange},
+        },
+        placement::preferred,
+    },
+    node::Node,
+};
+use anyhow::{Context, bail};
+use mimi_actors::wire::{BText, BVec};
+use std::{sync::Arc, time::Duration};
+
+/// How long one change may take, a lagging node's catching up included.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(70);
+/// How often a change is passed on to another leader, at most.
+const HOPS_MAX: usize = 3;
+
+fn mesh(node: &Node) -> anyhow::Result<&Arc<Mesh>> {
+    let mesh = node.mesh.as_ref();
+    mesh.context("this node is alone: its configuration has no [cluster]")
+}
+
+/// The cluster, as this node sees it.
+pub(super) fn status(node: &Node) -> anyhow::Result<Response> {
+    let mesh = mesh(node)?;
+    let others = mesh.others().into_iter();
+    let others = others.map(|(node, address, connected)| NodeRow {
+        node,
+        address,
+        connected,
+    });
+    let shards = node.shards.iter().filter_map(|shard| {
+        let group = mesh.group(shard.id)?;
+        let (members, standing) = (group.members(), group.standing());
+        Some(ClusterShardRow {
+            shard: shard.id,
+            leader: standing.leader,
+            preferred: preferred(shard.id, &members.voters),
+            term: standing.term,
+            voters: members.voters.into_iter().collect(),
+            learners: members.learners.into_iter().collect(),
+            last: standing.last,
+            applied: standing.applied,
+        })
+    });
+    Ok(Response::Cluster(ClusterStatus {
+        node: mesh.me(),
+        others: others.collect(),
+        shards: shards.collect(),
+    }))
+}
+
+/// Changes who has a shard, at its leader.
+pub(super) async fn change_member(
+    node: &Node,
+    shard: u16,
+    change: Change,
+) -> anyhow::Result<Response> {
+    let mesh = mesh(node)?;
+    let change = match change {
+        Change::Learn { node, address } => {
+            mesh.neighbour(node, &address);
+            MemberChange::Learn {
+                node,
+                address: BText::clipped(&address),
+            }
+        }
+        Change::Vote { voters } => MemberChange::Vote {
+            voters: BVec::try_from(voters).context("that many nodes never vote in one shard")?,
+        },
+        Change::Forget { node } => MemberChange::Forget { node },
+    };
+    let mut leader = mesh.group(shard).and_then(|group| group.standing().leader);
+    for _ in 0..HOPS_MAX {
+        let at = leader.with_context(|| {
+            format!("shard {shard} has no leader now; see `mimi-node cluster status`, ask again")
+        })?;
+        let control = Control::Member {
+            shard,
+            change: change.clone(),
+        };
+        match mesh.control(at, control, CHANGE_DEADLINE).await? {
+            ControlAnswer::Done => return Ok(Response::Done),
+            ControlAnswer::NotLed(other) => leader = other.filter(|other| *other != at),
+            ControlAnswer::Refused(why) => bail!("shard {shard}: {why}"),
+        }
+    }
+    bail!("shard {shard} changes its leader just now; ask again")
+}

@@ -1,0 +1,177 @@
+//! Begins the cluster, and brings each shard's leadership to where it should be: one shard at a time.
+//!
+//! openraft 0.9 cannot hand leadership over, so the leader goes silent and the node that should lead stands for
+//! election when the lease is over. The shard accepts nothing meanwhile, for about two seconds.
+
+use super::{
+    group::Group,
+    lead::Lead,
+    mesh::{
+        Mesh,
+        frame::{Control, ControlAnswer, MemberChange},
+    },
+    placement::{preferred, voters},
+    shards::Shards,
+};
+use mimi_actors::wire::BText;
+use openraft::BasicNode;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+/// How long the nodes that should not lead a shard wait for the one that should to begin it.
+const FOUND_AFTER: Duration = Duration::from_secs(3);
+/// How often it is looked at who leads what.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// For how many looks a leadership must be out of place before it is moved: a node that was just started catches up.
+const LOOKS_BEFORE: u32 = 3;
+/// How long a request to another node may take.
+const ASK_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a learner may take to be taken in.
+const LEARN_DEADLINE: Duration = Duration::from_secs(65);
+
+/// Begins every shard of a new cluster of `nodes`, with their addresses.
+pub(crate) async fn found(mesh: Arc<Mesh>, groups: Vec<Group>, nodes: BTreeMap<u64, String>) {
+    let all: BTreeSet<u64> = nodes.keys().copied().collect();
+    let own = |shard: &(u16, &Group)| voters(shard.0, &all).first() == Some(&mesh.me());
+    let (first, later): (Vec<_>, Vec<_>) = (0..).zip(&groups).partition(own);
+    found_all(&first, &nodes, &all).await;
+    tokio::time::sleep(FOUND_AFTER).await;
+    // Whoever should have begun these is not there; a majority can begin without it.
+    let mut waiting = Vec::new();
+    for (shard, group) in later {
+        if !group.is_founded().await {
+            waiting.push((shard, group));
+        }
+    }
+    found_all(&waiting, &nodes, &all).await;
+}
+
+async fn found_all(groups: &[(u16, &Group)], nodes: &BTreeMap<u64, String>, all: &BTreeSet<u64>) {
+    for (shard, group) in groups {
+        let voting: BTreeSet<u64> = voters(*shard, all).into_iter().collect();
+        let founders = nodes.iter().filter(|(node, _)| voting.contains(node));
+        let founders = founders.map(|(node, address)| (*node, BasicNode::new(address.clone())));
+        if let Err(error) = group.found(founders.collect()).await {
+            tracing::error!(shard, %error, "a shard does not begin");
+        }
+    }
+}
+
+/// Keeps leaderships in place and founding nodes that do not vote informed, until the node stops.
+pub(crate) async fn keep(mesh: Arc<Mesh>, shards: Shards, founders: BTreeMap<u64, String>) {
+    let mut looks: BTreeMap<u16, u32> = BTreeMap::new();
+    let mut turn = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        turn.tick().await;
+        forget_leavers(&mesh, &shards, &founders);
+        let mut moved = false;
+        for shard in shards.iter() {
+            let Some(group) = mesh.group(shard.id) else {
+                continue;
+            };
+            let lead = *shard.lead.borrow();
+            if lead == Lead::Here {
+                inform(group, &founders).await;
+            }
+            let members = group.members();
+            let should = preferred(shard.id, &members.voters) == Some(mesh.me());
+            let Lead::At(leader) = lead else {
+                looks.remove(&shard.id);
+                continue;
+            };
+            if !should {
+                continue;
+            }
+            let seen = looks.entry(shard.id).or_default();
+            *seen += 1;
+            if *seen < LOOKS_BEFORE || moved {
+                continue;
+            }
+            looks.remove(&shard.id);
+            moved = true;
+            let give = Control::Give { shard: shard.id };
+            if mesh.control(leader, give, ASK_DEADLINE).await == Ok(ControlAnswer::Done) {
+                tracing::info!(
+                    shard = shard.id,
+                    from = leader,
+                    "takes the shard's leadership over"
+                );
+                group.take_over();
+            }
+        }
+    }
+}
+
+/// Lets go of nodes that belong to no shard any more.
+fn forget_leavers(mesh: &Mesh, shards: &Shards, founders: &BTreeMap<u64, String>) {
+    let groups = shards.iter().filter_map(|shard| mesh.group(shard.id));
+    let members: BTreeSet<u64> = groups
+        .flat_map(|group| group.members().addresses.into_keys())
+        .collect();
+    // A node that waits to be taken in is a member of nothing itself.
+    if !members.contains(&mesh.me()) {
+        return;
+    }
+    for (node, _, _) in mesh.others() {
+        if !members.contains(&node) && !founders.contains_key(&node) {
+            tracing::info!(node, "the node has left the cluster");
+            mesh.forget(node);
+        }
+    }
+}
+
+/// A cluster of more nodes than vote: those that do not are taken in as learners.
+async fn inform(group: &Group, founders: &BTreeMap<u64, String>) {
+    let members = group.members();
+    // Later on it is the operator who says who belongs to the cluster.
+    if members.addresses.len() >= founders.len()
+        || !founders.keys().any(|node| members.voters.contains(node))
+    {
+        return;
+    }
+    for (node, address) in founders {
+        if members.addresses.contains_key(node) {
+            continue;
+        }
+        let learn = MemberChange::Learn {
+            node: *node,
+            address: BText::clipped(address),
+        };
+        let learned = tokio::time::timeout(LEARN_DEADLINE, group.change_member(learn)).await;
+        if learned != Ok(ControlAnswer::Done) {
+            tracing::warn!(node, ?learned, "a node of the cluster is not taken in yet");
+        }
+    }
+}
+
+/// Gives up every leadership of this node to whoever is furthest; returns when nothing is led here, or time is up.
+pub(crate) async fn retire(mesh: &Mesh, shards: &Shards, deadline: Duration) {
+    let mut led = Vec::new();
+    for shard in shards.iter().filter(|shard| shard.leads()) {
+        let Some(group) = mesh.group(shard.id) else {
+            continue;
+        };
+        let Some(to) = group.successor() else {
+            continue;
+        };
+        if group.give_up(to) == ControlAnswer::Done {
+            let take = Control::Take { shard: shard.id };
+            // A node that does not hear it elects by itself, a little later.
+            let _ = mesh.control(to, take, ASK_DEADLINE).await;
+            led.push(shard);
+        }
+    }
+    let gone = async {
+        for shard in led {
+            let mut lead = shard.lead.subscribe();
+            // A shard that is gone is led elsewhere.
+            drop(lead.wait_for(|lead| matches!(lead, Lead::At(_))).await);
+        }
+    };
+    if tokio::time::timeout(deadline, gone).await.is_err() {
+        tracing::warn!("some shards have no other leader yet; their voters elect one");
+    }
+}

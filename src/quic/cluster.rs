@@ -1,0 +1,247 @@
+//! Connections between the nodes of one provider: mutual TLS under a CA of the cluster's own, and a protocol of its own.
+//!
+//! A node's certificate names `n7.CLUSTER`: node 7 of that cluster. A provider's certificate is of another CA and has
+//! another name, so it gets nothing here, and a node's certificate gets nothing at the providers' door.
+
+use super::{
+    BindError, CLUSTER_ALPN, ConnectError, Identity, Link, LinkEndpoint, LinkIncoming,
+    trust::Recognise,
+};
+use crate::quic::settings;
+use mimi_actors::ids::ProviderId;
+use std::{net::SocketAddr, path::Path};
+
+/// What the name of a node begins with.
+const NODE_PREFIX: char = 'n';
+
+/// The number of the node of `cluster` that a certificate's name stands for, if it is one.
+#[must_use]
+pub fn cluster_member(name: &ProviderId, cluster: &ProviderId) -> Option<u64> {
+    let (node, rest) = name.as_str().split_once('.')?;
+    let digits = node.strip_prefix(NODE_PREFIX)?;
+    let number: u64 = digits.parse().ok()?;
+    // One name for each node: no leading zeros, no signs.
+    let canonical = number.to_string() == digits && number > 0;
+    (canonical && rest == cluster.as_str()).then_some(number)
+}
+
+/// The name in the certificate of a node.
+fn name_of(node: u64, cluster: &ProviderId) -> Option<ProviderId> {
+    format!("{NODE_PREFIX}{node}.{cluster}").parse().ok()
+}
+
+/// Where the other nodes come in, and where this one dials them from.
+pub struct ClusterEndpoint {
+    links: LinkEndpoint,
+    cluster: ProviderId,
+}
+
+impl ClusterEndpoint {
+    /// Listens, and prepares to dial, as `identity`; only nodes of `cluster` whose certificate is of `ca` are spoken to.
+    ///
+    /// # Errors
+    /// [`BindError`] when the port is taken or the identity or the CA is not usable.
+    pub fn bind(
+        address: SocketAddr,
+        identity: &Identity,
+        cluster: &ProviderId,
+        ca: &Path,
+    ) -> Result<Self, BindError> {
+        let recognise = Recognise::cluster(cluster, ca, &settings::crypto())?;
+        Ok(Self {
+            links: LinkEndpoint::begin(address, identity, recognise, CLUSTER_ALPN)?,
+            cluster: cluster.clone(),
+        })
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_address(&self) -> std::io::Result<SocketAddr> {
+        self.links.local_address()
+    }
+
+    /// The next handshake, or `None` when the endpoint is closed.
+    pub async fn accept(&self) -> Option<ClusterIncoming> {
+        let incoming = self.links.accept().await?;
+        let cluster = self.cluster.clone();
+        Some(ClusterIncoming { incoming, cluster })
+    }
+
+    /// Connects to a node, which must prove to be number `node`.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when it cannot be reached or is somebody else.
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        node: u64,
+    ) -> Result<ClusterLink, ConnectError> {
+        let name = name_of(node, &self.cluster).ok_or(ConnectError::Nameless)?;
+        let link = self.links.connect(address, &name).await?;
+        Ok(ClusterLink { link, node })
+    }
+
+    /// Says goodbye to everybody.
+    pub async fn close(&self) {
+        self.links.close().await;
+    }
+}
+
+/// A handshake under way.
+pub struct ClusterIncoming {
+    incoming: LinkIncoming,
+    cluster: ProviderId,
+}
+
+impl ClusterIncoming {
+    /// Finishes the handshake.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the other side does not prove to be a node of this cluster.
+    pub async fn establish(self) -> Result<ClusterLink, ConnectError> {
+        let link = self.incoming.establish().await?;
+        let node = cluster_member(link.peer(), &self.cluster).ok_or(ConnectError::Nameless)?;
+        Ok(ClusterLink { link, node })
+    }
+}
+
+/// A connection to another node of the cluster.
+#[derive(Debug)]
+pub struct ClusterLink {
+    link: Link,
+    node: u64,
+}
+
+impl ClusterLink {
+    /// The node at the other end, as its certificate says.
+    #[must_use]
+    pub fn node(&self) -> u64 {
+        self.node
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cli::pki::{create_ca, create_certificate},
+        quic::PeerTrust,
+    };
+    use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
+
+    fn name(name: &str) -> ProviderId {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn a_name_stands_for_one_node_of_its_own_cluster_alone() {
+        let cluster = name("main.a.example");
+        let number = |text: &str| cluster_member(&name(text), &cluster);
+        assert_eq!(number("n1.main.a.example"), Some(1));
+        assert_eq!(number("n20.main.a.example"), Some(20));
+        for other in [
+            "n1.other.a.example",
+            "n01.main.a.example",
+            "n0.main.a.example",
+            "node1.main.a.example",
+            "main.a.example",
+            "n1.n1.main.a.example",
+        ] {
+            assert_eq!(number(other), None, "{other}");
+        }
+        assert_eq!(
+            name_of(7, &cluster).and_then(|name| cluster_member(&name, &cluster)),
+            Some(7)
+        );
+    }
+
+    struct Pki {
+        dir: tempfile::TempDir,
+    }
+
+    impl Pki {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            create_ca(dir.path()).unwrap();
+            Self { dir }
+        }
+
+        fn ca(&self) -> PathBuf {
+            self.dir.path().join("ca.crt")
+        }
+
+        fn identity(&self, domain: &str) -> Identity {
+            let dir = self.dir.path();
+            create_certificate(dir, &name(domain), dir).unwrap();
+            let file = |kind| dir.join(format!("{domain}.{kind}"));
+            Identity::load(&file("crt"), &file("key")).unwrap()
+        }
+
+        fn node(&self, domain: &str, cluster: &str) -> ClusterEndpoint {
+            let address = (Ipv4Addr::LOCALHOST, 0).into();
+            ClusterEndpoint::bind(address, &self.identity(domain), &name(cluster), &self.ca())
+                .unwrap()
+        }
+    }
+
+    /// Whether the second is let in by the first, as the first sees it.
+    async fn lets_in(server: &ClusterEndpoint, client: &ClusterEndpoint, node: u64) -> bool {
+        let address = server.local_address().unwrap();
+        let (dialled, taken) = tokio::join!(client.connect(address, node), async {
+            server.accept().await.unwrap().establish().await
+        });
+        dialled.is_ok() && taken.is_ok()
+    }
+
+    #[tokio::test]
+    async fn nodes_of_one_cluster_meet_and_know_each_other_by_number() {
+        let pki = Pki::new();
+        let one = pki.node("n1.main.a.example", "main.a.example");
+        let two = pki.node("n2.main.a.example", "main.a.example");
+        let address = one.local_address().unwrap();
+        let (dialled, taken) = tokio::join!(two.connect(address, 1), async {
+            one.accept().await.unwrap().establish().await
+        });
+        assert_eq!((dialled.unwrap().node(), taken.unwrap().node()), (1, 2));
+        assert!(
+            !lets_in(&one, &two, 3).await,
+            "another number was asked for"
+        );
+    }
+
+    #[tokio::test]
+    async fn another_clusters_node_and_a_provider_are_refused() {
+        let pki = Pki::new();
+        let one = pki.node("n1.main.a.example", "main.a.example");
+        let stranger = pki.node("n2.other.a.example", "main.a.example");
+        assert!(!lets_in(&one, &stranger, 1).await);
+        let provider = pki.node("b.example", "main.a.example");
+        assert!(!lets_in(&one, &provider, 1).await);
+        let other_ca = Pki::new();
+        let forged = other_ca.node("n2.main.a.example", "main.a.example");
+        assert!(!lets_in(&one, &forged, 1).await);
+    }
+
+    #[tokio::test]
+    async fn the_providers_protocol_is_not_spoken_between_nodes() {
+        let pki = Pki::new();
+        let one = pki.node("n1.main.a.example", "main.a.example");
+        let peers = BTreeMap::from([(name("n1.main.a.example"), PeerTrust::Ca(pki.ca()))]);
+        let identity = pki.identity("n2.main.a.example");
+        let link = LinkEndpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), &identity, &peers).unwrap();
+        let first = name("n1.main.a.example");
+        let (dialled, taken) =
+            tokio::join!(link.connect(one.local_address().unwrap(), &first), async {
+                one.accept().await.unwrap().establish().await
+            });
+        assert!(dialled.is_err() && taken.is_err());
+    }
+}
