@@ -110,10 +110,11 @@ impl Cluster {
 }
 
 fn look(target: &Target) -> anyhow::Result<ClusterStatus> {
-    match output::ask(&target.config, &Request::Cluster)? {
-        Response::Cluster(status) => Ok(status),
-        other => bail!("the node answered something else: {other:?}"),
-    }
+    let response = output::ask(&target.config, &Request::Cluster)?;
+    let Response::Cluster(status) = response else {
+        bail!("the node answered something else")
+    };
+    Ok(status)
 }
 
 /// Makes changes shard by shard.
@@ -252,7 +253,7 @@ mod tests {
         );
         assert_eq!(
             join(&row(&[1, 2, 3], &[]), 4, address, None),
-            [learn.clone()]
+            std::slice::from_ref(&learn)
         );
         assert_eq!(
             join(&row(&[1, 2, 3], &[]), 4, address, Some(2)),

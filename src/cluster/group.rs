@@ -50,6 +50,8 @@ const CONFIRM_DEADLINE: Duration = Duration::from_secs(1);
 const CONFIRM_AGAIN: Duration = Duration::from_millis(50);
 /// For how long a leader is silent that gives up, in milliseconds: the lease, and time for an election.
 const SILENT_MS: u64 = LEASE_MS + 1_500;
+/// How often a node stands for the place of a leader that went silent, at most, a look apart.
+const ELECTIONS_MAX: usize = 6;
 /// Entries that a node may be behind and still take over, at most.
 const BEHIND_MAX: u64 = 64;
 /// How long a change of a shard's members may take.
@@ -509,8 +511,7 @@ impl Group {
         let group = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(LEASE_MS)).await;
-            let tries = (SILENT_MS - LEASE_MS) / LOOK_INTERVAL.as_millis() as u64;
-            for _ in 0..tries {
+            for _ in 0..ELECTIONS_MAX {
                 let state = group.raft.metrics().borrow().state;
                 if state == ServerState::Leader || group.raft.trigger().elect().await.is_err() {
                     return;

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::quic::{LaneReceiver, LaneSender};
 use bytes::Bytes;
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{
+    future::BoxFuture,
+    stream::{FuturesUnordered, StreamExt},
+};
 use mimi_actors::wire;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -188,19 +191,26 @@ async fn read_answers<A: DeserializeOwned>(
     anyhow::bail!("the other side ended the lane")
 }
 
-/// Answers the calls of a lane until it ends. `begin` is awaited for one call after the other, what it returns for all
-/// at once.
-pub(super) async fn serve<Q, A, B, F>(
+/// What the calls of a lane mean.
+pub(super) trait Serve: Sync {
+    /// A call.
+    type Call: DeserializeOwned + Send;
+    /// Its answer.
+    type Answer: Serialize + Send;
+
+    /// Begins to answer a call. Awaited for one call after the other; what it returns is awaited for all at once.
+    fn begin(
+        &self,
+        call: Self::Call,
+    ) -> impl Future<Output = BoxFuture<'static, Self::Answer>> + Send;
+}
+
+/// Answers the calls of a lane until it ends.
+pub(super) async fn serve<S: Serve>(
     mut to: LaneSender,
     mut from: LaneReceiver,
-    begin: impl Fn(Q) -> B,
-) -> anyhow::Result<()>
-where
-    Q: DeserializeOwned,
-    A: Serialize,
-    B: Future<Output = F>,
-    F: Future<Output = A>,
-{
+    serve: S,
+) -> anyhow::Result<()> {
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -217,10 +227,10 @@ where
                 if under_way.len() < CALLS_UNANSWERED_MAX =>
             {
                 let Some(frame) = frame? else { return Ok(()) };
-                let Calls(calls) = wire::decode::<Calls<Q>>(&frame)?;
+                let Calls(calls) = wire::decode::<Calls<S::Call>>(&frame)?;
                 anyhow::ensure!(calls.len() <= CALLS_MAX, "{} calls in one frame, the limit is {CALLS_MAX}", calls.len());
                 for (number, call) in calls {
-                    let answering = begin(call).await;
+                    let answering = serve.begin(call).await;
                     under_way.push(async move { (number, answering.await) });
                 }
             }

@@ -19,8 +19,9 @@ use crate::{
     store::Disk,
 };
 use anyhow::Context;
-use calls::Lost;
+use calls::{Lost, Serve};
 use frame::{Control, ControlAnswer, Greeting, Hello, Open, RaftAnswer, RaftCall, Why};
+use futures::future::BoxFuture;
 use known::{Known, Stranger};
 use mimi_actors::{
     ask::{Answered, Ask},
@@ -289,21 +290,10 @@ impl Mesh {
                 link.link().close(code::PROTOCOL, "greet first");
                 anyhow::bail!("it has not greeted");
             }
-            Open::Raft => {
-                let mesh = Arc::clone(self);
-                let begin = move |call: RaftCall| {
-                    let mesh = Arc::clone(&mesh);
-                    async move { async move { mesh.raft(call).await } }
-                };
-                calls::serve(to, from, begin).await
-            }
+            Open::Raft => calls::serve(to, from, RaftCalls(Arc::clone(self))).await,
             Open::Forward { .. } => {
-                let shards = self.shards.get().context("this node is starting")?.clone();
-                let begin = move |ask: Ask| {
-                    let shards = shards.clone();
-                    async move { shards.asked(ask).await }
-                };
-                calls::serve(to, from, begin).await
+                let shards = self.shards.get().context("this node is starting")?;
+                calls::serve(to, from, Forwards(shards.clone())).await
             }
             Open::Control(control) => {
                 let answer = self.do_control(control, link.node()).await;
@@ -338,5 +328,30 @@ impl Mesh {
     /// Says goodbye to everybody.
     pub(crate) async fn close(&self) {
         self.endpoint.close().await;
+    }
+}
+
+/// Answers the groups of another node.
+struct RaftCalls(Arc<Mesh>);
+
+impl Serve for RaftCalls {
+    type Call = RaftCall;
+    type Answer = RaftAnswer;
+
+    async fn begin(&self, call: RaftCall) -> BoxFuture<'static, RaftAnswer> {
+        let mesh = Arc::clone(&self.0);
+        Box::pin(async move { mesh.raft(call).await })
+    }
+}
+
+/// Answers the requests that another node passes on.
+struct Forwards(Shards);
+
+impl Serve for Forwards {
+    type Call = Ask;
+    type Answer = Answered;
+
+    async fn begin(&self, ask: Ask) -> BoxFuture<'static, Answered> {
+        Box::pin(self.0.asked(ask).await)
     }
 }
