@@ -2,6 +2,7 @@
 
 use super::{
     batch::{Apply, ApplyError, Batch, StateError},
+    figures::GroupFigures,
     log_store::LogStore,
     network::Alone,
     raft::{self, Types},
@@ -275,6 +276,12 @@ impl Group {
     /// Has the state sealed as soon as may be, so that more of the log can be discarded.
     pub fn seal_soon(&self) {
         self.sealing.ask();
+    }
+
+    /// What the group is doing at this moment.
+    #[must_use]
+    pub fn figures(&self) -> GroupFigures {
+        GroupFigures::of(&self.raft.metrics().borrow())
     }
 
     #[cfg(test)]

@@ -11,7 +11,7 @@ const HEARTBEAT_MS: u64 = 300;
 /// How long a voter waits for its leader before it stands for election, in milliseconds.
 const ELECTION_MS_MIN: u64 = 1_500;
 /// Upper end of the same.
-const ELECTION_MS_MAX: u64 = 3_000;
+pub(crate) const ELECTION_MS_MAX: u64 = 3_000;
 const _: () = assert!(4 * HEARTBEAT_MS < ELECTION_MS_MIN && ELECTION_MS_MIN < ELECTION_MS_MAX);
 /// Entries in one message to a voter, at most. Each is a whole batch.
 const MESSAGE_ENTRIES_MAX: u64 = 64;
