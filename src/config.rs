@@ -9,8 +9,8 @@ mod sections;
 mod tests;
 
 pub use sections::{
-    ClusterConfig, ClusterNode, DoorConfig, LimitsConfig, LinkConfig, LogConfig, LogFormat,
-    NodeConfig, PeerConfig, StorageConfig, TlsConfig, TrustConfig,
+    AdminConfig, ClusterConfig, ClusterNode, DoorConfig, LimitsConfig, LinkConfig, LogConfig,
+    LogFormat, NodeConfig, PeerConfig, StorageConfig, TlsConfig, TrustConfig,
 };
 
 use crate::quic::PeerTrust;
@@ -23,6 +23,7 @@ use mimi_actors::ids::{BadIdentifier, ProviderId};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -106,6 +107,8 @@ pub struct Config {
     pub door: DoorConfig,
     /// The other nodes of its provider.
     pub cluster: ClusterConfig,
+    /// What it shows of itself.
+    pub admin: AdminConfig,
     /// What it keeps.
     pub storage: StorageConfig,
     /// What it allows.
@@ -216,6 +219,7 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         self.provider()?;
         self.peers()?;
+        self.admin_listen()?;
         if self.node.id == 0 {
             return refuse("node.id", "node numbers begin at 1");
         }
@@ -349,6 +353,30 @@ impl Config {
         Ok(peers)
     }
 
+    /// Where metrics and health are shown, checked; nowhere without an address.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] when it is no address, or one that other machines could reach.
+    pub fn admin_listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let text = &self.admin.listen;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            let why =
+                format!("{text:?} is not an address, as 127.0.0.1:7490; leave it empty for none");
+            return refuse("admin.listen", &why);
+        };
+        if !address.ip().is_loopback() {
+            let why = format!(
+                "{address} can be reached from other machines and asks nobody who they are: use 127.0.0.1 or [::1], \
+                 and let a proxy or a collector on this machine pass it on"
+            );
+            return refuse("admin.listen", &why);
+        }
+        Ok(Some(address))
+    }
+
     /// How long a request may wait.
     #[must_use]
     pub fn request_deadline(&self) -> Duration {
@@ -412,7 +440,7 @@ fn is_address(text: &str) -> bool {
     host_and_port.is_some_and(|(host, port)| {
         let name = !host.is_empty() && !host.contains([':', '[', ']', '/', ' ']);
         let number = port.parse::<u16>().is_ok_and(|port| port != 0);
-        number && (name || text.parse::<std::net::SocketAddr>().is_ok())
+        number && (name || text.parse::<SocketAddr>().is_ok())
     })
 }
 

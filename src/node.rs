@@ -1,7 +1,7 @@
 //! The composition root: opens the store, binds the doors, starts the shards, and ends them in order.
 
 use crate::{
-    admin::local,
+    admin::{http, local, ready::Ready},
     cluster::{
         batch::Batch,
         entries::Entries,
@@ -54,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) mesh: Option<Arc<Mesh>>,
     pub(crate) shards: Shards,
     pub(crate) peers: Peers,
+    pub(crate) groups: Vec<Group>,
+    requests: Arc<Semaphore>,
     disk: Disk,
     log_bytes_max: u64,
 }
@@ -67,6 +69,12 @@ pub(crate) struct LogFigures {
 }
 
 impl Node {
+    /// How many requests of users and peers are under way, and how many may be.
+    pub(crate) fn requests_in_flight(&self) -> (usize, usize) {
+        let free = self.requests.available_permits();
+        (REQUESTS_IN_FLIGHT_MAX - free, REQUESTS_IN_FLIGHT_MAX)
+    }
+
     pub(crate) fn log_figures(&self) -> LogFigures {
         let counts = self.disk.writer.counts();
         LogFigures {
@@ -110,6 +118,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .transpose()?;
     let claimed = directory::claim(data_dir, &provider, config.node.id, founding)?;
     let hub_key = directory::hub_key(data_dir, &config.node.hub_key)?;
+    let mut tasks = JoinSet::new();
+    let ready = Arc::new(Ready::default());
+    if let Some(address) = config.admin_listen()? {
+        let listener = http::bind(address).await?;
+        tasks.spawn(http::serve(listener, Arc::clone(&ready)));
+    }
     let disk = Disk::open(data_dir, SHARDS, config.storage.log_bytes_max)?;
     let claimed = claimed.start()?;
     let mesh = nodes_door
@@ -120,7 +134,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let supervisor = Supervisor::start().await?;
     let world = Arc::new(world(&config, provider.clone(), hub_key));
     let (fatal, mut failed) = mpsc::channel(1);
-    let mut tasks = JoinSet::new();
     let starting =
         (0..SHARDS).map(|id| start_shard(id, &config, &world, &disk, &supervisor, mesh.as_ref()));
     let started = try_join_all(starting).await?;
@@ -186,10 +199,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         mesh: mesh.clone(),
         shards: shards.clone(),
         peers,
+        groups: groups.clone(),
+        requests: Arc::clone(&requests),
         disk: disk.clone(),
         log_bytes_max,
     };
-    tasks.spawn(local::serve(admin, Arc::new(node)));
+    let node = Arc::new(node);
+    ready.open(Arc::clone(&node));
+    tasks.spawn(local::serve(admin, node));
     info!(
         %provider,
         node = config.node.id,
@@ -203,6 +220,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Some(why) = failed.recv() => Some(why),
         why = supervisor.failed() => Some(why),
     };
+    ready.drain();
     if let (Some(mesh), None) = (&mesh, &why) {
         info!("stopping: leaderships move to other nodes");
         steward::retire(

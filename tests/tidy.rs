@@ -22,7 +22,7 @@ const LINES_WARNED: usize = 500;
 const ANCHOR: &str = "Source: transport requirements, section";
 
 /// A crate, and the only places that may name it.
-const IMPORTERS: [(&str, &[&str]); 10] = [
+const IMPORTERS: [(&str, &[&str]); 13] = [
     (
         "openmls",
         &["actors/mls/", "actors/sim/mls/", "src/client/"],
@@ -34,6 +34,9 @@ const IMPORTERS: [(&str, &[&str]); 10] = [
     ("protobuf", &["src/store/"]),
     ("quinn", &["src/quic/"]),
     ("rustls", &["src/quic/"]),
+    ("axum", &["src/admin/"]),
+    ("metrics", &["src/admin/"]),
+    ("metrics_exporter_prometheus", &["src/admin/"]),
     (
         "openmls_rust_crypto",
         &["actors/mls/", "actors/sim/mls/", "src/client/"],

@@ -36,16 +36,16 @@ pub(super) fn status(node: &Node) -> anyhow::Result<Response> {
     });
     let shards = node.shards.iter().filter_map(|shard| {
         let group = mesh.group(shard.id)?;
-        let (members, standing) = (group.members(), group.standing());
+        let (members, figures) = (group.members(), group.figures());
         Some(ClusterShardRow {
             shard: shard.id,
-            leader: standing.leader,
+            leader: figures.leader,
             preferred: preferred(shard.id, &members.voters),
-            term: standing.term,
+            term: figures.term,
             voters: members.voters.into_iter().collect(),
             learners: members.learners.into_iter().collect(),
-            last: standing.last,
-            applied: standing.applied,
+            last: figures.last,
+            applied: figures.applied,
         })
     });
     Ok(Response::Cluster(ClusterStatus {
@@ -75,7 +75,7 @@ pub(super) async fn change_member(
         },
         Change::Forget { node } => MemberChange::Forget { node },
     };
-    let mut leader = mesh.group(shard).and_then(|group| group.standing().leader);
+    let mut leader = mesh.group(shard).and_then(|group| group.figures().leader);
     for _ in 0..HOPS_MAX {
         let at = leader.with_context(|| {
             format!("shard {shard} has no leader now; see `mimi-node cluster status`, ask again")

@@ -1,5 +1,10 @@
-//! The operator's side of a running node: a local socket that only its owner can open.
+//! The operator's side of a running node: a local socket that only its owner can open, and what it shows of itself.
 
 mod cluster;
+mod figures;
+pub(crate) mod http;
+mod listener;
 pub mod local;
+mod metrics;
 pub mod protocol;
+pub(crate) mod ready;

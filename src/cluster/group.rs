@@ -3,14 +3,15 @@
 use super::{
     batch::{Apply, ApplyError, Batch, StateError},
     confirm::Round,
+    figures::GroupFigures,
     lead::Lead,
     log_store::LogStore,
     mesh::{
         Mesh,
-        frame::{ControlAnswer, MemberChange, RaftAnswer, Rpc, Why},
+        frame::{RaftAnswer, Rpc, Why},
     },
     network::Network,
-    raft::{self, LEASE_MS, LogId, SnapshotMeta, Types, Vote},
+    raft::{self, LogId, SnapshotMeta, Types, Vote},
     record::{self, RecordError},
     sealing::{Keeper, Sealing},
     state_machine::StateMachine,
@@ -23,7 +24,7 @@ use crate::store::{
 };
 use bytes::Bytes;
 use openraft::{
-    BasicNode, ChangeMembers, ConfigError, Raft, RaftMetrics, ServerState, Snapshot,
+    BasicNode, ConfigError, Raft, RaftMetrics, ServerState, Snapshot,
     error::{ClientWriteError, Fatal, InitializeError, RaftError},
     raft::SnapshotResponse,
 };
@@ -48,14 +49,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 const CONFIRM_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the next round waits when one failed.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(50);
-/// For how long a leader is silent that gives up, in milliseconds: the lease, and time for an election.
-const SILENT_MS: u64 = LEASE_MS + 1_500;
-/// How often a node stands for the place of a leader that went silent, at most, a look apart.
-const ELECTIONS_MAX: usize = 6;
-/// Entries that a node may be behind and still take over, at most.
-const BEHIND_MAX: u64 = 64;
-/// How long a change of a shard's members may take.
-const CHANGE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Entries applied after which a shard's state is sealed as a snapshot.
 pub const SNAPSHOT_ENTRIES: u64 = 5_000;
@@ -212,42 +205,18 @@ impl From<StorageFull> for ProposeError {
     }
 }
 
-/// Where a shard stands, as its group on this node sees it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Standing {
-    /// Counts elections.
-    pub(crate) term: u64,
-    /// The last entry in the log; zero without one.
-    pub(crate) last: u64,
-    /// The last entry applied; zero without one.
-    pub(crate) applied: u64,
-    /// Who leads, if it is known.
-    pub(crate) leader: Option<u64>,
-}
-
-/// Who has a shard.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Members {
-    /// Who votes.
-    pub(crate) voters: BTreeSet<u64>,
-    /// Who gets everything and does not vote.
-    pub(crate) learners: BTreeSet<u64>,
-    /// Where each is.
-    pub(crate) addresses: BTreeMap<u64, String>,
-}
-
 /// The Raft group of one shard. Cloned handles share it.
 #[derive(Clone)]
 pub struct Group {
-    raft: Raft<Types>,
+    pub(super) raft: Raft<Types>,
     writer: LogWriter,
     tail: Arc<Tail>,
     sealing: Arc<Sealing>,
     keeper: Arc<Keeper>,
     apply: Arc<dyn Apply>,
-    node: u64,
+    pub(super) node: u64,
     /// It gives up its leadership: nothing new is taken.
-    silent: Arc<AtomicBool>,
+    pub(super) silent: Arc<AtomicBool>,
     /// Held while another node's snapshot is taken over.
     turn: Arc<Mutex<()>>,
 }
@@ -479,126 +448,6 @@ impl Group {
         last.map(|last| last.index)
     }
 
-    /// Where the shard stands.
-    pub(crate) fn standing(&self) -> Standing {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
-        Standing {
-            term: metrics.current_term,
-            last: metrics.last_log_index.unwrap_or_default(),
-            applied: metrics.last_applied.map_or(0, |last| last.index),
-            leader: metrics.current_leader,
-        }
-    }
-
-    /// Who votes, who only learns, and where each node is.
-    pub(crate) fn members(&self) -> Members {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
-        let membership = metrics.membership_config.membership();
-        Members {
-            voters: membership.voter_ids().collect(),
-            learners: membership.learner_ids().collect(),
-            addresses: membership
-                .nodes()
-                .map(|(node, is)| (*node, is.addr.clone()))
-                .collect(),
-        }
-    }
-
-    /// Stands for election as soon as the lease of the leader, which has gone silent, is over.
-    pub(crate) fn take_over(&self) -> ControlAnswer {
-        let group = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(LEASE_MS)).await;
-            for _ in 0..ELECTIONS_MAX {
-                let state = group.raft.metrics().borrow().state;
-                if state == ServerState::Leader || group.raft.trigger().elect().await.is_err() {
-                    return;
-                }
-                tokio::time::sleep(LOOK_INTERVAL).await;
-            }
-        });
-        ControlAnswer::Done
-    }
-
-    /// Goes silent, so that `to` can take over: openraft 0.9 cannot hand leadership over. Nothing is accepted
-    /// meanwhile.
-    pub(crate) fn give_up(&self, to: u64) -> ControlAnswer {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
-        if metrics.state != ServerState::Leader {
-            return ControlAnswer::NotLed(metrics.current_leader);
-        }
-        let is_voter = metrics
-            .membership_config
-            .membership()
-            .voter_ids()
-            .any(|voter| voter == to);
-        let last = metrics.last_log_index.unwrap_or_default();
-        let level = self
-            .replicated_to(to)
-            .is_some_and(|next| next.saturating_add(BEHIND_MAX) > last);
-        if !is_voter || !level {
-            let why = format!("node {to} does not vote here, or is behind");
-            return ControlAnswer::Refused(Why::clipped(&why));
-        }
-        if self.silent.swap(true, Ordering::AcqRel) {
-            return ControlAnswer::Refused(Why::clipped("it is being given up already"));
-        }
-        self.raft.runtime_config().heartbeat(false);
-        let group = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(SILENT_MS)).await;
-            group.raft.runtime_config().heartbeat(true);
-            group.silent.store(false, Ordering::Release);
-        });
-        ControlAnswer::Done
-    }
-
-    /// The voter that is furthest, beside this node, where this node leads.
-    pub(crate) fn successor(&self) -> Option<u64> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
-        let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
-        let replication = metrics.replication.as_ref()?;
-        let others = replication
-            .iter()
-            .filter(|(node, _)| **node != self.node && voters.contains(node));
-        let furthest = others.max_by_key(|(_, matched)| **matched)?;
-        Some(*furthest.0)
-    }
-
-    /// Changes who has this shard. Asked for again, it is done already.
-    pub(crate) async fn change_member(&self, change: MemberChange) -> ControlAnswer {
-        let changed = async {
-            match change {
-                MemberChange::Learn { node, address } => {
-                    let node_is = BasicNode::new(address.to_string());
-                    self.raft.add_learner(node, node_is, true).await
-                }
-                MemberChange::Vote { voters } => {
-                    let voters: BTreeSet<u64> = voters.iter().copied().collect();
-                    self.raft.change_membership(voters, true).await
-                }
-                MemberChange::Forget { node } => {
-                    let gone = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
-                    self.raft.change_membership(gone, true).await
-                }
-            }
-        };
-        match tokio::time::timeout(CHANGE_DEADLINE, changed).await {
-            Ok(Ok(_)) => ControlAnswer::Done,
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
-                ControlAnswer::NotLed(to.leader_id)
-            }
-            Ok(Err(error)) => ControlAnswer::Refused(Why::clipped(&error.to_string())),
-            Err(_) => ControlAnswer::Refused(Why::clipped(
-                "it was not done in time: the node cannot be reached, or lags far behind; ask again",
-            )),
-        }
-    }
-
     /// Waits until no other snapshot is being taken over, and keeps it so.
     pub(crate) async fn transfer_turn(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.turn).lock_owned().await
@@ -640,6 +489,12 @@ impl Group {
     /// Has the state sealed as soon as may be, so that more of the log can be discarded.
     pub fn seal_soon(&self) {
         self.sealing.ask();
+    }
+
+    /// What the group is doing at this moment.
+    #[must_use]
+    pub fn figures(&self) -> GroupFigures {
+        GroupFigures::of(&self.raft.metrics().borrow())
     }
 
     #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! Rooms and users hash to a fixed number of shards; each shard is one openraft group over the log that all shards of
 //! the node share. openraft and its words (leader, voter, term) stay in `raft`, `log_store`, `tail`, `recent`, `record`,
-//! `state_machine`, `sealing`, `network`, `mesh` and `group`; what the shard does with committed entries is in `machine`, what
-//! its state looks like in a snapshot in `packed`. Promises: what [`group::Group::propose`] answers is durable and
+//! `state_machine`, `sealing`, `network`, `mesh`, `figures`, `members` and `group`; what the shard does with committed
+//! entries is in `machine`, what its state looks like in a snapshot in `packed`. Promises: what [`group::Group::propose`] answers is durable and
 //! applied, in log order; a group that has started serves reads that are current; an entry that somebody still needs
 //! can be read, also when its part of the log is gone (`carry`); requests go to whichever node leads (`shards`, `mesh`).
 
@@ -14,10 +14,12 @@ mod confirm;
 pub(crate) mod decoded;
 mod directory;
 pub(crate) mod entries;
+pub mod figures;
 pub mod group;
 pub(crate) mod lead;
 mod log_store;
 pub(crate) mod machine;
+mod members;
 pub(crate) mod mesh;
 mod network;
 pub(crate) mod notices;

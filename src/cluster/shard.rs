@@ -274,6 +274,12 @@ impl Shard {
         self.queue.send(queued).await.map_err(|_| closed)
     }
 
+    /// How many commands wait in front of the log, and how many may.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        let limit = self.queue.max_capacity();
+        (limit - self.queue.capacity(), limit)
+    }
+
     /// The actor of a room at this hub.
     pub(crate) async fn hub(&self, room: &RoomUri) -> Result<Handle<desk::Desk>, WakeError> {
         self.hubs.lock().await.wake(room).await

@@ -81,6 +81,14 @@ pub struct ClusterNode {
     pub address: String,
 }
 
+/// What the node shows of itself, over HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// TCP address of `/metrics`, `/livez` and `/readyz`, of this machine only; empty means that there is none.
+    pub listen: String,
+}
+
 /// What the node keeps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -220,6 +220,29 @@ fn what_cannot_be_is_refused_with_its_key() {
 }
 
 #[test]
+fn metrics_and_health_are_shown_to_this_machine_only() {
+    let listen = |text: &str| {
+        let mut config = Config::default();
+        config.admin.listen = text.to_owned();
+        config.check().and_then(|()| config.admin_listen())
+    };
+    assert_eq!(listen("").unwrap(), None);
+    for text in ["127.0.0.1:7490", "[::1]:7490", "127.8.9.10:0"] {
+        assert_eq!(listen(text).unwrap(), text.parse().ok(), "{text}");
+    }
+    for text in ["0.0.0.0:7490", "[::]:7490", "10.0.0.1:7490"] {
+        let error = listen(text).unwrap_err().to_string();
+        assert!(error.starts_with("`admin.listen`: "), "{error}");
+        assert!(error.contains("from other machines"), "{error}");
+        assert!(error.contains("use 127.0.0.1 or [::1]"), "{error}");
+    }
+    for text in ["7490", "127.0.0.1", "localhost:7490", ":7490"] {
+        let error = listen(text).unwrap_err().to_string();
+        assert!(error.contains("as 127.0.0.1:7490"), "{error}");
+    }
+}
+
+#[test]
 fn a_peer_is_checked() {
     let ca = || TrustConfig::Ca("ca.crt".into());
     for address in ["b.example:7470", "127.0.0.1:1", "[::1]:7470", "host:65535"] {

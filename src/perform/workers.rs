@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 pub(crate) struct Workers {
     places: Arc<Semaphore>,
     running: Arc<Semaphore>,
+    jobs_max: usize,
 }
 
 /// Too much waits for a worker already.
@@ -21,11 +22,20 @@ pub(crate) struct Full;
 impl Workers {
     /// A pool of `threads` workers in front of which `waiting_max` jobs may wait.
     pub(crate) fn new(threads: usize, waiting_max: usize) -> Self {
-        let places = Arc::new(Semaphore::new(threads + waiting_max));
+        let jobs_max = threads + waiting_max;
         Self {
-            places,
+            places: Arc::new(Semaphore::new(jobs_max)),
             running: Arc::new(Semaphore::new(threads)),
+            jobs_max,
         }
+    }
+
+    /// How many jobs run or wait, and how many may.
+    pub(crate) fn busy(&self) -> (usize, usize) {
+        (
+            self.jobs_max - self.places.available_permits(),
+            self.jobs_max,
+        )
     }
 
     /// Runs `job` on a worker, then `then` with its result; `None` when the job panicked.
@@ -76,8 +86,10 @@ mod tests {
             )
             .unwrap();
         assert_eq!(workers.run(|| (), |_| ()), Err(Full));
+        assert_eq!(workers.busy(), (2, 2));
         hold.send(()).unwrap();
         assert_eq!(first.await.unwrap(), Some(()));
         assert_eq!(second.await.unwrap(), None);
+        assert_eq!(workers.busy(), (0, 2));
     }
 }

@@ -31,13 +31,6 @@ impl Node {
             other => panic!("{other:?}"),
         }
     }
-
-    /// Sends the process a signal.
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let child = &self.running.as_ref().expect("the node runs").child;
-        let pid = rustix::process::Pid::from_child(child);
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
 }
 
 fn place(node: u64) -> Place {

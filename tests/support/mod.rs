@@ -31,6 +31,7 @@ use mimi_node::{
     client::member::{Member, MemberError},
     quic::DoorDialer,
 };
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
@@ -189,11 +190,29 @@ impl Node {
         drop(self.running.take().expect("the node runs"));
     }
 
+    /// Sends the process a signal.
+    pub fn signal(&self, signal: Signal) {
+        let running = self.running.as_ref().expect("the node runs");
+        kill_process(Pid::from_child(&running.child), signal).unwrap();
+    }
+
+    /// SIGSTOP, and waits until every thread stands still: some may run on after the signal was sent.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let child = &self.running.as_ref().expect("the node runs").child;
+        let stopped = waitpid(Some(Pid::from_child(child)), WaitOptions::UNTRACED).unwrap();
+        assert!(stopped.is_some_and(|(_, status)| status.stopped()));
+    }
+
     /// SIGTERM, and how the process ended.
     pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended().await
+    }
+
+    /// Waits until the process ends by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
         let mut running = self.running.take().expect("the node runs");
-        let pid = rustix::process::Pid::from_child(&running.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = until("the node ends", || {
             let ended = running.child.try_wait().unwrap();
             async move { ended }

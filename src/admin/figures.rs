@@ -1,0 +1,105 @@
+//! What a node looks like at one moment: gathered when somebody asks, so that nothing is counted on the way of a
+//! message.
+
+use crate::{
+    cluster::{figures::GroupFigures, group::Group, shard::Shard},
+    node::{LogFigures, Node},
+};
+use mimi_actors::link::Peer;
+
+/// A node at one moment. Its size follows from the shards and the configured peers, whatever users and peers do.
+pub(crate) struct Figures {
+    /// Whether it is ready for users and peers.
+    pub(crate) ready: bool,
+    /// What the group of each shard is doing, in order.
+    pub(crate) groups: Vec<GroupFigures>,
+    /// The configured peers.
+    pub(crate) peers: Vec<PeerFigures>,
+    /// Everything that may fill up.
+    pub(crate) queues: Vec<QueueFigures>,
+    /// The log that the shards share.
+    pub(crate) log: LogFigures,
+    /// Actors awake.
+    pub(crate) actors_awake: usize,
+    /// Actors asleep.
+    pub(crate) actors_asleep: usize,
+}
+
+/// A configured peer.
+pub(crate) struct PeerFigures {
+    /// The provider.
+    pub(crate) provider: String,
+    /// Whether the connection that we dial is up.
+    pub(crate) connected: bool,
+    /// How far the link of each shard to it is, in order.
+    pub(crate) cursors: Vec<Cursor>,
+}
+
+/// How far one shard's link to a peer is.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cursor {
+    /// The last item owed.
+    pub(crate) last: u64,
+    /// The last item acknowledged.
+    pub(crate) acked: u64,
+}
+
+/// Something that may fill up, and then refuses.
+pub(crate) struct QueueFigures {
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// The shard it belongs to, if it is a shard's.
+    pub(crate) shard: Option<u16>,
+    /// How many are in it, and how many may be.
+    pub(crate) depth_and_limit: (usize, usize),
+}
+
+impl Figures {
+    /// Looks at a node.
+    pub(crate) async fn of(node: &Node, ready: bool) -> Self {
+        let (actors_awake, actors_asleep) = node.shards.counts().await;
+        let peers = node.peers.iter().map(|(provider, peer)| {
+            let link = Peer::Provider(provider.clone());
+            let cursors = node.shards.iter().map(|shard| cursor(shard, &link));
+            PeerFigures {
+                provider: provider.to_string(),
+                connected: peer.is_connected(),
+                cursors: cursors.collect(),
+            }
+        });
+        Self {
+            ready,
+            groups: node.groups.iter().map(Group::figures).collect(),
+            peers: peers.collect(),
+            queues: queues(node),
+            log: node.log_figures(),
+            actors_awake,
+            actors_asleep,
+        }
+    }
+}
+
+fn cursor(shard: &Shard, link: &Peer) -> Cursor {
+    let derived = shard.looked_at();
+    let outgoing = derived.links.outgoing(link);
+    outgoing.map_or(Cursor::default(), |link| Cursor {
+        last: link.last().0,
+        acked: link.acked().0,
+    })
+}
+
+fn queues(node: &Node) -> Vec<QueueFigures> {
+    let queue = |name, shard, depth_and_limit| QueueFigures {
+        name,
+        shard,
+        depth_and_limit,
+    };
+    let shards = node.shards.iter();
+    let mut queues: Vec<_> = shards
+        .map(|shard| queue("shard", Some(shard.id), shard.queued()))
+        .collect();
+    let world = node.shards.world();
+    queues.push(queue("workers", None, world.workers.busy()));
+    queues.push(queue("requests", None, node.requests_in_flight()));
+    queues
+}

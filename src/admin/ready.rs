@@ -1,0 +1,131 @@
+//! Whether a node is ready for its users and peers, and why it is not.
+
+use crate::{cluster::figures::GroupFigures, node::Node};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// A node as its operator's tools see it: from before it has started until it has ended.
+#[derive(Default)]
+pub(crate) struct Ready {
+    node: OnceLock<Arc<Node>>,
+    draining: AtomicBool,
+}
+
+/// Why a node is not ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotReady {
+    /// It replays its log.
+    #[error("starting: the log is being replayed")]
+    Starting,
+    /// It was told to stop.
+    #[error("draining: the node stops when what is under way is finished; ask another one")]
+    Draining,
+    /// Some of its shards cannot write.
+    #[error(
+        "shard {shard} ({count} in all) has no leader that a majority of its voters answers: \
+         see that they run and reach each other"
+    )]
+    NoLeader {
+        /// The first of them.
+        shard: u16,
+        /// How many.
+        count: usize,
+    },
+}
+
+impl Ready {
+    /// The node has started.
+    pub(crate) fn open(&self, node: Arc<Node>) {
+        // A node starts once.
+        drop(self.node.set(node));
+    }
+
+    /// The node takes nothing new from now on.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The node, once it has started.
+    pub(crate) fn node(&self) -> Option<&Arc<Node>> {
+        self.node.get()
+    }
+
+    /// Whether it is ready at this moment.
+    pub(crate) fn check(&self) -> Result<(), NotReady> {
+        let draining = self.draining.load(Ordering::Relaxed);
+        let groups = self.node().map(|node| node.groups.iter());
+        judge(
+            draining,
+            groups.map(|groups| groups.map(|group| group.figures())),
+        )
+    }
+}
+
+/// Judges a node by what its groups are doing; it has none before it has started.
+fn judge(
+    draining: bool,
+    groups: Option<impl Iterator<Item = GroupFigures>>,
+) -> Result<(), NotReady> {
+    if draining {
+        return Err(NotReady::Draining);
+    }
+    let groups = groups.ok_or(NotReady::Starting)?;
+    let mut without = (0..)
+        .zip(groups)
+        .filter(|(_, group)| group.leader.is_none());
+    match without.next() {
+        None => Ok(()),
+        Some((shard, _)) => Err(NotReady::NoLeader {
+            shard,
+            count: 1 + without.count(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::figures::Role;
+
+    fn group(leader: Option<u64>) -> GroupFigures {
+        GroupFigures {
+            role: Role::Voter,
+            term: 1,
+            last: 0,
+            applied: 0,
+            leader,
+        }
+    }
+
+    #[test]
+    fn a_node_is_ready_when_it_has_started_and_every_shard_has_a_leader() {
+        let led = [group(Some(1)), group(Some(2)), group(Some(1))];
+        assert_eq!(judge(false, Some(led.into_iter())), Ok(()));
+        let some = [group(Some(1)), group(None), group(None)];
+        let no_leader = judge(false, Some(some.into_iter())).unwrap_err();
+        assert_eq!(no_leader, NotReady::NoLeader { shard: 1, count: 2 });
+        let not_started = None::<std::iter::Empty<GroupFigures>>;
+        assert_eq!(judge(false, not_started.clone()), Err(NotReady::Starting));
+        assert_eq!(judge(true, Some(some.into_iter())), Err(NotReady::Draining));
+        assert_eq!(judge(true, not_started), Err(NotReady::Draining));
+        let starting = Ready::default();
+        assert_eq!(starting.check(), Err(NotReady::Starting));
+        starting.drain();
+        assert_eq!(starting.check(), Err(NotReady::Draining));
+    }
+
+    #[test]
+    fn why_a_node_is_not_ready_is_one_line() {
+        let no_leader = NotReady::NoLeader { shard: 3, count: 5 };
+        for why in [NotReady::Starting, NotReady::Draining, no_leader] {
+            assert!(!why.to_string().contains('\n'), "{why}");
+        }
+        assert!(
+            no_leader
+                .to_string()
+                .starts_with("shard 3 (5 in all) has no leader")
+        );
+    }
+}
