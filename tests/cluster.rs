@@ -9,15 +9,16 @@
 
 mod support;
 
-use mimi_actors::wire::event::Epoch;
-use support::{Net, agree, invite, room, wait, wait_epoch};
+use mimi_actors::{ids::RoomUri, wire::event::Epoch};
+use mimi_node::client::member::{Member, MemberError};
+use std::time::Instant;
+use support::{Net, agree, invite, room, until, wait, wait_epoch};
 
 const A: &str = "a.example";
 const B: &str = "b.example";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_nodes_have_one_state_and_take_any_request() {
-    let net = Net::start_clusters(&[(A, 3), (B, 1)]).await;
+/// alice of the cluster and bob of another provider in one room.
+async fn pair(net: &Net) -> (RoomUri, Member, Member) {
     let den = room("den", A);
     let mut alice = net.member("alice", "phone", A).await;
     let mut bob = net.member("bob", "phone", B).await;
@@ -27,6 +28,30 @@ async fn three_nodes_have_one_state_and_take_any_request() {
     let users = [bob.client().user().clone()];
     invite(&mut alice, &den, &users).await.unwrap();
     wait_epoch(&mut bob, &den, Epoch(1)).await;
+    (den, alice, bob)
+}
+
+/// Commits an update, again and again as it was, until it has its answer; gives the epoch.
+async fn commit_until(net: &Net, member: &mut Member, den: &RoomUri) -> Epoch {
+    let began = Instant::now();
+    let update = member.prepare_update(den).unwrap();
+    loop {
+        match member.commit(&update).await {
+            Ok(accepted) => return accepted.epoch,
+            Err(MemberError::Door(_) | MemberError::NotConnected) => net.reconnect(member).await,
+            Err(error) if error.to_string().contains("unavailable") => {
+                assert!(began.elapsed() < support::WAIT, "{error}");
+                net.reconnect(member).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_have_one_state_and_take_any_request() {
+    let net = Net::start_clusters(&[(A, 3), (B, 1)]).await;
+    let (den, mut alice, mut bob) = pair(&net).await;
     // Through each node in turn: what leads the room is only one of them.
     for (number, name) in ["a1", "a2", "a3"].into_iter().enumerate() {
         alice
@@ -47,4 +72,155 @@ async fn three_nodes_have_one_state_and_take_any_request() {
     agree(&[&alice, &bob], &den);
     net.level(A).await;
     assert!(net.errors().is_empty(), "{:?}", net.errors());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_leader_is_killed_its_rooms_accept_again_and_it_catches_up_when_it_is_back() {
+    let mut net = Net::start_clusters(&[(A, 3), (B, 1)]).await;
+    let (den, mut alice, mut bob) = pair(&net).await;
+    let leader = net.leader_of(A, &den.to_string()).await;
+    alice.send(&den, &["before"]).await.unwrap();
+    net.node_mut(&leader).kill();
+    let killed = Instant::now();
+    net.reconnect(&mut alice).await;
+    assert_eq!(commit_until(&net, &mut alice, &den).await, Epoch(2));
+    println!("accepted again {:?} after the kill", killed.elapsed());
+    alice.send(&den, &["after"]).await.unwrap();
+    wait_epoch(&mut bob, &den, Epoch(2)).await;
+    wait(&mut bob, "both messages", |bob| {
+        bob.received(&den).len() == 2
+    })
+    .await;
+    wait_epoch(&mut alice, &den, Epoch(2)).await;
+    net.node_mut(&leader).start().await;
+    net.led(A).await;
+    net.level(A).await;
+    agree(&[&alice, &bob], &den);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_all_nodes_are_killed_at_once() {
+    let mut net = Net::start_clusters(&[(A, 3), (B, 1)]).await;
+    let (den, mut alice, mut bob) = pair(&net).await;
+    alice.send(&den, &["one", "two"]).await.unwrap();
+    for name in ["a1", "a2", "a3"] {
+        net.node_mut(name).kill();
+    }
+    for name in ["a1", "a2", "a3"] {
+        net.node_mut(name).start().await;
+    }
+    net.led(A).await;
+    net.reconnect(&mut alice).await;
+    let epoch = commit_until(&net, &mut alice, &den).await;
+    assert_eq!(epoch, Epoch(2));
+    wait_epoch(&mut bob, &den, Epoch(2)).await;
+    wait(&mut bob, "both messages", |bob| {
+        bob.received(&den).len() == 2
+    })
+    .await;
+    wait_epoch(&mut alice, &den, Epoch(2)).await;
+    agree(&[&alice, &bob], &den);
+    net.level(A).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_minority_refuses_and_accepts_again_once_it_is_none() {
+    let mut net = Net::start_clusters(&[(A, 3), (B, 1)]).await;
+    let (den, mut alice, mut bob) = pair(&net).await;
+    let leader = net.leader_of(A, &den.to_string()).await;
+    let others: Vec<String> = ["a1", "a2", "a3"]
+        .into_iter()
+        .filter(|name| *name != leader)
+        .map(str::to_owned)
+        .collect();
+    for name in &others {
+        net.node_mut(name).kill();
+    }
+    alice
+        .connect(&net.dialer, net.node(&leader).door)
+        .await
+        .unwrap();
+    let update = alice.prepare_update(&den).unwrap();
+    until("the minority refuses", async || {
+        let shards = net.node(&leader).cluster().await.shards;
+        shards.iter().all(|row| row.leader.is_none()).then_some(())
+    })
+    .await;
+    assert!(
+        alice.login().await.is_err(),
+        "nobody knows whether the device was revoked"
+    );
+    net.node_mut(&others[0]).start().await;
+    net.led(A).await;
+    net.reconnect(&mut alice).await;
+    alice.commit(&update).await.unwrap();
+    wait_epoch(&mut bob, &den, Epoch(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_told_to_stop_hands_its_leaderships_on_first() {
+    let mut net = Net::start_clusters(&[(A, 3), (B, 1)]).await;
+    let (den, mut alice, mut bob) = pair(&net).await;
+    let leader = net.leader_of(A, &den.to_string()).await;
+    assert!(net.node_mut(&leader).terminate().await.success());
+    net.led(A).await;
+    net.reconnect(&mut alice).await;
+    let epoch = commit_until(&net, &mut alice, &den).await;
+    assert_eq!(epoch, Epoch(2));
+    wait_epoch(&mut bob, &den, Epoch(2)).await;
+    wait_epoch(&mut alice, &den, Epoch(2)).await;
+    agree(&[&alice, &bob], &den);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_takes_the_place_of_a_lost_one_and_the_lost_one_stays_out() {
+    let mut net = Net::start_clusters(&[(A, 3), (B, 1)]).await;
+    let (den, mut alice, mut bob) = pair(&net).await;
+    net.node_mut("a3").kill();
+    let (name, address) = net.add_node(A, 4, "a1");
+    net.node_mut(&name).start().await;
+    let replaced = net.cli(
+        "a1",
+        &[
+            "cluster",
+            "replace",
+            "--node",
+            "3",
+            "--with",
+            "4",
+            "--address",
+            &address,
+            "--json",
+        ],
+    );
+    assert!(
+        replaced.status.success(),
+        "{}",
+        String::from_utf8_lossy(&replaced.stderr)
+    );
+    for row in net.node("a1").cluster().await.shards {
+        assert_eq!(row.voters, [1, 2, 4], "shard {}", row.shard);
+    }
+    net.led(A).await;
+    let epoch = commit_until(&net, &mut alice, &den).await;
+    assert_eq!(epoch, Epoch(2));
+    wait_epoch(&mut bob, &den, Epoch(2)).await;
+    net.level(A).await;
+
+    // Node 2 loses its disk and comes back with an empty one: it is not let in, and decides nothing.
+    net.node_mut("a2").kill();
+    std::fs::remove_dir_all(&net.node("a2").data).unwrap();
+    net.node_mut("a2").start().await;
+    until("node 2 is refused", async || {
+        let log = net.node("a2").log();
+        log.iter()
+            .any(|line| line.contains("was known with another data directory"))
+            .then_some(())
+    })
+    .await;
+    wait_epoch(&mut alice, &den, Epoch(2)).await;
+    net.node_mut("a2").kill();
+    net.led(A).await;
+    let epoch = commit_until(&net, &mut alice, &den).await;
+    assert_eq!(epoch, Epoch(3));
 }

@@ -5,6 +5,7 @@ use crate::{
     cluster::{
         mesh::{
             Mesh,
+            calls::Lost,
             frame::{Control, ControlAnswer, MemberChange},
         },
         placement::preferred,
@@ -14,11 +15,14 @@ use crate::{
 use anyhow::{Context, bail};
 use mimi_actors::wire::{BText, BVec};
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// How long one change may take, a lagging node's catching up included.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(70);
-/// How often a change is passed on to another leader, at most.
-const HOPS_MAX: usize = 3;
+/// How long a shard without a leader is waited for.
+const LEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// How often it is looked for one.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 fn mesh(node: &Node) -> anyhow::Result<&Arc<Mesh>> {
     let mesh = node.mesh.as_ref();
@@ -75,20 +79,24 @@ pub(super) async fn change_member(
         },
         Change::Forget { node } => MemberChange::Forget { node },
     };
-    let mut leader = mesh.group(shard).and_then(|group| group.figures().leader);
-    for _ in 0..HOPS_MAX {
-        let at = leader.with_context(|| {
-            format!("shard {shard} has no leader now; see `mimi-node cluster status`, ask again")
-        })?;
-        let control = Control::Member {
-            shard,
-            change: change.clone(),
-        };
-        match mesh.control(at, control, CHANGE_DEADLINE).await? {
-            ControlAnswer::Done => return Ok(Response::Done),
-            ControlAnswer::NotLed(other) => leader = other.filter(|other| *other != at),
-            ControlAnswer::Refused(why) => bail!("shard {shard}: {why}"),
+    let group = mesh.group(shard).context("there is no such shard")?;
+    let gives_up = Instant::now() + LEADER_DEADLINE;
+    loop {
+        // A leader that was lost is followed by another in a few seconds.
+        if let Some(at) = group.figures().leader {
+            let control = Control::Member {
+                shard,
+                change: change.clone(),
+            };
+            match mesh.control(at, control, CHANGE_DEADLINE).await {
+                Ok(ControlAnswer::Done) => return Ok(Response::Done),
+                Ok(ControlAnswer::Refused(why)) => bail!("shard {shard}: {why}"),
+                Ok(ControlAnswer::NotLed(_)) | Err(Lost) => {}
+            }
         }
+        if Instant::now() > gives_up {
+            bail!("shard {shard} has no leader; see `mimi-node cluster status`, ask again");
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
-    bail!("shard {shard} changes its leader just now; ask again")
 }

@@ -17,7 +17,7 @@ use mimi_actors::{
     wire::event::Hash,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// When a request that got no answer in time may be sent again, in milliseconds.
 pub(crate) const UNANSWERED_RETRY_AFTER_MS: u32 = 1_000;
@@ -47,10 +47,12 @@ enum Way<A> {
         answer: oneshot::Receiver<A>,
         give_up: Box<dyn FnOnce() + Send>,
     },
-    /// At the node that leads: what it answers, and what of that is meant.
+    /// At the node that led when it was asked: what it answers, what of that is meant, and who leads now.
     There {
         answer: oneshot::Receiver<Answered>,
         read: fn(Answered) -> Option<A>,
+        lead: watch::Receiver<Lead>,
+        asked: Lead,
     },
 }
 
@@ -65,9 +67,22 @@ impl<A> Pending<A> {
                 }
                 answer.ok().and_then(Result::ok)
             }
-            Way::There { answer, read } => {
-                let answer = tokio::time::timeout(deadline, answer).await;
-                answer.ok().and_then(Result::ok).and_then(read)
+            Way::There {
+                answer,
+                read,
+                mut lead,
+                asked,
+            } => {
+                let answered = async {
+                    tokio::select! {
+                        biased;
+                        answer = answer => answer.ok(),
+                        // Who leads no longer may never answer; nobody knows what became of it.
+                        _ = lead.wait_for(|lead| *lead != asked) => None,
+                    }
+                };
+                let answer = tokio::time::timeout(deadline, answered).await;
+                answer.ok().flatten().and_then(read)
             }
         }
         .ok_or(Unanswered)
@@ -136,13 +151,19 @@ impl Shards {
         ask: Ask,
         read: fn(Answered) -> Option<A>,
     ) -> Result<Pending<A>, Unanswered> {
-        let lead = *shard.lead.borrow();
-        let (Lead::At(node), Some(mesh)) = (lead, &self.mesh) else {
+        let lead = shard.lead.subscribe();
+        let asked = *lead.borrow();
+        let (Lead::At(node), Some(mesh)) = (asked, &self.mesh) else {
             return Err(Unanswered);
         };
         let answer = mesh.forward(node, shard.id, ask).map_err(|_| Unanswered)?;
         Ok(Pending {
-            way: Way::There { answer, read },
+            way: Way::There {
+                answer,
+                read,
+                lead,
+                asked,
+            },
         })
     }
 

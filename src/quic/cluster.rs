@@ -49,7 +49,12 @@ impl ClusterEndpoint {
     ) -> Result<Self, BindError> {
         let recognise = Recognise::cluster(cluster, ca, &settings::crypto())?;
         Ok(Self {
-            links: LinkEndpoint::begin(address, identity, recognise, CLUSTER_ALPN)?,
+            links: LinkEndpoint::begin(
+                address,
+                identity,
+                recognise,
+                (CLUSTER_ALPN, &settings::CLUSTER),
+            )?,
             cluster: cluster.clone(),
         })
     }

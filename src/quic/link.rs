@@ -41,7 +41,7 @@ impl LinkEndpoint {
     ) -> Result<Self, BindError> {
         let crypto = settings::crypto();
         let recognise = Recognise::listed(peers, &crypto)?;
-        Self::begin(address, identity, recognise, LINK_ALPN)
+        Self::begin(address, identity, recognise, (LINK_ALPN, &settings::LINK))
     }
 
     /// Listens, and prepares to dial, for one protocol among whoever is recognised.
@@ -49,7 +49,7 @@ impl LinkEndpoint {
         address: SocketAddr,
         identity: &Identity,
         recognise: Recognise,
-        alpn: &[u8],
+        (alpn, grant): (&[u8], &settings::Grant),
     ) -> Result<Self, BindError> {
         let crypto = settings::crypto();
         let recognise = Arc::new(recognise);
@@ -66,8 +66,8 @@ impl LinkEndpoint {
             .with_custom_certificate_verifier(recognise)
             .with_client_auth_cert(identity.chain(), identity.key())
             .map_err(BindError::tls)?;
-        let server = settings::server(server, alpn, &settings::LINK)?;
-        let client = settings::client(client, alpn, &settings::LINK)?;
+        let server = settings::server(server, alpn, grant)?;
+        let client = settings::client(client, alpn, grant)?;
         let mut endpoint = settings::endpoint(address, Some((server, identity)))?;
         endpoint.set_default_client_config(client);
         Ok(Self {

@@ -18,7 +18,12 @@ const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 /// A connection that is silent for this long is lost.
 const IDLE_MS: u32 = 30_000;
 /// Silence is broken this often.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_MS: u64 = 10_000;
+/// As [`IDLE_MS`], between the nodes of a cluster: a node that is gone must not be waited for longer than for an
+/// election.
+const CLUSTER_IDLE_MS: u32 = 3_000;
+/// As [`KEEP_ALIVE_MS`], between the nodes of a cluster.
+const CLUSTER_KEEP_ALIVE_MS: u64 = 700;
 /// Handshake bytes that wait to be put in order, at most.
 const CRYPTO_BUFFER_BYTES: usize = 16 << 10;
 /// Early bytes kept for one handshake.
@@ -38,6 +43,10 @@ pub(super) struct Grant {
     send_window_bytes: u64,
     /// Whether the other side may move to another address.
     migration: bool,
+    /// A connection that is silent for this long is lost, in milliseconds.
+    idle_ms: u32,
+    /// Silence is broken this often, in milliseconds.
+    keep_alive_ms: u64,
 }
 
 /// Between providers: few, with fixed addresses.
@@ -47,6 +56,15 @@ pub(super) const LINK: Grant = Grant {
     connection_window_bytes: 16 << 20,
     send_window_bytes: 16 << 20,
     migration: false,
+    idle_ms: IDLE_MS,
+    keep_alive_ms: KEEP_ALIVE_MS,
+};
+
+/// Between the nodes of a cluster.
+pub(super) const CLUSTER: Grant = Grant {
+    idle_ms: CLUSTER_IDLE_MS,
+    keep_alive_ms: CLUSTER_KEEP_ALIVE_MS,
+    ..LINK
 };
 
 /// A door to its clients: many, and they change networks.
@@ -56,6 +74,8 @@ pub(super) const DOOR: Grant = Grant {
     connection_window_bytes: 8 << 20,
     send_window_bytes: 8 << 20,
     migration: true,
+    idle_ms: IDLE_MS,
+    keep_alive_ms: KEEP_ALIVE_MS,
 };
 
 /// A client to the door of its provider.
@@ -77,8 +97,8 @@ fn transport(grant: &Grant) -> Arc<TransportConfig> {
         .stream_receive_window(VarInt::from_u32(grant.lane_window_bytes))
         .receive_window(VarInt::from_u32(grant.connection_window_bytes))
         .send_window(grant.send_window_bytes)
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(grant.idle_ms))))
+        .keep_alive_interval(Some(Duration::from_millis(grant.keep_alive_ms)))
         .crypto_buffer_size(CRYPTO_BUFFER_BYTES)
         .datagram_receive_buffer_size(None)
         .enable_segmentation_offload(true);

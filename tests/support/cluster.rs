@@ -1,6 +1,6 @@
 //! Providers of several nodes.
 
-use super::{Net, Node, WAIT, free_address, until};
+use super::{Net, Node, free_address, until};
 use mimi_actors::ids::ProviderId;
 use mimi_node::{
     admin::protocol::{ClusterStatus, Request, Response},
@@ -218,7 +218,3 @@ fn peers_of(name: &str, all: &BTreeMap<&str, Vec<Place>>) -> String {
     }
     text
 }
-
-/// How long a shard may be without a leader that accepts, at default settings.
-pub const FAILOVER: std::time::Duration = std::time::Duration::from_secs(5);
-const _: () = assert!(FAILOVER.as_secs() < WAIT.as_secs());
