@@ -90,6 +90,12 @@ fn cluster_of(provider: &ProviderId) -> anyhow::Result<ProviderId> {
     Ok(format!("main.{provider}").parse()?)
 }
 
+/// The name of a node's data directory, beside its configuration.
+#[must_use]
+pub fn data_dir(provider: &ProviderId, node: u64) -> String {
+    format!("{provider}-n{node}-data")
+}
+
 /// Writes the cluster's CA, the hub's key, and for each node a certificate and a configuration that ends with `peers`.
 /// The provider's own certificate is `PROVIDER.crt` in the same directory.
 ///
@@ -139,8 +145,9 @@ pub fn write_node(
         door,
         ..
     } = place;
+    let data = data_dir(provider, node);
     let text = format!(
-        "[node]\nprovider = \"{provider}\"\nid = {node}\ndata_dir = \"{provider}-n{node}-data\"\n\
+        "[node]\nprovider = \"{provider}\"\nid = {node}\ndata_dir = \"{data}\"\n\
          hub_key = \"{provider}-hub.key\"\n\
          [tls]\ncertificate = \"{provider}.crt\"\nkey = \"{provider}.key\"\n\
          [link]\nlisten = \"{link}\"\n[door]\nlisten = \"{door}\"\n\

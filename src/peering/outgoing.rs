@@ -14,11 +14,18 @@ use mimi_actors::{
     limits::{GREETING_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX},
     wire::{
         self, BVec,
+        answer::{Answer, Refused},
         link::{Hello, LINK_VERSIONS, Open, Reply, Request},
     },
 };
 use rand::Rng;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{sync::watch, task::JoinSet};
 use tracing::{Instrument, info, info_span, warn};
 
@@ -28,6 +35,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A connection that lasted this long was a good one: the next wait is the shortest again.
 const GOOD: Duration = Duration::from_secs(10);
+/// Failures in a row after which another node of the peer is tried.
+const FAILURES_MAX: u32 = 3;
 /// How long a peer may take to greet.
 const GREETING_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -37,6 +46,8 @@ pub(crate) struct Peer {
     addresses: Vec<String>,
     deadline: Duration,
     link: watch::Sender<Option<Arc<Link>>>,
+    /// Requests and lanes that failed in a row on this connection.
+    failures: AtomicU32,
 }
 
 impl Peer {
@@ -46,6 +57,7 @@ impl Peer {
             addresses,
             deadline,
             link: watch::Sender::new(None),
+            failures: AtomicU32::new(0),
         }
     }
 
@@ -58,7 +70,24 @@ impl Peer {
     pub(crate) async fn request(&self, request: Request) -> Result<Reply, PeerUnavailable> {
         let link = self.link.borrow().clone().ok_or(PeerUnavailable)?;
         let asked = tokio::time::timeout(self.deadline, ask(&link, request)).await;
-        asked.ok().flatten().ok_or(PeerUnavailable)
+        let reply = asked.ok().flatten();
+        self.note(
+            &link,
+            reply.as_ref().is_some_and(|reply| !is_unavailable(reply)),
+        );
+        reply.ok_or(PeerUnavailable)
+    }
+
+    /// Takes note whether the connection was of use. One that is not is closed, so that another node of the peer is
+    /// tried: this one may be cut off from the others.
+    fn note(&self, link: &Link, of_use: bool) {
+        if of_use {
+            self.failures.store(0, Ordering::Relaxed);
+        } else if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX
+            && self.addresses.len() > 1
+        {
+            link.close(code::DEADLINE, "another node is tried");
+        }
     }
 
     /// Keeps the connection up, until the node stops.
@@ -72,7 +101,10 @@ impl Peer {
         let span = info_span!("link", peer = %self.provider);
         async {
             loop {
-                for address in &self.addresses {
+                // The nodes of this provider begin with different nodes of the peer.
+                let first = usize::try_from(node).unwrap_or(0) % self.addresses.len().max(1);
+                let (before, from) = self.addresses.split_at(first);
+                for address in from.iter().chain(before) {
                     match dial(&endpoint, address, &self.provider, node).await {
                         Ok(link) => {
                             let up = tokio::time::Instant::now();
@@ -98,20 +130,69 @@ impl Peer {
     }
 
     /// Uses a connection until it is lost.
-    async fn serve(&self, link: Arc<Link>, shards: &Shards) {
+    async fn serve(self: &Arc<Self>, link: Arc<Link>, shards: &Shards) {
+        self.failures.store(0, Ordering::Relaxed);
         self.link.send_replace(Some(Arc::clone(&link)));
         let mut lanes = JoinSet::new();
         for shard in shards.iter() {
-            let peer = &self.provider;
-            let (owner, to, over) = (Arc::clone(shard), peer.clone(), Arc::clone(&link));
-            lanes.spawn(keep_lane(shards.clone(), owner, to, over, Kind::Fanout).in_current_span());
-            let (owner, to, over) = (Arc::clone(shard), peer.clone(), Arc::clone(&link));
-            lanes.spawn(keep_lane(shards.clone(), owner, to, over, Kind::Submit).in_current_span());
+            for kind in [Kind::Fanout, Kind::Submit] {
+                let (peer, owner, over) = (Arc::clone(self), Arc::clone(shard), Arc::clone(&link));
+                let lane = peer.keep_lane(shards.clone(), owner, over, kind);
+                lanes.spawn(lane.in_current_span());
+            }
         }
         link.closed().await;
         self.link.send_replace(None);
         lanes.shutdown().await;
     }
+
+    /// Keeps one lane of one shard going for as long as this node leads the shard: a lane that fails is opened anew, from
+    /// the last acknowledgement.
+    async fn keep_lane(
+        self: Arc<Self>,
+        shards: Shards,
+        shard: Arc<Shard>,
+        link: Arc<Link>,
+        kind: Kind,
+    ) {
+        let mut backoff = BACKOFF_MIN;
+        let mut lead = shard.lead.subscribe();
+        while led_here(&mut lead).await {
+            let began = tokio::time::Instant::now();
+            let sending = async {
+                match kind {
+                    Kind::Fanout => fanout::send(&shard, &self.provider, &link).await,
+                    Kind::Submit => submit::send(&shards, &shard, &self.provider, &link).await,
+                }
+            };
+            let mut watched = lead.clone();
+            let ended = tokio::select! {
+                ended = sending => ended,
+                () = lost(&mut watched) => continue,
+            };
+            if let Err(error) = ended {
+                if link.is_closed() {
+                    return;
+                }
+                warn!(shard = shard.id, %error, "a lane failed and will be opened again");
+            }
+            let lasted = began.elapsed() >= GOOD;
+            if lasted {
+                backoff = BACKOFF_MIN;
+            }
+            self.note(&link, lasted);
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+}
+
+/// Whether the node that answered could not do anything.
+fn is_unavailable(reply: &Reply) -> bool {
+    matches!(
+        reply,
+        Reply::Room(Answer::Refused(Refused::Unavailable { .. }))
+    )
 }
 
 /// The two long lanes that each shard has to each peer.
@@ -119,38 +200,6 @@ impl Peer {
 enum Kind {
     Fanout,
     Submit,
-}
-
-/// Keeps one lane of one shard going for as long as this node leads the shard: a lane that fails is opened anew, from
-/// the last acknowledgement.
-async fn keep_lane(shards: Shards, shard: Arc<Shard>, to: ProviderId, link: Arc<Link>, kind: Kind) {
-    let mut backoff = BACKOFF_MIN;
-    let mut lead = shard.lead.subscribe();
-    while led_here(&mut lead).await {
-        let began = tokio::time::Instant::now();
-        let sending = async {
-            match kind {
-                Kind::Fanout => fanout::send(&shard, &to, &link).await,
-                Kind::Submit => submit::send(&shards, &shard, &to, &link).await,
-            }
-        };
-        let mut watched = lead.clone();
-        let ended = tokio::select! {
-            ended = sending => ended,
-            () = lost(&mut watched) => continue,
-        };
-        if let Err(error) = ended {
-            if link.is_closed() {
-                return;
-            }
-            warn!(shard = shard.id, %error, "a lane failed and will be opened again");
-        }
-        if began.elapsed() >= GOOD {
-            backoff = BACKOFF_MIN;
-        }
-        tokio::time::sleep(backoff).await;
-        backoff = (backoff * 2).min(BACKOFF_MAX);
-    }
 }
 
 /// Connects to a peer and greets it.

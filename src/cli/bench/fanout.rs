@@ -71,6 +71,9 @@ pub(super) struct Fanout {
     /// Messages encrypted for each room
     #[arg(long, default_value_t = 256)]
     pool: usize,
+    /// Nodes of each provider; with three, every event is synced on two of them
+    #[arg(long, default_value_t = 1)]
+    nodes: u64,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -105,7 +108,7 @@ impl Fanout {
         output::progress("raw QUIC between two processes");
         let ceiling = ceiling::measure(self.message_bytes, self.batch, CEILING).await?;
         output::progress("two providers, rooms, members, encrypted messages");
-        let mut stage = Stage::build(&['a', 'b'], None).await?;
+        let mut stage = Stage::build(&['a', 'b'], self.nodes, None).await?;
         let figures = self.measure(&mut stage, ceiling).await?;
         stage.end().await?;
         self.print(&figures)?;
@@ -210,7 +213,7 @@ impl Fanout {
         Ok(json!({
             "bench": "fanout",
             "providers": 2,
-            "nodes_per_provider": 1,
+            "nodes_per_provider": self.nodes,
             "rooms": self.rooms,
             "message_bytes": self.message_bytes,
             "seconds": round(window),
@@ -220,8 +223,8 @@ impl Fanout {
             "cpu_s_per_100k": round(hub_cpu + follower_cpu),
             "cpu_s_per_100k_by_side": { "hub": round(hub_cpu), "follower": round(follower_cpu) },
             "peak_rss_mib": {
-                "hub": process::peak_rss_mib(stage.pid('a')?)?.round(),
-                "follower": process::peak_rss_mib(stage.pid('b')?)?.round(),
+                "hub": sum(&stage.pids('a')?, process::peak_rss_mib)?.round(),
+                "follower": sum(&stage.pids('b')?, process::peak_rss_mib)?.round(),
             },
             "lost": accepted.saturating_sub(seen.events),
             "duplicates": seen.duplicates,
@@ -238,7 +241,12 @@ impl Fanout {
     }
 }
 
-/// What the two nodes have used, and how far the receiver is, at one moment.
+/// What all nodes of a provider have used together.
+fn sum(pids: &[u32], used: fn(u32) -> anyhow::Result<f64>) -> anyhow::Result<f64> {
+    pids.iter().map(|pid| used(*pid)).sum()
+}
+
+/// What the two providers have used, and how far the receiver is, at one moment.
 struct Usage {
     at: Instant,
     received: u64,
@@ -255,8 +263,8 @@ impl Usage {
         Ok(Self {
             at: Instant::now(),
             received: held(seen).events,
-            hub_cpu_s: process::cpu_s(stage.pid('a')?)?,
-            follower_cpu_s: process::cpu_s(stage.pid('b')?)?,
+            hub_cpu_s: sum(&stage.pids('a')?, process::cpu_s)?,
+            follower_cpu_s: sum(&stage.pids('b')?, process::cpu_s)?,
             hub,
             follower,
         })
@@ -271,7 +279,7 @@ async fn status(stage: &mut Stage, name: char) -> anyhow::Result<Status> {
     Ok(status)
 }
 
-/// Whether a node wrote entries and synced them between two moments.
+/// Whether the first node of a provider wrote entries and synced them between two moments.
 fn wrote(before: &Status, after: &Status) -> bool {
     after.log_entries > before.log_entries && after.log_syncs > before.log_syncs
 }

@@ -1,6 +1,7 @@
 //! `bench`: what this machine carries, measured on real processes. Figures are ratios in one run, never a test.
 
 mod ceiling;
+mod failover;
 mod fanout;
 mod process;
 
@@ -15,6 +16,8 @@ pub struct Bench {
 enum What {
     /// Events from a hub's client to a follower's client, every one synced on both sides
     Fanout(fanout::Fanout),
+    /// How long a provider of three nodes refuses after the leader of a room was killed with -9
+    Failover(failover::Failover),
     /// The other process of the raw QUIC measurement
     #[command(hide = true)]
     CeilingPeer(ceiling::CeilingPeer),
@@ -30,6 +33,7 @@ impl Bench {
             .enable_all()
             .build()?;
         match self.what {
+            What::Failover(failover) => runtime.block_on(failover.run()),
             What::Fanout(fanout) => runtime.block_on(fanout.run()),
             What::CeilingPeer(peer) => runtime.block_on(peer.run()),
         }

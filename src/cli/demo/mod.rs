@@ -18,6 +18,9 @@ pub struct Demo {
     /// Print one line of JSON for each step, and a last one with the verdict
     #[arg(long)]
     json: bool,
+    /// Nodes of each provider; with three, the leader of the room's shard is killed in mid-Commit
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=5))]
+    nodes: u64,
     /// Leave the providers running afterwards, and say how to look around
     #[arg(long)]
     keep: bool,
@@ -37,12 +40,17 @@ impl Demo {
 
     async fn tell(self) -> anyhow::Result<()> {
         let mut narrator = Narrator::new(self.json);
-        let mut stage = Stage::build(&['a', 'b', 'c'], Some(('a', 'c')))
+        let mut stage = Stage::build(&['a', 'b', 'c'], self.nodes, Some(('a', 'c')))
             .await
             .context("build the stage")?;
-        narrator
-            .step("three providers are up: a.example, b.example and c.example, one process each")?;
-        let told = story::tell(&mut stage, &mut narrator).await;
+        let each = match self.nodes {
+            1 => "one process each".to_owned(),
+            nodes => format!("{nodes} nodes each"),
+        };
+        narrator.step(&format!(
+            "three providers are up: a.example, b.example and c.example, {each}"
+        ))?;
+        let told = story::tell(&mut stage, &mut narrator, self.nodes > 1).await;
         if let Err(error) = told {
             let kept = stage.keep_files();
             return Err(error.context(format!(

@@ -23,8 +23,15 @@ use mimi_actors::{
     },
 };
 
+/// How long a client waits before it sends again what found nobody.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Tells the whole story.
-pub(super) async fn tell(stage: &mut Stage, narrator: &mut Narrator) -> anyhow::Result<()> {
+pub(super) async fn tell(
+    stage: &mut Stage,
+    narrator: &mut Narrator,
+    several: bool,
+) -> anyhow::Result<()> {
     let mut cast = Cast::default();
     let mut ledger = Ledger::default();
     let room = RoomUri::new(&"a.example".parse()?, "clubhouse")?;
@@ -34,6 +41,9 @@ pub(super) async fn tell(stage: &mut Stage, narrator: &mut Narrator) -> anyhow::
     contend(&mut cast, &room, narrator).await?;
     speak_late(&mut cast, &room, &mut ledger, narrator).await?;
     remove_carl(stage, &mut cast, &room, &mut ledger, narrator).await?;
+    if several {
+        lose_leader(stage, &mut cast, &room, &mut ledger, narrator).await?;
+    }
     survive(stage, &mut cast, &room, &mut ledger, narrator).await?;
     let table = verify::closing(&mut cast, &room, &ledger)?;
     narrator.step("the books are closed: every claim of this story was checked")?;
@@ -298,6 +308,64 @@ async fn remove_carl(
     })
     .await?;
     narrator.step("Carl's message is refused by an asynchronous verdict: he is not a member")
+}
+
+/// The node of the hub that leads the room is killed while Alice commits; the others go on without it.
+async fn lose_leader(
+    stage: &mut Stage,
+    cast: &mut Cast,
+    room: &RoomUri,
+    ledger: &mut Ledger,
+    narrator: &mut Narrator,
+) -> anyhow::Result<()> {
+    let everybody: Vec<String> = cast
+        .members(room)
+        .into_iter()
+        .filter(|name| name != "carl1")
+        .collect();
+    let leader = stage.leader_of('a', &room.to_string()).await?;
+    let door = stage.door_beside('a', leader)?;
+    let alice = cast.get("alice1")?;
+    alice.connect(&stage.dialer, door).await?;
+    alice.login().await?;
+    let before = alice.epoch(room).context("Alice is a member")?;
+    let update = alice.prepare_update(room)?;
+    // The Commit is on its way while the node dies: its answer may be lost.
+    let (first, killed) = tokio::join!(alice.commit(&update), stage.kill_node('a', leader));
+    killed?;
+    let killed = tokio::time::Instant::now();
+    let accepted = match first {
+        Ok(accepted) => accepted,
+        Err(_) => loop {
+            match alice.commit(&update).await {
+                Ok(accepted) => break accepted,
+                Err(error) if killed.elapsed() > PATIENCE => return Err(error.into()),
+                // The same bytes again: they are accepted once, whatever became of the first.
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        },
+    };
+    ensure!(
+        accepted.epoch == before.next(),
+        "Alice's one Commit opened epoch {}, after {before}",
+        accepted.epoch
+    );
+    narrator.step(&format!(
+        "node {leader} of a.example, the room's leader, is killed in mid-Commit: epoch {} is open {:.1} s later",
+        accepted.epoch,
+        killed.elapsed().as_secs_f64(),
+    ))?;
+    let texts = ["one node fewer".to_owned()];
+    ledger
+        .send(cast, room, "alice1", &texts, &everybody)
+        .await?;
+    cast.until(&everybody, |member| {
+        member.epoch(room) == Some(accepted.epoch)
+    })
+    .await?;
+    ledger.delivered(cast, room, &everybody).await?;
+    stage.restart('a').await?;
+    narrator.step("it is back and has caught up")
 }
 
 /// b.example is killed in the middle of traffic and started again.

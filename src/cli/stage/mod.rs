@@ -7,16 +7,19 @@ mod proxy;
 use crate::{
     admin::{
         local::ask,
-        protocol::{Request, Response},
+        protocol::{ClusterStatus, Request, Response},
     },
-    cli::pki::{create_ca, create_certificate},
+    cli::{
+        cluster_init::{self, Place},
+        pki::{create_ca, create_certificate},
+    },
     quic::DoorDialer,
 };
 use anyhow::{Context, bail};
 use mimi_actors::ids::ProviderId;
 use proxy::Proxy;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
@@ -34,72 +37,93 @@ const READY_DEADLINE: Duration = Duration::from_secs(20);
 /// How often a node is asked whether it is ready.
 const ASK_INTERVAL: Duration = Duration::from_millis(25);
 
-/// One provider's process.
-struct Provider {
-    domain: ProviderId,
+/// One node of a provider.
+struct Node {
+    number: u64,
     config: PathBuf,
     door: SocketAddr,
     admin: PathBuf,
     log: PathBuf,
-    process: Child,
+    /// While it runs.
+    process: Option<Child>,
 }
 
-/// Everything that the story is played on.
+/// One provider's processes.
+struct Provider {
+    domain: ProviderId,
+    nodes: Vec<Node>,
+}
+
+/// Some providers of this machine.
 pub(crate) struct Stage {
     directory: TempDir,
     providers: BTreeMap<char, Provider>,
-    /// In front of the provider whose incoming datagrams can be held.
     proxy: Option<Proxy>,
+    /// Connects members to the doors.
     pub(crate) dialer: DoorDialer,
 }
 
 impl Stage {
-    /// Makes certificates, writes configurations, starts a process for each of `names`, waits until they are connected.
+    /// Writes configurations, starts `nodes` processes for each of `names`, waits until they are connected.
     /// `held` names a provider, and another whose datagrams to it can be held.
-    pub(crate) async fn build(names: &[char], held: Option<(char, char)>) -> anyhow::Result<Self> {
+    pub(crate) async fn build(
+        names: &[char],
+        nodes: u64,
+        held: Option<(char, char)>,
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("mimi-node-").tempdir()?;
         let root = directory.path();
         create_ca(root)?;
-        let mut links = BTreeMap::new();
-        let mut doors = BTreeMap::new();
+        let mut places = BTreeMap::new();
         for name in names {
             create_certificate(root, &domain(*name)?, root)?;
-            links.insert(*name, free_address()?);
-            doors.insert(*name, free_address()?);
+            let of: anyhow::Result<Vec<Place>> = (1..=nodes).map(free_place).collect();
+            places.insert(*name, of?);
         }
         let proxy = match held {
             Some((to, _)) => {
-                let target = links.get(&to).context("the held provider is on stage")?;
-                Some(Proxy::start(*target).await?)
+                let target = places.get(&to).and_then(|places| places.first());
+                let target = target.context("the held provider is on stage")?;
+                Some(Proxy::start(target.link).await?)
             }
             None => None,
         };
         let mut providers = BTreeMap::new();
-        for (name, door) in &doors {
-            let mut config = head(*name, *door, &links)?;
-            for (peer, address) in links.iter().filter(|(peer, _)| *peer != name) {
+        for (name, own) in &places {
+            let mut peers = String::new();
+            for (peer, theirs) in places.iter().filter(|(peer, _)| *peer != name) {
                 let through = proxy.as_ref().filter(|_| held == Some((*peer, *name)));
-                let address = through.map_or(*address, Proxy::address);
+                let addresses: Vec<String> = match through {
+                    Some(proxy) => vec![format!("\"{}\"", proxy.address())],
+                    None => theirs
+                        .iter()
+                        .map(|place| format!("\"{}\"", place.link))
+                        .collect(),
+                };
                 write!(
-                    config,
-                    "[[peer]]\ndomain = \"{peer}.example\"\naddresses = [\"{address}\"]\n\
-                     trust = {{ ca = \"ca.crt\" }}\n"
+                    peers,
+                    "[[peer]]\ndomain = \"{peer}.example\"\naddresses = [{}]\n\
+                     trust = {{ ca = \"ca.crt\" }}\n",
+                    addresses.join(", ")
                 )?;
             }
-            let path = root.join(format!("{name}.toml"));
-            std::fs::write(&path, config)?;
-            let log = root.join(format!("{name}.log"));
-            let process = start(&path, &log)?;
-            let admin = root.join(format!("{name}-data")).join("admin.sock");
-            let provider = Provider {
-                domain: domain(*name)?,
-                config: path,
-                door: *door,
-                admin,
-                log,
-                process,
-            };
-            providers.insert(*name, provider);
+            let configs = configs(root, *name, own, &peers)?;
+            let mut nodes = Vec::new();
+            for (place, (config, data)) in own.iter().zip(configs) {
+                let number = place.node;
+                let log = root.join(format!("{name}{number}.log"));
+                let process = start(&config, &log)?;
+                nodes.push(Node {
+                    number,
+                    config,
+                    door: place.door,
+                    admin: data.join("admin.sock"),
+                    log,
+                    process: Some(process),
+                });
+            }
+            let domain = domain(*name)?;
+            providers.insert(*name, Provider { domain, nodes });
         }
         let dialer = DoorDialer::new(&root.join("ca.crt"))?;
         let mut stage = Self {
@@ -114,29 +138,17 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Waits until a provider answers and is connected to both others.
+    /// Waits until every running node of a provider answers and is connected to all other providers, and every shard
+    /// is led by one that runs.
     pub(crate) async fn ready(&mut self, name: char) -> anyhow::Result<()> {
         let deadline = Instant::now() + READY_DEADLINE;
-        loop {
-            let provider = self.provider(name)?;
-            if let Some(status) = provider.process.try_wait()? {
-                let log = std::fs::read_to_string(&provider.log).unwrap_or_default();
-                bail!(
-                    "{} ended with {status}: {}",
-                    provider.domain,
-                    log.lines().last().unwrap_or("")
-                );
-            }
-            if let Ok(Response::Status(status)) = ask(&provider.admin, &Request::Status).await
-                && status.peers.iter().all(|peer| peer.connected)
-            {
-                return Ok(());
-            }
+        while !self.provider(name)?.is_ready().await? {
             if Instant::now() > deadline {
-                bail!("{} was not ready in time", provider.domain);
+                bail!("{} was not ready in time", self.provider(name)?.domain);
             }
             tokio::time::sleep(ASK_INTERVAL).await;
         }
+        Ok(())
     }
 
     fn provider(&mut self, name: char) -> anyhow::Result<&mut Provider> {
@@ -145,9 +157,16 @@ impl Stage {
             .with_context(|| format!("{name}.example is on stage"))
     }
 
+    /// The first running node of a provider.
+    fn node(&mut self, name: char) -> anyhow::Result<&mut Node> {
+        let mut nodes = self.provider(name)?.nodes.iter_mut();
+        let node = nodes.find(|node| node.process.is_some());
+        node.with_context(|| format!("a node of {name}.example runs"))
+    }
+
     /// Asks a provider's operator socket.
     pub(crate) async fn ask(&mut self, name: char, request: &Request) -> anyhow::Result<Response> {
-        let response = ask(&self.provider(name)?.admin, request).await?;
+        let response = ask(&self.node(name)?.admin, request).await?;
         if let Response::Refused { why } = response {
             bail!("{name}.example: {why}");
         }
@@ -156,7 +175,14 @@ impl Stage {
 
     /// Where a provider's clients come in.
     pub(crate) fn door(&mut self, name: char) -> anyhow::Result<SocketAddr> {
-        Ok(self.provider(name)?.door)
+        Ok(self.node(name)?.door)
+    }
+
+    /// The door of a provider's node other than `number`, which runs.
+    pub(crate) fn door_beside(&mut self, name: char, number: u64) -> anyhow::Result<SocketAddr> {
+        let mut nodes = self.provider(name)?.nodes.iter();
+        let other = nodes.find(|node| node.number != number && node.process.is_some());
+        Ok(other.context("another node runs")?.door)
     }
 
     /// Holds what the one provider sends to the held one, or lets it go.
@@ -166,27 +192,47 @@ impl Stage {
         }
     }
 
-    /// A provider's process id.
-    pub(crate) fn pid(&mut self, name: char) -> anyhow::Result<u32> {
-        self.provider(name)?
-            .process
-            .id()
-            .context("the process runs")
+    /// The process ids of a provider.
+    pub(crate) fn pids(&mut self, name: char) -> anyhow::Result<Vec<u32>> {
+        let nodes = self.provider(name)?.nodes.iter();
+        let running = nodes.filter_map(|node| node.process.as_ref());
+        Ok(running.filter_map(Child::id).collect())
     }
 
-    /// Kills a provider's process with SIGKILL.
+    /// Kills a provider's processes with SIGKILL.
     pub(crate) async fn kill(&mut self, name: char) -> anyhow::Result<()> {
-        let process = &mut self.provider(name)?.process;
-        process.start_kill()?;
-        process.wait().await?;
+        for node in &mut self.provider(name)?.nodes {
+            node.kill().await?;
+        }
         Ok(())
     }
 
-    /// Starts a killed provider again, on the same data.
+    /// Starts what was killed of a provider again, on the same data.
     pub(crate) async fn restart(&mut self, name: char) -> anyhow::Result<()> {
-        let provider = self.provider(name)?;
-        provider.process = start(&provider.config, &provider.log)?;
+        for node in &mut self.provider(name)?.nodes {
+            if node.process.is_none() {
+                node.process = Some(start(&node.config, &node.log)?);
+            }
+        }
         self.ready(name).await
+    }
+
+    /// Kills one node of a provider with SIGKILL.
+    pub(crate) async fn kill_node(&mut self, name: char, number: u64) -> anyhow::Result<()> {
+        let mut nodes = self.provider(name)?.nodes.iter_mut();
+        let node = nodes.find(|node| node.number == number);
+        node.context("the node is on stage")?.kill().await
+    }
+
+    /// The number of the node that leads the shard of a room or user.
+    pub(crate) async fn leader_of(&mut self, name: char, uri: &str) -> anyhow::Result<u64> {
+        let shard = crate::cluster::place(uri);
+        let Response::Cluster(status) = self.ask(name, &Request::Cluster).await? else {
+            bail!("the node answered something else");
+        };
+        let mut rows = status.shards.into_iter();
+        let row = rows.find(|row| row.shard == shard);
+        row.and_then(|row| row.leader).context("the shard is led")
     }
 
     /// The commands that show what is going on.
@@ -194,10 +240,14 @@ impl Stage {
         let me = std::env::current_exe().unwrap_or_else(|_| "mimi-node".into());
         let mut text = "the providers keep running; Ctrl-C ends them. Look around:\n".to_owned();
         for provider in self.providers.values() {
-            for command in ["status", "user list"] {
-                let (me, config) = (me.display(), provider.config.display());
+            let mut commands = vec!["status", "user list"];
+            if provider.nodes.len() > 1 {
+                commands.push("cluster status");
+            }
+            let configs = provider.nodes.iter().map(|node| node.config.display());
+            for (command, config) in commands.into_iter().zip(configs.cycle()) {
                 // Writing to a String does not fail.
-                let _ = writeln!(text, "{me} {command} --config {config}");
+                let _ = writeln!(text, "{} {command} --config {config}", me.display());
             }
         }
         text
@@ -211,23 +261,85 @@ impl Stage {
 
     /// Stops the providers in order; each must end cleanly.
     pub(crate) async fn end(mut self) -> anyhow::Result<()> {
+        let nodes = |providers: &BTreeMap<char, Provider>| -> usize {
+            providers
+                .values()
+                .map(|provider| provider.nodes.len())
+                .sum()
+        };
+        let count = nodes(&self.providers);
+        let mut ending = Vec::with_capacity(count);
         for provider in self.providers.values_mut() {
-            let pid = provider
-                .process
-                .id()
-                .and_then(|pid| i32::try_from(pid).ok());
-            let pid = pid
-                .and_then(rustix::process::Pid::from_raw)
-                .context("the process runs")?;
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        }
-        for provider in self.providers.values_mut() {
-            let ended = tokio::time::timeout(READY_DEADLINE, provider.process.wait()).await;
-            let status =
-                ended.with_context(|| format!("{} did not end in time", provider.domain))??;
-            if !status.success() {
-                bail!("{} ended with {status}", provider.domain);
+            for node in &mut provider.nodes {
+                let Some(process) = node.process.take() else {
+                    continue;
+                };
+                let pid = process.id().and_then(|pid| i32::try_from(pid).ok());
+                let pid = pid
+                    .and_then(rustix::process::Pid::from_raw)
+                    .context("the process runs")?;
+                rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+                ending.push((provider.domain.clone(), process));
             }
+        }
+        for (domain, mut process) in ending {
+            let ended = tokio::time::timeout(READY_DEADLINE, process.wait()).await;
+            let status = ended.with_context(|| format!("{domain} did not end in time"))??;
+            if !status.success() {
+                bail!("{domain} ended with {status}");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Provider {
+    async fn is_ready(&mut self) -> anyhow::Result<bool> {
+        let mut running = BTreeSet::new();
+        let mut leaders: BTreeSet<Vec<Option<u64>>> = BTreeSet::new();
+        let several = self.nodes.len() > 1;
+        for node in &mut self.nodes {
+            let Some(process) = &mut node.process else {
+                continue;
+            };
+            if let Some(status) = process.try_wait()? {
+                let log = std::fs::read_to_string(&node.log).unwrap_or_default();
+                bail!(
+                    "a node of {} ended with {status}: {}",
+                    self.domain,
+                    log.lines().last().unwrap_or("")
+                );
+            }
+            let Ok(Response::Status(status)) = ask(&node.admin, &Request::Status).await else {
+                return Ok(false);
+            };
+            if !status.peers.iter().all(|peer| peer.connected) {
+                return Ok(false);
+            }
+            running.insert(Some(node.number));
+            if several {
+                let Response::Cluster(ClusterStatus { shards, .. }) =
+                    ask(&node.admin, &Request::Cluster).await?
+                else {
+                    bail!("the node answered something else");
+                };
+                leaders.insert(shards.into_iter().map(|row| row.leader).collect());
+            }
+        }
+        let agreed = leaders.len() <= 1;
+        Ok(agreed
+            && leaders
+                .into_iter()
+                .flatten()
+                .all(|leader| running.contains(&leader)))
+    }
+}
+
+impl Node {
+    async fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.start_kill()?;
+            process.wait().await?;
         }
         Ok(())
     }
@@ -242,17 +354,38 @@ fn free_address() -> std::io::Result<SocketAddr> {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-fn head(
+fn free_place(node: u64) -> anyhow::Result<Place> {
+    let cluster = free_address()?;
+    Ok(Place {
+        node,
+        cluster: (cluster, cluster),
+        link: free_address()?,
+        door: free_address()?,
+    })
+}
+
+/// The configuration and the data directory of each node of a provider.
+fn configs(
+    root: &Path,
     name: char,
-    door: SocketAddr,
-    links: &BTreeMap<char, SocketAddr>,
-) -> anyhow::Result<String> {
-    let link = links.get(&name).context("every provider has an address")?;
-    Ok(format!(
-        "[node]\nprovider = \"{name}.example\"\ndata_dir = \"{name}-data\"\n\
-         [tls]\ncertificate = \"{name}.example.crt\"\nkey = \"{name}.example.key\"\n\
-         [link]\nlisten = \"{link}\"\n[door]\nlisten = \"{door}\"\n"
-    ))
+    places: &[Place],
+    peers: &str,
+) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    let domain = domain(name)?;
+    if let [alone] = places {
+        let text = format!(
+            "[node]\nprovider = \"{domain}\"\ndata_dir = \"{name}-data\"\n\
+             [tls]\ncertificate = \"{domain}.crt\"\nkey = \"{domain}.key\"\n\
+             [link]\nlisten = \"{}\"\n[door]\nlisten = \"{}\"\n{peers}",
+            alone.link, alone.door
+        );
+        let path = root.join(format!("{name}.toml"));
+        std::fs::write(&path, text)?;
+        return Ok(vec![(path, root.join(format!("{name}-data")))]);
+    }
+    let configs = cluster_init::write(root, &domain, places, peers)?;
+    let data = |place: &Place| root.join(cluster_init::data_dir(&domain, place.node));
+    Ok(configs.into_iter().zip(places.iter().map(data)).collect())
 }
 
 /// Starts a node; what it says goes to a file.

@@ -1,18 +1,24 @@
-//! A UDP forwarder on loopback that can hold what one side sends, and let it go again.
+//! A UDP forwarder on loopback that can hold what is sent to its target, and let it go again.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
-use tokio::{net::UdpSocket, sync::watch, task::JoinHandle};
+use tokio::{
+    net::UdpSocket,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
 
 /// Datagrams held, at most; the oldest are dropped, as a network would.
 const HELD_MAX: usize = 4_096;
 /// Largest datagram.
 const DATAGRAM_BYTES_MAX: usize = 65_536;
+/// Endpoints that may dial, at most; the story has fewer.
+const DIALLERS_MAX: usize = 16;
 
-/// Forwards between one dialling endpoint and its target.
+/// Forwards between some dialling endpoints and their target.
 pub(crate) struct Proxy {
     address: SocketAddr,
     held: watch::Sender<bool>,
@@ -23,11 +29,9 @@ impl Proxy {
     /// Begins to forward to `target`.
     pub(crate) async fn start(target: SocketAddr) -> std::io::Result<Self> {
         let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        back.connect(target).await?;
         let address = front.local_addr()?;
         let held = watch::Sender::new(false);
-        let task = tokio::spawn(forward(Arc::new(front), Arc::new(back), held.subscribe()));
+        let task = tokio::spawn(forward(Arc::new(front), target, held.subscribe()));
         Ok(Self {
             address,
             held,
@@ -40,7 +44,7 @@ impl Proxy {
         self.address
     }
 
-    /// Holds what the dialling side sends, or lets it go.
+    /// Holds what the dialling sides send, or lets it go.
     pub(crate) fn hold(&self, held: bool) {
         self.held.send_replace(held);
     }
@@ -52,10 +56,11 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(front: Arc<UdpSocket>, back: Arc<UdpSocket>, mut held: watch::Receiver<bool>) {
-    let (mut up, mut down) = (vec![0; DATAGRAM_BYTES_MAX], vec![0; DATAGRAM_BYTES_MAX]);
-    let mut dialler: Option<SocketAddr> = None;
-    let mut waiting: VecDeque<Vec<u8>> = VecDeque::new();
+async fn forward(front: Arc<UdpSocket>, target: SocketAddr, mut held: watch::Receiver<bool>) {
+    let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
+    let mut backs: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
+    let mut returning = JoinSet::new();
+    let mut waiting: VecDeque<(Arc<UdpSocket>, Vec<u8>)> = VecDeque::new();
     loop {
         tokio::select! {
             changed = held.changed() => {
@@ -63,29 +68,58 @@ async fn forward(front: Arc<UdpSocket>, back: Arc<UdpSocket>, mut held: watch::R
                     return;
                 }
                 if !*held.borrow_and_update() {
-                    for datagram in waiting.drain(..) {
+                    for (back, datagram) in waiting.drain(..) {
                         // What is lost here is sent again by QUIC.
                         drop(back.send(&datagram).await);
                     }
                 }
             }
-            received = front.recv_from(&mut up) => {
+            received = front.recv_from(&mut datagram) => {
                 let Ok((bytes, from)) = received else { continue };
-                dialler = Some(from);
-                let datagram = up.get(..bytes).unwrap_or_default();
+                let back = match backs.get(&from) {
+                    Some(back) => Arc::clone(back),
+                    None if backs.len() == DIALLERS_MAX => continue,
+                    None => {
+                        let Some(back) = open(target).await else { continue };
+                        backs.insert(from, Arc::clone(&back));
+                        returning.spawn(give_back(Arc::clone(&back), Arc::clone(&front), from));
+                        back
+                    }
+                };
+                let datagram = datagram.get(..bytes).unwrap_or_default();
                 if *held.borrow() {
                     if waiting.len() == HELD_MAX {
                         waiting.pop_front();
                     }
-                    waiting.push_back(datagram.to_vec());
+                    waiting.push_back((back, datagram.to_vec()));
                 } else {
                     drop(back.send(datagram).await);
                 }
             }
-            received = back.recv(&mut down) => {
-                let (Ok(bytes), Some(to)) = (received, dialler) else { continue };
-                drop(front.send_to(down.get(..bytes).unwrap_or_default(), to).await);
-            }
+        }
+    }
+}
+
+/// A way of its own to the target for one dialling endpoint.
+async fn open(target: SocketAddr) -> Option<Arc<UdpSocket>> {
+    let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok()?;
+    back.connect(target).await.ok()?;
+    Some(Arc::new(back))
+}
+
+/// Carries what the target answers back to who dialled.
+async fn give_back(back: Arc<UdpSocket>, front: Arc<UdpSocket>, to: SocketAddr) {
+    let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
+    loop {
+        // A target that is down refuses datagrams; it may come back.
+        if let Ok(bytes) = back.recv(&mut datagram).await {
+            drop(
+                front
+                    .send_to(datagram.get(..bytes).unwrap_or_default(), to)
+                    .await,
+            );
+        } else {
+            tokio::task::yield_now().await;
         }
     }
 }
