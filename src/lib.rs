@@ -11,6 +11,7 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod gateway;
+pub mod history;
 pub mod logging;
 pub mod node;
 pub mod peering;
