@@ -4,10 +4,11 @@ use super::{LOOK_INTERVAL, Net, Node, WAIT};
 use mimi_actors::{
     ids::{ClientUri, RoomUri, UserUri},
     wire::{
+        Payload,
         answer::{Accepted, Refused},
         claim::{ClaimId, ClaimResponse},
         door::{DoorItem, DoorRefused, RoomBody},
-        event::{ClientSeq, RoomSeq, Verdict},
+        event::{ClientSeq, Hash, RoomSeq, Verdict},
     },
 };
 use mimi_node::{
@@ -314,7 +315,7 @@ impl Watched {
                 let (id, epoch) = match &event.body {
                     RoomBody::Application(message) => (Digest::of(message), None),
                     RoomBody::Commit { epoch, commit } => (Digest::of(commit), Some(*epoch)),
-                    RoomBody::Proposals(proposals) => (Digest::of(&proposals.concat()), None),
+                    RoomBody::Proposals(proposals) => (Digest(hash_of(proposals)), None),
                 };
                 let again = event.seq <= last;
                 let delivered = Delivered {
@@ -384,6 +385,11 @@ impl Watched {
         }
         Ok(())
     }
+}
+
+/// Proposals that were accepted together are one event.
+fn hash_of(proposals: &[Payload]) -> Hash {
+    Hash::of_parts(proposals.iter().map(|proposal| &***proposal))
 }
 
 /// How most operations end that were not acknowledged.
