@@ -270,12 +270,15 @@ impl Judge {
             let mut last: Option<(Epoch, u64)> = None;
             for (epoch, line) in &reader.epochs {
                 let before = Epoch(epoch.0.saturating_sub(1));
-                let follows = last.is_some_and(|(last, _)| last == before);
-                let forward = last.is_none_or(|(last, _)| last < *epoch);
-                let begins = forward && (joined.contains(&before) || joined.is_empty());
+                let joins = joined.contains(&before);
+                let holds = match last {
+                    // How it joined may not be in the history.
+                    None => joins || joined.is_empty(),
+                    Some((last, _)) => last == before || (joins && last < *epoch),
+                };
                 let from = last;
                 self.commits.demand(
-                    follows || begins,
+                    holds,
                     || from.iter().map(|(_, line)| *line).chain([*line]).collect(),
                     || {
                         let from =

@@ -84,6 +84,14 @@ fn a_device_that_passes_over_an_epoch_is_found() {
 }
 
 #[test]
+fn a_device_of_which_nobody_knows_how_it_joined_passes_over_no_epoch_either() {
+    let mut tale = Tale::default();
+    let first = tale.enters("zoe", 5, "fifth", 5);
+    let second = tale.enters("zoe", 7, "seventh", 7);
+    tale.is_violated(Invariant::I2, &[first, second]);
+}
+
+#[test]
 fn an_acknowledged_commit_that_does_not_come_in_time_is_found() {
     let mut tale = followed();
     tale.ns += LATER;
