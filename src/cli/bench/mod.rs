@@ -2,6 +2,7 @@
 
 mod ceiling;
 mod fanout;
+mod idle_rooms;
 mod process;
 
 /// Arguments of `bench`.
@@ -15,6 +16,8 @@ pub struct Bench {
 enum What {
     /// Events from a hub's client to a follower's client, every one synced on both sides
     Fanout(fanout::Fanout),
+    /// A node full of rooms that nobody uses: its start and its memory
+    IdleRooms(idle_rooms::IdleRooms),
     /// The other process of the raw QUIC measurement
     #[command(hide = true)]
     CeilingPeer(ceiling::CeilingPeer),
@@ -31,6 +34,7 @@ impl Bench {
             .build()?;
         match self.what {
             What::Fanout(fanout) => runtime.block_on(fanout.run()),
+            What::IdleRooms(idle_rooms) => runtime.block_on(idle_rooms.run()),
             What::CeilingPeer(peer) => runtime.block_on(peer.run()),
         }
     }

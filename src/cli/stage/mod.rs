@@ -116,7 +116,11 @@ impl Stage {
 
     /// Waits until a provider answers and is connected to both others.
     pub(crate) async fn ready(&mut self, name: char) -> anyhow::Result<()> {
-        let deadline = Instant::now() + READY_DEADLINE;
+        self.ready_within(name, READY_DEADLINE).await
+    }
+
+    async fn ready_within(&mut self, name: char, patience: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + patience;
         loop {
             let provider = self.provider(name)?;
             if let Some(status) = provider.process.try_wait()? {
@@ -184,9 +188,30 @@ impl Stage {
 
     /// Starts a killed provider again, on the same data.
     pub(crate) async fn restart(&mut self, name: char) -> anyhow::Result<()> {
+        self.restart_within(name, READY_DEADLINE).await
+    }
+
+    /// As [`Self::restart`], for a node that may need longer.
+    pub(crate) async fn restart_within(
+        &mut self,
+        name: char,
+        patience: Duration,
+    ) -> anyhow::Result<()> {
         let provider = self.provider(name)?;
         provider.process = start(&provider.config, &provider.log)?;
-        self.ready(name).await
+        self.ready_within(name, patience).await
+    }
+
+    /// A provider's configuration file.
+    pub(crate) fn config(&mut self, name: char) -> anyhow::Result<&Path> {
+        Ok(&self.provider(name)?.config)
+    }
+
+    /// A provider's data directory.
+    pub(crate) fn data(&mut self, name: char) -> anyhow::Result<PathBuf> {
+        let admin = &self.provider(name)?.admin;
+        let data = admin.parent().context("the socket is in the directory")?;
+        Ok(data.to_owned())
     }
 
     /// The commands that show what is going on.
