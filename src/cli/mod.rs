@@ -12,6 +12,7 @@ pub mod serve;
 mod stage;
 pub mod status;
 pub mod user;
+pub mod verify;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -44,6 +45,8 @@ enum Command {
     Device(device::Device),
     /// Show what a running node holds
     Status(status::StatusCommand),
+    /// Judge a recorded history; exit code 0: valid, 1: violated, 2: too little happened
+    Verify(verify::Verify),
 }
 
 /// Where to find the node that a command is for.
@@ -73,6 +76,7 @@ impl Cli {
             Command::User(user) => user.run(),
             Command::Device(device) => device.run(),
             Command::Status(status) => status.run(),
+            Command::Verify(verify) => verify.run(),
         }
     }
 }

@@ -16,6 +16,7 @@
 )]
 
 pub mod cluster;
+pub mod history;
 pub mod raw;
 
 use mimi_actors::{

@@ -3,6 +3,7 @@
 mod ceiling;
 mod failover;
 mod fanout;
+mod idle_rooms;
 mod process;
 
 /// Arguments of `bench`.
@@ -18,6 +19,8 @@ enum What {
     Fanout(fanout::Fanout),
     /// How long a provider of three nodes refuses after the leader of a room was killed with -9
     Failover(failover::Failover),
+    /// A node full of rooms that nobody uses: its start and its memory
+    IdleRooms(idle_rooms::IdleRooms),
     /// The other process of the raw QUIC measurement
     #[command(hide = true)]
     CeilingPeer(ceiling::CeilingPeer),
@@ -35,6 +38,7 @@ impl Bench {
         match self.what {
             What::Failover(failover) => runtime.block_on(failover.run()),
             What::Fanout(fanout) => runtime.block_on(fanout.run()),
+            What::IdleRooms(idle_rooms) => runtime.block_on(idle_rooms.run()),
             What::CeilingPeer(peer) => runtime.block_on(peer.run()),
         }
     }

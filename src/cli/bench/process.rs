@@ -24,9 +24,21 @@ pub(super) fn cpu_s(pid: u32) -> anyhow::Result<f64> {
 /// # Errors
 /// When there is no such process.
 pub(super) fn peak_rss_mib(pid: u32) -> anyhow::Result<f64> {
+    status_mib(pid, "VmHWM:")
+}
+
+/// The memory that a process holds, in MiB.
+///
+/// # Errors
+/// When there is no such process.
+pub(super) fn rss_mib(pid: u32) -> anyhow::Result<f64> {
+    status_mib(pid, "VmRSS:")
+}
+
+fn status_mib(pid: u32, field: &str) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = peak
+    let found = status.lines().find_map(|line| line.strip_prefix(field));
+    let kib = found
         .and_then(|rest| rest.split_whitespace().next())
         .context("the kernel's format")?;
     Ok(kib.parse::<f64>()? / 1_024.0)

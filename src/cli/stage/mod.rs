@@ -141,7 +141,11 @@ impl Stage {
     /// Waits until every running node of a provider answers and is connected to all other providers, and every shard
     /// is led by one that runs.
     pub(crate) async fn ready(&mut self, name: char) -> anyhow::Result<()> {
-        let deadline = Instant::now() + READY_DEADLINE;
+        self.ready_within(name, READY_DEADLINE).await
+    }
+
+    async fn ready_within(&mut self, name: char, patience: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + patience;
         while !self.provider(name)?.is_ready().await? {
             if Instant::now() > deadline {
                 bail!("{} was not ready in time", self.provider(name)?.domain);
@@ -209,12 +213,38 @@ impl Stage {
 
     /// Starts what was killed of a provider again, on the same data.
     pub(crate) async fn restart(&mut self, name: char) -> anyhow::Result<()> {
+        self.restart_within(name, READY_DEADLINE).await
+    }
+
+    /// As [`Self::restart`], for nodes that may need longer.
+    pub(crate) async fn restart_within(
+        &mut self,
+        name: char,
+        patience: Duration,
+    ) -> anyhow::Result<()> {
         for node in &mut self.provider(name)?.nodes {
             if node.process.is_none() {
                 node.process = Some(start(&node.config, &node.log)?);
             }
         }
-        self.ready(name).await
+        self.ready_within(name, patience).await
+    }
+
+    /// The first node of a provider, whether it runs or not.
+    fn first(&mut self, name: char) -> anyhow::Result<&Node> {
+        let first = self.provider(name)?.nodes.first();
+        first.with_context(|| format!("{name}.example has a node"))
+    }
+
+    /// The configuration file of a provider's first node.
+    pub(crate) fn config(&mut self, name: char) -> anyhow::Result<&Path> {
+        Ok(&self.first(name)?.config)
+    }
+
+    /// The data directory of a provider's first node.
+    pub(crate) fn data(&mut self, name: char) -> anyhow::Result<PathBuf> {
+        let data = self.first(name)?.admin.parent();
+        Ok(data.context("the socket is in the directory")?.to_owned())
     }
 
     /// Kills one node of a provider with SIGKILL.

@@ -1,0 +1,200 @@
+//! Rooms in bulk: the commands that clients would have caused, checked once, given to the shards' own groups.
+
+use crate::{
+    client::member::{Member, PackageOptions},
+    cluster::batch::Apply as _,
+    cluster::{
+        entries::Entries, group::Group, machine::ApplyToActors, place, read_entry, shard::Shard,
+    },
+    perform::{World, workers::Workers},
+    store::Disk,
+};
+use anyhow::ensure;
+use mimi_actors::{
+    ids::RoomUri,
+    limits::SHARDS,
+    link,
+    machine::Millis,
+    mls::{
+        bundle::{Bundle, check_bundle},
+        create::check_create,
+    },
+    record::{Command, Entry},
+    room::hub::{self, CheckedOn},
+    shard::read::ReadError,
+    supervisor::Supervisor,
+    wire::{
+        self, BVec, Payload,
+        door::HubSender,
+        event::{Epoch, Hash},
+    },
+};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Commands in one entry.
+const ENTRY_COMMANDS: usize = 256;
+/// About how many bytes a command takes.
+const COMMAND_BYTES: usize = 4_096;
+/// How long sealing may take.
+const SEAL_DEADLINE: Duration = Duration::from_secs(600);
+/// How often it is looked whether a snapshot is there.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Puts rooms into the log of a node that does not run, and seals its shards.
+pub(super) async fn fill(data: &Path, rooms: u32) -> anyhow::Result<()> {
+    let commands = commands()?;
+    let disk = Disk::open(data, SHARDS, u64::MAX)?;
+    let supervisor = Supervisor::start().await?;
+    let world = Arc::new(world()?);
+    let mut names = vec![Vec::new(); usize::from(SHARDS)];
+    for number in 0..rooms {
+        let room = RoomUri::new(&world.provider, &format!("idle-{number}"))?;
+        if let Some(names) = names.get_mut(usize::from(place(&room.to_string()))) {
+            names.push(room);
+        }
+    }
+    // One after the other: each holds its rooms twice while it is sealed.
+    for (id, names) in (0..SHARDS).zip(names) {
+        let reading = disk.clone();
+        let read = move |index| {
+            let refuse = |why: String| ReadError { index, why };
+            read_entry(&reading, id, index).map_err(refuse)
+        };
+        let entries = Entries::new(Box::new(read));
+        let (shard, _) = Shard::new(id, Arc::clone(&world), entries, &supervisor.cell(), true);
+        fill_shard(shard, &disk, data, names, &commands).await?;
+    }
+    disk.writer.close().await;
+    Ok(())
+}
+
+async fn fill_shard(
+    shard: Arc<Shard>,
+    disk: &Disk,
+    data: &Path,
+    rooms: Vec<RoomUri>,
+    commands: &[Arc<hub::Command>],
+) -> anyhow::Result<()> {
+    let apply = Arc::new(ApplyToActors(Arc::clone(&shard)));
+    // Sealed once, at the end.
+    let every = u64::MAX;
+    let group = Group::start(shard.id, 1, disk, every, Arc::clone(&apply) as _, None).await?;
+    for rooms in rooms.chunks(ENTRY_COMMANDS / commands.len()) {
+        let commands = rooms.iter().flat_map(|room| {
+            let command = |command| Command::Hub(room.clone(), Arc::clone(command));
+            commands.iter().map(command)
+        });
+        propose(&group, &apply, commands.collect()).await?;
+        shard.put_to_sleep(Duration::ZERO).await;
+    }
+    let delivered = delivered(&shard);
+    let last = propose(&group, &apply, delivered).await?;
+    group.seal_soon();
+    sealed(data, shard.id, last + 1).await?;
+    group.stop().await;
+    Ok(())
+}
+
+async fn propose(
+    group: &Group,
+    apply: &ApplyToActors,
+    commands: Vec<Command>,
+) -> anyhow::Result<u64> {
+    let entry = Entry {
+        stamp: Millis(1),
+        commands: BVec::truncated(commands),
+    };
+    let bytes = wire::encode_sized(&entry, ENTRY_COMMANDS * COMMAND_BYTES);
+    Ok(group.propose(apply.decode(bytes)?).await?)
+}
+
+/// What a shard writes down once its notices have arrived: theirs are for users that are not there.
+fn delivered(shard: &Shard) -> Vec<Command> {
+    let derived = shard.looked_at();
+    let acks = derived
+        .links
+        .peers()
+        .map(|(peer, outgoing)| link::Command::Ack {
+            peer: peer.clone(),
+            upto: outgoing.last(),
+        });
+    acks.map(Command::Link).collect()
+}
+
+/// Waits for the snapshot of a shard that holds everything below `next`.
+async fn sealed(data: &Path, shard: u16, next: u64) -> anyhow::Result<()> {
+    let dir = data.join("snapshots").join(format!("{shard:02}"));
+    let manifest = dir.join(format!("{next:020}")).join("manifest");
+    let deadline = Instant::now() + SEAL_DEADLINE;
+    while !manifest.exists() {
+        ensure!(Instant::now() < deadline, "{} is not sealed", dir.display());
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    Ok(())
+}
+
+fn world() -> anyhow::Result<World> {
+    Ok(World {
+        provider: "a.example".parse()?,
+        clock: Arc::new(|| Millis(1)),
+        workers: Workers::new(1, 1),
+        bells: crate::cluster::wake::Bells::default(),
+        hub_signature_key: [0; 32],
+        audited_members_max: 0,
+        request_deadline: Duration::from_secs(10),
+    })
+}
+
+/// What makes a room of two members: its creation, and the Commit that adds the second. All rooms get the same, for the
+/// hub tells groups apart by their room.
+fn commands() -> anyhow::Result<Vec<Arc<hub::Command>>> {
+    let mut alice = Member::create("mimi://a.example/d/alice/1".parse()?, None)?;
+    let mut bob = Member::create("mimi://a.example/d/bob/1".parse()?, None)?;
+    let room = "mimi://a.example/r/idle".parse()?;
+    let hub = HubSender {
+        provider: "a.example".parse()?,
+        signature_key: alice.device().public(),
+    };
+    let opening = alice.prepare_room(&room, &hub)?;
+    let creator = alice.client().clone();
+    let created = check_create(
+        &opening.group_info,
+        &opening.tree,
+        &hub.signature_key,
+        &creator,
+    )?;
+    let packages = bob.key_packages(1, &PackageOptions::default())?;
+    let packages: Vec<_> = packages.into_iter().map(Payload).collect();
+    let add = alice.prepare_add(&room, &packages)?;
+    let bundle = Bundle {
+        commit: add.commit.0.clone(),
+        welcome: add.welcome.as_ref().map(|welcome| welcome.0.clone()),
+        group_info: add.group_info.0.clone(),
+        tree: add.tree.0.clone(),
+    };
+    let checked = check_bundle(&created.view, &[], &bundle, &creator, 0)?;
+    let commit = hub::Commit {
+        sender: creator.clone(),
+        on: CheckedOn {
+            epoch: Epoch(0),
+            pending: Hash::of_parts([]),
+        },
+        bundle: Hash::of(&bundle.commit),
+        commit: add.commit,
+        welcome: add.welcome,
+        checked,
+    };
+    let create = hub::Create {
+        creator,
+        view: created.view,
+        members: created.members,
+    };
+    Ok(vec![
+        Arc::new(hub::Command::Create(create)),
+        Arc::new(hub::Command::Commit(Box::new(commit))),
+    ])
+}

@@ -1,0 +1,346 @@
+//! The clients of `tests/power-loss`: they load the node that the script runs, survive its power losses, and record all.
+//!
+//! The script says on standard input what comes next (`load`, `cut`, `back`, `end`); each is answered by one line that
+//! begins with `clients:`. Ignored on its own: it needs the script, which needs root.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests stop at what they did not expect"
+)]
+
+mod support;
+
+use futures::future::join_all;
+use mimi_actors::ids::RoomUri;
+use mimi_node::{
+    admin::{
+        local,
+        protocol::{Request, Response},
+    },
+    client::member::{Member, MemberError, new_claim_id, packages},
+    history::{Fault, Phase},
+    quic::DoorDialer,
+};
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use support::{
+    WAIT, client,
+    history::{Chronicle, Watched},
+    room,
+};
+use tokio::sync::{mpsc, watch};
+
+const PROVIDER: &str = "a.example";
+/// Rooms, each with two devices and a task of its own: what the node syncs together.
+const ROOMS: usize = 8;
+/// Messages that a device sends at once.
+const BATCH: usize = 8;
+
+/// What a room's task is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// Go on; the number rises with each return of the node.
+    Load(u32),
+    /// Send no more, read what there is.
+    End,
+}
+
+/// How many operations were acknowledged.
+#[derive(Clone, Copy, Debug, Default)]
+struct Figures {
+    messages: usize,
+    commits: usize,
+    claims: usize,
+}
+
+/// Where the node is, as the script says.
+struct Place {
+    dir: PathBuf,
+    socket: PathBuf,
+    door: SocketAddr,
+    dialer: DoorDialer,
+}
+
+impl Place {
+    fn told() -> Self {
+        let told = |name: &str| {
+            std::env::var(name).unwrap_or_else(|_| panic!("{name} is set by tests/power-loss"))
+        };
+        let dir = PathBuf::from(told("POWER_LOSS_DIR"));
+        Self {
+            socket: told("POWER_LOSS_SOCKET").into(),
+            door: told("POWER_LOSS_DOOR").parse().unwrap(),
+            dialer: DoorDialer::new(&dir.join("ca.crt")).unwrap(),
+            dir,
+        }
+    }
+
+    async fn member(&self, name: &str) -> Member {
+        let user = name.to_owned();
+        let added = local::ask(&self.socket, &Request::AddUser { user }).await;
+        let Ok(Response::UserAdded { enrolment_code, .. }) = added else {
+            panic!("{added:?}");
+        };
+        // Without a state file: it is the node's disk that is lost, and devices would sync on the same one.
+        let mut member = Member::create(client(name, "1", PROVIDER), None).unwrap();
+        member.connect(&self.dialer, self.door).await.unwrap();
+        member.enrol(&enrolment_code).await.unwrap();
+        member
+    }
+}
+
+/// A room and its two devices.
+struct Den {
+    room: RoomUri,
+    first: Watched,
+    second: Watched,
+    turns: usize,
+    said: usize,
+    figures: Figures,
+}
+
+impl Den {
+    async fn open(place: &Place, chronicle: &Chronicle, number: usize) -> Self {
+        let room = room(&format!("den-{number}"), PROVIDER);
+        let first = place.member(&format!("x{number}")).await;
+        let mut second = place.member(&format!("y{number}")).await;
+        let user = format!("y{number}");
+        let consent = Request::Consent {
+            user,
+            requester: first.client().user().clone(),
+            room: None,
+            grant: Some(true),
+        };
+        assert_eq!(
+            local::ask(&place.socket, &consent).await.unwrap(),
+            Response::Done
+        );
+        second.upload(1).await.unwrap();
+        let mut first = chronicle.watch(first, PROVIDER);
+        let mut second = chronicle.watch(second, PROVIDER);
+        first.create_room(&room).await.unwrap();
+        let users = [second.member.client().user().clone()];
+        let claimed = first
+            .claim(new_claim_id().unwrap(), &room, &users)
+            .await
+            .unwrap();
+        let add = first
+            .member
+            .prepare_add(&room, &packages(&claimed))
+            .unwrap();
+        let added = [second.member.client().clone()];
+        first.commit(&add, &added, &[]).await.unwrap();
+        second
+            .read_until("its Welcome", |member| member.epoch(&room).is_some())
+            .await;
+        Self {
+            room,
+            first,
+            second,
+            turns: 0,
+            said: 0,
+            figures: Figures::default(),
+        }
+    }
+
+    /// Works until it is told to end; comes back after each power loss.
+    async fn run(mut self, place: &Place, mut word: watch::Receiver<Word>) -> Self {
+        loop {
+            let now = *word.borrow_and_update();
+            if now == Word::End {
+                return self;
+            }
+            if self.turn().await.is_ok() {
+                continue;
+            }
+            // A power loss: nothing is tried before the node is back, and then everything again.
+            let still = |word: &Word| *word != now;
+            tokio::time::timeout(3 * WAIT, word.wait_for(still))
+                .await
+                .unwrap()
+                .unwrap();
+            for one in [&mut self.first, &mut self.second] {
+                one.reconnect(&place.dialer, place.door).await;
+            }
+        }
+    }
+
+    /// Messages both ways, two Commits at once, and a claim that is made twice.
+    async fn turn(&mut self) -> Result<(), MemberError> {
+        self.catch_up().await?;
+        self.turns += 1;
+        let texts: Vec<_> = (0..BATCH)
+            .map(|place| format!("{} {place}", self.turns))
+            .collect();
+        let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        self.said += 2 * BATCH;
+        let sent = futures::join!(
+            self.first.send(&self.room, &texts),
+            self.second.send(&self.room, &texts)
+        );
+        for sent in [sent.0, sent.1] {
+            self.figures.messages += sent.map(|()| BATCH)?;
+        }
+        self.contest().await?;
+        self.claim().await
+    }
+
+    async fn contest(&mut self) -> Result<(), MemberError> {
+        let mine = self.first.member.prepare_update(&self.room)?;
+        let theirs = self.second.member.prepare_update(&self.room)?;
+        let committed = futures::join!(
+            self.first.commit(&mine, &[], &[]),
+            self.second.commit(&theirs, &[], &[])
+        );
+        for committed in [committed.0, committed.1] {
+            match committed {
+                Ok(_) => self.figures.commits += 1,
+                Err(MemberError::Lost { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.catch_up().await
+    }
+
+    async fn claim(&mut self) -> Result<(), MemberError> {
+        self.second.member.upload(1).await?;
+        let users = [self.second.member.client().user().clone()];
+        let id = new_claim_id()?;
+        for _ in 0..2 {
+            self.first.claim(id, &self.room, &users).await?;
+        }
+        self.figures.claims += 1;
+        Ok(())
+    }
+
+    /// Decides what is undecided, and reads until both devices are in one epoch.
+    async fn catch_up(&mut self) -> Result<(), MemberError> {
+        for one in [&mut self.first, &mut self.second] {
+            if let Some(pending) = one.member.pending_commit(&self.room).cloned() {
+                match one.commit(&pending, &[], &[]).await {
+                    Ok(_) => self.figures.commits += 1,
+                    Err(MemberError::Lost { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            while one.pump(Duration::ZERO).await? {}
+        }
+        let deadline = Instant::now() + WAIT;
+        let epochs = |den: &Self| {
+            let of = |one: &Watched| one.member.epoch(&den.room);
+            (of(&den.first), of(&den.second))
+        };
+        while epochs(self).0 != epochs(self).1 && Instant::now() < deadline {
+            let behind = if epochs(self).0 < epochs(self).1 {
+                &mut self.first
+            } else {
+                &mut self.second
+            };
+            behind.pump(Duration::from_millis(100)).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads all there is; what never comes is for the judge to say.
+    async fn read_all(&mut self, place: &Place) {
+        for one in [&mut self.first, &mut self.second] {
+            one.reconnect(&place.dialer, place.door).await;
+        }
+        let deadline = Instant::now() + WAIT;
+        let (room, said) = (self.room.clone(), self.said);
+        let all = |one: &Watched| {
+            one.member.received(&room).len() == said && one.member.unresolved(&room).is_empty()
+        };
+        let even =
+            |den: &Self| den.first.member.last_seq(&room) == den.second.member.last_seq(&room);
+        while !(all(&self.first) && all(&self.second) && even(self)) && Instant::now() < deadline {
+            for one in [&mut self.first, &mut self.second] {
+                drop(one.pump(Duration::from_millis(50)).await);
+            }
+        }
+    }
+}
+
+/// Answers the script.
+fn say(text: &str) {
+    println!("clients: {text}");
+    std::io::stdout().flush().unwrap();
+}
+
+/// What the script says, line by line.
+fn script() -> mpsc::Receiver<String> {
+    let (said, script) = mpsc::channel(1);
+    // Ends with the process, or with the script.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if said.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    script
+}
+
+async fn next(script: &mut mpsc::Receiver<String>) -> String {
+    let line = script.recv().await;
+    line.expect("the script says `end` before it goes")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "driven by tests/power-loss, which needs root"]
+async fn clients_of_a_node_that_loses_its_power() {
+    let place = Place::told();
+    let chronicle = Chronicle::create(Path::new(&place.dir).join("history"));
+    let dens = (0..ROOMS).map(|number| Den::open(&place, &chronicle, number));
+    let dens = join_all(dens).await;
+    let mut script = script();
+    say("ready");
+    assert_eq!(next(&mut script).await, "load");
+    let mut returns = 0;
+    let word = watch::Sender::new(Word::Load(returns));
+    let dens = dens
+        .into_iter()
+        .map(|den| den.run(&place, word.subscribe()));
+    let conduct = async {
+        say("loading");
+        loop {
+            match &*next(&mut script).await {
+                "cut" => {
+                    chronicle.nemesis(Fault::PowerLoss, &[PROVIDER], Phase::Start);
+                    say("cut noted");
+                }
+                "back" => {
+                    chronicle.nemesis(Fault::PowerLoss, &[PROVIDER], Phase::Stop);
+                    returns += 1;
+                    word.send_replace(Word::Load(returns));
+                    say("back noted");
+                }
+                "end" => break,
+                other => panic!("the script said {other}"),
+            }
+        }
+        word.send_replace(Word::End);
+    };
+    let (mut dens, ()) = futures::join!(join_all(dens), conduct);
+    join_all(dens.iter_mut().map(|den| den.read_all(&place))).await;
+    let mut sum = Figures::default();
+    for den in &dens {
+        sum.messages += den.figures.messages;
+        sum.commits += den.figures.commits;
+        sum.claims += den.figures.claims;
+    }
+    let Figures {
+        messages,
+        commits,
+        claims,
+    } = sum;
+    say(&format!(
+        "{messages} messages, {commits} Commits, {claims} claims acknowledged"
+    ));
+}
