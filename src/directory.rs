@@ -134,12 +134,8 @@ pub(crate) fn hub_key(data_dir: &Path, configured: &Path) -> anyhow::Result<[u8;
     } else {
         configured
     };
-    let stored = std::fs::read(path).with_context(|| {
-        format!(
-            "read {}; `mimi-node cluster init` makes one",
-            path.display()
-        )
-    })?;
+    let stored = std::fs::read(path)
+        .with_context(|| format!("read {}; `mimi-node pki hub-key` makes one", path.display()))?;
     let pair = Ed25519KeyPair::from_pkcs8(&stored)
         .map_err(|error| anyhow::anyhow!("{} is not an Ed25519 key: {error}", path.display()))?;
     let public = pair.public_key().as_ref().try_into();

@@ -1,7 +1,7 @@
 //! `pki`: a CA and certificates for development. Not for the open Internet.
 
 use super::output;
-use crate::quic::spki_pin;
+use crate::{directory, quic::spki_pin};
 use anyhow::{Context, bail};
 use mimi_actors::ids::ProviderId;
 use rcgen::{
@@ -48,6 +48,15 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Make a hub's key, the same for all nodes of a provider: hub.key
+    HubKey {
+        /// Directory to write to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the pin of a certificate's key
     Pin {
         /// The certificate, PEM
@@ -77,6 +86,15 @@ impl Pki {
             } => {
                 create_certificate(&ca, &domain, &out)?;
                 tell(&out, domain.as_str(), json)?;
+            }
+            What::HubKey { out, json } => {
+                let path = out.join("hub.key");
+                directory::make_hub_key(&path)?;
+                if json {
+                    output::json(&serde_json::json!({ "key": path }))?;
+                } else {
+                    output::line(&format!("key          {}", path.display()));
+                }
             }
             What::Pin { certificate, json } => {
                 let pin = spki_pin(&certificate)?;

@@ -86,6 +86,64 @@ fn the_pair_of_providers_reads_and_each_lists_the_other() {
 }
 
 #[test]
+fn the_three_nodes_read_and_begin_one_cluster() {
+    let mut founders = Vec::new();
+    for (node, text) in [
+        (1, include_str!("../../configs/three-nodes/n1.toml")),
+        (2, include_str!("../../configs/three-nodes/n2.toml")),
+        (3, include_str!("../../configs/three-nodes/n3.toml")),
+    ] {
+        let config = read(text).unwrap();
+        config.check().unwrap();
+        assert_eq!(config.node.id, node);
+        let cluster = config.cluster().unwrap().unwrap();
+        let own = &cluster.nodes[&node];
+        assert_eq!(*own, config.cluster.listen.to_string());
+        founders.push(cluster);
+    }
+    assert!(founders.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn a_cluster_is_checked() {
+    type Change = fn(&mut Config);
+    let cluster = |change: Change| {
+        let mut config = read(include_str!("../../configs/three-nodes/n1.toml")).unwrap();
+        change(&mut config);
+        config.check().map_err(|error| error.to_string())
+    };
+    assert_eq!(cluster(|_| {}), Ok(()));
+    assert_eq!(cluster(|c| c.node.id = 3), Ok(()));
+    let refused: [(Change, &str); 9] = [
+        (|c| c.cluster.name.clear(), "needs a name"),
+        (|c| c.cluster.name = "Main".to_owned(), "cluster.name"),
+        (|c| c.node.hub_key = PathBuf::new(), "the same file"),
+        (|c| c.node.id = 4, "must list this node too (id 4)"),
+        (|c| c.cluster.nodes[1].id = 1, "is listed twice"),
+        (
+            |c| c.cluster.nodes[1].address = c.cluster.nodes[0].address.clone(),
+            "is another node's address",
+        ),
+        (|c| c.cluster.nodes[1].id = 0, "begin at 1"),
+        (
+            |c| c.cluster.listen = c.door.listen,
+            "must not be the address",
+        ),
+        (
+            |c| {
+                c.cluster.nodes.truncate(1);
+                c.cluster.join = true;
+            },
+            "a node of the cluster to join",
+        ),
+    ];
+    for (change, expected) in refused {
+        let error = cluster(change).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_the_nearest_known_one() {
     for (text, expected) in [
         (
