@@ -28,7 +28,7 @@ const TESTED: [&str; 19] = [
 ];
 
 /// What must have happened, so that a green run says something.
-const HAPPENED: [&str; 15] = [
+const HAPPENED: [&str; 17] = [
     "batches that came again",
     "claims sent again",
     "contested epochs",
@@ -41,6 +41,8 @@ const HAPPENED: [&str; 15] = [
     "messages that raced a removal",
     "peers that broke the protocol",
     "power losses",
+    "snapshots installed",
+    "snapshots sealed",
     "replicas entered again",
     "stale disks noticed",
     "stocks exhausted",

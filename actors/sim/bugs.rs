@@ -26,6 +26,18 @@ pub const BUGS: &[(&str, &str)] = &[
         "a leader may lack what is committed",
     ),
     ("stale_disk_votes", "a node that lost its disk votes on"),
+    (
+        "discards_what_is_needed",
+        "entries that are still owed go with the log",
+    ),
+    (
+        "snapshot_without_links",
+        "a snapshot forgets what is owed to whom",
+    ),
+    (
+        "snapshot_without_entries",
+        "a snapshot comes without the entries that it points at",
+    ),
     ("stale_leader_answers", "a deposed leader still decides"),
     (
         "package_not_consumed",

@@ -5,6 +5,7 @@ use super::{
     plan::NodeRef,
     post::{Answered, Body, End},
     replica::{Append, Appended},
+    sealed::Install,
     world::{ACK_RECORD_MS, Event, World},
 };
 use crate::{
@@ -37,11 +38,7 @@ impl World {
         }
         let term = own.replica.term;
         let committed = own.replica.committed;
-        let settled = own
-            .replica
-            .slot(committed)
-            .is_some_and(|slot| slot.term == term)
-            && own.applied == committed;
+        let settled = own.replica.term_at(committed) == term && own.applied == committed;
         let voters = self.voters(node.provider, shard);
         let with = voters
             .iter()
@@ -156,19 +153,71 @@ impl World {
     }
 
     fn replicate_to(&mut self, node: NodeRef, shard: u16, other: u8) {
-        let append = self
-            .shard(node, shard)
-            .and_then(|own| own.replica.append_for(other));
-        if let Some(append) = append {
+        let Some(own) = self.shard(node, shard) else {
+            return;
+        };
+        if own.replica.leading.is_none() {
+            return;
+        }
+        let append = own.replica.append_for(other);
+        let body = match append {
+            Some(append) => Some(Body::Append { shard, append }),
+            None => own
+                .install_for()
+                .map(|install| Body::Install { shard, install }),
+        };
+        if let Some(body) = body {
             let to = NodeRef {
                 node: other,
                 ..node
             };
-            self.send(
-                End::Node(node),
-                End::Node(to),
-                Body::Append { shard, append },
-            );
+            self.send(End::Node(node), End::Node(to), body);
+        }
+    }
+
+    /// A leader's snapshot comes, for this replica lags behind the beginning of its log.
+    pub(super) fn take_install(
+        &mut self,
+        node: NodeRef,
+        from: NodeRef,
+        shard: u16,
+        install: &Install,
+    ) {
+        let Some(own) = self.shard_mut(node, shard) else {
+            return;
+        };
+        let led = own.replica.leading.is_some() && install.term > own.replica.term;
+        let took = own.replica.install(install);
+        if led {
+            self.step_down(node, shard);
+        }
+        let (Ok(answer) | Err(answer)) = took;
+        if took.is_ok() {
+            self.counts.one("snapshots installed");
+            self.story.tell(self.now_ms, || {
+                let at = install.sealed.at;
+                format!("{node}  takes {from}'s snapshot of shard {shard} over, entry {at}")
+            });
+            self.unseal(node, shard);
+        }
+        self.send(
+            End::Node(node),
+            End::Node(from),
+            Body::Appended {
+                life: self.life(node),
+                shard,
+                answer,
+            },
+        );
+        self.apply(node, shard);
+    }
+
+    /// A shard's state becomes that of its newest snapshot.
+    pub(super) fn unseal(&mut self, node: NodeRef, shard: u16) {
+        let unsealed = self.shard_mut(node, shard).map(super::node::Shard::unseal);
+        if let Some(Err(error)) = unsealed {
+            self.history
+                .violated("I11", format!("a snapshot does not read: {error}"));
         }
     }
 
@@ -532,6 +581,13 @@ impl World {
             let leads = self.leads(node, shard);
             self.check_applied(node, shard, &applied, leads);
             let Applied { news, orders, .. } = applied;
+            let every = self.plan.weather.snapshot_entries;
+            if self
+                .shard_mut(node, shard)
+                .is_some_and(|is| is.seal_when_due(every))
+            {
+                self.counts.one("snapshots sealed");
+            }
             if naps
                 && let Some(Err(why)) = self.shard_mut(node, shard).map(super::node::Shard::sleep)
             {

@@ -96,6 +96,7 @@ impl World {
         }
         self.story.tell(self.now_ms, || format!("{node}  starts"));
         for shard in 0..self.shards(node.provider) {
+            self.unseal(node, shard);
             self.apply(node, shard);
         }
     }

@@ -35,6 +35,7 @@ pub mod plan;
 mod post;
 mod replica;
 mod route;
+mod sealed;
 pub mod shrink;
 pub mod small;
 mod story;

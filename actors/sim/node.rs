@@ -122,11 +122,9 @@ impl Source for Shard {
     }
 
     fn entry(&self, index: u64) -> Result<Arc<Entry>, ReadError> {
-        let slot = self.replica.slot(index);
-        let entry = slot.and_then(|slot| slot.entry.clone());
-        entry.ok_or_else(|| ReadError {
+        self.replica.entry(index).ok_or_else(|| ReadError {
             index,
-            why: "the log does not hold it".to_owned(),
+            why: "neither the log nor the backlog holds it".to_owned(),
         })
     }
 }

@@ -51,6 +51,8 @@ pub struct Weather {
     pub check_ms_max: u64,
     /// Actors put to sleep after an entry, in thousandths.
     pub sleep_permille: u32,
+    /// Entries of a shard after which its state is sealed and older entries are discarded; zero for never.
+    pub snapshot_entries: u64,
 }
 
 /// What a client is asked to do; with whom and where is drawn from what it knows at that time.
@@ -239,19 +241,21 @@ impl Plan {
             .map(|clients| usize::from(*clients))
             .sum();
         let calm_ms = BEGIN_MS + dice.between(2_000, 12_000);
-        let weather = weather(&mut dice, faultless);
+        let mut weather = weather(&mut dice, faultless);
         let moves = moves(&mut dice, clients, calm_ms, real_mls);
         let faults = if faultless {
             Vec::new()
         } else {
             faults(&mut dice, &providers, calm_ms)
         };
+        let stock = *dice.pick(&[1, 2, 4, 8]).unwrap_or(&4);
+        weather.snapshot_entries = *dice.pick(&[0, 2, 5, 20]).unwrap_or(&0);
         Self {
             seed,
             real_mls,
             providers,
             weather,
-            stock: *dice.pick(&[1, 2, 4, 8]).unwrap_or(&4),
+            stock,
             calm_ms,
             moves,
             faults,

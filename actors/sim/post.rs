@@ -3,6 +3,7 @@
 use super::{
     plan::NodeRef,
     replica::{Append, Appended},
+    sealed::Install,
 };
 use crate::{
     doors::HubAsk,
@@ -58,6 +59,11 @@ pub(super) enum Body {
     Append {
         shard: u16,
         append: Append,
+    },
+    /// A snapshot for a replica that lags behind the log.
+    Install {
+        shard: u16,
+        install: Install,
     },
     Appended {
         /// The life of the replica that answers: a disk that was lost since has none of it.
@@ -262,6 +268,7 @@ impl Body {
             Self::Forward(_) => "forward",
             Self::Answered { .. } => "answered",
             Self::Append { .. } => "append",
+            Self::Install { .. } => "install",
             Self::Appended { .. } => "appended",
             Self::Request { .. } => "request",
             Self::Response { .. } => "response",

@@ -5,8 +5,12 @@
 //! itself is exercised with real processes; here its promises are what the world rests on, and the world checks them
 //! too (committed entries never change).
 
+use super::sealed::{Install, Sealed};
 use crate::record::Entry;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// One place in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +52,13 @@ pub(super) struct Appended {
 pub(super) struct Replica {
     /// The newest term heard of.
     pub(super) term: u64,
+    /// How many entries were discarded, and the term of the last of them.
+    discarded: (u64, u64),
     slots: Vec<Slot>,
+    /// The snapshots, oldest first; two at most.
+    pub(super) sealed: Vec<Arc<Sealed>>,
+    /// Discarded entries that are still needed.
+    backlog: BTreeMap<u64, Arc<Entry>>,
     /// How many entries are on disk. Volatile beyond that.
     synced: u64,
     /// How many entries were ever synced: the mark beside the log.
@@ -74,7 +84,7 @@ impl Replica {
     /// How many entries there are.
     #[must_use]
     pub(super) fn len(&self) -> u64 {
-        self.slots.len() as u64
+        self.discarded.0 + self.slots.len() as u64
     }
 
     /// How many entries are on disk.
@@ -83,18 +93,74 @@ impl Replica {
         self.synced
     }
 
-    /// Entry `index`, counted from one.
+    /// Entry `index`, counted from one, unless it was discarded.
     #[must_use]
     pub(super) fn slot(&self, index: u64) -> Option<&Slot> {
-        let place = usize::try_from(index.checked_sub(1)?).ok()?;
-        self.slots.get(place)
+        let place = index.checked_sub(1)?.checked_sub(self.discarded.0)?;
+        self.slots.get(usize::try_from(place).ok()?)
+    }
+
+    /// The term of entry `index`; zero where it is not known.
+    #[must_use]
+    pub(super) fn term_at(&self, index: u64) -> u64 {
+        if index == self.discarded.0 {
+            return self.discarded.1;
+        }
+        self.slot(index).map_or(0, |slot| slot.term)
+    }
+
+    /// The commands of entry `index`, also when it was discarded and is still needed.
+    #[must_use]
+    pub(super) fn entry(&self, index: u64) -> Option<Arc<Entry>> {
+        let logged = self.slot(index).and_then(|slot| slot.entry.clone());
+        logged.or_else(|| self.backlog.get(&index).cloned())
+    }
+
+    /// Discards the first `upto` entries but for those that are needed.
+    pub(super) fn discard(&mut self, upto: u64, needed: &BTreeSet<u64>) {
+        let term = self.term_at(upto);
+        for index in self.discarded.0 + 1..=upto {
+            if let Some(entry) = self.slot(index).and_then(|slot| slot.entry.clone()) {
+                self.backlog.insert(index, entry);
+            }
+        }
+        self.backlog.retain(|index, _| needed.contains(index));
+        let gone = usize::try_from(upto.saturating_sub(self.discarded.0)).unwrap_or(usize::MAX);
+        self.slots.drain(..gone.min(self.slots.len()));
+        self.discarded = (upto, term);
+    }
+
+    /// Takes a leader's snapshot in place of the log. `Err` is the answer to a leader of the past, or where the log is
+    /// further already.
+    ///
+    /// # Errors
+    /// The answer.
+    pub(super) fn install(&mut self, install: &Install) -> Result<Appended, Appended> {
+        if install.term < self.term {
+            return Err(self.refuse(0));
+        }
+        self.hear_of(install.term);
+        let matched = install.sealed.at;
+        let answer = Appended {
+            term: self.term,
+            matched,
+            took: true,
+        };
+        if matched <= self.committed {
+            return Err(answer);
+        }
+        self.slots.clear();
+        self.discarded = (matched, install.sealed.term);
+        self.sealed = vec![Arc::clone(&install.sealed)];
+        self.backlog.extend(install.entries.iter().cloned());
+        (self.synced, self.mark, self.committed) = (matched, matched, matched);
+        Ok(answer)
     }
 
     /// Term of the last entry, and how many there are: the greater, the more a log has.
     #[must_use]
     pub(super) fn reach(&self) -> (u64, u64) {
-        let last = self.slots.last().map_or(0, |slot| slot.term);
-        (last, self.len())
+        (self.term_at(self.len()), self.len())
     }
 
     /// Becomes leader of `term`; the others are found out about.
@@ -127,16 +193,16 @@ impl Replica {
         self.len()
     }
 
-    /// What to send to a replica now: everything that it may lack.
+    /// What to send to a replica now: everything that it may lack, if that is in the log still.
     #[must_use]
     pub(super) fn append_for(&self, to: u8) -> Option<Append> {
         let leading = self.leading.as_ref()?;
         let after = leading.next.get(&to).copied().unwrap_or(0).min(self.len());
-        let from = usize::try_from(after).ok()?;
+        let from = usize::try_from(after.checked_sub(self.discarded.0)?).ok()?;
         Some(Append {
             term: self.term,
             after,
-            after_term: self.slot(after).map_or(0, |slot| slot.term),
+            after_term: self.term_at(after),
             slots: self.slots.get(from..)?.to_vec(),
             committed: self.committed,
         })
@@ -151,11 +217,14 @@ impl Replica {
             return Err(self.refuse(0));
         }
         self.hear_of(append.term);
-        let before = self.slot(append.after).map_or(0, |slot| slot.term);
-        if self.len() < append.after || before != append.after_term {
+        // What was discarded is committed, so it is the same everywhere.
+        let known = append.after < self.discarded.0;
+        let before = self.term_at(append.after);
+        if self.len() < append.after || !known && before != append.after_term {
             return Err(self.refuse(self.len().min(append.after.saturating_sub(1))));
         }
-        for (index, slot) in (append.after + 1..).zip(&append.slots) {
+        let (numbered, discarded) = ((append.after + 1..).zip(&append.slots), self.discarded.0);
+        for (index, slot) in numbered.filter(|(index, _)| *index > discarded) {
             match self.slot(index) {
                 Some(own) if own.term == slot.term => {}
                 Some(_) => {
@@ -220,11 +289,7 @@ impl Replica {
             return;
         };
         // Only an entry of its own term tells that a majority has what comes before it.
-        if counted > self.committed
-            && self
-                .slot(counted)
-                .is_some_and(|slot| slot.term == self.term)
-        {
+        if counted > self.committed && self.term_at(counted) == self.term {
             self.committed = counted;
         }
     }
@@ -249,7 +314,7 @@ impl Replica {
         self.cut(self.len().min(self.synced + kept));
         self.synced = self.len();
         self.leading = None;
-        self.committed = 0;
+        self.committed = self.sealed.last().map_or(0, |sealed| sealed.at);
     }
 
     /// How many entries are not on disk yet.
@@ -264,14 +329,23 @@ impl Replica {
         if kept >= self.len() {
             return;
         }
+        if self.sealed.iter().any(|sealed| sealed.at > kept) {
+            // From before the snapshots, so from before the log began where it does: nothing is left.
+            self.sealed.clear();
+            self.backlog.clear();
+            self.discarded = (0, 0);
+            self.slots.clear();
+            self.committed = 0;
+        }
         self.cut(kept);
         self.synced = self.len();
         self.term = self.reach().0;
     }
 
     fn cut(&mut self, kept: u64) {
+        let left = kept.saturating_sub(self.discarded.0);
         self.slots
-            .truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+            .truncate(usize::try_from(left).unwrap_or(usize::MAX));
         self.synced = self.synced.min(kept);
     }
 }

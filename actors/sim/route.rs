@@ -60,6 +60,9 @@ impl World {
                     self.task_hears(node, task, slot, answer);
                 }
             }
+            (Body::Install { shard, install }, End::Node(from)) => {
+                self.take_install(node, from, shard, &install);
+            }
             (Body::Append { shard, append }, End::Node(from)) => {
                 self.take_append(node, from, shard, &append);
             }
@@ -109,6 +112,7 @@ impl World {
             (
                 Body::Ask { .. }
                 | Body::Append { .. }
+                | Body::Install { .. }
                 | Body::Appended { .. }
                 | Body::Request { .. }
                 | Body::Response { .. }
