@@ -63,10 +63,11 @@ async fn found_all(groups: &[(u16, &Group)], nodes: &BTreeMap<u64, String>, all:
 /// Keeps leaderships in place and founding nodes that do not vote informed, until the node stops.
 pub(crate) async fn keep(mesh: Arc<Mesh>, shards: Shards, founders: BTreeMap<u64, String>) {
     let mut looks: BTreeMap<u16, u32> = BTreeMap::new();
+    let mut belonged: BTreeSet<u64> = BTreeSet::new();
     let mut turn = tokio::time::interval(LOOK_INTERVAL);
     loop {
         turn.tick().await;
-        forget_leavers(&mesh, &shards, &founders);
+        forget_leavers(&mesh, &shards, &mut belonged);
         let mut moved = false;
         for shard in shards.iter() {
             let Some(group) = mesh.group(shard.id) else {
@@ -105,22 +106,23 @@ pub(crate) async fn keep(mesh: Arc<Mesh>, shards: Shards, founders: BTreeMap<u64
     }
 }
 
-/// Lets go of nodes that belong to no shard any more.
-fn forget_leavers(mesh: &Mesh, shards: &Shards, founders: &BTreeMap<u64, String>) {
+/// Lets go of nodes that belonged to some shard and belong to none any more.
+fn forget_leavers(mesh: &Mesh, shards: &Shards, belonged: &mut BTreeSet<u64>) {
     let groups = shards.iter().filter_map(|shard| mesh.group(shard.id));
-    let members: BTreeSet<u64> = groups
-        .flat_map(|group| group.members().addresses.into_keys())
+    let members: Vec<BTreeSet<u64>> = groups
+        .map(|group| group.members().addresses.into_keys().collect())
         .collect();
-    // A node that waits to be taken in is a member of nothing itself.
-    if !members.contains(&mesh.me()) {
+    // A shard that has not begun here says nothing about who belongs to the cluster, nor does one that this node was
+    // let go from.
+    if !members.iter().all(|members| members.contains(&mesh.me())) {
         return;
     }
-    for (node, _, _) in mesh.others() {
-        if !members.contains(&node) && !founders.contains_key(&node) {
-            tracing::info!(node, "the node has left the cluster");
-            mesh.forget(node);
-        }
+    let members: BTreeSet<u64> = members.into_iter().flatten().collect();
+    for node in belonged.difference(&members) {
+        tracing::info!(node, "the node has left the cluster");
+        mesh.forget(*node);
     }
+    *belonged = members;
 }
 
 /// A cluster of more nodes than vote: those that do not are taken in as learners.

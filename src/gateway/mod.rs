@@ -116,7 +116,9 @@ async fn serve_lane(
     };
     match (open, session.client.get()) {
         (Open::Request(request), client) => {
-            let answer = if let Ok(_permit) = session.requests.try_acquire() {
+            // Held until the answer is on its way: a node that drains waits for it.
+            let permit = session.requests.try_acquire();
+            let answer = if permit.is_ok() {
                 requests::answer(session, client, *request).await
             } else {
                 Err(DoorRefused::Overloaded {

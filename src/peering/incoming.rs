@@ -102,7 +102,9 @@ async fn serve_lane(
             answer(&mut to, &wire::encode(&hello(node))).await
         }
         Ok(Open::Request(request)) => {
-            let reply = if let Ok(_permit) = requests.try_acquire() {
+            // Held until the answer is on its way: a node that drains waits for it.
+            let permit = requests.try_acquire();
+            let reply = if permit.is_ok() {
                 reply(link, shards, *request).await
             } else {
                 Reply::Refused(LinkRefused::Overloaded {

@@ -455,16 +455,8 @@ impl Net {
             .map(|node| node.door)
             .collect();
         let deadline = Instant::now() + WAIT;
-        for door in doors.into_iter().cycle() {
-            let connected = member.connect(&self.dialer, door).await;
-            let logged_in = match connected {
-                Ok(()) => member.login().await,
-                Err(error) => Err(error),
-            };
-            match logged_in {
-                Ok(()) => return,
-                Err(error) => assert!(Instant::now() < deadline, "{}: {error}", member.client()),
-            }
+        while let Err(error) = member.connect_to_any(&self.dialer, &doors).await {
+            assert!(Instant::now() < deadline, "{}: {error}", member.client());
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }

@@ -77,15 +77,14 @@ impl Cast {
         stage: &mut Stage,
         provider: char,
     ) -> anyhow::Result<()> {
-        let door = stage.door(provider)?;
+        let doors = stage.doors(provider)?;
         let domain = format!("{provider}.example");
         for member in self
             .0
             .values_mut()
             .filter(|m| m.client().provider().as_str() == domain)
         {
-            member.connect(&stage.dialer, door).await?;
-            member.login().await?;
+            member.connect_to_any(&stage.dialer, &doors).await?;
         }
         Ok(())
     }

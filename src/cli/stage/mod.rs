@@ -182,6 +182,13 @@ impl Stage {
         Ok(self.node(name)?.door)
     }
 
+    /// The doors of a provider's nodes that run.
+    pub(crate) fn doors(&mut self, name: char) -> anyhow::Result<Vec<SocketAddr>> {
+        let nodes = self.provider(name)?.nodes.iter();
+        let running = nodes.filter(|node| node.process.is_some());
+        Ok(running.map(|node| node.door).collect())
+    }
+
     /// The door of a provider's node other than `number`, which runs.
     pub(crate) fn door_beside(&mut self, name: char, number: u64) -> anyhow::Result<SocketAddr> {
         let mut nodes = self.provider(name)?.nodes.iter();

@@ -39,6 +39,29 @@ impl Member {
         Ok(())
     }
 
+    /// Connects to the first of several nodes of the own provider that lets the device in, and logs in: to move away
+    /// from a node that is gone, or cut off. Nothing is lost by it: what was held comes again.
+    ///
+    /// # Errors
+    /// What the last of them said; [`MemberError::NotConnected`] without any.
+    pub async fn connect_to_any(
+        &mut self,
+        dialer: &DoorDialer,
+        doors: &[SocketAddr],
+    ) -> Result<(), MemberError> {
+        let mut refused = Err(MemberError::NotConnected);
+        for door in doors {
+            refused = match self.connect(dialer, *door).await {
+                Ok(()) => self.login().await,
+                Err(error) => Err(error),
+            };
+            if refused.is_ok() {
+                break;
+            }
+        }
+        refused
+    }
+
     /// Closes the connection, if there is one. What was held comes again after the next login.
     pub fn disconnect(&mut self) {
         self.held.clear();

@@ -17,11 +17,13 @@ use std::{
 };
 
 /// What is remembered of one node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Seen {
     incarnation: [u8; 16],
     starts: u64,
     session: [u8; 16],
+    /// It was let go: its number is never used again.
+    left: bool,
 }
 
 /// Why a node is not spoken to.
@@ -32,6 +34,14 @@ pub(crate) enum Stranger {
         "node {node} is this node's own number: two nodes were given the same one; give one of them a new number"
     )]
     Myself {
+        /// The number.
+        node: u64,
+    },
+    /// It was let go.
+    #[error(
+        "node {node} has left the cluster: give it an empty data directory and a new number, and `mimi-node cluster join` it"
+    )]
+    Left {
         /// The number.
         node: u64,
     },
@@ -152,9 +162,13 @@ impl Known {
             incarnation: hello.incarnation,
             starts: hello.starts,
             session: hello.session,
+            left: false,
         };
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = nodes.get(&node) {
+            if known.left {
+                return Err(Stranger::Left { node });
+            }
             if known.incarnation != now.incarnation {
                 return Err(Stranger::OtherDisk { node });
             }
@@ -173,6 +187,34 @@ impl Known {
                 return Ok(());
             }
         }
+        self.remember(&mut nodes, node, now)
+    }
+
+    /// Remembers durably that a node was let go.
+    ///
+    /// # Errors
+    /// [`Stranger::Disk`] when that cannot be written.
+    pub(crate) fn leave(&self, node: u64) -> Result<(), Stranger> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = nodes.get(&node).copied().unwrap_or_default();
+        if seen.left {
+            return Ok(());
+        }
+        self.remember(&mut nodes, node, Seen { left: true, ..seen })
+    }
+
+    /// Whether a node was let go.
+    pub(crate) fn has_left(&self, node: u64) -> bool {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.get(&node).is_some_and(|seen| seen.left)
+    }
+
+    fn remember(
+        &self,
+        nodes: &mut BTreeMap<u64, Seen>,
+        node: u64,
+        now: Seen,
+    ) -> Result<(), Stranger> {
         let before = nodes.insert(node, now);
         let written = serde_json::to_vec(&*nodes)
             .map_err(anyhow::Error::from)
@@ -227,6 +269,24 @@ mod tests {
         ));
         known.check(2, &hello(7, 5, 3)).unwrap();
         known.check(3, &hello(8, 1, 1)).unwrap();
+    }
+
+    #[test]
+    fn a_node_that_was_let_go_stays_out_also_after_a_restart_and_on_another_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Known::open(dir.path(), 1, Some([1; 32])).unwrap();
+        let known = open();
+        known.check(2, &hello(7, 3, 1)).unwrap();
+        known.leave(2).unwrap();
+        known.leave(3).unwrap();
+        let known = open();
+        assert!(known.has_left(2) && known.has_left(3) && !known.has_left(4));
+        for hello in [hello(7, 3, 1), hello(9, 1, 1)] {
+            assert!(matches!(
+                known.check(2, &hello),
+                Err(Stranger::Left { node: 2 })
+            ));
+        }
     }
 
     #[test]

@@ -130,8 +130,12 @@ impl Mesh {
         }
     }
 
-    /// Forgets a node that left.
+    /// Lets go of a node for good: it is not spoken to any more.
     pub(crate) fn forget(&self, node: u64) {
+        if let Err(error) = self.known.leave(node) {
+            tracing::error!(node, %error, "it is not written down that the node left; it is tried again");
+            return;
+        }
         let mut neighbours = self
             .neighbours
             .lock()
@@ -240,6 +244,11 @@ impl Mesh {
     async fn serve_link(self: Arc<Self>, link: Arc<ClusterLink>) {
         let greeted = Arc::new(AtomicBool::new(false));
         while let Ok((to, from)) = link.link().accept_lane().await {
+            if self.known.has_left(link.node()) {
+                link.link()
+                    .close(code::PROTOCOL, "this node has left the cluster");
+                return;
+            }
             let (mesh, link, greeted) =
                 (Arc::clone(&self), Arc::clone(&link), Arc::clone(&greeted));
             tokio::spawn(async move {
