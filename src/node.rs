@@ -358,7 +358,8 @@ fn begin_cluster(
     for (node, address) in cluster.nodes.iter().filter(|(node, _)| **node != mesh.me()) {
         mesh.neighbour(*node, address);
     }
-    mesh.begin(groups.to_vec(), shards.clone());
+    mesh.begin(groups.to_vec());
+    mesh.open(shards.clone());
     tasks.spawn(Arc::clone(mesh).serve());
     let founders = if cluster.join {
         BTreeMap::new()

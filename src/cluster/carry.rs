@@ -80,7 +80,7 @@ impl Tail {
             from = next;
         }
         let mut unneeded = self.backlog.indexes(shard)?;
-        unneeded.retain(|index| *index < below && !needed.contains(index));
+        unneeded.retain(|index| *index < below && !needed.contains(index) && !self.is_kept(*index));
         if !unneeded.is_empty() || self.backlog.carried(shard) < below {
             self.backlog.carry(shard, below, &[], &unneeded)?;
         }

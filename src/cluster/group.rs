@@ -50,6 +50,9 @@ const CONFIRM_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the next round waits when one failed.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(50);
 
+/// How long taking a state over may take.
+const INSTALL_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Entries applied after which a shard's state is sealed as a snapshot.
 pub const SNAPSHOT_ENTRIES: u64 = 5_000;
 
@@ -453,20 +456,49 @@ impl Group {
         Arc::clone(&self.turn).lock_owned().await
     }
 
-    /// Takes over another node's snapshot, whose hashes were compared, in place of what is here.
+    /// Takes over another node's snapshot, whose hashes were compared, in place of what is here. Its rows point at
+    /// `needed`, which the backlog has.
+    ///
+    /// openraft may discard the log that the snapshot stands for before the state is taken over. So the snapshot is
+    /// sealed here first, and what it needs is kept although the state until then does not.
     ///
     /// # Errors
-    /// [`Fatal`] when the group has stopped, or could not take it over.
+    /// When the group has stopped, or the snapshot cannot be sealed here.
     pub(crate) async fn install(
         &self,
         vote: Vote,
         meta: SnapshotMeta,
-        sealed: Sealed,
-    ) -> Result<SnapshotResponse<u64>, Fatal<u64>> {
+        (sealed, rows): (Sealed, Vec<Row>),
+        needed: BTreeSet<u64>,
+    ) -> anyhow::Result<SnapshotResponse<u64>> {
+        let next = sealed.next();
+        if self
+            .sealing
+            .newest()
+            .is_none_or(|newest| newest.next() < next)
+        {
+            let place = (meta.last_log_id, meta.last_membership.clone());
+            let busy = Some(self.sealing.rest().await);
+            let ours = self.sealing.seal(busy, place, Ok(rows)).await;
+            anyhow::ensure!(
+                ours.is_some_and(|ours| ours.next() == next),
+                "it could not be sealed here; free space on this disk"
+            );
+        }
+        let _kept = self.tail.keep_for(needed);
         let snapshot = Box::new(Some(sealed));
-        self.raft
+        let installed = self
+            .raft
             .install_full_snapshot(vote, Snapshot { meta, snapshot })
-            .await
+            .await?;
+        // A later leader's vote: then nothing was installed.
+        if installed.vote == vote {
+            let waiting = self.raft.wait(Some(INSTALL_DEADLINE));
+            waiting
+                .applied_index_at_least(next.checked_sub(1), "the snapshot is taken over")
+                .await?;
+        }
+        Ok(installed)
     }
 
     /// The entries below `below` that the state in some rows points at.

@@ -9,6 +9,8 @@ pub(crate) mod calls;
 pub(crate) mod frame;
 mod known;
 pub(crate) mod neighbour;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use super::{group::Group, shards::Shards};
@@ -103,9 +105,15 @@ impl Mesh {
     }
 
     /// Takes note of the groups of all shards: from now on their calls are answered.
-    pub(crate) fn begin(&self, groups: Vec<Group>, shards: Shards) {
+    pub(crate) fn begin(&self, groups: Vec<Group>) {
         // Done once, when the node has started.
-        drop((self.groups.set(groups), self.shards.set(shards)));
+        drop(self.groups.set(groups));
+    }
+
+    /// Takes note of the shards: from now on what other nodes pass on is answered.
+    pub(crate) fn open(&self, shards: Shards) {
+        // Done once, when the node has started.
+        drop(self.shards.set(shards));
     }
 
     /// The group of a shard, once this node has started.
@@ -244,7 +252,7 @@ impl Mesh {
     async fn serve_link(self: Arc<Self>, link: Arc<ClusterLink>) {
         let greeted = Arc::new(AtomicBool::new(false));
         while let Ok((to, from)) = link.link().accept_lane().await {
-            if self.known.has_left(link.node()) {
+            if greeted.load(Ordering::Acquire) && self.known.has_left(link.node()) {
                 link.link()
                     .close(code::PROTOCOL, "this node has left the cluster");
                 return;

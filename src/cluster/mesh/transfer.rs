@@ -18,7 +18,6 @@ use crate::{
     quic::{LaneReceiver, LaneSender},
     store::{
         Disk,
-        snapshot::Sealed,
         snapshot_incoming::{Incoming, PIECE_BYTES_MAX},
     },
 };
@@ -159,13 +158,16 @@ async fn take(
         "the snapshot stands at {last:?} and was announced at {:?}",
         meta.last_log_id
     );
-    entries(mesh, shard, &sealed, to, from).await?;
+    let (store, loaded) = (Arc::clone(&snapshots), sealed.clone());
+    let rows = spawn_blocking(move || store.load(&loaded)).await??;
+    let needed = group.pointed_in(&rows, sealed.next())?;
+    entries(mesh, shard, needed.clone(), to, from).await?;
     tracing::info!(
         shard,
         next = sealed.next(),
         "the snapshot of another node is taken over"
     );
-    let answer = group.install(vote, meta, sealed).await?;
+    let answer = group.install(vote, meta, (sealed, rows), needed).await?;
     snapshots.drop_incoming(shard)?;
     Ok(answer)
 }
@@ -203,20 +205,16 @@ async fn pieces(
     Arc::into_inner(incoming).context("a piece is still being written")
 }
 
-/// Asks for the entries before the snapshot that its state points at and this node does not have.
+/// Asks for the entries that are needed and that this node does not have.
 async fn entries(
     mesh: &Arc<Mesh>,
     shard: u16,
-    sealed: &Sealed,
+    mut needed: BTreeSet<u64>,
     to: &mut LaneSender,
     from: &mut LaneReceiver,
 ) -> anyhow::Result<()> {
     let group = mesh.group(shard).context("the shard is not started here")?;
-    let (disk, next_entry) = (mesh.disk().clone(), sealed.next());
-    let (store, loaded) = (Arc::clone(&disk.snapshots), sealed.clone());
-    let rows = spawn_blocking(move || store.load(&loaded)).await??;
-    let mut needed: BTreeSet<u64> = group.pointed_in(&rows, next_entry)?;
-    drop(rows);
+    let disk = mesh.disk().clone();
     // What is applied here is here already, as far as anybody needs it.
     let applied = group.applied().map_or(0, |last| last + 1);
     let kept: BTreeSet<u64> = disk.backlog.indexes(shard)?.into_iter().collect();

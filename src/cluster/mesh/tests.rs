@@ -1,0 +1,319 @@
+//! Meshes of one process each in name only: real QUIC on loopback, real logs, recorded state.
+
+use super::{
+    Mesh,
+    frame::{Calls, Greeting, Hello, Offer, Open, RaftAnswer, RaftCall, Rpc, Want},
+};
+use crate::{
+    cli::pki::{create_ca, create_certificate},
+    cluster::{
+        batch::Batch,
+        group::{Group, ProposeError},
+        raft::SnapshotMeta,
+        testing::{Recorder, batch, until},
+    },
+    directory,
+    quic::{ClusterEndpoint, ClusterLink, Identity, LaneReceiver},
+    store::Disk,
+};
+use mimi_actors::{
+    ids::ProviderId,
+    limits::SHARDS,
+    wire::{self, BVec},
+};
+use openraft::{BasicNode, Vote, raft::VoteRequest};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Entries after which a shard is sealed.
+const EVERY: u64 = 10;
+/// How long anything may take.
+const WAIT: Duration = Duration::from_secs(30);
+
+fn name(name: &str) -> ProviderId {
+    name.parse().unwrap()
+}
+
+/// Directories, certificates and addresses of some nodes.
+struct Site {
+    dir: tempfile::TempDir,
+    addresses: BTreeMap<u64, SocketAddr>,
+}
+
+impl Site {
+    fn new(nodes: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        create_ca(dir.path()).unwrap();
+        // Held until all are known, so that no two are the same.
+        let held: Vec<UdpSocket> = (0..nodes)
+            .map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
+            .collect();
+        let addresses = (1..).zip(held.iter().map(|socket| socket.local_addr().unwrap()));
+        let addresses = addresses.collect();
+        Self { dir, addresses }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn endpoint(&self, node: u64, address: SocketAddr) -> ClusterEndpoint {
+        let domain = format!("n{node}.main.a.example");
+        let file = |kind| self.path().join(format!("{domain}.{kind}"));
+        if !file("crt").exists() {
+            create_certificate(self.path(), &name(&domain), self.path()).unwrap();
+        }
+        let identity = Identity::load(&file("crt"), &file("key")).unwrap();
+        let ca = self.path().join("ca.crt");
+        ClusterEndpoint::bind(address, &identity, &name("main.a.example"), &ca).unwrap()
+    }
+
+    async fn start(&self, node: u64) -> Node {
+        let data = self.path().join(format!("data-{node}"));
+        std::fs::create_dir_all(&data).unwrap();
+        let claimed = directory::claim(&data, &name("a.example"), node, Some([1; 32])).unwrap();
+        let disk = Disk::open(&data, SHARDS, u64::MAX).unwrap();
+        let claimed = claimed.start().unwrap();
+        let endpoint = self.endpoint(node, self.addresses[&node]);
+        let mesh = Mesh::new(node, endpoint, claimed, &data, disk.clone()).unwrap();
+        let recorder = Arc::new(Recorder::default());
+        let apply = Arc::clone(&recorder) as _;
+        let group = Group::start(0, node, &disk, EVERY, apply, Some(Arc::clone(&mesh)));
+        let group = group.await.unwrap();
+        mesh.begin(vec![group.clone()]);
+        for (other, address) in self.addresses.iter().filter(|(other, _)| **other != node) {
+            mesh.neighbour(*other, &address.to_string());
+        }
+        let serving = tokio::spawn(Arc::clone(&mesh).serve());
+        Node {
+            disk,
+            mesh,
+            group,
+            recorder,
+            serving,
+        }
+    }
+
+    /// Dials a node as another one, and greets it.
+    async fn dial(&self, as_node: u64, node: u64) -> (ClusterEndpoint, ClusterLink, Greeting) {
+        let endpoint = self.endpoint(as_node, (Ipv4Addr::LOCALHOST, 0).into());
+        let link = endpoint.connect(self.addresses[&node], node).await.unwrap();
+        let hello = Hello {
+            incarnation: [9; 16],
+            starts: 1,
+            session: [9; 16],
+            founding: None,
+            reach: BVec::default(),
+        };
+        let (mut to, mut from) = link.link().open_lane().await.unwrap();
+        to.send(wire::encode(&Open::Hello(hello))).await.unwrap();
+        let greeting = read(&mut from).await.unwrap();
+        (endpoint, link, greeting)
+    }
+}
+
+async fn read<T: serde::de::DeserializeOwned>(from: &mut LaneReceiver) -> Option<T> {
+    let frame = tokio::time::timeout(WAIT, from.next(16 << 20, None));
+    let frame = frame.await.unwrap().ok()??;
+    Some(wire::decode(&frame).unwrap())
+}
+
+struct Node {
+    disk: Disk,
+    mesh: Arc<Mesh>,
+    group: Group,
+    recorder: Arc<Recorder>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Node {
+    fn leads(&self) -> bool {
+        self.group.figures().leader == Some(self.mesh.me())
+    }
+
+    async fn end(self) {
+        self.mesh.close().await;
+        self.serving.abort();
+        self.group.stop().await;
+        self.disk.writer.close().await;
+    }
+}
+
+async fn found(site: &Site, nodes: &[Node]) {
+    let voters: BTreeMap<u64, BasicNode> = site
+        .addresses
+        .iter()
+        .map(|(node, address)| (*node, BasicNode::new(address.to_string())))
+        .collect();
+    nodes[0].group.found(voters).await.unwrap();
+}
+
+/// Proposes at whoever leads, until it is taken.
+async fn propose(nodes: &[Node], text: &str) -> u64 {
+    let deadline = Instant::now() + WAIT;
+    loop {
+        for node in nodes.iter().filter(|node| node.leads()) {
+            let offered: Batch = batch(text.to_owned());
+            match node.group.propose(offered).await {
+                Ok(index) => return index,
+                Err(ProposeError::Unavailable { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(Instant::now() < deadline, "nobody takes {text}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_takes_all_have_and_two_go_on_without_the_third() {
+    let site = Site::new(3);
+    let mut nodes = vec![
+        site.start(1).await,
+        site.start(2).await,
+        site.start(3).await,
+    ];
+    found(&site, &nodes).await;
+    for text in ["one", "two", "three"] {
+        propose(&nodes, text).await;
+    }
+    until("all have all", || {
+        nodes.iter().all(|node| node.recorder.applied().len() == 3)
+    })
+    .await;
+    let leader = nodes.iter().position(Node::leads).unwrap();
+    nodes.remove(leader).end().await;
+    propose(&nodes, "four").await;
+    until("both have it", || {
+        nodes.iter().all(|node| node.recorder.applied().len() == 4)
+    })
+    .await;
+    assert_eq!(nodes[0].recorder.applied(), nodes[1].recorder.applied());
+    for node in nodes {
+        node.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lags_behind_the_log_gets_the_state_and_the_entries_that_it_points_at() {
+    let site = Site::new(3);
+    let mut nodes = vec![site.start(1).await, site.start(2).await];
+    found(&site, &nodes).await;
+    let kept = propose(&nodes, "keep me").await;
+    let released = propose(&nodes, "keep me not").await;
+    propose(&nodes, &format!("release {released}")).await;
+    let mut last = 0;
+    let long_gone = |node: &Node| node.disk.log.span(0).start > kept + 1;
+    while !nodes.iter().any(|node| node.leads() && long_gone(node)) {
+        last = propose(&nodes, "more").await;
+        assert!(last < 100 * EVERY, "the log never shrinks");
+    }
+    let third = site.start(3).await;
+    until("the third has all", || third.group.applied() >= Some(last)).await;
+    let leader = nodes.iter().find(|node| node.leads()).unwrap();
+    assert_eq!(third.recorder.applied(), leader.recorder.applied());
+    assert!(third.disk.log.span(0).start > kept, "not by the log alone");
+    assert_eq!(third.disk.backlog.indexes(0).unwrap(), [kept]);
+    let entry = third.disk.backlog.entry(0, kept).unwrap().unwrap();
+    assert!(entry.ends_with(b"keep me"));
+    nodes.push(third);
+    propose(&nodes, "and on").await;
+    for node in nodes {
+        node.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_does_not_greet_or_breaks_a_bound_changes_nothing() {
+    let site = Site::new(1);
+    let node = site.start(1).await;
+    found(&site, std::slice::from_ref(&node)).await;
+    let index = propose(std::slice::from_ref(&node), "one").await;
+    let term = node.group.figures().term;
+
+    let endpoint = site.endpoint(7, (Ipv4Addr::LOCALHOST, 0).into());
+    let silent = endpoint.connect(site.addresses[&1], 1).await.unwrap();
+    let (mut to, _from) = silent.link().open_lane().await.unwrap();
+    to.send(wire::encode(&Open::Raft)).await.unwrap();
+    let closed = tokio::time::timeout(WAIT, silent.link().closed()).await;
+    assert!(
+        closed.is_ok(),
+        "a call before the greeting ends the connection"
+    );
+
+    let (_endpoint, link, greeting) = site.dial(7, 1).await;
+    assert!(matches!(greeting, Greeting::Welcome(_)));
+    let (mut to, mut from) = link.link().open_lane().await.unwrap();
+    to.send(wire::encode(&Open::Raft)).await.unwrap();
+    let old = RaftCall {
+        shard: 0,
+        rpc: Rpc::Vote(VoteRequest::new(Vote::new(term.saturating_sub(1), 7), None)),
+    };
+    to.send(wire::encode(&Calls(vec![(1, old)]))).await.unwrap();
+    let super::frame::Answers(answers) = read(&mut from).await.unwrap();
+    let [(1, RaftAnswer::Vote(answer))] = answers.as_slice() else {
+        panic!("{answers:?}");
+    };
+    assert!(!answer.vote_granted, "a vote of the past");
+    let nowhere = RaftCall {
+        shard: 900,
+        rpc: Rpc::Vote(VoteRequest::new(Vote::new(term + 9, 7), None)),
+    };
+    to.send(wire::encode(&Calls(vec![(2, nowhere)])))
+        .await
+        .unwrap();
+    let super::frame::Answers(answers) = read::<super::frame::Answers<RaftAnswer>>(&mut from)
+        .await
+        .unwrap();
+    assert!(matches!(answers.as_slice(), [(2, RaftAnswer::Refused(_))]));
+    to.send(vec![0; 17 << 20].into()).await.ok();
+    assert!(
+        read::<u8>(&mut from).await.is_none(),
+        "the lane ends at an oversized frame"
+    );
+
+    let (mut to, mut from) = link.link().open_lane().await.unwrap();
+    let forged = Offer::new(
+        0,
+        &Vote::new_committed(term + 9, 7),
+        &SnapshotMeta::default(),
+        vec![7; 99],
+    );
+    let forged = Open::Snapshot(forged.unwrap());
+    to.send(wire::encode(&forged)).await.unwrap();
+    let Some(Want::Refused(why)) = read(&mut from).await else {
+        panic!("a snapshot without a sound manifest is refused");
+    };
+    assert!(why.contains("checksum"), "{why}");
+    assert_eq!(node.group.figures().term, term);
+    assert_eq!(node.group.applied(), Some(index));
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_let_go_is_not_greeted() {
+    let site = Site::new(1);
+    let node = site.start(1).await;
+    let (_endpoint, _link, greeting) = site.dial(7, 1).await;
+    assert!(matches!(greeting, Greeting::Welcome(_)));
+    node.mesh.forget(7);
+    let (_endpoint, _link, greeting) = site.dial(7, 1).await;
+    let Greeting::Refused(why) = greeting else {
+        panic!("{greeting:?}");
+    };
+    assert!(why.contains("node 7 has left the cluster"), "{why}");
+    assert_eq!(
+        node.mesh
+            .others()
+            .into_iter()
+            .map(|(node, _, _)| node)
+            .collect::<BTreeSet<u64>>(),
+        BTreeSet::new()
+    );
+    node.end().await;
+}
