@@ -9,6 +9,7 @@ use crate::{
     },
     quic::{Link, LinkEndpoint},
 };
+use futures::future::select_ok;
 use mimi_actors::{
     ids::ProviderId,
     limits::{GREETING_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX},
@@ -35,6 +36,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A connection that lasted this long was a good one: the next wait is the shortest again.
 const GOOD: Duration = Duration::from_secs(10);
+/// How long a node of the peer has to answer before the next is dialled too.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// Failures in a row after which another node of the peer is tried.
 const FAILURES_MAX: u32 = 3;
 /// How long a peer may take to greet.
@@ -98,28 +101,25 @@ impl Peer {
         node: u64,
     ) {
         let mut backoff = BACKOFF_MIN;
+        // The nodes of this provider begin with different nodes of the peer.
+        let mut first = usize::try_from(node).unwrap_or(0);
         let span = info_span!("link", peer = %self.provider);
         async {
             loop {
-                // The nodes of this provider begin with different nodes of the peer.
-                let first = usize::try_from(node).unwrap_or(0) % self.addresses.len().max(1);
-                let (before, from) = self.addresses.split_at(first);
-                for address in from.iter().chain(before) {
-                    match dial(&endpoint, address, &self.provider, node).await {
-                        Ok(link) => {
-                            let up = tokio::time::Instant::now();
-                            info!(%address, "link up");
-                            self.serve(Arc::new(link), &shards).await;
-                            info!("link down");
-                            if up.elapsed() >= GOOD {
-                                backoff = BACKOFF_MIN;
-                            }
-                        }
-                        Err(error) => {
-                            tracing::debug!(%address, %error, "the peer cannot be reached")
+                match self.dial_any(&endpoint, first, node).await {
+                    Ok(link) => {
+                        let up = tokio::time::Instant::now();
+                        info!(address = %link.remote_address(), "link up");
+                        self.serve(Arc::new(link), &shards).await;
+                        info!("link down");
+                        if up.elapsed() >= GOOD {
+                            backoff = BACKOFF_MIN;
                         }
                     }
+                    Err(error) => tracing::debug!(%error, "the peer cannot be reached"),
                 }
+                // Another node is the first to be tried next.
+                first = first.wrapping_add(1);
                 let jitter = rand::rng().random_range(0.5..1.5);
                 tokio::time::sleep(backoff.mul_f64(jitter)).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -127,6 +127,27 @@ impl Peer {
         }
         .instrument(span)
         .await;
+    }
+
+    /// Connects to whichever node of the peer answers, asked one shortly after the other: one that is gone does not
+    /// answer for seconds.
+    async fn dial_any(
+        &self,
+        endpoint: &LinkEndpoint,
+        first: usize,
+        node: u64,
+    ) -> anyhow::Result<Link> {
+        let count = self.addresses.len();
+        let in_turn = self.addresses.iter().cycle().skip(first % count.max(1));
+        let dials = (0..).zip(in_turn.take(count)).map(|(turn, address)| {
+            let dialling = async move {
+                tokio::time::sleep(NEXT_ADDRESS_AFTER * turn).await;
+                dial(endpoint, address, &self.provider, node).await
+            };
+            Box::pin(dialling)
+        });
+        let (link, _others) = select_ok(dials).await?;
+        Ok(link)
     }
 
     /// Uses a connection until it is lost.
