@@ -246,7 +246,8 @@ impl Group {
         if shard >= shards {
             return Err(StartError::UnknownShard { shard, shards });
         }
-        let config = raft::config(shard).map_err(|source| StartError::Config { shard, source })?;
+        let config =
+            raft::config(shard, node_id).map_err(|source| StartError::Config { shard, source })?;
         let tail = Tail::open(shard, disk, apply.clone()).await?;
         let snapshots = Arc::clone(&disk.snapshots);
         let mut machine = StateMachine::recover(

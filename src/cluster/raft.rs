@@ -8,12 +8,22 @@ use std::sync::Arc;
 /// How often a leader reports to its voters, in milliseconds. Busy small machines elect at random when this is below a
 /// quarter of a second; it is also how long an append may take.
 const HEARTBEAT_MS: u64 = 400;
-/// How long a voter waits, beyond [`LEASE_MS`], before it stands for election, in milliseconds.
+/// Voters of a shard stand for election one after the other, in so many turns. openraft draws a voter's patience once,
+/// when it starts: two that drew nearly the same would split the votes again and again.
+const TURNS: u64 = 3;
+/// How long a voter of the first turn waits before it stands for election, in milliseconds, once its leader's lease is
+/// over.
 const ELECTION_MS_MIN: u64 = 1_250;
-/// For how long after a leader's last word a voter votes for nobody else, in milliseconds. openraft waits this long and
-/// an election timeout on top, so that a leader that is killed is followed by another after 3 to 3.5 seconds.
-pub(crate) const LEASE_MS: u64 = 1_750;
-const _: () = assert!(3 * HEARTBEAT_MS < ELECTION_MS_MIN && ELECTION_MS_MIN < LEASE_MS);
+/// By how much the next turn waits longer, in milliseconds.
+const TURN_MS: u64 = 200;
+/// Within a turn the patience is drawn from so many milliseconds.
+const DRAWN_MS: u64 = 50;
+/// For how long after a leader's last word a voter votes for nobody else, at most, in milliseconds. openraft waits a
+/// voter's lease and its patience on top of that: a leader that is killed is followed by another after 2.5 to 3.5 s.
+pub(crate) const LEASE_MS: u64 = ELECTION_MS_MIN + (TURNS - 1) * TURN_MS + DRAWN_MS;
+const _: () = assert!(3 * HEARTBEAT_MS < ELECTION_MS_MIN && DRAWN_MS < TURN_MS);
+// Nobody stands while another's lease may last.
+const _: () = assert!(LEASE_MS < 2 * ELECTION_MS_MIN);
 /// Entries in one message to a voter, at most. Each is a whole batch.
 const MESSAGE_ENTRIES_MAX: u64 = 64;
 
@@ -38,13 +48,15 @@ pub(crate) type Snapshot = openraft::Snapshot<Types>;
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<u64, BasicNode>;
 pub(crate) type StorageError = openraft::StorageError<u64>;
 
-/// Timing and limits of the group of one shard.
-pub(crate) fn config(shard: u16) -> Result<Arc<Config>, Box<ConfigError>> {
+/// Timing and limits of the group of one shard on one node.
+pub(crate) fn config(shard: u16, node: u64) -> Result<Arc<Config>, Box<ConfigError>> {
+    let turn = (node % TURNS + u64::from(shard)) % TURNS;
+    let patience = ELECTION_MS_MIN + turn * TURN_MS;
     let config = Config {
         cluster_name: format!("shard {shard}"),
         heartbeat_interval: HEARTBEAT_MS,
-        election_timeout_min: ELECTION_MS_MIN,
-        election_timeout_max: LEASE_MS,
+        election_timeout_min: patience,
+        election_timeout_max: patience + DRAWN_MS,
         max_payload_entries: MESSAGE_ENTRIES_MAX,
         // Both are asked for by `sealing`: openraft knows neither which snapshots are good nor what is still needed.
         snapshot_policy: SnapshotPolicy::Never,
@@ -52,4 +64,28 @@ pub(crate) fn config(shard: u16) -> Result<Arc<Config>, Box<ConfigError>> {
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(Box::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_neighbours_never_stand_for_election_at_the_same_time() {
+        for shard in 0..16 {
+            let mut windows: Vec<_> = (4..7)
+                .map(|node| {
+                    let config = config(shard, node).unwrap();
+                    (config.election_timeout_min, config.election_timeout_max)
+                })
+                .collect();
+            windows.sort_unstable();
+            for pair in windows.windows(2) {
+                // openraft waits the lease, which is the upper end, and the patience.
+                let (latest, earliest) = (2 * pair[0].1, pair[1].0 + pair[1].1);
+                assert!(latest + 250 <= earliest, "{windows:?}");
+            }
+            assert!(windows.iter().all(|(_, lease)| *lease <= LEASE_MS));
+        }
+    }
 }
