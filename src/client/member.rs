@@ -20,6 +20,7 @@ mod opening;
 mod proposals;
 mod record;
 mod requests;
+mod roam;
 mod sending;
 mod session;
 mod store;
@@ -130,6 +131,8 @@ pub struct Member {
     inbox_moved: bool,
     state_file: Option<PathBuf>,
     session: Option<session::Session>,
+    /// Where it may move by itself.
+    doors: Option<roam::Doors>,
 }
 
 impl Member {
@@ -156,6 +159,7 @@ impl Member {
             inbox_moved: false,
             state_file,
             session: None,
+            doors: None,
         };
         member.save_now()?;
         Ok(member)
@@ -188,6 +192,7 @@ impl Member {
             inbox_moved: false,
             state_file: Some(state_file),
             session: None,
+            doors: None,
         })
     }
 

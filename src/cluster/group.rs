@@ -31,10 +31,10 @@ use openraft::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -220,6 +220,8 @@ pub struct Group {
     pub(super) node: u64,
     /// It gives up its leadership: nothing new is taken.
     pub(super) silent: Arc<AtomicBool>,
+    /// When a leader was last heard of.
+    heard: Arc<std::sync::Mutex<Instant>>,
     /// Held while another node's snapshot is taken over.
     turn: Arc<Mutex<()>>,
 }
@@ -286,6 +288,7 @@ impl Group {
             apply,
             node: node_id,
             silent: Arc::default(),
+            heard: Arc::new(std::sync::Mutex::new(Instant::now())),
             turn: Arc::default(),
         };
         if !alone {
@@ -363,16 +366,14 @@ impl Group {
         let mut metrics = self.raft.metrics();
         let mut last = None;
         loop {
-            let (lead, running) = {
-                let metrics = metrics.borrow_and_update();
-                (self.lead_in(&metrics), metrics.running_state.clone())
-            };
+            let seen = metrics.borrow_and_update().clone();
+            let (lead, running) = (self.lead_in(&seen), seen.running_state.clone());
             if last != Some(lead) {
                 last = Some(lead);
                 report(lead).await;
             }
             match running {
-                Ok(()) => {}
+                Ok(()) => self.stand_if_overdue(&seen).await,
                 Err(Fatal::Stopped) => return None,
                 Err(fault) => return Some(fault),
             }
@@ -405,6 +406,29 @@ impl Group {
         }
     }
 
+    /// Takes note that a leader was heard of.
+    fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Stands for election where openraft is late with it.
+    async fn stand_if_overdue(&self, metrics: &RaftMetrics<u64, BasicNode>) {
+        let votes = |node| {
+            let membership = metrics.membership_config.membership();
+            membership.voter_ids().any(|voter| voter == node)
+        };
+        if metrics.state == ServerState::Leader || !votes(self.node) {
+            return self.hear();
+        }
+        let overdue = Duration::from_millis(raft::overdue_ms(self.tail.shard, self.node));
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.elapsed() >= overdue {
+            self.hear();
+            // A group that has stopped is noticed elsewhere.
+            drop(self.raft.trigger().elect().await);
+        }
+    }
+
     /// Asks a majority whether this node still leads.
     pub(crate) async fn confirm(&self) -> Round {
         match tokio::time::timeout(CONFIRM_DEADLINE, self.raft.get_read_log_id()).await {
@@ -428,6 +452,7 @@ impl Group {
         let refused = |error: RaftError<u64>| RaftAnswer::Refused(Why::clipped(&error.to_string()));
         match rpc {
             Rpc::Append(append) => {
+                self.hear();
                 let answer = self.raft.append_entries(append).await;
                 answer.map_or_else(refused, RaftAnswer::Append)
             }

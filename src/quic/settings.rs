@@ -19,6 +19,10 @@ const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 const IDLE_MS: u32 = 30_000;
 /// Silence is broken this often.
 const KEEP_ALIVE_MS: u64 = 10_000;
+/// As [`IDLE_MS`], for a client of ours: it moves to another node when its own is gone.
+const CLIENT_IDLE_MS: u32 = 10_000;
+/// As [`KEEP_ALIVE_MS`], for a client of ours.
+const CLIENT_KEEP_ALIVE_MS: u64 = 3_000;
 /// As [`IDLE_MS`], between the nodes of a cluster: a node that is gone must not be waited for longer than for an
 /// election.
 const CLUSTER_IDLE_MS: u32 = 3_000;
@@ -81,6 +85,8 @@ pub(super) const DOOR: Grant = Grant {
 /// A client to the door of its provider.
 pub(super) const CLIENT: Grant = Grant {
     lanes_max: 64,
+    idle_ms: CLIENT_IDLE_MS,
+    keep_alive_ms: CLIENT_KEEP_ALIVE_MS,
     ..LINK
 };
 

@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 
 /// How long a provider may refuse.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the client waits before it sends the same Commit again.
-const RETRY: Duration = Duration::from_millis(50);
 
 /// Arguments of `bench failover`.
 #[derive(Debug, clap::Args)]
@@ -71,20 +69,13 @@ async fn kill(stage: &mut Stage, cast: &mut Cast, room: &RoomUri) -> anyhow::Res
     let leader = stage.leader_of('a', &room.to_string()).await?;
     let door = stage.door_beside('a', leader)?;
     let alice = cast.get("alice1")?;
-    alice.connect(&stage.dialer, door).await?;
-    alice.login().await?;
+    alice.connect_to_any(&stage.dialer, &[door]).await?;
+    alice.roam(&stage.dialer, &[door]);
     let before = alice.epoch(room).context("Alice is a member")?;
     let update = alice.prepare_update(room)?;
     stage.kill_node('a', leader).await?;
     let killed = Instant::now();
-    let accepted = loop {
-        match alice.commit(&update).await {
-            Ok(accepted) => break accepted.epoch,
-            Err(error) if killed.elapsed() > PATIENCE => return Err(error.into()),
-            // The same bytes are sent again: they are accepted once, whatever became of the first.
-            Err(_) => tokio::time::sleep(RETRY).await,
-        }
-    };
+    let accepted = alice.commit_within(&update, PATIENCE).await?.epoch;
     let took = killed.elapsed();
     ensure!(
         accepted == before.next(),

@@ -23,9 +23,6 @@ use mimi_actors::{
     },
 };
 
-/// How long a client waits before it sends again what found nobody.
-const RETRY: std::time::Duration = std::time::Duration::from_millis(50);
-
 /// Tells the whole story.
 pub(super) async fn tell(
     stage: &mut Stage,
@@ -325,25 +322,21 @@ async fn lose_leader(
         .collect();
     let leader = stage.leader_of('a', &room.to_string()).await?;
     let door = stage.door_beside('a', leader)?;
+    let doors = stage.doors('a')?;
     let alice = cast.get("alice1")?;
-    alice.connect(&stage.dialer, door).await?;
-    alice.login().await?;
+    alice.connect_to_any(&stage.dialer, &[door]).await?;
+    alice.roam(&stage.dialer, &doors);
     let before = alice.epoch(room).context("Alice is a member")?;
     let update = alice.prepare_update(room)?;
     // The Commit is on its way while the node dies: its answer may be lost.
     let (first, killed) = tokio::join!(alice.commit(&update), stage.kill_node('a', leader));
     killed?;
     let killed = tokio::time::Instant::now();
+    let alice = cast.get("alice1")?;
     let accepted = match first {
         Ok(accepted) => accepted,
-        Err(_) => loop {
-            match alice.commit(&update).await {
-                Ok(accepted) => break accepted,
-                Err(error) if killed.elapsed() > PATIENCE => return Err(error.into()),
-                // The same bytes again: they are accepted once, whatever became of the first.
-                Err(_) => tokio::time::sleep(RETRY).await,
-            }
-        },
+        // The same bytes again: they are accepted once, whatever became of the first.
+        Err(_) => alice.commit_within(&update, PATIENCE).await?,
     };
     ensure!(
         accepted.epoch == before.next(),

@@ -33,7 +33,7 @@ impl Member {
         Ok(false)
     }
 
-    /// Processes events until the condition holds.
+    /// Processes events until the condition holds. A member that may roam goes on at another node when its own fails.
     ///
     /// # Errors
     /// [`MemberError::Deadline`] when it does not hold within `wait`; [`MemberError::Door`] when the stream ends.
@@ -45,8 +45,11 @@ impl Member {
         let deadline = Instant::now() + wait;
         while !condition(self) {
             let left = deadline.saturating_duration_since(Instant::now());
-            if !self.pump(left).await? {
-                return Err(MemberError::Deadline);
+            match self.pump(left).await {
+                Ok(true) => {}
+                Ok(false) => return Err(MemberError::Deadline),
+                Err(failure) if self.moved(&failure, deadline).await => {}
+                Err(failure) => return Err(failure),
             }
         }
         Ok(())
