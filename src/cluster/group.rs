@@ -463,10 +463,15 @@ impl Group {
         meta: SnapshotMeta,
         sealed: Sealed,
     ) -> Result<SnapshotResponse<u64>, Fatal<u64>> {
+        self.tail.takeover.begin(sealed.next());
         let snapshot = Box::new(Some(sealed));
-        self.raft
+        let installed = self
+            .raft
             .install_full_snapshot(vote, Snapshot { meta, snapshot })
-            .await
+            .await;
+        // openraft passes over a snapshot of what is applied here already.
+        self.tail.takeover.done();
+        installed
     }
 
     /// The entries below `below` that the state in some rows points at.

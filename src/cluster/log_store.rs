@@ -186,6 +186,8 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         let below = log_id.index.saturating_add(1);
+        let known = self.tail.takeover.known_below(below).await;
+        known.map_err(|error| writing(&error))?;
         if self.tail.carried() < below {
             let carried = self.tail.carry(below).await;
             carried.map_err(|fault| writing(&fault))?;

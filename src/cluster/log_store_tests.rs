@@ -17,7 +17,7 @@ impl StoreBuilder<Types, LogStore, StateMachine, TempDir> for Builder {
         let apply: Arc<dyn Apply> = Arc::new(Recorder::default());
         let tail = Tail::open(0, &disk, apply.clone()).await.unwrap();
         let sealing = Sealing::new(0, disk.snapshots, u64::MAX, Vec::new());
-        let state_machine = StateMachine::new(apply, sealing);
+        let state_machine = StateMachine::new(apply, sealing, &tail);
         Ok((dir, LogStore::new(tail), state_machine))
     }
 }

@@ -35,6 +35,7 @@ pub(crate) mod shards;
 mod state_machine;
 pub(crate) mod steward;
 mod tail;
+mod takeover;
 #[cfg(test)]
 mod testing;
 pub(crate) mod wake;

@@ -10,6 +10,7 @@ use super::{
     record::RecordError,
     sealing::{Sealing, next_of, place_of},
     tail::Tail,
+    takeover::Takeover,
 };
 use crate::store::snapshot::{Row, Sealed, Snapshots};
 use futures::FutureExt;
@@ -33,16 +34,18 @@ enum NotTaken {
 pub(crate) struct StateMachine {
     apply: Arc<dyn Apply>,
     sealing: Arc<Sealing>,
+    takeover: Takeover,
     applied: Option<LogId>,
     membership: StoredMembership,
 }
 
 impl StateMachine {
     /// A machine that has applied nothing.
-    pub(crate) fn new(apply: Arc<dyn Apply>, sealing: Arc<Sealing>) -> Self {
+    pub(crate) fn new(apply: Arc<dyn Apply>, sealing: Arc<Sealing>, tail: &Tail) -> Self {
         Self {
             apply,
             sealing,
+            takeover: tail.takeover.clone(),
             applied: None,
             membership: StoredMembership::default(),
         }
@@ -64,7 +67,7 @@ impl StateMachine {
             .map_err(|source| StartError::Snapshots { shard, source })?;
         let newest = recovered.good.last().cloned();
         let sealing = Sealing::new(shard, snapshots, every, recovered.good);
-        let mut machine = Self::new(apply, sealing);
+        let mut machine = Self::new(apply, sealing, tail);
         if let Some(newest) = &newest {
             machine.take(shard, newest, recovered.rows).await?;
         }
@@ -214,12 +217,38 @@ impl RaftStateMachine<Types> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: Box<Option<Sealed>>,
     ) -> Result<(), StorageError> {
+        self.replace(meta, snapshot).await?;
+        self.takeover.done();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
+        let newest = self.sealing.newest();
+        let described = newest.map(|newest| self.sealing.describe(Some(newest)));
+        Ok(described.transpose().map_err(|error| undescribed(&error))?)
+    }
+}
+
+impl Drop for StateMachine {
+    /// openraft lets go of a machine that failed.
+    fn drop(&mut self) {
+        self.takeover.failed();
+    }
+}
+
+impl StateMachine {
+    /// Takes another node's snapshot over in place of the state.
+    async fn replace(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Box<Option<Sealed>>,
+    ) -> Result<(), StorageError> {
         let failed = |error| StorageIOError::read_snapshot(Some(meta.signature()), error);
         let sealed = snapshot.ok_or_else(|| failed(AnyError::new(&NotTaken::Nothing)))?;
         let rows = self.sealing.load(sealed).await?;
         let place = (meta.last_log_id, meta.last_membership.clone());
         let busy = Some(self.sealing.rest().await);
-        // Sealed here first: the log that it stands for may be discarded as soon as this returns.
+        // Sealed here first: the log that it stands for is discarded as soon as this returns.
         let ours = self
             .sealing
             .seal(busy, place.clone(), Ok(rows.clone()))
@@ -231,12 +260,6 @@ impl RaftStateMachine<Types> for StateMachine {
         unpacked.map_err(|error| failed(AnyError::new(&error)))?;
         (self.applied, self.membership) = place;
         Ok(())
-    }
-
-    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
-        let newest = self.sealing.newest();
-        let described = newest.map(|newest| self.sealing.describe(Some(newest)));
-        Ok(described.transpose().map_err(|error| undescribed(&error))?)
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     raft::{Entry, LogId},
     recent::Recent,
     record::{self, RecordError},
+    takeover::Takeover,
 };
 use crate::store::{
     Disk,
@@ -117,6 +118,8 @@ pub(crate) struct Tail {
     pub(super) log: Arc<Log>,
     pub(super) backlog: Arc<Backlog>,
     pub(super) apply: Arc<dyn Apply>,
+    /// Another node's snapshot on its way to be the state.
+    pub(super) takeover: Takeover,
     state: Mutex<State>,
     /// Held while the backlog is written.
     busy: Arc<tokio::sync::Mutex<()>>,
@@ -147,6 +150,7 @@ impl Tail {
             log,
             backlog: Arc::clone(&disk.backlog),
             apply,
+            takeover: Takeover::new(),
             state,
             busy: Arc::default(),
         });
