@@ -14,23 +14,27 @@ mod support;
 
 use cucumber::{World as _, WriterExt as _, event::ScenarioFinished, writer::Stats as _};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     process::ExitCode,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 use steps::Story;
+use support::slow_disk::SlowDisk;
 
 /// How long all stories may take together.
 const ALL: Duration = Duration::from_secs(600);
 
-/// For each requirement the scenarios that show it, and whether each passed.
+/// For each requirement and invariant the scenarios that show it, and whether each passed.
 type Shown = BTreeMap<String, Vec<(String, bool)>>;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     // The arguments are the test harness's, not ours.
     let filter = std::env::var("FEATURE_FILTER").unwrap_or_default();
+    let without_root = SlowDisk::missing();
+    let skipped: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let skipping = Arc::clone(&skipped);
     let shown: Arc<Mutex<Shown>> = Arc::default();
     let results = Arc::clone(&shown);
     let began = Instant::now();
@@ -44,7 +48,11 @@ async fn main() -> ExitCode {
             let hurt = story.map(|story| story.end(passed)).unwrap_or_default();
             {
                 let mut results = results.lock().unwrap();
-                for tag in scenario.tags.iter().filter(|tag| tag.starts_with('R')) {
+                for tag in scenario
+                    .tags
+                    .iter()
+                    .filter(|tag| tag.starts_with(['R', 'I']))
+                {
                     let row = (scenario.name.clone(), passed && hurt.is_empty());
                     results.entry(tag.clone()).or_default().push(row);
                 }
@@ -54,10 +62,20 @@ async fn main() -> ExitCode {
             })
         })
         .filter_run("tests/features", move |feature, _, scenario| {
-            filter.is_empty()
+            let asked = filter.is_empty()
                 || feature.name.contains(&filter)
+                || feature.tags.contains(&filter)
                 || scenario.name.contains(&filter)
-                || scenario.tags.contains(&filter)
+                || scenario.tags.contains(&filter);
+            let needs_root = scenario.tags.iter().any(|tag| tag == "root");
+            match &without_root {
+                Some(why) if asked && needs_root => {
+                    let said = format!("SKIPPED: {}: {why}", scenario.name);
+                    skipping.lock().unwrap().insert(said);
+                    false
+                }
+                Some(_) | None => asked,
+            }
         });
     let Ok(writer) = tokio::time::timeout(ALL, run).await else {
         println!("the stories did not end within {ALL:?}");
@@ -71,6 +89,9 @@ async fn main() -> ExitCode {
             let result = if *passed { "passed" } else { "FAILED" };
             println!("{requirement:<11}  {result}  {scenario}");
         }
+    }
+    for said in skipped.lock().unwrap().iter() {
+        println!("{said}");
     }
     let stats = writer.scenarios_stats();
     let failed = stats.failed + stats.skipped + writer.parsing_errors() + writer.hook_errors();

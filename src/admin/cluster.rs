@@ -50,6 +50,7 @@ pub(super) fn status(node: &Node) -> anyhow::Result<Response> {
             learners: members.learners.into_iter().collect(),
             last: figures.last,
             applied: figures.applied,
+            applied_term: figures.applied_term,
         })
     });
     Ok(Response::Cluster(ClusterStatus {

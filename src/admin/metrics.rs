@@ -202,6 +202,7 @@ mod tests {
             term: 3,
             last: 12,
             applied: 10,
+            applied_term: 3,
             leader,
         };
         let queue = |name, shard, depth_and_limit| QueueFigures {

@@ -216,4 +216,6 @@ pub struct ClusterShardRow {
     pub last: u64,
     /// The last entry that this node applied.
     pub applied: u64,
+    /// The term in which that entry was written.
+    pub applied_term: u64,
 }

@@ -95,6 +95,7 @@ mod tests {
             term: 1,
             last: 0,
             applied: 0,
+            applied_term: 0,
             leader,
         }
     }

@@ -231,6 +231,7 @@ mod tests {
             learners: learners.to_vec(),
             last: 0,
             applied: 0,
+            applied_term: 0,
         }
     }
 

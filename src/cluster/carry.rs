@@ -63,6 +63,7 @@ impl Tail {
         let span = self.log.span(shard);
         let mut from = self.backlog.carried(shard).max(span.start);
         let end = below.min(span.end);
+        let here: BTreeSet<u64> = self.backlog.indexes(shard)?.into_iter().collect();
         while from < end {
             let stored = self
                 .log
@@ -72,9 +73,10 @@ impl Tail {
                 return Err(LogFault::Missing { shard, index: from });
             };
             let next = last.saturating_add(1);
+            // What came with another node's snapshot was committed; the log may hold an entry that never was.
             let kept: Vec<_> = stored
                 .into_iter()
-                .filter(|(index, _)| needed.contains(index))
+                .filter(|(index, _)| needed.contains(index) && !here.contains(index))
                 .collect();
             self.backlog.carry(shard, next, &kept, &[])?;
             from = next;

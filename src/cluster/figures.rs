@@ -27,6 +27,8 @@ pub struct GroupFigures {
     pub last: u64,
     /// The last entry it has applied, zero without one.
     pub applied: u64,
+    /// The term of that entry, zero without one.
+    pub applied_term: u64,
     /// Who leads; nobody where this node leads and no majority has answered it for as long as voters are patient.
     pub leader: Option<u64>,
 }
@@ -51,6 +53,9 @@ impl GroupFigures {
             term: metrics.current_term,
             last: metrics.last_log_index.unwrap_or_default(),
             applied: metrics.last_applied.map_or(0, |log_id| log_id.index),
+            applied_term: metrics
+                .last_applied
+                .map_or(0, |log_id| log_id.leader_id.term),
             leader: metrics.current_leader.filter(|_| followed),
         }
     }

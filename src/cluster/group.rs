@@ -463,12 +463,14 @@ impl Group {
         }
     }
 
-    /// One more than the last entry that a node has acknowledged to this one, which leads.
-    pub(crate) fn replicated_to(&self, node: u64) -> Option<u64> {
+    /// One more than the last entry that each node has acknowledged to this one; empty where this one does not lead.
+    pub(crate) fn replicated(&self) -> BTreeMap<u64, u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
-        let matched = metrics.replication.as_ref()?.get(&node)?;
-        matched.map(|last| last.index.saturating_add(1))
+        let matched = metrics.replication.iter().flatten();
+        matched
+            .filter_map(|(node, last)| Some((*node, last.as_ref()?.index.saturating_add(1))))
+            .collect()
     }
 
     /// The last entry applied.

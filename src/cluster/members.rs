@@ -84,7 +84,8 @@ impl Group {
             .any(|voter| voter == to);
         let last = metrics.last_log_index.unwrap_or_default();
         let level = self
-            .replicated_to(to)
+            .replicated()
+            .get(&to)
             .is_some_and(|next| next.saturating_add(BEHIND_MAX) > last);
         if !is_voter || !level {
             let why = format!("node {to} does not vote here, or is behind");

@@ -195,6 +195,8 @@ pub enum Fault {
     Kill,
     /// What was not synced is gone.
     PowerLoss,
+    /// SIGTERM: the process ends in order.
+    Stop,
     /// The process stands still.
     Pause,
     /// The network between nodes is cut.
@@ -203,6 +205,8 @@ pub enum Fault {
     Corrupt,
     /// The disk takes no more.
     DiskFull,
+    /// The disk takes its time.
+    SlowDisk,
 }
 
 impl Fault {

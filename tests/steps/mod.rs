@@ -8,9 +8,12 @@
 )]
 
 mod claim;
+mod cluster;
 mod commit;
 mod fanout;
+mod intruder;
 mod message;
+mod nemesis;
 mod setting;
 
 use crate::support::{self, Net, WAIT};
@@ -38,6 +41,10 @@ pub struct Story {
     hashes: BTreeMap<String, Vec<String>>,
     /// Members whose journal may hold what should not have happened.
     astray: Vec<String>,
+    /// Watched members, in a story of several nodes.
+    cast: Option<cluster::Cast>,
+    /// Parts of lines that nodes must write because of what is done to them, though they say that something broke.
+    announced: Vec<&'static str>,
 }
 
 impl Story {
@@ -53,6 +60,13 @@ impl Story {
     /// with the first packet to it.
     fn everybody_runs(&self) -> bool {
         self.net().nodes.values().all(support::Node::runs)
+    }
+
+    /// The nodes and the watched members.
+    fn stage(&mut self) -> (&mut Net, &mut cluster::Cast) {
+        let net = self.net.as_mut().expect("there are providers");
+        let cast = self.cast.as_mut().expect("somebody is watched");
+        (net, cast)
     }
 
     fn room(&self) -> RoomUri {
@@ -100,8 +114,10 @@ impl Story {
     pub fn end(&mut self, passed: bool) -> Vec<String> {
         let mut wrong = Vec::new();
         if let Some(net) = &self.net {
-            wrong.extend(net.errors());
-            for (name, member) in &self.members {
+            let announced = |line: &String| self.announced.iter().any(|said| line.contains(said));
+            wrong.extend(net.errors().into_iter().filter(|line| !announced(line)));
+            let watched = self.cast.iter().flat_map(cluster::Cast::members);
+            for (name, member) in self.members.iter().chain(watched) {
                 let counts = member.counts();
                 let faults: Vec<_> = member.faults().collect();
                 let clean = faults.is_empty() && counts.gaps == 0 && counts.dropped == 0;

@@ -1,6 +1,6 @@
 //! Providers of several nodes.
 
-use super::{Net, Node, free_address, until};
+use super::{Net, Node, faults::Network, free_address, until};
 use mimi_actors::ids::ProviderId;
 use mimi_node::{
     admin::protocol::{ClusterStatus, Request, Response},
@@ -13,6 +13,7 @@ use mimi_node::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    path::{Path, PathBuf},
     process::{Command, Output},
     sync::Arc,
 };
@@ -24,6 +25,20 @@ pub fn name_of(provider: &str, node: u64) -> String {
 }
 
 impl Node {
+    /// A node of a cluster that has its files in `root`; it does not run.
+    pub fn new(root: &Path, provider: ProviderId, place: &Place, config: PathBuf) -> Self {
+        Self {
+            data: root.join(cluster_init::data_dir(&provider, place.node)),
+            provider,
+            door: place.door,
+            link: place.link,
+            config,
+            env: Vec::new(),
+            running: None,
+            log: Arc::default(),
+        }
+    }
+
     /// The cluster, as this node sees it.
     pub async fn cluster(&self) -> ClusterStatus {
         match self.ask(&Request::Cluster).await {
@@ -33,25 +48,32 @@ impl Node {
     }
 }
 
-fn place(node: u64) -> Place {
+fn place(provider: &str, node: u64, network: Option<&Network>) -> Place {
     let cluster = free_address();
+    let reached = network.map_or(cluster, |network| {
+        network.reach(&name_of(provider, node), cluster)
+    });
     Place {
         node,
-        cluster: (cluster, cluster),
+        cluster: (cluster, reached),
         link: free_address(),
         door: free_address(),
     }
 }
 
 impl Net {
-    /// Makes the files of providers of several nodes each; starts nothing.
-    pub fn prepare_clusters(providers: &[(&str, u64)]) -> Self {
+    /// Makes the files of providers of several nodes each, which reach each other over `network` if there is one; starts
+    /// nothing.
+    pub fn prepare_clusters(providers: &[(&str, u64)], network: Option<&Network>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         create_ca(root).unwrap();
         let all: BTreeMap<&str, Vec<Place>> = providers
             .iter()
-            .map(|(name, nodes)| (*name, (1..=*nodes).map(place).collect()))
+            .map(|(name, nodes)| {
+                let places = (1..=*nodes).map(|node| place(name, node, network));
+                (*name, places.collect())
+            })
             .collect();
         let mut nodes = BTreeMap::new();
         for (name, places) in &all {
@@ -60,16 +82,7 @@ impl Net {
             let peers = peers_of(name, &all);
             let configs = cluster_init::write(root, &provider, places, &peers).unwrap();
             for (place, config) in places.iter().zip(configs) {
-                let node = Node {
-                    data: root.join(format!("{name}-n{}-data", place.node)),
-                    provider: provider.clone(),
-                    door: place.door,
-                    link: place.link,
-                    config,
-                    env: Vec::new(),
-                    running: None,
-                    log: Arc::default(),
-                };
+                let node = Node::new(root, provider.clone(), place, config);
                 nodes.insert(name_of(name, place.node), node);
             }
         }
@@ -79,18 +92,24 @@ impl Net {
 
     /// Starts providers of several nodes each, and waits until every shard is led where it should be.
     pub async fn start_clusters(providers: &[(&str, u64)]) -> Self {
-        let mut net = Self::prepare_clusters(providers);
-        for node in net.nodes.values_mut() {
+        let mut net = Self::prepare_clusters(providers, None);
+        net.start_all().await;
+        net
+    }
+
+    /// Starts every node, and waits until every shard is led by somebody and the providers are connected.
+    pub async fn start_all(&mut self) {
+        for node in self.nodes.values_mut() {
             node.spawn();
         }
-        for node in net.nodes.values_mut() {
+        for node in self.nodes.values_mut() {
             node.ready().await;
         }
-        for (provider, _) in providers {
-            net.led(provider).await;
+        let providers: BTreeSet<_> = self.nodes.values().map(|node| &node.provider).collect();
+        for provider in providers {
+            self.led(provider.as_str()).await;
         }
-        net.linked().await;
-        net
+        self.linked().await;
     }
 
     /// Waits until all running nodes of a provider agree on a leader for each shard, who runs.
@@ -155,12 +174,17 @@ impl Net {
 
     /// Runs the binary with arguments for the node `name`, to its end.
     pub fn cli(&self, name: &str, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_mimi-node"))
+        self.command_of(name, arguments).output().unwrap()
+    }
+
+    /// The binary with arguments for the node `name`.
+    pub fn command_of(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mimi-node"));
+        command
             .args(arguments)
             .arg("--config")
-            .arg(&self.node(name).config)
-            .output()
-            .unwrap()
+            .arg(&self.node(name).config);
+        command
     }
 
     /// Makes the files of one more node, which waits to be taken in; gives its name and cluster address.
@@ -179,23 +203,14 @@ impl Net {
                 door: address,
             });
         }
-        let new = place(number);
+        let new = place(provider, number, None);
         places.push(new);
         let peers = config
             .split_once("[[peer]]")
             .map_or(String::new(), |(_, peers)| format!("[[peer]]{peers}"));
         let id: ProviderId = provider.parse().unwrap();
         let config = cluster_init::write_node(root, &id, &new, &places, true, &peers).unwrap();
-        let node = Node {
-            data: root.join(format!("{provider}-n{number}-data")),
-            provider: id,
-            door: new.door,
-            link: new.link,
-            config,
-            env: Vec::new(),
-            running: None,
-            log: Arc::default(),
-        };
+        let node = Node::new(root, id, &new, config);
         let name = name_of(provider, number);
         self.nodes.insert(name.clone(), node);
         (name, new.cluster.1.to_string())

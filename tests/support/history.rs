@@ -1,6 +1,6 @@
 //! Recording what members do and see, for `mimi-node verify`: a shim around [`Member`], which knows nothing of it.
 
-use super::{LOOK_INTERVAL, Net, Node, WAIT};
+use super::{LOOK_INTERVAL, Net, Node, WAIT, until};
 use mimi_actors::{
     ids::{ClientUri, RoomUri, UserUri},
     wire::{
@@ -30,6 +30,9 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+
+/// How long a node may take to let a member in.
+const ENTER: Duration = Duration::from_secs(5);
 
 /// The history of one run; clones write to the same file.
 #[derive(Clone, Debug)]
@@ -85,6 +88,36 @@ impl Chronicle {
         }
     }
 
+    /// Writes down the state of each shard on all running nodes of a cluster, with terms and leaders.
+    pub async fn replicas(&self, net: &Net, provider: &str) {
+        let names = net.nodes.iter().filter(|(_, node)| node.runs());
+        for (name, node) in names.filter(|(_, node)| node.provider.as_str() == provider) {
+            let what = format!("{name} stands still for a moment");
+            let rows = until(&what, async || {
+                let before = node.status().await.shards;
+                let cluster = node.cluster().await;
+                let after = node.status().await.shards;
+                let pairs: Vec<_> = after.iter().cloned().zip(cluster.shards).collect();
+                // openraft's own entries change no state: what was folded up to the one before it is its state too.
+                let whole = pairs.iter().all(|(row, of)| row.applied <= of.applied);
+                (before == after && whole).then_some((cluster.node, pairs))
+            });
+            let (number, pairs) = rows.await;
+            for (row, of) in pairs {
+                let leads = of.leader == Some(number) && of.term == of.applied_term;
+                self.record(Event::Apply(Applied {
+                    provider: provider.to_owned(),
+                    shard: row.shard,
+                    node: name.clone(),
+                    term: Some(of.applied_term),
+                    index: of.applied,
+                    hash: row.state_hash.parse().unwrap(),
+                    leads,
+                }));
+            }
+        }
+    }
+
     /// Has `mimi-node verify` judge a history.
     pub fn verify(path: &Path, only: &[Invariant], within_s: u64) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mimi-node"));
@@ -103,6 +136,7 @@ impl Chronicle {
             member,
             chronicle: self.clone(),
             node: node.to_owned(),
+            patience: WAIT,
             lane: None,
             held: Vec::new(),
             undecided: BTreeMap::new(),
@@ -123,6 +157,8 @@ pub struct Watched {
     pub member: Member,
     chronicle: Chronicle,
     node: String,
+    /// How long it waits for an answer.
+    pub patience: Duration,
     lane: Option<EventLane>,
     /// Events that the member holds until it has its Welcome.
     held: Vec<Delivered>,
@@ -183,7 +219,8 @@ impl Watched {
         self.begin(Op::Claim {
             id: format!("{id:?}"),
         });
-        let result = self.member.claim_again(id, Some(room.clone()), users).await;
+        let asked = self.member.claim_again(id, Some(room.clone()), users);
+        let result = patient(self.patience, asked).await;
         self.end(
             result,
             |claimed| Ret::Claimed {
@@ -208,7 +245,7 @@ impl Watched {
             added: added.to_vec(),
             removed: removed.to_vec(),
         });
-        let result = self.member.commit(prepared).await;
+        let result = patient(self.patience, self.member.commit(prepared)).await;
         let committed = |accepted: &Accepted| Ret::Committed {
             epoch: accepted.epoch,
             seq: accepted.seq,
@@ -250,7 +287,7 @@ impl Watched {
             ids,
         });
         self.member.save().await?;
-        let result = self.member.resend(room).await;
+        let result = patient(self.patience, self.member.resend(room)).await;
         // Some of the frames may have been taken.
         let result = self.end(result, |()| Ret::Sent, |_| Ended::Info);
         self.final_words();
@@ -360,6 +397,18 @@ impl Watched {
             .await;
     }
 
+    /// Asks another node from here on, and that one for the final words that were missed.
+    pub async fn turn_to(
+        &mut self,
+        dialer: &DoorDialer,
+        node: &str,
+        door: SocketAddr,
+    ) -> Result<(), MemberError> {
+        self.lane = None;
+        node.clone_into(&mut self.node);
+        self.reconnect_once(dialer, door).await
+    }
+
     /// Connects again, until it works, and asks for the final words that were missed.
     pub async fn reconnect(&mut self, dialer: &DoorDialer, door: SocketAddr) {
         self.lane = None;
@@ -377,14 +426,28 @@ impl Watched {
         dialer: &DoorDialer,
         door: SocketAddr,
     ) -> Result<(), MemberError> {
-        self.member.connect(dialer, door).await?;
-        self.member.login().await?;
+        let entered = async {
+            self.member.connect(dialer, door).await?;
+            self.member.login().await
+        };
+        // A node that was just ended answers nothing.
+        let entered = tokio::time::timeout(ENTER, entered).await;
+        entered.unwrap_or(Err(MemberError::Deadline))?;
         let rooms: Vec<_> = self.member.rooms().cloned().collect();
         for room in rooms {
             self.resend(&room).await?;
         }
         Ok(())
     }
+}
+
+/// Waits so long for an answer, and no longer.
+async fn patient<T>(
+    patience: Duration,
+    asked: impl Future<Output = Result<T, MemberError>>,
+) -> Result<T, MemberError> {
+    let answered = tokio::time::timeout(patience, asked).await;
+    answered.unwrap_or(Err(MemberError::Deadline))
 }
 
 /// Proposals that were accepted together are one event.

@@ -16,8 +16,10 @@
 )]
 
 pub mod cluster;
+pub mod faults;
 pub mod history;
 pub mod raw;
+pub mod slow_disk;
 
 use mimi_actors::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},

@@ -49,6 +49,9 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the rest of a frame may take.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 
+/// For each shard led here how far each node had acknowledged it at one moment: one more than the last entry.
+type Acknowledged = Vec<(u16, BTreeMap<u64, u64>)>;
+
 /// The cluster, as this node sees it.
 pub(crate) struct Mesh {
     me: u64,
@@ -217,13 +220,24 @@ impl Mesh {
         }
     }
 
+    /// How far the other nodes have come.
+    fn acknowledged(&self) -> Acknowledged {
+        let groups = (0..SHARDS).filter_map(|shard| Some((shard, self.group(shard)?)));
+        groups
+            .map(|(shard, group)| (shard, group.replicated()))
+            .collect()
+    }
+
     /// Lets a node in that is who it was and has what it had.
-    fn check(&self, node: u64, hello: &Hello) -> Result<(), Stranger> {
+    ///
+    /// What it has acknowledged is compared as it was `before` it said how far it is: it may be getting entries over
+    /// another connection meanwhile.
+    fn check(&self, node: u64, hello: &Hello, before: &Acknowledged) -> Result<(), Stranger> {
         self.known.check(node, hello)?;
-        for (shard, reach) in (0..SHARDS).zip(hello.reach.iter().copied()) {
-            let acked = self
-                .group(shard)
-                .and_then(|group| group.replicated_to(node));
+        for (shard, replicated) in before {
+            let (shard, acked) = (*shard, replicated.get(&node).copied());
+            let reach = hello.reach.get(usize::from(shard)).copied();
+            let reach = reach.unwrap_or_default();
             if let Some(acked) = acked.filter(|acked| reach < *acked) {
                 return Err(Stranger::Shorter {
                     node,
@@ -240,18 +254,20 @@ impl Mesh {
     pub(crate) async fn serve(self: Arc<Self>) {
         while let Some(incoming) = self.endpoint.accept().await {
             let mesh = Arc::clone(&self);
+            // The other side greets when the handshake is done.
+            let before = Arc::new(self.acknowledged());
             tokio::spawn(async move {
                 match incoming.establish().await {
-                    Ok(link) => mesh.serve_link(Arc::new(link)).await,
+                    Ok(link) => mesh.serve_link(Arc::new(link), before).await,
                     Err(error) => tracing::warn!(%error, "somebody was not let into the cluster"),
                 }
             });
         }
     }
 
-    async fn serve_link(self: Arc<Self>, link: Arc<ClusterLink>) {
+    async fn serve_link(self: Arc<Self>, link: Arc<ClusterLink>, before: Arc<Acknowledged>) {
         let greeted = Arc::new(AtomicBool::new(false));
-        while let Ok((to, from)) = link.link().accept_lane().await {
+        while let Ok(lane) = link.link().accept_lane().await {
             if greeted.load(Ordering::Acquire) && self.known.has_left(link.node()) {
                 link.link()
                     .close(code::PROTOCOL, "this node has left the cluster");
@@ -259,8 +275,9 @@ impl Mesh {
             }
             let (mesh, link, greeted) =
                 (Arc::clone(&self), Arc::clone(&link), Arc::clone(&greeted));
+            let before = Arc::clone(&before);
             tokio::spawn(async move {
-                if let Err(error) = mesh.serve_lane(&link, &greeted, to, from).await {
+                if let Err(error) = mesh.serve_lane(&link, &greeted, &before, lane).await {
                     tracing::debug!(node = link.node(), %error, "a lane of a node of the cluster ended");
                 }
             });
@@ -271,8 +288,8 @@ impl Mesh {
         self: &Arc<Self>,
         link: &ClusterLink,
         greeted: &AtomicBool,
-        mut to: LaneSender,
-        mut from: LaneReceiver,
+        before: &Acknowledged,
+        (mut to, mut from): (LaneSender, LaneReceiver),
     ) -> anyhow::Result<()> {
         // Whoever has not greeted gets a small frame only.
         let frame_max = if greeted.load(Ordering::Acquire) {
@@ -290,7 +307,7 @@ impl Mesh {
         })?;
         match open {
             Open::Hello(hello) => {
-                let checked = self.check(link.node(), &hello);
+                let checked = self.check(link.node(), &hello, before);
                 let greeting = match &checked {
                     Ok(()) => Greeting::Welcome(self.hello()),
                     Err(stranger) => Greeting::Refused(Why::clipped(&stranger.to_string())),

@@ -152,10 +152,11 @@ async fn dial(neighbour: &Neighbour, mesh: &Mesh) -> anyhow::Result<ClusterLink>
     let address = &neighbour.address;
     let mut last = anyhow::anyhow!("the name {address} has no address");
     for resolved in tokio::net::lookup_host(address).await? {
+        let before = mesh.acknowledged();
         match mesh.endpoint().connect(resolved, neighbour.node).await {
             Ok(link) => {
                 let theirs = greet(&link, mesh.hello()).await?;
-                mesh.check(neighbour.node, &theirs)?;
+                mesh.check(neighbour.node, &theirs, &before)?;
                 return Ok(link);
             }
             Err(error) => last = error.into(),

@@ -1,0 +1,178 @@
+//! A network between the nodes of a cluster that fails when it is told to: each node is reached through a forwarder on
+//! loopback, and what one sends another can be cut, lost in part or delayed.
+//!
+//! A node dials from the address on which it listens, so a forwarder knows by the source of a datagram whose it is. What
+//! is decided for `from` and `to` holds for every datagram on that way, whoever dialled the connection.
+
+use rand::Rng as _;
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::net::UdpSocket;
+
+/// Largest datagram.
+const DATAGRAM_BYTES_MAX: usize = 65_536;
+
+/// What happens to datagrams on one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// Nothing arrives.
+    pub cut: bool,
+    /// Of a hundred datagrams about so many are lost.
+    pub lost_percent: u32,
+    /// The others arrive so much later, at most; they overtake one another.
+    pub delay_max: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The nodes by the address on which they listen, and from which they dial.
+    nodes: BTreeMap<SocketAddr, String>,
+    ways: BTreeMap<(String, String), Way>,
+    /// Datagrams that were dropped.
+    dropped: u64,
+}
+
+/// The network; clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    known: Arc<Mutex<Known>>,
+}
+
+impl Network {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to forward to the node `name`, which listens on `target`; gives the address at which it is reached. It ends
+    /// with the runtime.
+    pub fn reach(&self, name: &str, target: SocketAddr) -> SocketAddr {
+        let front = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        front.set_nonblocking(true).unwrap();
+        let address = front.local_addr().unwrap();
+        self.known().nodes.insert(target, name.to_owned());
+        let front = Arc::new(UdpSocket::from_std(front).unwrap());
+        tokio::spawn(self.clone().forward(front, name.to_owned(), target));
+        address
+    }
+
+    /// Cuts what some nodes send to others.
+    pub fn cut(&self, from: &[String], to: &[String]) {
+        let cut = Way {
+            cut: true,
+            ..Way::default()
+        };
+        let mut known = self.known();
+        for from in from {
+            for to in to {
+                known.ways.insert((from.clone(), to.clone()), cut);
+            }
+        }
+    }
+
+    /// Makes every way between any two nodes like this.
+    pub fn all(&self, way: Way) {
+        let mut known = self.known();
+        let names: Vec<String> = known.nodes.values().cloned().collect();
+        for from in &names {
+            for to in &names {
+                known.ways.insert((from.clone(), to.clone()), way);
+            }
+        }
+    }
+
+    /// Lets everything through again.
+    pub fn heal(&self) {
+        self.known().ways.clear();
+    }
+
+    /// Datagrams that were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.known().dropped
+    }
+
+    /// How long a datagram takes; `None` when it is dropped.
+    fn delay(&self, from: &str, to: &str) -> Option<Duration> {
+        let mut known = self.known();
+        let way = known.ways.get(&(from.to_owned(), to.to_owned()));
+        let way = way.copied().unwrap_or_default();
+        let mut random = rand::rng();
+        if way.cut || random.random_range(0..100) < way.lost_percent {
+            known.dropped += 1;
+            return None;
+        }
+        Some(way.delay_max.mul_f64(random.random()))
+    }
+
+    async fn forward(self, front: Arc<UdpSocket>, to: String, target: SocketAddr) {
+        let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
+        let mut backs: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
+        loop {
+            let Ok((bytes, source)) = front.recv_from(&mut datagram).await else {
+                continue;
+            };
+            // A node that is no part of this network is let through.
+            let from = self.known().nodes.get(&source).cloned().unwrap_or_default();
+            let back = match backs.get(&source) {
+                Some(back) => Arc::clone(back),
+                None => {
+                    let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                    back.connect(target).await.unwrap();
+                    let back = Arc::new(back);
+                    backs.insert(source, Arc::clone(&back));
+                    let way = (to.clone(), from.clone());
+                    let returning =
+                        self.clone()
+                            .give_back(Arc::clone(&back), Arc::clone(&front), source, way);
+                    tokio::spawn(returning);
+                    back
+                }
+            };
+            if let Some(delay) = self.delay(&from, &to) {
+                let datagram = datagram[..bytes].to_vec();
+                // What is lost here is sent again by QUIC.
+                later(delay, async move { drop(back.send(&datagram).await) }).await;
+            }
+        }
+    }
+
+    /// Carries what a node answers back to the one that dialled.
+    async fn give_back(
+        self,
+        back: Arc<UdpSocket>,
+        front: Arc<UdpSocket>,
+        source: SocketAddr,
+        (from, to): (String, String),
+    ) {
+        let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
+        loop {
+            // A node that is down refuses datagrams; it may come back.
+            let Ok(bytes) = back.recv(&mut datagram).await else {
+                tokio::task::yield_now().await;
+                continue;
+            };
+            if let Some(delay) = self.delay(&from, &to) {
+                let (datagram, front) = (datagram[..bytes].to_vec(), Arc::clone(&front));
+                later(delay, async move {
+                    drop(front.send_to(&datagram, source).await);
+                })
+                .await;
+            }
+        }
+    }
+}
+
+/// Does something after a while; at once, and in order, without one.
+async fn later(delay: Duration, done: impl Future<Output = ()> + Send + 'static) {
+    if delay.is_zero() {
+        done.await;
+        return;
+    }
+    tokio::spawn(async move {
+        tokio::time::sleep(delay).await;
+        done.await;
+    });
+}
