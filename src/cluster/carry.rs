@@ -6,7 +6,7 @@
 use super::tail::{LogFault, READ_BYTES_MAX, Tail};
 use crate::store::backlog::BacklogError;
 use bytes::Bytes;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 use tokio::task;
 
 impl Tail {
@@ -38,9 +38,13 @@ impl Tail {
     /// Makes sure that whatever the state points at is in the log or in the backlog.
     pub(crate) async fn check_holes(self: &Arc<Self>) -> Result<(), LogFault> {
         let needed = self.pointed_at(u64::MAX).await?;
-        let span = self.log.span(self.shard);
+        self.none_missing(&needed, self.log.span(self.shard))
+    }
+
+    /// Makes sure that entries are in this part of the log or in the backlog.
+    fn none_missing(&self, needed: &BTreeSet<u64>, log: Range<u64>) -> Result<(), LogFault> {
         let carried: BTreeSet<u64> = self.backlog.indexes(self.shard)?.into_iter().collect();
-        let missing = |index: &&u64| !span.contains(*index) && !carried.contains(*index);
+        let missing = |index: &&u64| !log.contains(*index) && !carried.contains(*index);
         let mut missing = needed.iter().filter(missing);
         match missing.next() {
             None => Ok(()),
@@ -50,6 +54,14 @@ impl Tail {
                 count: 1 + missing.count(),
             }),
         }
+    }
+
+    /// The same while the shard is at work: of what the state points at, everything before the log is in the backlog.
+    pub(crate) async fn check_carried(self: &Arc<Self>) -> Result<(), LogFault> {
+        // Whatever is not needed any more must not be forgotten in between.
+        let _busy = self.rest().await;
+        let needed = self.pointed_at(self.start()).await?;
+        self.none_missing(&needed, 0..0)
     }
 
     async fn pointed_at(&self, below: u64) -> Result<BTreeSet<u64>, LogFault> {

@@ -491,6 +491,28 @@ impl Group {
         self.sealing.ask();
     }
 
+    /// The snapshots that it would start from, oldest first.
+    pub(crate) fn snapshots(&self) -> Vec<Sealed> {
+        self.sealing.snapshots()
+    }
+
+    /// Sets one of them aside if it is damaged, and has another sealed; true if it was.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] when it cannot be read and may be sound.
+    pub(crate) async fn doubt(&self, sealed: Sealed) -> Result<bool, SnapshotError> {
+        self.sealing.doubt(sealed).await
+    }
+
+    /// Makes sure that whatever the state points at is still stored.
+    ///
+    /// # Errors
+    /// [`LogFault::Hole`] names the first entry that is missing.
+    pub(crate) async fn check_holes(&self) -> Result<(), LogFault> {
+        let _turn = self.transfer_turn().await;
+        self.tail.check_carried().await
+    }
+
     /// What the group is doing at this moment.
     #[must_use]
     pub fn figures(&self) -> GroupFigures {

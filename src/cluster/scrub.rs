@@ -46,13 +46,28 @@ pub(crate) enum Found {
 
 /// The scrub of a node.
 pub(crate) struct Scrub {
-    pub(crate) disk: Disk,
-    pub(crate) groups: Vec<Group>,
-    pub(crate) bytes_per_s: u64,
-    pub(crate) scrubbed: Arc<Scrubbed>,
+    disk: Disk,
+    groups: Vec<Group>,
+    bytes_per_s: u64,
+    scrubbed: Arc<Scrubbed>,
 }
 
 impl Scrub {
+    /// The scrub of these groups and of what they share.
+    pub(crate) fn new(disk: Disk, groups: Vec<Group>, bytes_per_s: u64) -> Self {
+        Self {
+            disk,
+            groups,
+            bytes_per_s,
+            scrubbed: Arc::default(),
+        }
+    }
+
+    /// What it has done so far.
+    pub(crate) fn scrubbed(&self) -> Arc<Scrubbed> {
+        Arc::clone(&self.scrubbed)
+    }
+
     /// Walks until something is damaged that this node cannot repair; keeps the node from starting again, and says what.
     pub(crate) async fn run(&self) -> Found {
         if self.bytes_per_s == 0 {
