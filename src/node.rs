@@ -203,7 +203,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     ));
     let log_bytes_max = config.storage.log_bytes_max;
     let rate = config.storage.scrub_bytes_per_s;
-    let scrub = Scrub::new(disk.clone(), groups.clone(), rate);
+    let mut scrub = Scrub::new(disk.clone(), groups.clone(), rate);
     let node = Node {
         id: config.node.id,
         mesh: mesh.clone(),

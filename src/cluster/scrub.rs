@@ -11,6 +11,7 @@ use crate::store::{
     snapshot::Sealed,
 };
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -50,6 +51,8 @@ pub(crate) struct Scrub {
     groups: Vec<Group>,
     bytes_per_s: u64,
     scrubbed: Arc<Scrubbed>,
+    /// The entries that the last pass missed first, by shard.
+    missed: BTreeMap<u16, u64>,
 }
 
 impl Scrub {
@@ -60,6 +63,7 @@ impl Scrub {
             groups,
             bytes_per_s,
             scrubbed: Arc::default(),
+            missed: BTreeMap::new(),
         }
     }
 
@@ -69,7 +73,7 @@ impl Scrub {
     }
 
     /// Walks until something is damaged that this node cannot repair; keeps the node from starting again, and says what.
-    pub(crate) async fn run(&self) -> Found {
+    pub(crate) async fn run(&mut self) -> Found {
         if self.bytes_per_s == 0 {
             return std::future::pending().await;
         }
@@ -91,7 +95,7 @@ impl Scrub {
     }
 
     /// Goes through everything once.
-    async fn pass(&self) -> Result<(), Found> {
+    async fn pass(&mut self) -> Result<(), Found> {
         match scrub::log_files(&self.disk.log) {
             Ok(walk) => self.walk(walk).await?,
             Err(error) => {
@@ -99,23 +103,50 @@ impl Scrub {
             }
         }
         self.walk(scrub::tables(&self.disk.backlog)).await?;
-        for (shard, group) in (0..).zip(&self.groups) {
-            let understand = understand(group);
+        for (shard, group) in (0..).zip(self.groups.clone()) {
+            let understand = understand(&group);
             let walk = scrub::entries(&self.disk.log, shard, Arc::clone(&understand));
             self.walk(walk).await?;
             for sealed in group.snapshots() {
                 if self.walk(scrub::snapshot(&sealed)).await.is_err() {
-                    self.doubt(shard, group, sealed).await;
+                    self.doubt(shard, &group, sealed).await;
                 }
             }
-            let walk = scrub::carried(&self.disk.backlog, shard, understand);
-            self.walk(walk.map_err(Damage::from)?).await?;
+            match scrub::carried(&self.disk.backlog, shard, understand) {
+                Ok(walk) => self.walk(walk).await?,
+                Err(error) => self.believe(shard, &group, error.into())?,
+            }
             match group.check_holes().await {
-                // Nobody could say what is needed; what holds that up is an error of its own.
-                Err(LogFault::State { .. }) => {}
-                checked => checked?,
+                Ok(()) => drop(self.missed.remove(&shard)),
+                Err(fault) => self.believe(shard, &group, fault)?,
             }
         }
+        Ok(())
+    }
+
+    /// Tells what may pass from what is damaged.
+    ///
+    /// The state in another node's snapshot may point at what nobody needs any more, until the entries after it are
+    /// applied. So a hole is one when two passes in a row find it in a shard that has a leader and nothing to apply.
+    fn believe(&mut self, shard: u16, group: &Group, fault: LogFault) -> Result<(), LogFault> {
+        let believed = match &fault {
+            LogFault::Hole { index, .. } => {
+                let figures = group.figures();
+                let current = figures.leader.is_some() && figures.last == figures.applied;
+                current && self.missed.insert(shard, *index) == Some(*index)
+            }
+            LogFault::Backlog(error) => error.is_damage(),
+            // Nobody could say what is needed; what holds that up is an error of its own.
+            LogFault::State { .. } => false,
+            LogFault::Entry { .. }
+            | LogFault::Value { .. }
+            | LogFault::Missing { .. }
+            | LogFault::Read(_) => true,
+        };
+        if believed {
+            return Err(fault);
+        }
+        tracing::warn!(shard, error = %fault, "a shard was not looked at whole; the next pass tries again");
         Ok(())
     }
 
@@ -123,10 +154,9 @@ impl Scrub {
     async fn walk(&self, mut walk: Walk) -> Result<(), Damage> {
         loop {
             let step = task::spawn_blocking(move || (walk.next(), walk)).await;
-            let (step, rest) = match step {
-                Ok(step) => step,
+            let Ok((step, rest)) = step else {
                 // The runtime is being shut down, or a bug ended the walk: it has told so.
-                Err(_) => return std::future::pending().await,
+                return std::future::pending().await;
             };
             walk = rest;
             let Some(bytes) = step.transpose()? else {

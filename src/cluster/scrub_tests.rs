@@ -74,7 +74,7 @@ async fn a_clean_node_is_gone_through_whole_and_nothing_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let node = busy(dir.path()).await;
     assert_eq!(node.disk.backlog.indexes(0).unwrap().len(), 3);
-    let scrub = scrub(&node);
+    let mut scrub = scrub(&node);
     scrub.pass().await.unwrap();
     let snapshots = node.groups[0].0.snapshots().into_iter();
     let files = snapshots.flat_map(|sealed| crate::store::files::walk(sealed.dir()).unwrap().files);
@@ -91,7 +91,7 @@ async fn damaged_snapshots_are_set_aside_and_sealed_anew_and_the_node_goes_on() 
         let dir = tempfile::tempdir().unwrap();
         let node = busy(dir.path()).await;
         let group = &node.groups[0].0;
-        let scrub = scrub(&node);
+        let mut scrub = scrub(&node);
         let flip = |number: &usize| flip_snapshot(&node, *number);
         let flipped: Vec<_> = numbers.iter().map(flip).collect();
         scrub.pass().await.unwrap();
@@ -118,7 +118,7 @@ async fn damaged_snapshots_are_set_aside_and_sealed_anew_and_the_node_goes_on() 
 async fn a_damaged_log_ends_the_scrub_and_keeps_the_node_from_starting() {
     let dir = tempfile::tempdir().unwrap();
     let node = busy(dir.path()).await;
-    let scrub = scrub(&node);
+    let mut scrub = scrub(&node);
     let file = dir.path().join("log/engine/0000000000000001.raftlog");
     let bytes = fs::read(&file).unwrap();
     let mut windows = bytes.windows(8);
@@ -154,7 +154,7 @@ async fn an_entry_that_is_owed_and_gone_from_the_backlog_ends_the_scrub() {
 async fn a_node_that_is_written_to_all_the_time_is_never_found_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let node = busy(dir.path()).await;
-    let scrub = scrub(&node);
+    let mut scrub = scrub(&node);
     let group = &node.groups[0].0;
     let writing = async {
         for number in 0..300 {

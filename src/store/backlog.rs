@@ -54,14 +54,18 @@ pub enum BacklogError {
 
 impl BacklogError {
     /// Whether something of the backlog is lost. Otherwise it may be sound: the disk, in this moment, does not give it.
-    pub(super) fn is_damage(&self) -> bool {
+    pub(crate) fn is_damage(&self) -> bool {
         let source = match self {
             Self::File(error) => &error.source,
             Self::Shape { .. } => return true,
-            Self::Engine { source, .. } => match &**source {
-                fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => error,
-                _ => return true,
-            },
+            Self::Engine { source, .. } => {
+                let (fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error))) =
+                    &**source
+                else {
+                    return true;
+                };
+                error
+            }
         };
         files::is_lost(source)
     }
