@@ -31,6 +31,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long one door may take to answer, before another is tried.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+
 /// The history of one run; clones write to the same file.
 #[derive(Clone, Debug)]
 pub struct Chronicle {
@@ -362,10 +365,20 @@ impl Watched {
 
     /// Connects again, until it works, and asks for the final words that were missed.
     pub async fn reconnect(&mut self, dialer: &DoorDialer, door: SocketAddr) {
+        self.reconnect_any(dialer, &[door], WAIT).await;
+    }
+
+    /// The same by whichever of some doors answers first, the one that comes first in the list if it does.
+    pub async fn reconnect_any(
+        &mut self,
+        dialer: &DoorDialer,
+        doors: &[SocketAddr],
+        patience: Duration,
+    ) {
         self.lane = None;
-        let deadline = Instant::now() + WAIT;
-        loop {
-            let back = self.reconnect_once(dialer, door).await;
+        let deadline = Instant::now() + patience;
+        for door in doors.iter().cycle() {
+            let back = self.reconnect_once(dialer, *door).await;
             let Err(error) = back else { return };
             assert!(Instant::now() < deadline, "{}: {error}", self.proc());
             tokio::time::sleep(LOOK_INTERVAL).await;
@@ -377,7 +390,10 @@ impl Watched {
         dialer: &DoorDialer,
         door: SocketAddr,
     ) -> Result<(), MemberError> {
-        self.member.connect(dialer, door).await?;
+        let connecting = self.member.connect(dialer, door);
+        // A node that is gone does not say so.
+        let connected = tokio::time::timeout(CONNECT_DEADLINE, connecting).await;
+        connected.unwrap_or(Err(MemberError::NotConnected))?;
         self.member.login().await?;
         let rooms: Vec<_> = self.member.rooms().cloned().collect();
         for room in rooms {
