@@ -73,6 +73,9 @@ impl Tail {
     fn carry_stored(&self, below: u64, needed: &BTreeSet<u64>) -> Result<(), LogFault> {
         let shard = self.shard;
         let span = self.log.span(shard);
+        // What lies above came with another node's snapshot. openraft discards the log while that is still taken over,
+        // so the state may not point at it yet.
+        let looked = self.backlog.carried(shard).min(below);
         let mut from = self.backlog.carried(shard).max(span.start);
         let end = below.min(span.end);
         while from < end {
@@ -92,7 +95,7 @@ impl Tail {
             from = next;
         }
         let mut unneeded = self.backlog.indexes(shard)?;
-        unneeded.retain(|index| *index < below && !needed.contains(index));
+        unneeded.retain(|index| *index < looked && !needed.contains(index));
         if !unneeded.is_empty() || self.backlog.carried(shard) < below {
             self.backlog.carry(shard, below, &[], &unneeded)?;
         }
