@@ -10,6 +10,7 @@ use crate::{
         machine::ApplyToActors,
         mesh::Mesh,
         notices,
+        scrub::{Scrub, Scrubbed},
         shard::{self, NotQueued, Shard},
         shards::Shards,
         steward,
@@ -47,6 +48,12 @@ const SLEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How often files of discarded entries are looked for.
 const COLLECT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What to do when a shard has stopped, or an actor cannot go on.
+const REPLAY: &str = "start it again to replay its log";
+/// What to do when what is stored is damaged.
+const REPLACE: &str = "it must not lead or vote on what it cannot read: put a new node in its place \
+    (`mimi-node cluster replace`), or restore its data directory";
+
 /// A running node.
 pub(crate) struct Node {
     pub(crate) id: u64,
@@ -55,6 +62,7 @@ pub(crate) struct Node {
     pub(crate) shards: Shards,
     pub(crate) peers: Peers,
     pub(crate) groups: Vec<Group>,
+    pub(crate) scrubbed: Arc<Scrubbed>,
     requests: Arc<Semaphore>,
     disk: Disk,
     log_bytes_max: u64,
@@ -194,12 +202,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Arc::clone(&requests),
     ));
     let log_bytes_max = config.storage.log_bytes_max;
+    let rate = config.storage.scrub_bytes_per_s;
+    let mut scrub = Scrub::new(disk.clone(), groups.clone(), rate);
     let node = Node {
         id: config.node.id,
         mesh: mesh.clone(),
         shards: shards.clone(),
         peers,
         groups: groups.clone(),
+        scrubbed: scrub.scrubbed(),
         requests: Arc::clone(&requests),
         disk: disk.clone(),
         log_bytes_max,
@@ -217,8 +228,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let why = tokio::select! {
         () = told_to_stop() => None,
-        Some(why) = failed.recv() => Some(why),
-        why = supervisor.failed() => Some(why),
+        Some(why) = failed.recv() => Some(format!("{why}; {REPLAY}")),
+        why = supervisor.failed() => Some(format!("{why}; {REPLAY}")),
+        found = scrub.run() => Some(format!("{found}; {REPLACE}")),
     };
     ready.drain();
     if let (Some(mesh), None) = (&mesh, &why) {
@@ -252,7 +264,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     info!("stopped");
     match why {
         None => Ok(()),
-        Some(why) => bail!("the node stopped by itself: {why}; start it again to replay its log"),
+        Some(why) => bail!("the node stopped by itself: {why}"),
     }
 }
 

@@ -1,6 +1,7 @@
-//! The clients of `tests/power-loss`: they load the node that the script runs, survive its power losses, and record all.
+//! The clients of `tests/power-loss`: they load the nodes that the script runs, survive their power losses, and record
+//! all.
 //!
-//! The script says on standard input what comes next (`load`, `cut`, `back`, `end`); each is answered by one line that
+//! The script says on standard input what comes next (`load`, `cut` and `back` with the names of nodes, `end`); each is answered by one line that
 //! begins with `clients:`. Ignored on its own: it needs the script, which needs root.
 #![allow(
     clippy::unwrap_used,
@@ -39,17 +40,10 @@ use tokio::sync::{mpsc, watch};
 const PROVIDER: &str = "a.example";
 /// Rooms, each with two devices and a task of its own: what the node syncs together.
 const ROOMS: usize = 8;
+/// How long a device waits before it comes back.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Messages that a device sends at once.
 const BATCH: usize = 8;
-
-/// What a room's task is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
-    /// Go on; the number rises with each return of the node.
-    Load(u32),
-    /// Send no more, read what there is.
-    End,
-}
 
 /// How many operations were acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,11 +53,11 @@ struct Figures {
     claims: usize,
 }
 
-/// Where the node is, as the script says.
+/// Where the nodes are, as the script says.
 struct Place {
     dir: PathBuf,
-    socket: PathBuf,
-    door: SocketAddr,
+    sockets: Vec<PathBuf>,
+    doors: Vec<SocketAddr>,
     dialer: DoorDialer,
 }
 
@@ -73,30 +67,45 @@ impl Place {
             std::env::var(name).unwrap_or_else(|_| panic!("{name} is set by tests/power-loss"))
         };
         let dir = PathBuf::from(told("POWER_LOSS_DIR"));
+        let doors = told("POWER_LOSS_DOORS");
+        let sockets = told("POWER_LOSS_SOCKETS");
         Self {
-            socket: told("POWER_LOSS_SOCKET").into(),
-            door: told("POWER_LOSS_DOOR").parse().unwrap(),
+            sockets: sockets.split(' ').map(PathBuf::from).collect(),
+            doors: doors.split(' ').map(|door| door.parse().unwrap()).collect(),
             dialer: DoorDialer::new(&dir.join("ca.crt")).unwrap(),
             dir,
         }
     }
 
-    async fn member(&self, name: &str) -> Member {
+    /// The doors, beginning with another one for each number.
+    fn doors(&self, number: usize) -> Vec<SocketAddr> {
+        let mut doors = self.doors.clone();
+        doors.rotate_left(number % self.doors.len());
+        doors
+    }
+
+    fn socket(&self, number: usize) -> &Path {
+        &self.sockets[number % self.sockets.len()]
+    }
+
+    async fn member(&self, name: &str, number: usize) -> Member {
         let user = name.to_owned();
-        let added = local::ask(&self.socket, &Request::AddUser { user }).await;
+        let added = local::ask(self.socket(number), &Request::AddUser { user }).await;
         let Ok(Response::UserAdded { enrolment_code, .. }) = added else {
             panic!("{added:?}");
         };
         // Without a state file: it is the node's disk that is lost, and devices would sync on the same one.
         let mut member = Member::create(client(name, "1", PROVIDER), None).unwrap();
-        member.connect(&self.dialer, self.door).await.unwrap();
+        let door = self.doors(number)[0];
+        member.connect(&self.dialer, door).await.unwrap();
         member.enrol(&enrolment_code).await.unwrap();
         member
     }
 }
 
-/// A room and its two devices.
+/// A room and its two devices, which come in by different nodes where there are some.
 struct Den {
+    number: usize,
     room: RoomUri,
     first: Watched,
     second: Watched,
@@ -108,8 +117,8 @@ struct Den {
 impl Den {
     async fn open(place: &Place, chronicle: &Chronicle, number: usize) -> Self {
         let room = room(&format!("den-{number}"), PROVIDER);
-        let first = place.member(&format!("x{number}")).await;
-        let mut second = place.member(&format!("y{number}")).await;
+        let first = place.member(&format!("x{number}"), number).await;
+        let mut second = place.member(&format!("y{number}"), number + 1).await;
         let user = format!("y{number}");
         let consent = Request::Consent {
             user,
@@ -118,7 +127,7 @@ impl Den {
             grant: Some(true),
         };
         assert_eq!(
-            local::ask(&place.socket, &consent).await.unwrap(),
+            local::ask(place.socket(number), &consent).await.unwrap(),
             Response::Done
         );
         second.upload(1).await.unwrap();
@@ -140,6 +149,7 @@ impl Den {
             .read_until("its Welcome", |member| member.epoch(&room).is_some())
             .await;
         Self {
+            number,
             room,
             first,
             second,
@@ -150,24 +160,22 @@ impl Den {
     }
 
     /// Works until it is told to end; comes back after each power loss.
-    async fn run(mut self, place: &Place, mut word: watch::Receiver<Word>) -> Self {
-        loop {
-            let now = *word.borrow_and_update();
-            if now == Word::End {
-                return self;
+    async fn run(mut self, place: &Place, going: watch::Receiver<bool>) -> Self {
+        while *going.borrow() {
+            if self.turn().await.is_err() {
+                // A power loss, or a leader that is new: what is undecided is asked again, of any node that answers.
+                tokio::time::sleep(RETRY_AFTER).await;
+                self.reconnect(place).await;
             }
-            if self.turn().await.is_ok() {
-                continue;
-            }
-            // A power loss: nothing is tried before the node is back, and then everything again.
-            let still = |word: &Word| *word != now;
-            tokio::time::timeout(3 * WAIT, word.wait_for(still))
-                .await
-                .unwrap()
-                .unwrap();
-            for one in [&mut self.first, &mut self.second] {
-                one.reconnect(&place.dialer, place.door).await;
-            }
+        }
+        self
+    }
+
+    async fn reconnect(&mut self, place: &Place) {
+        let devices = [&mut self.first, &mut self.second];
+        for (number, device) in (self.number..).zip(devices) {
+            let doors = place.doors(number);
+            device.reconnect_any(&place.dialer, &doors, 3 * WAIT).await;
         }
     }
 
@@ -249,9 +257,7 @@ impl Den {
 
     /// Reads all there is; what never comes is for the judge to say.
     async fn read_all(&mut self, place: &Place) {
-        for one in [&mut self.first, &mut self.second] {
-            one.reconnect(&place.dialer, place.door).await;
-        }
+        self.reconnect(place).await;
         let deadline = Instant::now() + WAIT;
         let (room, said) = (self.room.clone(), self.said);
         let all = |one: &Watched| {
@@ -294,7 +300,7 @@ async fn next(script: &mut mpsc::Receiver<String>) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "driven by tests/power-loss, which needs root"]
-async fn clients_of_a_node_that_loses_its_power() {
+async fn clients_of_nodes_that_lose_their_power() {
     let place = Place::told();
     let chronicle = Chronicle::create(Path::new(&place.dir).join("history"));
     let dens = (0..ROOMS).map(|number| Den::open(&place, &chronicle, number));
@@ -302,30 +308,26 @@ async fn clients_of_a_node_that_loses_its_power() {
     let mut script = script();
     say("ready");
     assert_eq!(next(&mut script).await, "load");
-    let mut returns = 0;
-    let word = watch::Sender::new(Word::Load(returns));
+    let going = watch::Sender::new(true);
     let dens = dens
         .into_iter()
-        .map(|den| den.run(&place, word.subscribe()));
+        .map(|den| den.run(&place, going.subscribe()));
     let conduct = async {
         say("loading");
         loop {
-            match &*next(&mut script).await {
-                "cut" => {
-                    chronicle.nemesis(Fault::PowerLoss, &[PROVIDER], Phase::Start);
-                    say("cut noted");
-                }
-                "back" => {
-                    chronicle.nemesis(Fault::PowerLoss, &[PROVIDER], Phase::Stop);
-                    returns += 1;
-                    word.send_replace(Word::Load(returns));
-                    say("back noted");
-                }
-                "end" => break,
-                other => panic!("the script said {other}"),
-            }
+            let line = next(&mut script).await;
+            let mut words = line.split(' ');
+            let phase = match words.next() {
+                Some("cut") => Phase::Start,
+                Some("back") => Phase::Stop,
+                Some("end") => break,
+                _ => panic!("the script said {line}"),
+            };
+            let nodes: Vec<_> = words.collect();
+            chronicle.nemesis(Fault::PowerLoss, &nodes, phase);
+            say("noted");
         }
-        word.send_replace(Word::End);
+        going.send_replace(false);
     };
     let (mut dens, ()) = futures::join!(join_all(dens), conduct);
     join_all(dens.iter_mut().map(|den| den.read_all(&place))).await;

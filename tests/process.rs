@@ -12,7 +12,7 @@ mod support;
 use mimi_actors::wire::event::Epoch;
 use mimi_node::client::member::Member;
 use std::{
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{FileExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 use support::{Net, agree, invite, mode, room, run_to_end, unhurt, wait, wait_epoch};
@@ -274,4 +274,83 @@ async fn a_data_directory_has_one_process_at_a_time() {
     // The first one is not disturbed.
     drop(net.node(A).status().await);
     assert!(net.errors().is_empty(), "{:?}", net.errors());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_node_notices_a_damaged_snapshot_sets_it_aside_and_seals_another() {
+    let mut net = Net::prepare(&[A]);
+    for (key, value) in [
+        ("SNAPSHOT_ENTRIES", "10"),
+        ("SCRUB_BYTES_PER_S", "1000000000"),
+    ] {
+        let key = format!("MIMI_NODE__STORAGE__{key}");
+        net.node_mut(A).env.push((key, value.to_owned()));
+    }
+    net.node_mut(A).start().await;
+    let (mut alice, amy) = busy(&net).await;
+    let den = room("den", A);
+    for number in 0..40 {
+        let text = format!("more {number}");
+        alice.send(&den, &[&*text]).await.unwrap();
+    }
+    let data = net.node(A).data.clone();
+    let two = || async { newest_of_two(&data).pop() };
+    support::until("a shard has two snapshots", two).await;
+    let before = net.node(A).settled().await;
+    let damaged = support::until("a shard has two snapshots", two).await;
+    let file = damaged.join("db/db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let aside = damaged.with_extension("damaged");
+    support::until("it is set aside", || async { aside.exists().then_some(()) }).await;
+    let shard = damaged.parent().unwrap();
+    support::until("the shard has two snapshots again", || async {
+        let here = newest_of_two(&data);
+        here.iter()
+            .any(|newest| newest.starts_with(shard))
+            .then_some(())
+    })
+    .await;
+    let errors = net.errors();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("is not what was sealed"), "{errors:?}");
+    assert_eq!(net.node(A).hashes().await, before);
+    alice.send(&den, &["still there"]).await.unwrap();
+    unhurt(&amy);
+    let status = net.node_mut(A).terminate().await;
+    assert_eq!(status.code(), Some(0), "{}", net.tails());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_node_whose_log_is_damaged_ends_and_does_not_start_again() {
+    let mut net = Net::prepare(&[A]);
+    let rate = "MIMI_NODE__STORAGE__SCRUB_BYTES_PER_S".to_owned();
+    net.node_mut(A).env.push((rate, "1000000000".to_owned()));
+    net.node_mut(A).start().await;
+    drop(busy(&net).await);
+    let file = net.node(A).data.join("log/engine/0000000000000001.raftlog");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // A room's name is in the entries of its shard only.
+    let name = room("den", A).to_string().into_bytes();
+    let mut windows = bytes.windows(name.len());
+    let at = windows.position(|window| window == name).unwrap();
+    bytes[at] ^= 1;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .write_all_at(&bytes[at..=at], at as u64)
+        .unwrap();
+    let status = net.node_mut(A).ended().await;
+    assert_ne!(status.code(), Some(0));
+    let log = net.node(A).log();
+    assert!(
+        log.iter().any(|line| line.contains("cluster replace")),
+        "{log:?}"
+    );
+    let said = refused_start(&net, A);
+    assert!(said.contains("must not lead or vote"), "{said}");
 }

@@ -6,6 +6,7 @@ use crate::{
     node::{LogFigures, Node},
 };
 use mimi_actors::link::Peer;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A node at one moment. Its size follows from the shards and the configured peers, whatever users and peers do.
 pub(crate) struct Figures {
@@ -19,10 +20,22 @@ pub(crate) struct Figures {
     pub(crate) queues: Vec<QueueFigures>,
     /// The log that the shards share.
     pub(crate) log: LogFigures,
+    /// What the scrub has found.
+    pub(crate) scrub: ScrubFigures,
     /// Actors awake.
     pub(crate) actors_awake: usize,
     /// Actors asleep.
     pub(crate) actors_asleep: usize,
+}
+
+/// What the scrub has done since the start.
+pub(crate) struct ScrubFigures {
+    /// Bytes gone through.
+    pub(crate) bytes: u64,
+    /// Times that everything was gone through.
+    pub(crate) passes: u64,
+    /// What was found damaged.
+    pub(crate) damaged: u64,
 }
 
 /// A configured peer.
@@ -73,6 +86,7 @@ impl Figures {
             peers: peers.collect(),
             queues: queues(node),
             log: node.log_figures(),
+            scrub: scrub(node),
             actors_awake,
             actors_asleep,
         }
@@ -86,6 +100,15 @@ fn cursor(shard: &Shard, link: &Peer) -> Cursor {
         last: link.last().0,
         acked: link.acked().0,
     })
+}
+
+fn scrub(node: &Node) -> ScrubFigures {
+    let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    ScrubFigures {
+        bytes: count(&node.scrubbed.bytes),
+        passes: count(&node.scrubbed.passes),
+        damaged: count(&node.scrubbed.damaged),
+    }
 }
 
 fn queues(node: &Node) -> Vec<QueueFigures> {

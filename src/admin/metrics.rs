@@ -4,7 +4,7 @@
 //! The recorder lives for one rendering: what is gone leaves no series behind, and as nothing is summed over time in
 //! it, it needs no upkeep.
 
-use super::figures::{Cursor, Figures};
+use super::figures::{Cursor, Figures, ScrubFigures};
 use crate::cluster::figures::{GroupFigures, Role};
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -20,6 +20,7 @@ pub(crate) fn render(figures: &Figures) -> String {
         );
         show_shards(&figures.groups);
         show_log(figures);
+        show_scrub(&figures.scrub);
         show_links(figures);
         show_queues(figures);
         show_gauge(
@@ -94,16 +95,35 @@ fn show_log(figures: &Figures) {
         "Size of the log at which writes are refused (storage.log_bytes_max).",
         [(vec![], log.bytes_max)],
     );
-    describe_counter!(
+    show_counter(
         "mimi_log_syncs_total",
-        "Times that the log was synced since the start; each covers what all shards had to write."
+        "Times that the log was synced since the start; each covers what all shards had to write.",
+        log.syncs,
     );
-    counter!("mimi_log_syncs_total").absolute(log.syncs);
-    describe_counter!(
+    show_counter(
         "mimi_log_entries_total",
-        "Entries written to the log since the start."
+        "Entries written to the log since the start.",
+        log.entries,
     );
-    counter!("mimi_log_entries_total").absolute(log.entries);
+}
+
+fn show_scrub(scrub: &ScrubFigures) {
+    show_counter(
+        "mimi_scrub_bytes_total",
+        "Bytes at rest (log, snapshots, backlog) that were read to find damage since the start.",
+        scrub.bytes,
+    );
+    show_counter(
+        "mimi_scrub_passes_total",
+        "Times since the start that everything at rest was gone through.",
+        scrub.passes,
+    );
+    show_counter(
+        "mimi_scrub_damaged_total",
+        "What was found damaged since the start: any is worth a look at the disk. A snapshot is made anew; damage of \
+         the log or the backlog stops the node.",
+        scrub.damaged,
+    );
 }
 
 fn show_links(figures: &Figures) {
@@ -164,6 +184,12 @@ fn show_queues(figures: &Figures) {
         "Depth at which the queue refuses what comes next.",
         each(|(_, limit)| limit),
     );
+}
+
+/// Shows one count since the start.
+fn show_counter(name: &'static str, help: &'static str, value: u64) {
+    describe_counter!(name, help);
+    counter!(name).absolute(value);
 }
 
 /// Shows one gauge: what it is called, what it means, its series.
@@ -228,6 +254,11 @@ mod tests {
                 syncs: 7,
                 entries: 11,
             },
+            scrub: ScrubFigures {
+                bytes: 5_000,
+                passes: 3,
+                damaged: 1,
+            },
             actors_awake: 2,
             actors_asleep: 1,
         }
@@ -253,6 +284,9 @@ mod tests {
             "# TYPE mimi_log_syncs_total counter",
             "mimi_log_syncs_total 7",
             "mimi_log_entries_total 11",
+            "mimi_scrub_bytes_total 5000",
+            "mimi_scrub_passes_total 3",
+            "mimi_scrub_damaged_total 1",
             "mimi_link_connected{peer=\"b.example\"} 1",
             "mimi_link_last_item{peer=\"b.example\",shard=\"0\"} 9",
             "mimi_link_acked_item{peer=\"b.example\",shard=\"0\"} 4",

@@ -6,7 +6,7 @@
 use super::tail::{LogFault, READ_BYTES_MAX, Tail};
 use crate::store::backlog::BacklogError;
 use bytes::Bytes;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 use tokio::task;
 
 impl Tail {
@@ -38,9 +38,13 @@ impl Tail {
     /// Makes sure that whatever the state points at is in the log or in the backlog.
     pub(crate) async fn check_holes(self: &Arc<Self>) -> Result<(), LogFault> {
         let needed = self.pointed_at(u64::MAX).await?;
-        let span = self.log.span(self.shard);
+        self.none_missing(&needed, self.log.span(self.shard))
+    }
+
+    /// Makes sure that entries are in this part of the log or in the backlog.
+    fn none_missing(&self, needed: &BTreeSet<u64>, log: Range<u64>) -> Result<(), LogFault> {
         let carried: BTreeSet<u64> = self.backlog.indexes(self.shard)?.into_iter().collect();
-        let missing = |index: &&u64| !span.contains(*index) && !carried.contains(*index);
+        let missing = |index: &&u64| !log.contains(*index) && !carried.contains(*index);
         let mut missing = needed.iter().filter(missing);
         match missing.next() {
             None => Ok(()),
@@ -52,6 +56,14 @@ impl Tail {
         }
     }
 
+    /// The same while the shard is at work: of what the state points at, everything before the log is in the backlog.
+    pub(crate) async fn check_carried(self: &Arc<Self>) -> Result<(), LogFault> {
+        // Whatever is not needed any more must not be forgotten in between.
+        let _busy = self.rest().await;
+        let needed = self.pointed_at(self.start()).await?;
+        self.none_missing(&needed, 0..0)
+    }
+
     async fn pointed_at(&self, below: u64) -> Result<BTreeSet<u64>, LogFault> {
         let shard = self.shard;
         let found = self.apply.pointed_at(below).await;
@@ -61,6 +73,9 @@ impl Tail {
     fn carry_stored(&self, below: u64, needed: &BTreeSet<u64>) -> Result<(), LogFault> {
         let shard = self.shard;
         let span = self.log.span(shard);
+        // What lies above came with another node's snapshot. openraft discards the log while that is still taken over,
+        // so the state may not point at it yet.
+        let looked = self.backlog.carried(shard).min(below);
         let mut from = self.backlog.carried(shard).max(span.start);
         let end = below.min(span.end);
         let here: BTreeSet<u64> = self.backlog.indexes(shard)?.into_iter().collect();
@@ -82,7 +97,7 @@ impl Tail {
             from = next;
         }
         let mut unneeded = self.backlog.indexes(shard)?;
-        unneeded.retain(|index| *index < below && !needed.contains(index) && !self.is_kept(*index));
+        unneeded.retain(|index| *index < looked && !needed.contains(index));
         if !unneeded.is_empty() || self.backlog.carried(shard) < below {
             self.backlog.carry(shard, below, &[], &unneeded)?;
         }

@@ -5,7 +5,7 @@
 //! `state_machine`, `sealing`, `network`, `mesh`, `figures`, `members` and `group`; what the shard does with committed
 //! entries is in `machine`, what its state looks like in a snapshot in `packed`. Promises: what [`group::Group::propose`] answers is durable and
 //! applied, in log order; a group that has started serves reads that are current; an entry that somebody still needs
-//! can be read, also when its part of the log is gone (`carry`); requests go to whichever node leads (`shards`, `mesh`).
+//! can be read, also when its part of the log is gone (`carry`); what is damaged at rest is found (`scrub`); requests go to whichever node leads (`shards`, `mesh`).
 
 pub mod batch;
 mod carry;
@@ -29,6 +29,7 @@ mod raft;
 mod read;
 mod recent;
 mod record;
+pub(crate) mod scrub;
 mod sealing;
 pub(crate) mod shard;
 pub(crate) mod shards;

@@ -118,6 +118,35 @@ impl Sealing {
         good.get(before).map(Sealed::next)
     }
 
+    /// The good snapshots, oldest first.
+    pub(crate) fn snapshots(&self) -> Vec<Sealed> {
+        self.good().clone()
+    }
+
+    /// Looks through a snapshot in which something was found. If it is damaged it is set aside and another is due; then
+    /// this is true. One that was forgotten meanwhile is nobody's concern.
+    pub(crate) async fn doubt(self: &Arc<Self>, suspect: Sealed) -> Result<bool, SnapshotError> {
+        let busy = self.rest().await;
+        if !self.good().contains(&suspect) {
+            return Ok(false);
+        }
+        let sealing = Arc::clone(self);
+        let looked = task::spawn_blocking(move || {
+            let damaged = sealing.store.doubt(sealing.shard, &suspect)?;
+            if damaged {
+                sealing.good().retain(|other| *other != suspect);
+                sealing.ask();
+            }
+            drop(busy);
+            Ok(damaged)
+        });
+        match looked.await {
+            Ok(looked) => looked,
+            // The runtime is being shut down.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// What openraft is told of a snapshot.
     pub(crate) fn describe(&self, sealed: Option<Sealed>) -> Result<Snapshot, RecordError> {
         let place = sealed.as_ref().map(|sealed| place_of(sealed.position()));

@@ -215,6 +215,29 @@ async fn entries_that_are_pointed_at_outlive_their_part_of_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_came_with_a_snapshot_are_kept_while_it_is_still_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    fill(&node, 37).await;
+    let (backlog, log) = (&node.disk.backlog, &node.disk.log);
+    let end = log.span(0).end;
+    // As the transfer stores them: the state does not know them yet.
+    let sent = [(end + 3, "one"), (end + 5, "two")].map(|(index, text)| (index, text.into()));
+    backlog.carry(0, 0, &sent, &[]).unwrap();
+    let tail = Tail::open(0, &node.disk, node.groups[0].1.clone())
+        .await
+        .unwrap();
+    // As openraft has the log discarded up to that snapshot.
+    tail.carry(end + 10).await.unwrap();
+    assert_eq!(backlog.indexes(0).unwrap(), [end + 3, end + 5]);
+    // Once the state says that nobody needs them, they go.
+    tail.carry(end + 20).await.unwrap();
+    assert!(backlog.indexes(0).unwrap().is_empty());
+    drop(tail);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_state_that_cannot_be_taken_leaves_the_log_whole_and_the_group_at_work() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path()).await;

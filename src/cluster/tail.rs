@@ -19,7 +19,6 @@ use crate::store::{
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use std::{
-    collections::BTreeSet,
     ops::Range,
     panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -121,17 +120,6 @@ pub(crate) struct Tail {
     state: Mutex<State>,
     /// Held while the backlog is written.
     busy: Arc<tokio::sync::Mutex<()>>,
-    /// Entries of the backlog that a state needs which is being taken over.
-    kept: Mutex<BTreeSet<u64>>,
-}
-
-/// Entries stay in the backlog for as long as this is held.
-pub(crate) struct KeptFor(Arc<Tail>);
-
-impl Drop for KeptFor {
-    fn drop(&mut self) {
-        self.0.kept().clear();
-    }
 }
 
 impl Tail {
@@ -161,7 +149,6 @@ impl Tail {
             apply,
             state,
             busy: Arc::default(),
-            kept: Mutex::default(),
         });
         if let Some(index) = span.end.checked_sub(1).filter(|index| span.contains(index)) {
             let last = tail.read(index..span.end).await?;
@@ -175,21 +162,6 @@ impl Tail {
     /// The first entry of the log.
     pub(crate) fn start(&self) -> u64 {
         self.log.span(self.shard).start
-    }
-
-    fn kept(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps entries of the backlog that the state of now does not need, for one that is being taken over.
-    pub(crate) fn keep_for(self: &Arc<Self>, entries: BTreeSet<u64>) -> KeptFor {
-        *self.kept() = entries;
-        KeptFor(Arc::clone(self))
-    }
-
-    /// Whether an entry of the backlog is kept for a state that is being taken over.
-    pub(super) fn is_kept(&self, index: u64) -> bool {
-        self.kept().contains(&index)
     }
 
     /// Waits until the backlog is not being written, and keeps it so.

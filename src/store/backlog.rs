@@ -13,7 +13,7 @@
 
 use super::files::{self, FileError};
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -50,6 +50,25 @@ pub enum BacklogError {
         /// Where it lies.
         path: PathBuf,
     },
+}
+
+impl BacklogError {
+    /// Whether something of the backlog is lost. Otherwise it may be sound: the disk, in this moment, does not give it.
+    pub(crate) fn is_damage(&self) -> bool {
+        let source = match self {
+            Self::File(error) => &error.source,
+            Self::Shape { .. } => return true,
+            Self::Engine { source, .. } => {
+                let (fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error))) =
+                    &**source
+                else {
+                    return true;
+                };
+                error
+            }
+        };
+        files::is_lost(source)
+    }
 }
 
 /// The backlog of all shards of this node.
@@ -148,6 +167,19 @@ impl Backlog {
         Ok(found.map(|stored| Bytes::copy_from_slice(&stored)))
     }
 
+    /// The files that hold what is here, but for the newest, which is in the journal; each with its checksum (XXH3).
+    pub(super) fn tables(&self) -> Vec<(PathBuf, u128)> {
+        let mut tables = Vec::new();
+        for keyspace in [&self.entries, &self.carried] {
+            let version = keyspace.tree.current_version();
+            let described = version
+                .iter_tables()
+                .map(|table| (table.path.to_path_buf(), table.checksum().into_u128()));
+            tables.extend(described);
+        }
+        tables
+    }
+
     /// The indexes of the entries of a shard that are here, in order.
     ///
     /// # Errors
@@ -164,6 +196,15 @@ impl Backlog {
             indexes.push(u64::from_be_bytes(*index));
         }
         Ok(indexes)
+    }
+}
+
+#[cfg(test)]
+impl Backlog {
+    /// Has everything that is here put into tables, as it is once enough has come.
+    pub(super) fn settle(&self) -> Result<(), fjall::Error> {
+        self.entries.rotate_memtable_and_wait()?;
+        self.carried.rotate_memtable_and_wait()
     }
 }
 

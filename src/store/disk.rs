@@ -2,13 +2,21 @@
 
 use super::{
     backlog::{Backlog, BacklogError},
-    files::FileError,
+    files::{self, FileError},
     log::Log,
     open::OpenError,
     snapshot::Snapshots,
     writer::LogWriter,
 };
-use std::{io, path::Path, sync::Arc};
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Name of the file that says what is damaged, in the data directory of a node that must not start.
+const CONDEMNED: &str = "damaged";
 
 /// Why a node's disk cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +30,18 @@ pub enum DiskError {
     /// The backlog does not open.
     #[error(transparent)]
     Backlog(#[from] BacklogError),
+    /// Damage was found in it, which nobody has repaired.
+    #[error(
+        "{what}; this was found in {}: this node must not lead or vote. Put a new node in its place \
+         (`mimi-node cluster replace`), or restore its data directory; if this is repaired, delete {}",
+        dir.display(), dir.join(CONDEMNED).display()
+    )]
+    Condemned {
+        /// Where it lies.
+        dir: PathBuf,
+        /// What was found.
+        what: String,
+    },
     /// The writer of the log has no thread.
     #[error("start the log writer: {0}; raise the limit of threads")]
     Writer(#[source] io::Error),
@@ -38,6 +58,7 @@ pub struct Disk {
     pub snapshots: Arc<Snapshots>,
     /// What outlives its part of the log.
     pub backlog: Arc<Backlog>,
+    dir: PathBuf,
 }
 
 impl Disk {
@@ -47,6 +68,15 @@ impl Disk {
     /// # Errors
     /// [`DiskError`] says which part refused, and what to do.
     pub fn open(dir: &Path, shards: u16, log_bytes_max: u64) -> Result<Self, DiskError> {
+        let condemned = dir.join(CONDEMNED);
+        match fs::read_to_string(&condemned) {
+            Ok(what) => {
+                let dir = dir.to_path_buf();
+                return Err(DiskError::Condemned { dir, what });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Ok(files::on("read", &condemned, Err(error))?),
+        }
         // First, for its lock keeps other processes out of the rest too.
         let log = Arc::new(Log::open(&dir.join("log"), shards)?);
         let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"))?);
@@ -58,6 +88,41 @@ impl Disk {
             writer,
             snapshots,
             backlog,
+            dir: dir.to_path_buf(),
         })
+    }
+
+    /// Keeps this node from starting again, because of `what` was found on its disk.
+    ///
+    /// # Errors
+    /// [`FileError`] when that cannot be written down.
+    pub fn condemn(&self, what: &str) -> Result<(), FileError> {
+        let path = self.dir.join(CONDEMNED);
+        let written = File::create(&path).and_then(|mut file| {
+            file.write_all(what.as_bytes())?;
+            file.sync_all()
+        });
+        files::on("write", &path, written)?;
+        files::sync_dir(&self.dir)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_condemned_disk_does_not_open_until_the_operator_says_that_it_is_repaired() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path(), 1, u64::MAX).unwrap();
+        disk.condemn("entry 7 is damaged").unwrap();
+        disk.writer.close().await;
+        drop(disk);
+        let error = Disk::open(dir.path(), 1, u64::MAX).err().unwrap();
+        let text = error.to_string();
+        assert!(text.contains("entry 7 is damaged"), "{text}");
+        assert!(text.contains("mimi-node cluster replace"), "{text}");
+        fs::remove_file(dir.path().join(CONDEMNED)).unwrap();
+        assert!(Disk::open(dir.path(), 1, u64::MAX).is_ok());
     }
 }

@@ -31,6 +31,13 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// Whether an error says that what was stored is gone. Any other may pass, or be this process's own.
+pub(crate) fn is_lost(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::UnexpectedEof];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(EIO)
+}
+
 /// Adds the path and what was tried to an error of the file system.
 pub(crate) fn on<T>(
     verb: &'static str,

@@ -345,6 +345,11 @@ impl Log {
         held(&self.mark).sync()
     }
 
+    /// Where the engine keeps its files.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(super) fn extent(&self, shard: u16) -> Option<Extent> {
         held(&self.extents).get(usize::from(shard)).copied()
     }

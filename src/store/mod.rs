@@ -1,8 +1,8 @@
 //! What a node keeps on its disk.
 //!
 //! Owns: the [`log`] that all shards of the node share, the high-water [`mark`] beside it, the
-//! [`writer`], the one thread that writes and syncs, sealed [`snapshot`]s, and the [`backlog`] of
-//! entries that outlive their part of the log. Promises: what the writer has answered survives
+//! [`writer`], the one thread that writes and syncs, sealed [`snapshot`]s, the [`backlog`] of
+//! entries that outlive their part of the log, and the walks that [`scrub`] all of it. Promises: what the writer has answered survives
 //! a power loss, and a log that came back shorter than what was answered refuses to open.
 //! Not here: what an entry means, which `cluster` knows.
 
@@ -14,10 +14,11 @@ pub mod mark;
 pub mod open;
 pub mod record;
 pub mod round;
+pub mod scrub;
 pub mod snapshot;
 pub mod snapshot_incoming;
 mod snapshot_manifest;
 mod snapshot_rows;
 pub mod writer;
 
-pub use disk::Disk;
+pub use disk::{Disk, DiskError};

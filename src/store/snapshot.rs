@@ -13,7 +13,7 @@ use super::{
     snapshot_rows as rows,
 };
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -63,14 +63,10 @@ impl SnapshotError {
     /// Whether the snapshot is lost. Otherwise it may be sound: this program, or the disk in this moment, cannot
     /// read it.
     fn is_damage(&self) -> bool {
-        const EIO: i32 = 5;
         match self {
             Self::Changed { .. } => true,
             Self::Manifest { source, .. } => *source == ManifestError::Checksum,
-            Self::File(error) => {
-                let source = &error.source;
-                source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(EIO)
-            }
+            Self::File(error) => files::is_lost(&error.source),
             Self::Rows { .. } => false,
         }
     }
@@ -114,6 +110,34 @@ impl Sealed {
     pub(super) fn file(&self, number: usize) -> Option<PathBuf> {
         let file = self.manifest.files.get(number)?;
         Some(self.db().join(&file.path))
+    }
+
+    /// The files that were sealed.
+    pub(super) fn files(&self) -> &[SealedFile] {
+        &self.manifest.files
+    }
+
+    /// Whether the manifest on the disk is the one that was sealed.
+    pub(super) fn check_manifest(&self) -> Result<(), SnapshotError> {
+        let found = manifest::read(&self.dir)?.map_err(|source| SnapshotError::Manifest {
+            path: self.dir.clone(),
+            source,
+        })?;
+        if found == self.manifest {
+            return Ok(());
+        }
+        Err(SnapshotError::Changed {
+            path: self.dir.clone(),
+            what: "it has another manifest",
+        })
+    }
+
+    /// That a file is not what was sealed.
+    pub(super) fn changed(&self, path: &str) -> SnapshotError {
+        SnapshotError::Changed {
+            path: self.db().join(path),
+            what: "it has another size or hash",
+        }
     }
 
     /// Whether these are the files that were sealed.
@@ -254,6 +278,22 @@ impl Snapshots {
             });
         }
         Ok(rows)
+    }
+
+    /// Looks through a snapshot in which something was found, and sets it aside if it is damaged; true if it was.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] when it cannot be read and may be sound, or cannot be renamed.
+    pub fn doubt(&self, shard: u16, sealed: &Sealed) -> Result<bool, SnapshotError> {
+        let Err(error) = self.verify(shard, &sealed.dir) else {
+            return Ok(false);
+        };
+        if sealed.dir.exists() {
+            self.set_aside(shard, &sealed.dir, error)?;
+        } else {
+            tracing::error!(shard, %error, "a snapshot is gone; the one before and a longer log are used: check the disk");
+        }
+        Ok(true)
     }
 
     /// Sets a snapshot aside that is damaged, and says so. Any other fault comes back: a snapshot must not be lost

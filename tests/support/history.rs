@@ -411,10 +411,20 @@ impl Watched {
 
     /// Connects again, until it works, and asks for the final words that were missed.
     pub async fn reconnect(&mut self, dialer: &DoorDialer, door: SocketAddr) {
+        self.reconnect_any(dialer, &[door], WAIT).await;
+    }
+
+    /// The same by whichever of some doors answers first, the one that comes first in the list if it does.
+    pub async fn reconnect_any(
+        &mut self,
+        dialer: &DoorDialer,
+        doors: &[SocketAddr],
+        patience: Duration,
+    ) {
         self.lane = None;
-        let deadline = Instant::now() + WAIT;
-        loop {
-            let back = self.reconnect_once(dialer, door).await;
+        let deadline = Instant::now() + patience;
+        for door in doors.iter().cycle() {
+            let back = self.reconnect_once(dialer, *door).await;
             let Err(error) = back else { return };
             assert!(Instant::now() < deadline, "{}: {error}", self.proc());
             tokio::time::sleep(LOOK_INTERVAL).await;

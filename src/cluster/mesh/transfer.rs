@@ -161,13 +161,13 @@ async fn take(
     let (store, loaded) = (Arc::clone(&snapshots), sealed.clone());
     let rows = spawn_blocking(move || store.load(&loaded)).await??;
     let needed = group.pointed_in(&rows, sealed.next())?;
-    entries(mesh, shard, needed.clone(), to, from).await?;
+    entries(mesh, shard, needed, to, from).await?;
     tracing::info!(
         shard,
         next = sealed.next(),
         "the snapshot of another node is taken over"
     );
-    let answer = group.install(vote, meta, (sealed, rows), needed).await?;
+    let answer = group.install(vote, meta, sealed, rows).await?;
     snapshots.drop_incoming(shard)?;
     Ok(answer)
 }
