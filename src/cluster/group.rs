@@ -50,6 +50,8 @@ const CONFIRM_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the next round waits when one failed.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(50);
 
+/// How long after its first election a voter stands for a second.
+const STAND_AGAIN: Duration = Duration::from_millis(250);
 /// How long taking a state over may take.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -208,6 +210,22 @@ impl From<StorageFull> for ProposeError {
     }
 }
 
+/// When a voter stands for election.
+struct Stands {
+    at: Instant,
+    /// It has stood once since it last heard of a leader.
+    again: bool,
+}
+
+impl Stands {
+    fn after(patience: Duration) -> Self {
+        Self {
+            at: Instant::now() + patience,
+            again: false,
+        }
+    }
+}
+
 /// The Raft group of one shard. Cloned handles share it.
 #[derive(Clone)]
 pub struct Group {
@@ -220,8 +238,8 @@ pub struct Group {
     pub(super) node: u64,
     /// It gives up its leadership: nothing new is taken.
     pub(super) silent: Arc<AtomicBool>,
-    /// When a leader was last heard of.
-    heard: Arc<std::sync::Mutex<Instant>>,
+    /// When this voter stands for election, unless it hears of a leader before.
+    stands: Arc<std::sync::Mutex<Stands>>,
     /// Held while another node's snapshot is taken over.
     turn: Arc<Mutex<()>>,
 }
@@ -295,7 +313,9 @@ impl Group {
             apply,
             node: node_id,
             silent: Arc::default(),
-            heard: Arc::new(std::sync::Mutex::new(Instant::now())),
+            stands: Arc::new(std::sync::Mutex::new(Stands::after(raft::overdue(
+                shard, node_id,
+            )))),
             turn: Arc::default(),
         };
         if !alone {
@@ -415,22 +435,32 @@ impl Group {
 
     /// Takes note that a leader was heard of.
     fn hear(&self) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let overdue = raft::overdue(self.tail.shard, self.node);
+        *self.stands.lock().unwrap_or_else(PoisonError::into_inner) = Stands::after(overdue);
     }
 
     /// Stands for election where openraft is late with it.
+    ///
+    /// Twice, one shortly after the other: a voter with a shorter log may have stood before in a later term than this
+    /// one knows, and the first refusal tells of that term. Two that stood once in turn would go past each other for ever.
     async fn stand_if_overdue(&self, metrics: &RaftMetrics<u64, BasicNode>) {
-        let votes = |node| {
-            let membership = metrics.membership_config.membership();
-            membership.voter_ids().any(|voter| voter == node)
-        };
-        if metrics.state == ServerState::Leader || !votes(self.node) {
+        let membership = metrics.membership_config.membership();
+        let votes = membership.voter_ids().any(|voter| voter == self.node);
+        if metrics.state == ServerState::Leader || !votes {
             return self.hear();
         }
-        let overdue = Duration::from_millis(raft::overdue_ms(self.tail.shard, self.node));
-        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        if heard.elapsed() >= overdue {
-            self.hear();
+        let stand = {
+            let mut stands = self.stands.lock().unwrap_or_else(PoisonError::into_inner);
+            let stand = Instant::now() >= stands.at;
+            if stand && stands.again {
+                *stands = Stands::after(raft::overdue(self.tail.shard, self.node));
+            } else if stand {
+                stands.at = Instant::now() + STAND_AGAIN;
+                stands.again = true;
+            }
+            stand
+        };
+        if stand {
             // A group that has stopped is noticed elsewhere.
             drop(self.raft.trigger().elect().await);
         }

@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use crate::store::snapshot::Sealed;
 use openraft::{BasicNode, Config, ConfigError, SnapshotPolicy, TokioRuntime};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// How often a leader reports to its voters, in milliseconds. Busy small machines elect at random when this is below a
 /// quarter of a second; it is also how long an append may take.
@@ -54,13 +54,13 @@ fn patience_ms(shard: u16, node: u64) -> u64 {
     ELECTION_MS_MIN + turn * TURN_MS
 }
 
-/// How long after its leader's last word a voter of one shard stands for election at the latest, in milliseconds: a
-/// little after openraft should have seen to it.
+/// How long after its leader's last word a voter of one shard stands for election at the latest: a little after openraft
+/// should have seen to it.
 ///
 /// openraft 0.9 makes a voter that once lost an election to a longer log wait twice its lease more, also when that was
 /// long ago and the voter is now the only one that can win.
-pub(crate) fn overdue_ms(shard: u16, node: u64) -> u64 {
-    2 * (patience_ms(shard, node) + DRAWN_MS) + HEARTBEAT_MS
+pub(crate) fn overdue(shard: u16, node: u64) -> Duration {
+    Duration::from_millis(2 * (patience_ms(shard, node) + DRAWN_MS) + HEARTBEAT_MS)
 }
 
 /// Timing and limits of the group of one shard on one node.
