@@ -7,19 +7,19 @@ use std::{sync::Arc, time::Duration};
 
 /// How often a leader reports to its voters, in milliseconds. Busy small machines elect at random when this is below a
 /// quarter of a second; it is also how long an append may take.
-const HEARTBEAT_MS: u64 = 400;
+const HEARTBEAT_MS: u64 = 300;
 /// Voters of a shard stand for election one after the other, in so many turns. openraft draws a voter's patience once,
 /// when it starts: two that drew nearly the same would split the votes again and again.
 const TURNS: u64 = 3;
 /// How long a voter of the first turn waits before it stands for election, in milliseconds, once its leader's lease is
 /// over.
-const ELECTION_MS_MIN: u64 = 1_250;
+const ELECTION_MS_MIN: u64 = 1_000;
 /// By how much the next turn waits longer, in milliseconds.
 const TURN_MS: u64 = 200;
 /// Within a turn the patience is drawn from so many milliseconds.
 const DRAWN_MS: u64 = 50;
 /// For how long after a leader's last word a voter votes for nobody else, at most, in milliseconds. openraft waits a
-/// voter's lease and its patience on top of that: a leader that is killed is followed by another after 2.5 to 3.5 s.
+/// voter's lease and its patience on top of that: a leader that is killed is followed by another after 2 to 3.5 s.
 pub(crate) const LEASE_MS: u64 = ELECTION_MS_MIN + (TURNS - 1) * TURN_MS + DRAWN_MS;
 const _: () = assert!(3 * HEARTBEAT_MS < ELECTION_MS_MIN && DRAWN_MS < TURN_MS);
 // Nobody stands while another's lease may last.
