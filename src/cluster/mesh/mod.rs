@@ -313,6 +313,11 @@ impl Mesh {
                     Err(stranger) => Greeting::Refused(Why::clipped(&stranger.to_string())),
                 };
                 greeted.store(checked.is_ok(), Ordering::Release);
+                if checked.is_ok()
+                    && let Some(neighbour) = self.known_neighbour(link.node())
+                {
+                    neighbour.is_there();
+                }
                 to.send(wire::encode(&greeting)).await?;
                 to.finish()?;
                 if let Err(stranger) = checked {

@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Shortest wait before a node is dialled again.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -37,6 +37,8 @@ pub(crate) struct Neighbour {
     node: u64,
     address: String,
     link: watch::Sender<Option<Arc<ClusterLink>>>,
+    /// It was heard of: it can be dialled now.
+    there: Notify,
     urgent: Caller<RaftCall, RaftAnswer>,
     bulk: Caller<RaftCall, RaftAnswer>,
     forwards: Vec<Caller<Ask, Answered>>,
@@ -55,6 +57,7 @@ impl Neighbour {
                 node,
                 address,
                 link: watch::Sender::new(None),
+                there: Notify::new(),
                 urgent: Caller::new(over.clone(), raft.clone(), URGENT),
                 bulk: Caller::new(over.clone(), raft, BULK),
                 forwards: (0..SHARDS).map(forward).collect(),
@@ -72,6 +75,14 @@ impl Neighbour {
     /// The connection, while there is one.
     pub(crate) fn link(&self) -> Option<Arc<ClusterLink>> {
         self.link.borrow().clone()
+    }
+
+    /// Takes note that the node was heard of. Whoever still waits for an answer from before it was started dials anew:
+    /// its vote may be waited for.
+    pub(super) fn is_there(&self) {
+        if self.link.borrow().is_none() {
+            self.there.notify_one();
+        }
     }
 
     /// The lane for calls that others wait for: votes, heartbeats.
@@ -119,7 +130,11 @@ async fn keep(neighbour: Weak<Neighbour>, mesh: Weak<Mesh>) {
         let (Some(is), Some(mesh)) = (neighbour.upgrade(), mesh.upgrade()) else {
             return;
         };
-        match dial(&is, &mesh).await {
+        let dialled = tokio::select! {
+            dialled = dial(&is, &mesh) => dialled,
+            () = is.there.notified() => continue,
+        };
+        match dialled {
             Ok(link) => {
                 told.clear();
                 backoff = BACKOFF_MIN;
@@ -143,7 +158,12 @@ async fn keep(neighbour: Weak<Neighbour>, mesh: Weak<Mesh>) {
             }
         }
         let jitter = rand::rng().random_range(0.5..1.5);
-        tokio::time::sleep(backoff.mul_f64(jitter)).await;
+        let Some(is) = neighbour.upgrade() else {
+            return;
+        };
+        // Heard of meanwhile, it is dialled at once.
+        let waited = tokio::time::timeout(backoff.mul_f64(jitter), is.there.notified());
+        drop(waited.await);
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
