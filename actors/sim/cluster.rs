@@ -200,15 +200,7 @@ impl World {
             });
             self.unseal(node, shard);
         }
-        self.send(
-            End::Node(node),
-            End::Node(from),
-            Body::Appended {
-                life: self.life(node),
-                shard,
-                answer,
-            },
-        );
+        self.answer_leader(node, from, shard, answer);
         self.apply(node, shard);
     }
 
@@ -275,6 +267,16 @@ impl World {
         }
     }
 
+    fn answer_leader(&mut self, node: NodeRef, leader: NodeRef, shard: u16, answer: Appended) {
+        let life = self.life(node);
+        let body = Body::Appended {
+            life,
+            shard,
+            answer,
+        };
+        self.send(End::Node(node), End::Node(leader), body);
+    }
+
     pub(super) fn take_append(
         &mut self,
         node: NodeRef,
@@ -291,15 +293,7 @@ impl World {
             self.step_down(node, shard);
         }
         match took {
-            Err(answer) => self.send(
-                End::Node(node),
-                End::Node(from),
-                Body::Appended {
-                    life: self.life(node),
-                    shard,
-                    answer,
-                },
-            ),
+            Err(answer) => self.answer_leader(node, from, shard, answer),
             Ok(matched) => {
                 if let Some(own) = self.shard_mut(node, shard) {
                     own.owed = Some((from.node, matched));
@@ -409,15 +403,7 @@ impl World {
         }
         for (shard, to, answer) in answers {
             let to = NodeRef { node: to, ..node };
-            self.send(
-                End::Node(node),
-                End::Node(to),
-                Body::Appended {
-                    life: self.life(node),
-                    shard,
-                    answer,
-                },
-            );
+            self.answer_leader(node, to, shard, answer);
         }
         let life = self.life(node);
         for shard in 0..self.shards(node.provider) {

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use openraft::{
     BasicNode, ConfigError, Raft, RaftMetrics, ServerState, Snapshot,
     error::{ClientWriteError, Fatal, InitializeError, RaftError},
-    raft::SnapshotResponse,
+    raft::{AppendEntriesResponse, SnapshotResponse},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -394,7 +394,11 @@ impl Group {
         let mut last = None;
         loop {
             let seen = metrics.borrow_and_update().clone();
-            let (lead, running) = (self.lead_in(&seen), seen.running_state.clone());
+            let silent = self.silent.load(Ordering::Acquire);
+            let (lead, running) = (
+                lead_in(&seen, self.node, silent),
+                seen.running_state.clone(),
+            );
             if last != Some(lead) {
                 last = Some(lead);
                 report(lead).await;
@@ -406,30 +410,6 @@ impl Group {
             }
             // An error of the watch is the end of the group, which the next look sees.
             drop(tokio::time::timeout(LOOK_INTERVAL, metrics.changed()).await);
-        }
-    }
-
-    fn lead_in(&self, metrics: &RaftMetrics<u64, BasicNode>) -> Lead {
-        if metrics.running_state.is_err() {
-            return Lead::Nobody;
-        }
-        if metrics.state != ServerState::Leader {
-            let other = metrics.current_leader.filter(|leader| *leader != self.node);
-            return other.map_or(Lead::Nobody, Lead::At);
-        }
-        let alone = metrics.membership_config.membership().voter_ids().count() == 1;
-        let heard = metrics
-            .millis_since_quorum_ack
-            .is_some_and(|ms| ms < CUT_OFF_MS);
-        // The first entry of its term comes after whatever any leader before it committed.
-        let applied = metrics
-            .last_applied
-            .is_some_and(|last| last.leader_id.term == metrics.current_term);
-        let silent = self.silent.load(Ordering::Acquire);
-        if applied && !silent && (alone || heard) {
-            Lead::Here
-        } else {
-            Lead::Nobody
         }
     }
 
@@ -489,8 +469,14 @@ impl Group {
         let refused = |error: RaftError<u64>| RaftAnswer::Refused(Why::clipped(&error.to_string()));
         match rpc {
             Rpc::Append(append) => {
-                self.hear();
                 let answer = self.raft.append_entries(append).await;
+                // A leader of the past is none.
+                let of_the_past = |answer: &AppendEntriesResponse<u64>| {
+                    matches!(answer, AppendEntriesResponse::HigherVote(_))
+                };
+                if answer.as_ref().is_ok_and(|answer| !of_the_past(answer)) {
+                    self.hear();
+                }
                 answer.map_or_else(refused, RaftAnswer::Append)
             }
             Rpc::Vote(vote) => {
@@ -680,6 +666,31 @@ impl Group {
             Ok(metrics) => metrics.running_state.map_err(stopped),
             Err(_) => Err(stopped(Fatal::Stopped)),
         }
+    }
+}
+
+/// Who leads, as `node`'s figures show it; a leader that goes `silent` leads no longer.
+fn lead_in(metrics: &RaftMetrics<u64, BasicNode>, node: u64, silent: bool) -> Lead {
+    if metrics.running_state.is_err() {
+        return Lead::Nobody;
+    }
+    if metrics.state != ServerState::Leader {
+        let other = metrics.current_leader.filter(|leader| *leader != node);
+        return other.map_or(Lead::Nobody, Lead::At);
+    }
+    let alone = metrics.membership_config.membership().voter_ids().count() == 1;
+    let heard = metrics
+        .millis_since_quorum_ack
+        .is_some_and(|ms| ms < CUT_OFF_MS);
+    // Its own first entry comes after whatever any leader before it committed. Another's may be of the same term: openraft
+    // tells leaders apart by term and node.
+    let applied = metrics.last_applied.is_some_and(|last| {
+        last.leader_id.term == metrics.current_term && last.leader_id.node_id == node
+    });
+    if applied && !silent && (alone || heard) {
+        Lead::Here
+    } else {
+        Lead::Nobody
     }
 }
 

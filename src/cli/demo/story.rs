@@ -295,16 +295,19 @@ async fn remove_carl(
         "Carl was told {word:?} rather than that he is no member"
     );
     ledger.refused(text);
-    let everybody: Vec<String> = cast
-        .members(room)
-        .into_iter()
-        .filter(|name| name != "carl1")
-        .collect();
+    let everybody = but_carl(cast, room);
     cast.until(&everybody, |member| {
         member.epoch(room) == Some(accepted.epoch)
     })
     .await?;
     narrator.step("Carl's message is refused by an asynchronous verdict: he is not a member")
+}
+
+/// The devices that are members of the room, once Carl is not.
+fn but_carl(cast: &Cast, room: &RoomUri) -> Vec<String> {
+    let mut names = cast.members(room);
+    names.retain(|name| name != "carl1");
+    names
 }
 
 /// The node of the hub that leads the room is killed while Alice commits; the others go on without it.
@@ -315,11 +318,7 @@ async fn lose_leader(
     ledger: &mut Ledger,
     narrator: &mut Narrator,
 ) -> anyhow::Result<()> {
-    let everybody: Vec<String> = cast
-        .members(room)
-        .into_iter()
-        .filter(|name| name != "carl1")
-        .collect();
+    let everybody = but_carl(cast, room);
     let leader = stage.leader_of('a', &room.to_string()).await?;
     let door = stage.door_beside('a', leader)?;
     let doors = stage.doors('a')?;
@@ -369,11 +368,7 @@ async fn survive(
     ledger: &mut Ledger,
     narrator: &mut Narrator,
 ) -> anyhow::Result<()> {
-    let everybody: Vec<String> = cast
-        .members(room)
-        .into_iter()
-        .filter(|name| name != "carl1")
-        .collect();
+    let everybody = but_carl(cast, room);
     for round in 0..5 {
         for name in ["alice1", "bob2", "betty1", "cathy1"] {
             let texts: Vec<String> = (0..8)

@@ -204,3 +204,7 @@ pub(super) enum Give {
     /// Entries as they lie in the log; one that nobody needs any more is left out.
     Entries(Vec<(u64, mimi_actors::wire::Payload)>),
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

@@ -23,6 +23,8 @@ use tokio::sync::{Notify, watch};
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest wait before a node is dialled again: short, for elections wait for it.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// For how long an attempt to dial is not given up for a new one.
+const FRESH: Duration = Duration::from_secs(1);
 /// How long a node may take to greet.
 const GREETING_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the rest of a frame may take.
@@ -130,9 +132,14 @@ async fn keep(neighbour: Weak<Neighbour>, mesh: Weak<Mesh>) {
         let (Some(is), Some(mesh)) = (neighbour.upgrade(), mesh.upgrade()) else {
             return;
         };
+        // Two nodes that dial each other must not break off each other's fresh attempts for ever.
+        let heard_of = async {
+            tokio::time::sleep(FRESH).await;
+            is.there.notified().await;
+        };
         let dialled = tokio::select! {
             dialled = dial(&is, &mesh) => dialled,
-            () = is.there.notified() => continue,
+            () = heard_of => continue,
         };
         match dialled {
             Ok(link) => {

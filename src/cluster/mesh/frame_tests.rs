@@ -1,0 +1,153 @@
+//! The bytes of each frame between nodes: two nodes of one cluster may run two builds while it is brought up to date.
+
+use super::*;
+use crate::cluster::{batch::Batch, raft::LogId};
+use mimi_actors::{
+    ask::{Answered, Ask},
+    wire::{self, Payload},
+};
+use openraft::{CommittedLeaderId, EntryPayload};
+use std::{fmt::Write as _, sync::Arc};
+
+fn hex<T: Serialize>(frame: &T) -> String {
+    let mut text = String::new();
+    for byte in wire::encode(frame) {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text
+}
+
+fn log_id(index: u64) -> LogId {
+    LogId::new(CommittedLeaderId::new(5, 2), index)
+}
+
+fn append() -> Rpc {
+    let batch = Batch::new("commands".into(), Arc::new(()));
+    Rpc::Append(AppendEntriesRequest {
+        vote: Vote::new_committed(5, 2),
+        prev_log_id: Some(log_id(8)),
+        entries: vec![crate::cluster::raft::Entry {
+            log_id: log_id(9),
+            payload: EntryPayload::Normal(batch),
+        }],
+        leader_commit: Some(log_id(7)),
+    })
+}
+
+fn samples() -> Vec<(&'static str, String)> {
+    let hello = Hello {
+        incarnation: [1; 16],
+        starts: 300,
+        session: [2; 16],
+        founding: Some([3; 32]),
+        reach: BVec::truncated(vec![0, 300]),
+    };
+    let call = |rpc| Calls(vec![(1, RaftCall { shard: 3, rpc })]);
+    let vote = VoteRequest::new(Vote::new(6, 1), Some(log_id(9)));
+    let device = "mimi://a.example/d/alice/phone".parse().unwrap();
+    let learn = MemberChange::Learn {
+        node: 4,
+        address: BText::clipped("h:1"),
+    };
+    let member = |change| Open::Control(Control::Member { shard: 3, change });
+    let offer = Offer::new(
+        3,
+        &Vote::new_committed(5, 2),
+        &SnapshotMeta::default(),
+        vec![9],
+    );
+    vec![
+        ("hello", hex(&Open::Hello(hello))),
+        ("refused", hex(&Greeting::Refused(Why::clipped("no")))),
+        ("raft", hex(&Open::Raft)),
+        ("forward", hex(&Open::Forward { shard: 3 })),
+        ("append", hex(&call(append()))),
+        ("vote", hex(&call(Rpc::Vote(vote)))),
+        (
+            "voted",
+            hex(&Answers(vec![(
+                1,
+                RaftAnswer::Vote(VoteResponse::new(Vote::new(6, 1), Some(log_id(9)), true)),
+            )])),
+        ),
+        (
+            "appended",
+            hex(&Answers(vec![(
+                1,
+                RaftAnswer::Append(AppendEntriesResponse::Success),
+            )])),
+        ),
+        ("ask", hex(&Calls(vec![(2, Ask::DeviceKey(device))]))),
+        ("answered", hex(&Answers(vec![(2, Answered::Nobody)]))),
+        ("take", hex(&Open::Control(Control::Take { shard: 3 }))),
+        ("give", hex(&Open::Control(Control::Give { shard: 3 }))),
+        ("learn", hex(&member(learn))),
+        (
+            "voters",
+            hex(&member(MemberChange::Vote {
+                voters: BVec::truncated(vec![1, 2]),
+            })),
+        ),
+        ("forget", hex(&member(MemberChange::Forget { node: 4 }))),
+        ("not led", hex(&ControlAnswer::NotLed(Some(2)))),
+        ("offer", hex(&Open::Snapshot(offer.unwrap()))),
+        (
+            "want",
+            hex(&Want::Piece {
+                file: 1,
+                offset: 300,
+            }),
+        ),
+        ("entries", hex(&Want::Entries(BVec::truncated(vec![7])))),
+        ("piece", hex(&Give::Piece(Payload("bytes".into())))),
+        (
+            "stored",
+            hex(&Give::Entries(vec![(7, Payload("entry".into()))])),
+        ),
+    ]
+}
+
+/// What this version writes. A frame that changes needs a new version, or nodes of two builds misunderstand each other.
+const WRITTEN: &str = include_str!("../../../tests/golden/cluster_frames.txt");
+
+#[test]
+fn frames_between_nodes_are_written_as_they_were() {
+    let mut found = String::new();
+    for (name, bytes) in samples() {
+        writeln!(found, "{name}: {bytes}").unwrap();
+    }
+    assert_eq!(found, WRITTEN, "what is written now:\n{found}");
+}
+
+#[test]
+fn an_entry_in_a_frame_is_read_as_a_slice_of_the_frame() {
+    let frame = wire::encode(&Calls(vec![(
+        1,
+        RaftCall {
+            shard: 3,
+            rpc: append(),
+        },
+    )]));
+    let Calls(calls) = wire::decode::<Calls<RaftCall>>(&frame).unwrap();
+    let [
+        (
+            1,
+            RaftCall {
+                shard: 3,
+                rpc: Rpc::Append(append),
+            },
+        ),
+    ] = calls.as_slice()
+    else {
+        panic!("{calls:?}");
+    };
+    let EntryPayload::Normal(batch) = &append.entries[0].payload else {
+        panic!("{append:?}");
+    };
+    let (whole, slice) = (frame.as_ptr_range(), batch.bytes().as_ptr_range());
+    assert!(
+        whole.start <= slice.start && slice.end <= whole.end,
+        "a copy was made"
+    );
+    assert_eq!(batch.bytes(), "commands");
+}
