@@ -254,6 +254,40 @@ async fn a_node_that_drains_lives_and_is_not_ready_until_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_shards_have_no_majority_is_not_ready_until_they_have_one() {
+    let mut net = Net::prepare_clusters(&[(A, 3)], None);
+    show(net.node_mut("a1"));
+    for name in ["a1", "a2", "a3"] {
+        net.node_mut(name).start().await;
+    }
+    net.led(A).await;
+    let address = shown_at(net.node("a1")).unwrap();
+    assert_eq!(get(address, "/readyz").await.status, 200);
+    let seen = series(address).await;
+    let role = |role: &str| {
+        let of = |shard| format!("mimi_shard_role{{shard=\"{shard}\",role=\"{role}\"}}");
+        (0..SHARDS).map(|shard| seen[&of(shard)]).sum::<f64>()
+    };
+    assert_eq!(role("leader") + role("voter"), f64::from(SHARDS));
+
+    for name in ["a2", "a3"] {
+        net.node_mut(name).kill();
+    }
+    let why = until("it is not ready", async || {
+        let page = get(address, "/readyz").await;
+        (page.status == 503).then_some(page.body)
+    })
+    .await;
+    assert!(why.contains("shard") && why.lines().count() == 1, "{why}");
+    assert_eq!(get(address, "/livez").await.status, 200);
+    net.node_mut("a2").start().await;
+    until("it is ready again", async || {
+        (get(address, "/readyz").await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_shows_itself_only_where_it_is_told_and_only_to_its_own_machine() {
     let mut net = Net::prepare(&[A]);
     net.node_mut(A).start().await;
