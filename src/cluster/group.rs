@@ -3,6 +3,7 @@
 use super::{
     batch::{Apply, ApplyError, Batch, StateError},
     confirm::Round,
+    election::Election,
     figures::GroupFigures,
     lead::Lead,
     log_store::LogStore,
@@ -31,10 +32,10 @@ use openraft::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -50,8 +51,6 @@ const CONFIRM_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the next round waits when one failed.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long after its first election a voter stands for a second.
-const STAND_AGAIN: Duration = Duration::from_millis(250);
 /// How long taking a state over may take.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -210,22 +209,6 @@ impl From<StorageFull> for ProposeError {
     }
 }
 
-/// When a voter stands for election.
-struct Stands {
-    at: Instant,
-    /// It has stood once since it last heard of a leader.
-    again: bool,
-}
-
-impl Stands {
-    fn after(patience: Duration) -> Self {
-        Self {
-            at: Instant::now() + patience,
-            again: false,
-        }
-    }
-}
-
 /// The Raft group of one shard. Cloned handles share it.
 #[derive(Clone)]
 pub struct Group {
@@ -238,8 +221,8 @@ pub struct Group {
     pub(super) node: u64,
     /// It gives up its leadership: nothing new is taken.
     pub(super) silent: Arc<AtomicBool>,
-    /// When this voter stands for election, unless it hears of a leader before.
-    stands: Arc<std::sync::Mutex<Stands>>,
+    /// When this voter stands for election by itself.
+    election: Arc<Election>,
     /// Held while another node's snapshot is taken over.
     turn: Arc<Mutex<()>>,
 }
@@ -299,7 +282,8 @@ impl Group {
             },
         };
         let store = LogStore::new(tail.clone());
-        let network = Network::new(shard, mesh);
+        let election = Arc::new(Election::new(shard, node_id));
+        let network = Network::new(shard, Arc::clone(&election), mesh);
         let raft = Raft::new(node_id, config, network, store, machine)
             .await
             .map_err(stopped)?;
@@ -313,9 +297,7 @@ impl Group {
             apply,
             node: node_id,
             silent: Arc::default(),
-            stands: Arc::new(std::sync::Mutex::new(Stands::after(raft::overdue(
-                shard, node_id,
-            )))),
+            election,
             turn: Arc::default(),
         };
         if !alone {
@@ -404,43 +386,25 @@ impl Group {
                 report(lead).await;
             }
             match running {
-                Ok(()) => self.stand_if_overdue(&seen).await,
+                Ok(()) => self.stand_if_due(&seen).await,
                 Err(Fatal::Stopped) => return None,
                 Err(fault) => return Some(fault),
             }
-            // An error of the watch is the end of the group, which the next look sees.
-            drop(tokio::time::timeout(LOOK_INTERVAL, metrics.changed()).await);
+            tokio::select! {
+                // An error of the watch is the end of the group, which the next look sees.
+                _ = metrics.changed() => {}
+                () = self.election.called(LOOK_INTERVAL) => {}
+            }
         }
-    }
-
-    /// Takes note that a leader was heard of.
-    fn hear(&self) {
-        let overdue = raft::overdue(self.tail.shard, self.node);
-        *self.stands.lock().unwrap_or_else(PoisonError::into_inner) = Stands::after(overdue);
     }
 
     /// Stands for election where openraft is late with it.
-    ///
-    /// Twice, one shortly after the other: a voter with a shorter log may have stood before in a later term than this
-    /// one knows, and the first refusal tells of that term. Two that stood once in turn would go past each other for ever.
-    async fn stand_if_overdue(&self, metrics: &RaftMetrics<u64, BasicNode>) {
+    async fn stand_if_due(&self, metrics: &RaftMetrics<u64, BasicNode>) {
         let membership = metrics.membership_config.membership();
         let votes = membership.voter_ids().any(|voter| voter == self.node);
         if metrics.state == ServerState::Leader || !votes {
-            return self.hear();
-        }
-        let stand = {
-            let mut stands = self.stands.lock().unwrap_or_else(PoisonError::into_inner);
-            let stand = Instant::now() >= stands.at;
-            if stand && stands.again {
-                *stands = Stands::after(raft::overdue(self.tail.shard, self.node));
-            } else if stand {
-                stands.at = Instant::now() + STAND_AGAIN;
-                stands.again = true;
-            }
-            stand
-        };
-        if stand {
+            self.election.hear();
+        } else if self.election.is_due() {
             // A group that has stopped is noticed elsewhere.
             drop(self.raft.trigger().elect().await);
         }
@@ -475,12 +439,18 @@ impl Group {
                     matches!(answer, AppendEntriesResponse::HigherVote(_))
                 };
                 if answer.as_ref().is_ok_and(|answer| !of_the_past(answer)) {
-                    self.hear();
+                    self.election.hear();
                 }
                 answer.map_or_else(refused, RaftAnswer::Append)
             }
             Rpc::Vote(vote) => {
+                let behind = vote.last_log_id;
                 let answer = self.raft.vote(vote).await;
+                match &answer {
+                    Ok(answer) if answer.vote_granted => self.election.hear(),
+                    Ok(answer) if behind < answer.last_log_id => self.election.stand_instead(),
+                    Ok(_) | Err(_) => {}
+                }
                 answer.map_or_else(refused, RaftAnswer::Vote)
             }
         }

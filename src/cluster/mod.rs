@@ -13,6 +13,7 @@ pub(crate) mod claims;
 mod confirm;
 pub(crate) mod decoded;
 mod directory;
+mod election;
 pub(crate) mod entries;
 pub mod figures;
 pub mod group;

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// How long a provider may refuse.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long to wait before a login is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
 /// Arguments of `bench failover`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Failover {
@@ -69,7 +72,14 @@ async fn kill(stage: &mut Stage, cast: &mut Cast, room: &RoomUri) -> anyhow::Res
     let leader = stage.leader_of('a', &room.to_string()).await?;
     let door = stage.door_beside('a', leader)?;
     let alice = cast.get("alice1")?;
-    alice.connect_to_any(&stage.dialer, &[door]).await?;
+    let deadline = Instant::now() + PATIENCE;
+    // The shard of the user may still be without a leader from the round before.
+    while let Err(refused) = alice.connect_to_any(&stage.dialer, &[door]).await {
+        if Instant::now() >= deadline {
+            return Err(refused).context("log in before the kill");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
     alice.roam(&stage.dialer, &[door]);
     let before = alice.epoch(room).context("Alice is a member")?;
     let update = alice.prepare_update(room)?;
