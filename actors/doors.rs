@@ -3,7 +3,7 @@
 //! Promises: a peer speaks for its own clients and users only, a client for itself only; a claim is split and put
 //! together again without anybody left out or put in. Not here: who is at the door, which the connection knows.
 //!
-//! Source: transport requirements, sections 3.1 and 3.2.
+//! Source: transport requirements, sections 3.1 to 3.3 and 7.3.
 
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
@@ -19,12 +19,13 @@ use crate::{
         claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
         door::{self, DoorRefused, PackageRefused},
         event::Hash,
+        joining::{CodesAsk, CodesRequest, GroupInfoRequest},
         link::{self, CommitRequest, LinkRefused, ProposeRequest, SubmitGroup},
     },
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A request to a room at this hub, from whoever may speak for its sender.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,20 @@ pub enum HubAsk {
     },
     /// Take application messages.
     Submit(hub::Submit),
+    /// Let a client join by itself.
+    GroupInfo {
+        /// The request.
+        request: Arc<GroupInfoRequest>,
+        /// How long it waits for its turn, in milliseconds.
+        wait_ms: u32,
+    },
+    /// Make, list or end joining codes.
+    Codes {
+        /// The member.
+        member: ClientUri,
+        /// What it wants.
+        ask: CodesAsk,
+    },
 }
 
 impl HubAsk {
@@ -76,6 +91,32 @@ impl HubAsk {
                 .iter()
                 .map(|message| message.len() + 8)
                 .sum(),
+            Self::GroupInfo { request, .. } => request.bytes(),
+            Self::Codes { .. } => 0,
+        }
+    }
+
+    /// The same request, which waits for its turn no longer than this: whoever asked is answered in time.
+    #[must_use]
+    pub fn waiting_at_most(self, wait_ms_max: u32) -> Self {
+        match self {
+            Self::GroupInfo { request, wait_ms } => Self::GroupInfo {
+                request,
+                wait_ms: wait_ms.min(wait_ms_max),
+            },
+            other @ (Self::Create { .. }
+            | Self::Commit { .. }
+            | Self::Propose { .. }
+            | Self::Submit(_)
+            | Self::Codes { .. }) => other,
+        }
+    }
+
+    fn group_info(request: GroupInfoRequest) -> Self {
+        let wait_ms = request.wait_ms;
+        Self::GroupInfo {
+            request: Arc::new(request),
+            wait_ms,
         }
     }
 
@@ -104,6 +145,16 @@ impl HubAsk {
                 messages,
             },
             Self::Submit(submit) => desk::Input::Submit { ticket, submit },
+            Self::GroupInfo { request, wait_ms } => desk::Input::GroupInfo {
+                ticket,
+                request,
+                wait_ms,
+            },
+            Self::Codes { member, ask } => desk::Input::Codes {
+                ticket,
+                member,
+                ask,
+            },
         }
     }
 }
@@ -115,6 +166,8 @@ pub enum PeerAsk {
     Claim(ClaimRequest),
     /// A request to a room.
     Hub(RoomUri, HubAsk),
+    /// Who made this introduction code.
+    Resolve(Payload),
 }
 
 /// Lets in what `peer` asks of the provider `own`.
@@ -167,6 +220,16 @@ pub fn of_peer(
             let messages = proposals.into_iter().map(|message| message.0).collect();
             Ok(PeerAsk::Hub(room, HubAsk::Propose { sender, messages }))
         }
+        link::Request::GroupInfo(request) => {
+            bound(&request.joiner, &request.room)?;
+            let room = request.room.clone();
+            Ok(PeerAsk::Hub(room, HubAsk::group_info(request)))
+        }
+        link::Request::Codes(CodesRequest { room, member, ask }) => {
+            bound(&member, &room)?;
+            Ok(PeerAsk::Hub(room, HubAsk::Codes { member, ask }))
+        }
+        link::Request::Resolve(code) => Ok(PeerAsk::Resolve(code)),
     }
 }
 
@@ -262,6 +325,50 @@ pub fn propose(own: &ProviderId, client: &ClientUri, propose: door::Propose) -> 
         proposals,
     };
     ClientAsk::Peer(request.room.hub().clone(), link::Request::Propose(request))
+}
+
+/// Lets in a client that wants to join a room by itself.
+///
+/// # Errors
+/// [`DoorRefused::SenderNotBound`] when it asks for another client.
+pub fn group_info(
+    own: &ProviderId,
+    client: &ClientUri,
+    request: GroupInfoRequest,
+) -> Result<ClientAsk, DoorRefused> {
+    own_client(client, &request.joiner)?;
+    let room = request.room.clone();
+    Ok(if room.hub() == own {
+        ClientAsk::Here(room, HubAsk::group_info(request))
+    } else {
+        ClientAsk::Peer(room.hub().clone(), link::Request::GroupInfo(request))
+    })
+}
+
+/// Lets in a client's request about joining codes.
+///
+/// # Errors
+/// [`DoorRefused::SenderNotBound`] when it asks for another client.
+pub fn codes(
+    own: &ProviderId,
+    client: &ClientUri,
+    request: CodesRequest,
+) -> Result<ClientAsk, DoorRefused> {
+    own_client(client, &request.member)?;
+    Ok(if request.room.hub() == own {
+        let CodesRequest { room, member, ask } = request;
+        ClientAsk::Here(room, HubAsk::Codes { member, ask })
+    } else {
+        ClientAsk::Peer(request.room.hub().clone(), link::Request::Codes(request))
+    })
+}
+
+fn own_client(client: &ClientUri, named: &ClientUri) -> Result<(), DoorRefused> {
+    if named == client {
+        return Ok(());
+    }
+    let detail = BText::clipped("a request names the client of this connection");
+    Err(DoorRefused::SenderNotBound { detail })
 }
 
 /// What a client's messages become: a submission at their hub, or the queue in front of another one.

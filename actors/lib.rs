@@ -7,9 +7,11 @@ pub mod planted;
 
 pub mod ask;
 pub mod doors;
+pub mod group_info;
 pub mod ids;
 pub mod limits;
 pub mod link;
+pub mod links;
 pub mod machine;
 pub mod mls;
 pub mod record;

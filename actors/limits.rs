@@ -63,6 +63,55 @@ pub const AUDITED_MEMBERS_MAX: usize = 256;
 /// Epochs that an application message may be behind the room.
 pub const EPOCH_TOLERANCE_EPOCHS: u64 = 5;
 
+/// How long a joiner has a room's lease, by default, in milliseconds.
+pub const LEASE_MS: u32 = 10_000;
+/// Shortest lease that may be configured, in milliseconds.
+pub const LEASE_MS_MIN: u32 = 5_000;
+/// Longest lease that may be configured, in milliseconds.
+pub const LEASE_MS_MAX: u32 = 30_000;
+const _: () = assert!(LEASE_MS_MIN <= LEASE_MS && LEASE_MS <= LEASE_MS_MAX);
+/// Joiners that wait for the lease of one room, at most; further ones are told `Busy` at once.
+pub const JOINERS_WAITING_PER_ROOM_MAX: usize = 256;
+/// GroupInfo requests and new codes of one room that are being checked, at most; further ones are told `Overloaded`.
+pub const JOINERS_IN_CHECK_PER_ROOM_MAX: usize = 64;
+/// Leases without a Commit that one client may cost a room within [`LEASES_UNUSED_WINDOW_MS`]; then it is `Limited`.
+pub const LEASES_UNUSED_MAX: usize = 3;
+/// How long an unused lease counts, in milliseconds (10 minutes).
+pub const LEASES_UNUSED_WINDOW_MS: u64 = 10 * 60 * 1_000;
+/// Clients whose unused leases a room remembers; beyond it the one that wasted its last lease longest ago is forgotten.
+pub const LEASE_WASTERS_PER_ROOM_MAX: usize = 1_024;
+/// Requests that had a lease, whose repetition a room refuses; the oldest is forgotten.
+pub const LEASES_REMEMBERED_PER_ROOM_MAX: usize = 128;
+/// How far the clock of a joiner may be from the hub's, in milliseconds.
+pub const JOINER_CLOCK_SKEW_MS: u64 = 60_000;
+/// Bytes of pending Proposals that may go with a GroupInfo; beyond it a member must commit first.
+pub const PENDING_SEALED_BYTES_MAX: usize = 2 << 20;
+const _: () = assert!(
+    GROUP_INFO_BYTES_MAX + TREE_BYTES_MAX + PENDING_SEALED_BYTES_MAX + (64 << 10)
+        <= CONTROL_EVENT_BYTES_MAX
+);
+
+/// Joining codes of one room, at most, those used up, expired and revoked left out when there is need.
+pub const CODES_PER_ROOM_MAX: usize = 64;
+/// Length of a joining or introduction code, in random bytes.
+pub const CODE_BYTES: usize = 16;
+/// Longest joining code that is looked at, in bytes.
+pub const CODE_BYTES_MAX: usize = 1_024;
+const _: () = assert!(CODE_BYTES <= CODE_BYTES_MAX);
+/// Longest passphrase of a joining code, in bytes.
+pub const PASSPHRASE_BYTES_MAX: usize = 128;
+/// Wrong codes of one client within [`WRONG_CODES_WINDOW_MS`]; then its codes are not looked at for as long.
+pub const WRONG_CODES_PER_CLIENT_MAX: u32 = 5;
+/// Wrong codes of one other provider within [`WRONG_CODES_WINDOW_MS`]; then its codes are not looked at for as long.
+pub const WRONG_CODES_PER_PROVIDER_MAX: u32 = 10;
+const _: () = assert!(WRONG_CODES_PER_CLIENT_MAX < WRONG_CODES_PER_PROVIDER_MAX);
+/// How long a wrong code counts, and how long a lock lasts, in milliseconds (an hour).
+pub const WRONG_CODES_WINDOW_MS: u64 = 3_600 * 1_000;
+/// Clients and providers whose wrong codes a room, or a user, remembers; beyond it the oldest is forgotten.
+pub const GUESSERS_MAX: usize = 1_024;
+/// Introduction codes of one user, at most, expired ones left out.
+pub const INTRODUCTIONS_PER_USER_MAX: usize = 32;
+
 /// Clients of one user, at most.
 pub const CLIENTS_PER_USER_MAX: usize = 32;
 /// Unclaimed KeyPackages of one client, at most.

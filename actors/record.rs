@@ -62,6 +62,10 @@ impl Command {
                     .iter()
                     .map(|proposal| proposal.message.len() + 64)
                     .sum(),
+                hub::Command::Grant(_)
+                | hub::Command::KeepCode(_)
+                | hub::Command::RevokeCode(_)
+                | hub::Command::WrongCode(_) => 0,
             },
             Self::Follower(_, command) => follower_bytes(command),
             Self::User(_, command) => user_bytes(command),
@@ -111,6 +115,7 @@ pub(crate) fn user_bytes(command: &user::command::Command) -> usize {
         | user::command::Command::Revoke(_)
         | user::command::Command::Enrol(_)
         | user::command::Command::Claim(_)
-        | user::command::Command::Ack(_) => 0,
+        | user::command::Command::Ack(_)
+        | user::command::Command::Introduction(_) => 0,
     }
 }

@@ -19,7 +19,10 @@ use figment::{
     providers::Serialized,
     value::{Dict, Value},
 };
-use mimi_actors::ids::{BadIdentifier, ProviderId};
+use mimi_actors::{
+    ids::{BadIdentifier, ProviderId},
+    limits::{LEASE_MS_MAX, LEASE_MS_MIN},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -231,6 +234,11 @@ impl Config {
             let why =
                 format!("at least {REQUEST_DEADLINE_MS_MIN}: a request has to reach the disk");
             return refuse("limits.request_deadline_ms", &why);
+        }
+        let lease_ms = self.limits.group_info_lease_ms;
+        if !(LEASE_MS_MIN..=LEASE_MS_MAX).contains(&lease_ms) {
+            let why = format!("{LEASE_MS_MIN} to {LEASE_MS_MAX}: a joiner needs a few seconds");
+            return refuse("limits.group_info_lease_ms", &why);
         }
         if self.storage.log_bytes_max < LOG_BYTES_MIN {
             let why = format!("at least {LOG_BYTES_MIN}");

@@ -1,14 +1,18 @@
 //! A node's data directory: whose it is, how often it was started, and the hub's key.
 
 use anyhow::{Context, bail};
-use mimi_actors::{ids::ProviderId, limits::SHARDS};
+use mimi_actors::{ids::ProviderId, limits::SHARDS, room::checks::HubSigner};
 use rand::RngCore;
-use ring::signature::{Ed25519KeyPair, KeyPair};
+use ring::{
+    error::Unspecified,
+    signature::{Ed25519KeyPair, KeyPair},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Whose data directory this is, as its `node.json` says.
@@ -120,11 +124,39 @@ pub(crate) fn random() -> [u8; 16] {
     bytes
 }
 
-/// The hub's Ed25519 public key. Where no file is configured, the pair is made at the first start.
+/// The hub's Ed25519 key pair; what it signs as is in the external_senders of its rooms.
+#[derive(Clone)]
+pub(crate) struct HubKey(Arc<Ed25519KeyPair>);
+
+impl HubKey {
+    /// The public key.
+    pub(crate) fn public(&self) -> [u8; 32] {
+        self.0.public_key().as_ref().try_into().unwrap_or_default()
+    }
+
+    /// Signs with it.
+    pub(crate) fn signer(&self) -> HubSigner {
+        let pair = Arc::clone(&self.0);
+        Arc::new(move |bytes| pair.sign(bytes).as_ref().to_vec())
+    }
+
+    /// A pair of its own, for a world that signs nothing.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub(crate) fn generate() -> anyhow::Result<Self> {
+        let pair = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new())
+            .and_then(|made| Ed25519KeyPair::from_pkcs8(made.as_ref()).map_err(|_| Unspecified));
+        let pair = pair.map_err(|_| anyhow::anyhow!("make a hub key: no randomness"))?;
+        Ok(Self(Arc::new(pair)))
+    }
+}
+
+/// The hub's key pair. Where no file is configured, it is made at the first start.
 ///
 /// # Errors
 /// When the file does not hold such a key, or is open to others.
-pub(crate) fn hub_key(data_dir: &Path, configured: &Path) -> anyhow::Result<[u8; 32]> {
+pub(crate) fn hub_key(data_dir: &Path, configured: &Path) -> anyhow::Result<HubKey> {
     let own = data_dir.join("hub.key");
     let path = if configured == Path::new("") {
         if !own.exists() {
@@ -138,8 +170,7 @@ pub(crate) fn hub_key(data_dir: &Path, configured: &Path) -> anyhow::Result<[u8;
         .with_context(|| format!("read {}; `mimi-node pki hub-key` makes one", path.display()))?;
     let pair = Ed25519KeyPair::from_pkcs8(&stored)
         .map_err(|error| anyhow::anyhow!("{} is not an Ed25519 key: {error}", path.display()))?;
-    let public = pair.public_key().as_ref().try_into();
-    public.context("an Ed25519 public key has 32 bytes")
+    Ok(HubKey(Arc::new(pair)))
 }
 
 /// Makes a hub's key.

@@ -16,7 +16,8 @@ use crate::{
         steward,
     },
     config::{self, Config},
-    directory, gateway, peering,
+    directory::{self, HubKey},
+    gateway, peering,
     peering::{Peers, outgoing::Peer},
     perform::{World, workers::Workers},
     quic::{ClusterEndpoint, DoorEndpoint, Identity, LinkEndpoint, PeerTrust, cluster_member},
@@ -268,15 +269,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 }
 
-fn world(config: &Config, provider: ProviderId, hub_signature_key: [u8; 32]) -> World {
+fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     World {
         provider,
         clock: Arc::new(now),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
         bells: crate::cluster::wake::Bells::default(),
-        hub_signature_key,
+        hub_key,
         audited_members_max: config.limits.audited_members_max,
+        lease_ms: config.limits.group_info_lease_ms,
         request_deadline: config.request_deadline(),
     }
 }

@@ -227,6 +227,12 @@ impl Acking {
             | Answer::Committed(_)
             | Answer::Proposed(_)
             | Answer::Sent(_)
+            | Answer::GroupInfo(_)
+            | Answer::CodeMade(_)
+            | Answer::Codes(_)
+            | Answer::CodeRevoked
+            | Answer::Granted { .. }
+            | Answer::CodeKept(_)
             | Answer::Stale) => return Err(later),
         };
         let mut refused = std::mem::take(&mut self.ack.refused).into_vec();

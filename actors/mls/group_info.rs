@@ -11,6 +11,7 @@ use super::{
     view::Context,
 };
 use crate::limits::GROUP_INFO_BYTES_MAX;
+use bytes::Bytes;
 
 /// Wire format of a GroupInfo.
 const WIRE_FORMAT: u16 = 4;
@@ -78,4 +79,14 @@ impl<'a> GroupInfo<'a> {
             self.signature,
         )
     }
+}
+
+/// The signature keys of those outside the group who may propose, as the GroupInfo of a message says.
+///
+/// # Errors
+/// [`Unreadable`] when the message holds no GroupInfo.
+pub fn external_sender_keys(message: &[u8]) -> Result<Vec<Bytes>, Unreadable> {
+    let info = GroupInfo::read(message)?;
+    let keys = extension::external_sender_keys(&info.context.extensions.list)?;
+    Ok(keys.into_iter().map(Bytes::copy_from_slice).collect())
 }

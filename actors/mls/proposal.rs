@@ -14,7 +14,7 @@ use super::{
     tree::Tree,
     view::GroupView,
 };
-use crate::{ids::ClientUri, limits::PROPOSAL_BYTES_MAX};
+use crate::{ids::ClientUri, limits::PROPOSAL_BYTES_MAX, machine::Millis};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,8 @@ pub struct PendingProposal {
     pub leaf: u32,
     /// The MLSMessage exactly as it was sent.
     pub message: Bytes,
+    /// When the hub accepted it; zero until it has.
+    pub accepted: Millis,
 }
 
 /// Why a Proposal is refused.
@@ -125,6 +127,7 @@ pub fn check_proposal(
         reference,
         leaf: proposer,
         message: message.clone(),
+        accepted: Millis::default(),
     })
 }
 

@@ -302,7 +302,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Appends the length in front of a vector, in its shortest form.
-pub(super) fn put_length(out: &mut Vec<u8>, length: usize) {
+pub(crate) fn put_length(out: &mut Vec<u8>, length: usize) {
     debug_assert!(length < 1 << 30, "no object of this size passes the reader");
     let [.., a, b, c, d] = length.to_be_bytes();
     match length {
@@ -313,7 +313,7 @@ pub(super) fn put_length(out: &mut Vec<u8>, length: usize) {
 }
 
 /// Appends a vector `<V>`.
-pub(super) fn put_vector(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_vector(out: &mut Vec<u8>, bytes: &[u8]) {
     put_length(out, bytes.len());
     out.extend_from_slice(bytes);
 }

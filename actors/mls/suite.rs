@@ -4,7 +4,8 @@ use super::reader::{put_length, put_vector};
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::{
     crypto::OpenMlsCrypto,
-    types::{Ciphersuite, HashType},
+    random::OpenMlsRand,
+    types::{Ciphersuite, HashType, HpkeCiphertext, HpkeKeyPair},
 };
 
 /// Length of every hash and tag of the supported ciphersuites, in bytes.
@@ -30,7 +31,7 @@ impl Suite {
             3 => Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,
             _ => return None,
         };
-        // The provider seeds a generator, from which nothing is ever drawn here.
+        // The provider seeds a generator; only sealing and fresh keys draw from it.
         Some(Self {
             suite,
             crypto: RustCrypto::default(),
@@ -65,6 +66,55 @@ impl Suite {
         put_vector(&mut input, label.as_bytes());
         put_vector(&mut input, value);
         self.hash(&input)
+    }
+
+    /// A fresh HPKE key pair: secret and public.
+    pub(super) fn key_pair(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let seed = self.random::<DIGEST_BYTES>()?;
+        let pair = self
+            .crypto
+            .derive_hpke_keypair(self.suite.hpke_config(), &seed);
+        let HpkeKeyPair { private, public } = pair.ok()?;
+        Some((private.to_vec(), public))
+    }
+
+    /// Random bytes of the machine's generator.
+    pub(super) fn random<const N: usize>(&self) -> Option<[u8; N]> {
+        self.crypto.random_array().ok()
+    }
+
+    /// Seals to a public key, in HPKE's base mode: encapsulated key and ciphertext.
+    pub(super) fn seal(
+        &self,
+        public: &[u8],
+        info: &[u8],
+        plaintext: &[u8],
+    ) -> Option<(Vec<u8>, Vec<u8>)> {
+        let config = self.suite.hpke_config();
+        let sealed = self.crypto.hpke_seal(config, public, info, b"", plaintext);
+        let HpkeCiphertext {
+            kem_output,
+            ciphertext,
+        } = sealed.ok()?;
+        Some((kem_output.into(), ciphertext.into()))
+    }
+
+    /// Opens what was sealed to the public key of this secret one.
+    pub(super) fn open(
+        &self,
+        secret: &[u8],
+        info: &[u8],
+        kem_output: &[u8],
+        ciphertext: &[u8],
+    ) -> Option<Vec<u8>> {
+        let sealed = HpkeCiphertext {
+            kem_output: kem_output.to_vec().into(),
+            ciphertext: ciphertext.to_vec().into(),
+        };
+        let config = self.suite.hpke_config();
+        self.crypto
+            .hpke_open(config, &sealed, secret, info, b"")
+            .ok()
     }
 
     /// Whether `signature` is the signature of `content` (in parts) under `label`: `VerifyWithLabel`.

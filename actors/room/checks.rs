@@ -1,18 +1,32 @@
 //! The checks of a room, as a worker runs them: off the actors, on nothing but what the check carries.
 //!
-//! Source: transport requirements, section 3.2.
+//! Source: transport requirements, sections 3.2, 3.3 and 7.3.
 
-use super::desk::{Check, Checked};
+use super::{
+    codes::{Code, CodeFlaw},
+    desk::{Check, Checked},
+    secrets,
+};
 use crate::{
+    group_info::{self, Sealing},
     ids::ClientUri,
+    limits::{CODE_BYTES_MAX, LEASE_MS},
+    machine::Millis,
     mls::{
         bundle::{Bundle, BundleRefused, CheckedBundle, check_bundle},
         create::{CheckedCreate, check_create},
         proposal::{PendingProposal, ProposalRefused, check_proposal},
+        sealed::{self, NotSealed},
         view::GroupView,
+    },
+    wire::{
+        Payload,
+        event::Hash,
+        joining::{CodeId, CodeTerms, GroupInfoRequest, SealedGroupInfo},
     },
 };
 use bytes::Bytes;
+use std::{fmt, sync::Arc};
 
 /// What knows whether MLS objects are what they say.
 pub trait Verifier {
@@ -49,15 +63,45 @@ pub trait Verifier {
         message: &Bytes,
         sender: &ClientUri,
     ) -> Result<PendingProposal, ProposalRefused>;
+
+    /// What makes a request for the GroupInfo of no use, if anything does; a stable code.
+    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<&'static str>;
+
+    /// Seals a GroupInfo for its joiner, and signs it as the hub.
+    ///
+    /// # Errors
+    /// [`NotSealed`] when nothing can be sealed to the joiner's key.
+    fn seal(&self, sealing: &Sealing) -> Result<SealedGroupInfo, NotSealed>;
+
+    /// Sixteen bytes that nobody can guess; `of` names what they are for, and is all that a model goes by.
+    fn random(&self, of: Hash) -> Option<[u8; 16]>;
+
+    /// How long leases last, in milliseconds.
+    fn lease_ms(&self) -> u32 {
+        LEASE_MS
+    }
 }
 
+/// Signs with the hub's Ed25519 key.
+pub type HubSigner = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
 /// The cryptography of RFC 9420.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Mls {
     /// The hub's Ed25519 public key, which rooms list in external_senders.
     pub hub_signature_key: [u8; 32],
+    /// Signs as the hub.
+    pub hub_signer: HubSigner,
     /// Members up to which Commits are also validated by OpenMLS.
     pub audited_members_max: usize,
+    /// How long leases last, in milliseconds.
+    pub lease_ms: u32,
+}
+
+impl fmt::Debug for Mls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mls({:?})", Hash(self.hub_signature_key))
+    }
 }
 
 impl Verifier for Mls {
@@ -87,6 +131,22 @@ impl Verifier for Mls {
         sender: &ClientUri,
     ) -> Result<PendingProposal, ProposalRefused> {
         check_proposal(view, message, sender)
+    }
+
+    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<&'static str> {
+        group_info::request_flaw(request)
+    }
+
+    fn seal(&self, sealing: &Sealing) -> Result<SealedGroupInfo, NotSealed> {
+        group_info::seal(sealing, |bytes| (self.hub_signer)(bytes))
+    }
+
+    fn random(&self, _of: Hash) -> Option<[u8; 16]> {
+        sealed::random()
+    }
+
+    fn lease_ms(&self) -> u32 {
+        self.lease_ms
     }
 }
 
@@ -124,5 +184,83 @@ pub fn run(check: Check, with: &impl Verifier) -> Checked {
                 .collect();
             Checked::Proposals { sender, on, result }
         }
+        Check::Admit {
+            request,
+            group_id,
+            codes,
+            now,
+        } => {
+            let flaw = with.request_flaw(&request);
+            let code = request.code.as_ref().filter(|_| flaw.is_none());
+            Checked::Admit {
+                flaw,
+                code: code.map(|code| try_code(&request, &group_id, code, &codes, now)),
+                lease_ms: with.lease_ms(),
+            }
+        }
+        Check::Seal(sealing) => Checked::Sealed(with.seal(&sealing)),
+        Check::MintCode {
+            creator,
+            group_id,
+            terms,
+            now,
+        } => Checked::Minted(mint(creator, &group_id, &terms, now, with)),
     }
+}
+
+/// Which code of the room this is, if it admits.
+fn try_code(
+    request: &GroupInfoRequest,
+    group_id: &[u8],
+    code: &[u8],
+    codes: &[(CodeId, Code)],
+    now: Millis,
+) -> Result<CodeId, CodeFlaw> {
+    if code.len() > CODE_BYTES_MAX {
+        return Err(CodeFlaw::Unknown);
+    }
+    let hash = secrets::hash_code(group_id, code);
+    let (id, code) = secrets::find_code(codes, &hash).ok_or(CodeFlaw::Unknown)?;
+    if let Some(flaw) = code.flaw(now) {
+        return Err(flaw);
+    }
+    // Slow, but only for who knows the code: nobody else can make the hub do it.
+    let known = code.passphrase.as_ref().is_none_or(|kept| {
+        let passphrase = request.passphrase.as_ref();
+        passphrase.is_some_and(|passphrase| secrets::is_passphrase(kept, passphrase))
+    });
+    if known {
+        Ok(*id)
+    } else {
+        Err(CodeFlaw::Passphrase)
+    }
+}
+
+/// A new code: in the clear, and as it is kept.
+fn mint(
+    creator: ClientUri,
+    group_id: &[u8],
+    terms: &CodeTerms,
+    now: Millis,
+    with: &impl Verifier,
+) -> Option<(Payload, Code)> {
+    let of = |what: &[u8]| {
+        let (creator, now) = (creator.to_string(), now.0.to_be_bytes());
+        Hash::of_parts([creator.as_bytes(), group_id, &now, what])
+    };
+    let clear = with.random(of(b"code"))?;
+    let passphrase = match &terms.passphrase {
+        None => None,
+        Some(text) => Some(secrets::hash_passphrase(text, with.random(of(b"salt"))?)?),
+    };
+    let code = Code {
+        hash: secrets::hash_code(group_id, &clear),
+        uses_left: terms.uses,
+        not_after: terms.lifetime_ms.map(|lifetime_ms| now.plus(lifetime_ms)),
+        role_index: terms.role_index,
+        passphrase,
+        creator,
+        revoked: false,
+    };
+    Some((clear.to_vec().into(), code))
 }

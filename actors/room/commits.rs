@@ -53,6 +53,7 @@ impl Room {
         self.winner = Hash::of(&commit.commit);
         self.view = commit.checked.next.clone();
         self.pending.clear();
+        self.joining.epoch_opened(false);
         self.change_members(commit);
         recipients.extend(invited_only(&commit.checked, &recipients, &hub));
         let accepted = Accepted {

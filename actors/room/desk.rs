@@ -6,10 +6,13 @@
 //! Source: transport requirements, section 3.2.
 
 use super::{
+    codes::{Code, CodeFlaw},
     hub::{CheckedOn, Command, Commit, Create, Fold, Propose, Room, Submit, Via, name_proposals},
+    joiners::{Joiners, Scene},
     outcome::{Answer, Outcome, Refused},
 };
 use crate::{
+    group_info::Sealing,
     ids::ClientUri,
     limits::{COMMITS_WAITING_PER_ROOM_MAX, PROPOSALS_PER_BUNDLE_MAX},
     machine::{self, Millis, Ticket},
@@ -18,11 +21,13 @@ use crate::{
         create::CheckedCreate,
         message::handshake_header,
         proposal::{PendingProposal, ProposalRefused},
+        sealed::NotSealed,
         view::GroupView,
     },
     wire::{
         BVec, Payload,
         event::{Epoch, Hash},
+        joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest, SealedGroupInfo},
     },
 };
 use bytes::Bytes;
@@ -70,6 +75,26 @@ pub enum Input {
         /// What it sent.
         submit: Submit,
     },
+    /// Somebody wants to join by itself.
+    GroupInfo {
+        /// Who waits.
+        ticket: Ticket,
+        /// What it sent.
+        request: Arc<GroupInfoRequest>,
+        /// How long it waits for its turn, in milliseconds.
+        wait_ms: u32,
+    },
+    /// A member does something with the joining codes.
+    Codes {
+        /// Who waits.
+        ticket: Ticket,
+        /// The client.
+        member: ClientUri,
+        /// What.
+        ask: CodesAsk,
+    },
+    /// The time of an [`Effect::Wake`] has come.
+    Wake,
     /// A worker finished the check made under this ticket.
     Checked {
         /// Who waits.
@@ -110,10 +135,24 @@ pub enum Effect {
         /// What is to be checked.
         check: Box<Check>,
     },
+    /// Come back with [`Input::Wake`] after so many milliseconds.
+    Wake {
+        /// How many.
+        after_ms: u32,
+    },
+    /// Log that a joining code was refused, and why; put the command, if there is one, into the log for nobody.
+    CodeRefused {
+        /// Who presented it.
+        joiner: ClientUri,
+        /// Why.
+        flaw: CodeFlaw,
+        /// What counts it.
+        command: Option<Arc<Command>>,
+    },
 }
 
 /// Cryptographic work for the pool: everything it needs, and nothing else.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Check {
     /// An epoch-0 group.
     Create {
@@ -136,6 +175,30 @@ pub enum Check {
         bundle: Bundle,
         /// Its sender.
         sender: ClientUri,
+    },
+    /// A request for the GroupInfo, and its code.
+    Admit {
+        /// The request.
+        request: Arc<GroupInfoRequest>,
+        /// The group that codes belong to.
+        group_id: Payload,
+        /// The codes there are.
+        codes: Vec<(CodeId, Code)>,
+        /// The hub's clock.
+        now: Millis,
+    },
+    /// A GroupInfo to be sealed for a joiner.
+    Seal(Box<Sealing>),
+    /// A joining code to be made.
+    MintCode {
+        /// Who wants it.
+        creator: ClientUri,
+        /// The group it will belong to.
+        group_id: Payload,
+        /// What it is to be good for.
+        terms: CodeTerms,
+        /// The hub's clock.
+        now: Millis,
     },
     /// Proposals.
     Proposals {
@@ -176,6 +239,19 @@ pub enum Checked {
         /// The verdict.
         result: Result<Vec<PendingProposal>, ProposalRefused>,
     },
+    /// Of a request for the GroupInfo.
+    Admit {
+        /// What makes it of no use, if anything does.
+        flaw: Option<&'static str>,
+        /// The code it presents, or why that does not admit.
+        code: Option<Result<CodeId, CodeFlaw>>,
+        /// How long leases last, in milliseconds.
+        lease_ms: u32,
+    },
+    /// A GroupInfo, sealed.
+    Sealed(Result<SealedGroupInfo, NotSealed>),
+    /// A joining code in the clear and as it is kept; `None` when none could be made.
+    Minted(Option<(Payload, Code)>),
     /// No worker was free and too much waits already.
     Overloaded,
 }
@@ -196,6 +272,7 @@ pub struct Desk {
     waiting: VecDeque<WaitingCommit>,
     /// Checks and appends of other requests under way.
     others: usize,
+    joiners: Joiners,
 }
 
 impl machine::Desk for Desk {
@@ -203,8 +280,25 @@ impl machine::Desk for Desk {
     type Input = Input;
     type Effect = Effect;
 
-    fn handle(&mut self, input: Input, _now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
+    fn handle(&mut self, input: Input, now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
         match input {
+            Input::GroupInfo {
+                ticket,
+                request,
+                wait_ms,
+            } => {
+                let scene = &mut Scene { now, fold, out };
+                self.joiners.ask(ticket, request, wait_ms, scene);
+            }
+            Input::Codes {
+                ticket,
+                member,
+                ask,
+            } => {
+                let scene = &mut Scene { now, fold, out };
+                self.joiners.codes(ticket, member, ask, scene);
+            }
+            Input::Wake => self.joiners.wake(&mut Scene { now, fold, out }),
             Input::Create {
                 ticket,
                 creator,
@@ -244,8 +338,17 @@ impl machine::Desk for Desk {
                 self.propose(ticket, sender, messages, fold, out);
             }
             Input::Submit { ticket, submit } => self.submit(ticket, submit, fold, out),
-            Input::Checked { ticket, checked } => self.checked(ticket, *checked, fold, out),
+            Input::Checked { ticket, checked } => {
+                let scene = &mut Scene { now, fold, out };
+                if let Some(checked) = self.joiners.checked(ticket, *checked, scene) {
+                    self.checked(ticket, checked, fold, out);
+                }
+            }
             Input::NotAppended { ticket, refused } => {
+                let scene = &mut Scene { now, fold, out };
+                if self.joiners.not_appended(ticket, &refused, scene) {
+                    return;
+                }
                 self.finish(ticket, Answer::Refused(refused), fold, out);
             }
         }
@@ -255,10 +358,16 @@ impl machine::Desk for Desk {
         &mut self,
         ticket: Ticket,
         outcome: &Outcome,
-        _now: Millis,
+        now: Millis,
         fold: &Fold,
         out: &mut Vec<Effect>,
     ) {
+        let scene = &mut Scene { now, fold, out };
+        if self.joiners.applied(ticket, &outcome.answer, scene) {
+            return;
+        }
+        // A Commit ends the lease: the next joiner's turn has come.
+        self.joiners.serve(scene);
         let stale = outcome.answer == Answer::Stale;
         if let Some(commit) = self
             .in_flight
@@ -273,7 +382,8 @@ impl machine::Desk for Desk {
     }
 
     fn is_idle(&self) -> bool {
-        self.in_flight.is_none() && self.waiting.is_empty() && self.others == 0
+        let commits = self.in_flight.is_none() && self.waiting.is_empty();
+        commits && self.others == 0 && self.joiners.is_idle()
     }
 
     fn ticket(input: &Input) -> Ticket {
@@ -282,8 +392,12 @@ impl machine::Desk for Desk {
             | Input::Commit { ticket, .. }
             | Input::Propose { ticket, .. }
             | Input::Submit { ticket, .. }
+            | Input::GroupInfo { ticket, .. }
+            | Input::Codes { ticket, .. }
             | Input::Checked { ticket, .. }
             | Input::NotAppended { ticket, .. } => *ticket,
+            // Nobody's: tickets count from 1.
+            Input::Wake => Ticket(0),
         }
     }
 
@@ -428,6 +542,8 @@ impl Desk {
                     })
                 })
                 .map_err(|refused| proposal_refused(&refused, fold)),
+            // Of a request that the joiners' part of the desk no longer knows: it answers nobody.
+            Checked::Admit { .. } | Checked::Sealed(_) | Checked::Minted(_) => return,
             Checked::Overloaded => Err(Refused::Overloaded {
                 retry_after_ms: BUSY_RETRY_AFTER_MS,
             }),

@@ -112,6 +112,7 @@ fn order(effect: &Effect) -> Order {
         Effect::Check { ticket, .. } => Order::Check(ticket.0),
         Effect::Append { ticket, .. } => Order::Append(ticket.0),
         Effect::Answer { ticket, answer } => Order::Answer(ticket.0, answer.clone()),
+        Effect::Wake { .. } | Effect::CodeRefused { .. } => unreachable!("{effect:?}"),
     }
 }
 

@@ -49,7 +49,15 @@ pub fn event_for(
         (Copy::Invitation, hub::Command::Commit(commit)) => {
             Body::Invited(invitation(provider, commit)?)
         }
-        (Copy::Full, hub::Command::Create(_)) | (Copy::Invitation, _) => return None,
+        (
+            Copy::Full,
+            hub::Command::Create(_)
+            | hub::Command::Grant(_)
+            | hub::Command::KeepCode(_)
+            | hub::Command::RevokeCode(_)
+            | hub::Command::WrongCode(_),
+        )
+        | (Copy::Invitation, _) => return None,
     };
     Some(Event { seq, time, body })
 }
@@ -84,7 +92,11 @@ fn invitation(provider: &ProviderId, commit: &hub::Commit) -> Option<Invitation>
 #[must_use]
 pub fn hub_body(command: &hub::Command, item: u32) -> Option<RoomBody> {
     match command {
-        hub::Command::Create(_) => None,
+        hub::Command::Create(_)
+        | hub::Command::Grant(_)
+        | hub::Command::KeepCode(_)
+        | hub::Command::RevokeCode(_)
+        | hub::Command::WrongCode(_) => None,
         hub::Command::Submit(submit) => submit
             .messages
             .get(item as usize)

@@ -2,9 +2,11 @@
 //!
 //! Takes at most one Commit per epoch; log order decides.
 //!
-//! Source: transport requirements, section 3.2.
+//! Source: transport requirements, sections 3.2, 3.3 and 7.3.
 
 use super::{
+    codes::{KeepCode, RevokeCode, WrongCode},
+    leases::{Grant, Joining},
     numbers::Numbers,
     outcome::{Accepted, Answer, Change, Outcome, Refused, UserNotice},
 };
@@ -36,6 +38,14 @@ pub enum Command {
     Propose(Propose),
     /// Take application messages.
     Submit(Submit),
+    /// Let a joiner have the lease.
+    Grant(Grant),
+    /// Keep a joining code.
+    KeepCode(KeepCode),
+    /// End a joining code.
+    RevokeCode(RevokeCode),
+    /// Take note of a wrong joining code.
+    WrongCode(WrongCode),
 }
 
 /// An epoch-0 group, checked, that becomes a room.
@@ -144,6 +154,8 @@ pub struct Room {
     pub(super) submitted: BTreeMap<ProviderId, SubmitSeq>,
     /// The numbers of each client of this provider.
     pub(super) numbers: BTreeMap<ClientUri, Numbers>,
+    /// Who joins by itself, and with which codes.
+    pub(super) joining: Joining,
 }
 
 /// A client's place in the group.
@@ -184,6 +196,10 @@ impl machine::Fold for Fold {
             Command::Commit(commit) => self.commit(at, time, commit),
             Command::Propose(propose) => self.propose(at, time, propose),
             Command::Submit(submit) => self.submit(at, time, submit),
+            Command::Grant(grant) => self.grant(time, grant),
+            Command::KeepCode(keep) => self.keep_code(time, keep),
+            Command::RevokeCode(revoke) => self.revoke_code(revoke),
+            Command::WrongCode(wrong) => self.wrong_code(time, wrong),
         }
     }
 
@@ -246,6 +262,7 @@ impl Fold {
             proposed: VecDeque::new(),
             submitted: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            joining: Joining::default(),
         });
         let notice = UserNotice {
             user: create.creator.user().clone(),

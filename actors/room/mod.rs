@@ -4,18 +4,22 @@
 //! bundle leaves nothing behind; every accepted event has the next number. Not here: cryptography (`mls`), who may
 //! talk to whom between providers (the doors), delivery (links and cursors follow from what is emitted).
 //!
-//! Source: transport requirements, sections 3.2, 4 and 5.
+//! Source: transport requirements, sections 3.2, 3.3, 4, 5 and 7.3.
 
 pub mod checks;
+pub mod codes;
 pub mod commits;
 pub mod desk;
 pub mod fanout;
 pub mod follower;
 pub mod follower_desk;
 pub mod hub;
+pub mod joiners;
+pub mod leases;
 pub mod numbers;
 pub mod outcome;
 pub mod proposals;
+pub mod secrets;
 pub mod submissions;
 
 #[cfg(test)]

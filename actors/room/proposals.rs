@@ -44,7 +44,11 @@ impl Fold {
         let time = room.accept_at(time);
         let seq = room.last_seq.next();
         room.last_seq = seq;
-        room.pending.extend(fresh);
+        let accepted = |proposal| PendingProposal {
+            accepted: time,
+            ..proposal
+        };
+        room.pending.extend(fresh.into_iter().map(accepted));
         if room.proposed.len() == PROPOSALS_REMEMBERED_PER_ROOM_MAX {
             room.proposed.pop_front();
         }

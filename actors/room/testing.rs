@@ -137,6 +137,7 @@ pub(super) fn proposal(leaf: u32, name: &str) -> PendingProposal {
         reference: Bytes::from(format!("reference of {name}")),
         leaf,
         message: Bytes::from(name.to_owned()),
+        accepted: Millis::default(),
     }
 }
 

@@ -396,7 +396,8 @@ pub fn inbox_notice<S: Source>(
             | UserCommand::Enrol(_)
             | UserCommand::Upload(_)
             | UserCommand::Claim(_)
-            | UserCommand::Ack(_) => Err(no_event(at)),
+            | UserCommand::Ack(_)
+            | UserCommand::Introduction(_) => Err(no_event(at)),
         },
         Some(Command::Hub(..) | Command::Follower(..) | Command::Link(_)) | None => {
             Err(no_event(at))

@@ -116,7 +116,11 @@ impl World {
             hub::Command::Propose(propose) if !outcome.emitted.is_empty() => {
                 self.history.applied_proposals(room, propose);
             }
-            hub::Command::Propose(_) => {}
+            hub::Command::Propose(_)
+            | hub::Command::Grant(_)
+            | hub::Command::KeepCode(_)
+            | hub::Command::RevokeCode(_)
+            | hub::Command::WrongCode(_) => {}
             hub::Command::Submit(submit) => {
                 for emission in &outcome.emitted {
                     let from = emission.item as usize;

@@ -46,6 +46,17 @@ impl World {
             desk::Effect::Answer { ticket, answer } => {
                 self.answer(node, ticket, Answered::Room(answer));
             }
+            desk::Effect::Wake { after_ms } => {
+                let life = self.nodes.get(&node).map_or(0, |is| is.life);
+                self.after(after_ms.into(), Event::Wake { node, life, room });
+            }
+            desk::Effect::CodeRefused { command, .. } => {
+                self.counts.one("joining codes refused");
+                if let Some(command) = command {
+                    let record = Command::Hub(room, command);
+                    self.queue_command(node, shard, record, None);
+                }
+            }
             desk::Effect::Check { ticket, check } => {
                 let checked = Box::new(mls::check(self.kind, *check));
                 self.history.checked(&checked);

@@ -22,6 +22,7 @@ use crate::{
     wire::{
         BVec,
         claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
+        joining::Introduced,
         link,
     },
 };
@@ -318,6 +319,11 @@ impl World {
                 };
                 self.ask_for(node, Target::Hub(room, ask), back);
             }
+            // No client of the world has an introduction code.
+            Ok(PeerAsk::Resolve(_)) => {
+                let refused = link::Reply::Introduced(Introduced::NotAuthorized);
+                self.respond(node, back, refused);
+            }
             Err(refused) => {
                 self.counts.one("requests of a peer refused at the door");
                 self.respond(node, back, link::Reply::Refused(refused));
@@ -354,7 +360,9 @@ impl World {
             Some(Task::ClientClaim { parts, .. }) => {
                 let claimed = match reply {
                     link::Reply::Claimed(response) => response.users.into_vec(),
-                    link::Reply::Room(_) | link::Reply::Refused(_) => Vec::new(),
+                    link::Reply::Room(_) | link::Reply::Introduced(_) | link::Reply::Refused(_) => {
+                        Vec::new()
+                    }
                 };
                 if let Some((asked, part)) = parts.get_mut(slot)
                     && asked.first().is_some_and(|user| {
@@ -371,9 +379,9 @@ impl World {
                 let (client, request) = (*client, *request);
                 is.tasks.remove(&task);
                 let reply = match reply {
-                    link::Reply::Room(Answer::Stale) | link::Reply::Claimed(_) => {
-                        Reply::Unavailable
-                    }
+                    link::Reply::Room(Answer::Stale)
+                    | link::Reply::Claimed(_)
+                    | link::Reply::Introduced(_) => Reply::Unavailable,
                     link::Reply::Room(answer) => Reply::Room(answer),
                     link::Reply::Refused(_) => Reply::Unavailable,
                 };

@@ -56,6 +56,12 @@ pub(super) enum Event {
         ticket: Ticket,
         checked: Box<Checked>,
     },
+    /// A desk is woken, as it wanted to be.
+    Wake {
+        node: NodeRef,
+        life: u64,
+        room: RoomUri,
+    },
     Heartbeat {
         provider: u8,
         shard: u16,
@@ -289,6 +295,11 @@ impl World {
                 if self.is_alive(node, life) {
                     let checked = crate::room::desk::Input::Checked { ticket, checked };
                     self.hub_input(node, &room, checked);
+                }
+            }
+            Event::Wake { node, life, room } => {
+                if self.is_alive(node, life) {
+                    self.hub_input(node, &room, crate::room::desk::Input::Wake);
                 }
             }
             Event::Heartbeat { provider, shard } => {

@@ -1,5 +1,6 @@
 //! What the log can tell a user.
 
+use super::introductions::Introduction;
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::KEY_PACKAGE_SKEW_MS,
@@ -35,6 +36,8 @@ pub enum Command {
     Deliver(Deliver),
     /// Remember what a client has.
     Ack(Ack),
+    /// Keep, list, end or resolve introduction codes.
+    Introduction(Introduction),
 }
 
 /// A user, and a code for one device of it.

@@ -8,9 +8,13 @@
 use super::{
     command::Command,
     fold::Fold,
+    introductions::{Guessers, Introduction},
     outcome::{Answer, Outcome, Refused},
 };
-use crate::machine::{self, Millis, Ticket};
+use crate::{
+    machine::{self, Millis, Ticket},
+    wire::joining::Introduced,
+};
 use std::sync::Arc;
 
 /// What happened or is asked.
@@ -55,6 +59,8 @@ pub enum Effect {
 #[derive(Debug, Default)]
 pub struct Desk {
     in_log: usize,
+    /// Who tried wrong introduction codes.
+    guessers: Guessers,
 }
 
 impl machine::Desk for Desk {
@@ -107,7 +113,14 @@ impl Desk {
         fold: &Fold,
         out: &mut Vec<Effect>,
     ) {
-        if let Some(answer) = fold.settled(now, &command) {
+        if let Some(mut answer) = fold.settled(now, &command) {
+            if let (Answer::Introduced(introduced), Command::Introduction(what)) =
+                (&mut answer, &*command)
+                && let Introduction::Resolve { peer, .. } = what
+            {
+                let judged = std::mem::replace(introduced, Introduced::NotAuthorized);
+                *introduced = self.guessers.judge(peer, now, judged);
+            }
             return out.push(Effect::Answer { ticket, answer });
         }
         self.in_log += 1;

@@ -10,6 +10,7 @@ use super::{
     cursors::Membership,
     fold::{Account, Fold, User},
     inbox::Inbox,
+    introductions::Introductions,
     outcome::{Answer, Counted, Outcome, Refused},
     spent::Spent,
     stock::Stock,
@@ -79,6 +80,7 @@ impl User {
             spent: Spent::default(),
             claims: Claims::default(),
             consents: Consents::default(),
+            introductions: Introductions::default(),
             heard: BTreeMap::new(),
         }
     }

@@ -11,6 +11,7 @@ use super::{
     cursors::Membership,
     devices::{Codes, Device},
     inbox::InboxItem,
+    introductions::Introductions,
     outcome::{Answer, Claimed, Outcome, Refused},
     spent::Spent,
 };
@@ -61,6 +62,7 @@ pub(super) struct User {
     pub(super) spent: Spent,
     pub(super) claims: Claims,
     pub(super) consents: Consents,
+    pub(super) introductions: Introductions,
     /// The last notice taken of each shard.
     pub(super) heard: BTreeMap<u16, LinkSeq>,
 }
@@ -80,6 +82,7 @@ impl machine::Fold for Fold {
             Command::Claim(claim) => Outcome::answer(Answer::Claimed(self.claim(time, claim))),
             Command::Deliver(deliver) => self.deliver(at, deliver),
             Command::Ack(ack) => self.on_user(|user| user.ack(ack)),
+            Command::Introduction(what) => self.on_user(|user| user.introduce(time, what)),
         }
     }
 
@@ -152,6 +155,11 @@ impl Fold {
     /// The answer to a command that would change nothing, as far as that is plain without the log.
     #[must_use]
     pub fn settled(&self, time: Millis, command: &Command) -> Option<Answer> {
+        if let Command::Introduction(what) = command
+            && let Some(introduced) = self.introduced(time, what)
+        {
+            return Some(Answer::Introduced(introduced));
+        }
         match (&self.account, command) {
             // Whether the user exists, these may change something or must be remembered in order.
             (_, Command::Add(_) | Command::Deliver(_)) => None,
@@ -171,7 +179,7 @@ impl Fold {
         }
     }
 
-    fn user(&self) -> Option<&User> {
+    pub(super) fn user(&self) -> Option<&User> {
         match &self.account {
             Account::Active(user) => Some(user),
             Account::Absent | Account::Deleted => None,

@@ -15,6 +15,7 @@ pub mod desk;
 pub mod devices;
 pub mod fold;
 pub mod inbox;
+pub mod introductions;
 pub mod key_packages;
 pub mod outcome;
 pub mod spent;

@@ -7,6 +7,7 @@ use crate::{
         BVec,
         claim::{ClaimedClient, UserRefused},
         door::PackageRefused,
+        joining::{CodeId, Introduced},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,10 @@ pub enum Answer {
     Uploaded(Vec<Result<(), PackageRefused>>),
     /// What a claim got.
     Claimed(Claimed),
+    /// The introduction code is kept under this name.
+    IntroductionKept(CodeId),
+    /// What became of a request about introduction codes.
+    Introduced(Introduced),
     /// Nothing was done.
     Refused(Refused),
 }

@@ -1,10 +1,11 @@
 //! Answers of a room, and its refusals: part of the protocol, each with its own shape.
 //!
-//! Source: transport requirements, sections 3.2 and 4.
+//! Source: transport requirements, sections 3.2, 3.3, 4 and 7.3.
 
 use super::{
     BText, BVec, Payload,
     event::{Epoch, Hash, RoomSeq, VerdictRun},
+    joining::{CodeId, CodeList, MadeCode, SealedGroupInfo},
 };
 use crate::{
     limits::{PROPOSALS_PER_BUNDLE_MAX, REFUSAL_DETAIL_BYTES_MAX, SUBMIT_ITEMS_MAX},
@@ -30,8 +31,23 @@ pub enum Answer {
         /// The number expected next.
         expected: u64,
     },
+    /// What an external Commit is built on.
+    GroupInfo(SealedGroupInfo),
+    /// The joining code is made.
+    CodeMade(MadeCode),
+    /// The joining codes of the room.
+    Codes(CodeList),
+    /// The joining code is ended.
+    CodeRevoked,
     /// What the command was checked on has changed; it is checked again. Never leaves the desk.
     Stale,
+    /// The lease is granted. Never leaves the desk.
+    Granted {
+        /// When the lease ends.
+        until: Millis,
+    },
+    /// The code is kept under this name. Never leaves the desk.
+    CodeKept(CodeId),
     /// Nothing was done.
     Refused(Refused),
 }
@@ -97,6 +113,26 @@ pub enum Refused {
         /// The limit.
         max: u32,
     },
+    /// Another joiner has the room's lease; ask again with a new request.
+    #[error("place {place} in the queue of joiners, whose turn is in about {expected_wait_ms} ms")]
+    Busy {
+        /// The place in the queue, from 1.
+        place: u32,
+        /// How long it will take, if every joiner before uses all of its time.
+        expected_wait_ms: u32,
+    },
+    /// The joiner had too many leases without a Commit.
+    #[error("too many leases without a Commit, retry after {retry_after_ms} ms")]
+    Limited {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+    /// An external Commit by somebody who does not have the room's lease.
+    #[error("an external Commit needs the lease that comes with a GroupInfo")]
+    LeaseRequired,
+    /// An external Commit by somebody whose lease is over.
+    #[error("the lease is over; ask for the GroupInfo again")]
+    LeaseExpired,
     /// Too much waits already; the same request may be sent again.
     #[error("overloaded, retry after {retry_after_ms} ms")]
     Overloaded {

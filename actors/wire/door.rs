@@ -16,6 +16,7 @@ use super::{
     answer::Answer,
     claim::{ClaimRequest, ClaimResponse},
     event::{ClientSeq, Epoch, InboxSeq, RoomSeq, VerdictRun},
+    joining::{CodesRequest, GroupInfoRequest, Introduced, IntroductionAsk},
     post::Notice,
 };
 use crate::{
@@ -71,6 +72,12 @@ pub enum Request {
     Commit(Commit),
     /// Propose in a room.
     Propose(Propose),
+    /// Ask for what an external Commit is built on.
+    GroupInfo(Box<GroupInfoRequest>),
+    /// Make, list or end joining codes of a room.
+    Codes(CodesRequest),
+    /// Make, list, end or resolve introduction codes.
+    Introduction(IntroductionAsk),
 }
 
 /// Registers a device.
@@ -141,8 +148,10 @@ pub enum Reply {
     Uploaded(BVec<Result<(), PackageRefused>, KEY_PACKAGES_PER_UPLOAD_MAX>),
     /// To a claim.
     Claimed(ClaimResponse),
-    /// To a creation, Commit or Proposals.
+    /// To a creation, Commit, Proposals, GroupInfo request, or a request about joining codes.
     Room(Answer),
+    /// To a request about introduction codes.
+    Introduced(Introduced),
     /// The request was not looked at.
     Refused(DoorRefused),
 }

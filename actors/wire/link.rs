@@ -11,6 +11,7 @@ use super::{
     answer::Answer,
     claim::{ClaimRequest, ClaimResponse},
     event::{Item, LinkSeq, SubmitRefused, SubmitSeq},
+    joining::{CodesRequest, GroupInfoRequest, Introduced},
 };
 use crate::{
     ids::{ClientUri, RoomUri},
@@ -60,6 +61,12 @@ pub enum Request {
     Commit(CommitRequest),
     /// Propose in a room of the receiver.
     Propose(ProposeRequest),
+    /// Ask for what an external Commit in a room of the receiver is built on.
+    GroupInfo(GroupInfoRequest),
+    /// Make, list or end joining codes of a room of the receiver.
+    Codes(CodesRequest),
+    /// Ask which user of the receiver made this introduction code.
+    Resolve(Payload),
 }
 
 /// A Commit bundle on its way to the hub.
@@ -95,8 +102,10 @@ pub struct ProposeRequest {
 pub enum Reply {
     /// To a claim.
     Claimed(ClaimResponse),
-    /// To a Commit or Proposals.
+    /// To a Commit, Proposals, a GroupInfo request, or a request about joining codes.
     Room(Answer),
+    /// To a request about an introduction code.
+    Introduced(Introduced),
     /// The request was not looked at.
     Refused(LinkRefused),
 }

@@ -9,6 +9,7 @@ pub mod bounded;
 pub mod claim;
 pub mod door;
 pub mod event;
+pub mod joining;
 pub mod link;
 pub mod payload;
 pub mod post;

@@ -161,9 +161,12 @@ async fn change(node: &Node, user: &UserUri, command: Command) -> anyhow::Result
     match node.shards.ask_user(user, command).await? {
         Answer::Refused(Refused::Unknown) => bail!("{user} does not exist; see `user list`"),
         Answer::Refused(refused) => bail!("{user}: {refused}"),
-        Answer::Done | Answer::Enrolled | Answer::Uploaded(_) | Answer::Claimed(_) => {
-            Ok(Response::Done)
-        }
+        Answer::Done
+        | Answer::Enrolled
+        | Answer::Uploaded(_)
+        | Answer::Claimed(_)
+        | Answer::IntroductionKept(_)
+        | Answer::Introduced(_) => Ok(Response::Done),
     }
 }
 

@@ -144,6 +144,12 @@ impl Shards {
         self.get(place(&user.to_string())).ok_or(Unanswered)
     }
 
+    /// How long an actor may keep a request waiting, so that it is answered in time; in milliseconds.
+    fn wait_ms_max(&self) -> u32 {
+        let fifths = self.world.request_deadline / 5 * 4;
+        u32::try_from(fifths.as_millis()).unwrap_or(u32::MAX)
+    }
+
     /// Passes a request on to the node that leads its shard.
     fn pass_on<A>(
         &self,
@@ -173,6 +179,7 @@ impl Shards {
         room: &RoomUri,
         ask: HubAsk,
     ) -> Result<Pending<outcome::Answer>, Unanswered> {
+        let ask = ask.waiting_at_most(self.wait_ms_max());
         let shard = self.of_room(room)?;
         if !shard.leads() {
             return self.pass_on(shard, Ask::Hub(room.clone(), ask), room_of);

@@ -1,7 +1,7 @@
 //! The sections of a configuration, and every default.
 
 use crate::cluster::group::SNAPSHOT_ENTRIES;
-use mimi_actors::limits::AUDITED_MEMBERS_MAX;
+use mimi_actors::limits::{AUDITED_MEMBERS_MAX, LEASE_MS};
 use serde::{Deserialize, Serialize};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -109,6 +109,8 @@ pub struct LimitsConfig {
     pub request_deadline_ms: u64,
     /// Members up to which a room's Commits are also validated by OpenMLS.
     pub audited_members_max: usize,
+    /// How long a joiner has a room's GroupInfo to itself, in milliseconds: 5000 to 30000.
+    pub group_info_lease_ms: u32,
     /// How long a room or user is kept awake without being asked anything, in seconds.
     pub idle_s: u64,
     /// How long a stopping node may take to finish what is under way, in milliseconds.
@@ -226,6 +228,7 @@ impl Default for LimitsConfig {
         Self {
             request_deadline_ms: 10_000,
             audited_members_max: AUDITED_MEMBERS_MAX,
+            group_info_lease_ms: LEASE_MS,
             idle_s: 60,
             drain_deadline_ms: 5_000,
         }

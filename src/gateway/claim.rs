@@ -44,7 +44,8 @@ async fn claim_of(session: &Session, provider: ProviderId, part: ClaimRequest) -
         .await;
     let claimed = match reply {
         Ok(link::Reply::Claimed(response)) => response.users.into_vec(),
-        Ok(link::Reply::Room(_) | link::Reply::Refused(_)) | Err(_) => Vec::new(),
+        Ok(link::Reply::Room(_) | link::Reply::Introduced(_) | link::Reply::Refused(_))
+        | Err(_) => Vec::new(),
     };
     doors::complete_claim(&asked, claimed, PEER_RETRY_AFTER_MS)
 }

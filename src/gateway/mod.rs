@@ -4,6 +4,7 @@
 
 pub(crate) mod claim;
 pub(crate) mod events;
+pub(crate) mod introductions;
 pub(crate) mod login;
 pub(crate) mod requests;
 pub(crate) mod sends;

@@ -1,6 +1,6 @@
 //! Requests of a client, each on a lane of its own: to the shard at home, or to the room's hub.
 
-use super::{Session, claim, login};
+use super::{Session, claim, introductions, login};
 use crate::peering::{PEER_RETRY_AFTER_MS, PeerUnavailable};
 use futures::future::join_all;
 use mimi_actors::{
@@ -35,7 +35,7 @@ pub(super) async fn answer(
         (_, None) => Err(DoorRefused::NotLoggedIn),
         (Request::HubSender, Some(_)) => {
             let world = session.shards.world();
-            let (provider, signature_key) = (world.provider.clone(), world.hub_signature_key);
+            let (provider, signature_key) = (world.provider.clone(), world.hub_key.public());
             Ok(Reply::HubSender(HubSender {
                 provider,
                 signature_key,
@@ -49,6 +49,15 @@ pub(super) async fn answer(
         }
         (Request::Propose(propose), Some(client)) => {
             ask_room(session, doors::propose(own, client, propose)).await
+        }
+        (Request::GroupInfo(request), Some(client)) => {
+            ask_room(session, doors::group_info(own, client, *request)?).await
+        }
+        (Request::Codes(request), Some(client)) => {
+            ask_room(session, doors::codes(own, client, request)?).await
+        }
+        (Request::Introduction(ask), Some(client)) => {
+            introductions::answer(session, client, ask).await
         }
     }
 }
@@ -144,13 +153,18 @@ async fn ask_peer(
             tracing::warn!(%hub, %refused, "the hub did not look at a request");
             Err(unavailable)
         }
-        Ok(link::Reply::Claimed(_)) | Err(PeerUnavailable) => Err(unavailable),
+        Ok(link::Reply::Claimed(_) | link::Reply::Introduced(_)) | Err(PeerUnavailable) => {
+            Err(unavailable)
+        }
     }
 }
 
 /// A peer that answers with what never leaves a desk has answered nothing.
 fn not_internal(answer: Answer) -> Answer {
-    if answer == Answer::Stale {
+    if matches!(
+        answer,
+        Answer::Stale | Answer::Granted { .. } | Answer::CodeKept(_)
+    ) {
         let retry_after_ms = PEER_RETRY_AFTER_MS;
         return Answer::Refused(mimi_actors::wire::answer::Refused::Unavailable { retry_after_ms });
     }

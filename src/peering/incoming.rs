@@ -9,6 +9,7 @@ use crate::{
         claims,
         shards::{Shards, UNANSWERED_RETRY_AFTER_MS},
     },
+    gateway::introductions,
     quic::{LaneReceiver, LaneSender, Link},
 };
 use bytes::Bytes;
@@ -133,6 +134,9 @@ async fn reply(link: &Link, shards: &Shards, request: Request) -> Reply {
     match doors::of_peer(&shards.world().provider, peer, request) {
         Ok(PeerAsk::Claim(claim)) => Reply::Claimed(claims::claim(shards, peer, &claim).await),
         Ok(PeerAsk::Hub(room, ask)) => Reply::Room(shards.ask_hub(&room, ask).await),
+        Ok(PeerAsk::Resolve(code)) => {
+            Reply::Introduced(introductions::resolve(shards, peer, &code).await)
+        }
         Err(refused) => Reply::Refused(refused),
     }
 }

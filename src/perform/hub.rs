@@ -12,7 +12,7 @@ use mimi_actors::{
         outcome::Refused,
     },
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Carries out one order of the room's actor.
 pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, basis: Basis) {
@@ -26,7 +26,31 @@ pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, basis:
         }
         Effect::Answer { ticket, answer } => shard.answer_room(ticket, answer, basis),
         Effect::Check { ticket, check } => start_check(shard, room, ticket, *check),
+        Effect::Wake { after_ms } => wake(shard, room, after_ms),
+        Effect::CodeRefused {
+            joiner,
+            flaw,
+            command,
+        } => {
+            tracing::info!(%room, %joiner, %flaw, "a joining code is refused");
+            if let Some(command) = command
+                && let Err(refused) = shard.queue(Command::Hub(room.clone(), command), None)
+            {
+                tracing::warn!(%room, %refused, "a wrong joining code is not counted");
+            }
+        }
     }
+}
+
+/// Brings the room's actor back to itself after a while.
+fn wake(shard: &Arc<Shard>, room: &RoomUri, after_ms: u32) {
+    let (shard, room) = (Arc::downgrade(shard), room.clone());
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(after_ms.into())).await;
+        if let Some(shard) = shard.upgrade() {
+            shard.report_hub(&room, Input::Wake);
+        }
+    });
 }
 
 /// What a requester is told when the shard did not take its command.
@@ -43,8 +67,10 @@ pub(crate) fn not_queued(refused: NotQueued) -> Refused {
 fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check) {
     let world = shard.world();
     let mls = Mls {
-        hub_signature_key: world.hub_signature_key,
+        hub_signature_key: world.hub_key.public(),
+        hub_signer: world.hub_key.signer(),
         audited_members_max: world.audited_members_max,
+        lease_ms: world.lease_ms,
     };
     let (back, to) = (Arc::clone(shard), room.clone());
     let report = move |checked: Option<Checked>| {

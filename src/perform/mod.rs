@@ -9,7 +9,7 @@ pub(crate) mod hub;
 pub(crate) mod user;
 pub(crate) mod workers;
 
-use crate::cluster::wake::Bells;
+use crate::{cluster::wake::Bells, directory::HubKey};
 use mimi_actors::{host::Clock, ids::ProviderId};
 use std::time::Duration;
 use workers::Workers;
@@ -24,10 +24,12 @@ pub(crate) struct World {
     pub(crate) workers: Workers,
     /// The client streams of this node.
     pub(crate) bells: Bells,
-    /// The hub's Ed25519 public key, which rooms list in external_senders.
-    pub(crate) hub_signature_key: [u8; 32],
+    /// The hub's key, which rooms list in external_senders.
+    pub(crate) hub_key: HubKey,
     /// Members up to which Commits are also validated by OpenMLS.
     pub(crate) audited_members_max: usize,
+    /// How long a joiner has a room's lease, in milliseconds.
+    pub(crate) lease_ms: u32,
     /// How long a request may wait for its answer.
     pub(crate) request_deadline: Duration,
 }

@@ -60,6 +60,7 @@ fn proposal() -> PendingProposal {
         reference: raw("reference"),
         leaf: 0,
         message: raw("proposal"),
+        accepted: Millis(0),
     }
 }
 

@@ -182,7 +182,7 @@ impl Member {
 pub fn check(kind: Kind, check: Check) -> Checked {
     match kind {
         Kind::Model => checks::run(check, &model::Checks),
-        Kind::Real => checks::run(check, &real::VERIFIER),
+        Kind::Real => checks::run(check, &real::verifier()),
     }
 }
 

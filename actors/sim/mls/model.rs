@@ -8,6 +8,7 @@ mod member;
 
 use super::{Intent, Took, Wish};
 use crate::{
+    group_info::{self, Sealing},
     ids::{ClientUri, RoomUri},
     limits::EPOCH_TOLERANCE_EPOCHS,
     machine::Millis,
@@ -16,14 +17,16 @@ use crate::{
         create::CheckedCreate,
         message::{HandshakeKind, Sender, application_header, handshake_header},
         proposal::{PendingProposal, ProposalRefused},
+        sealed::NotSealed,
         view::{GroupView, Member as InGroup},
     },
     room::checks::Verifier,
     user::command::StoredPackage,
     wire::{
-        BText, Payload,
+        self, BText, Payload,
         door::{PackageRefused, RoomBody},
         event::{Epoch, Hash},
+        joining::{GroupInfoRequest, SealedGroupInfo},
     },
 };
 use bytes::Bytes;
@@ -375,6 +378,35 @@ impl Verifier for Checks {
     ) -> Result<PendingProposal, ProposalRefused> {
         check_proposal(view, message, sender)
     }
+
+    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<&'static str> {
+        (request.signature != sign_request(request)).then_some("signature")
+    }
+
+    fn seal(&self, sealing: &Sealing) -> Result<SealedGroupInfo, NotSealed> {
+        let content = &sealing.content;
+        let pending: Vec<_> = content.pending.iter().map(|(message, _)| message).collect();
+        let plain = (&content.group_info, &content.tree, pending);
+        Ok(SealedGroupInfo {
+            epoch: sealing.epoch,
+            time: sealing.time,
+            lease_ms: sealing.lease_ms,
+            kem_output: sealing.request.hpke_key.clone(),
+            ciphertext: wire::encode(&plain).into(),
+            signature: Payload::default(),
+        })
+    }
+
+    fn random(&self, of: Hash) -> Option<[u8; 16]> {
+        of.0.first_chunk().copied()
+    }
+}
+
+/// The signature of the model: whoever knows the key can make it.
+pub(super) fn sign_request(request: &GroupInfoRequest) -> Payload {
+    let signed = group_info::request_to_sign(request);
+    let signature = Hash::of_parts([&request.signature_key[..], &signed[..]]);
+    signature.0.to_vec().into()
 }
 
 fn check_create(
@@ -539,6 +571,7 @@ fn check_proposal(
         reference: reference_of(message),
         leaf,
         message: message.clone(),
+        accepted: Millis::default(),
     })
 }
 

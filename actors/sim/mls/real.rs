@@ -9,7 +9,7 @@
 use super::{Intent, Took, Wish};
 use crate::{
     ids::{ClientUri, RoomUri},
-    limits::{AUDITED_MEMBERS_MAX, EPOCH_TOLERANCE_EPOCHS},
+    limits::{AUDITED_MEMBERS_MAX, EPOCH_TOLERANCE_EPOCHS, LEASE_MS},
     mls::{
         bundle::Bundle,
         credential::{client_of, identity_of},
@@ -33,12 +33,15 @@ use openmls::prelude::{
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
-use std::{collections::BTreeMap, fmt::Display};
+use openmls_traits::signatures::Signer as _;
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    sync::{Arc, OnceLock},
+};
 
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
 const SCHEME: SignatureScheme = SignatureScheme::ED25519;
-/// The key that every room lists for its hub; nothing in a world signs with it.
-const HUB_KEY: [u8; 32] = [7; 32];
 /// Epochs before the current one whose messages a member can still read.
 const PAST_EPOCHS: usize = 5;
 const _: () = assert!(PAST_EPOCHS as u64 == EPOCH_TOLERANCE_EPOCHS);
@@ -48,10 +51,23 @@ const OUT_OF_ORDER_GENERATIONS: u32 = 200;
 const FORWARD_GENERATIONS_MAX: u32 = 1_000;
 
 /// What a worker of a node checks with.
-pub(super) const VERIFIER: Mls = Mls {
-    hub_signature_key: HUB_KEY,
-    audited_members_max: AUDITED_MEMBERS_MAX,
-};
+pub(super) fn verifier() -> Mls {
+    Mls {
+        hub_signature_key: hub().public().try_into().unwrap_or_default(),
+        hub_signer: Arc::new(|bytes| hub().sign(bytes).unwrap_or_default()),
+        audited_members_max: AUDITED_MEMBERS_MAX,
+        lease_ms: LEASE_MS,
+    }
+}
+
+/// The key that every room lists for its hub.
+fn hub() -> &'static SignatureKeyPair {
+    static HUB: OnceLock<SignatureKeyPair> = OnceLock::new();
+    HUB.get_or_init(|| {
+        SignatureKeyPair::new(SCHEME)
+            .unwrap_or_else(|_| SignatureKeyPair::from_raw(SCHEME, Vec::new(), Vec::new()))
+    })
+}
 
 /// Who a member is: its credential and keys, and the storage of OpenMLS.
 #[derive(Debug)]
@@ -135,7 +151,7 @@ impl Device {
 
     fn found(&self, room: &RoomUri, id: GroupId) -> Option<MlsGroup> {
         let hub = BasicCredential::new(format!("mimi://{}", room.hub()).into_bytes());
-        let senders = vec![ExternalSender::new(HUB_KEY.as_slice().into(), hub.into())];
+        let senders = vec![ExternalSender::new(self::hub().public().into(), hub.into())];
         let extensions = Extensions::single(Extension::ExternalSenders(senders)).ok()?;
         MlsGroup::builder()
             .with_group_id(id)

@@ -93,6 +93,10 @@ impl Truth {
             hub::Command::Commit(commit) => &commit.sender,
             hub::Command::Propose(propose) => &propose.sender,
             hub::Command::Submit(submit) => &submit.sender,
+            hub::Command::Grant(_)
+            | hub::Command::KeepCode(_)
+            | hub::Command::RevokeCode(_)
+            | hub::Command::WrongCode(_) => return Ok(()),
         };
         if outcome.emitted.is_empty() {
             if let (hub::Command::Commit(commit), Answer::Refused(_)) = (command, &outcome.answer) {
@@ -104,7 +108,11 @@ impl Truth {
             format!("something of {sender}, who is no member, was accepted")
         })?;
         match command {
-            hub::Command::Create(_) => Ok(()),
+            hub::Command::Create(_)
+            | hub::Command::Grant(_)
+            | hub::Command::KeepCode(_)
+            | hub::Command::RevokeCode(_)
+            | hub::Command::WrongCode(_) => Ok(()),
             hub::Command::Submit(submit) => {
                 for emission in &outcome.emitted {
                     let items = submit.messages.iter().skip(emission.item as usize);
@@ -234,6 +242,12 @@ impl Promises {
             | Answer::Sent(_)
             | Answer::Received
             | Answer::Gap { .. }
+            | Answer::GroupInfo(_)
+            | Answer::CodeMade(_)
+            | Answer::Codes(_)
+            | Answer::CodeRevoked
+            | Answer::Granted { .. }
+            | Answer::CodeKept(_)
             | Answer::Stale => return Err(("I2", format!("a Commit was answered {answer:?}"))),
         }
         Ok(())

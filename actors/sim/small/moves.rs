@@ -526,7 +526,10 @@ impl World {
             let on = match &**check {
                 crate::room::desk::Check::Bundle { on, .. } => Some((on.epoch, on.pending)),
                 crate::room::desk::Check::Proposals { on, .. } => Some((*on, Hash::default())),
-                crate::room::desk::Check::Create { .. } => None,
+                crate::room::desk::Check::Create { .. }
+                | crate::room::desk::Check::Admit { .. }
+                | crate::room::desk::Check::Seal(_)
+                | crate::room::desk::Check::MintCode { .. } => None,
             };
             (ticket, on)
         });

@@ -188,42 +188,7 @@ pub(super) fn copy_of(member: &Member) -> Member {
 
 /// A check can be made again, so that a desk can be told its result again.
 fn check_again(check: &Check) -> Checked {
-    let copy = match check {
-        Check::Create {
-            creator,
-            group_info,
-            tree,
-        } => Check::Create {
-            creator: creator.clone(),
-            group_info: group_info.clone(),
-            tree: tree.clone(),
-        },
-        Check::Bundle {
-            view,
-            pending,
-            on,
-            bundle,
-            sender,
-        } => Check::Bundle {
-            view: view.clone(),
-            pending: pending.clone(),
-            on: *on,
-            bundle: bundle.clone(),
-            sender: sender.clone(),
-        },
-        Check::Proposals {
-            view,
-            on,
-            messages,
-            sender,
-        } => Check::Proposals {
-            view: view.clone(),
-            on: *on,
-            messages: messages.clone(),
-            sender: sender.clone(),
-        },
-    };
-    mls::check(Kind::Model, copy)
+    mls::check(Kind::Model, check.clone())
 }
 
 impl World {
@@ -392,6 +357,8 @@ impl World {
             Order::Hub(desk::Effect::Check { ticket, check }) => {
                 self.checks.push((ticket, Rc::from(check)));
             }
+            // Nobody joins by itself in the small world.
+            Order::Hub(desk::Effect::Wake { .. } | desk::Effect::CodeRefused { .. }) => {}
             Order::Follower(follower_desk::Effect::Append { ticket, command }) => {
                 let command = Command::Follower(names.room.clone(), command);
                 shard.queue.push((command, Some(ticket)));

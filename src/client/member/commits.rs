@@ -226,6 +226,12 @@ impl Member {
             | Answer::Sent(_)
             | Answer::Received
             | Answer::Gap { .. }
+            | Answer::GroupInfo(_)
+            | Answer::CodeMade(_)
+            | Answer::Codes(_)
+            | Answer::CodeRevoked
+            | Answer::Granted { .. }
+            | Answer::CodeKept(_)
             | Answer::Stale => return Err(super::DoorError::Unexpected.into()),
         };
         match refused {
@@ -253,6 +259,10 @@ impl Member {
             | Refused::Exists
             | Refused::InvalidProposals { .. }
             | Refused::Invalid { .. }
+            | Refused::Busy { .. }
+            | Refused::Limited { .. }
+            | Refused::LeaseRequired
+            | Refused::LeaseExpired
             | Refused::TooMany { .. } => {
                 self.abandon_commit(room)?;
                 Err(MemberError::Refused(refused))

@@ -111,6 +111,12 @@ impl Member {
                 | Answer::Committed(_)
                 | Answer::Proposed(_)
                 | Answer::Received
+                | Answer::GroupInfo(_)
+                | Answer::CodeMade(_)
+                | Answer::Codes(_)
+                | Answer::CodeRevoked
+                | Answer::Granted { .. }
+                | Answer::CodeKept(_)
                 | Answer::Stale,
             ) => Err(DoorError::Unexpected.into()),
             Err(refused) => Err(DoorError::Refused(refused.clone()).into()),

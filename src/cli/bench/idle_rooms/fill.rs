@@ -6,13 +6,14 @@ use crate::{
     cluster::{
         entries::Entries, group::Group, machine::ApplyToActors, place, read_entry, shard::Shard,
     },
+    directory::HubKey,
     perform::{World, workers::Workers},
     store::Disk,
 };
 use anyhow::ensure;
 use mimi_actors::{
     ids::RoomUri,
-    limits::SHARDS,
+    limits::{LEASE_MS, SHARDS},
     link,
     machine::Millis,
     mls::{
@@ -143,8 +144,9 @@ fn world() -> anyhow::Result<World> {
         clock: Arc::new(|| Millis(1)),
         workers: Workers::new(1, 1),
         bells: crate::cluster::wake::Bells::default(),
-        hub_signature_key: [0; 32],
+        hub_key: HubKey::generate()?,
         audited_members_max: 0,
+        lease_ms: LEASE_MS,
         request_deadline: Duration::from_secs(10),
     })
 }

@@ -1,0 +1,276 @@
+//! The GroupInfo exchange in bytes: what is signed, what is sealed, and the checks of both sides. The format is
+//! documented in [`crate::wire::joining`].
+//!
+//! Cryptography: for workers and clients. Not here: who may ask, and when (`room`).
+//!
+//! Source: transport requirements, section 3.3.
+
+use crate::{
+    ids::RoomUri,
+    limits::{
+        CONTROL_EVENT_BYTES_MAX, GROUP_INFO_BYTES_MAX, PROPOSAL_BYTES_MAX,
+        PROPOSALS_PENDING_PER_ROOM_MAX, TREE_BYTES_MAX,
+    },
+    machine::Millis,
+    mls::{
+        reader::{Malformed, Reader, put_vector},
+        sealed::{self, NotSealed, SealingKey},
+    },
+    wire::{
+        event::{Epoch, Hash},
+        joining::{Container, GroupInfoRequest, SealedGroupInfo},
+    },
+};
+use bytes::Bytes;
+use std::sync::Arc;
+
+const REQUEST_LABEL: &str = "GroupInfoRequestTBS";
+const RESPONSE_LABEL: &str = "GroupInfoResponseTBS";
+const SEAL_LABEL: &str = "GroupInfo and ratchet_tree encryption";
+
+/// What is sealed for a joiner, and for which request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealing {
+    /// The request.
+    pub request: Arc<GroupInfoRequest>,
+    /// The room's epoch.
+    pub epoch: Epoch,
+    /// The hub's clock.
+    pub time: Millis,
+    /// How long the lease lasts from then on, in milliseconds.
+    pub lease_ms: u32,
+    /// What a joiner needs.
+    pub content: Content,
+}
+
+/// What a joiner needs to build an external Commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The GroupInfo, an MLSMessage, without the tree.
+    pub group_info: Bytes,
+    /// How the tree travels.
+    pub container: Container,
+    /// The ratchet tree, in that container.
+    pub tree: Bytes,
+    /// The Proposals that wait for a Commit, each an MLSMessage, and when the hub accepted them.
+    pub pending: Vec<(Bytes, Millis)>,
+}
+
+/// Why the joiner cannot use an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadAnswer {
+    /// It was not sealed to the joiner for this request.
+    #[error(transparent)]
+    Sealed(#[from] NotSealed),
+    /// What was sealed does not read.
+    #[error("what was sealed does not read: {0}")]
+    Malformed(#[from] Malformed),
+    /// The hub did not sign it.
+    #[error("no key of external_senders signed the answer")]
+    Signature,
+}
+
+/// The bytes that the joiner signs with the signature key of its leaf, label included.
+#[must_use]
+pub fn request_to_sign(request: &GroupInfoRequest) -> Vec<u8> {
+    sealed::sign_content(REQUEST_LABEL, &request_tbs(request))
+}
+
+/// Names a request.
+#[must_use]
+pub fn name_request(request: &GroupInfoRequest) -> Hash {
+    Hash::of(&request_tbs(request))
+}
+
+/// What makes a request of no use, if anything does; a stable code.
+#[must_use]
+pub fn request_flaw(request: &GroupInfoRequest) -> Option<&'static str> {
+    let GroupInfoRequest {
+        ciphersuite,
+        hpke_key,
+        signature_key,
+        signature,
+        ..
+    } = request;
+    let tbs = request_tbs(request);
+    if !(1..=3).contains(ciphersuite) {
+        Some("ciphersuite")
+    } else if !sealed::verifies(*ciphersuite, signature_key, REQUEST_LABEL, &tbs, signature) {
+        Some("signature")
+    } else if !sealed::is_sealing_key(*ciphersuite, hpke_key) {
+        Some("hpke_key")
+    } else {
+        None
+    }
+}
+
+/// Seals and signs an answer; `sign` signs with the hub's key.
+///
+/// # Errors
+/// [`NotSealed`] when the request's key is none.
+pub fn seal(
+    sealing: &Sealing,
+    sign: impl FnOnce(&[u8]) -> Vec<u8>,
+) -> Result<SealedGroupInfo, NotSealed> {
+    let Sealing {
+        request,
+        epoch,
+        time,
+        lease_ms,
+        content,
+    } = sealing;
+    let (kem_output, ciphertext) = sealed::seal(
+        request.ciphersuite,
+        &request.hpke_key,
+        SEAL_LABEL,
+        &context(request, *epoch),
+        &content.encode(),
+    )?;
+    let mut answer = SealedGroupInfo {
+        epoch: *epoch,
+        time: *time,
+        lease_ms: *lease_ms,
+        kem_output: kem_output.into(),
+        ciphertext: ciphertext.into(),
+        signature: Vec::new().into(),
+    };
+    let to_sign = sealed::sign_content(RESPONSE_LABEL, &response_tbs(request, &answer));
+    answer.signature = sign(&to_sign).into();
+    Ok(answer)
+}
+
+/// Opens an answer with the key that the request named, and checks that the hub signed it: with a key that the
+/// GroupInfo lists in external_senders.
+///
+/// What the hub promises is checked here; that the GroupInfo is a member's work, the MLS library checks.
+///
+/// # Errors
+/// [`BadAnswer`] says what is wrong.
+pub fn open(
+    request: &GroupInfoRequest,
+    answer: &SealedGroupInfo,
+    key: &SealingKey,
+) -> Result<Content, BadAnswer> {
+    let plaintext = key.open(
+        request.ciphersuite,
+        SEAL_LABEL,
+        &context(request, answer.epoch),
+        &answer.kem_output,
+        &answer.ciphertext,
+    )?;
+    let content = Content::decode(&plaintext)?;
+    let keys = crate::mls::group_info::external_sender_keys(&content.group_info);
+    // Hubs sign with Ed25519, whatever the group's ciphersuite: that is suite 1's.
+    const HUB_SUITE: u16 = 1;
+    let tbs = response_tbs(request, answer);
+    let signed = keys
+        .unwrap_or_default()
+        .iter()
+        .any(|key| sealed::verifies(HUB_SUITE, key, RESPONSE_LABEL, &tbs, &answer.signature));
+    if signed {
+        Ok(content)
+    } else {
+        Err(BadAnswer::Signature)
+    }
+}
+
+fn request_tbs(request: &GroupInfoRequest) -> Vec<u8> {
+    let GroupInfoRequest {
+        room,
+        joiner,
+        id,
+        time,
+        ciphersuite,
+        hpke_key,
+        signature_key,
+        container,
+        wait_ms: _,
+        code,
+        passphrase,
+        signature: _,
+    } = request;
+    let mut out = Vec::with_capacity(512);
+    put_room(&mut out, room);
+    put_vector(&mut out, joiner.to_string().as_bytes());
+    out.extend_from_slice(id);
+    out.extend(time.0.to_be_bytes());
+    out.extend(ciphersuite.to_be_bytes());
+    put_vector(&mut out, hpke_key);
+    put_vector(&mut out, signature_key);
+    out.push(container.number());
+    put_optional(&mut out, code.as_ref().map(|code| &code[..]));
+    put_optional(&mut out, passphrase.as_ref().map(|text| text.as_bytes()));
+    out
+}
+
+fn context(request: &GroupInfoRequest, epoch: Epoch) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    put_room(&mut out, &request.room);
+    put_vector(&mut out, request.joiner.to_string().as_bytes());
+    out.extend_from_slice(&name_request(request).0);
+    out.extend(epoch.0.to_be_bytes());
+    out
+}
+
+fn response_tbs(request: &GroupInfoRequest, answer: &SealedGroupInfo) -> Vec<u8> {
+    let mut out = context(request, answer.epoch);
+    out.extend(answer.time.0.to_be_bytes());
+    out.extend(answer.lease_ms.to_be_bytes());
+    out.extend(request.ciphersuite.to_be_bytes());
+    put_vector(&mut out, &answer.kem_output);
+    put_vector(&mut out, &answer.ciphertext);
+    out
+}
+
+impl Content {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.group_info.len() + self.tree.len() + 256);
+        put_vector(&mut out, &self.group_info);
+        out.push(self.container.number());
+        put_vector(&mut out, &self.tree);
+        let mut pending = Vec::new();
+        for (proposal, accepted) in &self.pending {
+            put_vector(&mut pending, proposal);
+            pending.extend(accepted.0.to_be_bytes());
+        }
+        put_vector(&mut out, &pending);
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let group_info = reader.vector("GroupInfo", GROUP_INFO_BYTES_MAX)?;
+        let container = match reader.u8()? {
+            0 => Container::Full,
+            _ => return Err(reader.bad_value("container")),
+        };
+        let tree = reader.vector("ratchet tree", TREE_BYTES_MAX)?;
+        let list = reader.inner("pending Proposals", CONTROL_EVENT_BYTES_MAX)?;
+        let pending = list.each(
+            "pending Proposals",
+            PROPOSALS_PENDING_PER_ROOM_MAX,
+            |list| {
+                let proposal = list.vector("Proposal", PROPOSAL_BYTES_MAX)?;
+                Ok((Bytes::copy_from_slice(proposal), Millis(list.u64()?)))
+            },
+        )?;
+        reader.finish()?;
+        Ok(Self {
+            group_info: Bytes::copy_from_slice(group_info),
+            container,
+            tree: Bytes::copy_from_slice(tree),
+            pending,
+        })
+    }
+}
+
+fn put_room(out: &mut Vec<u8>, room: &RoomUri) {
+    put_vector(out, room.to_string().as_bytes());
+}
+
+fn put_optional(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    out.push(u8::from(bytes.is_some()));
+    if let Some(bytes) = bytes {
+        put_vector(out, bytes);
+    }
+}

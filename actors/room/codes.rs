@@ -1,0 +1,307 @@
+//! The joining codes of a room: who may join with which, how often and until when, and who tried wrong ones.
+//!
+//! Promises: a code admits to at most as many joins as it says, counted in the entry that accepts the join; what is
+//! kept is a hash; whoever tries wrong codes is locked out, and nobody else.
+//!
+//! Source: transport requirements, section 7.3.
+
+use super::{
+    hub::{Fold, Room},
+    outcome::{Answer, Outcome, Refused},
+};
+use crate::{
+    ids::{ClientUri, ProviderId},
+    limits::{
+        CODES_PER_ROOM_MAX, GUESSERS_MAX, WRONG_CODES_PER_CLIENT_MAX, WRONG_CODES_PER_PROVIDER_MAX,
+        WRONG_CODES_WINDOW_MS,
+    },
+    machine::Millis,
+    wire::{
+        BText, BVec,
+        event::Hash,
+        joining::{CodeFacts, CodeId, CodeList},
+    },
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A joining code as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// Its hash, see [`super::secrets`].
+    pub hash: Hash,
+    /// Joins left; absent for any number.
+    pub uses_left: Option<u32>,
+    /// When it ends.
+    pub not_after: Option<Millis>,
+    /// The role that whoever joins with it gets.
+    pub role_index: Option<u32>,
+    /// What must be known besides.
+    pub passphrase: Option<Passphrase>,
+    /// The member that made it.
+    pub creator: ClientUri,
+    /// Whether it was ended before its time.
+    pub revoked: bool,
+}
+
+/// A passphrase as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passphrase {
+    /// What it was hashed with.
+    pub salt: [u8; 16],
+    /// Its Argon2id hash.
+    pub hash: [u8; 32],
+}
+
+/// Keep a code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepCode {
+    /// The code; its creator asks.
+    pub code: Code,
+}
+
+/// End a code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokeCode {
+    /// The client that asks.
+    pub member: ClientUri,
+    /// Which.
+    pub id: CodeId,
+}
+
+/// Take note of a wrong code, or a wrong passphrase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrongCode {
+    /// Who tried it.
+    pub joiner: ClientUri,
+}
+
+/// Why a code does not admit. For the hub's own log; outside all of them are `NotAuthorized`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodeFlaw {
+    /// There is no such code.
+    #[error("unknown")]
+    Unknown,
+    /// It was ended.
+    #[error("revoked")]
+    Revoked,
+    /// Its time is over.
+    #[error("expired")]
+    Expired,
+    /// All its joins were made.
+    #[error("used up")]
+    UsedUp,
+    /// The passphrase is missing or wrong.
+    #[error("wrong passphrase")]
+    Passphrase,
+    /// Whoever asks tried too many wrong ones; this one was not looked at.
+    #[error("locked")]
+    Locked,
+}
+
+impl CodeFlaw {
+    /// Whether it counts as a guess.
+    #[must_use]
+    pub fn is_guess(self) -> bool {
+        matches!(self, Self::Unknown | Self::Passphrase)
+    }
+}
+
+impl Code {
+    /// What keeps it from admitting one more, besides the passphrase.
+    #[must_use]
+    pub fn flaw(&self, time: Millis) -> Option<CodeFlaw> {
+        if self.revoked {
+            Some(CodeFlaw::Revoked)
+        } else if self.not_after.is_some_and(|end| end <= time) {
+            Some(CodeFlaw::Expired)
+        } else if self.uses_left == Some(0) {
+            Some(CodeFlaw::UsedUp)
+        } else {
+            None
+        }
+    }
+}
+
+/// The codes of a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Codes {
+    next: u32,
+    kept: BTreeMap<CodeId, Code>,
+    guesses: Guesses,
+}
+
+impl Codes {
+    fn keep(&mut self, time: Millis, code: &Code) -> Result<CodeId, Refused> {
+        if self.kept.len() >= CODES_PER_ROOM_MAX {
+            // Dead ones are kept to say why they are refused, as long as there is room.
+            let dead = self.kept.iter().find(|(_, code)| code.flaw(time).is_some());
+            let Some(id) = dead.map(|(id, _)| *id) else {
+                let max = u32::try_from(CODES_PER_ROOM_MAX).unwrap_or(u32::MAX);
+                let what = BText::clipped("joining codes");
+                return Err(Refused::TooMany { what, max });
+            };
+            self.kept.remove(&id);
+        }
+        self.next = self.next.wrapping_add(1);
+        let id = CodeId(self.next);
+        self.kept.insert(id, code.clone());
+        Ok(id)
+    }
+
+    /// Whether one more may join with this code.
+    pub(super) fn flaw(&self, id: CodeId, time: Millis) -> Option<CodeFlaw> {
+        match self.kept.get(&id) {
+            Some(code) => code.flaw(time),
+            None => Some(CodeFlaw::Unknown),
+        }
+    }
+
+    /// Somebody joined with this code.
+    pub(super) fn consume(&mut self, id: CodeId) {
+        if let Some(code) = self.kept.get_mut(&id)
+            && !planted!("code_not_consumed")
+        {
+            code.uses_left = code.uses_left.map(|left| left.saturating_sub(1));
+        }
+    }
+}
+
+impl Room {
+    /// The codes, for a check.
+    #[must_use]
+    pub fn codes(&self) -> Vec<(CodeId, Code)> {
+        let kept = &self.joining.codes.kept;
+        kept.iter().map(|(id, code)| (*id, code.clone())).collect()
+    }
+
+    /// The codes, for members.
+    #[must_use]
+    pub fn code_list(&self) -> CodeList {
+        let facts = |(id, code): (&CodeId, &Code)| CodeFacts {
+            id: *id,
+            creator: code.creator.clone(),
+            uses_left: code.uses_left,
+            not_after: code.not_after,
+            role_index: code.role_index,
+            has_passphrase: code.passphrase.is_some(),
+            revoked: code.revoked,
+        };
+        BVec::truncated(self.joining.codes.kept.iter().map(facts).collect())
+    }
+
+    /// Whether the codes of this client are looked at.
+    #[must_use]
+    pub fn is_locked(&self, joiner: &ClientUri, time: Millis) -> bool {
+        let guesses = &self.joining.codes.guesses;
+        guesses.is_locked(&Guesser::Client(joiner.clone()), time)
+            || guesses.is_locked(&Guesser::Provider(joiner.provider().clone()), time)
+    }
+}
+
+impl Fold {
+    pub(super) fn keep_code(&mut self, time: Millis, keep: &KeepCode) -> Outcome {
+        let Some(room) = &mut self.room else {
+            return Outcome::refused(Refused::NotAuthorized);
+        };
+        if !room.is_member(&keep.code.creator) {
+            return Outcome::refused(Refused::NotAuthorized);
+        }
+        match room.joining.codes.keep(time, &keep.code) {
+            Ok(id) => Outcome::answer(Answer::CodeKept(id)),
+            Err(refused) => Outcome::refused(refused),
+        }
+    }
+
+    pub(super) fn revoke_code(&mut self, revoke: &RevokeCode) -> Outcome {
+        let Some(room) = &mut self.room else {
+            return Outcome::refused(Refused::NotAuthorized);
+        };
+        if !room.is_member(&revoke.member) {
+            return Outcome::refused(Refused::NotAuthorized);
+        }
+        let Some(code) = room.joining.codes.kept.get_mut(&revoke.id) else {
+            let refused = Refused::invalid("unknown_code", "the room has no such joining code");
+            return Outcome::refused(refused);
+        };
+        code.revoked = true;
+        room.joining.end_leases_with(revoke.id);
+        Outcome::answer(Answer::CodeRevoked)
+    }
+
+    pub(super) fn wrong_code(&mut self, time: Millis, wrong: &WrongCode) -> Outcome {
+        if let Some(room) = &mut self.room {
+            let provider = wrong.joiner.provider();
+            let guesses = &mut room.joining.codes.guesses;
+            guesses.count(Guesser::Client(wrong.joiner.clone()), time);
+            // This provider enrols its clients itself; another could make up as many as it likes.
+            if *provider != room.hub {
+                guesses.count(Guesser::Provider(provider.clone()), time);
+            }
+        }
+        Outcome::refused(Refused::NotAuthorized)
+    }
+}
+
+/// Who tries wrong codes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Guesser {
+    Client(ClientUri),
+    Provider(ProviderId),
+}
+
+/// What somebody tried lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Tried {
+    /// When the first of these was tried, or the lock began.
+    since: Millis,
+    wrong: u32,
+}
+
+/// Who tried how many wrong codes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Guesses {
+    tried: BTreeMap<Guesser, Tried>,
+}
+
+impl Guesser {
+    const fn wrong_max(&self) -> u32 {
+        match self {
+            Self::Client(_) => WRONG_CODES_PER_CLIENT_MAX,
+            Self::Provider(_) => WRONG_CODES_PER_PROVIDER_MAX,
+        }
+    }
+}
+
+impl Tried {
+    fn is_over(self, time: Millis) -> bool {
+        self.since.plus(WRONG_CODES_WINDOW_MS) <= time
+    }
+}
+
+impl Guesses {
+    fn is_locked(&self, guesser: &Guesser, time: Millis) -> bool {
+        let tried = self.tried.get(guesser);
+        tried.is_some_and(|tried| tried.wrong >= guesser.wrong_max() && !tried.is_over(time))
+    }
+
+    fn count(&mut self, guesser: Guesser, time: Millis) {
+        self.tried.retain(|_, tried| !tried.is_over(time));
+        if self.tried.len() >= GUESSERS_MAX && !self.tried.contains_key(&guesser) {
+            let oldest = self.tried.iter().min_by_key(|(_, tried)| tried.since);
+            if let Some(oldest) = oldest.map(|(guesser, _)| guesser.clone()) {
+                self.tried.remove(&oldest);
+            }
+        }
+        let max = guesser.wrong_max();
+        let tried = self.tried.entry(guesser).or_insert(Tried {
+            since: time,
+            wrong: 0,
+        });
+        tried.wrong = tried.wrong.saturating_add(1);
+        if tried.wrong == max {
+            // The lock lasts a whole window from here.
+            tried.since = time;
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! What the hub's desk keeps of joiners: whose request is being checked, who waits for the lease and in which place, for
+//! whom a GroupInfo is being sealed.
+//!
+//! A request that finds the lease taken waits for its turn; when it cannot wait longer it is told its place. Volatile:
+//! the lease itself is the fold's.
+//!
+//! Source: transport requirements, sections 3.3 and 7.3.
+
+use super::{
+    codes::{CodeFlaw, KeepCode, RevokeCode, WrongCode},
+    desk::{Check, Checked, Effect},
+    hub::{Command, Fold, Room},
+    leases::{Grant, until_ms},
+    outcome::{Answer, Refused},
+};
+use crate::{
+    group_info::{self, Content, Sealing},
+    ids::ClientUri,
+    limits::{
+        JOINER_CLOCK_SKEW_MS, JOINERS_IN_CHECK_PER_ROOM_MAX, JOINERS_WAITING_PER_ROOM_MAX,
+        LEASE_MS, PENDING_SEALED_BYTES_MAX,
+    },
+    machine::{Millis, Ticket},
+    wire::{
+        BText, Payload,
+        event::Hash,
+        joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest, MadeCode},
+    },
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+/// When a requester that found the desk full should try again, in milliseconds.
+const BUSY_RETRY_AFTER_MS: u32 = 250;
+
+/// A joiner that waits for an answer.
+#[derive(Debug)]
+struct Asking {
+    ticket: Ticket,
+    request: Arc<GroupInfoRequest>,
+    name: Hash,
+    /// The code that admits it.
+    code: Option<CodeId>,
+    /// Whether its codes are not looked at.
+    locked: bool,
+    /// When it is told its place.
+    deadline: Millis,
+}
+
+/// What a desk is given to decide with, and where its orders go.
+pub(super) struct Scene<'a> {
+    pub(super) now: Millis,
+    pub(super) fold: &'a Fold,
+    pub(super) out: &'a mut Vec<Effect>,
+}
+
+impl Scene<'_> {
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        self.out.push(Effect::Answer { ticket, answer });
+    }
+
+    fn refuse(&mut self, ticket: Ticket, refused: Refused) {
+        self.answer(ticket, Answer::Refused(refused));
+    }
+
+    fn append(&mut self, ticket: Ticket, command: Command) {
+        let command = Arc::new(command);
+        self.out.push(Effect::Append { ticket, command });
+    }
+
+    fn check(&mut self, ticket: Ticket, check: Check) {
+        let check = Box::new(check);
+        self.out.push(Effect::Check { ticket, check });
+    }
+}
+
+/// The joiners of a room.
+#[derive(Debug, Default)]
+pub(super) struct Joiners {
+    in_check: BTreeMap<Ticket, Asking>,
+    waiting: VecDeque<Asking>,
+    /// Whose grant is in the log's hands.
+    granting: Option<Asking>,
+    sealing: BTreeMap<Ticket, Asking>,
+    /// New codes that are being made, and those that are in the log's hands; in the clear for their makers.
+    minting: BTreeMap<Ticket, Option<Payload>>,
+    /// When this desk is woken.
+    wake_at: Option<Millis>,
+    /// How long leases last, as the last check said, in milliseconds.
+    lease_ms: Option<u32>,
+}
+
+impl Joiners {
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_check.is_empty()
+            && self.waiting.is_empty()
+            && self.granting.is_none()
+            && self.sealing.is_empty()
+            && self.minting.is_empty()
+    }
+
+    fn owns(&self, ticket: Ticket) -> bool {
+        let granting = self.granting.as_ref();
+        self.in_check.contains_key(&ticket)
+            || self.sealing.contains_key(&ticket)
+            || self.minting.contains_key(&ticket)
+            || granting.is_some_and(|asking| asking.ticket == ticket)
+    }
+
+    /// Somebody asks for the GroupInfo and will wait for `wait_ms`.
+    pub(super) fn ask(
+        &mut self,
+        ticket: Ticket,
+        request: Arc<GroupInfoRequest>,
+        wait_ms: u32,
+        scene: &mut Scene<'_>,
+    ) {
+        let apart = request.time.0.abs_diff(scene.now.0);
+        if apart > JOINER_CLOCK_SKEW_MS {
+            let detail = "the request is of another time; look at the clock";
+            return scene.refuse(ticket, Refused::invalid("request_time", detail));
+        }
+        if self.in_check.len() + self.minting.len() >= JOINERS_IN_CHECK_PER_ROOM_MAX {
+            return scene.refuse(ticket, overloaded());
+        }
+        let room = scene.fold.room();
+        let locked = request.code.is_some()
+            && room.is_some_and(|room| room.is_locked(&request.joiner, scene.now));
+        // The same work is done whether the room exists or not.
+        let codes = room.filter(|_| !locked).map(Room::codes);
+        let check = Check::Admit {
+            request: Arc::clone(&request),
+            group_id: room.map_or_else(Payload::default, |room| {
+                Payload(bytes::Bytes::copy_from_slice(room.group_id()))
+            }),
+            codes: codes.unwrap_or_default(),
+            now: scene.now,
+        };
+        let asking = Asking {
+            ticket,
+            name: group_info::name_request(&request),
+            request,
+            code: None,
+            locked,
+            deadline: scene.now.plus(wait_ms.into()),
+        };
+        self.in_check.insert(ticket, asking);
+        scene.check(ticket, check);
+    }
+
+    /// A member does something with the joining codes.
+    pub(super) fn codes(
+        &mut self,
+        ticket: Ticket,
+        member: ClientUri,
+        ask: CodesAsk,
+        scene: &mut Scene<'_>,
+    ) {
+        let Some(room) = scene.fold.room().filter(|room| room.is_member(&member)) else {
+            return scene.refuse(ticket, Refused::NotAuthorized);
+        };
+        match ask {
+            CodesAsk::List => scene.answer(ticket, Answer::Codes(room.code_list())),
+            CodesAsk::Revoke(id) => {
+                self.minting.insert(ticket, None);
+                scene.append(ticket, Command::RevokeCode(RevokeCode { member, id }));
+            }
+            CodesAsk::Create(terms) => {
+                if let Some(refused) = terms_flaw(&terms) {
+                    return scene.refuse(ticket, refused);
+                }
+                if self.in_check.len() + self.minting.len() >= JOINERS_IN_CHECK_PER_ROOM_MAX {
+                    return scene.refuse(ticket, overloaded());
+                }
+                let check = Check::MintCode {
+                    creator: member,
+                    group_id: Payload(bytes::Bytes::copy_from_slice(room.group_id())),
+                    terms,
+                    now: scene.now,
+                };
+                self.minting.insert(ticket, None);
+                scene.check(ticket, check);
+            }
+        }
+    }
+
+    /// Takes what a worker found, if it is of a joiner or a code; gives it back otherwise.
+    pub(super) fn checked(
+        &mut self,
+        ticket: Ticket,
+        checked: Checked,
+        scene: &mut Scene<'_>,
+    ) -> Option<Checked> {
+        if !self.owns(ticket) {
+            return Some(checked);
+        }
+        match checked {
+            Checked::Admit {
+                flaw,
+                code,
+                lease_ms,
+            } => {
+                self.lease_ms = Some(lease_ms);
+                if let Some(asking) = self.in_check.remove(&ticket) {
+                    self.admit(asking, flaw, code, scene);
+                }
+            }
+            Checked::Sealed(Ok(sealed)) => self.sealed(ticket, sealed, scene),
+            Checked::Sealed(Err(error)) => {
+                self.sealing.remove(&ticket);
+                scene.refuse(ticket, Refused::invalid("hpke_key", &error.to_string()));
+            }
+            Checked::Minted(Some((clear, code))) => {
+                self.minting.insert(ticket, Some(clear));
+                scene.append(ticket, Command::KeepCode(KeepCode { code }));
+            }
+            Checked::Minted(None) | Checked::Overloaded => {
+                self.forget(ticket);
+                scene.refuse(ticket, overloaded());
+            }
+            other @ (Checked::Create { .. }
+            | Checked::Bundle { .. }
+            | Checked::Proposals { .. }) => return Some(other),
+        }
+        None
+    }
+
+    /// Takes what the log made of a command of a joiner's or about a code; whether it was one.
+    pub(super) fn applied(
+        &mut self,
+        ticket: Ticket,
+        answer: &Answer,
+        scene: &mut Scene<'_>,
+    ) -> bool {
+        if let Some(asking) = self.granting.take_if(|asking| asking.ticket == ticket) {
+            self.granted(asking, answer, scene);
+            return true;
+        }
+        let Some(clear) = self.minting.remove(&ticket) else {
+            return false;
+        };
+        let answer = match (answer, clear) {
+            (Answer::CodeKept(id), Some(code)) => Answer::CodeMade(MadeCode { id: *id, code }),
+            (other, _) => other.clone(),
+        };
+        scene.answer(ticket, answer);
+        true
+    }
+
+    /// The log did not take a command of a joiner's or about a code; whether it was one.
+    pub(super) fn not_appended(
+        &mut self,
+        ticket: Ticket,
+        refused: &Refused,
+        scene: &mut Scene<'_>,
+    ) -> bool {
+        let owned = self.owns(ticket);
+        if owned {
+            self.forget(ticket);
+            scene.refuse(ticket, refused.clone());
+            self.serve(scene);
+        }
+        owned
+    }
+
+    /// It is the time that this desk wanted to be woken at.
+    pub(super) fn wake(&mut self, scene: &mut Scene<'_>) {
+        self.wake_at = None;
+        self.serve(scene);
+    }
+
+    /// Lets the next joiner have the lease, if it is free; tells those their place who cannot wait longer.
+    pub(super) fn serve(&mut self, scene: &mut Scene<'_>) {
+        self.dismiss(scene);
+        if self.granting.is_none()
+            && let Some(next) = self.waiting.front()
+            && is_free_for(&next.request.joiner, scene)
+            && let Some(next) = self.waiting.pop_front()
+        {
+            self.grant(next, scene);
+        }
+        self.wake_in_time(scene);
+    }
+
+    fn admit(
+        &mut self,
+        mut asking: Asking,
+        flaw: Option<&'static str>,
+        code: Option<Result<CodeId, CodeFlaw>>,
+        scene: &mut Scene<'_>,
+    ) {
+        let (ticket, joiner) = (asking.ticket, &asking.request.joiner);
+        if let Some(flaw) = flaw {
+            let detail = "the GroupInfo request is not what it must be";
+            return scene.refuse(ticket, Refused::invalid(flaw, detail));
+        }
+        let room = scene.fold.room();
+        let code = if asking.locked {
+            Some(Err(CodeFlaw::Locked))
+        } else {
+            code
+        };
+        match (room, code) {
+            (Some(room), _) if room.is_participant(joiner) => {}
+            (Some(_), Some(Ok(id))) => asking.code = Some(id),
+            (Some(_), Some(Err(flaw))) => {
+                let joiner = joiner.clone();
+                let counted = flaw.is_guess() && !planted!("wrong_code_not_counted");
+                let command = counted.then(|| {
+                    let joiner = joiner.clone();
+                    Arc::new(Command::WrongCode(WrongCode { joiner }))
+                });
+                scene.out.push(Effect::CodeRefused {
+                    joiner,
+                    flaw,
+                    command,
+                });
+                return scene.refuse(ticket, Refused::NotAuthorized);
+            }
+            (Some(_), None) | (None, _) => return scene.refuse(ticket, Refused::NotAuthorized),
+        }
+        self.enter(asking, scene);
+    }
+
+    /// A joiner that may join: it gets the lease, or a place in the queue.
+    fn enter(&mut self, asking: Asking, scene: &mut Scene<'_>) {
+        let Some(room) = scene.fold.room() else {
+            return scene.refuse(asking.ticket, Refused::NotAuthorized);
+        };
+        let joiner = &asking.request.joiner;
+        if let Some(refused) = too_large(room) {
+            return scene.refuse(asking.ticket, refused);
+        }
+        if let Some(retry_after_ms) = room.lease_limited(joiner, scene.now) {
+            return scene.refuse(asking.ticket, Refused::Limited { retry_after_ms });
+        }
+        // A client has one place; who asks again keeps it.
+        let place = self
+            .waiting
+            .iter()
+            .position(|w| w.request.joiner == *joiner);
+        if let Some(before) = place.and_then(|place| self.waiting.get_mut(place)) {
+            let before = std::mem::replace(before, asking);
+            let place = place.unwrap_or_default();
+            let busy = self.busy(place, scene);
+            return scene.refuse(before.ticket, busy);
+        }
+        let first = self.waiting.is_empty() || holds(joiner, scene);
+        if self.granting.is_none() && first && is_free_for(joiner, scene) {
+            return self.grant(asking, scene);
+        }
+        if self.waiting.len() >= JOINERS_WAITING_PER_ROOM_MAX {
+            let busy = self.busy(self.waiting.len(), scene);
+            return scene.refuse(asking.ticket, busy);
+        }
+        self.waiting.push_back(asking);
+        self.serve(scene);
+    }
+
+    fn grant(&mut self, asking: Asking, scene: &mut Scene<'_>) {
+        let GroupInfoRequest {
+            joiner,
+            signature_key,
+            ..
+        } = &*asking.request;
+        let grant = Grant {
+            joiner: joiner.clone(),
+            request: asking.name,
+            signature_key: signature_key.clone(),
+            code: asking.code,
+            lease_ms: self.lease_ms.unwrap_or(LEASE_MS),
+        };
+        scene.append(asking.ticket, Command::Grant(grant));
+        self.granting = Some(asking);
+    }
+
+    /// What became of a grant.
+    fn granted(&mut self, asking: Asking, answer: &Answer, scene: &mut Scene<'_>) {
+        let ticket = asking.ticket;
+        match (answer, scene.fold.room()) {
+            (Answer::Granted { until }, Some(room)) => {
+                let sealing = Sealing {
+                    request: Arc::clone(&asking.request),
+                    epoch: room.epoch(),
+                    time: scene.now,
+                    lease_ms: until_ms(scene.now, *until),
+                    content: content(room),
+                };
+                scene.check(ticket, Check::Seal(Box::new(sealing)));
+                self.sealing.insert(ticket, asking);
+            }
+            // The log's clock is ahead of this node's, or behind it: its turn comes.
+            (Answer::Refused(Refused::Busy { .. }), _) => self.waiting.push_front(asking),
+            (other, _) => scene.answer(ticket, other.clone()),
+        }
+        self.serve(scene);
+    }
+
+    /// A GroupInfo is sealed: it is of use if its lease is still there, and so the epoch.
+    fn sealed(
+        &mut self,
+        ticket: Ticket,
+        sealed: crate::wire::joining::SealedGroupInfo,
+        scene: &mut Scene<'_>,
+    ) {
+        let Some(asking) = self.sealing.remove(&ticket) else {
+            return;
+        };
+        let lease = scene.fold.room().and_then(|room| room.lease(scene.now));
+        let has_lease = lease.is_some_and(|lease| lease.request == asking.name);
+        let current = scene
+            .fold
+            .room()
+            .is_some_and(|room| room.epoch() == sealed.epoch);
+        if (has_lease && current) || planted!("group_info_of_last_epoch") {
+            scene.answer(ticket, Answer::GroupInfo(sealed));
+        } else {
+            let busy = self.busy(0, scene);
+            scene.refuse(ticket, busy);
+        }
+    }
+
+    /// Tells those their place who cannot wait longer.
+    fn dismiss(&mut self, scene: &mut Scene<'_>) {
+        let mut place = 0;
+        while let Some(asking) = self.waiting.get(place) {
+            if asking.deadline > scene.now {
+                place += 1;
+                continue;
+            }
+            let busy = self.busy(place, scene);
+            if let Some(asking) = self.waiting.remove(place) {
+                scene.refuse(asking.ticket, busy);
+            }
+        }
+    }
+
+    /// The refusal of whoever has this place, from zero.
+    fn busy(&self, place: usize, scene: &Scene<'_>) -> Refused {
+        let lease = scene.fold.room().and_then(|room| room.lease(scene.now));
+        let now = lease.map_or(0, |lease| until_ms(scene.now, lease.until));
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        let before = place.saturating_mul(self.lease_ms.unwrap_or(LEASE_MS));
+        Refused::Busy {
+            place: place.saturating_add(1),
+            expected_wait_ms: now.saturating_add(before),
+        }
+    }
+
+    /// Has this desk woken when the lease ends, or somebody cannot wait longer.
+    fn wake_in_time(&mut self, scene: &mut Scene<'_>) {
+        let deadlines = self.waiting.iter().map(|asking| asking.deadline);
+        let Some(deadline) = deadlines.min() else {
+            return;
+        };
+        let lease = scene.fold.room().and_then(|room| room.lease(scene.now));
+        let at = lease.map_or(deadline, |lease| lease.until.min(deadline));
+        if self.wake_at.is_none_or(|wake_at| at < wake_at) {
+            self.wake_at = Some(at);
+            let after_ms = until_ms(scene.now, at).max(1);
+            scene.out.push(Effect::Wake { after_ms });
+        }
+    }
+
+    fn forget(&mut self, ticket: Ticket) {
+        self.in_check.remove(&ticket);
+        self.sealing.remove(&ticket);
+        self.minting.remove(&ticket);
+        self.granting.take_if(|asking| asking.ticket == ticket);
+    }
+}
+
+/// What a joiner needs of the room.
+fn content(room: &Room) -> Content {
+    let pending = room.pending().iter();
+    Content {
+        group_info: room.view().group_info.clone(),
+        container: crate::wire::joining::Container::Full,
+        tree: room.view().tree.clone(),
+        pending: pending
+            .map(|proposal| (proposal.message.clone(), proposal.accepted))
+            .collect(),
+    }
+}
+
+/// The refusal when what a joiner needs is more than an answer holds.
+fn too_large(room: &Room) -> Option<Refused> {
+    let pending = room.pending().iter().map(|proposal| proposal.message.len());
+    (pending.sum::<usize>() > PENDING_SEALED_BYTES_MAX).then(|| Refused::TooMany {
+        what: BText::clipped("bytes of pending Proposals; a member must commit"),
+        max: u32::try_from(PENDING_SEALED_BYTES_MAX).unwrap_or(u32::MAX),
+    })
+}
+
+fn holds(joiner: &ClientUri, scene: &Scene<'_>) -> bool {
+    let lease = scene.fold.room().and_then(|room| room.lease(scene.now));
+    lease.is_some_and(|lease| lease.joiner == *joiner)
+}
+
+fn is_free_for(joiner: &ClientUri, scene: &Scene<'_>) -> bool {
+    let lease = scene.fold.room().and_then(|room| room.lease(scene.now));
+    lease.is_none_or(|lease| lease.joiner == *joiner || planted!("two_leases"))
+}
+
+fn overloaded() -> Refused {
+    Refused::Overloaded {
+        retry_after_ms: BUSY_RETRY_AFTER_MS,
+    }
+}
+
+/// What is wrong with the terms of a code.
+fn terms_flaw(terms: &CodeTerms) -> Option<Refused> {
+    let refuse = |detail| Some(Refused::invalid("code_terms", detail));
+    if terms.uses == Some(0) {
+        refuse("a code without uses admits nobody")
+    } else if terms.lifetime_ms == Some(0) {
+        refuse("a code without a lifetime admits nobody")
+    } else if terms
+        .passphrase
+        .as_ref()
+        .is_some_and(|text| text.is_empty())
+    {
+        refuse("an empty passphrase is none")
+    } else {
+        None
+    }
+}

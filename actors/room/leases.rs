@@ -1,0 +1,247 @@
+//! The lease of a room's GroupInfo: one joiner at a time, for a few seconds, never in a member's way.
+//!
+//! Promises: at most one lease for each room; it ends with the epoch, with its time, or with its code; only the client
+//! that has it can open an epoch from outside; leases without a Commit cost whoever had them.
+//!
+//! Source: transport requirements, section 3.3.
+
+use super::{
+    codes::Codes,
+    hub::{Fold, Room},
+    outcome::{Answer, Outcome, Refused},
+};
+use crate::{
+    ids::ClientUri,
+    limits::{
+        LEASE_MS_MAX, LEASE_MS_MIN, LEASE_WASTERS_PER_ROOM_MAX, LEASES_REMEMBERED_PER_ROOM_MAX,
+        LEASES_UNUSED_MAX, LEASES_UNUSED_WINDOW_MS,
+    },
+    machine::Millis,
+    wire::{Payload, event::Hash, joining::CodeId},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Grant a joiner the lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The client.
+    pub joiner: ClientUri,
+    /// Names its request.
+    pub request: Hash,
+    /// The signature key that its leaf must have.
+    pub signature_key: Payload,
+    /// The code that admits it; absent when its user is a participant.
+    pub code: Option<CodeId>,
+    /// For how long, in milliseconds.
+    pub lease_ms: u32,
+}
+
+/// A lease, as long as it lasts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The client that has it.
+    pub joiner: ClientUri,
+    /// Names its request.
+    pub request: Hash,
+    /// The signature key that its leaf must have.
+    pub signature_key: Payload,
+    /// The code that is reserved with it.
+    pub code: Option<CodeId>,
+    /// When it ends.
+    pub until: Millis,
+}
+
+/// Who joins a room by itself: the lease, who wasted some, and the codes that admit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Joining {
+    lease: Option<Lease>,
+    /// When leases without a Commit ended, of each client.
+    unused: BTreeMap<ClientUri, VecDeque<Millis>>,
+    /// Requests that had a lease, oldest first: none of them gets another.
+    granted: VecDeque<Hash>,
+    pub(super) codes: Codes,
+}
+
+impl Joining {
+    /// Ends the lease whose time is over.
+    fn settle(&mut self, time: Millis) {
+        if let Some(lease) = self.lease.take_if(|lease| lease.until <= time) {
+            self.count_unused(&lease.joiner, lease.until);
+        }
+        let counts = |at: &Millis| at.plus(LEASES_UNUSED_WINDOW_MS) > time;
+        self.unused.retain(|_, ends| {
+            ends.retain(counts);
+            !ends.is_empty()
+        });
+    }
+
+    fn count_unused(&mut self, joiner: &ClientUri, at: Millis) {
+        if planted!("unused_lease_is_free") {
+            return;
+        }
+        if self.unused.len() >= LEASE_WASTERS_PER_ROOM_MAX && !self.unused.contains_key(joiner) {
+            let oldest = self.unused.iter().min_by_key(|(_, ends)| ends.back());
+            if let Some(oldest) = oldest.map(|(client, _)| client.clone()) {
+                self.unused.remove(&oldest);
+            }
+        }
+        let ends = self.unused.entry(joiner.clone()).or_default();
+        if ends.len() == LEASES_UNUSED_MAX {
+            ends.pop_front();
+        }
+        ends.push_back(at);
+    }
+
+    /// When the client may ask again, if it may not now; in milliseconds.
+    fn limited(&self, joiner: &ClientUri, time: Millis) -> Option<u32> {
+        let ends = self.unused.get(joiner)?;
+        let counted = ends.iter().map(|end| end.plus(LEASES_UNUSED_WINDOW_MS));
+        let counted: Vec<_> = counted.filter(|over| *over > time).collect();
+        let first = counted.first()?;
+        (counted.len() >= LEASES_UNUSED_MAX).then(|| until_ms(time, *first))
+    }
+
+    fn remember(&mut self, request: Hash) {
+        if self.granted.len() == LEASES_REMEMBERED_PER_ROOM_MAX {
+            self.granted.pop_front();
+        }
+        self.granted.push_back(request);
+    }
+
+    /// The code is ended: so is the lease that reserved it.
+    pub(super) fn end_leases_with(&mut self, code: CodeId) {
+        self.lease.take_if(|lease| lease.code == Some(code));
+    }
+
+    /// An epoch begins: whatever was built on the last one is of no use. The code of a joiner whose Commit opened it
+    /// is used.
+    pub(super) fn epoch_opened(&mut self, by_joiner: bool) {
+        if let Some(code) = self.lease.as_ref().and_then(|lease| lease.code)
+            && by_joiner
+        {
+            self.codes.consume(code);
+        }
+        if !planted!("lease_survives_epoch") {
+            self.lease = None;
+        }
+    }
+}
+
+/// How long it is from `now` until `then`, in milliseconds.
+pub(super) fn until_ms(now: Millis, then: Millis) -> u32 {
+    u32::try_from(then.0.saturating_sub(now.0)).unwrap_or(u32::MAX)
+}
+
+impl Room {
+    /// The lease, if somebody has it at this time.
+    #[must_use]
+    pub fn lease(&self, time: Millis) -> Option<&Lease> {
+        let lease = self.joining.lease.as_ref();
+        lease.filter(|lease| lease.until > time)
+    }
+
+    /// When a client that wasted leases may ask again, if it may not now; in milliseconds.
+    #[must_use]
+    pub fn lease_limited(&self, joiner: &ClientUri, time: Millis) -> Option<u32> {
+        self.joining.limited(joiner, time)
+    }
+
+    /// Whether a client of the same user is a member.
+    #[must_use]
+    pub fn is_participant(&self, client: &ClientUri) -> bool {
+        let first = self.members.range(client_floor(client)..).next();
+        first.is_some_and(|(member, _)| member.user() == client.user())
+    }
+
+    /// Whether an external Commit of `sender`, whose leaf has this key, may open an epoch.
+    ///
+    /// # Errors
+    /// [`Refused::LeaseRequired`] without a lease of its own, [`Refused::LeaseExpired`] after it.
+    pub fn may_join(
+        &self,
+        sender: &ClientUri,
+        signature_key: Option<&[u8]>,
+        time: Millis,
+    ) -> Result<(), Refused> {
+        if planted!("external_commit_without_lease") {
+            return Ok(());
+        }
+        let lease = self.joining.lease.as_ref();
+        let lease = lease.filter(|lease| lease.joiner == *sender);
+        let lease = lease.ok_or(Refused::LeaseRequired)?;
+        if lease.until <= time {
+            return Err(Refused::LeaseExpired);
+        }
+        if signature_key.is_some_and(|key| *key != lease.signature_key[..]) {
+            return Err(Refused::LeaseRequired);
+        }
+        Ok(())
+    }
+
+    /// Why this joiner gets no lease now, besides that another one has it.
+    fn refuses_lease(&self, grant: &Grant, time: Millis) -> Option<Refused> {
+        let admitted = match grant.code {
+            Some(code) => self.joining.codes.flaw(code, time).is_none(),
+            None => self.is_participant(&grant.joiner),
+        };
+        if !admitted {
+            Some(Refused::NotAuthorized)
+        } else if self.joining.granted.contains(&grant.request) {
+            let detail = "the request had its lease; make a new one";
+            Some(Refused::invalid("replayed", detail))
+        } else {
+            let limited = self.joining.limited(&grant.joiner, time);
+            limited.map(|retry_after_ms| Refused::Limited { retry_after_ms })
+        }
+    }
+}
+
+/// Where the clients of a user begin, in the order of clients.
+fn client_floor(client: &ClientUri) -> ClientUri {
+    // No name is shorter or sorts before this one.
+    ClientUri::new(client.user(), "-").unwrap_or_else(|_| client.clone())
+}
+
+impl Fold {
+    pub(super) fn grant(&mut self, time: Millis, grant: &Grant) -> Outcome {
+        let Some(room) = &mut self.room else {
+            return Outcome::refused(Refused::NotAuthorized);
+        };
+        room.joining.settle(time);
+        match &room.joining.lease {
+            Some(lease) if lease.request == grant.request => {
+                return Outcome::answer(Answer::Granted { until: lease.until });
+            }
+            Some(lease) if lease.joiner != grant.joiner && !planted!("two_leases") => {
+                return Outcome::refused(Refused::Busy {
+                    place: 1,
+                    expected_wait_ms: until_ms(time, lease.until),
+                });
+            }
+            // Who asks anew gives up what it had.
+            Some(_) => {
+                if let Some(lease) = room.joining.lease.take()
+                    && lease.joiner == grant.joiner
+                {
+                    room.joining.count_unused(&lease.joiner, time);
+                }
+            }
+            None => {}
+        }
+        if let Some(refused) = room.refuses_lease(grant, time) {
+            return Outcome::refused(refused);
+        }
+        let lease_ms = grant.lease_ms.clamp(LEASE_MS_MIN, LEASE_MS_MAX);
+        let until = time.plus(lease_ms.into());
+        room.joining.remember(grant.request);
+        room.joining.lease = Some(Lease {
+            joiner: grant.joiner.clone(),
+            request: grant.request,
+            signature_key: Payload(bytes::Bytes::copy_from_slice(&grant.signature_key)),
+            code: grant.code,
+            until,
+        });
+        Outcome::answer(Answer::Granted { until })
+    }
+}

@@ -1,0 +1,257 @@
+//! How a client joins a room by itself: the GroupInfo exchange, and the codes that admit to it.
+//!
+//! **The exchange.** The joiner makes a fresh HPKE key pair of a ciphersuite of RFC 9420 and sends a
+//! [`GroupInfoRequest`], signed with the MLS signature key that its leaf will have. The hub grants it the room's lease,
+//! for `lease_ms` or until the epoch changes, and answers with a [`SealedGroupInfo`], which only the joiner can read.
+//! In the presentation language of RFC 9420, all lists with its variable-size lengths:
+//!
+//! ```text
+//! struct {                                struct {
+//!   opaque room<V>;      // URI             opaque room<V>;
+//!   opaque joiner<V>;    // URI             opaque joiner<V>;
+//!   opaque id[16];                          opaque request[32];  // BLAKE3 of GroupInfoRequestTBS
+//!   uint64 time_ms;                         uint64 epoch;
+//!   uint16 ciphersuite;                   } GroupInfoContext;
+//!   opaque hpke_key<V>;
+//!   opaque signature_key<V>;              struct {
+//!   uint8 container;                        MLSMessage proposal;  // as opaque<V>
+//!   optional<opaque code<V>>;               uint64 accepted_ms;   // the hub's clock
+//!   optional<opaque passphrase<V>>;       } PendingProposal;
+//! } GroupInfoRequestTBS;
+//!                                         struct {
+//! struct {                                  opaque group_info<V>;    // MLSMessage
+//!   GroupInfoContext context;               uint8 container;
+//!   uint64 time_ms;                         opaque ratchet_tree<V>;
+//!   uint32 lease_ms;                        PendingProposal pending<V>;
+//!   uint16 ciphersuite;                   } GroupInfoRatchetTreeTBE;
+//!   opaque kem_output<V>;
+//!   opaque ciphertext<V>;
+//! } GroupInfoResponseTBS;
+//!
+//! request.signature  = SignWithLabel(joiner's MLS key, "GroupInfoRequestTBS", GroupInfoRequestTBS)
+//! kem_output, ciphertext = EncryptWithLabel(hpke_key, "GroupInfo and ratchet_tree encryption",
+//!                                           GroupInfoContext, GroupInfoRatchetTreeTBE)
+//! response.signature = SignWithLabel(hub's key in external_senders, "GroupInfoResponseTBS", GroupInfoResponseTBS)
+//! ```
+//!
+//! `EncryptWithLabel` is RFC 9180's single shot in base mode with an empty aad (RFC 9420, section 5.1.3). Container 0
+//! is the full tree, the bare vector `optional<Node> ratchet_tree<V>`.
+//!
+//! **Codes** are bytes from the hub's random generator. A link carries them as base64url, see [`crate::links`].
+//!
+//! Source: transport requirements, sections 3.3 and 7.3.
+
+use super::{BText, BVec, Payload, event::Epoch};
+use crate::{
+    ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    limits::{CODES_PER_ROOM_MAX, INTRODUCTIONS_PER_USER_MAX, PASSPHRASE_BYTES_MAX},
+    machine::Millis,
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A request for what an external Commit is built on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupInfoRequest {
+    /// The room.
+    pub room: RoomUri,
+    /// The client that wants to join; at the clients' door it is the connection's.
+    pub joiner: ClientUri,
+    /// Chosen at random; the same request again, as long as its lease lasts, gets the same lease.
+    pub id: [u8; 16],
+    /// The joiner's clock; a request is good for a minute.
+    pub time: Millis,
+    /// The ciphersuite of RFC 9420 whose HPKE and signature scheme are used here: 1, 2 or 3.
+    pub ciphersuite: u16,
+    /// The joiner's fresh HPKE public key.
+    pub hpke_key: Payload,
+    /// The signature key that its leaf will have.
+    pub signature_key: Payload,
+    /// The container in which it wants the ratchet tree.
+    pub container: Container,
+    /// How long it will wait for its turn, in milliseconds; not signed.
+    pub wait_ms: u32,
+    /// A joining code, for whoever has no other right to join.
+    pub code: Option<Payload>,
+    /// The passphrase that belongs to the code.
+    pub passphrase: Option<BText<PASSPHRASE_BYTES_MAX>>,
+    /// The signature, see the module.
+    pub signature: Payload,
+}
+
+impl GroupInfoRequest {
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let code = self.code.as_ref().map_or(0, |code| code.len());
+        1_024 + self.hpke_key.len() + self.signature_key.len() + self.signature.len() + code
+    }
+}
+
+/// How a ratchet tree travels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Container {
+    /// The whole of it.
+    #[default]
+    Full,
+}
+
+impl Container {
+    /// Its number, as it is signed and sealed.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Full => 0,
+        }
+    }
+}
+
+/// What an external Commit is built on, for the joiner alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedGroupInfo {
+    /// The epoch that it is of.
+    pub epoch: Epoch,
+    /// The hub's clock.
+    pub time: Millis,
+    /// How long the joiner has the room's lease, in milliseconds from `time`.
+    pub lease_ms: u32,
+    /// HPKE's encapsulated key.
+    pub kem_output: Payload,
+    /// The sealed GroupInfo, tree and pending Proposals.
+    pub ciphertext: Payload,
+    /// The hub's signature, see the module.
+    pub signature: Payload,
+}
+
+/// Names a joining code in its room, or an introduction code at its user; of no use to whoever wants to join.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct CodeId(pub u32);
+
+impl fmt::Display for CodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a member does with the joining codes of a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CodesAsk {
+    /// Makes one.
+    Create(CodeTerms),
+    /// Lists those there are.
+    List,
+    /// Ends one; also the lease of whoever holds it right now.
+    Revoke(CodeId),
+}
+
+/// A request about the joining codes of a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodesRequest {
+    /// The room.
+    pub room: RoomUri,
+    /// The client that asks; at the clients' door it is the connection's.
+    pub member: ClientUri,
+    /// What for.
+    pub ask: CodesAsk,
+}
+
+/// What a code is good for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeTerms {
+    /// How many joins; absent for any number.
+    pub uses: Option<u32>,
+    /// For how long from now, in milliseconds; absent for ever.
+    pub lifetime_ms: Option<u64>,
+    /// The role that whoever joins with it gets; kept and told, there are no roles yet.
+    pub role_index: Option<u32>,
+    /// What must be known besides the code.
+    pub passphrase: Option<BText<PASSPHRASE_BYTES_MAX>>,
+}
+
+/// A joining code just made. Only here it is in the clear: the hub keeps a hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeCode {
+    /// Its name.
+    pub id: CodeId,
+    /// The code.
+    pub code: Payload,
+}
+
+/// The joining codes of a room.
+pub type CodeList = BVec<CodeFacts, CODES_PER_ROOM_MAX>;
+
+/// What members are told of a code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeFacts {
+    /// Its name.
+    pub id: CodeId,
+    /// Who made it.
+    pub creator: ClientUri,
+    /// Joins left; absent for any number.
+    pub uses_left: Option<u32>,
+    /// When it ends; absent for never.
+    pub not_after: Option<Millis>,
+    /// The role that whoever joins with it gets.
+    pub role_index: Option<u32>,
+    /// Whether a passphrase belongs to it.
+    pub has_passphrase: bool,
+    /// Whether it was ended before its time.
+    pub revoked: bool,
+}
+
+/// What a user does with its introduction codes, and what others do with one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IntroductionAsk {
+    /// Makes one, good for so many milliseconds; absent for ever.
+    Create {
+        /// For how long from now.
+        lifetime_ms: Option<u64>,
+    },
+    /// Lists those there are.
+    List,
+    /// Ends one.
+    Revoke(CodeId),
+    /// Asks who made this one.
+    Resolve {
+        /// The provider of whoever made it.
+        provider: ProviderId,
+        /// The code.
+        code: Payload,
+    },
+}
+
+/// What became of an [`IntroductionAsk`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Introduced {
+    /// It is made.
+    Created(MadeCode),
+    /// Those there are.
+    Listed(BVec<IntroductionFacts, INTRODUCTIONS_PER_USER_MAX>),
+    /// It is ended.
+    Revoked,
+    /// The user who made it.
+    Resolved(UserUri),
+    /// There is no such code, it was used too long ago, or too many wrong ones were tried; which, is not said.
+    NotAuthorized,
+    /// The user has as many as it may have.
+    TooMany {
+        /// How many.
+        max: u32,
+    },
+    /// The provider, or the user's shard, cannot answer; the same request may be sent again.
+    Unavailable {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+}
+
+/// What a user is told of an introduction code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntroductionFacts {
+    /// Its name.
+    pub id: CodeId,
+    /// When it ends; absent for never.
+    pub not_after: Option<Millis>,
+}

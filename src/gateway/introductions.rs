@@ -1,0 +1,116 @@
+//! Introduction codes of a client's user, and those that it was given.
+//!
+//! Source: transport requirements, section 7.3.
+
+use super::{Session, login};
+use crate::{
+    cluster::shards::{Shards, UNANSWERED_RETRY_AFTER_MS},
+    directory,
+    peering::PEER_RETRY_AFTER_MS,
+};
+use mimi_actors::{
+    ids::{ClientUri, ProviderId},
+    user::{command::Command, introductions, introductions::Introduction, outcome::Answer},
+    wire::{
+        door::{DoorRefused, Reply},
+        joining::{Introduced, IntroductionAsk, MadeCode},
+        link,
+    },
+};
+
+/// Answers a request about introduction codes.
+pub(super) async fn answer(
+    session: &Session,
+    client: &ClientUri,
+    ask: IntroductionAsk,
+) -> Result<Reply, DoorRefused> {
+    let own = &session.shards.world().provider;
+    let introduced = match ask {
+        IntroductionAsk::Create { lifetime_ms } => create(session, client, lifetime_ms).await?,
+        IntroductionAsk::List => ask_own(session, client, Introduction::List).await?,
+        IntroductionAsk::Revoke(id) => ask_own(session, client, Introduction::Revoke(id)).await?,
+        IntroductionAsk::Resolve { provider, code } if provider == *own => {
+            resolve(&session.shards, own, &code).await
+        }
+        IntroductionAsk::Resolve { provider, code } => {
+            let request = link::Request::Resolve(code);
+            match session.peers.request(&provider, request).await {
+                Ok(link::Reply::Introduced(introduced)) => of_peer(&provider, introduced),
+                Ok(_) | Err(_) => unavailable(PEER_RETRY_AFTER_MS),
+            }
+        }
+    };
+    Ok(Reply::Introduced(introduced))
+}
+
+/// Answers which user of this provider made a code that `peer` shows.
+pub(crate) async fn resolve(shards: &Shards, peer: &ProviderId, code: &[u8]) -> Introduced {
+    let Some(user) = introductions::user_of(&shards.world().provider, code) else {
+        return Introduced::NotAuthorized;
+    };
+    let what = Introduction::Resolve {
+        peer: peer.clone(),
+        hash: introductions::hash(code),
+    };
+    match shards.ask_user(&user, Command::Introduction(what)).await {
+        Ok(Answer::Introduced(introduced)) => introduced,
+        Ok(_) | Err(_) => unavailable(UNANSWERED_RETRY_AFTER_MS),
+    }
+}
+
+async fn create(
+    session: &Session,
+    client: &ClientUri,
+    lifetime_ms: Option<u64>,
+) -> Result<Introduced, DoorRefused> {
+    let code = introductions::code(client.user(), directory::random());
+    let now = (session.shards.world().clock)();
+    let what = Introduction::Keep {
+        hash: introductions::hash(&code),
+        not_after: lifetime_ms.map(|lifetime_ms| now.plus(lifetime_ms)),
+    };
+    match ask_user(session, client, what).await? {
+        Answer::IntroductionKept(id) => Ok(Introduced::Created(MadeCode {
+            id,
+            code: code.into(),
+        })),
+        Answer::Introduced(refused) => Ok(refused),
+        _ => Err(login::unavailable()),
+    }
+}
+
+async fn ask_own(
+    session: &Session,
+    client: &ClientUri,
+    what: Introduction,
+) -> Result<Introduced, DoorRefused> {
+    match ask_user(session, client, what).await? {
+        Answer::Introduced(introduced) => Ok(introduced),
+        _ => Err(login::unavailable()),
+    }
+}
+
+async fn ask_user(
+    session: &Session,
+    client: &ClientUri,
+    what: Introduction,
+) -> Result<Answer, DoorRefused> {
+    let command = Command::Introduction(what);
+    match session.shards.ask_user(client.user(), command).await {
+        Ok(Answer::Refused(refused)) => Err(login::user_refused(&refused)),
+        Ok(answer) => Ok(answer),
+        Err(_) => Err(login::unavailable()),
+    }
+}
+
+/// A peer speaks of its own users only.
+fn of_peer(peer: &ProviderId, introduced: Introduced) -> Introduced {
+    match introduced {
+        Introduced::Resolved(user) if user.provider() != peer => Introduced::NotAuthorized,
+        other => other,
+    }
+}
+
+fn unavailable(retry_after_ms: u32) -> Introduced {
+    Introduced::Unavailable { retry_after_ms }
+}
