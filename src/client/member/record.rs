@@ -63,6 +63,8 @@ pub(super) struct Room {
     pub(super) verdicts: BTreeMap<ClientSeq, Verdict>,
     /// The Commit that waits for the hub's word.
     pub(super) pending: Option<PreparedCommit>,
+    /// The external Commit that waits for the hub's word.
+    pub(super) entering: Option<PreparedCommit>,
     /// The own Commit that was merged when the hub answered, before its event.
     pub(super) merged: Option<(Epoch, Hash)>,
     /// Own Proposals of this epoch and their references; they are in the group's store already.
