@@ -189,6 +189,7 @@ impl Member {
             .map_err(mls("merge the own Commit"))?;
         state.merged = Some((pending.epoch, Hash::of(&pending.commit)));
         state.proposed.clear();
+        state.waiting.clear();
         self.record.journal.counts.commits += 1;
         Ok(())
     }
@@ -315,6 +316,7 @@ impl Member {
             .map_err(mls("merge a Commit"))?;
         state.pending = None;
         state.proposed.clear();
+        state.waiting.clear();
         self.record.journal.counts.commits += 1;
         Ok(())
     }

@@ -31,6 +31,24 @@ pub struct Entrance {
 }
 
 impl Member {
+    /// What another device of this user needs to enter a room of this one.
+    ///
+    /// # Errors
+    /// [`MemberError::NotMember`] when the device is none; [`MemberError::Mls`] when OpenMLS refuses.
+    pub fn entrance(&self, room: &RoomUri) -> Result<Entrance, MemberError> {
+        let group = self.group(room)?;
+        let group_info = group
+            .export_group_info(self.mls.crypto(), &self.signer, false)
+            .map_err(mls("export the GroupInfo"))?;
+        Ok(Entrance {
+            group_info: group::message(&group_info)?,
+            tree: group::tree(&group.export_ratchet_tree())?,
+            proposals: self
+                .room(room)
+                .map_or_else(Vec::new, |state| state.waiting.clone()),
+        })
+    }
+
     /// Prepares an external Commit by which this device joins, or takes the place of its own former leaf.
     ///
     /// [`Member::commit`] sends it; the device is in the room when the hub took it.
@@ -126,6 +144,7 @@ impl Member {
         state.merged = None;
         state.leaving = None;
         state.proposed.clear();
+        state.waiting.clear();
         self.groups.insert(room.clone(), group);
         self.replay(room);
     }

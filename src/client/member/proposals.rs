@@ -162,6 +162,11 @@ impl Member {
     ) -> Result<(), MemberError> {
         let state = self.record.rooms.entry(room.clone()).or_default();
         self.record.journal.counts.proposals += 1;
+        let epoch = group::protocol_message(proposal)?.epoch();
+        let group = self.groups.get(room);
+        if group.is_some_and(|group| group.epoch() == epoch) {
+            state.waiting.push(proposal.clone());
+        }
         if state.proposed.contains_key(&Hash::of(proposal)) {
             return Ok(());
         }
