@@ -56,6 +56,8 @@ pub struct Lease {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Joining {
     lease: Option<Lease>,
+    /// Who had the lease that the current epoch ended: it may learn that.
+    overtaken: Option<ClientUri>,
     /// When leases without a Commit ended, of each client.
     unused: BTreeMap<ClientUri, VecDeque<Millis>>,
     /// Requests that had a lease, oldest first: none of them gets another.
@@ -123,7 +125,8 @@ impl Joining {
             self.codes.consume(code);
         }
         if !planted!("lease_survives_epoch") {
-            self.lease = None;
+            let ended = self.lease.take().filter(|_| !by_joiner);
+            self.overtaken = ended.map(|lease| lease.joiner);
         }
     }
 }
@@ -152,6 +155,17 @@ impl Room {
     pub fn is_participant(&self, client: &ClientUri) -> bool {
         let first = self.members.range(client_floor(client)..).next();
         first.is_some_and(|(member, _)| member.user() == client.user())
+    }
+
+    /// Whether a client has the lease, or had it until nobody noticed that its time was over.
+    pub(super) fn is_lent_to(&self, client: &ClientUri) -> bool {
+        let lease = self.joining.lease.as_ref();
+        lease.is_some_and(|lease| lease.joiner == *client)
+    }
+
+    /// Whether a client had the lease that the current epoch ended.
+    pub(super) fn was_lent_to(&self, client: &ClientUri) -> bool {
+        self.joining.overtaken.as_ref() == Some(client)
     }
 
     /// Whether an external Commit of `sender`, whose leaf has this key, may open an epoch.
