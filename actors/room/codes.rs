@@ -190,12 +190,25 @@ impl Room {
         BVec::truncated(self.joining.codes.kept.iter().map(facts).collect())
     }
 
-    /// Whether the codes of this client are looked at.
+    /// Whether the codes of this client are not looked at; `uncounted` wrong ones are on their way into the log.
     #[must_use]
-    pub fn is_locked(&self, joiner: &ClientUri, time: Millis) -> bool {
+    pub fn is_locked<'a>(
+        &self,
+        joiner: &ClientUri,
+        time: Millis,
+        uncounted: impl Iterator<Item = &'a ClientUri> + Clone,
+    ) -> bool {
         let guesses = &self.joining.codes.guesses;
-        guesses.is_locked(&Guesser::Client(joiner.clone()), time)
-            || guesses.is_locked(&Guesser::Provider(joiner.provider().clone()), time)
+        let own = uncounted.clone().filter(|client| *client == joiner).count();
+        let provider = joiner.provider();
+        let peers = uncounted.filter(|client| client.provider() == provider);
+        let peers = if *provider == self.hub {
+            0
+        } else {
+            peers.count()
+        };
+        guesses.is_locked(&Guesser::Client(joiner.clone()), time, own)
+            || guesses.is_locked(&Guesser::Provider(provider.clone()), time, peers)
     }
 }
 
@@ -280,9 +293,11 @@ impl Tried {
 }
 
 impl Guesses {
-    fn is_locked(&self, guesser: &Guesser, time: Millis) -> bool {
-        let tried = self.tried.get(guesser);
-        tried.is_some_and(|tried| tried.wrong >= guesser.wrong_max() && !tried.is_over(time))
+    fn is_locked(&self, guesser: &Guesser, time: Millis, uncounted: usize) -> bool {
+        let tried = self.tried.get(guesser).filter(|tried| !tried.is_over(time));
+        let uncounted = u32::try_from(uncounted).unwrap_or(u32::MAX);
+        let wrong = tried.map_or(0, |tried| tried.wrong);
+        wrong.saturating_add(uncounted) >= guesser.wrong_max()
     }
 
     fn count(&mut self, guesser: Guesser, time: Millis) {

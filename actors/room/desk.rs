@@ -140,8 +140,11 @@ pub enum Effect {
         /// How many.
         after_ms: u32,
     },
-    /// Log that a joining code was refused, and why; put the command, if there is one, into the log for nobody.
+    /// Log that a joining code was refused, and why; put the command, if there is one, into the shard's log. Whoever
+    /// presented the code is told at once, for as long as that takes would tell that the room exists.
     CodeRefused {
+        /// The command's; it is answered already.
+        ticket: Ticket,
         /// Who presented it.
         joiner: ClientUri,
         /// Why.

@@ -84,6 +84,8 @@ pub(super) struct Joiners {
     /// Whose grant is in the log's hands.
     granting: Option<Asking>,
     sealing: BTreeMap<Ticket, Asking>,
+    /// Who presented wrong codes that the log does not have yet.
+    uncounted: BTreeMap<Ticket, ClientUri>,
     /// New codes that are being made, and those that are in the log's hands; in the clear for their makers.
     minting: BTreeMap<Ticket, Option<Payload>>,
     /// When this desk is woken.
@@ -98,7 +100,13 @@ impl Joiners {
             && self.waiting.is_empty()
             && self.granting.is_none()
             && self.sealing.is_empty()
+            && self.uncounted.is_empty()
             && self.minting.is_empty()
+    }
+
+    fn is_locked(&self, joiner: &ClientUri, scene: &Scene<'_>) -> bool {
+        let room = scene.fold.room();
+        room.is_some_and(|room| room.is_locked(joiner, scene.now, self.uncounted.values()))
     }
 
     fn owns(&self, ticket: Ticket) -> bool {
@@ -126,8 +134,7 @@ impl Joiners {
             return scene.refuse(ticket, overloaded());
         }
         let room = scene.fold.room();
-        let locked = request.code.is_some()
-            && room.is_some_and(|room| room.is_locked(&request.joiner, scene.now));
+        let locked = request.code.is_some() && self.is_locked(&request.joiner, scene);
         // The same work is done whether the room exists or not.
         let codes = room.filter(|_| !locked).map(Room::codes);
         let check = Check::Admit {
@@ -234,6 +241,9 @@ impl Joiners {
         answer: &Answer,
         scene: &mut Scene<'_>,
     ) -> bool {
+        if self.uncounted.remove(&ticket).is_some() {
+            return true;
+        }
         if let Some(asking) = self.granting.take_if(|asking| asking.ticket == ticket) {
             self.granted(asking, answer, scene);
             return true;
@@ -256,6 +266,9 @@ impl Joiners {
         refused: &Refused,
         scene: &mut Scene<'_>,
     ) -> bool {
+        if self.uncounted.remove(&ticket).is_some() {
+            return true;
+        }
         let owned = self.owns(ticket);
         if owned {
             self.forget(ticket);
@@ -297,7 +310,8 @@ impl Joiners {
             return scene.refuse(ticket, Refused::invalid(flaw, detail));
         }
         let room = scene.fold.room();
-        let code = if asking.locked {
+        // Others may have been found wrong while this one was looked at.
+        let code = if asking.locked || code.is_some() && self.is_locked(joiner, scene) {
             Some(Err(CodeFlaw::Locked))
         } else {
             code
@@ -309,10 +323,12 @@ impl Joiners {
                 let joiner = joiner.clone();
                 let counted = flaw.is_guess() && !planted!("wrong_code_not_counted");
                 let command = counted.then(|| {
+                    self.uncounted.insert(ticket, joiner.clone());
                     let joiner = joiner.clone();
                     Arc::new(Command::WrongCode(WrongCode { joiner }))
                 });
                 scene.out.push(Effect::CodeRefused {
+                    ticket,
                     joiner,
                     flaw,
                     command,

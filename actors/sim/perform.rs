@@ -50,11 +50,19 @@ impl World {
                 let life = self.nodes.get(&node).map_or(0, |is| is.life);
                 self.after(after_ms.into(), Event::Wake { node, life, room });
             }
-            desk::Effect::CodeRefused { command, .. } => {
+            desk::Effect::CodeRefused {
+                ticket, command, ..
+            } => {
                 self.counts.one("joining codes refused");
                 if let Some(command) = command {
-                    let record = Command::Hub(room, command);
-                    self.queue_command(node, shard, record, None);
+                    let record = Command::Hub(room.clone(), command);
+                    if !self.queue_command(node, shard, record, Some(ticket)) {
+                        let refused = Refused::Unavailable {
+                            retry_after_ms: RETRY_AFTER_MS,
+                        };
+                        let refused = desk::Input::NotAppended { ticket, refused };
+                        self.hub_input(node, &room, refused);
+                    }
                 }
             }
             desk::Effect::Check { ticket, check } => {

@@ -126,6 +126,13 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> de::Visitor<'de> for Elements<T
 pub struct BText<const MAX: usize>(String);
 
 impl<const MAX: usize> BText<MAX> {
+    /// The text as it is; `None` when it is too long or holds control characters.
+    #[must_use]
+    pub fn exact(text: &str) -> Option<Self> {
+        let clipped = Self::clipped(text);
+        (*clipped == *text).then_some(clipped)
+    }
+
     /// The beginning of `text` that fits; control characters become spaces.
     #[must_use]
     pub fn clipped(text: &str) -> Self {

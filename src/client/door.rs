@@ -35,6 +35,7 @@ use mimi_actors::{
             Commit, CreateRoom, DoorRefused, EXPORTER_LABEL, Enrol, HubSender, Login, Open,
             PackageRefused, Propose, Reply, Request,
         },
+        joining::{CodesRequest, GroupInfoRequest, Introduced, IntroductionAsk},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -188,6 +189,33 @@ impl DoorClient {
     /// As every request: see [`DoorError`]. A refusal of the room is an [`Answer`].
     pub async fn propose(&self, bundle: Propose) -> Result<Answer, DoorError> {
         self.ask_room(Request::Propose(bundle)).await
+    }
+
+    /// Asks for what an external Commit is built on.
+    ///
+    /// # Errors
+    /// As every request: see [`DoorError`]. A refusal of the room is an [`Answer`].
+    pub async fn group_info(&self, request: GroupInfoRequest) -> Result<Answer, DoorError> {
+        self.ask_room(Request::GroupInfo(Box::new(request))).await
+    }
+
+    /// Makes, lists or ends joining codes of a room.
+    ///
+    /// # Errors
+    /// As every request: see [`DoorError`]. A refusal of the room is an [`Answer`].
+    pub async fn codes(&self, request: CodesRequest) -> Result<Answer, DoorError> {
+        self.ask_room(Request::Codes(request)).await
+    }
+
+    /// Makes, lists, ends or resolves introduction codes.
+    ///
+    /// # Errors
+    /// As every request: see [`DoorError`].
+    pub async fn introduction(&self, ask: IntroductionAsk) -> Result<Introduced, DoorError> {
+        let Reply::Introduced(introduced) = self.request(Request::Introduction(ask)).await? else {
+            return Err(DoorError::Unexpected);
+        };
+        Ok(introduced)
     }
 
     /// Opens a lane for application messages.

@@ -55,8 +55,9 @@ impl Node {
             clock: Arc::new(|| Millis(7)),
             workers: Workers::new(1, 1),
             bells: Bells::default(),
-            hub_signature_key: [7; 32],
+            hub_key: crate::directory::HubKey::generate().unwrap(),
             audited_members_max: 0,
+            lease_ms: mimi_actors::limits::LEASE_MS,
             request_deadline: Duration::from_secs(10),
         });
         let reading = disk.clone();

@@ -28,15 +28,18 @@ pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, basis:
         Effect::Check { ticket, check } => start_check(shard, room, ticket, *check),
         Effect::Wake { after_ms } => wake(shard, room, after_ms),
         Effect::CodeRefused {
+            ticket,
             joiner,
             flaw,
             command,
         } => {
             tracing::info!(%room, %joiner, %flaw, "a joining code is refused");
             if let Some(command) = command
-                && let Err(refused) = shard.queue(Command::Hub(room.clone(), command), None)
+                && let Err(refused) = shard.queue(Command::Hub(room.clone(), command), Some(ticket))
             {
                 tracing::warn!(%room, %refused, "a wrong joining code is not counted");
+                let refused = not_queued(refused);
+                shard.report_hub(room, Input::NotAppended { ticket, refused });
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{Story, names};
 use cucumber::{given, then, when};
 use mimi_actors::wire::{Payload, answer::Refused};
-use mimi_node::client::member::{Entrance, Member};
+use mimi_node::client::member::{Entrance, Member, MemberError, Ticket};
 
 use super::commit::{Outcome, outcome};
 
@@ -23,6 +23,11 @@ fn entrance(story: &mut Story, name: &str) -> Entrance {
 async fn enter(story: &mut Story, name: &str, entrance: &Entrance) {
     let den = story.room();
     let member: &mut Member = story.member(name);
+    // The lease, without which nobody enters; who gets none tries all the same.
+    match member.ask_group_info(&den, &Ticket::default()).await {
+        Ok(_) | Err(MemberError::Refused(Refused::NotAuthorized)) => {}
+        Err(other) => panic!("{other:?}"),
+    }
     let prepared = member.prepare_entry(&den, entrance).unwrap();
     let result = member.commit(&prepared).await;
     story.prepared.insert(name.to_owned(), prepared);

@@ -13,6 +13,7 @@ mod commit;
 mod entering;
 mod fanout;
 mod intruder;
+mod joining;
 mod message;
 mod nemesis;
 mod setting;
@@ -47,6 +48,7 @@ pub struct Story {
     hashes: BTreeMap<String, Vec<String>>,
     /// Members whose journal may hold what should not have happened.
     astray: Vec<String>,
+    joining: joining::Joining,
     /// Watched members, in a story of several nodes.
     cast: Option<cluster::Cast>,
     /// Parts of lines that nodes must write because of what is done to them, though they say that something broke.

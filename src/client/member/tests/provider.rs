@@ -176,7 +176,10 @@ impl Lane {
             | Request::Claim(_)
             | Request::Create(_)
             | Request::Commit(_)
-            | Request::Propose(_) => match self.client() {
+            | Request::Propose(_)
+            | Request::GroupInfo(_)
+            | Request::Codes(_)
+            | Request::Introduction(_) => match self.client() {
                 Some(client) => state.request(&client, request),
                 None => Reply::Refused(DoorRefused::NotLoggedIn),
             },

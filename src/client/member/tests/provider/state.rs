@@ -4,6 +4,7 @@ use super::super::*;
 use mimi_actors::wire::{
     claim, door,
     door::{Reply, Request},
+    joining::Introduced,
 };
 
 #[derive(Default)]
@@ -61,6 +62,11 @@ impl State {
                 self.event(RoomBody::Proposals(bundle.proposals), None);
                 Reply::Room(Answer::Proposed(references))
             }
+            // This provider lets nobody in whom nobody added.
+            Request::GroupInfo(_) | Request::Codes(_) => {
+                Reply::Room(Answer::Refused(Refused::NotAuthorized))
+            }
+            Request::Introduction(_) => Reply::Introduced(Introduced::NotAuthorized),
             Request::Enrol(_) | Request::Login(_) => unreachable!(),
         }
     }
