@@ -14,6 +14,8 @@
 mod bundles;
 #[path = "hostile/clients.rs"]
 mod clients;
+#[path = "hostile/joining.rs"]
+mod joining;
 #[path = "hostile/peers.rs"]
 mod peers;
 mod support;
@@ -34,6 +36,7 @@ use mimi_actors::{
             Body, ClientSeq, CommitEvent, Epoch, Event, Item, LinkSeq, RoomSeq, SubmitRefused,
             SubmitSeq, Verdict,
         },
+        joining::Introduced,
         link::{
             self, CommitRequest, Fanout, FanoutGroup, Hello, LinkRefused, ProposeRequest, Submit,
             SubmitGroup, Submitted,
@@ -92,6 +95,11 @@ impl Book {
         self.rows.push(format!("{result:<6} {name:<64} {back}"));
         self.wrong
             .extend(wrong.into_iter().map(|what| format!("{name}: {what}")));
+    }
+
+    /// Takes the state as it is now for what must not change.
+    async fn rest(&mut self) {
+        self.hashes = self.net.node(A).settled().await;
     }
 
     async fn back(&mut self, name: &str, back: Back, want: impl Fn(&Back) -> bool) {
@@ -354,6 +362,9 @@ async fn hostile_input_has_its_answer_changes_nothing_and_disturbs_nobody() {
     clients::clients(&mut book, &amy, &mut mallory).await;
     bundles::bundles(&mut book, &mut amy).await;
     bundles::handshakes(&mut book).await;
+    joining::joiners(&mut book, &mut amy, &mallory).await;
+    joining::codes_of(&mut book, &amy, &mallory).await;
+    joining::peers(&mut book, &amy).await;
     peers::peers(&mut book, &amy).await;
     let cases = book.end();
     println!("{cases} hostile cases");

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     group_info::{self, Sealing},
     ids::ClientUri,
-    limits::{CODE_BYTES_MAX, LEASE_MS},
+    limits::LEASE_MS,
     machine::Millis,
     mls::{
         bundle::{Bundle, BundleRefused, CheckedBundle, check_bundle},
@@ -216,9 +216,6 @@ fn try_code(
     codes: &[(CodeId, Code)],
     now: Millis,
 ) -> Result<CodeId, CodeFlaw> {
-    if code.len() > CODE_BYTES_MAX {
-        return Err(CodeFlaw::Unknown);
-    }
     let hash = secrets::hash_code(group_id, code);
     let (id, code) = secrets::find_code(codes, &hash).ok_or(CodeFlaw::Unknown)?;
     if let Some(flaw) = code.flaw(now) {

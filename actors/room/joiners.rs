@@ -10,15 +10,15 @@ use super::{
     codes::{CodeFlaw, KeepCode, RevokeCode, WrongCode},
     desk::{Check, Checked, Effect},
     hub::{Command, Fold, Room},
-    leases::{Grant, until_ms},
+    leases::{Grant, replayed, until_ms},
     outcome::{Answer, Refused},
 };
 use crate::{
     group_info::{self, Content, Sealing},
     ids::ClientUri,
     limits::{
-        JOINER_CLOCK_SKEW_MS, JOINERS_IN_CHECK_PER_ROOM_MAX, JOINERS_WAITING_PER_ROOM_MAX,
-        LEASE_MS, PENDING_SEALED_BYTES_MAX,
+        CODE_BYTES_MAX, JOINER_CLOCK_SKEW_MS, JOINERS_IN_CHECK_PER_ROOM_MAX,
+        JOINERS_WAITING_PER_ROOM_MAX, LEASE_MS, PENDING_SEALED_BYTES_MAX,
     },
     machine::{Millis, Ticket},
     wire::{
@@ -129,6 +129,14 @@ impl Joiners {
         if apart > JOINER_CLOCK_SKEW_MS {
             let detail = "the request is of another time; look at the clock";
             return scene.refuse(ticket, Refused::invalid("request_time", detail));
+        }
+        if request
+            .code
+            .as_ref()
+            .is_some_and(|code| code.len() > CODE_BYTES_MAX)
+        {
+            let detail = "no code is as long as this one";
+            return scene.refuse(ticket, Refused::invalid("code", detail));
         }
         if self.in_check.len() + self.minting.len() >= JOINERS_IN_CHECK_PER_ROOM_MAX {
             return scene.refuse(ticket, overloaded());
@@ -348,6 +356,9 @@ impl Joiners {
         let joiner = &asking.request.joiner;
         if let Some(refused) = too_large(room) {
             return scene.refuse(asking.ticket, refused);
+        }
+        if room.had_lease(asking.name, scene.now) {
+            return scene.refuse(asking.ticket, replayed());
         }
         if let Some(retry_after_ms) = room.lease_limited(joiner, scene.now) {
             return scene.refuse(asking.ticket, Refused::Limited { retry_after_ms });

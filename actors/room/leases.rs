@@ -131,6 +131,11 @@ impl Joining {
     }
 }
 
+/// The refusal of a request that had its lease.
+pub(super) fn replayed() -> Refused {
+    Refused::invalid("replayed", "the request had its lease; make a new one")
+}
+
 /// How long it is from `now` until `then`, in milliseconds.
 pub(super) fn until_ms(now: Millis, then: Millis) -> u32 {
     u32::try_from(then.0.saturating_sub(now.0)).unwrap_or(u32::MAX)
@@ -142,6 +147,14 @@ impl Room {
     pub fn lease(&self, time: Millis) -> Option<&Lease> {
         let lease = self.joining.lease.as_ref();
         lease.filter(|lease| lease.until > time)
+    }
+
+    /// Whether a request had the lease, and has it no longer.
+    pub(super) fn had_lease(&self, request: Hash, time: Millis) -> bool {
+        let has = self
+            .lease(time)
+            .is_some_and(|lease| lease.request == request);
+        self.joining.granted.contains(&request) && !has
     }
 
     /// When a client that wasted leases may ask again, if it may not now; in milliseconds.
@@ -202,8 +215,7 @@ impl Room {
         if !admitted {
             Some(Refused::NotAuthorized)
         } else if self.joining.granted.contains(&grant.request) {
-            let detail = "the request had its lease; make a new one";
-            Some(Refused::invalid("replayed", detail))
+            Some(replayed())
         } else {
             let limited = self.joining.limited(&grant.joiner, time);
             limited.map(|retry_after_ms| Refused::Limited { retry_after_ms })

@@ -1,6 +1,8 @@
 //! Strangers and clients at the door for clients.
 
 use super::*;
+use mimi_actors::wire::joining::IntroductionAsk;
+use mimi_node::client::member::Ticket;
 
 /// Who has not proved a device.
 pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {
@@ -37,7 +39,7 @@ pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {
     }
 
     let den = room("den", A);
-    let early: [(&str, Vec<u8>); 8] = [
+    let early: [(&str, Vec<u8>); 10] = [
         ("the hub's key", ask(Request::HubSender)),
         (
             "an upload",
@@ -62,6 +64,18 @@ pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {
                 room: den,
                 proposals: BVec::truncated(vec![junk()]),
             })),
+        ),
+        (
+            "the GroupInfo",
+            ask(Request::GroupInfo(Box::new(
+                amy.prepare_asking(&room("den", A), &Ticket::default())
+                    .unwrap()
+                    .request,
+            ))),
+        ),
+        (
+            "an introduction",
+            ask(Request::Introduction(IntroductionAsk::List)),
         ),
         ("messages", framed(&door::Open::Sends)),
         ("the event stream", framed(&door::Open::Events)),

@@ -14,6 +14,7 @@ use mimi_actors::{
     wire::{
         BText, Payload,
         answer::{Accepted, Answer, Refused},
+        door::DoorRefused,
         joining::{
             CodeFacts, CodeId, CodeTerms, CodesAsk, CodesRequest, Container, GroupInfoRequest,
             Introduced, IntroductionAsk, IntroductionFacts, SealedGroupInfo,
@@ -125,12 +126,7 @@ impl Member {
             let entering = timeout_at(deadline, self.enter_once(room, ticket));
             let again_after = match entering.await.map_err(|_| MemberError::Deadline)? {
                 Ok(accepted) => return Ok(accepted),
-                // Others were faster: whatever was built is of an epoch that is over.
-                Err(MemberError::Lost { .. }) => AGAIN_AFTER,
-                Err(MemberError::Refused(refused)) => {
-                    again_after(&refused).ok_or(MemberError::Refused(refused))?
-                }
-                Err(error) => return Err(error),
+                Err(error) => again_after(&error).ok_or(error)?,
             };
             if Instant::now() + again_after >= deadline {
                 return Err(MemberError::Deadline);
@@ -148,12 +144,10 @@ impl Member {
         let prepared = self.prepare_entry(room, &entrance)?;
         loop {
             // The hub may have taken it: only the same Commit gets its first answer.
-            match self.commit(&prepared).await {
-                Err(MemberError::Refused(
-                    Refused::Overloaded { retry_after_ms }
-                    | Refused::Unavailable { retry_after_ms },
-                )) => sleep(Duration::from_millis(retry_after_ms.into())).await,
-                other => return other,
+            let result = self.commit(&prepared).await;
+            match result.as_ref().err().and_then(unanswered) {
+                Some(retry_after) => sleep(retry_after).await,
+                None => return result,
             }
         }
     }
@@ -322,13 +316,28 @@ impl Asking {
     }
 }
 
-/// When a request that was refused may be made anew; `None` when it would be refused again.
-fn again_after(refused: &Refused) -> Option<Duration> {
-    let ms = match refused {
-        Refused::Busy { .. } | Refused::LeaseRequired | Refused::LeaseExpired => 0,
-        Refused::Overloaded { retry_after_ms } | Refused::Unavailable { retry_after_ms } => {
-            *retry_after_ms
-        }
+/// When a request that failed may be made anew; `None` when it would fail again.
+fn again_after(error: &MemberError) -> Option<Duration> {
+    match error {
+        // Others are first, or were faster: whatever was built is of no use any more.
+        MemberError::Lost { .. }
+        | MemberError::Refused(
+            Refused::Busy { .. } | Refused::LeaseRequired | Refused::LeaseExpired,
+        ) => Some(AGAIN_AFTER),
+        error => unanswered(error),
+    }
+}
+
+/// When a request that nobody could answer may be sent again.
+fn unanswered(error: &MemberError) -> Option<Duration> {
+    let ms = match error {
+        MemberError::Refused(
+            Refused::Overloaded { retry_after_ms } | Refused::Unavailable { retry_after_ms },
+        )
+        | MemberError::Door(DoorError::Refused(
+            DoorRefused::Overloaded { retry_after_ms }
+            | DoorRefused::Unavailable { retry_after_ms },
+        )) => *retry_after_ms,
         _ => return None,
     };
     Some(AGAIN_AFTER.max(Duration::from_millis(ms.into())))

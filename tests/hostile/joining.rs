@@ -1,0 +1,449 @@
+//! Requests for the GroupInfo, joining codes and introduction codes that nobody may get anything for.
+
+use super::*;
+use mimi_actors::{
+    group_info,
+    limits::CODE_BYTES_MAX,
+    wire::joining::{CodeId, CodeTerms, CodesAsk, CodesRequest, GroupInfoRequest, IntroductionAsk},
+};
+use mimi_node::client::member::Ticket;
+use ring::{
+    rand::SystemRandom,
+    signature::{Ed25519KeyPair, KeyPair as _},
+};
+
+/// A signature key that the test holds itself, so that it can sign what no member would.
+fn pair() -> Ed25519KeyPair {
+    let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    Ed25519KeyPair::from_pkcs8(made.as_ref()).unwrap()
+}
+
+/// The request, changed and signed as it is then.
+fn signed(
+    request: &GroupInfoRequest,
+    change: impl FnOnce(&mut GroupInfoRequest),
+) -> GroupInfoRequest {
+    let pair = pair();
+    let mut request = request.clone();
+    request.signature_key = pair.public_key().as_ref().to_vec().into();
+    change(&mut request);
+    let signature = pair.sign(&group_info::request_to_sign(&request));
+    request.signature = signature.as_ref().to_vec().into();
+    request
+}
+
+/// The request, changed after it was signed.
+fn forged(
+    request: &GroupInfoRequest,
+    change: impl FnOnce(&mut GroupInfoRequest),
+) -> GroupInfoRequest {
+    let mut request = request.clone();
+    change(&mut request);
+    request
+}
+
+fn group_info_of(request: GroupInfoRequest) -> Vec<u8> {
+    ask(Request::GroupInfo(Box::new(request)))
+}
+
+fn codes(room: RoomUri, member: &ClientUri, ask_for: CodesAsk) -> Vec<u8> {
+    let member = member.clone();
+    ask(Request::Codes(CodesRequest {
+        room,
+        member,
+        ask: ask_for,
+    }))
+}
+
+/// A refusal of the room with this code.
+fn invalid(code: &'static str) -> impl Fn(&Back) -> bool {
+    move |back| {
+        matches!(
+            reply(back),
+            Some(Reply::Room(Answer::Refused(Refused::Invalid { code: said, .. }))) if *said == *code
+        )
+    }
+}
+
+pub(super) fn not_authorized(back: &Back) -> bool {
+    reply(back) == Some(Reply::Room(Answer::Refused(Refused::NotAuthorized)))
+}
+
+fn ticket(code: Vec<u8>) -> Ticket {
+    Ticket {
+        code: Some(code.into()),
+        passphrase: None,
+    }
+}
+
+/// Clients of the node, with and without a right to join.
+pub(super) async fn joiners(book: &mut Book, amy: &mut Member, mallory: &Member) {
+    let dialer = raw::dialer(&book.net.ca(), DOOR_ALPN, None);
+    let den = room("den", A);
+    let none = Ticket::default();
+    let hers = logged_in(book, &dialer, amy).await;
+    let his = logged_in(book, &dialer, mallory).await;
+    let good = amy.prepare_asking(&den, &none).unwrap().request;
+    let day = 24 * 3_600 * 1_000;
+    type Case = (&'static str, GroupInfoRequest, &'static str);
+    let cases: Vec<Case> = vec![
+        (
+            "signed with noise",
+            forged(&good, |r| r.signature = junk()),
+            "signature",
+        ),
+        (
+            "without a signature",
+            forged(&good, |r| r.signature = Payload::default()),
+            "signature",
+        ),
+        (
+            "for another room than was signed",
+            forged(&good, |r| r.room = room("nowhere", A)),
+            "signature",
+        ),
+        (
+            "of another time than was signed",
+            forged(&good, |r| r.time.0 += 1),
+            "signature",
+        ),
+        (
+            "with another id than was signed",
+            forged(&good, |r| r.id = [0; 16]),
+            "signature",
+        ),
+        (
+            "with another key than was signed",
+            forged(&good, |r| r.hpke_key = vec![9; 32].into()),
+            "signature",
+        ),
+        (
+            "with a code that was not signed",
+            forged(&good, |r| r.code = Some(junk())),
+            "signature",
+        ),
+        (
+            "with another's signature key",
+            forged(&good, |r| r.signature_key = vec![7; 32].into()),
+            "signature",
+        ),
+        (
+            "with a signature key of nothing",
+            forged(&good, |r| r.signature_key = Payload::default()),
+            "signature",
+        ),
+        (
+            "of ciphersuite 0",
+            signed(&good, |r| r.ciphersuite = 0),
+            "ciphersuite",
+        ),
+        (
+            "of ciphersuite 65535",
+            signed(&good, |r| r.ciphersuite = u16::MAX),
+            "ciphersuite",
+        ),
+        (
+            "of a ciphersuite with other signatures",
+            signed(&good, |r| r.ciphersuite = 2),
+            "signature",
+        ),
+        (
+            "with a key of nothing",
+            signed(&good, |r| r.hpke_key = Payload::default()),
+            "hpke_key",
+        ),
+        (
+            "with a key that is cut",
+            signed(&good, |r| r.hpke_key = vec![9; 31].into()),
+            "hpke_key",
+        ),
+        (
+            "with a key of zeros",
+            signed(&good, |r| r.hpke_key = vec![0; 32].into()),
+            "hpke_key",
+        ),
+        (
+            "with a key of 1 MiB",
+            signed(&good, |r| r.hpke_key = vec![1; 1 << 20].into()),
+            "hpke_key",
+        ),
+        (
+            "of yesterday",
+            signed(&good, |r| r.time.0 -= day),
+            "request_time",
+        ),
+        (
+            "of tomorrow",
+            signed(&good, |r| r.time.0 += day),
+            "request_time",
+        ),
+        (
+            "of the end of time",
+            signed(&good, |r| r.time.0 = u64::MAX),
+            "request_time",
+        ),
+        (
+            "with a code that is too long",
+            signed(&good, |r| r.code = Some(vec![1; CODE_BYTES_MAX + 1].into())),
+            "code",
+        ),
+    ];
+    for (name, request, code) in cases {
+        let back = say(&hers, &group_info_of(request)).await;
+        let name = format!("GroupInfo: a request {name}");
+        book.back(&name, back, invalid(code)).await;
+    }
+    let mut long = group_info_of(signed(&good, |r| r.code = Some(vec![1; 8].into())));
+    long.truncate(long.len() - 20);
+    let back = say(&hers, &long).await;
+    book.back("GroupInfo: a request that is cut", back, reset)
+        .await;
+    let body = wire::encode(&door::Open::Request(Box::new(Request::GroupInfo(
+        Box::new(good.clone()),
+    ))));
+    let back = say(&hers, &frame(&[&body[..], &[0]].concat())).await;
+    book.back("GroupInfo: a byte behind the request", back, bad_frame)
+        .await;
+    let back = say(&his, &group_info_of(good.clone())).await;
+    book.back("GroupInfo: another client's request", back, not_bound)
+        .await;
+
+    for (name, of, code) in [
+        ("a room that is not his", den.clone(), None),
+        ("no room", room("nowhere", A), None),
+        (
+            "no room, with a code",
+            room("nowhere", A),
+            Some(vec![1; 16]),
+        ),
+    ] {
+        let right = code.map_or_else(Ticket::default, ticket);
+        let request = mallory.prepare_asking(&of, &right).unwrap().request;
+        let back = say(&his, &group_info_of(request)).await;
+        book.back(&format!("GroupInfo: of {name}"), back, not_authorized)
+            .await;
+    }
+    let abroad = mallory
+        .prepare_asking(&room("den", C), &none)
+        .unwrap()
+        .request;
+    let back = say(&his, &group_info_of(abroad)).await;
+    book.back("GroupInfo: of a hub that is down", back, |back| {
+        matches!(door_refused(back), Some(DoorRefused::Unavailable { .. }))
+    })
+    .await;
+
+    // A request that had its lease: what it was worth went with the epoch.
+    let back = say(&hers, &group_info_of(good.clone())).await;
+    assert!(
+        matches!(reply(&back), Some(Reply::Room(Answer::GroupInfo(_)))),
+        "{back:?}"
+    );
+    let update = book.alice.prepare_update(&den).unwrap();
+    book.alice.commit(&update).await.unwrap();
+    let epoch = update.epoch;
+    wait_epoch(&mut book.alice, &den, epoch).await;
+    wait_epoch(amy, &den, epoch).await;
+    book.rest().await;
+    let back = say(&hers, &group_info_of(good)).await;
+    book.back(
+        "GroupInfo: a request that had its lease",
+        back,
+        invalid("replayed"),
+    )
+    .await;
+}
+
+/// Who makes, ends and tries codes without a right to.
+pub(super) async fn codes_of(book: &mut Book, amy: &Member, mallory: &Member) {
+    let dialer = raw::dialer(&book.net.ca(), DOOR_ALPN, None);
+    let (den, nowhere) = (room("den", A), room("nowhere", A));
+    let hers = logged_in(book, &dialer, amy).await;
+    let his = logged_in(book, &dialer, mallory).await;
+    let me = mallory.client();
+    let terms = |uses, lifetime_ms| {
+        CodesAsk::Create(CodeTerms {
+            uses,
+            lifetime_ms,
+            ..CodeTerms::default()
+        })
+    };
+    for (name, of, what) in [
+        ("made by a stranger", &den, terms(None, None)),
+        ("made for no room", &nowhere, terms(None, None)),
+        ("listed by a stranger", &den, CodesAsk::List),
+        ("listed of no room", &nowhere, CodesAsk::List),
+        ("ended by a stranger", &den, CodesAsk::Revoke(CodeId(1))),
+    ] {
+        let back = say(&his, &codes(of.clone(), me, what)).await;
+        book.back(&format!("codes: {name}"), back, not_authorized)
+            .await;
+    }
+    let back = say(&his, &codes(den.clone(), amy.client(), CodesAsk::List)).await;
+    book.back("codes: listed in another's name", back, not_bound)
+        .await;
+    for (name, what, code) in [
+        ("for no join", terms(Some(0), None), "code_terms"),
+        ("for no time", terms(None, Some(0)), "code_terms"),
+        (
+            "that nobody made, ended",
+            CodesAsk::Revoke(CodeId(77)),
+            "unknown_code",
+        ),
+    ] {
+        let back = say(&hers, &codes(den.clone(), amy.client(), what)).await;
+        book.back(&format!("codes: one {name}"), back, invalid(code))
+            .await;
+    }
+    let empty = CodesAsk::Create(CodeTerms {
+        passphrase: Some(BText::clipped("")),
+        ..CodeTerms::default()
+    });
+    let back = say(&hers, &codes(den.clone(), amy.client(), empty)).await;
+    book.back(
+        "codes: one with an empty passphrase",
+        back,
+        invalid("code_terms"),
+    )
+    .await;
+
+    // Codes that do not admit, and some that were not made for this room. Wrong ones are counted: that is all.
+    let mut made = Vec::new();
+    for terms in [
+        CodeTerms {
+            uses: Some(1),
+            ..CodeTerms::default()
+        },
+        CodeTerms {
+            lifetime_ms: Some(1),
+            ..CodeTerms::default()
+        },
+        CodeTerms {
+            passphrase: Some(BText::clipped("sesame")),
+            ..CodeTerms::default()
+        },
+    ] {
+        made.push(book.alice.create_link(&den, terms).await.unwrap());
+    }
+    book.alice.revoke_code(&den, made[0].1).await.unwrap();
+    let before = book.alice.list_codes(&den).await.unwrap();
+    book.rest().await;
+    let text = |place: usize| made[place].0.code.clone().unwrap().to_vec();
+    let flipped_bit = {
+        let mut code = text(2);
+        code[15] ^= 1;
+        code
+    };
+    for (name, of, code, counted) in [
+        ("that was ended", &den, text(0), false),
+        ("whose time is over", &den, text(1), false),
+        ("of another room", &nowhere, text(2), false),
+        ("with a bit flipped", &den, flipped_bit, true),
+        ("of one byte", &den, vec![0], true),
+        ("of nothing", &den, vec![], true),
+        ("without its passphrase", &den, text(2), true),
+    ] {
+        let request = mallory.prepare_asking(of, &ticket(code)).unwrap().request;
+        let back = say(&his, &group_info_of(request)).await;
+        if counted {
+            book.rest().await;
+        }
+        book.back(&format!("codes: a code {name}"), back, not_authorized)
+            .await;
+    }
+    assert_eq!(
+        book.alice.list_codes(&den).await.unwrap(),
+        before,
+        "a code was consumed"
+    );
+    let lease = amy.prepare_asking(&den, &Ticket::default()).unwrap();
+    let back = say(&hers, &group_info_of(lease.request)).await;
+    let free = matches!(reply(&back), Some(Reply::Room(Answer::GroupInfo(_))));
+    assert!(free, "somebody has the lease: {back:?}");
+    book.rest().await;
+
+    let forged = mimi_actors::user::introductions::code(amy.client().user(), [1; 16]);
+    for (name, code) in [
+        ("that nobody made", forged),
+        ("of nobody", b"0123456789abcdefghost".to_vec()),
+        ("of noise", vec![0xff; 64]),
+        ("of nothing", Vec::new()),
+    ] {
+        let resolve = IntroductionAsk::Resolve {
+            provider: A.parse().unwrap(),
+            code: code.into(),
+        };
+        let back = say(&his, &ask(Request::Introduction(resolve))).await;
+        book.back(&format!("introductions: a code {name}"), back, |back| {
+            let told = Introduced::NotAuthorized;
+            reply(back) == Some(Reply::Introduced(told))
+        })
+        .await;
+    }
+}
+
+/// A peer that speaks for others.
+pub(super) async fn peers(book: &mut Book, amy: &Member) {
+    let (certificate, key) = (
+        book.net.path("b.example.crt"),
+        book.net.path("b.example.key"),
+    );
+    let identity = Some((certificate.as_path(), key.as_path()));
+    let dialer = raw::dialer(&book.net.ca(), LINK_ALPN, identity);
+    let peer = raw::connect(&dialer, book.net.node(A).link, A)
+        .await
+        .unwrap();
+    let den = room("den", A);
+    let good = amy
+        .prepare_asking(&den, &Ticket::default())
+        .unwrap()
+        .request;
+    let own = signed(&good, |r| r.joiner = client("bob", "phone", B));
+    let elsewhere = signed(&own, |r| r.room = room("den", C));
+    let list = |room: RoomUri, member: &ClientUri| {
+        let member = member.clone();
+        link::Request::Codes(CodesRequest {
+            room,
+            member,
+            ask: CodesAsk::List,
+        })
+    };
+    let bob = client("bob", "phone", B);
+    for (name, request, want) in [
+        (
+            "the GroupInfo for our client",
+            link::Request::GroupInfo(good),
+            LinkRefused::SenderNotBound,
+        ),
+        (
+            "the GroupInfo of a room of a third",
+            link::Request::GroupInfo(elsewhere),
+            LinkRefused::NotOwner,
+        ),
+        (
+            "codes in our client's name",
+            list(den.clone(), amy.client()),
+            LinkRefused::SenderNotBound,
+        ),
+        (
+            "codes of a room of a third",
+            list(room("den", C), &bob),
+            LinkRefused::NotOwner,
+        ),
+    ] {
+        let back = say(&peer, &ask_link(request)).await;
+        book.back(&format!("peer: {name}"), back, |back| {
+            link_refused(back) == Some(want.clone())
+        })
+        .await;
+    }
+    for (name, of) in [("of our room", den), ("of no room", room("nowhere", A))] {
+        let request = signed(&own, |r| r.room = of);
+        let back = say(&peer, &ask_link(link::Request::GroupInfo(request))).await;
+        book.back(&format!("peer: the GroupInfo {name}"), back, |back| {
+            let told = Answer::Refused(Refused::NotAuthorized);
+            link_reply(back) == Some(link::Reply::Room(told))
+        })
+        .await;
+    }
+}
