@@ -279,6 +279,7 @@ fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
         hub_key,
         audited_members_max: config.limits.audited_members_max,
         lease_ms: config.limits.group_info_lease_ms,
+        lane_credit_bytes: config.link.lane_credit_bytes,
         request_deadline: config.request_deadline(),
     }
 }

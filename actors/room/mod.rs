@@ -26,9 +26,13 @@ pub mod submissions;
 #[cfg(test)]
 mod desk_tests;
 #[cfg(test)]
+mod entering_tests;
+#[cfg(test)]
 mod follower_tests;
 #[cfg(test)]
 mod hub_tests;
+#[cfg(test)]
+mod leases_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

@@ -122,6 +122,7 @@ fn delivered(shard: &Shard) -> Vec<Command> {
         .map(|(peer, outgoing)| link::Command::Ack {
             peer: peer.clone(),
             upto: outgoing.last(),
+            refused: Vec::new(),
         });
     acks.map(Command::Link).collect()
 }
@@ -147,6 +148,7 @@ fn world() -> anyhow::Result<World> {
         hub_key: HubKey::generate()?,
         audited_members_max: 0,
         lease_ms: LEASE_MS,
+        lane_credit_bytes: 0,
         request_deadline: Duration::from_secs(10),
     })
 }
