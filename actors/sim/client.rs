@@ -42,6 +42,8 @@ pub(super) struct Unsettled {
 #[derive(Clone, Debug)]
 pub(super) struct Staged {
     pub(super) commit: Bytes,
+    /// The epoch that it would open.
+    pub(super) opens: Epoch,
 }
 
 /// What a client knows of a room.
@@ -83,6 +85,8 @@ pub(super) enum Purpose {
         flawed: bool,
         /// The newest epoch that the client knew it had opened when it asked.
         opened: Epoch,
+        /// Whether it is an external Commit.
+        entry: bool,
     },
     Propose {
         room: RoomUri,
@@ -474,6 +478,8 @@ impl World {
             }
             (Flaw::OldGroupInfo, _) => bundle.group_info = broken(&bundle.group_info),
             (Flaw::OldTree, _) => bundle.tree = broken(&bundle.tree),
+            // Built in: see the member's intent.
+            (Flaw::Contradiction, _) => {}
         }
     }
 
