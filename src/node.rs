@@ -277,6 +277,7 @@ fn world(config: &Config, provider: ProviderId, hub_signature_key: [u8; 32]) -> 
         bells: crate::cluster::wake::Bells::default(),
         hub_signature_key,
         audited_members_max: config.limits.audited_members_max,
+        lane_credit_bytes: config.link.lane_credit_bytes,
         request_deadline: config.request_deadline(),
     }
 }

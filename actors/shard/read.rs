@@ -109,7 +109,8 @@ fn at<S: Source>(source: &S, at: Position) -> Result<At<S::Held>, ReadError> {
     })
 }
 
-/// A batch of what is owed to a provider from item `from` on; `None` when nothing is.
+/// A batch of what is owed to a provider from item `from` on, the number after its last item and its payload bytes;
+/// `None` when nothing is.
 ///
 /// # Errors
 /// [`ReadError`] when the log does not give an entry back.
@@ -117,7 +118,7 @@ pub fn fanout<S: Source>(
     source: &S,
     provider: &ProviderId,
     from: LinkSeq,
-) -> Result<Option<(Fanout, LinkSeq)>, ReadError> {
+) -> Result<Option<(Fanout, LinkSeq, usize)>, ReadError> {
     let peer = Peer::Provider(provider.clone());
     let runs: Option<Vec<Run>> = source.derived(|derived| {
         let owed = derived.links.outgoing(&peer)?.from(from);
@@ -149,6 +150,7 @@ pub fn fanout<S: Source>(
                 groups: BVec::truncated(groups),
             },
             next,
+            fill.bytes,
         )
     }))
 }

@@ -329,6 +329,8 @@ impl World {
             let ack = Ack {
                 upto: LinkSeq(1 << 40),
                 refused: BVec::default(),
+                credit_bytes: u32::MAX,
+                retry_after_ms: None,
             };
             self.send_frame(lane, from, Frame::Ack(ack));
         }

@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) hub_signature_key: [u8; 32],
     /// Members up to which Commits are also validated by OpenMLS.
     pub(crate) audited_members_max: usize,
+    /// Payload bytes that a peer may have under way on one fan-out lane.
+    pub(crate) lane_credit_bytes: u32,
     /// How long a request may wait for its answer.
     pub(crate) request_deadline: Duration,
 }

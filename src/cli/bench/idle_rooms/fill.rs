@@ -121,6 +121,7 @@ fn delivered(shard: &Shard) -> Vec<Command> {
         .map(|(peer, outgoing)| link::Command::Ack {
             peer: peer.clone(),
             upto: outgoing.last(),
+            refused: Vec::new(),
         });
     acks.map(Command::Link).collect()
 }
@@ -145,6 +146,7 @@ fn world() -> anyhow::Result<World> {
         bells: crate::cluster::wake::Bells::default(),
         hub_signature_key: [0; 32],
         audited_members_max: 0,
+        lane_credit_bytes: 0,
         request_deadline: Duration::from_secs(10),
     })
 }
