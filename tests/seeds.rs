@@ -22,19 +22,42 @@ use std::{
 };
 
 /// Invariants that must have been put to the test, and how often at least in 200 seeds.
-const TESTED: [&str; 19] = [
-    "I1", "I2", "I3", "I4", "I5", "I11", "I12", "I13", "I14", "I15", "I16", "I17", "I20", "I21",
-    "I22", "I24", "I25", "I26", "I30",
+const TESTED: [&str; 23] = [
+    "I1",
+    "I2",
+    "I3",
+    "I4",
+    "I5",
+    "I11",
+    "I8",
+    "I12",
+    "I13",
+    "I14",
+    "I15",
+    "I16",
+    "I17",
+    "I20",
+    "I21",
+    "I22",
+    "I24",
+    "I25",
+    "I26",
+    "I30",
+    "contradiction",
+    "leaving",
+    "own leaf",
 ];
 
 /// What must have happened, so that a green run says something.
-const HAPPENED: [&str; 17] = [
+const HAPPENED: [&str; 19] = [
     "batches that came again",
     "claims sent again",
     "contested epochs",
     "commits that lost their epoch",
     "crashes with an entry not yet on disk",
+    "external Commits that may not be",
     "hostile frames",
+    "joins by external Commit",
     "leader changes while a command was in flight",
     "members removed",
     "messages refused with a verdict",

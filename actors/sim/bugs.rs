@@ -6,6 +6,28 @@ pub const BUGS: &[(&str, &str)] = &[
         "skip_epoch_check",
         "apply takes a Commit checked in another epoch",
     ),
+    (
+        "external_removes_another",
+        "who enters may remove another's leaf",
+    ),
+    ("two_leases", "a joiner gets the lease that another one has"),
+    (
+        "lease_survives_epoch",
+        "a lease of an epoch that is over is good in the next",
+    ),
+    ("external_commit_without_lease", "who has no lease enters"),
+    (
+        "anybody_enters",
+        "a user without a client in the room enters it",
+    ),
+    (
+        "self_remove_omitted",
+        "a Commit may leave in who is leaving",
+    ),
+    (
+        "mutual_removal_passes",
+        "a Commit may take in members that remove one another",
+    ),
     ("forget_bundles", "a retried Commit is judged anew"),
     ("forget_proposals", "a retried Proposal is judged anew"),
     (

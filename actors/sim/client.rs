@@ -42,6 +42,8 @@ pub(super) struct Unsettled {
 #[derive(Clone, Debug)]
 pub(super) struct Staged {
     pub(super) commit: Bytes,
+    /// The epoch that it would open.
+    pub(super) opens: Epoch,
 }
 
 /// What a client knows of a room.
@@ -83,10 +85,19 @@ pub(super) enum Purpose {
         flawed: bool,
         /// The newest epoch that the client knew it had opened when it asked.
         opened: Epoch,
+        /// Whether it is an external Commit.
+        entry: bool,
     },
     Propose {
         room: RoomUri,
         message: Bytes,
+    },
+    /// To enter with what another client tells, whose leaf it removes too, if it is an intruder's.
+    GroupInfo {
+        room: RoomUri,
+        teller: usize,
+        intruder: Option<Option<ClientUri>>,
+        key: u64,
     },
     Send {
         room: RoomUri,
@@ -444,6 +455,7 @@ impl World {
             | Purpose::Create(_)
             | Purpose::Commit { .. }
             | Purpose::Propose { .. }
+            | Purpose::GroupInfo { .. }
             | Purpose::Ack
             | Purpose::Delete
             | Purpose::Inbox
@@ -474,6 +486,8 @@ impl World {
             }
             (Flaw::OldGroupInfo, _) => bundle.group_info = broken(&bundle.group_info),
             (Flaw::OldTree, _) => bundle.tree = broken(&bundle.tree),
+            // Built in: see the member's intent.
+            (Flaw::Contradiction, _) => {}
         }
     }
 

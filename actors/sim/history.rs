@@ -6,7 +6,7 @@
 use super::world::Counts;
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    mls::bundle::Bundle,
+    mls::{bundle::Bundle, proposal::ProposalKind},
     room::{desk::Checked, outcome::Accepted},
     wire::{
         self, Payload,
@@ -49,6 +49,10 @@ pub(super) struct RoomHistory {
     pub(super) last_time: u64,
     /// References of Proposals accepted in this epoch.
     pub(super) pending: BTreeSet<Bytes>,
+    /// Who asked in this epoch to leave.
+    leaving: BTreeSet<ClientUri>,
+    /// Who proposed in this epoch to remove whom, by leaf.
+    removals: BTreeMap<Bytes, (u32, u32)>,
 }
 
 /// A batch: its last item, and its events.
@@ -88,6 +92,8 @@ pub(super) struct History {
     /// The last event that a follower has taken for good.
     pub(super) followed: BTreeMap<(u8, RoomUri), RoomSeq>,
     contested: BTreeMap<(RoomUri, Epoch), u32>,
+    /// Who has the lease of a room, and until when.
+    leases: BTreeMap<RoomUri, (ClientUri, u64)>,
     pub(super) counts: Counts,
 }
 
@@ -302,6 +308,41 @@ impl History {
         });
     }
 
+    /// A hub's log has granted a lease.
+    pub(super) fn leased(
+        &mut self,
+        room: &RoomUri,
+        grant: &crate::room::leases::Grant,
+        until: u64,
+    ) {
+        let from = until.saturating_sub(grant.lease_ms.into());
+        let joiner = &grant.joiner;
+        let lease = self.leases.insert(room.clone(), (joiner.clone(), until));
+        let other = lease.filter(|(other, until)| other != joiner && *until > from);
+        self.demand("I8", other.is_none(), || {
+            format!("{joiner} got the lease of {room} while {other:?} had it")
+        });
+    }
+
+    /// A hub's log has accepted a Commit, which ends the lease; one from outside needs it.
+    pub(super) fn lease_ends(
+        &mut self,
+        room: &RoomUri,
+        commit: &crate::room::hub::Commit,
+        time: u64,
+    ) {
+        let lease = self.leases.remove(room);
+        if commit.checked.external {
+            let sender = &commit.sender;
+            let has = lease
+                .as_ref()
+                .is_some_and(|(of, until)| of == sender && *until > time);
+            self.demand("I8", has, || {
+                format!("{sender} entered {room} without the lease, which {lease:?} has")
+            });
+        }
+    }
+
     /// A hub's log has accepted a Commit.
     pub(super) fn applied_commit(&mut self, room: &RoomUri, commit: &crate::room::hub::Commit) {
         let hash = Hash::of(&commit.commit);
@@ -309,7 +350,35 @@ impl History {
         let epoch = commit.on.epoch.next();
         self.opens(room, epoch, hash);
         let known = self.rooms.entry(room.clone()).or_default();
-        let (before, member) = (known.epoch, known.roster.contains(&commit.sender));
+        let user = commit.sender.user();
+        let member = if commit.checked.external {
+            known.roster.iter().any(|member| member.user() == user)
+        } else {
+            known.roster.contains(&commit.sender)
+        };
+        let before = known.epoch;
+        let gone: BTreeSet<&ClientUri> = commit
+            .checked
+            .left
+            .iter()
+            .map(|left| &left.client)
+            .collect();
+        let stays = known
+            .leaving
+            .iter()
+            .find(|client| !gone.contains(client))
+            .cloned();
+        let covered = commit.checked.covered.iter();
+        let removals: BTreeSet<(u32, u32)> = covered
+            .filter_map(|reference| known.removals.get(reference).copied())
+            .collect();
+        let contradict = removals
+            .iter()
+            .any(|(by, whom)| by != whom && removals.contains(&(*whom, *by)));
+        let foreign = commit.checked.external
+            && gone
+                .iter()
+                .any(|left| **left != commit.sender && !known.leaving.contains(*left));
         let unknown = commit
             .checked
             .covered
@@ -317,6 +386,8 @@ impl History {
             .any(|reference| !known.pending.contains(reference));
         known.epoch = epoch;
         known.pending.clear();
+        known.leaving.clear();
+        known.removals.clear();
         for left in &commit.checked.left {
             known.roster.remove(&left.client);
         }
@@ -328,6 +399,15 @@ impl History {
         });
         self.demand("I5", member, || {
             format!("{} committed in {room} and is no member", commit.sender)
+        });
+        self.demand("leaving", stays.is_none(), || {
+            format!("a Commit of {room} leaves {stays:?} in, who is leaving")
+        });
+        self.demand("contradiction", !contradict, || {
+            format!("a Commit of {room} takes in members that remove one another")
+        });
+        self.demand("own leaf", !foreign, || {
+            format!("{} entered {room} and removed another", commit.sender)
         });
         self.demand("I4", !unknown, || {
             format!("a Commit of {room} names a Proposal that was not accepted before it")
@@ -363,6 +443,21 @@ impl History {
         known
             .pending
             .extend(references.map(|proposal| proposal.reference.clone()));
+        for proposal in &propose.proposals {
+            match proposal.kind {
+                ProposalKind::SelfRemove => {
+                    known.leaving.insert(propose.sender.clone());
+                }
+                ProposalKind::Remove(leaf) => {
+                    let edge = (proposal.leaf, leaf);
+                    known.removals.insert(proposal.reference.clone(), edge);
+                }
+                ProposalKind::Add
+                | ProposalKind::Update
+                | ProposalKind::Extensions
+                | ProposalKind::ReInit => {}
+            }
+        }
         self.demand("I5", member, || {
             format!("{} proposed in {room} and is no member", propose.sender)
         });

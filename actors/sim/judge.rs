@@ -102,6 +102,8 @@ impl World {
                     )
                 });
                 self.history.applied_commit(room, commit);
+                let time = outcome.emitted.first().map_or(0, |one| one.time.0);
+                self.history.lease_ends(room, commit, time);
             }
             hub::Command::Commit(commit) => {
                 if let Answer::Refused(crate::room::outcome::Refused::WrongEpoch { .. }) =
@@ -116,8 +118,13 @@ impl World {
             hub::Command::Propose(propose) if !outcome.emitted.is_empty() => {
                 self.history.applied_proposals(room, propose);
             }
+            hub::Command::Grant(grant) => {
+                if let Answer::Granted { until } = outcome.answer {
+                    self.counts.one("leases granted");
+                    self.history.leased(room, grant, until.0);
+                }
+            }
             hub::Command::Propose(_)
-            | hub::Command::Grant(_)
             | hub::Command::KeepCode(_)
             | hub::Command::RevokeCode(_)
             | hub::Command::WrongCode(_) => {}

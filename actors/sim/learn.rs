@@ -52,6 +52,7 @@ impl World {
                     commit,
                     flawed,
                     opened,
+                    entry,
                 },
                 Reply::Room(answer),
             ) => {
@@ -59,7 +60,14 @@ impl World {
                     let name = self.clients[client].name();
                     self.history.told_epoch(&name, room, *opened, *current);
                 }
-                return self.learn_commit(client, request, room, commit, *flawed, &answer);
+                return self.learn_commit(
+                    client,
+                    request,
+                    room,
+                    commit,
+                    (*flawed, *entry),
+                    &answer,
+                );
             }
             (Purpose::Create(room), Reply::Room(answer)) => match answer {
                 Answer::Created => {
@@ -76,6 +84,27 @@ impl World {
                     .history
                     .violated("retry", format!("a new room was refused: {other:?}")),
             },
+            (
+                Purpose::GroupInfo {
+                    room,
+                    teller,
+                    intruder,
+                    key,
+                },
+                Reply::Room(Answer::GroupInfo(sealed)),
+            ) => {
+                // Who told of the room may be behind, or ahead by now; and the client may have begun something else.
+                let told = self.clients[*teller].member.epoch(room);
+                let busy = self.clients[client].rooms.get(room);
+                let busy = busy.is_some_and(|known| known.staged.is_some() || known.inviting);
+                if told == Some(sealed.epoch) && !busy {
+                    let intruder = intruder.clone();
+                    self.enter_as_told(client, room, *teller, intruder, *key);
+                }
+            }
+            (Purpose::GroupInfo { .. }, Reply::Room(_)) => {
+                self.counts.one("requests for the GroupInfo refused");
+            }
             (Purpose::Propose { room, message }, Reply::Room(answer)) => {
                 if is_open(&answer) {
                     self.ask_later(client, request);
@@ -165,6 +194,7 @@ impl World {
             let intent = Intent {
                 add: packages.into_iter().map(|(_, package)| package).collect(),
                 remove: Vec::new(),
+                contradict: false,
             };
             self.commit(client, room, &intent, None);
         }
@@ -177,7 +207,7 @@ impl World {
         request: u64,
         room: &RoomUri,
         commit: &Bytes,
-        flawed: bool,
+        (flawed, entry): (bool, bool),
         answer: &Answer,
     ) -> bool {
         if is_open(answer) {
@@ -198,6 +228,9 @@ impl World {
                     known.opened = known.opened.max(accepted.epoch);
                 }
                 self.counts.one("commits acknowledged");
+                if entry {
+                    self.entered(client, room, commit, accepted.seq);
+                }
                 return true;
             }
             Answer::Refused(Refused::WrongEpoch { current, winner }) => {
@@ -216,8 +249,19 @@ impl World {
                     .tell(self.now_ms, || format!("{name}  is told: {refused}"));
                 let race = matches!(
                     refused,
-                    Refused::NotMember | Refused::UnknownProposals { .. }
-                );
+                    Refused::NotMember
+                        | Refused::UnknownProposals { .. }
+                        | Refused::OmittedProposals { .. }
+                ) || entry
+                    && matches!(
+                        refused,
+                        Refused::NotAuthorized
+                            | Refused::InvalidProposals { .. }
+                            | Refused::LeaseRequired
+                            | Refused::LeaseExpired
+                    )
+                    // A real member takes in whatever waits.
+                    || self.plan.real_mls && matches!(refused, Refused::InvalidProposals { .. });
                 if !flawed && !race {
                     let why =
                         format!("an honest bundle of {name} in {room} was refused: {refused}");
@@ -240,6 +284,39 @@ impl World {
             is.member.discard(room);
         }
         true
+    }
+
+    /// An external Commit was taken: what follows it is the client's, as soon as its provider knows that too.
+    fn entered(&mut self, client: usize, room: &RoomUri, commit: &Bytes, seq: RoomSeq) {
+        let is = &mut self.clients[client];
+        let Some(known) = is.rooms.get_mut(room) else {
+            return;
+        };
+        if known.after >= seq {
+            // It was in the room before, and has read on since.
+            return;
+        }
+        if known
+            .staged
+            .take_if(|staged| staged.commit == *commit)
+            .is_some()
+        {
+            if let Err(why) = is.member.confirm(room) {
+                let why = format!("{} cannot enter {room}: {why}", is.name());
+                return self.history.violated("I2", why);
+            }
+            let epoch = is.member.epoch(room).unwrap_or_default();
+            let with = is.member.authenticator(room);
+            self.history.entered(room, epoch, with);
+        }
+        self.counts.one("joins by external Commit");
+        let Some(known) = self.clients[client].rooms.get_mut(room) else {
+            return;
+        };
+        known.after = seq;
+        known.next = known.next.max(seq.next());
+        known.upto = None;
+        known.exists = false;
     }
 
     fn learn_sent(
@@ -330,6 +407,11 @@ impl World {
             match notice {
                 Notice::Joined { after, welcome } => {
                     let Some(welcome) = welcome else { continue };
+                    let entered = is.rooms.get(&room).is_some_and(|known| known.after > after);
+                    if entered {
+                        // The client has come in by itself since.
+                        continue;
+                    }
                     self.history.welcomed(client, &room, &welcome);
                     let is = &mut self.clients[client];
                     let joined = is.member.join(&room, &welcome.welcome, &welcome.tree);
@@ -343,6 +425,8 @@ impl World {
                             });
                             self.counts.one("joins by Welcome");
                             let old = is.rooms.remove(&room).unwrap_or_default();
+                            // An external Commit under way may still lead further.
+                            let staged = old.staged.filter(|staged| staged.opens > epoch);
                             is.rooms.insert(
                                 room,
                                 ClientRoom {
@@ -352,6 +436,7 @@ impl World {
                                     number: old.number,
                                     unsettled: old.unsettled,
                                     probing: old.probing,
+                                    staged,
                                     ..ClientRoom::default()
                                 },
                             );
@@ -472,8 +557,11 @@ impl World {
             known.staged = None;
             is.member.confirm(room).map(Took::Commit)
         } else {
-            if let RoomBody::Commit { .. } = &event.body
-                && known.staged.take().is_some()
+            if let RoomBody::Commit { epoch, .. } = &event.body
+                && known
+                    .staged
+                    .take_if(|staged| staged.opens <= *epoch)
+                    .is_some()
             {
                 is.member.discard(room);
             }

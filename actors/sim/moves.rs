@@ -3,17 +3,19 @@
 use super::{
     client::{ClientRoom, Purpose, Staged, Unsettled},
     mls::{Intent, Wish},
-    plan::Move,
+    plan::{Flaw, Intrusion, Move},
     post::ClientAsk,
     world::World,
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
+    mls::bundle::Bundle,
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimRequest, ClaimTerms},
         door,
         event::{Epoch, RoomSeq},
+        joining::{Container, GroupInfoRequest},
     },
 };
 
@@ -33,6 +35,7 @@ impl World {
                     let intent = Intent {
                         add: Vec::new(),
                         remove: vec![gone],
+                        contradict: false,
                     };
                     self.commit(client, &room, &intent, None);
                 }
@@ -46,6 +49,9 @@ impl World {
             Move::ProposeRemove => self.propose(client, |world, client, room| {
                 world.other_member(client, room).map(Wish::Remove)
             }),
+            Move::ProposeLeave => self.propose(client, |_, _, _| Some(Wish::Leave)),
+            Move::Enter => self.enter(client),
+            Move::Intrude(intrusion) => self.intrude(client, intrusion),
             Move::Send(count) => self.write(client, u64::from(count)),
             Move::Upload(count) => {
                 let now = self.client_time();
@@ -55,7 +61,14 @@ impl World {
             }
             Move::Flawed(flaw) => {
                 if let Some(room) = self.quiet_room(client) {
-                    self.commit(client, &room, &Intent::default(), Some(flaw));
+                    let contradict = flaw == Flaw::Contradiction;
+                    let intent = Intent {
+                        contradict,
+                        ..Intent::default()
+                    };
+                    let possible = self.clients[client].member.contradicts(&room);
+                    let flaw = Some(flaw).filter(|_| !contradict || possible);
+                    self.commit(client, &room, &intent, flaw);
                 }
             }
             Move::Claim => {
@@ -188,7 +201,7 @@ impl World {
         client: usize,
         room: &RoomUri,
         intent: &Intent,
-        flaw: Option<super::plan::Flaw>,
+        flaw: Option<Flaw>,
     ) {
         let is = &mut self.clients[client];
         let Some(epoch) = is.member.epoch(room) else {
@@ -204,6 +217,7 @@ impl World {
         if let Some(known) = is.rooms.get_mut(room) {
             known.staged = Some(Staged {
                 commit: bundle.commit.clone(),
+                opens: epoch.next(),
             });
         }
         self.history.committed(client, room, epoch, &bundle);
@@ -224,15 +238,160 @@ impl World {
                 .rooms
                 .get(room)
                 .map_or(Epoch(0), |known| known.opened),
+            entry: false,
         };
-        let commit = door::Commit {
+        self.ask(client, purpose, ClientAsk::Commit(frame(room, bundle)));
+    }
+
+    /// Enters a room of another client of the user, or one that it is in already, with what a member tells.
+    fn enter(&mut self, client: usize) {
+        let user = self.clients[client].uri.user().clone();
+        let told = self.told_of(client, |world, room, teller| {
+            let quiet = world.clients[client].rooms.get(room);
+            let quiet = quiet.is_none_or(|known| known.staged.is_none() && !known.inviting);
+            quiet && *world.clients[teller].uri.user() == user
+        });
+        if let Some((room, teller)) = told {
+            if self.dice.hits(250) {
+                // Without the lease, unless it has one of before.
+                let key = self.fresh();
+                return self.enter_as_told(client, &room, teller, None, key);
+            }
+            self.ask_to_enter(client, &room, teller, None);
+        }
+    }
+
+    /// Asks for the lease without which nobody enters.
+    fn ask_to_enter(
+        &mut self,
+        client: usize,
+        room: &RoomUri,
+        teller: usize,
+        intruder: Option<Option<ClientUri>>,
+    ) {
+        let key = self.fresh();
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&key.to_be_bytes());
+        let mut request = GroupInfoRequest {
             room: room.clone(),
-            commit: Payload(bundle.commit),
-            welcome: bundle.welcome.map(Payload),
-            group_info: Payload(bundle.group_info),
-            tree: Payload(bundle.tree),
+            joiner: self.clients[client].uri.clone(),
+            id,
+            time: self.client_time(),
+            ciphersuite: 1,
+            hpke_key: Payload::from(vec![1]),
+            signature_key: Payload::from(key.to_be_bytes().to_vec()),
+            container: Container::Full,
+            wait_ms: 1_000,
+            code: None,
+            passphrase: None,
+            signature: Payload::default(),
         };
-        self.ask(client, purpose, ClientAsk::Commit(commit));
+        request.signature = super::mls::sign_request(&request);
+        let purpose = Purpose::GroupInfo {
+            room: room.clone(),
+            teller,
+            intruder,
+            key,
+        };
+        self.counts.one("requests for the GroupInfo");
+        self.ask(client, purpose, ClientAsk::GroupInfo(request));
+    }
+
+    fn intrude(&mut self, client: usize, intrusion: Intrusion) {
+        let uri = self.clients[client].uri.clone();
+        let outside = |world: &Self, room: &RoomUri, teller: usize| {
+            let roster = world.clients[teller].member.roster(room);
+            let staged = world.clients[client].rooms.get(room);
+            let known = roster.iter().any(|other| other.user() == uri.user());
+            let stranger = intrusion == Intrusion::Stranger;
+            staged.is_none_or(|known| known.staged.is_none()) && known != stranger
+        };
+        let Some((room, teller)) = self.told_of(client, outside) else {
+            return;
+        };
+        let roster = self.clients[teller].member.roster(&room);
+        let others: Vec<ClientUri> = roster.into_iter().filter(|other| *other != uri).collect();
+        let victim = match intrusion {
+            Intrusion::Stranger => None,
+            Intrusion::RemovesAnother => self.dice.pick(&others).cloned(),
+        };
+        if intrusion == Intrusion::RemovesAnother && victim.is_none() {
+            return;
+        }
+        if intrusion == Intrusion::RemovesAnother {
+            return self.ask_to_enter(client, &room, teller, Some(victim));
+        }
+        let key = self.fresh();
+        self.enter_as_told(client, &room, teller, Some(victim), key);
+    }
+
+    /// A room of which somebody can tell, and who.
+    fn told_of(
+        &mut self,
+        client: usize,
+        fits: impl Fn(&Self, &RoomUri, usize) -> bool,
+    ) -> Option<(RoomUri, usize)> {
+        let mut told = Vec::new();
+        for (teller, is) in self.clients.iter().enumerate() {
+            let rooms = is.rooms.iter().filter(|(_, known)| known.exists);
+            for (room, _) in rooms.filter(|(room, _)| is.member.entrance(room).is_some()) {
+                if !is.deleted && (teller != client || is.member.epoch(room).is_some()) {
+                    told.push((room.clone(), teller));
+                }
+            }
+        }
+        told.retain(|(room, teller)| fits(self, room, *teller));
+        self.dice.pick(&told).cloned()
+    }
+
+    /// Makes an external Commit and sends it; an intruder's is not to be taken, and may have a victim.
+    pub(super) fn enter_as_told(
+        &mut self,
+        client: usize,
+        room: &RoomUri,
+        teller: usize,
+        intruder: Option<Option<ClientUri>>,
+        key: u64,
+    ) {
+        let teller = &self.clients[teller].member;
+        let told = teller.entrance(room).zip(teller.epoch(room));
+        let Some((entrance, epoch)) = told else {
+            return;
+        };
+        let flawed = intruder.is_some();
+        let victim = intruder.flatten();
+        let is = &mut self.clients[client];
+        let Some(bundle) = is.member.entry(room, &entrance, victim.as_ref(), key) else {
+            return;
+        };
+        if flawed {
+            self.history.flawed_bundle(&bundle);
+        }
+        let known = is.rooms.entry(room.clone()).or_default();
+        known.staged = Some(Staged {
+            commit: bundle.commit.clone(),
+            opens: epoch.next(),
+        });
+        let opened = known.opened;
+        self.history.committed(client, room, epoch, &bundle);
+        let name = is.name();
+        self.story.tell(self.now_ms, || {
+            let wrong = if flawed { ", which it may not" } else { "" };
+            format!("{name}  enters {room} in epoch {epoch} by an external Commit{wrong}")
+        });
+        let purpose = Purpose::Commit {
+            room: room.clone(),
+            commit: bundle.commit.clone(),
+            flawed,
+            opened,
+            entry: true,
+        };
+        self.counts.one(if flawed {
+            "external Commits that may not be"
+        } else {
+            "external Commits"
+        });
+        self.ask(client, purpose, ClientAsk::Commit(frame(room, bundle)));
     }
 
     fn propose(
@@ -282,5 +441,16 @@ impl World {
             known.unsettled.insert(known.number, message);
         }
         self.send_unsettled(client, &room);
+    }
+}
+
+/// A bundle as it goes through the door.
+fn frame(room: &RoomUri, bundle: Bundle) -> door::Commit {
+    door::Commit {
+        room: room.clone(),
+        commit: Payload(bundle.commit),
+        welcome: bundle.welcome.map(Payload),
+        group_info: Payload(bundle.group_info),
+        tree: Payload(bundle.tree),
     }
 }

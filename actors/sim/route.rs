@@ -169,6 +169,15 @@ impl World {
                     None => return,
                 }
             }
+            ClientAsk::GroupInfo(asked) => {
+                let Ok(ask) = doors::group_info(&own, &uri, asked) else {
+                    return;
+                };
+                match self.here(node, client, request, ask) {
+                    Some(target) => target,
+                    None => return,
+                }
+            }
             ClientAsk::Send(send) => match Sending::new(&own, &uri, send) {
                 (room, Sending::Here(submit)) => Target::Hub(room, doors::HubAsk::Submit(submit)),
                 (room, Sending::Follower(queue)) => {

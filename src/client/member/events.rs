@@ -120,6 +120,9 @@ impl Member {
             return;
         }
         self.record.inbox = seq;
+        if self.has_entered_since(room, &notice) {
+            return;
+        }
         match notice {
             Notice::Joined {
                 after,
@@ -144,6 +147,17 @@ impl Member {
                     self.leave(room);
                 }
             }
+        }
+    }
+
+    /// Whether a notice is of a time before the device came in by itself.
+    fn has_entered_since(&self, room: &RoomUri, notice: &Notice) -> bool {
+        let Some(state) = self.room(room).filter(|_| self.groups.contains_key(room)) else {
+            return false;
+        };
+        match notice {
+            Notice::Joined { after, .. } => *after < state.begun,
+            Notice::Left { upto } => *upto <= state.begun,
         }
     }
 
