@@ -20,6 +20,7 @@ pub mod leases;
 pub mod numbers;
 pub mod outcome;
 pub mod proposals;
+mod refusals;
 pub mod secrets;
 pub mod submissions;
 

@@ -93,7 +93,7 @@ pub(super) struct History {
     pub(super) followed: BTreeMap<(u8, RoomUri), RoomSeq>,
     contested: BTreeMap<(RoomUri, Epoch), u32>,
     /// Who has the lease of a room, and until when.
-    leases: BTreeMap<RoomUri, (ClientUri, u64)>,
+    pub(super) leases: BTreeMap<RoomUri, (ClientUri, u64)>,
     pub(super) counts: Counts,
 }
 
@@ -107,7 +107,12 @@ impl History {
         self.occasions.one(invariant);
     }
 
-    fn demand(&mut self, invariant: &'static str, holds: bool, why: impl FnOnce() -> String) {
+    pub(super) fn demand(
+        &mut self,
+        invariant: &'static str,
+        holds: bool,
+        why: impl FnOnce() -> String,
+    ) {
         self.tested(invariant);
         if !holds {
             self.violated(invariant, why());
@@ -306,41 +311,6 @@ impl History {
         self.demand("I26", time >= before, || {
             format!("the time of {room} went back from {before} to {time}")
         });
-    }
-
-    /// A hub's log has granted a lease.
-    pub(super) fn leased(
-        &mut self,
-        room: &RoomUri,
-        grant: &crate::room::leases::Grant,
-        until: u64,
-    ) {
-        let from = until.saturating_sub(grant.lease_ms.into());
-        let joiner = &grant.joiner;
-        let lease = self.leases.insert(room.clone(), (joiner.clone(), until));
-        let other = lease.filter(|(other, until)| other != joiner && *until > from);
-        self.demand("I8", other.is_none(), || {
-            format!("{joiner} got the lease of {room} while {other:?} had it")
-        });
-    }
-
-    /// A hub's log has accepted a Commit, which ends the lease; one from outside needs it.
-    pub(super) fn lease_ends(
-        &mut self,
-        room: &RoomUri,
-        commit: &crate::room::hub::Commit,
-        time: u64,
-    ) {
-        let lease = self.leases.remove(room);
-        if commit.checked.external {
-            let sender = &commit.sender;
-            let has = lease
-                .as_ref()
-                .is_some_and(|(of, until)| of == sender && *until > time);
-            self.demand("I8", has, || {
-                format!("{sender} entered {room} without the lease, which {lease:?} has")
-            });
-        }
     }
 
     /// A hub's log has accepted a Commit.

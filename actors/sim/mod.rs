@@ -27,6 +27,7 @@ mod judge;
 mod lanes;
 mod late;
 mod learn;
+mod leases;
 pub mod mls;
 mod moves;
 mod node;

@@ -9,6 +9,7 @@ use mimi_actors::{
         claim::{ClientRefused, UserRefused},
         door,
         event::{ClientSeq, Epoch, InboxSeq, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq, Verdict},
+        joining::IntroductionAsk,
         link as frames,
     },
 };
@@ -44,6 +45,15 @@ pub(super) fn link_frames() -> Group {
         .add("open-commit", request(frames::Request::Commit(commit)))
         .add("open-commit-alone", request(frames::Request::Commit(alone)))
         .add("open-propose", request(frames::Request::Propose(propose)))
+        .add(
+            "open-group-info",
+            request(frames::Request::GroupInfo(group_info_request())),
+        )
+        .add("open-codes", request(frames::Request::Codes(codes())))
+        .add(
+            "open-resolve",
+            request(frames::Request::Resolve(some("code"))),
+        )
         .add("open-fanout", frames::Open::Fanout { shard: 15 })
         .add("open-submit", frames::Open::Submit)
         .add("hello", hello)
@@ -167,6 +177,15 @@ fn door_requests() -> Vec<(&'static str, door::Request)> {
         ("create", door::Request::Create(create)),
         ("commit", door::Request::Commit(commit)),
         ("propose", door::Request::Propose(propose)),
+        (
+            "group-info",
+            door::Request::GroupInfo(Box::new(group_info_request())),
+        ),
+        ("codes", door::Request::Codes(codes())),
+        (
+            "introduction",
+            door::Request::Introduction(IntroductionAsk::List),
+        ),
     ]
 }
 
@@ -334,6 +353,16 @@ pub(super) fn refusals() -> Group {
                     max: 20,
                 },
             ),
+            (
+                "busy",
+                Refused::Busy {
+                    place: 2,
+                    expected_wait_ms: 9_000,
+                },
+            ),
+            ("limited", Refused::Limited { retry_after_ms }),
+            ("lease-required", Refused::LeaseRequired),
+            ("lease-expired", Refused::LeaseExpired),
             ("overloaded", Refused::Overloaded { retry_after_ms }),
             ("unavailable", Refused::Unavailable { retry_after_ms }),
             ("storage-full", Refused::StorageFull),

@@ -12,7 +12,11 @@ use mimi_actors::{
         view::{GroupView, Member},
     },
     record::{Command, Entry},
-    room::{follower, hub},
+    room::{
+        codes::{Code, KeepCode, Passphrase, RevokeCode, WrongCode},
+        follower, hub,
+        leases::Grant,
+    },
     user,
     wire::{
         BText, Payload,
@@ -22,6 +26,7 @@ use mimi_actors::{
             Body, ClientSeq, Copy, Epoch, Hash, InboxSeq, Item, LinkSeq, RoomSeq, SubmitRefused,
             SubmitSeq,
         },
+        joining::CodeId,
         link::RoomRefused,
         post::{Change, Post, UserNotice},
     },
@@ -63,6 +68,21 @@ fn proposal() -> PendingProposal {
         kind: ProposalKind::Remove(2),
         message: raw("proposal"),
         accepted: Millis(0),
+    }
+}
+
+fn code() -> Code {
+    Code {
+        hash: hash(),
+        uses_left: Some(1),
+        not_after: Some(Millis(1_700_000_000_000)),
+        role_index: Some(3),
+        passphrase: Some(Passphrase {
+            salt: [1; 16],
+            hash: [2; 32],
+        }),
+        creator: alice(),
+        revoked: false,
     }
 }
 
@@ -145,6 +165,31 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
                     undecided: SubmitSeq(1),
                 },
             ),
+        ),
+        (
+            "keep-code",
+            hub::Command::KeepCode(KeepCode { code: code() }),
+        ),
+        (
+            "grant",
+            hub::Command::Grant(Grant {
+                joiner: bob(),
+                request: hash(),
+                signature_key: some("key"),
+                code: Some(CodeId(1)),
+                lease_ms: 10_000,
+            }),
+        ),
+        (
+            "wrong-code",
+            hub::Command::WrongCode(WrongCode { joiner: bob() }),
+        ),
+        (
+            "revoke-code",
+            hub::Command::RevokeCode(RevokeCode {
+                member: alice(),
+                id: CodeId(2),
+            }),
         ),
     ]
 }

@@ -15,6 +15,10 @@ use mimi_actors::{
             Body, ClientSeq, CommitEvent, Entered, Epoch, Event, Hash, Invitation, Item, RoomSeq,
             SubmitRefused, SubmitSeq, Verdict, VerdictRun,
         },
+        joining::{
+            CodeFacts, CodeId, CodeTerms, CodesAsk, CodesRequest, Container, GroupInfoRequest,
+            MadeCode, SealedGroupInfo,
+        },
         post::{Notice, WelcomeNotice},
     },
 };
@@ -139,6 +143,59 @@ pub(super) fn claimed() -> ClaimResponse {
     }
 }
 
+pub(super) fn group_info_request() -> GroupInfoRequest {
+    GroupInfoRequest {
+        room: room(),
+        joiner: bob(),
+        id: [9; 16],
+        time: Millis(1_700_000_000_000),
+        ciphersuite: 1,
+        hpke_key: some("hpke key"),
+        signature_key: some("key"),
+        container: Container::Full,
+        wait_ms: 8_000,
+        code: Some(some("code")),
+        passphrase: Some(BText::clipped("sesame")),
+        signature: some("signature"),
+    }
+}
+
+pub(super) fn codes() -> CodesRequest {
+    CodesRequest {
+        room: room(),
+        member: bob(),
+        ask: CodesAsk::Create(CodeTerms {
+            uses: Some(1),
+            lifetime_ms: Some(60_000),
+            role_index: Some(3),
+            passphrase: Some(BText::clipped("sesame")),
+        }),
+    }
+}
+
+fn sealed() -> SealedGroupInfo {
+    SealedGroupInfo {
+        epoch: Epoch(3),
+        time: Millis(1_700_000_000_000),
+        lease_ms: 10_000,
+        kem_output: some("kem"),
+        ciphertext: some("sealed"),
+        signature: some("signature"),
+    }
+}
+
+fn code_facts() -> CodeFacts {
+    CodeFacts {
+        id: CodeId(3),
+        creator: bob(),
+        uses_left: Some(1),
+        not_after: Some(Millis(1_700_000_000_000)),
+        role_index: Some(3),
+        has_passphrase: true,
+        revoked: false,
+    }
+}
+
 pub(super) fn answers() -> Vec<(&'static str, Answer)> {
     vec![
         ("created", Answer::Created),
@@ -154,7 +211,19 @@ pub(super) fn answers() -> Vec<(&'static str, Answer)> {
         ),
         ("received", Answer::Received),
         ("gap", Answer::Gap { expected: 300 }),
+        ("group-info", Answer::GroupInfo(sealed())),
+        (
+            "code-made",
+            Answer::CodeMade(MadeCode {
+                id: CodeId(3),
+                code: some("code"),
+            }),
+        ),
+        ("codes", Answer::Codes(list(vec![code_facts()]))),
+        ("code-revoked", Answer::CodeRevoked),
         ("stale", Answer::Stale),
+        ("granted", Answer::Granted { until: Millis(9) }),
+        ("code-kept", Answer::CodeKept(CodeId(3))),
         ("refused", Answer::Refused(Refused::NotMember)),
     ]
 }

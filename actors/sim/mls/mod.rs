@@ -217,7 +217,7 @@ impl Member {
 /// The signature of the model under a request for the GroupInfo.
 #[must_use]
 pub fn sign_request(request: &crate::wire::joining::GroupInfoRequest) -> Payload {
-    model::sign_request(request)
+    model::sealing::sign_request(request)
 }
 
 /// What a worker finds.
@@ -240,7 +240,7 @@ pub fn check_package(
     now: Millis,
 ) -> Result<StoredPackage, PackageRefused> {
     match kind {
-        Kind::Model => model::check_package(package, client, now),
+        Kind::Model => model::packages::check_package(package, client, now),
         Kind::Real => doors::check_package(package.clone(), client, now),
     }
 }

@@ -5,10 +5,12 @@
 //! signatures; a sender is who the header says, so the checks compare it with who was at the door.
 
 mod member;
+pub(super) mod packages;
+pub(super) mod sealing;
 
 use super::{Intent, Took, Wish};
 use crate::{
-    group_info::{self, Sealing},
+    group_info::Sealing,
     ids::{ClientUri, RoomUri},
     limits::EPOCH_TOLERANCE_EPOCHS,
     machine::Millis,
@@ -23,7 +25,7 @@ use crate::{
     room::checks::Verifier,
     user::command::StoredPackage,
     wire::{
-        self, BText, Payload,
+        BText, Payload,
         door::{PackageRefused, RoomBody},
         event::{Epoch, Hash},
         joining::{GroupInfoRequest, SealedGroupInfo},
@@ -447,33 +449,16 @@ impl Verifier for Checks {
     }
 
     fn request_flaw(&self, request: &GroupInfoRequest) -> Option<&'static str> {
-        (request.signature != sign_request(request)).then_some("signature")
+        (request.signature != sealing::sign_request(request)).then_some("signature")
     }
 
     fn seal(&self, sealing: &Sealing) -> Result<SealedGroupInfo, NotSealed> {
-        let content = &sealing.content;
-        let pending: Vec<_> = content.pending.iter().map(|(message, _)| message).collect();
-        let plain = (&content.group_info, &content.tree, pending);
-        Ok(SealedGroupInfo {
-            epoch: sealing.epoch,
-            time: sealing.time,
-            lease_ms: sealing.lease_ms,
-            kem_output: sealing.request.hpke_key.clone(),
-            ciphertext: wire::encode(&plain).into(),
-            signature: Payload::default(),
-        })
+        Ok(sealing::seal(sealing))
     }
 
     fn random(&self, of: Hash) -> Option<[u8; 16]> {
         of.0.first_chunk().copied()
     }
-}
-
-/// The signature of the model: whoever knows the key can make it.
-pub(super) fn sign_request(request: &GroupInfoRequest) -> Payload {
-    let signed = group_info::request_to_sign(request);
-    let signature = Hash::of_parts([&request.signature_key[..], &signed[..]]);
-    signature.0.to_vec().into()
 }
 
 fn check_create(
@@ -687,32 +672,5 @@ fn info_of(group_id: &[u8], epoch: u64, tree: &Tree, chain: Hash, signer: u32) -
     encode(&Info {
         group_context: group_context(group_id, epoch, tree, chain),
         signer,
-    })
-}
-
-/// What a worker finds of a KeyPackage.
-pub(super) fn check_package(
-    package: &Payload,
-    client: &ClientUri,
-    now: Millis,
-) -> Result<StoredPackage, PackageRefused> {
-    let read = decode::<Package>(package)
-        .filter(|read| read.client == *client && read.not_before_s <= now.as_seconds());
-    let Some(read) = read else {
-        let detail = BText::clipped("not a KeyPackage of this client");
-        return Err(PackageRefused::Invalid { detail });
-    };
-    Ok(StoredPackage {
-        package: package.clone(),
-        reference: Payload(reference_of(package)),
-        init_key: Payload(reference_of(&read.nonce.to_be_bytes())),
-        version: MLS_10,
-        ciphersuite: SUITE,
-        not_before_s: read.not_before_s,
-        not_after_s: read.not_before_s + PACKAGE_LIFE_S,
-        extensions: Vec::new(),
-        proposals: Vec::new(),
-        credentials: vec![1],
-        last_resort: false,
     })
 }
