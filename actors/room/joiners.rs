@@ -441,7 +441,7 @@ impl Joiners {
             .room()
             .is_some_and(|room| room.epoch() == sealed.epoch);
         if has_lease && current {
-            scene.answer(ticket, Answer::GroupInfo(sealed));
+            scene.answer(ticket, Answer::GroupInfo(Box::new(sealed)));
         } else {
             let busy = self.busy(0, scene);
             scene.refuse(ticket, busy);

@@ -76,10 +76,11 @@ fn keep(hub: &mut Hub, uses: Option<u32>, not_after: Option<Millis>) -> CodeId {
         creator: alice(),
         revoked: false,
     };
-    match hub.apply(&Command::KeepCode(KeepCode { code })).answer {
-        Answer::CodeKept(id) => id,
-        other => unreachable!("{other:?}"),
-    }
+    let answer = hub.apply(&Command::KeepCode(KeepCode { code })).answer;
+    let Answer::CodeKept(id) = answer else {
+        unreachable!("{answer:?}");
+    };
+    id
 }
 
 fn uses_left(hub: &Hub, id: CodeId) -> Option<u32> {

@@ -199,10 +199,11 @@ mod tests {
 
     fn keep(bobby: &mut Log, code: &[u8], not_after: Option<Millis>) -> CodeId {
         let hash = hash(code);
-        match introduce(bobby, Introduction::Keep { hash, not_after }) {
-            Answer::IntroductionKept(id) => id,
-            other => panic!("not kept: {other:?}"),
-        }
+        let answer = introduce(bobby, Introduction::Keep { hash, not_after });
+        let Answer::IntroductionKept(id) = answer else {
+            panic!("not kept: {answer:?}");
+        };
+        id
     }
 
     fn resolve(bobby: &Log, code: &[u8], time: Millis) -> Introduced {

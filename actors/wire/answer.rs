@@ -32,7 +32,7 @@ pub enum Answer {
         expected: u64,
     },
     /// What an external Commit is built on.
-    GroupInfo(SealedGroupInfo),
+    GroupInfo(Box<SealedGroupInfo>),
     /// The joining code is made.
     CodeMade(MadeCode),
     /// The joining codes of the room.

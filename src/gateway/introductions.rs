@@ -1,6 +1,10 @@
 //! Introduction codes of a client's user, and those that it was given.
 //!
 //! Source: transport requirements, section 7.3.
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever is no answer to the request is refused alike"
+)]
 
 use super::{Session, login};
 use crate::{

@@ -211,7 +211,7 @@ pub(super) fn answers() -> Vec<(&'static str, Answer)> {
         ),
         ("received", Answer::Received),
         ("gap", Answer::Gap { expected: 300 }),
-        ("group-info", Answer::GroupInfo(sealed())),
+        ("group-info", Answer::GroupInfo(Box::new(sealed()))),
         (
             "code-made",
             Answer::CodeMade(MadeCode {

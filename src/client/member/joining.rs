@@ -2,6 +2,10 @@
 //! participant, and entering with it. And what others need for that: links with codes.
 //!
 //! Source: transport requirements, sections 3.3 and 7.3.
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever is no answer to the request is refused alike"
+)]
 
 use super::{Entrance, Member, MemberError, SUITE, mls};
 use crate::client::door::DoorError;
@@ -104,7 +108,7 @@ impl Member {
     /// As [`Self::ask_group_info`].
     pub async fn send_asking(&self, asking: &Asking) -> Result<SealedGroupInfo, MemberError> {
         match self.door()?.group_info(asking.request.clone()).await? {
-            Answer::GroupInfo(sealed) => Ok(sealed),
+            Answer::GroupInfo(sealed) => Ok(*sealed),
             Answer::Refused(refused) => Err(MemberError::Refused(refused)),
             _ => Err(DoorError::Unexpected.into()),
         }
