@@ -222,9 +222,12 @@ fn names_only(item: &Item, provider: &ProviderId) -> bool {
         Item::Event(event) => match &event.body {
             Body::Application(_) | Body::Proposals(_) | Body::Own(_) => true,
             Body::Invited(invitation) => local(&invitation.clients),
+            Body::Entered(entered) => local(std::slice::from_ref(&entered.client)),
             Body::Commit(commit) => {
                 let invited = commit.invitation.as_ref();
-                local(&commit.left) && invited.is_none_or(|invitation| local(&invitation.clients))
+                local(&commit.left)
+                    && local(commit.entered.as_slice())
+                    && invited.is_none_or(|invitation| local(&invitation.clients))
             }
         },
     }
@@ -582,6 +585,7 @@ mod tests {
                 epoch: Epoch(2),
                 commit: Payload::from(vec![3]),
                 left: BVec::truncated(left.iter().map(|name| name.parse().unwrap()).collect()),
+                entered: None,
                 invitation: invited.map(invitation),
             }))
         };

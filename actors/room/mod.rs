@@ -9,6 +9,7 @@
 pub mod checks;
 pub mod commits;
 pub mod desk;
+pub mod entering;
 pub mod fanout;
 pub mod follower;
 pub mod follower_desk;

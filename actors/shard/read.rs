@@ -436,7 +436,7 @@ fn event_bytes(event: &Event) -> usize {
                 + invited.map_or(0, |invited| invited.welcome.len() + invited.tree.len())
         }
         Body::Invited(invited) => invited.welcome.len() + invited.tree.len(),
-        Body::Own(_) => 0,
+        Body::Entered(_) | Body::Own(_) => 0,
     };
     HEADER + body
 }

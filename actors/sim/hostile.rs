@@ -285,6 +285,7 @@ impl World {
                 epoch: Epoch(1),
                 commit: Payload(forged),
                 left: BVec::truncated(vec![stranger]),
+                entered: None,
                 invitation: None,
             });
             self.fan_out_as(from, to, 1, room, body);

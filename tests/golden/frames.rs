@@ -306,6 +306,13 @@ pub(super) fn refusals() -> Group {
                     detail: text(),
                 },
             ),
+            (
+                "omitted-proposals",
+                Refused::OmittedProposals {
+                    references: references(),
+                },
+            ),
+            ("ended", Refused::Ended),
             ("invalid", Refused::invalid("tree_mismatch", "why")),
             (
                 "too-many",

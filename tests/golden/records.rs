@@ -8,7 +8,7 @@ use mimi_actors::{
     machine::{Fold, Millis, Position},
     mls::{
         bundle::{CheckedBundle, Joined},
-        proposal::PendingProposal,
+        proposal::{PendingProposal, ProposalKind},
         view::{GroupView, Member},
     },
     record::{Command, Entry},
@@ -59,6 +59,7 @@ fn proposal() -> PendingProposal {
     PendingProposal {
         reference: raw("reference"),
         leaf: 0,
+        kind: ProposalKind::Remove(2),
         message: raw("proposal"),
     }
 }
@@ -72,12 +73,14 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
     let joined = Joined {
         leaf: 1,
         client: bob(),
-        key_package_reference: raw("package"),
+        key_package_reference: Some(raw("package")),
         signature_key: raw("key"),
     };
     let checked = CheckedBundle {
         next: view(),
         committer: 0,
+        external: false,
+        reinit: false,
         joined: vec![joined],
         left: vec![member(2, "mimi://c.example/d/carol/phone".parse().unwrap())],
         updated: vec![member(0, alice())],
@@ -95,6 +98,20 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
         welcome: Some(some("welcome")),
         checked,
     };
+    let entry = hub::Commit {
+        sender: bob(),
+        welcome: None,
+        checked: CheckedBundle {
+            committer: 1,
+            external: true,
+            joined: vec![Joined {
+                key_package_reference: None,
+                ..commit.checked.joined[0].clone()
+            }],
+            ..commit.checked.clone()
+        },
+        ..commit.clone()
+    };
     let propose = hub::Propose {
         sender: alice(),
         on: Epoch(1),
@@ -111,6 +128,7 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
     vec![
         ("create", hub::Command::Create(create)),
         ("commit", hub::Command::Commit(Box::new(commit))),
+        ("external-commit", hub::Command::Commit(Box::new(entry))),
         ("propose", hub::Command::Propose(propose)),
         (
             "submit-client",

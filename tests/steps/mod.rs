@@ -10,6 +10,7 @@
 mod claim;
 mod cluster;
 mod commit;
+mod entering;
 mod fanout;
 mod intruder;
 mod message;
@@ -19,7 +20,10 @@ mod setting;
 use crate::support::{self, Net, WAIT};
 use mimi_actors::{
     ids::{RoomUri, UserUri},
-    wire::claim::{ClaimRequest, ClaimResponse},
+    wire::{
+        Payload,
+        claim::{ClaimRequest, ClaimResponse},
+    },
 };
 use mimi_node::client::member::{Member, MemberError, PreparedCommit};
 use std::{collections::BTreeMap, time::Instant};
@@ -37,6 +41,8 @@ pub struct Story {
     contest: commit::Contest,
     prepared: BTreeMap<String, PreparedCommit>,
     answers: Vec<commit::Outcome>,
+    /// References of Proposals that were taken.
+    proposed: Vec<Payload>,
     messages: message::Messages,
     hashes: BTreeMap<String, Vec<String>>,
     /// Members whose journal may hold what should not have happened.
