@@ -11,6 +11,7 @@ use super::{
     audit::{self, Audited},
     change::{self, Changed, Flaw, Group, Item},
     commit::Commit,
+    container::ContainerRefused,
     extension,
     external::{self, NOBODY},
     framing,
@@ -21,9 +22,10 @@ use super::{
     reader::{Malformed, Unreadable},
     suite::{Digest, Suite},
     tree::Tree,
-    view::{Context, GroupView, Member, members_of},
+    tree_delta,
+    view::{Context, GroupView, Member, NextTree, NextView, members_of},
 };
-use crate::ids::ClientUri;
+use crate::{ids::ClientUri, wire::tree::TreeContainer};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,8 +39,17 @@ pub struct Bundle {
     pub welcome: Option<Bytes>,
     /// The GroupInfo of the next epoch as an MLSMessage.
     pub group_info: Bytes,
-    /// The tree of the next epoch, as in a ratchet_tree extension.
-    pub tree: Bytes,
+    /// The tree of the next epoch.
+    pub tree: TreeContainer,
+}
+
+/// What a check goes by, beside the group.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Members up to which a group's Commits are also validated by OpenMLS.
+    pub audited_members_max: usize,
+    /// Hosts that a tree may be said to lie at; nothing is fetched from there.
+    pub tree_hosts: Vec<String>,
 }
 
 /// A client that a Commit adds.
@@ -58,7 +69,7 @@ pub struct Joined {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckedBundle {
     /// The public state of the next epoch.
-    pub next: GroupView,
+    pub next: NextView,
     /// Leaf of the committer; in an external Commit the one it takes.
     pub committer: u32,
     /// Whether it is an external Commit: the committer is who joins.
@@ -156,6 +167,9 @@ pub enum BundleRefused {
         /// Their ProposalRefs.
         references: Vec<Bytes>,
     },
+    /// The container of the tree is one that this hub does not take.
+    #[error(transparent)]
+    Container(#[from] ContainerRefused),
     /// The path or the tree is wrong.
     #[error(transparent)]
     Tree(#[from] TreeRefused),
@@ -193,7 +207,7 @@ impl From<Flaw> for BundleRefused {
 /// Decides whether a bundle by `sender` leads on from `view`, in which `pending` Proposals wait.
 ///
 /// `pending` must have come out of [`super::proposal::check_proposal`] on this very view; their signatures are not
-/// checked again. Groups of at most `audited_members_max` members are validated by OpenMLS too.
+/// checked again. Small groups are validated by OpenMLS too, see [`Terms::audited_members_max`].
 ///
 /// # Errors
 /// [`BundleRefused`] says which rule it breaks; the cheapest checks come first.
@@ -202,7 +216,7 @@ pub fn check_bundle(
     pending: &[PendingProposal],
     bundle: &Bundle,
     sender: &ClientUri,
-    audited_members_max: usize,
+    terms: &Terms,
 ) -> Result<CheckedBundle, BundleRefused> {
     let context = view.context().map_err(in_part("current GroupContext"))?;
     let suite = Suite::new(context.ciphersuite).ok_or(BundleRefused::Unsupported("ciphersuite"))?;
@@ -252,7 +266,8 @@ pub fn check_bundle(
         None => external::enter(&mut changed, leaf)?,
     };
     let tree_hash = apply_path(&group, &mut changed, &framed.body, &items, committer)?;
-    parts.check_tree(&changed.tree, &bundle.tree)?;
+    let made = Bytes::from(changed.tree.write());
+    parts::check_tree(&bundle.tree, view, &made, &terms.tree_hosts)?;
 
     let confirmed = framed.confirmed_transcript_hash(&suite, &view.interim_transcript_hash);
     let extensions = changed
@@ -275,16 +290,16 @@ pub fn check_bundle(
     }
 
     let members = changed.tree.leaves().count().max(tree.leaves().count());
-    let audited = members <= audited_members_max
+    let audited = members <= terms.audited_members_max
         && audit::commit(view, &covered, bundle, &next_context).map_err(BundleRefused::Audit)?
             == Audited::Whole;
     let interim = framing::interim_transcript_hash(&suite, &confirmed, parts.confirmation_tag);
-    let next = GroupView {
+    let next = NextView {
         group_context: next_context.into(),
         confirmation_tag: Bytes::copy_from_slice(parts.confirmation_tag),
         interim_transcript_hash: Bytes::copy_from_slice(&interim),
         group_info: bundle.group_info.clone(),
-        tree: bundle.tree.clone(),
+        tree: next_tree(view, &context, made, !changed.added.is_empty())?,
     };
     let covered = covered
         .iter()
@@ -305,6 +320,24 @@ pub fn check_bundle(
             updated: vec![],
         },
     )
+}
+
+/// What the log needs of the tree that a Commit made: all of it when somebody is `welcomed`, else what is shorter.
+fn next_tree(
+    view: &GroupView,
+    context: &Context<'_>,
+    made: Bytes,
+    welcomed: bool,
+) -> Result<NextTree, BundleRefused> {
+    if welcomed {
+        return Ok(NextTree::Whole(made));
+    }
+    let delta = tree_delta::between(&context.base(), &view.tree, &made)
+        .map_err(|cause| in_part("current tree")(cause.into()))?;
+    if delta.len() > made.len() / 2 {
+        return Ok(NextTree::Whole(made));
+    }
+    Ok(NextTree::Delta(delta.into()))
 }
 
 /// The leaf that says it committed, none for an external Commit; if group and epoch are the current ones.

@@ -6,6 +6,7 @@ use super::{
     bundle::{Bundle, BundleRefused, TreeRefused, in_part},
     change::Item,
     commit::{Commit, Entry, Proposal},
+    container::{self, ContainerRefused},
     framing::Framed,
     group_info::GroupInfo,
     message::HandshakeKind,
@@ -13,10 +14,14 @@ use super::{
     reader::{Malformed, Reader, Unreadable},
     suite::{DIGEST_BYTES, Digest, Suite},
     tree::Tree,
-    view::Context,
+    tree_delta,
+    view::{Context, GroupView},
     welcome::Welcome,
 };
-use crate::limits::{ADDS_PER_COMMIT_MAX, COMMIT_BYTES_MAX};
+use crate::{
+    limits::{ADDS_PER_COMMIT_MAX, COMMIT_BYTES_MAX},
+    wire::tree::TreeContainer,
+};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +31,6 @@ pub(super) struct Parts<'a> {
     pub(super) confirmation_tag: &'a [u8],
     welcome: Option<Welcome<'a>>,
     pub(super) group_info: GroupInfo<'a>,
-    tree: Tree<'a>,
 }
 
 impl<'a> Parts<'a> {
@@ -57,13 +61,11 @@ impl<'a> Parts<'a> {
             .transpose();
         let welcome = welcome.map_err(|cause| in_part("Welcome")(Unreadable::from(cause)))?;
         let group_info = GroupInfo::read(&bundle.group_info).map_err(in_part("GroupInfo"))?;
-        let tree = Tree::read(&bundle.tree).map_err(in_part("ratchet tree"))?;
         Ok(Self {
             commit,
             confirmation_tag,
             welcome,
             group_info,
-            tree,
         })
     }
 
@@ -89,20 +91,6 @@ impl<'a> Parts<'a> {
             return mismatch("not for exactly the KeyPackages added");
         }
         Ok(())
-    }
-
-    /// The tree that was sent (`sent` as bytes) is the one that the Commit makes.
-    pub(super) fn check_tree(&self, made: &Tree<'_>, sent: &[u8]) -> Result<(), BundleRefused> {
-        if made.write() == sent {
-            return Ok(());
-        }
-        let reason = match made.first_difference(&self.tree) {
-            _ if made.width() != self.tree.width() => "number of leaves differs",
-            Some(node) if node & 1 == 0 => "a leaf differs",
-            Some(_) => "a parent node differs",
-            None => "encoding differs",
-        };
-        Err(TreeRefused::Mismatch(reason).into())
     }
 
     /// The GroupInfo is the one of the next epoch, by the committer; its signature aside.
@@ -144,6 +132,44 @@ impl<'a> Parts<'a> {
         }
         info.flaw(suite).map_or(Ok(()), mismatch)
     }
+}
+
+/// The tree that was sent, in whatever container, is the one that the Commit made of the tree of `view`.
+pub(super) fn check_tree(
+    sent: &TreeContainer,
+    view: &GroupView,
+    made: &Bytes,
+    hosts: &[String],
+) -> Result<(), BundleRefused> {
+    match sent {
+        TreeContainer::Full(tree) => check_whole(tree, made),
+        TreeContainer::Zstd(frame) => check_whole(&container::decompress(frame)?, made),
+        TreeContainer::Delta(delta) => {
+            let context = view.context().map_err(in_part("current GroupContext"))?;
+            let tree = tree_delta::apply(&context.base(), &view.tree, delta);
+            check_whole(&tree.map_err(ContainerRefused::Delta)?, made)
+        }
+        TreeContainer::DistributionService => Ok(()),
+        TreeContainer::Reference(uri) => Ok(container::check_reference(uri, hosts)?),
+    }
+}
+
+fn check_whole(sent: &[u8], made: &[u8]) -> Result<(), BundleRefused> {
+    if sent == made {
+        return Ok(());
+    }
+    let part = in_part("ratchet tree");
+    let (sent, made) = (
+        Tree::read(sent).map_err(&part)?,
+        Tree::read(made).map_err(&part)?,
+    );
+    let reason = match made.first_difference(&sent) {
+        _ if made.width() != sent.width() => "number of leaves differs",
+        Some(node) if node & 1 == 0 => "a leaf differs",
+        Some(_) => "a parent node differs",
+        None => "encoding differs",
+    };
+    Err(TreeRefused::Mismatch(reason).into())
 }
 
 pub(super) type Resolved<'a> = (Vec<Item<'a>>, Vec<&'a PendingProposal>);

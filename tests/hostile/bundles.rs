@@ -30,6 +30,7 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
     let end = |payload: &Payload| payload.len() - 5;
     let middle = |payload: &Payload| payload.len() / 2;
     let welcome = add.welcome.clone().unwrap();
+    let tree = Payload::from(add.tree.carried().to_vec());
     let cases: Vec<(&str, Vec<u8>)> = vec![
         (
             "whose Commit is cut",
@@ -106,18 +107,18 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
             "whose Welcome is its Commit",
             with(&|b| b.welcome = Some(b.commit.clone())),
         ),
-        ("whose tree is cut", with(&|b| b.tree = cut(&add.tree))),
+        ("whose tree is cut", with(&|b| b.tree = cut(&tree).into())),
         (
             "whose tree has a bit flipped",
-            with(&|b| b.tree = flipped(&add.tree, middle(&add.tree))),
+            with(&|b| b.tree = flipped(&tree, middle(&tree)).into()),
         ),
         (
             "whose tree has a byte more",
-            with(&|b| b.tree = longer(&add.tree)),
+            with(&|b| b.tree = longer(&tree).into()),
         ),
         (
             "whose tree is empty",
-            with(&|b| b.tree = Payload::default()),
+            with(&|b| b.tree = Payload::default().into()),
         ),
         (
             "whose tree is another group's",
