@@ -21,7 +21,7 @@ use figment::{
 };
 use mimi_actors::{
     ids::{BadIdentifier, ProviderId},
-    mls::bundle::Terms,
+    mls::{bundle::Terms, shelf::Shelf},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -196,6 +196,7 @@ impl Config {
         Terms {
             audited_members_max: self.limits.audited_members_max,
             tree_hosts: self.limits.tree_hosts.clone(),
+            trees: Shelf::new(),
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
     framing::interim_transcript_hash,
     group_info::GroupInfo,
     leaf::{Leaf, Source},
+    rest::Rest,
     suite::Suite,
     tree::Tree,
     view::{GroupView, Member, members_of},
@@ -44,7 +45,8 @@ pub fn check_create(
         |field| BundleRefused::GroupInfoMismatch { field };
     let info = GroupInfo::read(group_info).map_err(in_part("GroupInfo"))?;
     let tree = container::founding(container)?;
-    let members = Tree::read(&tree).map_err(in_part("ratchet tree"))?;
+    let rest = Rest::indexed(&tree).map_err(in_part("ratchet tree"))?;
+    let members = Tree::of(&rest);
     let context = &info.context;
     let suite = Suite::new(context.ciphersuite).ok_or(BundleRefused::Unsupported("ciphersuite"))?;
     if context.epoch != 0 {
@@ -63,7 +65,7 @@ pub fn check_create(
         return Err(BundleRefused::Sender(SenderRefused::NotBound));
     }
     Keys::of(&members).map_err(|(_, reason)| TreeRefused::Mismatch(reason))?;
-    check_leaf(leaf, &info, &suite)?;
+    check_leaf(&leaf, &info, &suite)?;
     if context.tree_hash != members.root_hash(&members.hashes(&suite)) {
         return Err(TreeRefused::Hash.into());
     }

@@ -5,6 +5,7 @@ use super::{
     create::check_create,
     credential::identity_of,
     proposal::{PendingProposal, check_proposal},
+    shelf::Shelf,
     view::GroupView,
 };
 use crate::ids::ClientUri;
@@ -19,6 +20,7 @@ pub(super) const HUB_KEY: [u8; 32] = [7; 32];
 pub(super) const AUDITED: &Terms = &Terms {
     audited_members_max: 256,
     tree_hosts: Vec::new(),
+    trees: Shelf::none(),
 };
 
 pub(super) struct Client {

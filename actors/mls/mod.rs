@@ -26,6 +26,8 @@ mod parts;
 mod path;
 pub mod proposal;
 pub mod reader;
+mod rest;
+pub mod shelf;
 mod suite;
 mod tree;
 pub mod tree_delta;

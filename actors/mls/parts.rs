@@ -12,9 +12,10 @@ use super::{
     message::HandshakeKind,
     proposal::{self, PendingProposal},
     reader::{Malformed, Reader, Unreadable},
+    rest::Rest,
     suite::{DIGEST_BYTES, Digest, Suite},
     tree::Tree,
-    tree_delta,
+    tree_delta::{self, Base},
     view::{Context, GroupView},
     welcome::Welcome,
 };
@@ -23,7 +24,10 @@ use crate::{
     wire::tree::TreeContainer,
 };
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// A bundle whose parts are all well formed.
 pub(super) struct Parts<'a> {
@@ -138,19 +142,44 @@ impl<'a> Parts<'a> {
 pub(super) fn check_tree(
     sent: &TreeContainer,
     view: &GroupView,
-    made: &Bytes,
+    made: &Made<'_, '_>,
     hosts: &[String],
 ) -> Result<(), BundleRefused> {
     match sent {
-        TreeContainer::Full(tree) => check_whole(tree, made),
-        TreeContainer::Zstd(frame) => check_whole(&container::decompress(frame)?, made),
+        TreeContainer::Full(tree) => check_whole(tree, made.whole()),
+        TreeContainer::Zstd(frame) => check_whole(&container::decompress(frame)?, made.whole()),
+        // Two trees have one delta: another one is wrong, whatever it is.
+        TreeContainer::Delta(delta) if delta[..] == made.delta[..] => Ok(()),
         TreeContainer::Delta(delta) => {
             let context = view.context().map_err(in_part("current GroupContext"))?;
             let tree = tree_delta::apply(&context.base(), &view.tree, delta);
-            check_whole(&tree.map_err(ContainerRefused::Delta)?, made)
+            check_whole(&tree.map_err(ContainerRefused::Delta)?, made.whole())
         }
         TreeContainer::DistributionService => Ok(()),
         TreeContainer::Reference(uri) => Ok(container::check_reference(uri, hosts)?),
+    }
+}
+
+/// The tree that a Commit made; all of it is written only when somebody asks.
+pub(super) struct Made<'t, 'a> {
+    tree: &'t Tree<'a>,
+    pub(super) delta: Vec<u8>,
+    whole: OnceCell<Bytes>,
+}
+
+impl<'t, 'a> Made<'t, 'a> {
+    /// Of a tree that was made of the one of `base`.
+    pub(super) fn of(tree: &'t Tree<'a>, base: &Base<'_>) -> Self {
+        Self {
+            tree,
+            delta: tree.delta(base),
+            whole: OnceCell::new(),
+        }
+    }
+
+    /// The whole tree.
+    pub(super) fn whole(&self) -> &Bytes {
+        self.whole.get_or_init(|| self.tree.write().into())
     }
 }
 
@@ -160,9 +189,10 @@ fn check_whole(sent: &[u8], made: &[u8]) -> Result<(), BundleRefused> {
     }
     let part = in_part("ratchet tree");
     let (sent, made) = (
-        Tree::read(sent).map_err(&part)?,
-        Tree::read(made).map_err(&part)?,
+        Rest::read(sent).map_err(&part)?,
+        Rest::read(made).map_err(&part)?,
     );
+    let (sent, made) = (Tree::of(&sent), Tree::of(&made));
     let reason = match made.first_difference(&sent) {
         _ if made.width() != sent.width() => "number of leaves differs",
         Some(node) if node & 1 == 0 => "a leaf differs",

@@ -161,7 +161,7 @@ impl<'a> Delta<'a> {
 /// # Errors
 /// [`Malformed`] when one of them is no ratchet tree.
 pub fn between(base: &Base<'_>, old: &[u8], new: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let (old, new) = (split(old)?, split(new)?);
+    let (old, new) = (nodes(old)?, nodes(new)?);
     let mut writer = Writer::new(base, new.len());
     for (index, node) in new.iter().enumerate() {
         if old.get(index).copied().unwrap_or(BLANK) != *node {
@@ -183,7 +183,7 @@ pub fn apply(base: &Base<'_>, old: &[u8], delta: &[u8]) -> Result<Vec<u8>, Delta
     if delta.base.tree_hash != base.tree_hash {
         return Err(DeltaRefused::BaseHash);
     }
-    let old_nodes = split(old).map_err(|cause| DeltaRefused::BaseTree(cause.into()))?;
+    let old_nodes = nodes(old).map_err(|cause| DeltaRefused::BaseTree(cause.into()))?;
     let mut body = Vec::with_capacity(old.len() + 4 * delta.nodes as usize);
     let mut changed = delta.changed.iter().peekable();
     let mut last = BLANK;
@@ -253,7 +253,10 @@ const PARENT: u8 = 2;
 pub(super) const BLANK: &[u8] = &[0];
 
 /// The nodes of a ratchet tree, each as `optional<Node>`; what stands in them is not looked at.
-pub(crate) fn split(tree: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
+///
+/// # Errors
+/// [`Malformed`] when the bytes are no ratchet tree.
+pub fn nodes(tree: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
     let mut reader = Reader::bounded(tree, "ratchet tree", TREE_BYTES_MAX)?;
     let list = reader.inner("ratchet tree", TREE_BYTES_MAX)?;
     reader.finish()?;

@@ -8,7 +8,9 @@
 use super::{
     commit::ContextExtensions,
     extension,
+    leaf::Leaf,
     reader::{Malformed, Reader, Unreadable, put_vector},
+    rest::Rest,
     suite::{Digest, MLS_10},
     tree::Tree,
     tree_delta::{self, Base, DeltaRefused},
@@ -170,7 +172,7 @@ impl GroupView {
     /// # Errors
     /// As [`GroupView::epoch`].
     pub fn members(&self) -> Result<Vec<Member>, Unreadable> {
-        members_of(&Tree::read(&self.tree)?)
+        members_of(&Tree::of(&Rest::read(&self.tree)?))
     }
 
     pub(super) fn context(&self) -> Result<Context<'_>, Unreadable> {
@@ -185,18 +187,21 @@ impl GroupView {
 /// The members of a tree, by leaf.
 pub(super) fn members_of(tree: &Tree<'_>) -> Result<Vec<Member>, Unreadable> {
     tree.leaves()
-        .map(|(number, leaf)| {
-            let client = leaf.client().ok_or(Malformed::Value {
-                what: "credential identity",
-                at: 0,
-            })?;
-            Ok(Member {
-                leaf: number,
-                client,
-                signature_key: Bytes::copy_from_slice(leaf.signature_key),
-            })
-        })
+        .map(|(number, leaf)| member_of(number, &leaf))
         .collect()
+}
+
+/// The client of a leaf.
+pub(super) fn member_of(number: u32, leaf: &Leaf<'_>) -> Result<Member, Unreadable> {
+    let client = leaf.client().ok_or(Malformed::Value {
+        what: "credential identity",
+        at: 0,
+    })?;
+    Ok(Member {
+        leaf: number,
+        client,
+        signature_key: Bytes::copy_from_slice(leaf.signature_key),
+    })
 }
 
 /// A GroupContext, borrowed from the object it was read from.

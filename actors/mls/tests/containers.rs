@@ -7,6 +7,7 @@ use crate::{
         container::{self, Before, ContainerRefused, NotServed},
         create::check_create,
         reader::put_vector,
+        shelf::Shelf,
         tree_delta::{self, Delta, DeltaRefused},
         view::NextTree,
     },
@@ -260,6 +261,10 @@ fn deltas_between_the_trees_of_openmls_lead_from_one_to_the_next_byte_for_byte()
     let (mut grown, mut shrunk, mut listed) = (0, 0, 0);
     for seed in 0..4 {
         let mut dice = Dice(seed + 77);
+        let terms = Terms {
+            trees: Shelf::new(),
+            ..terms()
+        };
         let mut world = World::new(12, SUITE);
         for _ in 0..25 {
             let members = inside(&world);
@@ -288,7 +293,17 @@ fn deltas_between_the_trees_of_openmls_lead_from_one_to_the_next_byte_for_byte()
                 .into_iter()
                 .find(|bundle| bundle.tree.kind() == kind)
                 .unwrap();
-            assert_eq!(verdict(&world, by, &sent), world.check(by, &bundle));
+            // With a tree that is kept, and without: each refused bundle in between must leave the kept one as it was.
+            let uri = &world.clients[by].uri;
+            let kept =
+                |bundle: &Bundle| check_bundle(&world.view, &world.pending, bundle, uri, &terms);
+            let wrong = with(&sent, TreeContainer::Delta(vec![1].into()));
+            assert!(kept(&wrong).is_err());
+            assert_eq!(kept(&sent), world.check(by, &bundle));
+            if dice.roll(4) == 0 {
+                // Another valid bundle of the same epoch, which loses.
+                assert!(kept(&sent).is_ok());
+            }
             world.accept(by, &bundle).unwrap();
             let after = world.view.tree.clone();
             listed += compare(&before, &after);
@@ -300,10 +315,10 @@ fn deltas_between_the_trees_of_openmls_lead_from_one_to_the_next_byte_for_byte()
                 },
                 &before.tree,
             );
-            match tree_delta::split(&before.tree)
+            match tree_delta::nodes(&before.tree)
                 .unwrap()
                 .len()
-                .cmp(&tree_delta::split(&after).unwrap().len())
+                .cmp(&tree_delta::nodes(&after).unwrap().len())
             {
                 std::cmp::Ordering::Less => grown += 1,
                 std::cmp::Ordering::Greater => shrunk += 1,
@@ -344,7 +359,7 @@ fn each_way_in_which_a_delta_can_be_wrong_has_its_refusal() {
     let before = Before::of(&world.view).unwrap();
     world.step(1, &[], &[], true).unwrap();
     let after = world.view.tree.clone();
-    let nodes = tree_delta::split(&after).unwrap();
+    let nodes = tree_delta::nodes(&after).unwrap();
     let (leaf, parent) = (nodes[2], nodes[1]);
     let (epoch, hash) = (before.epoch, &before.tree_hash[..]);
     let refused =
@@ -389,7 +404,7 @@ fn each_way_in_which_a_delta_can_be_wrong_has_its_refusal() {
         refused(&delta(epoch, hash, 7, &[(2, leaf), (0, leaf)])),
         DeltaRefused::Order(0)
     );
-    let same = tree_delta::split(&before.tree).unwrap()[2];
+    let same = tree_delta::nodes(&before.tree).unwrap()[2];
     assert_eq!(
         refused(&delta(epoch, hash, 7, &[(2, same)])),
         DeltaRefused::Unchanged(2)
@@ -463,7 +478,7 @@ proptest! {
     fn no_bytes_make_the_readers_of_containers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let base = tree_delta::Base { epoch: 1, tree_hash: &[0; 32] };
         let _ = Delta::read(&bytes);
-        let _ = tree_delta::split(&bytes);
+        let _ = tree_delta::nodes(&bytes);
         let _ = tree_delta::apply(&base, &bytes, &bytes);
         let _ = tree_delta::between(&base, &bytes, &bytes);
         let _ = container::decompress(&bytes);

@@ -159,7 +159,7 @@ fn encode_tree(tree: &Tree) -> Bytes {
 }
 
 fn decode_tree(bytes: &[u8]) -> Option<Tree> {
-    let nodes = tree_delta::split(bytes).ok()?;
+    let nodes = tree_delta::nodes(bytes).ok()?;
     let leaves = nodes.into_iter().step_by(2);
     leaves
         .map(|node| match node {

@@ -14,6 +14,7 @@ use crate::{
         bundle::{Bundle, Terms},
         container::Before,
         credential::{client_of, identity_of},
+        shelf::Shelf,
     },
     room::checks::Mls,
     wire::{
@@ -55,6 +56,7 @@ pub(super) const VERIFIER: Mls = Mls {
     terms: Terms {
         audited_members_max: AUDITED_MEMBERS_MAX,
         tree_hosts: Vec::new(),
+        trees: Shelf::none(),
     },
 };
 
