@@ -192,24 +192,29 @@ Feature: Sending a Commit
     Then alice, amy, bob and carol agree on epoch 5
     Given amy sends trees as reference
     When amy commits
-    And bob removes carol
+    Then alice, amy, bob and carol agree on epoch 6
+    When bob removes carol
     And alice commits
     Then alice, amy and bob agree on epoch 8
     And carol is not in the room any more
     Given bob sends trees as full
     When bob adds carol
-    And amy commits
+    Then alice, amy, bob and carol agree on epoch 9
+    When amy commits
     Then alice, amy, bob and carol agree on epoch 10
 
   @R3.2-12 @R3.2-13 @R3.2-14 @R3.2-15 @R3.2-16 @R3.2-17 @R3.2-18
   Scenario Outline: a room lives on trees sent as <container>, also after its hub was killed
     Given alice, bob and carol send trees as <container>
     When alice commits
-    And bob adds amy
-    And a.example is killed
+    Then alice, bob and carol agree on epoch 2
+    When bob adds amy
+    Then alice, amy, bob and carol agree on epoch 3
+    When a.example is killed
     And a.example is started again
     And carol commits
-    And alice removes amy
+    Then alice, amy, bob and carol agree on epoch 4
+    When alice removes amy
     Then alice, bob and carol agree on epoch 5
     When bob prepares a commit
     Then the GroupInfo of his bundle has less than 1024 bytes
