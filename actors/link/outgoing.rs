@@ -190,7 +190,7 @@ impl Outgoing {
 
     /// Takes rooms in again that wait for nothing but room on the link.
     fn catch_up(&mut self) {
-        while self.runs.len() < self.runs_max as usize / 2 {
+        while self.runs.len() < (self.runs_max as usize / 2).max(1) {
             let behind = |(room, parked): (&RoomUri, &Parked)| {
                 (parked.why == Why::Behind).then(|| room.clone())
             };

@@ -303,7 +303,7 @@ fn judge(
         external::check_list(&group, &items, sender)?;
     }
     let mut changed = change::apply(&group, &items, proposer)?;
-    let references = proposal::omitted(pending, &changed.removed);
+    let references = proposal::omitted(pending, &changed.removed, member.is_none());
     if !references.is_empty() {
         return Err(BundleRefused::OmittedProposals { references });
     }

@@ -50,6 +50,14 @@ pub enum ProposalKind {
     ReInit,
 }
 
+impl PendingProposal {
+    /// Whether its proposer leaves by it, in either of the two ways there are.
+    #[must_use]
+    pub fn leaves(&self) -> bool {
+        self.kind == ProposalKind::SelfRemove || self.kind == ProposalKind::Remove(self.leaf)
+    }
+}
+
 /// Those of `covered` that contradict each other: two members that remove one another. No Commit may take in both.
 #[must_use]
 pub fn contradicting(covered: &[&PendingProposal]) -> Vec<Bytes> {
@@ -67,18 +75,21 @@ pub fn contradicting(covered: &[&PendingProposal]) -> Vec<Bytes> {
         .collect();
     covered
         .iter()
+        .filter(|one| !one.leaves())
         .filter(|one| removed(one).is_some_and(|leaf| edges.contains(&(leaf, one.leaf))))
         .filter(|_| !planted!("mutual_removal_passes"))
         .map(|one| one.reference.clone())
         .collect()
 }
 
-/// Those of `pending` by which a member leaves that a Commit leaves in: every Commit must let it go.
+/// Those of `pending` by which a member leaves whom a Commit that removes `removed` leaves in: every Commit must let
+/// it go. An external Commit cannot take in a Remove, which then is void with its epoch.
 #[must_use]
-pub fn omitted(pending: &[PendingProposal], removed: &BTreeSet<u32>) -> Vec<Bytes> {
+pub fn omitted(pending: &[PendingProposal], removed: &BTreeSet<u32>, external: bool) -> Vec<Bytes> {
     pending
         .iter()
-        .filter(|one| one.kind == ProposalKind::SelfRemove && !removed.contains(&one.leaf))
+        .filter(|one| one.kind == ProposalKind::SelfRemove || !external)
+        .filter(|one| one.leaves() && !removed.contains(&one.leaf))
         .filter(|_| !planted!("self_remove_omitted"))
         .map(|one| one.reference.clone())
         .collect()

@@ -74,7 +74,8 @@ impl Room {
         let contradicting = crate::mls::proposal::contradicting(&covered);
         refuse_proposals(contradicting, "members remove one another")?;
         let removed = commit.checked.left.iter().map(|left| left.leaf).collect();
-        let omitted = crate::mls::proposal::omitted(&self.pending, &removed);
+        let omitted =
+            crate::mls::proposal::omitted(&self.pending, &removed, commit.checked.external);
         if omitted.is_empty() {
             return Ok(());
         }

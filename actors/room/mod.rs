@@ -22,6 +22,8 @@ pub mod submissions;
 #[cfg(test)]
 mod desk_tests;
 #[cfg(test)]
+mod entering_tests;
+#[cfg(test)]
 mod follower_tests;
 #[cfg(test)]
 mod hub_tests;

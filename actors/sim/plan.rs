@@ -36,7 +36,7 @@ pub struct ProviderShape {
 }
 
 /// How badly the network and the disks behave, all the time until the faults stop.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weather {
     /// Requests lost on their way, in thousandths.
     pub loss_permille: u32,
@@ -56,6 +56,23 @@ pub struct Weather {
     pub snapshot_entries: u64,
     /// Runs on one link, at most.
     pub runs_max: u32,
+}
+
+impl Default for Weather {
+    /// Nothing goes wrong by itself, and nothing is ever full.
+    fn default() -> Self {
+        Self {
+            loss_permille: 0,
+            twice_permille: 0,
+            delay_ms_max: 0,
+            cut_permille: 0,
+            sync_ms_max: 0,
+            check_ms_max: 0,
+            sleep_permille: 0,
+            snapshot_entries: 0,
+            runs_max: LINK_RUNS_MAX,
+        }
+    }
 }
 
 /// What a client is asked to do; with whom and where is drawn from what it knows at that time.

@@ -243,6 +243,8 @@ async fn status(node: &Node) -> Status {
             provider: provider.to_string(),
             connected: peer.is_connected(),
             unacknowledged: owed.sum(),
+            frames_sent: peer.credits().sent().0,
+            items_sent: peer.credits().sent().1,
         }
     });
     Status {

@@ -196,6 +196,10 @@ pub struct PeerRow {
     pub connected: bool,
     /// Items owed to it and not acknowledged.
     pub unacknowledged: u64,
+    /// Fan-out frames that this node has sent to it since it started.
+    pub frames_sent: u64,
+    /// Items in those frames.
+    pub items_sent: u64,
 }
 
 /// One shard of a status.

@@ -1,4 +1,4 @@
-//! What each lane of a link may have under way, and has: for the metrics page.
+//! What each lane of a link may have under way, and has, and what they carried: for the operator.
 
 use mimi_actors::link::session::FanoutSender;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The fan-out lanes to one peer, one for each shard.
 pub(crate) struct Credits {
     lanes: Vec<Lane>,
+    frames: AtomicU64,
+    items: AtomicU64,
 }
 
 #[derive(Default)]
@@ -18,6 +20,8 @@ impl Credits {
     pub(crate) fn new(shards: u16) -> Self {
         Self {
             lanes: (0..shards).map(|_| Lane::default()).collect(),
+            frames: AtomicU64::new(0),
+            items: AtomicU64::new(0),
         }
     }
 
@@ -25,6 +29,18 @@ impl Credits {
     pub(super) fn note(&self, shard: u16, session: &FanoutSender) {
         let under_way = session.bytes_under_way() as u64;
         self.put(shard, session.credit_bytes().into(), under_way);
+    }
+
+    /// A frame with so many items was sent.
+    pub(super) fn count(&self, items: u64) {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        self.items.fetch_add(items, Ordering::Relaxed);
+    }
+
+    /// Frames sent on all lanes, and the items in them.
+    pub(crate) fn sent(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (load(&self.frames), load(&self.items))
     }
 
     /// A lane has ended.

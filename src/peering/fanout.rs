@@ -75,6 +75,7 @@ pub(super) async fn send(
             ))
             .await?;
             session.sent(after, bytes);
+            credits.count(after.0 - next.0);
             credits.note(shard.id, &session);
             while let Ok(ack) = acknowledged.try_recv() {
                 take(&mut session, &ack, link)?;

@@ -99,6 +99,8 @@ pub(super) fn link_frames() -> Group {
             frames::Ack {
                 upto: LinkSeq(1_000_000),
                 refused: list(vec![]),
+                credit_bytes: 1 << 20,
+                retry_after_ms: None,
             },
         )
         .add(
@@ -106,6 +108,17 @@ pub(super) fn link_frames() -> Group {
             frames::Ack {
                 upto: LinkSeq(1),
                 refused,
+                credit_bytes: 0,
+                retry_after_ms: None,
+            },
+        )
+        .add(
+            "ack-later",
+            frames::Ack {
+                upto: LinkSeq(1),
+                refused: list(vec![]),
+                credit_bytes: 0,
+                retry_after_ms: Some(5_000),
             },
         )
         .add(

@@ -15,13 +15,14 @@ use mimi_actors::{
     room::{follower, hub},
     user,
     wire::{
-        Payload,
+        BText, Payload,
         claim::{ClaimId, ClaimTerms},
         door,
         event::{
             Body, ClientSeq, Copy, Epoch, Hash, InboxSeq, Item, LinkSeq, RoomSeq, SubmitRefused,
             SubmitSeq,
         },
+        link::RoomRefused,
         post::{Change, Post, UserNotice},
     },
 };
@@ -276,10 +277,25 @@ fn link_commands() -> Vec<(&'static str, link::Command)> {
     let ack = |peer| link::Command::Ack {
         peer,
         upto: LinkSeq(1),
+        refused: Vec::new(),
+    };
+    let refused = link::Command::Ack {
+        peer: Peer::Provider(provider()),
+        upto: LinkSeq(1),
+        refused: vec![RoomRefused {
+            room: room(),
+            detail: BText::clipped("frozen"),
+        }],
+    };
+    let redrive = link::Command::Redrive {
+        provider: provider(),
+        room: room(),
     };
     vec![
         ("ack-provider", ack(Peer::Provider(provider()))),
         ("ack-shard", ack(Peer::Shard(3))),
+        ("ack-refused", refused),
+        ("redrive", redrive),
     ]
 }
 

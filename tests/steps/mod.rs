@@ -37,6 +37,7 @@ pub struct Story {
     members: BTreeMap<String, Member>,
     users: BTreeMap<String, UserUri>,
     room: Option<RoomUri>,
+    rooms: Vec<RoomUri>,
     claims: Vec<ClaimResponse>,
     asked: Option<ClaimRequest>,
     contest: commit::Contest,

@@ -326,11 +326,8 @@ impl Member {
 
 /// Whether a Proposal would remove `leaf`: nobody may commit its own removal.
 fn removes(proposal: &QueuedProposal, leaf: LeafNodeIndex) -> bool {
-    match proposal.proposal() {
-        Proposal::Remove(remove) => remove.removed() == leaf,
-        Proposal::SelfRemove => {
-            matches!(proposal.sender(), Sender::Member(sender) if *sender == leaf)
-        }
-        _ => false,
-    }
+    let made_by_it = matches!(proposal.sender(), Sender::Member(sender) if *sender == leaf);
+    let proposal = proposal.proposal();
+    matches!(proposal, Proposal::Remove(remove) if remove.removed() == leaf)
+        || matches!(proposal, Proposal::SelfRemove) && made_by_it
 }

@@ -65,9 +65,8 @@ impl Member {
         if self.groups.contains_key(room) {
             self.leave(room);
         }
-        let group_info = match read(&entrance.group_info)? {
-            MlsMessageBodyIn::GroupInfo(group_info) => group_info,
-            _ => return Err(mls("decode a GroupInfo")("another MLSMessage")),
+        let MlsMessageBodyIn::GroupInfo(group_info) = read(&entrance.group_info)? else {
+            return Err(mls("decode a GroupInfo")("another MLSMessage"));
         };
         let base = Before::of_group_info(&entrance.group_info, entrance.tree.0.clone()).ok();
         let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&entrance.tree)
@@ -160,8 +159,8 @@ fn read(message: &Payload) -> Result<MlsMessageBodyIn, MemberError> {
 }
 
 fn public_message(proposal: &Payload) -> Result<PublicMessageIn, MemberError> {
-    match read(proposal)? {
-        MlsMessageBodyIn::PublicMessage(message) => Ok(message),
-        _ => Err(mls("decode a Proposal")("another MLSMessage")),
-    }
+    let MlsMessageBodyIn::PublicMessage(message) = read(proposal)? else {
+        return Err(mls("decode a Proposal")("another MLSMessage"));
+    };
+    Ok(message)
 }
