@@ -20,6 +20,7 @@ use crate::{
         door::{self, DoorRefused, PackageRefused},
         event::Hash,
         link::{self, CommitRequest, LinkRefused, ProposeRequest, SubmitGroup},
+        tree::TreeContainer,
     },
 };
 use bytes::Bytes;
@@ -36,7 +37,7 @@ pub enum HubAsk {
         /// GroupInfo of epoch 0.
         group_info: Bytes,
         /// Ratchet tree of epoch 0.
-        tree: Bytes,
+        tree: TreeContainer,
     },
     /// Open the next epoch.
     Commit {
@@ -63,10 +64,13 @@ impl HubAsk {
         match self {
             Self::Create {
                 group_info, tree, ..
-            } => group_info.len() + tree.len(),
+            } => group_info.len() + tree.carried().len(),
             Self::Commit { bundle, .. } => {
                 let welcome = bundle.welcome.as_ref().map_or(0, Bytes::len);
-                bundle.commit.len() + welcome + bundle.group_info.len() + bundle.tree.len()
+                bundle.commit.len()
+                    + welcome
+                    + bundle.group_info.len()
+                    + bundle.tree.carried().len()
             }
             Self::Propose { messages, .. } => {
                 messages.iter().map(|message| message.len() + 8).sum()
@@ -216,7 +220,7 @@ pub fn create(
     let ask = HubAsk::Create {
         creator: client.clone(),
         group_info: create.group_info.0,
-        tree: create.tree.0,
+        tree: create.tree,
     };
     Ok((create.room, ask))
 }
@@ -432,11 +436,16 @@ pub fn claims(
     parts.map(|user| (user.clone(), part(user))).collect()
 }
 
-fn bundle(commit: Payload, welcome: Option<Payload>, group_info: Payload, tree: Payload) -> Bundle {
+fn bundle(
+    commit: Payload,
+    welcome: Option<Payload>,
+    group_info: Payload,
+    tree: TreeContainer,
+) -> Bundle {
     Bundle {
         commit: commit.0,
         welcome: welcome.map(|welcome| welcome.0),
         group_info: group_info.0,
-        tree: tree.0,
+        tree,
     }
 }

@@ -24,8 +24,12 @@ pub const COMMIT_BYTES_MAX: usize = 1 << 20;
 pub const WELCOME_BYTES_MAX: usize = 1 << 20;
 /// Largest GroupInfo (it carries no ratchet tree), in bytes.
 pub const GROUP_INFO_BYTES_MAX: usize = 64 << 10;
-/// Largest ratchet tree that travels inside a bundle or an event, in bytes.
-pub const TREE_BYTES_MAX: usize = 3 << 19;
+/// Largest ratchet tree, in bytes: it travels whole inside an event, to whoever joins.
+pub const TREE_BYTES_MAX: usize = 15 << 17;
+/// Memory for trees that a node keeps from one Commit to the next, in bytes; the one not used for longest goes.
+pub const TREES_KEPT_BYTES_MAX: usize = 128 << 20;
+/// How many bytes of a tree one byte of its zstd frame may stand for, at most.
+pub const ZSTD_RATIO_MAX: usize = 64;
 /// Largest Commit bundle, Welcome event or other control event, in bytes.
 pub const CONTROL_EVENT_BYTES_MAX: usize = 4 << 20;
 const _: () = assert!(

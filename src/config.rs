@@ -19,7 +19,10 @@ use figment::{
     providers::Serialized,
     value::{Dict, Value},
 };
-use mimi_actors::ids::{BadIdentifier, ProviderId};
+use mimi_actors::{
+    ids::{BadIdentifier, ProviderId},
+    mls::{bundle::Terms, shelf::Shelf},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -185,6 +188,16 @@ impl Config {
                 why: error.kind.to_string(),
             }
         })
+    }
+
+    /// What rooms at this hub are checked by.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms {
+            audited_members_max: self.limits.audited_members_max,
+            tree_hosts: self.limits.tree_hosts.clone(),
+            trees: Shelf::new(),
+        }
     }
 
     /// Makes relative paths relative to the file that holds them.

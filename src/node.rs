@@ -28,6 +28,7 @@ use mimi_actors::{
     ids::ProviderId,
     limits::{CHECKS_WAITING_MAX, REQUESTS_IN_FLIGHT_MAX, SHARDS},
     machine::Millis,
+    room::checks::Mls,
     supervisor::Supervisor,
 };
 use std::{
@@ -276,7 +277,10 @@ fn world(config: &Config, provider: ProviderId, hub_signature_key: [u8; 32]) -> 
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
         bells: crate::cluster::wake::Bells::default(),
         hub_signature_key,
-        audited_members_max: config.limits.audited_members_max,
+        mls: Arc::new(Mls {
+            hub_signature_key,
+            terms: config.terms(),
+        }),
         lane_credit_bytes: config.link.lane_credit_bytes,
         request_deadline: config.request_deadline(),
     }

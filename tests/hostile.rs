@@ -299,7 +299,7 @@ fn commit_to(room: RoomUri) -> Commit {
         commit: junk(),
         welcome: None,
         group_info: junk(),
-        tree: junk(),
+        tree: junk().into(),
     }
 }
 

@@ -6,11 +6,12 @@ use super::desk::{Check, Checked};
 use crate::{
     ids::ClientUri,
     mls::{
-        bundle::{Bundle, BundleRefused, CheckedBundle, check_bundle},
+        bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
         create::{CheckedCreate, check_create},
         proposal::{PendingProposal, ProposalRefused, check_proposal},
         view::GroupView,
     },
+    wire::tree::TreeContainer,
 };
 use bytes::Bytes;
 
@@ -24,7 +25,7 @@ pub trait Verifier {
         &self,
         creator: &ClientUri,
         group_info: &Bytes,
-        tree: &Bytes,
+        tree: &TreeContainer,
     ) -> Result<CheckedCreate, BundleRefused>;
 
     /// Checks a Commit bundle of `sender` against the state it must follow from.
@@ -52,12 +53,12 @@ pub trait Verifier {
 }
 
 /// The cryptography of RFC 9420.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Mls {
     /// The hub's Ed25519 public key, which rooms list in external_senders.
     pub hub_signature_key: [u8; 32],
-    /// Members up to which Commits are also validated by OpenMLS.
-    pub audited_members_max: usize,
+    /// What else it goes by.
+    pub terms: Terms,
 }
 
 impl Verifier for Mls {
@@ -65,7 +66,7 @@ impl Verifier for Mls {
         &self,
         creator: &ClientUri,
         group_info: &Bytes,
-        tree: &Bytes,
+        tree: &TreeContainer,
     ) -> Result<CheckedCreate, BundleRefused> {
         check_create(group_info, tree, &self.hub_signature_key, creator)
     }
@@ -77,7 +78,7 @@ impl Verifier for Mls {
         bundle: &Bundle,
         sender: &ClientUri,
     ) -> Result<CheckedBundle, BundleRefused> {
-        check_bundle(view, pending, bundle, sender, self.audited_members_max)
+        check_bundle(view, pending, bundle, sender, &self.terms)
     }
 
     fn proposal(

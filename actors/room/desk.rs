@@ -15,6 +15,7 @@ use crate::{
     machine::{self, Millis, Ticket},
     mls::{
         bundle::{Bundle, BundleRefused, CheckedBundle, SenderRefused},
+        container::ContainerRefused,
         create::CheckedCreate,
         message::{Sender, handshake_header},
         proposal::{PendingProposal, ProposalRefused},
@@ -23,6 +24,7 @@ use crate::{
     wire::{
         BVec, Payload,
         event::{Epoch, Hash},
+        tree::TreeContainer,
     },
 };
 use bytes::Bytes;
@@ -43,7 +45,7 @@ pub enum Input {
         /// GroupInfo of epoch 0, an MLSMessage.
         group_info: Bytes,
         /// Ratchet tree of epoch 0.
-        tree: Bytes,
+        tree: TreeContainer,
     },
     /// A member asks for the next epoch.
     Commit {
@@ -122,7 +124,7 @@ pub enum Check {
         /// Its GroupInfo.
         group_info: Bytes,
         /// Its ratchet tree.
-        tree: Bytes,
+        tree: TreeContainer,
     },
     /// A Commit bundle.
     Bundle {
@@ -485,7 +487,8 @@ fn hash_of(bundle: &Bundle) -> Hash {
         &bundle.commit[..],
         welcome,
         &bundle.group_info[..],
-        &bundle.tree[..],
+        bundle.tree.kind().name().as_bytes(),
+        bundle.tree.carried(),
     ])
 }
 
@@ -594,9 +597,21 @@ fn bundle_code(refused: &BundleRefused) -> &'static str {
         BundleRefused::OmittedProposals { .. } => "omitted_proposals",
         BundleRefused::UnknownProposals { .. } => "unknown_proposals",
         BundleRefused::Tree(_) => "tree_mismatch",
+        BundleRefused::Container(refused) => container_code(refused),
         BundleRefused::GroupInfoMismatch { .. } => "group_info_mismatch",
         BundleRefused::WelcomeMismatch { .. } => "welcome_mismatch",
         BundleRefused::Audit(_) => "audit",
+    }
+}
+
+/// The stable code of a refused tree container, as it travels.
+fn container_code(refused: &ContainerRefused) -> &'static str {
+    match refused {
+        ContainerRefused::NotForNewGroups(_) => "tree_not_whole",
+        ContainerRefused::TooLarge { .. } => "tree_too_large",
+        ContainerRefused::Zstd(_) => "bad_tree_zstd",
+        ContainerRefused::Delta(_) => "bad_tree_delta",
+        ContainerRefused::Host => "tree_host_unknown",
     }
 }
 

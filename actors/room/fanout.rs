@@ -87,7 +87,7 @@ fn invitation(provider: &ProviderId, commit: &hub::Commit) -> Option<Invitation>
         epoch: commit.on.epoch.next(),
         clients: BVec::truncated(clients),
         welcome: commit.welcome.clone()?,
-        tree: Payload(commit.checked.next.tree.clone()),
+        tree: Payload(commit.checked.next.whole_tree()?.clone()),
     })
 }
 
@@ -181,7 +181,7 @@ pub fn hub_notice(notice: &UserNotice, command: &hub::Command) -> Option<Notice>
             let welcome = Some(WelcomeNotice {
                 epoch: commit.on.epoch.next(),
                 welcome: commit.welcome.clone()?,
-                tree: Payload(commit.checked.next.tree.clone()),
+                tree: Payload(commit.checked.next.whole_tree()?.clone()),
             });
             Some(Notice::Joined { after, welcome })
         }

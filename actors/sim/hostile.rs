@@ -110,7 +110,7 @@ impl World {
             commit: Payload(bundle.commit),
             welcome: bundle.welcome.map(Payload),
             group_info: Payload(bundle.group_info),
-            tree: Payload(bundle.tree),
+            tree: bundle.tree,
         };
         self.ask_as(from, to, Request::Commit(request));
     }

@@ -9,13 +9,16 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
+    mls::container::compress,
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimRequest, ClaimTerms},
         door,
         event::{Epoch, RoomSeq},
+        tree::{TreeContainer, TreeKind},
     },
 };
+use bytes::Bytes;
 
 impl World {
     pub(super) fn client_moves(&mut self, client: usize, what: Move) {
@@ -123,7 +126,7 @@ impl World {
         let create = door::CreateRoom {
             room: room.clone(),
             group_info: Payload(group_info),
-            tree: Payload(tree),
+            tree: founding_tree(number, tree),
         };
         self.ask(client, Purpose::Create(room), ClientAsk::Create(create));
     }
@@ -194,9 +197,10 @@ impl World {
         let Some(epoch) = is.member.epoch(room) else {
             return;
         };
-        let Some(mut bundle) = is.member.commit(room, intent) else {
+        let Some(bundle) = is.member.commit(room, intent) else {
             return;
         };
+        let mut bundle = is.member.repack(room, bundle, container(epoch, client));
         if let Some(flaw) = flaw {
             Self::flaw(&mut bundle, flaw);
             self.history.flawed_bundle(&bundle);
@@ -230,7 +234,7 @@ impl World {
             commit: Payload(bundle.commit),
             welcome: bundle.welcome.map(Payload),
             group_info: Payload(bundle.group_info),
-            tree: Payload(bundle.tree),
+            tree: bundle.tree,
         };
         self.ask(client, purpose, ClientAsk::Commit(commit));
     }
@@ -282,5 +286,25 @@ impl World {
             known.unsettled.insert(known.number, message);
         }
         self.send_unsettled(client, &room);
+    }
+}
+
+/// The container that a client sends in an epoch: members of one room use all there are.
+fn container(epoch: Epoch, client: usize) -> TreeKind {
+    let turn = usize::try_from(epoch.0).unwrap_or_default() + client;
+    match turn % 4 {
+        0 => TreeKind::Full,
+        1 => TreeKind::Delta,
+        2 => TreeKind::Zstd,
+        _ => TreeKind::DistributionService,
+    }
+}
+
+/// The first tree of a room, in one of the two containers that hold all of it.
+fn founding_tree(room: u64, tree: Bytes) -> TreeContainer {
+    if room.is_multiple_of(2) {
+        TreeContainer::Full(Payload(tree))
+    } else {
+        TreeContainer::Zstd(compress(&tree).into())
     }
 }

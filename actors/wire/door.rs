@@ -9,7 +9,7 @@
 //! cannot be relayed to another connection.
 //!
 //! Every MLS object is an MLSMessage, handshakes are PublicMessages, and a ratchet tree is the bare vector
-//! `optional<Node> ratchet_tree<V>` of RFC 9420.
+//! `optional<Node> ratchet_tree<V>` of RFC 9420, in a [`TreeContainer`] where a client sends one.
 
 use super::{
     BText, BVec, Payload,
@@ -17,6 +17,7 @@ use super::{
     claim::{ClaimRequest, ClaimResponse},
     event::{ClientSeq, Epoch, InboxSeq, RoomSeq, VerdictRun},
     post::Notice,
+    tree::TreeContainer,
 };
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri},
@@ -102,8 +103,8 @@ pub struct CreateRoom {
     pub room: RoomUri,
     /// GroupInfo of epoch 0, with external_pub, without the tree, external_senders holding the hub's key.
     pub group_info: Payload,
-    /// Ratchet tree of epoch 0.
-    pub tree: Payload,
+    /// Ratchet tree of epoch 0, full or zstd.
+    pub tree: TreeContainer,
 }
 
 /// A Commit bundle.
@@ -117,8 +118,8 @@ pub struct Commit {
     pub welcome: Option<Payload>,
     /// GroupInfo of the next epoch, with external_pub, without the tree.
     pub group_info: Payload,
-    /// Ratchet tree of the next epoch.
-    pub tree: Payload,
+    /// Ratchet tree of the next epoch, in any container.
+    pub tree: TreeContainer,
 }
 
 /// Proposals that are taken together or not at all.

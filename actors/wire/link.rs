@@ -11,6 +11,7 @@ use super::{
     answer::Answer,
     claim::{ClaimRequest, ClaimResponse},
     event::{Item, LinkSeq, SubmitRefused, SubmitSeq},
+    tree::TreeContainer,
 };
 use crate::{
     ids::{ClientUri, RoomUri},
@@ -75,8 +76,8 @@ pub struct CommitRequest {
     pub welcome: Option<Payload>,
     /// The GroupInfo of the next epoch, an MLSMessage, without the ratchet tree.
     pub group_info: Payload,
-    /// The ratchet tree of the next epoch: `optional<Node> ratchet_tree<V>`.
-    pub tree: Payload,
+    /// The ratchet tree of the next epoch, in any container.
+    pub tree: TreeContainer,
 }
 
 /// Proposals on their way to the hub.

@@ -12,6 +12,7 @@ pub mod event;
 pub mod link;
 pub mod payload;
 pub mod post;
+pub mod tree;
 
 pub use bounded::{BText, BVec};
 pub use payload::Payload;

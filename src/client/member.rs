@@ -26,6 +26,7 @@ mod sending;
 mod session;
 mod store;
 mod stream;
+mod trees;
 mod view;
 
 #[cfg(test)]
@@ -133,6 +134,7 @@ pub struct Member {
     /// What moved since the last acknowledgement.
     moved: BTreeSet<RoomUri>,
     inbox_moved: bool,
+    trees: trees::Trees,
     state_file: Option<PathBuf>,
     session: Option<session::Session>,
     /// Where it may move by itself.
@@ -162,6 +164,7 @@ impl Member {
             held: BTreeMap::new(),
             moved: BTreeSet::new(),
             inbox_moved: false,
+            trees: trees::Trees::default(),
             state_file,
             session: None,
             doors: None,
@@ -201,6 +204,7 @@ impl Member {
             held: BTreeMap::new(),
             moved: BTreeSet::new(),
             inbox_moved: false,
+            trees: trees::Trees::default(),
             state_file: Some(state_file),
             session: None,
             doors: None,

@@ -19,7 +19,9 @@ use mimi_actors::{
     ids::{ClientUri, RoomUri, UserUri},
     link::{self, Peer},
     machine::{Millis, Position},
+    mls::bundle::Terms,
     record::{Command, Entry},
+    room::checks::Mls,
     room::follower,
     room::follower::{Deliver, Queue},
     shard::read,
@@ -56,7 +58,10 @@ impl Node {
             workers: Workers::new(1, 1),
             bells: Bells::default(),
             hub_signature_key: [7; 32],
-            audited_members_max: 0,
+            mls: Arc::new(Mls {
+                hub_signature_key: [7; 32],
+                terms: Terms::default(),
+            }),
             lane_credit_bytes: 0,
             request_deadline: Duration::from_secs(10),
         });

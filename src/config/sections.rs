@@ -111,6 +111,8 @@ pub struct LimitsConfig {
     pub request_deadline_ms: u64,
     /// Members up to which a room's Commits are also validated by OpenMLS.
     pub audited_members_max: usize,
+    /// Hosts that a ratchet tree may be said to lie at, as `trees.a.example`; the node fetches nothing from them.
+    pub tree_hosts: Vec<String>,
     /// How long a room or user is kept awake without being asked anything, in seconds.
     pub idle_s: u64,
     /// How long a stopping node may take to finish what is under way, in milliseconds.
@@ -229,6 +231,7 @@ impl Default for LimitsConfig {
         Self {
             request_deadline_ms: 10_000,
             audited_members_max: AUDITED_MEMBERS_MAX,
+            tree_hosts: Vec::new(),
             idle_s: 60,
             drain_deadline_ms: 5_000,
         }

@@ -10,8 +10,8 @@ pub(crate) mod user;
 pub(crate) mod workers;
 
 use crate::cluster::wake::Bells;
-use mimi_actors::{host::Clock, ids::ProviderId};
-use std::time::Duration;
+use mimi_actors::{host::Clock, ids::ProviderId, room::checks::Mls};
+use std::{sync::Arc, time::Duration};
 use workers::Workers;
 
 /// Everything that orders are carried out with; one for each node.
@@ -26,8 +26,8 @@ pub(crate) struct World {
     pub(crate) bells: Bells,
     /// The hub's Ed25519 public key, which rooms list in external_senders.
     pub(crate) hub_signature_key: [u8; 32],
-    /// Members up to which Commits are also validated by OpenMLS.
-    pub(crate) audited_members_max: usize,
+    /// What rooms are checked with.
+    pub(crate) mls: Arc<Mls>,
     /// Payload bytes that a peer may have under way on one fan-out lane.
     pub(crate) lane_credit_bytes: u32,
     /// How long a request may wait for its answer.

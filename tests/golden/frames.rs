@@ -10,6 +10,7 @@ use mimi_actors::{
         door,
         event::{ClientSeq, Epoch, InboxSeq, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq, Verdict},
         link as frames,
+        tree::TreeContainer,
     },
 };
 
@@ -26,12 +27,18 @@ pub(super) fn link_frames() -> Group {
         commit: some("commit"),
         welcome: Some(some("welcome")),
         group_info: some("info"),
-        tree: some("tree"),
+        tree: TreeContainer::Full(some("tree")),
     };
     let alone = frames::CommitRequest {
         welcome: None,
         ..commit.clone()
     };
+    let containers = [
+        TreeContainer::Zstd(some("frame")),
+        TreeContainer::Delta(some("delta")),
+        TreeContainer::DistributionService,
+        TreeContainer::Reference(BText::clipped("https://trees.b.example/1")),
+    ];
     let propose = frames::ProposeRequest {
         room: room(),
         sender: bob(),
@@ -42,7 +49,10 @@ pub(super) fn link_frames() -> Group {
         .add("open-control", frames::Open::Control(hello.clone()))
         .add("open-claim", request(frames::Request::Claim(claim())))
         .add("open-commit", request(frames::Request::Commit(commit)))
-        .add("open-commit-alone", request(frames::Request::Commit(alone)))
+        .add(
+            "open-commit-alone",
+            request(frames::Request::Commit(alone.clone())),
+        )
         .add("open-propose", request(frames::Request::Propose(propose)))
         .add("open-fanout", frames::Open::Fanout { shard: 15 })
         .add("open-submit", frames::Open::Submit)
@@ -52,6 +62,14 @@ pub(super) fn link_frames() -> Group {
             "reply-refused",
             frames::Reply::Refused(frames::LinkRefused::NotOwner),
         );
+    for tree in containers {
+        let name = format!("open-commit-tree-{}", tree.kind().name());
+        let commit = frames::CommitRequest {
+            tree,
+            ..alone.clone()
+        };
+        group.add(name, request(frames::Request::Commit(commit)));
+    }
     for (name, answer) in answers() {
         group.add(format!("reply-room-{name}"), frames::Reply::Room(answer));
     }
@@ -145,14 +163,14 @@ fn door_requests() -> Vec<(&'static str, door::Request)> {
     let create = door::CreateRoom {
         room: room(),
         group_info: some("info"),
-        tree: some("tree"),
+        tree: TreeContainer::Full(some("tree")),
     };
     let commit = door::Commit {
         room: room(),
         commit: some("commit"),
         welcome: Some(some("welcome")),
         group_info: some("info"),
-        tree: some("tree"),
+        tree: TreeContainer::Full(some("tree")),
     };
     let propose = door::Propose {
         room: room(),

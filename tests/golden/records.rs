@@ -78,7 +78,7 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
         signature_key: raw("key"),
     };
     let checked = CheckedBundle {
-        next: view(),
+        next: view().into(),
         committer: 0,
         external: false,
         reinit: false,

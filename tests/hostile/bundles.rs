@@ -1,6 +1,22 @@
 //! Commit bundles and Proposals that must not be taken.
 
 use super::*;
+use mimi_actors::{
+    limits::TREE_BYTES_MAX,
+    mls::container::{Before, compress, pack},
+    wire::tree::{TreeContainer, TreeKind},
+};
+
+/// The front of a zstd frame that declares a GiB, without the rest.
+const GIB_FRAME: [u8; 12] = [0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0x40, 1, 0, 0];
+
+/// Whether the room refused with this code.
+fn refused_with(back: &Back, code: &str) -> bool {
+    match reply(back) {
+        Some(Reply::Room(Answer::Refused(Refused::Invalid { code: found, .. }))) => *found == *code,
+        _ => false,
+    }
+}
 
 /// Bundles of members that are not what they should be.
 pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
@@ -30,6 +46,7 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
     let end = |payload: &Payload| payload.len() - 5;
     let middle = |payload: &Payload| payload.len() / 2;
     let welcome = add.welcome.clone().unwrap();
+    let tree = Payload::from(add.tree.carried().to_vec());
     let cases: Vec<(&str, Vec<u8>)> = vec![
         (
             "whose Commit is cut",
@@ -106,24 +123,156 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
             "whose Welcome is its Commit",
             with(&|b| b.welcome = Some(b.commit.clone())),
         ),
-        ("whose tree is cut", with(&|b| b.tree = cut(&add.tree))),
+        ("whose tree is cut", with(&|b| b.tree = cut(&tree).into())),
         (
             "whose tree has a bit flipped",
-            with(&|b| b.tree = flipped(&add.tree, middle(&add.tree))),
+            with(&|b| b.tree = flipped(&tree, middle(&tree)).into()),
         ),
         (
             "whose tree has a byte more",
-            with(&|b| b.tree = longer(&add.tree)),
+            with(&|b| b.tree = longer(&tree).into()),
         ),
         (
             "whose tree is empty",
-            with(&|b| b.tree = Payload::default()),
+            with(&|b| b.tree = Payload::default().into()),
         ),
         (
             "whose tree is another group's",
             with(&|b| b.tree = other.tree.clone()),
         ),
     ];
+    let group_info = &add.group_info;
+    let entrance = book.alice.entrance(&den).unwrap();
+    let before = Before::of_group_info(&entrance.group_info, entrance.tree.0.clone()).unwrap();
+    let packed = |kind| pack(&tree, kind, Some(&before), None).unwrap();
+    let delta = Payload::from(packed(TreeKind::Delta).carried().to_vec());
+    let frame = Payload::from(packed(TreeKind::Zstd).carried().to_vec());
+    let zstd = |bytes: &[u8]| TreeContainer::Zstd(bytes.to_vec().into());
+    let coded: Vec<(&str, &str, TreeContainer)> = vec![
+        (
+            "as a delta of nothing",
+            "bad_tree_delta",
+            TreeContainer::Delta(Payload::default()),
+        ),
+        (
+            "as a delta that is cut",
+            "bad_tree_delta",
+            TreeContainer::Delta(cut(&delta)),
+        ),
+        (
+            "as a delta with a byte more",
+            "bad_tree_delta",
+            TreeContainer::Delta(longer(&delta)),
+        ),
+        (
+            "as a delta of another version",
+            "bad_tree_delta",
+            TreeContainer::Delta(flipped(&delta, 0)),
+        ),
+        (
+            "as a delta from another epoch",
+            "bad_tree_delta",
+            TreeContainer::Delta(flipped(&delta, 8)),
+        ),
+        (
+            "as a delta from another tree",
+            "bad_tree_delta",
+            TreeContainer::Delta(flipped(&delta, 20)),
+        ),
+        (
+            "as a delta to a tree without end",
+            "bad_tree_delta",
+            TreeContainer::Delta(flipped(&delta, 43)),
+        ),
+        (
+            "as a delta with another key",
+            "tree_mismatch",
+            TreeContainer::Delta(flipped(&delta, 60)),
+        ),
+        (
+            "as a delta that is a whole tree",
+            "bad_tree_delta",
+            TreeContainer::Delta(tree.clone()),
+        ),
+        (
+            "as a delta that is a GroupInfo",
+            "bad_tree_delta",
+            TreeContainer::Delta(group_info.clone()),
+        ),
+        ("as a zstd frame of nothing", "bad_tree_zstd", zstd(&[])),
+        (
+            "as a zstd frame that is cut",
+            "bad_tree_zstd",
+            zstd(&cut(&frame)),
+        ),
+        (
+            "as a zstd frame with a byte more",
+            "bad_tree_zstd",
+            zstd(&longer(&frame)),
+        ),
+        (
+            "as two zstd frames",
+            "bad_tree_zstd",
+            zstd(&[&frame[..], &frame[..]].concat()),
+        ),
+        (
+            "as a zstd frame behind a skipped one",
+            "bad_tree_zstd",
+            zstd(&[&[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0][..], &frame[..]].concat()),
+        ),
+        (
+            "as a zstd frame that is a tree",
+            "bad_tree_zstd",
+            zstd(&tree),
+        ),
+        (
+            "as a zstd bomb",
+            "bad_tree_zstd",
+            zstd(&compress(&vec![0; TREE_BYTES_MAX])),
+        ),
+        (
+            "as a zstd frame of a GiB",
+            "tree_too_large",
+            zstd(&GIB_FRAME),
+        ),
+        (
+            "as a zstd frame of a tree too large",
+            "tree_too_large",
+            zstd(&compress(&vec![0; TREE_BYTES_MAX + 1])),
+        ),
+        (
+            "as a zstd frame of the tree before",
+            "tree_mismatch",
+            zstd(&compress(&entrance.tree)),
+        ),
+        (
+            "as a zstd frame of no tree",
+            "malformed",
+            zstd(&compress(&[7; 90])),
+        ),
+        (
+            "at another host",
+            "tree_host_unknown",
+            TreeContainer::Reference(BText::clipped("https://trees.b.example/1")),
+        ),
+        (
+            "at an address",
+            "tree_host_unknown",
+            TreeContainer::Reference(BText::clipped("http://127.0.0.1:7490/metrics")),
+        ),
+        (
+            "at no place",
+            "tree_host_unknown",
+            TreeContainer::Reference(BText::clipped("")),
+        ),
+    ];
+    for (name, code, tree) in coded {
+        let bytes = with(&|b| b.tree = tree.clone());
+        let back = say(&connection, &bytes).await;
+        let right = |back: &Back| refused_with(back, code);
+        book.back(&format!("bundle: one whose tree comes {name}"), back, right)
+            .await;
+    }
     for (name, bytes) in cases {
         let back = say(&connection, &bytes).await;
         book.back(&format!("bundle: one {name}"), back, room_refused)

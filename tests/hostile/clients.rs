@@ -52,7 +52,7 @@ pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {
             ask(Request::Create(CreateRoom {
                 room: room("new", A),
                 group_info: junk(),
-                tree: junk(),
+                tree: junk().into(),
             })),
         ),
         ("a Commit", ask(Request::Commit(commit_to(den.clone())))),
@@ -142,7 +142,7 @@ pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member)
         ask(Request::Create(CreateRoom {
             room,
             group_info: junk(),
-            tree: junk(),
+            tree: junk().into(),
         }))
     };
     let back = say(&connection, &create(room("den", B))).await;

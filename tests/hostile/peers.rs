@@ -93,7 +93,7 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
             commit: junk(),
             welcome: None,
             group_info: junk(),
-            tree: junk(),
+            tree: junk().into(),
         }))
     };
     let propose = |room: RoomUri, sender: &ClientUri| {

@@ -16,6 +16,7 @@ mod intruder;
 mod message;
 mod nemesis;
 mod setting;
+mod trees;
 
 use crate::support::{self, Net, WAIT};
 use mimi_actors::{

@@ -11,14 +11,17 @@ use crate::{
     ids::{ClientUri, RoomUri},
     limits::{AUDITED_MEMBERS_MAX, EPOCH_TOLERANCE_EPOCHS},
     mls::{
-        bundle::Bundle,
+        bundle::{Bundle, Terms},
+        container::Before,
         credential::{client_of, identity_of},
+        shelf::Shelf,
     },
     room::checks::Mls,
     wire::{
         Payload,
         door::RoomBody,
         event::{Epoch, Hash},
+        tree::TreeContainer,
     },
 };
 use bytes::Bytes;
@@ -50,7 +53,11 @@ const FORWARD_GENERATIONS_MAX: u32 = 1_000;
 /// What a worker of a node checks with.
 pub(super) const VERIFIER: Mls = Mls {
     hub_signature_key: HUB_KEY,
-    audited_members_max: AUDITED_MEMBERS_MAX,
+    terms: Terms {
+        audited_members_max: AUDITED_MEMBERS_MAX,
+        tree_hosts: Vec::new(),
+        trees: Shelf::none(),
+    },
 };
 
 /// Who a member is: its credential and keys, and the storage of OpenMLS.
@@ -300,6 +307,17 @@ impl Member {
         }
     }
 
+    pub(super) fn before(&self, room: &RoomUri) -> Option<Before> {
+        let mls = &self.groups.get(room)?.mls;
+        let context = mls.public_group().group_context();
+        let tree = mls.export_ratchet_tree().tls_serialize_detached().ok()?;
+        Some(Before {
+            epoch: context.epoch().as_u64(),
+            tree_hash: Bytes::copy_from_slice(context.tree_hash()),
+            tree: tree.into(),
+        })
+    }
+
     pub(super) fn propose(&mut self, room: &RoomUri, wish: &Wish) -> Option<Bytes> {
         self.groups.get_mut(room)?.propose(&self.device, wish)
     }
@@ -427,7 +445,7 @@ impl Group {
             commit: bytes_of(&commit)?,
             welcome,
             group_info: bytes_of(&group_info?)?,
-            tree: tree.into(),
+            tree: TreeContainer::Full(tree.into()),
         })
     }
 

@@ -31,6 +31,7 @@ use crate::{
         claim::{ClaimId, ClaimTerms},
         event::{ClientSeq, Epoch, Hash, RoomSeq},
         link::{self, Ack, Fanout, Submitted},
+        tree::TreeContainer,
     },
 };
 use bytes::Bytes;
@@ -267,7 +268,11 @@ impl World {
             removed: false,
         };
         let welcome = bundle.welcome.clone().unwrap_or_default();
-        if let Err(why) = bob.join(&names.room, &welcome, &bundle.tree) {
+        if let Err(why) = bob.join(
+            &names.room,
+            &welcome,
+            &Bytes::copy_from_slice(bundle.tree.carried()),
+        ) {
             return Err(("setup", why));
         }
         let mut world = Self {
@@ -329,7 +334,7 @@ impl World {
             ticket: Ticket(9),
             creator: creator.clone(),
             group_info: group_info.clone(),
-            tree: tree.clone(),
+            tree: TreeContainer::Full(Payload(tree.clone())),
         })?;
         self.checked(0)?;
         self.all_in(A)?;

@@ -1,6 +1,7 @@
 //! `bench`: what this machine carries, measured on real processes. Figures are ratios in one run, never a test.
 
 mod ceiling;
+mod commit;
 mod failover;
 mod fanout;
 mod idle_rooms;
@@ -26,6 +27,8 @@ enum What {
     Latency(latency::Latency),
     /// How long a provider of three nodes refuses after the leader of a room was killed with -9
     Failover(failover::Failover),
+    /// Commits over many rooms, and what the check of one costs by group size and container of its tree
+    Commit(commit::CommitBench),
     /// A node full of rooms that nobody uses: its start and its memory
     IdleRooms(idle_rooms::IdleRooms),
     /// The other process of the raw QUIC measurement
@@ -43,6 +46,7 @@ impl Bench {
             .enable_all()
             .build()?;
         match self.what {
+            What::Commit(commit) => runtime.block_on(commit.run()),
             What::Failover(failover) => runtime.block_on(failover.run()),
             What::Fanout(fanout) => runtime.block_on(fanout.run()),
             What::Submit(submit) => runtime.block_on(submit.run()),

@@ -57,7 +57,7 @@ impl Member {
         let chain = first_chain(&group_id, &leaf);
         let tree = vec![Some(leaf)];
         let group_info = info_of(&group_id, 0, &tree, chain, 0);
-        let bytes = encode(&tree);
+        let bytes = encode_tree(&tree);
         self.enter(room, group_id, 0, chain, tree);
         (group_info, bytes)
     }
@@ -132,7 +132,7 @@ impl Member {
                 group_id: group.group_id.clone(),
                 epoch: epoch + 1,
                 chain: next.chain,
-                tree_hash: Hash::of(&encode(&next.tree)),
+                tree_hash: Hash::of(&encode_tree(&next.tree)),
             })
         });
         group.staged = Some((commit.clone(), content));
@@ -140,7 +140,17 @@ impl Member {
             commit,
             welcome,
             group_info: info_of(&group.group_id, epoch + 1, &next.tree, next.chain, own),
-            tree: encode(&next.tree),
+            tree: TreeContainer::Full(Payload(encode_tree(&next.tree))),
+        })
+    }
+
+    pub(in super::super) fn before(&self, room: &RoomUri) -> Option<Before> {
+        let base = &self.groups.get(room)?.base;
+        let tree = encode_tree(&base.tree);
+        Some(Before {
+            epoch: base.epoch,
+            tree_hash: Bytes::copy_from_slice(&Hash::of(&tree).0),
+            tree,
         })
     }
 
@@ -208,7 +218,7 @@ impl Member {
         if Hash::of(tree) != welcome.tree_hash {
             return Err("the tree is not the Welcome's".to_owned());
         }
-        let tree: Tree = decode(tree).ok_or("not a tree")?;
+        let tree: Tree = decode_tree(tree).ok_or("not a tree")?;
         leaf_of(&tree, &self.client).ok_or("the tree does not hold this client")?;
         self.packages.remove(&own);
         let Welcoming {
