@@ -4,7 +4,7 @@
 
 use crate::{
     doors::HubAsk,
-    ids::{ClientUri, RoomUri, UserUri},
+    ids::{ClientUri, ProviderId, RoomUri, UserUri},
     record,
     room::follower,
     user::{command, outcome as user},
@@ -23,6 +23,8 @@ pub enum Ask {
     User(UserUri, command::Command),
     /// Which key a device of a user has.
     DeviceKey(ClientUri),
+    /// Whether a room at this hub has, or had, members of a provider.
+    Knows(RoomUri, ProviderId),
 }
 
 impl Ask {
@@ -30,7 +32,7 @@ impl Ask {
     #[must_use]
     pub fn whose(&self) -> String {
         match self {
-            Self::Hub(room, _) | Self::Follower(room, _) => room.to_string(),
+            Self::Hub(room, _) | Self::Follower(room, _) | Self::Knows(room, _) => room.to_string(),
             Self::User(user, _) => user.to_string(),
             Self::DeviceKey(client) => client.user().to_string(),
         }
@@ -44,7 +46,7 @@ impl Ask {
             Self::Hub(_, ask) => ask.bytes(),
             Self::Follower(_, command) => record::follower_bytes(command),
             Self::User(_, command) => record::user_bytes(command),
-            Self::DeviceKey(_) => 0,
+            Self::DeviceKey(_) | Self::Knows(..) => 0,
         };
         FRAME + carried
     }
@@ -59,6 +61,8 @@ pub enum Answered {
     User(user::Answer),
     /// The key of a device; none of one that is not known.
     DeviceKey(Option<[u8; 32]>),
+    /// Whether a room knows a provider.
+    Knows(bool),
     /// Nobody: the shard is not led there, or no answer came in time. Whether it was done is not known.
     Nobody,
 }

@@ -6,25 +6,29 @@
 //! Source: transport requirements, sections 3.1 and 3.2.
 
 use crate::{
-    ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri},
+    limits::{CLAIM_ANSWER_BYTES_MAX, CLAIM_CLIENTS_MAX, URI_BYTES_MAX},
     machine::{Millis, Ticket},
     mls::{bundle::Bundle, key_package::check_key_package},
     room::{
         desk, follower,
         hub::{self, Via},
     },
-    user::command::{Claim, StoredPackage},
+    user::command::{Claim, Hear, Rules, Speaker, StoredPackage},
     wire::{
         self, BText, BVec, Payload,
-        claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
+        claim::{ClaimProof, ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
         door::{self, DoorRefused, PackageRefused},
-        event::Hash,
-        link::{self, CommitRequest, LinkRefused, ProposeRequest, SubmitGroup},
+        event::{Hash, Item},
+        link::{
+            self, CommitRequest, Fanout, FanoutGroup, LinkRefused, ProposeRequest, SubmitGroup,
+        },
+        post::Refilled,
     },
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A request to a room at this hub, from whoever may speak for its sender.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,8 +115,15 @@ impl HubAsk {
 /// A request of a peer that is the peer's to make.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PeerAsk {
-    /// A claim of this provider's KeyPackages.
+    /// A claim of this provider's KeyPackages, for a user of the peer.
     Claim(ClaimRequest),
+    /// A claim for a room of this provider, to be passed on to those whose users are wanted.
+    Relay(RoomUri, ClaimRequest),
+    /// A claim of this provider's KeyPackages for a room of the peer, for a user of another provider: that provider
+    /// must vouch for the key that signed.
+    Relayed(ClaimRequest),
+    /// Whether a client of this provider holds a key.
+    Vouch(ClientUri, [u8; 32]),
     /// A request to a room.
     Hub(RoomUri, HubAsk),
 }
@@ -138,13 +149,33 @@ pub fn of_peer(
     };
     match request {
         link::Request::Claim(claim) => {
-            let asking = claim.terms.asking_client.as_ref();
-            let own_client = asking.is_none_or(|client| *client.user() == claim.terms.requester);
             let trusted = planted!("door_trusts_requester");
-            if (claim.terms.requester.provider() != peer || !own_client) && !trusted {
+            let bound = claim.terms.requester.provider() == peer && asks_for_itself(&claim);
+            if !bound && !trusted {
                 return Err(LinkRefused::SenderNotBound);
             }
-            Ok(PeerAsk::Claim(claim))
+            let foreign = claim.users.iter().any(|user| user.provider() != own);
+            match claim.terms.room.clone() {
+                Some(room) if foreign && room.hub() == own => Ok(PeerAsk::Relay(room, claim)),
+                Some(_) | None => Ok(PeerAsk::Claim(claim)),
+            }
+        }
+        link::Request::Relayed(claim) => {
+            let room = claim.terms.room.as_ref();
+            let owner = room.is_some_and(|room| room.hub() == peer);
+            if !owner {
+                return Err(LinkRefused::NotOwner);
+            }
+            if !asks_for_itself(&claim) {
+                return Err(LinkRefused::SenderNotBound);
+            }
+            Ok(PeerAsk::Relayed(claim))
+        }
+        link::Request::Vouch { client, key } => {
+            if client.provider() != own {
+                return Err(LinkRefused::SenderNotBound);
+            }
+            Ok(PeerAsk::Vouch(client, key))
         }
         link::Request::Commit(CommitRequest {
             room,
@@ -189,6 +220,50 @@ pub fn submission(own: &ProviderId, group: SubmitGroup) -> Option<(RoomUri, HubA
         messages,
     };
     (room.hub() == own).then_some((room, HubAsk::Submit(submit)))
+}
+
+/// What a part of a peer's fan-out is, and for whom.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fanned {
+    /// Items for a room that this provider follows.
+    Room(RoomUri, follower::Deliver),
+    /// A word for a user of this provider about a room, which may be anybody's.
+    User(RoomUri, UserUri, Hear),
+}
+
+/// The parts of a batch that the shard `shard` of `peer` fans out, in order.
+#[must_use]
+pub fn fanned(peer: &ProviderId, shard: u16, batch: Fanout) -> Vec<Fanned> {
+    let mut parts = Vec::with_capacity(batch.groups.len());
+    let mut seq = batch.first;
+    for FanoutGroup { room, items } in batch.groups {
+        let mut for_room = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                Item::Refilled { requester, client } => {
+                    let refilled = Refilled {
+                        requester: requester.clone(),
+                        room: room.clone(),
+                        client,
+                    };
+                    let from = Speaker::Provider(peer.clone(), shard);
+                    let hear = Hear {
+                        from,
+                        seq,
+                        refilled,
+                    };
+                    parts.push(Fanned::User(room.clone(), requester, hear));
+                }
+                Item::Event(_) | Item::Refused { .. } => for_room.push(item),
+            }
+            seq = seq.next();
+        }
+        if !for_room.is_empty() {
+            let items = BVec::truncated(for_room);
+            parts.push(Fanned::Room(room, follower::Deliver { items }));
+        }
+    }
+    parts
 }
 
 /// Where a client's request to a room goes.
@@ -328,7 +403,17 @@ pub fn check_package(
     })
 }
 
-/// A client's claim, one part for each provider that is named.
+/// Whether the client that asks is the requester's; a pseudonym does not say which client asks.
+fn asks_for_itself(claim: &ClaimRequest) -> bool {
+    let asking = claim.terms.asking_client.as_ref();
+    match &claim.terms.requester {
+        Requester::User(user) => asking.is_none_or(|client| client.user() == user),
+        Requester::Pseudonym(_) => asking.is_none(),
+    }
+}
+
+/// A client's claim, one part for each provider that is to be asked: the room's hub for all users of others, which it
+/// passes on, or else the users' own providers.
 ///
 /// # Errors
 /// [`DoorRefused::SenderNotBound`] when it is made for another user.
@@ -336,26 +421,70 @@ pub fn split_claim(
     client: &ClientUri,
     mut request: ClaimRequest,
 ) -> Result<BTreeMap<ProviderId, ClaimRequest>, DoorRefused> {
-    if request.terms.requester != *client.user() {
+    let own = client.provider().clone();
+    let bound = match &request.terms.requester {
+        Requester::User(user) => user == client.user(),
+        Requester::Pseudonym(pseudonym) => *pseudonym.provider() == own,
+    };
+    if !bound {
         let detail = BText::clipped("a claim is made for the user of this connection");
         return Err(DoorRefused::SenderNotBound { detail });
     }
-    request.terms.asking_client = Some(client.clone());
-    let mut providers: BTreeMap<ProviderId, Vec<UserUri>> = BTreeMap::new();
-    for user in &request.users {
-        let users = providers.entry(user.provider().clone()).or_default();
-        if !users.contains(user) {
-            users.push(user.clone());
+    let named = request.terms.requester.user().is_some();
+    request.terms.asking_client = named.then(|| client.clone());
+    let room = request.terms.room.as_ref();
+    let hub = room.map_or_else(|| own.clone(), |room| room.hub().clone());
+    Ok(parts(request, |user| {
+        let there = user.provider();
+        if hub == own || *there == own || planted!("claims_pass_by_the_hub") {
+            there.clone()
+        } else {
+            hub.clone()
+        }
+    }))
+}
+
+/// A claim that a peer makes for a room here, one part for each provider whose users are wanted.
+#[must_use]
+pub fn relay_claim(request: ClaimRequest) -> BTreeMap<ProviderId, ClaimRequest> {
+    parts(request, |user| user.provider().clone())
+}
+
+/// Splits a claim by whom to ask for each user, each once and with the signature for it.
+fn parts(
+    request: ClaimRequest,
+    whom: impl Fn(&UserUri) -> ProviderId,
+) -> BTreeMap<ProviderId, ClaimRequest> {
+    let ClaimRequest {
+        id,
+        terms,
+        users,
+        proof,
+    } = request;
+    let mut signatures = proof.signatures.into_iter();
+    let mut seen = BTreeSet::new();
+    let mut providers: BTreeMap<ProviderId, (Vec<UserUri>, Vec<Payload>)> = BTreeMap::new();
+    for user in users {
+        let signature = signatures.next();
+        if seen.insert(user.clone()) {
+            let (users, signed) = providers.entry(whom(&user)).or_default();
+            users.push(user);
+            signed.extend(signature);
         }
     }
-    let part = |users| ClaimRequest {
+    let part = |(users, signatures)| ClaimRequest {
+        id,
+        terms: terms.clone(),
         users: BVec::truncated(users),
-        ..request.clone()
+        proof: ClaimProof {
+            key: proof.key,
+            signatures: BVec::truncated(signatures),
+        },
     };
-    let parts = providers.into_iter();
-    Ok(parts
-        .map(|(provider, users)| (provider, part(users)))
-        .collect())
+    let providers = providers.into_iter();
+    providers
+        .map(|(provider, of)| (provider, part(of)))
+        .collect()
 }
 
 /// A provider's answer to its part of a claim: nobody is left out, and nobody is put in.
@@ -397,26 +526,59 @@ pub fn merge_claim(asked: &[UserUri], parts: Vec<ClaimedUser>) -> ClaimResponse 
         .collect();
     let users = asked.iter().filter_map(|user| results.remove(user));
     ClaimResponse {
-        users: BVec::truncated(users.collect()),
+        users: BVec::truncated(fitting(users.collect())),
     }
 }
 
-/// The commands that a claim of `peer`, who is authenticated, becomes: one for each user named, in order.
+/// The answer to a claim that is refused for each of its users alike.
+#[must_use]
+pub fn refuse_claim(asked: &[UserUri], refused: UserRefused) -> ClaimResponse {
+    let of = |user: &UserUri| ClaimedUser {
+        user: user.clone(),
+        result: Err(refused),
+    };
+    ClaimResponse {
+        users: BVec::truncated(asked.iter().map(of).collect()),
+    }
+}
+
+/// The results that fit one answer; in the others' place stands that the answer is full.
+///
+/// What a user gave stays given to this claim: the same one gets it when it asks for that user again.
+#[must_use]
+pub fn fitting(mut claimed: Vec<ClaimedUser>) -> Vec<ClaimedUser> {
+    let (mut clients, mut bytes) = (0, 0);
+    for user in &mut claimed {
+        let Ok(of_user) = &user.result else { continue };
+        let packages = of_user
+            .iter()
+            .filter_map(|client| client.result.as_ref().ok());
+        let more = packages.map(|package| package.len()).sum::<usize>();
+        let more = more + of_user.len() * (URI_BYTES_MAX / 4);
+        if clients + of_user.len() > CLAIM_CLIENTS_MAX || bytes + more > CLAIM_ANSWER_BYTES_MAX {
+            user.result = Err(UserRefused::AnswerFull);
+        } else {
+            clients += of_user.len();
+            bytes += more;
+        }
+    }
+    claimed
+}
+
+/// The commands that a claim becomes, whose requester is vouched for: one for each user named, in order.
 ///
 /// A user of another provider gets its refusal at once.
 #[must_use]
 pub fn claims(
     own: &ProviderId,
-    peer: &ProviderId,
     request: &ClaimRequest,
+    rules: &Rules,
 ) -> Vec<(UserUri, Result<Claim, UserRefused>)> {
-    let body = Hash::of(&wire::encode(&request.terms));
-    let mut asked: Vec<&UserUri> = Vec::new();
-    for user in &request.users {
-        if !asked.contains(&user) {
-            asked.push(user);
-        }
-    }
+    let terms = &request.terms;
+    let body = Hash::of(&wire::encode(terms));
+    let peer = terms.requester.provider();
+    let hub = terms.room.as_ref().map_or(peer, RoomUri::hub);
+    let mut asked = BTreeSet::new();
     let part = |user: &UserUri| {
         if user.provider() != own {
             return Err(UserRefused::ForeignUser);
@@ -424,12 +586,18 @@ pub fn claims(
         Ok(Claim {
             id: request.id,
             peer: peer.clone(),
-            terms: request.terms.clone(),
+            hub: hub.clone(),
+            terms: terms.clone(),
             body,
+            rules: *rules,
+            over_ms: None,
         })
     };
-    let parts = asked.into_iter();
-    parts.map(|user| (user.clone(), part(user))).collect()
+    let users = request.users.iter();
+    users
+        .filter(|user| asked.insert(*user))
+        .map(|user| (user.clone(), part(user)))
+        .collect()
 }
 
 fn bundle(commit: Payload, welcome: Option<Payload>, group_info: Payload, tree: Payload) -> Bundle {

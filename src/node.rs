@@ -192,6 +192,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(accept_links(
         Arc::clone(&links),
         shards.clone(),
+        peers.clone(),
         config.node.id,
         Arc::clone(&requests),
     ));
@@ -277,6 +278,7 @@ fn world(config: &Config, provider: ProviderId, hub_signature_key: [u8; 32]) -> 
         bells: crate::cluster::wake::Bells::default(),
         hub_signature_key,
         audited_members_max: config.limits.audited_members_max,
+        rules: config.claims.rules(),
         request_deadline: config.request_deadline(),
     }
 }
@@ -458,14 +460,18 @@ async fn collect(disk: Disk, groups: Vec<Group>) {
 async fn accept_links(
     endpoint: Arc<LinkEndpoint>,
     shards: Shards,
+    peers: Peers,
     node: u64,
     requests: Arc<Semaphore>,
 ) {
     while let Some(incoming) = endpoint.accept().await {
-        let (shards, requests) = (shards.clone(), Arc::clone(&requests));
+        let (shards, peers, requests) = (shards.clone(), peers.clone(), Arc::clone(&requests));
         tokio::spawn(async move {
             match incoming.establish().await {
-                Ok(link) => peering::incoming::serve(Arc::new(link), shards, node, requests).await,
+                Ok(link) => {
+                    let link = Arc::new(link);
+                    peering::incoming::serve(link, shards, peers, node, requests).await;
+                }
                 Err(error) => info!(%error, "a provider was not let in"),
             }
         });

@@ -316,6 +316,8 @@ fn contested_epoch() -> sim::plan::Plan {
             ..Weather::default()
         },
         stock: 2,
+        rules: mimi_actors::user::command::Rules::default(),
+        last_resort: false,
         calm_ms: 5_000,
         moves: moves
             .map(|(at_ms, client, what)| PlannedMove {

@@ -5,7 +5,7 @@ use crate::{
     ids::RoomUri,
     wire::{
         event::{Copy, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq},
-        post::UserNotice,
+        post::{Refilled, UserNotice},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,8 @@ pub enum Owed {
         /// The notice.
         notice: UserNotice,
     },
+    /// The word that a client, wanted in vain before, can be added now.
+    Refilled(Refilled),
 }
 
 /// The outgoing side of one link.
@@ -140,7 +142,7 @@ impl Run {
                 }
             }
             Owed::Refused { first, .. } => *first = first.plus(skip),
-            Owed::Notice { .. } => {}
+            Owed::Notice { .. } | Owed::Refilled(_) => {}
         }
         rest
     }

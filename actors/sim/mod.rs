@@ -30,6 +30,7 @@ pub mod mls;
 mod moves;
 mod node;
 mod notices;
+mod packages;
 mod perform;
 pub mod plan;
 mod post;

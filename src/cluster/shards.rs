@@ -10,7 +10,7 @@ use crate::perform::{Basis, World, answers::Answers};
 use mimi_actors::{
     ask::{Answered, Ask},
     doors::HubAsk,
-    ids::{ClientUri, RoomUri, UserUri},
+    ids::{ClientUri, ProviderId, RoomUri, UserUri},
     machine::Ticket,
     room::{follower, follower_desk, outcome},
     user::{command as user_command, desk as user_desk, outcome as user_outcome},
@@ -92,21 +92,28 @@ impl<A> Pending<A> {
 fn room_of(answered: Answered) -> Option<outcome::Answer> {
     match answered {
         Answered::Room(answer) => Some(answer),
-        Answered::User(_) | Answered::DeviceKey(_) | Answered::Nobody => None,
+        Answered::User(_) | Answered::DeviceKey(_) | Answered::Knows(_) | Answered::Nobody => None,
     }
 }
 
 fn user_of(answered: Answered) -> Option<user_outcome::Answer> {
     match answered {
         Answered::User(answer) => Some(answer),
-        Answered::Room(_) | Answered::DeviceKey(_) | Answered::Nobody => None,
+        Answered::Room(_) | Answered::DeviceKey(_) | Answered::Knows(_) | Answered::Nobody => None,
     }
 }
 
 fn key_of(answered: Answered) -> Option<Option<[u8; 32]>> {
     match answered {
         Answered::DeviceKey(key) => Some(key),
-        Answered::Room(_) | Answered::User(_) | Answered::Nobody => None,
+        Answered::Room(_) | Answered::User(_) | Answered::Knows(_) | Answered::Nobody => None,
+    }
+}
+
+fn knows_of(answered: Answered) -> Option<bool> {
+    match answered {
+        Answered::Knows(knows) => Some(knows),
+        Answered::Room(_) | Answered::User(_) | Answered::DeviceKey(_) | Answered::Nobody => None,
     }
 }
 
@@ -228,11 +235,16 @@ impl Shards {
     pub(crate) async fn begin_user(
         &self,
         user: &UserUri,
-        command: user_command::Command,
+        mut command: user_command::Command,
     ) -> Result<Pending<user_outcome::Answer>, Unanswered> {
         let shard = self.of_user(user)?;
         if !shard.leads() {
             return self.pass_on(shard, Ask::User(user.clone(), command), user_of);
+        }
+        if let user_command::Command::Claim(claim) = &mut command {
+            let derived = shard.looked_at();
+            let time = (self.world.clock)().max(derived.time);
+            claim.over_ms = derived.spending.wait_ms(time, claim);
         }
         let (ticket, answer) = shard.users_waiting.open();
         let command = Arc::new(command);
@@ -285,15 +297,36 @@ impl Shards {
         let device = client.clone();
         let key = actor.look(move |fold| fold.device_key(&device)).await;
         let key = key.map_err(|_| Unanswered)?;
-        let (give, answer) = oneshot::channel();
-        // Whoever asked may have stopped waiting.
-        shard.answer(Basis::Look, move |_| {
-            let _ = give.send(key);
-        });
-        let give_up = Box::new(|| {});
-        Ok(Pending {
-            way: Way::Here { answer, give_up },
-        })
+        Ok(looked(shard, key))
+    }
+
+    /// Whether a room at this hub has, or had, members of a provider, as of now.
+    pub(crate) async fn knows(
+        &self,
+        room: &RoomUri,
+        provider: &ProviderId,
+    ) -> Result<bool, Unanswered> {
+        let pending = self.begin_knows(room, provider).await?;
+        pending.wait(self.world.request_deadline).await
+    }
+
+    async fn begin_knows(
+        &self,
+        room: &RoomUri,
+        provider: &ProviderId,
+    ) -> Result<Pending<bool>, Unanswered> {
+        let shard = self.of_room(room)?;
+        if !shard.leads() {
+            let ask = Ask::Knows(room.clone(), provider.clone());
+            return self.pass_on(shard, ask, knows_of);
+        }
+        let actor = shard.hub(room).await.map_err(|_| Unanswered)?;
+        let provider = provider.clone();
+        let knows = actor
+            .look(move |fold| fold.room().is_some_and(|room| room.hears(&provider)))
+            .await
+            .map_err(|_| Unanswered)?;
+        Ok(looked(shard, knows))
     }
 
     /// Asks an actor of a shard that this node leads, for another node that does not. What is returned waits for the
@@ -312,12 +345,17 @@ impl Shards {
             }
             Ask::User(user, command) => self.begin_user(&user, command).await.map(Asked::User),
             Ask::DeviceKey(client) => self.begin_device_key(&client).await.map(Asked::Key),
+            Ask::Knows(room, provider) => {
+                let knows = self.begin_knows(&room, &provider).await;
+                knows.map(Asked::Knows)
+            }
         };
         async move {
             let answered = match begun {
                 Ok(Asked::Room(pending)) => pending.wait(deadline).await.map(Answered::Room),
                 Ok(Asked::User(pending)) => pending.wait(deadline).await.map(Answered::User),
                 Ok(Asked::Key(pending)) => pending.wait(deadline).await.map(Answered::DeviceKey),
+                Ok(Asked::Knows(pending)) => pending.wait(deadline).await.map(Answered::Knows),
                 Err(Unanswered) => Err(Unanswered),
             };
             answered.unwrap_or(Answered::Nobody)
@@ -370,6 +408,22 @@ enum Asked {
     Room(Pending<outcome::Answer>),
     User(Pending<user_outcome::Answer>),
     Key(Pending<Option<[u8; 32]>>),
+    Knows(Pending<bool>),
+}
+
+/// The answer that a look at an actor gave, once it is confirmed that this node still leads.
+fn looked<A: Send + 'static>(shard: &Arc<Shard>, answer: A) -> Pending<A> {
+    let (give, take) = oneshot::channel();
+    // Whoever asked may have stopped waiting.
+    shard.answer(Basis::Look, move |_| {
+        let _ = give.send(answer);
+    });
+    Pending {
+        way: Way::Here {
+            answer: take,
+            give_up: Box::new(|| {}),
+        },
+    }
 }
 
 /// A request that an actor of this node has, or the ticket given up.

@@ -10,7 +10,7 @@ pub(crate) mod user;
 pub(crate) mod workers;
 
 use crate::cluster::wake::Bells;
-use mimi_actors::{host::Clock, ids::ProviderId};
+use mimi_actors::{host::Clock, ids::ProviderId, user::command::Rules};
 use std::time::Duration;
 use workers::Workers;
 
@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) hub_signature_key: [u8; 32],
     /// Members up to which Commits are also validated by OpenMLS.
     pub(crate) audited_members_max: usize,
+    /// By which rules KeyPackages are given.
+    pub(crate) rules: Rules,
     /// How long a request may wait for its answer.
     pub(crate) request_deadline: Duration,
 }

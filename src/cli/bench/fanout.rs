@@ -137,7 +137,7 @@ impl Fanout {
         let bob = cast.enter(stage, 'b', "bob", &[("bob1", usual())]).await?;
         let consent = Request::Consent {
             user: "bob".into(),
-            requester: alice,
+            requester: alice.into(),
             room: None,
             grant: Some(true),
         };

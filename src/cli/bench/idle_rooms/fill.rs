@@ -23,6 +23,7 @@ use mimi_actors::{
     room::hub::{self, CheckedOn},
     shard::read::ReadError,
     supervisor::Supervisor,
+    user::command::Rules,
     wire::{
         self, BVec, Payload,
         door::HubSender,
@@ -145,6 +146,7 @@ fn world() -> anyhow::Result<World> {
         bells: crate::cluster::wake::Bells::default(),
         hub_signature_key: [0; 32],
         audited_members_max: 0,
+        rules: Rules::default(),
         request_deadline: Duration::from_secs(10),
     })
 }
