@@ -217,7 +217,7 @@ impl World {
                     })
                     .collect();
                 if last_resort {
-                    let package = client.member.key_package(now);
+                    let package = client.member.last_resort(now);
                     self.history.last_resort(&package);
                     let checked = super::mls::check_package(kind, &package, &client.uri, now);
                     packages.push(checked.map(|stored| StoredPackage {

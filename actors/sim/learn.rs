@@ -17,7 +17,7 @@ use crate::{
     },
     wire::{
         Payload,
-        claim::{ClaimResponse, ClientRefused, UserRefused as ClaimRefused},
+        claim::{ClaimResponse, ClaimedUser, ClientRefused, UserRefused as ClaimRefused},
         door::{DoorItem, RoomBody, RoomEvent},
         event::{RoomSeq, Verdict},
         post::{Note, Notice},
@@ -137,6 +137,10 @@ impl World {
             self.ask_later(client, request);
             return false;
         }
+        let limited =
+            |user: &&ClaimedUser| matches!(user.result, Err(ClaimRefused::Limited { .. }));
+        let limited = response.users.iter().filter(limited).count();
+        self.counts.many("claims limited", limited as u64);
         let mut packages: Vec<(crate::ids::ClientUri, Payload)> = Vec::new();
         for claimed in response
             .users

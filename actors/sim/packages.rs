@@ -47,8 +47,9 @@ impl History {
             self.missed(claim, clients);
         }
         let (from, hub) = (claim.terms.requester.provider(), &claim.hub);
-        let by_the_hub =
-            hub == from || user.provider() == from || self.packages.relayed.contains(&id);
+        let by_the_hub = [from, user.provider()].contains(&hub)
+            || user.provider() == from
+            || self.packages.relayed.contains(&id);
         self.demand("relay", by_the_hub, || {
             format!("{user} gave packages for a room of {hub}, which did not pass the claim on")
         });

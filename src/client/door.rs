@@ -228,6 +228,12 @@ impl DoorClient {
         Ok(EventLane::new(self.open(&Open::Events).await?))
     }
 
+    /// The client whose connection it is.
+    #[must_use]
+    pub fn client(&self) -> &ClientUri {
+        &self.client
+    }
+
     /// Waits until the connection has ended.
     pub async fn closed(&self) {
         self.door.closed().await;

@@ -1,6 +1,7 @@
 //! `bench`: what this machine carries, measured on real processes. Figures are ratios in one run, never a test.
 
 mod ceiling;
+mod claim;
 mod failover;
 mod fanout;
 mod idle_rooms;
@@ -17,6 +18,8 @@ pub struct Bench {
 enum What {
     /// Events from a hub's client to a follower's client, every one synced on both sides
     Fanout(fanout::Fanout),
+    /// KeyPackages claimed across two providers, of one user and of many, every claim synced
+    Claim(claim::Claim),
     /// How long a provider of three nodes refuses after the leader of a room was killed with -9
     Failover(failover::Failover),
     /// A node full of rooms that nobody uses: its start and its memory
@@ -36,6 +39,7 @@ impl Bench {
             .enable_all()
             .build()?;
         match self.what {
+            What::Claim(claim) => runtime.block_on(claim.run()),
             What::Failover(failover) => runtime.block_on(failover.run()),
             What::Fanout(fanout) => runtime.block_on(fanout.run()),
             What::IdleRooms(idle_rooms) => runtime.block_on(idle_rooms.run()),
