@@ -5,21 +5,26 @@
 //!
 //! Source: transport requirements, sections 3.1 and 3.2.
 
+mod claims;
+
+pub use claims::{
+    claims, complete_claim, fitting, merge_claim, refuse_claim, relay_claim, split_claim,
+};
+
 use crate::{
-    ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri},
-    limits::{CLAIM_ANSWER_BYTES_MAX, CLAIM_CLIENTS_MAX, URI_BYTES_MAX},
+    ids::{ClientUri, ProviderId, RoomUri, UserUri},
     machine::{Millis, Ticket},
     mls::{bundle::Bundle, key_package::check_key_package},
     room::{
         desk, follower,
         hub::{self, Via},
     },
-    user::command::{Claim, Hear, Rules, Speaker, StoredPackage},
+    user::command::{Hear, Speaker, StoredPackage},
     wire::{
-        self, BText, BVec, Payload,
-        claim::{ClaimProof, ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
+        BText, BVec, Payload,
+        claim::ClaimRequest,
         door::{self, DoorRefused, PackageRefused},
-        event::{Hash, Item},
+        event::Item,
         link::{
             self, CommitRequest, Fanout, FanoutGroup, LinkRefused, ProposeRequest, SubmitGroup,
         },
@@ -27,8 +32,8 @@ use crate::{
     },
 };
 use bytes::Bytes;
+use claims::asks_for_itself;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// A request to a room at this hub, from whoever may speak for its sender.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -401,203 +406,6 @@ pub fn check_package(
         credentials: facts.credentials,
         last_resort: facts.last_resort,
     })
-}
-
-/// Whether the client that asks is the requester's; a pseudonym does not say which client asks.
-fn asks_for_itself(claim: &ClaimRequest) -> bool {
-    let asking = claim.terms.asking_client.as_ref();
-    match &claim.terms.requester {
-        Requester::User(user) => asking.is_none_or(|client| client.user() == user),
-        Requester::Pseudonym(_) => asking.is_none(),
-    }
-}
-
-/// A client's claim, one part for each provider that is to be asked: the room's hub for all users of others, which it
-/// passes on, or else the users' own providers.
-///
-/// # Errors
-/// [`DoorRefused::SenderNotBound`] when it is made for another user.
-pub fn split_claim(
-    client: &ClientUri,
-    mut request: ClaimRequest,
-) -> Result<BTreeMap<ProviderId, ClaimRequest>, DoorRefused> {
-    let own = client.provider().clone();
-    let bound = match &request.terms.requester {
-        Requester::User(user) => user == client.user(),
-        Requester::Pseudonym(pseudonym) => *pseudonym.provider() == own,
-    };
-    if !bound {
-        let detail = BText::clipped("a claim is made for the user of this connection");
-        return Err(DoorRefused::SenderNotBound { detail });
-    }
-    let named = request.terms.requester.user().is_some();
-    request.terms.asking_client = named.then(|| client.clone());
-    let room = request.terms.room.as_ref();
-    let hub = room.map_or_else(|| own.clone(), |room| room.hub().clone());
-    Ok(parts(request, |user| {
-        let there = user.provider();
-        if hub == own || *there == own || planted!("claims_pass_by_the_hub") {
-            there.clone()
-        } else {
-            hub.clone()
-        }
-    }))
-}
-
-/// A claim that a peer makes for a room here, one part for each provider whose users are wanted.
-#[must_use]
-pub fn relay_claim(request: ClaimRequest) -> BTreeMap<ProviderId, ClaimRequest> {
-    parts(request, |user| user.provider().clone())
-}
-
-/// Splits a claim by whom to ask for each user, each once and with the signature for it.
-fn parts(
-    request: ClaimRequest,
-    whom: impl Fn(&UserUri) -> ProviderId,
-) -> BTreeMap<ProviderId, ClaimRequest> {
-    let ClaimRequest {
-        id,
-        terms,
-        users,
-        proof,
-    } = request;
-    let mut signatures = proof.signatures.into_iter();
-    let mut seen = BTreeSet::new();
-    let mut providers: BTreeMap<ProviderId, (Vec<UserUri>, Vec<Payload>)> = BTreeMap::new();
-    for user in users {
-        let signature = signatures.next();
-        if seen.insert(user.clone()) {
-            let (users, signed) = providers.entry(whom(&user)).or_default();
-            users.push(user);
-            signed.extend(signature);
-        }
-    }
-    let part = |(users, signatures)| ClaimRequest {
-        id,
-        terms: terms.clone(),
-        users: BVec::truncated(users),
-        proof: ClaimProof {
-            key: proof.key,
-            signatures: BVec::truncated(signatures),
-        },
-    };
-    let providers = providers.into_iter();
-    providers
-        .map(|(provider, of)| (provider, part(of)))
-        .collect()
-}
-
-/// A provider's answer to its part of a claim: nobody is left out, and nobody is put in.
-#[must_use]
-pub fn complete_claim(
-    part: &[UserUri],
-    mut claimed: Vec<ClaimedUser>,
-    retry_after_ms: u32,
-) -> Vec<ClaimedUser> {
-    claimed.retain(|claimed| part.contains(&claimed.user) && names_its_own(claimed));
-    for user in part {
-        if !claimed.iter().any(|claimed| claimed.user == *user) {
-            let unavailable = UserRefused::Unavailable { retry_after_ms };
-            claimed.push(ClaimedUser {
-                user: user.clone(),
-                result: Err(unavailable),
-            });
-        }
-    }
-    claimed
-}
-
-/// Whether every client of a result is one of its user.
-fn names_its_own(claimed: &ClaimedUser) -> bool {
-    let Ok(clients) = &claimed.result else {
-        return true;
-    };
-    clients
-        .iter()
-        .all(|client| *client.client.user() == claimed.user)
-}
-
-/// The parts of a claim as one table, in the order of the request.
-#[must_use]
-pub fn merge_claim(asked: &[UserUri], parts: Vec<ClaimedUser>) -> ClaimResponse {
-    let mut results: BTreeMap<UserUri, ClaimedUser> = parts
-        .into_iter()
-        .map(|claimed| (claimed.user.clone(), claimed))
-        .collect();
-    let users = asked.iter().filter_map(|user| results.remove(user));
-    ClaimResponse {
-        users: BVec::truncated(fitting(users.collect())),
-    }
-}
-
-/// The answer to a claim that is refused for each of its users alike.
-#[must_use]
-pub fn refuse_claim(asked: &[UserUri], refused: UserRefused) -> ClaimResponse {
-    let of = |user: &UserUri| ClaimedUser {
-        user: user.clone(),
-        result: Err(refused),
-    };
-    ClaimResponse {
-        users: BVec::truncated(asked.iter().map(of).collect()),
-    }
-}
-
-/// The results that fit one answer; in the others' place stands that the answer is full.
-///
-/// What a user gave stays given to this claim: the same one gets it when it asks for that user again.
-#[must_use]
-pub fn fitting(mut claimed: Vec<ClaimedUser>) -> Vec<ClaimedUser> {
-    let (mut clients, mut bytes) = (0, 0);
-    for user in &mut claimed {
-        let Ok(of_user) = &user.result else { continue };
-        let packages = of_user
-            .iter()
-            .filter_map(|client| client.result.as_ref().ok());
-        let more = packages.map(|package| package.len()).sum::<usize>();
-        let more = more + of_user.len() * (URI_BYTES_MAX / 4);
-        if clients + of_user.len() > CLAIM_CLIENTS_MAX || bytes + more > CLAIM_ANSWER_BYTES_MAX {
-            user.result = Err(UserRefused::AnswerFull);
-        } else {
-            clients += of_user.len();
-            bytes += more;
-        }
-    }
-    claimed
-}
-
-/// The commands that a claim becomes, whose requester is vouched for: one for each user named, in order.
-///
-/// A user of another provider gets its refusal at once.
-#[must_use]
-pub fn claims(
-    own: &ProviderId,
-    request: &ClaimRequest,
-    rules: &Rules,
-) -> Vec<(UserUri, Result<Claim, UserRefused>)> {
-    let terms = &request.terms;
-    let body = Hash::of(&wire::encode(terms));
-    let peer = terms.requester.provider();
-    let hub = terms.room.as_ref().map_or(peer, RoomUri::hub);
-    let mut asked = BTreeSet::new();
-    let part = |user: &UserUri| {
-        if user.provider() != own {
-            return Err(UserRefused::ForeignUser);
-        }
-        Ok(Claim {
-            id: request.id,
-            peer: peer.clone(),
-            hub: hub.clone(),
-            terms: terms.clone(),
-            body,
-            rules: *rules,
-            over_ms: None,
-        })
-    };
-    let users = request.users.iter();
-    users
-        .filter(|user| asked.insert(*user))
-        .map(|user| (user.clone(), part(user)))
-        .collect()
 }
 
 fn bundle(commit: Payload, welcome: Option<Payload>, group_info: Payload, tree: Payload) -> Bundle {

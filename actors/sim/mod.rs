@@ -16,6 +16,7 @@
 )]
 
 pub mod bugs;
+mod claims;
 mod client;
 mod cluster;
 mod dice;

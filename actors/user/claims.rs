@@ -436,4 +436,62 @@ mod tests {
         let refused = bobby.claim(claim(2, ClaimTerms::new(nobody)));
         assert_eq!(refused, Err(UserRefused::NoConsent));
     }
+
+    #[test]
+    fn who_got_a_package_and_what_for_is_known_while_its_result_is() {
+        let mut bobby = Log::bobby(&["phone", "tablet", "watch"]);
+        bobby.stock("tablet", [1]);
+        bobby.stock("watch", [2]);
+        let terms = ClaimTerms {
+            room: Some(room("den")),
+            ..ClaimTerms::new(alice())
+        };
+        bobby.claim(claim(1, terms)).unwrap();
+        bobby.restart();
+        let (of, requester, den) = (client("watch"), alice().into(), room("den"));
+        let hub = den.hub().clone();
+        let handed = Handed {
+            client: &of,
+            requester: &requester,
+            room: Some(&den),
+            hub: &hub,
+            until: NOW.plus(CLAIM_KEPT_MS),
+        };
+        assert_eq!(bobby.fold.handed(&package(2).reference), Some(handed));
+        assert_eq!(bobby.fold.handed(&package(3).reference), None);
+    }
+
+    #[test]
+    fn folded_refusals_are_one_and_the_same() {
+        let folded = |claim: Claim| {
+            let mut claim = claim;
+            claim.rules.folded = true;
+            Command::Claim(claim)
+        };
+        let plain = || claim(1, ClaimTerms::new(alice()));
+        let mut bruce = Log::of("bruce", &["phone"]);
+        bruce.consent(alice(), None, None);
+        let mut bella = Log::of("bella", &["phone"]);
+        bella.apply(Command::Delete);
+        let bobby = Log::bobby(&["phone"]);
+        let mut odd = plain();
+        odd.terms.versions = BVec::truncated(vec![2]);
+        let same = Answer::Claimed(Err(UserRefused::NoConsent));
+        for (mut log, claim) in [
+            (bruce, plain()),
+            (bella, plain()),
+            (Log::default(), plain()),
+            (bobby, odd),
+        ] {
+            let before = log.fold.clone();
+            let settled = log.fold.settled(NOW, &folded(claim.clone()));
+            assert_eq!(
+                settled.as_ref(),
+                Some(&same),
+                "none of them reaches the log"
+            );
+            assert_eq!(log.apply(folded(claim)).answer, same);
+            assert_eq!(log.fold, before);
+        }
+    }
 }
