@@ -70,13 +70,15 @@ async fn claim(member: &Member, id: ClaimId, users: &[UserUri]) -> (ClaimRespons
 /// Uploads a hundred packages through whichever node answers.
 async fn refill(net: &Net, member: &mut Member) {
     let doors: Vec<_> = net.of(B).map(|node| node.door).collect();
-    support::until("packages are uploaded", async || {
-        if member.connect_to_any(&net.dialer, &doors).await.is_err() {
-            return None;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let connected = member.connect_to_any(&net.dialer, &doors).await.is_ok();
+        if connected && member.upload(REFILL_AFTER).await.is_ok() {
+            return;
         }
-        member.upload(REFILL_AFTER).await.ok()
-    })
-    .await;
+        assert!(Instant::now() < deadline, "no upload within {PATIENCE:?}");
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
 }
 
 impl Shown {
