@@ -149,6 +149,17 @@ const _: () = assert!(SUBMIT_ITEMS_MAX <= BATCH_EVENTS_MAX);
 /// Frames sent on a lane and not yet acknowledged, at most.
 pub const LANE_FRAMES_UNACKED_MAX: usize = 16;
 
+/// Payload bytes under way on a fan-out lane before its first acknowledgement, at most.
+pub const CREDIT_BYTES_FIRST: u32 = 4 << 20;
+/// Payload bytes that a receiver lets be under way on one fan-out lane, by default.
+pub const CREDIT_BYTES: u32 = 16 << 20;
+/// Longest wait that a receiver of fan-out may ask for, in milliseconds; what is longer is cut to this.
+pub const RETRY_AFTER_MS_MAX: u32 = 60_000;
+/// Runs of items on one link, at most: rooms of a peer that is further behind wait beside it, as few runs each.
+pub const LINK_RUNS_MAX: u32 = 65_536;
+/// Runs kept of one room that waits beside a link, at most; of what comes after only the fact that it is lost is kept.
+pub const PARKED_RUNS_PER_ROOM_MAX: usize = 4_096;
+
 /// Commands in one log entry, at most.
 pub const ENTRY_COMMANDS_MAX: usize = 4_096;
 /// Payload bytes after which a log entry is closed.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
-    limits::SUBMIT_ITEMS_MAX,
+    limits::{LINK_RUNS_MAX, SUBMIT_ITEMS_MAX},
     link::outgoing::{Outgoing, Owed},
     machine::{Fold as _, Millis, Position},
     mls::view::{GroupView, Member},
@@ -135,12 +135,12 @@ fn link(c: &mut Criterion) {
             }
         }
     };
-    let mut full = Outgoing::default();
+    let mut full = Outgoing::new(LINK_RUNS_MAX);
     owe(&mut full);
     let mut group = c.benchmark_group("link of 1024 runs");
     group.bench_function("fill", |b| {
         b.iter(|| {
-            let mut link = Outgoing::default();
+            let mut link = Outgoing::new(LINK_RUNS_MAX);
             owe(&mut link);
             link
         });

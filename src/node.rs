@@ -279,6 +279,7 @@ fn world(config: &Config, provider: ProviderId, hub_signature_key: [u8; 32]) -> 
         hub_signature_key,
         audited_members_max: config.limits.audited_members_max,
         rules: config.claims.rules(),
+        lane_credit_bytes: config.link.lane_credit_bytes,
         request_deadline: config.request_deadline(),
     }
 }

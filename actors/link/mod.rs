@@ -7,10 +7,15 @@
 //! Source: transport requirements, sections 4 and 5.
 
 pub mod outgoing;
+pub mod parked;
 pub mod session;
 pub mod submissions;
 
-use crate::{ids::ProviderId, wire::event::LinkSeq};
+use crate::{
+    ids::{ProviderId, RoomUri},
+    limits::LINK_RUNS_MAX,
+    wire::{event::LinkSeq, link::RoomRefused},
+};
 use outgoing::Outgoing;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
@@ -43,6 +48,15 @@ pub enum Command {
         peer: Peer,
         /// The last item it has.
         upto: LinkSeq,
+        /// The rooms of which it refused something since the last acknowledgement: they are parked.
+        refused: Vec<RoomRefused>,
+    },
+    /// What waits of a room that a provider refused is sent again.
+    Redrive {
+        /// The provider.
+        provider: ProviderId,
+        /// The room.
+        room: RoomUri,
     },
 }
 
@@ -60,36 +74,65 @@ pub enum AckRefused {
 }
 
 /// All links of one shard: replicated state, derived from the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Links {
+    /// Runs on one link, at most: beyond that a peer that is behind costs memory for each room, not for each event.
+    runs_max: u32,
     outgoing: BTreeMap<Peer, Outgoing>,
     submissions: BTreeMap<ProviderId, Submissions>,
 }
 
+impl Default for Links {
+    fn default() -> Self {
+        Self::with_runs_max(LINK_RUNS_MAX)
+    }
+}
+
 impl Links {
+    /// No links yet; each will hold so many runs.
+    #[must_use]
+    pub fn with_runs_max(runs_max: u32) -> Self {
+        Self {
+            runs_max,
+            outgoing: BTreeMap::new(),
+            submissions: BTreeMap::new(),
+        }
+    }
+
     /// Applies a command.
     ///
     /// # Errors
     /// [`AckRefused`] when a peer acknowledges what was never sent; nothing changes.
     pub fn apply(&mut self, command: &Command) -> Result<(), AckRefused> {
         match command {
-            Command::Ack { peer, upto } => match self.outgoing.get_mut(peer) {
-                Some(outgoing) => outgoing.ack(*upto),
+            Command::Ack {
+                peer,
+                upto,
+                refused,
+            } => match self.outgoing.get_mut(peer) {
+                Some(outgoing) => outgoing.ack(*upto, refused),
                 None if *upto == LinkSeq(0) => Ok(()),
                 None => Err(AckRefused::Ahead {
                     acked: *upto,
                     last: LinkSeq(0),
                 }),
             },
+            Command::Redrive { provider, room } => {
+                let peer = Peer::Provider(provider.clone());
+                if let Some(outgoing) = self.outgoing.get_mut(&peer) {
+                    outgoing.redrive(room);
+                }
+                Ok(())
+            }
         }
     }
 
     /// The link to a peer, begun when there is none.
     pub fn to(&mut self, peer: &Peer) -> &mut Outgoing {
-        if !self.outgoing.contains_key(peer) {
-            self.outgoing.insert(peer.clone(), Outgoing::default());
-        }
-        self.outgoing.entry(peer.clone()).or_default()
+        let runs_max = self.runs_max;
+        self.outgoing
+            .entry(peer.clone())
+            .or_insert_with(|| Outgoing::new(runs_max))
     }
 
     /// The link to a peer, if there is one.

@@ -1,15 +1,22 @@
 //! One link's cursor and window: what is owed, as runs that point into rooms.
+//!
+//! A room whose items the peer refuses waits beside the link (parked), and so does a room that would make the list of
+//! runs too long: the link goes on without it, and nothing of it is forgotten.
 
-use super::AckRefused;
+use super::{
+    AckRefused,
+    parked::{Parked, Why},
+};
 use crate::{
     ids::RoomUri,
     wire::{
         event::{Copy, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq},
+        link::RoomRefused,
         post::{Refilled, UserNotice},
     },
 };
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Consecutive items of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,14 +62,30 @@ pub enum Owed {
 }
 
 /// The outgoing side of one link.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outgoing {
     last: LinkSeq,
     acked: LinkSeq,
     runs: VecDeque<Run>,
+    /// Runs on the link, at most, besides notices and what was redriven.
+    runs_max: u32,
+    /// Rooms whose items have no number yet.
+    parked: BTreeMap<RoomUri, Parked>,
 }
 
 impl Outgoing {
+    /// A link on which nothing is owed.
+    #[must_use]
+    pub fn new(runs_max: u32) -> Self {
+        Self {
+            last: LinkSeq(0),
+            acked: LinkSeq(0),
+            runs: VecDeque::new(),
+            runs_max,
+            parked: BTreeMap::new(),
+        }
+    }
+
     /// The last number given.
     #[must_use]
     pub fn last(&self) -> LinkSeq {
@@ -75,30 +98,64 @@ impl Outgoing {
         self.acked
     }
 
+    /// The rooms that wait beside the link.
+    pub fn parked(&self) -> impl Iterator<Item = (&RoomUri, &Parked)> {
+        self.parked.iter()
+    }
+
     /// Owes `count` more items.
     pub fn push(&mut self, owed: Owed, count: u32) {
+        let room = owed.room();
+        let notice = matches!(owed, Owed::Notice { .. });
+        let long = self.runs.len() >= self.runs_max as usize && !self.continues(&owed, count);
+        if let Some(parked) = self.parked.get_mut(room) {
+            parked.add(owed, count);
+        } else if long && !notice {
+            // Notices, from one shard to another, are always taken.
+            let mut parked = Parked::new(Why::Behind);
+            let room = room.clone();
+            parked.add(owed, count);
+            self.parked.insert(room, parked);
+        } else {
+            self.give(owed, count);
+        }
+    }
+
+    /// Whether the last run can take these items in.
+    fn continues(&self, owed: &Owed, count: u32) -> bool {
+        let back = self.runs.back();
+        back.is_some_and(|back| {
+            goes_on(&back.owed, back.count, owed) && back.count.checked_add(count).is_some()
+        })
+    }
+
+    /// Gives the next numbers to `count` items.
+    fn give(&mut self, owed: Owed, count: u32) {
         let first = self.last.next();
         self.last = self.last.plus(u64::from(count));
-        if let Some(back) = self.runs.back_mut()
-            && goes_on(back, &owed)
-            && let Some(sum) = back.count.checked_add(count)
+        if self.continues(&owed, count)
+            && let Some(back) = self.runs.back_mut()
         {
-            back.count = sum;
+            back.count += count;
             return;
         }
         self.runs.push_back(Run { first, count, owed });
     }
 
-    /// Everything up to `upto` is durable at the peer.
+    /// Everything up to `upto` is durable at the peer, except for what it refused of some rooms: those wait beside the
+    /// link from now on.
     ///
     /// # Errors
     /// [`AckRefused::Ahead`] when that was never sent.
-    pub fn ack(&mut self, upto: LinkSeq) -> Result<(), AckRefused> {
+    pub fn ack(&mut self, upto: LinkSeq, refused: &[RoomRefused]) -> Result<(), AckRefused> {
         if upto > self.last {
             return Err(AckRefused::Ahead {
                 acked: upto,
                 last: self.last,
             });
+        }
+        if upto > self.acked {
+            self.park(upto, refused);
         }
         self.acked = self.acked.max(upto);
         while self.runs.front().is_some_and(|run| {
@@ -110,7 +167,53 @@ impl Outgoing {
         }) {
             self.runs.pop_front();
         }
+        self.catch_up();
         Ok(())
+    }
+
+    /// Keeps what the peer refused of runs that begin at `upto` or before. What of it stays on the link is refused too,
+    /// and what of it the peer has already it takes no harm from.
+    fn park(&mut self, upto: LinkSeq, refused: &[RoomRefused]) {
+        for run in self.runs.iter().take_while(|run| run.first <= upto) {
+            let room = run.owed.room();
+            let Some(refused) = refused.iter().find(|refused| refused.room == *room) else {
+                continue;
+            };
+            if matches!(run.owed, Owed::Notice { .. }) || planted!("refused_forgotten") {
+                continue;
+            }
+            let why = Why::Refused(refused.detail.clone());
+            let parked = self.parked.entry(room.clone());
+            let parked = parked.or_insert_with(|| Parked::new(why.clone()));
+            parked.why = why;
+            parked.add(run.owed.clone(), run.count);
+        }
+    }
+
+    /// Takes rooms in again that wait for nothing but room on the link.
+    fn catch_up(&mut self) {
+        while self.runs.len() < (self.runs_max as usize / 2).max(1) {
+            let behind = |(room, parked): (&RoomUri, &Parked)| {
+                (parked.why == Why::Behind).then(|| room.clone())
+            };
+            let Some(room) = self.parked.iter().find_map(behind) else {
+                return;
+            };
+            self.redrive(&room);
+        }
+    }
+
+    /// Puts what waits of a room back on the link, behind everything else. Says whether it waited.
+    pub fn redrive(&mut self, room: &RoomUri) -> bool {
+        let Some(parked) = self.parked.remove(room) else {
+            return false;
+        };
+        if !planted!("redrive_forgets") {
+            for (owed, count) in parked.into_runs() {
+                self.give(owed, count);
+            }
+        }
+        true
     }
 
     /// The runs that hold items from `from` on, the first one cut to begin there.
@@ -148,10 +251,23 @@ impl Run {
     }
 }
 
-/// Whether `next` continues where `run` ends.
-fn goes_on(run: &Run, next: &Owed) -> bool {
-    let count = u64::from(run.count);
-    match (&run.owed, next) {
+impl Owed {
+    /// The room it is of.
+    #[must_use]
+    pub fn room(&self) -> &RoomUri {
+        match self {
+            Self::Events { room, .. } | Self::Refused { room, .. } | Self::Notice { room, .. } => {
+                room
+            }
+            Self::Refilled(refilled) => &refilled.room,
+        }
+    }
+}
+
+/// Whether `next` continues where `count` items of `owed` end.
+pub(super) fn goes_on(owed: &Owed, count: u32, next: &Owed) -> bool {
+    let count = u64::from(count);
+    match (owed, next) {
         (
             Owed::Events { room, first, copy },
             Owed::Events {
@@ -198,7 +314,7 @@ mod tests {
 
     #[test]
     fn runs_of_one_room_become_one_and_are_cut_where_the_reader_is() {
-        let mut link = Outgoing::default();
+        let mut link = Outgoing::new(100);
         link.push(events("x", 1), 3);
         link.push(events("x", 4), 2);
         link.push(events("y", 1), 1);
@@ -213,23 +329,105 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_never_goes_back_and_never_past_what_was_sent() {
-        let mut link = Outgoing::default();
+        let mut link = Outgoing::new(100);
         link.push(events("x", 1), 5);
-        assert_eq!(link.ack(LinkSeq(4)), Ok(()));
-        assert_eq!(link.ack(LinkSeq(2)), Ok(()));
+        assert_eq!(link.ack(LinkSeq(4), &[]), Ok(()));
+        assert_eq!(link.ack(LinkSeq(2), &[]), Ok(()));
         assert_eq!(link.acked(), LinkSeq(4));
         let ahead = AckRefused::Ahead {
             acked: LinkSeq(6),
             last: LinkSeq(5),
         };
-        assert_eq!(link.ack(LinkSeq(6)), Err(ahead));
+        assert_eq!(link.ack(LinkSeq(6), &[]), Err(ahead));
         assert_eq!(
             link.from(link.acked().next())
                 .map(|run| run.count)
                 .sum::<u32>(),
             1
         );
-        assert_eq!(link.ack(LinkSeq(5)), Ok(()));
+        assert_eq!(link.ack(LinkSeq(5), &[]), Ok(()));
         assert_eq!(link.from(LinkSeq(1)).count(), 0);
+    }
+
+    fn refused(room: &str) -> RoomRefused {
+        RoomRefused {
+            room: format!("mimi://a.example/r/{room}").parse().unwrap(),
+            detail: crate::wire::BText::clipped("no"),
+        }
+    }
+
+    fn owed(link: &Outgoing) -> Vec<(u64, u32, Owed)> {
+        link.from(link.acked().next())
+            .map(|run| (run.first.0, run.count, run.owed))
+            .collect()
+    }
+
+    #[test]
+    fn a_refused_room_waits_beside_the_link_with_what_comes_after_until_it_is_redriven() {
+        let mut link = Outgoing::new(100);
+        link.push(events("x", 1), 3);
+        link.push(events("y", 1), 1);
+        link.push(events("x", 4), 2);
+        link.ack(LinkSeq(4), &[refused("x")]).unwrap();
+        // What had a number already is sent, and refused, too.
+        link.push(events("x", 6), 1);
+        link.push(events("y", 2), 1);
+        assert_eq!(
+            owed(&link),
+            [(5, 2, events("x", 4)), (7, 1, events("y", 2))]
+        );
+        link.ack(LinkSeq(7), &[refused("x")]).unwrap();
+        assert_eq!(owed(&link), []);
+        let (room, parked) = link.parked().next().unwrap();
+        assert_eq!((room.clone(), parked.items()), (refused("x").room, 6));
+        assert_eq!(parked.why, Why::Refused(refused("x").detail));
+
+        assert!(link.redrive(&refused("x").room) && !link.redrive(&refused("x").room));
+        assert_eq!(owed(&link), [(8, 6, events("x", 1))]);
+        assert_eq!(link.parked().count(), 0);
+    }
+
+    #[test]
+    fn a_repeated_acknowledgement_parks_nothing_and_a_stranger_room_neither() {
+        let mut link = Outgoing::new(100);
+        link.push(events("x", 1), 3);
+        link.ack(LinkSeq(2), &[refused("y")]).unwrap();
+        link.ack(LinkSeq(2), &[refused("x")]).unwrap();
+        assert_eq!(link.parked().count(), 0);
+        assert_eq!(owed(&link), [(3, 1, events("x", 3))]);
+    }
+
+    #[test]
+    fn a_peer_that_is_away_costs_a_run_for_each_room_and_gets_everything_in_order() {
+        let mut link = Outgoing::new(4);
+        let rooms = ["x", "y", "z"];
+        for number in 1..=100 {
+            for room in rooms {
+                link.push(events(room, number), 1);
+            }
+        }
+        assert_eq!(owed(&link).len(), 4);
+        assert!(link.parked().all(|(_, parked)| parked.why == Why::Behind));
+        let mut seen = BTreeMap::new();
+        let mut rounds = 0;
+        while link.acked() < link.last() {
+            for (first, count, owed) in owed(&link) {
+                let Owed::Events {
+                    room, first: seq, ..
+                } = owed
+                else {
+                    panic!("only events are owed")
+                };
+                let next = seen.entry(room).or_insert(1);
+                assert_eq!(seq.0, *next);
+                *next += u64::from(count);
+                link.ack(LinkSeq(first + u64::from(count) - 1), &[])
+                    .unwrap();
+            }
+            rounds += 1;
+            assert!(rounds < 100);
+        }
+        assert!(seen.len() == 3 && seen.values().all(|next| *next == 101));
+        assert_eq!(link.parked().count(), 0);
     }
 }

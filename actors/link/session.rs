@@ -6,9 +6,10 @@
 //!
 //! Source: transport requirements, sections 4 and 5.
 
+use super::{Command, Peer};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri},
-    limits::LANE_FRAMES_UNACKED_MAX,
+    limits::{BATCH_FILL_BYTES, BATCH_ROOMS_MAX, CREDIT_BYTES_FIRST, LANE_FRAMES_UNACKED_MAX},
     wire::{
         BText, BVec,
         answer::{Answer, Refused},
@@ -16,7 +17,7 @@ use crate::{
         link::{Ack, Fanout, RoomRefused, Submit, SubmitGap, SubmitRejected, Submitted},
     },
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// When submissions that could not be judged should be sent again, in milliseconds.
 const UNJUDGED_RETRY_AFTER_MS: u32 = 250;
@@ -58,8 +59,11 @@ pub struct FanoutSender {
     next: LinkSeq,
     acked: LinkSeq,
     recorded: LinkSeq,
-    /// The last number of each frame under way.
-    under_way: VecDeque<LinkSeq>,
+    /// Rooms that were refused since the last record.
+    refused: BTreeMap<RoomUri, RoomRefused>,
+    /// The last number of each frame under way, and its payload bytes.
+    under_way: VecDeque<(LinkSeq, usize)>,
+    credit_bytes: u32,
 }
 
 impl FanoutSender {
@@ -70,54 +74,92 @@ impl FanoutSender {
             next: acked.next(),
             acked,
             recorded: acked,
+            refused: BTreeMap::new(),
             under_way: VecDeque::new(),
+            credit_bytes: CREDIT_BYTES_FIRST,
         }
     }
 
     /// The item from which on to send now; `None` while enough is under way.
     #[must_use]
     pub fn next(&self) -> Option<LinkSeq> {
-        (self.under_way.len() < LANE_FRAMES_UNACKED_MAX).then_some(self.next)
+        let frames = self.under_way.len() < LANE_FRAMES_UNACKED_MAX;
+        let credit = self.under_way.is_empty()
+            || self.bytes_under_way() + BATCH_FILL_BYTES <= self.credit_bytes as usize
+            || planted!("credit_ignored");
+        (frames && credit).then_some(self.next)
     }
 
-    /// A frame with everything before `after` was sent.
-    pub fn sent(&mut self, after: LinkSeq) {
-        self.under_way.push_back(LinkSeq(after.0.saturating_sub(1)));
+    /// Payload bytes that were sent and not acknowledged.
+    #[must_use]
+    pub fn bytes_under_way(&self) -> usize {
+        self.under_way.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Payload bytes that the peer lets be under way.
+    #[must_use]
+    pub fn credit_bytes(&self) -> u32 {
+        self.credit_bytes
+    }
+
+    /// A frame with everything before `after` was sent: `bytes` of payload.
+    pub fn sent(&mut self, after: LinkSeq, bytes: usize) {
+        let last = LinkSeq(after.0.saturating_sub(1));
+        self.under_way.push_back((last, bytes));
         self.next = after;
     }
 
-    /// The peer has everything up to `upto`. An older acknowledgement is no news.
+    /// The peer has everything up to a number, and refused what it names. An older acknowledgement is no news.
     ///
     /// # Errors
     /// [`Broken::AckAhead`] when that was never sent.
-    pub fn acknowledged(&mut self, upto: LinkSeq) -> Result<(), Broken> {
+    pub fn acknowledged(&mut self, ack: &Ack) -> Result<(), Broken> {
+        let upto = ack.upto;
         if upto >= self.next && !planted!("ack_ahead_believed") {
             let next = self.next;
             return Err(Broken::AckAhead { upto, next });
         }
+        let refused = ack.refused.iter();
+        self.refused
+            .extend(refused.map(|refused| (refused.room.clone(), refused.clone())));
         self.acked = self.acked.max(upto);
+        self.credit_bytes = ack.credit_bytes;
         while self
             .under_way
             .front()
-            .is_some_and(|last| *last <= self.acked)
+            .is_some_and(|(last, _)| *last <= self.acked)
         {
             self.under_way.pop_front();
         }
         Ok(())
     }
 
-    /// The acknowledgement that is to go into the log, if it is not there already.
+    /// Whether an acknowledgement is not in the log yet.
     #[must_use]
-    pub fn to_record(&self) -> Option<LinkSeq> {
-        if planted!("records_what_was_sent") {
-            return Some(LinkSeq(self.next.0 - 1));
-        }
-        (self.acked > self.recorded).then_some(self.acked)
+    pub fn has_to_record(&self) -> bool {
+        self.acked > self.recorded || planted!("records_what_was_sent")
     }
 
-    /// `upto` is in the log's hands.
-    pub fn recorded(&mut self, upto: LinkSeq) {
+    /// Whether it should be put there now, because it names as many rooms as one acknowledgement may.
+    #[must_use]
+    pub fn must_record(&self) -> bool {
+        self.refused.len() >= BATCH_ROOMS_MAX
+    }
+
+    /// What `peer` acknowledged, for the log; from now on that counts as being there.
+    pub fn record(&mut self, peer: Peer) -> Command {
+        let upto = if planted!("records_what_was_sent") {
+            LinkSeq(self.next.0 - 1)
+        } else {
+            self.acked
+        };
         self.recorded = self.recorded.max(upto);
+        let refused = std::mem::take(&mut self.refused).into_values().collect();
+        Command::Ack {
+            peer,
+            upto,
+            refused,
+        }
     }
 }
 
@@ -183,9 +225,12 @@ fn names_only(item: &Item, provider: &ProviderId) -> bool {
         Item::Event(event) => match &event.body {
             Body::Application(_) | Body::Proposals(_) | Body::Own(_) => true,
             Body::Invited(invitation) => local(&invitation.clients),
+            Body::Entered(entered) => local(std::slice::from_ref(&entered.client)),
             Body::Commit(commit) => {
                 let invited = commit.invitation.as_ref();
-                local(&commit.left) && invited.is_none_or(|invitation| local(&invitation.clients))
+                local(&commit.left)
+                    && local(commit.entered.as_slice())
+                    && invited.is_none_or(|invitation| local(&invitation.clients))
             }
         },
     }
@@ -204,7 +249,12 @@ impl Acking {
     pub fn new(upto: LinkSeq, fresh: bool) -> Self {
         let refused = BVec::default();
         Self {
-            ack: Ack { upto, refused },
+            ack: Ack {
+                upto,
+                refused,
+                credit_bytes: 0,
+                retry_after_ms: None,
+            },
             fresh,
         }
     }
@@ -241,10 +291,13 @@ impl Acking {
         Ok(())
     }
 
-    /// What to send, once every room has answered.
+    /// What to send, once every room has answered; `credit_bytes` may be under way from now on.
     #[must_use]
-    pub fn finish(self) -> Ack {
-        self.ack
+    pub fn finish(self, credit_bytes: u32) -> Ack {
+        Ack {
+            credit_bytes,
+            ..self.ack
+        }
     }
 }
 
@@ -419,32 +472,84 @@ mod tests {
         item(Body::Application(Payload::from(vec![7])))
     }
 
+    fn ack(upto: u64) -> Ack {
+        Acking::new(LinkSeq(upto), false).finish(CREDIT_BYTES_FIRST)
+    }
+
+    fn peer() -> Peer {
+        Peer::Provider(provider("b"))
+    }
+
     #[test]
     fn a_sender_stops_at_its_window_and_goes_on_with_the_acknowledgement() {
         let mut sender = FanoutSender::new(LinkSeq(4));
         for frame in 0..LANE_FRAMES_UNACKED_MAX as u64 {
             assert_eq!(sender.next(), Some(LinkSeq(5 + 2 * frame)));
-            sender.sent(LinkSeq(7 + 2 * frame));
+            sender.sent(LinkSeq(7 + 2 * frame), 1);
         }
-        assert_eq!((sender.next(), sender.to_record()), (None, None));
-        sender.acknowledged(LinkSeq(6)).unwrap();
-        sender.acknowledged(LinkSeq(5)).unwrap();
+        assert!(sender.next().is_none() && !sender.has_to_record());
+        sender.acknowledged(&ack(6)).unwrap();
+        sender.acknowledged(&ack(5)).unwrap();
+        assert!(sender.next().is_some() && sender.has_to_record());
+        let recorded = Command::Ack {
+            peer: peer(),
+            upto: LinkSeq(6),
+            refused: Vec::new(),
+        };
+        assert_eq!(sender.record(peer()), recorded);
+        assert!(!sender.has_to_record());
+    }
+
+    #[test]
+    fn a_sender_keeps_to_the_credit_but_is_never_stopped_for_good() {
+        let mut sender = FanoutSender::new(LinkSeq(0));
+        let frames = CREDIT_BYTES_FIRST as usize / BATCH_FILL_BYTES;
+        for frame in 0..frames as u64 {
+            assert!(sender.next().is_some());
+            sender.sent(LinkSeq(2 + frame), BATCH_FILL_BYTES);
+        }
+        assert_eq!((sender.next(), sender.bytes_under_way()), (None, 4 << 20));
+        let none = Ack {
+            credit_bytes: 0,
+            ..ack(frames as u64 - 1)
+        };
+        sender.acknowledged(&none).unwrap();
+        assert_eq!(sender.next(), None);
+        let all = Ack {
+            credit_bytes: 0,
+            ..ack(frames as u64)
+        };
+        sender.acknowledged(&all).unwrap();
         assert!(sender.next().is_some());
-        assert_eq!(sender.to_record(), Some(LinkSeq(6)));
-        sender.recorded(LinkSeq(6));
-        assert_eq!(sender.to_record(), None);
+    }
+
+    #[test]
+    fn refused_rooms_go_into_the_log_with_the_acknowledgement_once() {
+        let mut sender = FanoutSender::new(LinkSeq(0));
+        sender.sent(LinkSeq(3), 1);
+        let mut acking = Acking::new(LinkSeq(2), true);
+        let poisoned = Answer::Refused(Refused::Poisoned);
+        acking.answered(&room(), poisoned).unwrap();
+        sender.acknowledged(&acking.finish(1)).unwrap();
+        assert!(!sender.must_record());
+        let rooms = |command| match command {
+            Command::Ack { refused, .. } => refused.len(),
+            Command::Redrive { .. } => panic!("an acknowledgement"),
+        };
+        assert_eq!(rooms(sender.record(peer())), 1);
+        assert_eq!(rooms(sender.record(peer())), 0);
     }
 
     #[test]
     fn an_acknowledgement_of_what_was_never_sent_breaks_the_link() {
         let mut sender = FanoutSender::new(LinkSeq(0));
-        sender.sent(LinkSeq(4));
-        assert!(sender.acknowledged(LinkSeq(3)).is_ok());
+        sender.sent(LinkSeq(4), 1);
+        assert!(sender.acknowledged(&ack(3)).is_ok());
         let broken = Broken::AckAhead {
             upto: LinkSeq(4),
             next: LinkSeq(4),
         };
-        assert_eq!(sender.acknowledged(LinkSeq(4)), Err(broken));
+        assert_eq!(sender.acknowledged(&ack(4)), Err(broken));
     }
 
     #[test]
@@ -483,6 +588,7 @@ mod tests {
                 epoch: Epoch(2),
                 commit: Payload::from(vec![3]),
                 left: BVec::truncated(left.iter().map(|name| name.parse().unwrap()).collect()),
+                entered: None,
                 invitation: invited.map(invitation),
             }))
         };
@@ -519,7 +625,7 @@ mod tests {
         assert!(acking.answered(&room(), gap).is_ok());
         let later = Answer::Refused(Refused::Overloaded { retry_after_ms: 1 });
         assert!(acking.answered(&room(), later).is_err());
-        let ack = acking.finish();
+        let ack = acking.finish(7);
         assert_eq!((ack.upto, ack.refused.len()), (LinkSeq(9), 1));
     }
 

@@ -11,11 +11,13 @@ use super::{
     audit::{self, Audited},
     change::{self, Changed, Flaw, Group, Item},
     commit::Commit,
-    extension, framing,
+    extension,
+    external::{self, NOBODY},
+    framing,
     message::{Sender, handshake_header},
     parts::{self, Parts},
     path,
-    proposal::PendingProposal,
+    proposal::{self, PendingProposal},
     reader::{Malformed, Unreadable},
     suite::{Digest, Suite},
     tree::Tree,
@@ -46,8 +48,8 @@ pub struct Joined {
     pub leaf: u32,
     /// The client.
     pub client: ClientUri,
-    /// The KeyPackage it was added with.
-    pub key_package_reference: Bytes,
+    /// The KeyPackage it was added with; none when it added itself.
+    pub key_package_reference: Option<Bytes>,
     /// The signature key of its leaf.
     pub signature_key: Bytes,
 }
@@ -57,8 +59,12 @@ pub struct Joined {
 pub struct CheckedBundle {
     /// The public state of the next epoch.
     pub next: GroupView,
-    /// Leaf of the committer.
+    /// Leaf of the committer; in an external Commit the one it takes.
     pub committer: u32,
+    /// Whether it is an external Commit: the committer is who joins.
+    pub external: bool,
+    /// Whether it ends the group, for another to follow.
+    pub reinit: bool,
     /// Who is new, by leaf.
     pub joined: Vec<Joined>,
     /// Who is gone, by leaf, as they were.
@@ -138,6 +144,12 @@ pub enum BundleRefused {
         /// The rule.
         reason: &'static str,
     },
+    /// The Commit leaves members in who are leaving.
+    #[error("{} Proposals by which members leave are not taken in", references.len())]
+    OmittedProposals {
+        /// Their ProposalRefs.
+        references: Vec<Bytes>,
+    },
     /// The Commit names Proposals that do not wait.
     #[error("{} Proposals are not known in this epoch", references.len())]
     UnknownProposals {
@@ -194,12 +206,15 @@ pub fn check_bundle(
 ) -> Result<CheckedBundle, BundleRefused> {
     let context = view.context().map_err(in_part("current GroupContext"))?;
     let suite = Suite::new(context.ciphersuite).ok_or(BundleRefused::Unsupported("ciphersuite"))?;
-    let committer = check_header(&context, &bundle.commit)?;
+    let member = check_header(&context, &bundle.commit)?;
     let parts = Parts::read(bundle)?;
     let (framed, info) = (&parts.commit, &parts.group_info);
 
     let tree = Tree::read(&view.tree).map_err(in_part("current tree"))?;
-    let leaf = tree.leaf(committer).ok_or(SenderRefused::NotMember)?;
+    let leaf = match member {
+        Some(leaf) => tree.leaf(leaf).ok_or(SenderRefused::NotMember)?,
+        None => external::own_leaf(&framed.body, sender)?,
+    };
     if leaf.client().as_ref() != Some(sender) {
         return Err(SenderRefused::NotBound.into());
     }
@@ -207,7 +222,8 @@ pub fn check_bundle(
         return Err(BundleRefused::Signature { of: "Commit" });
     }
 
-    let (items, covered) = parts::resolve(&framed.body, pending, committer)?;
+    let proposer = member.unwrap_or(NOBODY);
+    let (items, covered) = parts::resolve(&framed.body, pending, proposer)?;
     let group = Group {
         suite: &suite,
         suite_number: context.ciphersuite,
@@ -215,8 +231,26 @@ pub fn check_bundle(
         extensions: &context.extensions.list,
         tree: &tree,
     };
-    let mut changed = change::apply(&group, &items, committer)?;
+    let references = proposal::contradicting(&covered);
+    if !references.is_empty() {
+        return Err(BundleRefused::InvalidProposals {
+            references,
+            reason: "members remove one another",
+        });
+    }
+    if member.is_none() {
+        external::check_list(&group, &items, sender)?;
+    }
+    let mut changed = change::apply(&group, &items, proposer)?;
+    let references = proposal::omitted(pending, &changed.removed, member.is_none());
+    if !references.is_empty() {
+        return Err(BundleRefused::OmittedProposals { references });
+    }
     parts.check_welcome(&changed.added, context.ciphersuite)?;
+    let committer = match member {
+        Some(leaf) => leaf,
+        None => external::enter(&mut changed, leaf)?,
+    };
     let tree_hash = apply_path(&group, &mut changed, &framed.body, &items, committer)?;
     parts.check_tree(&changed.tree, &bundle.tree)?;
 
@@ -262,6 +296,8 @@ pub fn check_bundle(
         CheckedBundle {
             next,
             committer,
+            external: member.is_none(),
+            reinit: changed.reinit,
             covered,
             audited,
             joined: vec![],
@@ -271,8 +307,8 @@ pub fn check_bundle(
     )
 }
 
-/// The leaf that says it committed, if group and epoch are the current ones.
-fn check_header(context: &Context<'_>, commit: &Bytes) -> Result<u32, BundleRefused> {
+/// The leaf that says it committed, none for an external Commit; if group and epoch are the current ones.
+fn check_header(context: &Context<'_>, commit: &Bytes) -> Result<Option<u32>, BundleRefused> {
     let header = handshake_header(commit).map_err(in_part("Commit"))?;
     if header.group_id != context.group_id {
         return Err(BundleRefused::WrongGroup);
@@ -284,8 +320,8 @@ fn check_header(context: &Context<'_>, commit: &Bytes) -> Result<u32, BundleRefu
         });
     }
     match header.sender {
-        Sender::Member(leaf) => Ok(leaf),
-        Sender::NewMemberCommit => Err(BundleRefused::Unsupported("external Commit")),
+        Sender::Member(leaf) => Ok(Some(leaf)),
+        Sender::NewMemberCommit => Ok(None),
         Sender::External(_) | Sender::NewMemberProposal => {
             Err(BundleRefused::Unsupported("Commit from outside the group"))
         }
@@ -349,13 +385,14 @@ fn tell(
         .map(|member| (member.leaf, member.signature_key.clone()))
         .collect();
     for member in after {
-        if let Some(reference) = changed.added.get(&member.leaf) {
+        let added = changed.added.get(&member.leaf);
+        if added.is_some() || (told.external && member.leaf == told.committer) {
             let Member {
                 leaf,
                 client,
                 signature_key,
             } = member;
-            let key_package_reference = Bytes::copy_from_slice(reference);
+            let key_package_reference = added.map(|reference| Bytes::copy_from_slice(reference));
             told.joined.push(Joined {
                 leaf,
                 client,

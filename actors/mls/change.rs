@@ -5,9 +5,10 @@
 use super::{
     commit::{ContextExtensions, Proposal, SELF_REMOVE},
     extension::{self, Extension},
+    external::NOBODY,
     key_package::KeyPackage,
     leaf::{Leaf, Source},
-    suite::{Digest, Suite},
+    suite::{Digest, MLS_10, Suite},
     tree::Tree,
 };
 use bytes::Bytes;
@@ -33,7 +34,7 @@ pub(super) struct Flaw {
 }
 
 impl Flaw {
-    fn of(item: &Item<'_>, reason: &'static str) -> Self {
+    pub(super) fn of(item: &Item<'_>, reason: &'static str) -> Self {
         Self {
             references: item.reference.iter().cloned().collect(),
             reason,
@@ -52,7 +53,7 @@ impl Flaw {
                 Proposal::Add(package) => &package.leaf,
                 Proposal::Update(leaf) => leaf,
                 Proposal::Extensions(_) | Proposal::SelfRemove => return or_extensions,
-                Proposal::Remove(_) => return false,
+                Proposal::Remove(_) | Proposal::ReInit(_) | Proposal::ExternalInit => return false,
             };
             [leaf.encryption_key, leaf.signature_key, leaf.identity].contains(&trace)
         };
@@ -90,13 +91,25 @@ impl<'a> Group<'_, 'a> {
                 .tree
                 .leaves()
                 .find_map(|(_, leaf)| lacks(leaf, &new.list)),
-            Proposal::SelfRemove => (!self
-                .tree
-                .leaf(proposer)
-                .is_some_and(|leaf| leaf.supports_proposal(SELF_REMOVE)))
-            .then_some("proposer does not declare the proposal type"),
-            Proposal::Remove(_) => None,
+            // One member that does not know it would make every Commit invalid that must take it in.
+            Proposal::SelfRemove => (!self.all_support(SELF_REMOVE))
+                .then_some("a member does not declare the proposal type"),
+            Proposal::ReInit(next) if next.version < MLS_10 => {
+                Some("goes back to an older version")
+            }
+            Proposal::ReInit(next) if next.group_id == self.group_id => {
+                Some("the group that follows has the id of this one")
+            }
+            Proposal::ExternalInit if proposer != NOBODY => {
+                Some("ExternalInit stands in external Commits only")
+            }
+            Proposal::Remove(_) | Proposal::ReInit(_) | Proposal::ExternalInit => None,
         }
+    }
+
+    fn all_support(&self, proposal_type: u16) -> bool {
+        let mut leaves = self.tree.leaves();
+        leaves.all(|(_, leaf)| leaf.supports_proposal(proposal_type))
     }
 
     fn flaw_of_add(&self, package: &KeyPackage<'_>) -> Option<&'static str> {
@@ -138,6 +151,7 @@ fn lacks(leaf: &Leaf<'_>, extensions: &[Extension<'_>]) -> Option<&'static str> 
 pub(super) struct Keys<'a> {
     encryption: BTreeSet<&'a [u8]>,
     signature: BTreeSet<&'a [u8]>,
+    identities: BTreeSet<&'a [u8]>,
 }
 
 impl<'a> Keys<'a> {
@@ -167,11 +181,16 @@ impl<'a> Keys<'a> {
         Ok(Self {
             encryption,
             signature,
+            identities,
         })
     }
 
     pub(super) fn has_encryption_key(&self, key: &[u8]) -> bool {
         self.encryption.contains(key)
+    }
+
+    pub(super) fn has_identity(&self, identity: &[u8]) -> bool {
+        self.identities.contains(identity)
     }
 
     pub(super) fn has_signature_key(&self, key: &[u8]) -> bool {
@@ -188,6 +207,8 @@ pub(super) struct Changed<'a> {
     pub(super) removed: BTreeSet<u32>,
     /// The new extensions of the GroupContext, if they change.
     pub(super) extensions: Option<ContextExtensions<'a>>,
+    /// Whether another group is to follow this one.
+    pub(super) reinit: bool,
 }
 
 /// Applies a list: extensions, then Updates, Removes and Adds.
@@ -198,6 +219,13 @@ pub(super) fn apply<'a>(
 ) -> Result<Changed<'a>, Flaw> {
     // First what is cheap: it also bounds how often the members must be asked what they support.
     let sorted = Sorted::of(items, committer)?;
+    if sorted.reinit && items.len() > 1 {
+        let named = items.iter().filter_map(|item| item.reference.clone());
+        return Err(Flaw {
+            references: named.collect(),
+            reason: "a ReInit stands beside other proposals",
+        });
+    }
     for item in items {
         if let Some(reason) = group.flaw(&item.proposal, item.proposer) {
             return Err(Flaw::of(item, reason));
@@ -230,6 +258,7 @@ pub(super) fn apply<'a>(
         added,
         removed,
         extensions: sorted.extensions.cloned(),
+        reinit: sorted.reinit,
     })
 }
 
@@ -262,6 +291,7 @@ struct Sorted<'i, 'a> {
     removes: BTreeSet<u32>,
     adds: Vec<&'i KeyPackage<'a>>,
     has_self_remove: bool,
+    reinit: bool,
 }
 
 impl<'i, 'a> Sorted<'i, 'a> {
@@ -291,6 +321,8 @@ impl<'i, 'a> Sorted<'i, 'a> {
                     return Err("two proposals change one leaf");
                 }
             }
+            Proposal::ReInit(_) => self.reinit = true,
+            Proposal::ExternalInit => {}
             Proposal::SelfRemove if item.reference.is_none() => {
                 return Err("SelfRemove is not by reference");
             }
@@ -325,7 +357,7 @@ fn blame(items: &[Item<'_>], item: &Item<'_>, reason: &'static str) -> Flaw {
         Proposal::Update(_) | Proposal::SelfRemove => Some(u64::from(item.proposer)),
         Proposal::Remove(leaf) => Some(u64::from(*leaf)),
         Proposal::Extensions(_) => Some(u64::MAX),
-        Proposal::Add(_) => None,
+        Proposal::Add(_) | Proposal::ReInit(_) | Proposal::ExternalInit => None,
     };
     let same = |other: &&Item<'_>| target(other).is_some() && target(other) == target(item);
     let references = items

@@ -10,7 +10,9 @@ use super::{
     reader::{Malformed, Reader, Unreadable},
     welcome::read_ciphertext,
 };
-use crate::limits::{COMMIT_BYTES_MAX, PROPOSALS_PER_BUNDLE_MAX, TREE_NODES_MAX};
+use crate::limits::{
+    COMMIT_BYTES_MAX, GROUP_ID_BYTES_MAX, PROPOSALS_PER_BUNDLE_MAX, TREE_NODES_MAX,
+};
 use std::rc::Rc;
 
 /// The number of the SelfRemove proposal type, the only one here that members must declare.
@@ -22,8 +24,18 @@ pub(super) enum Proposal<'a> {
     Add(Box<KeyPackage<'a>>),
     Update(Rc<Leaf<'a>>),
     Remove(u32),
+    ReInit(ReInit<'a>),
+    /// How the sender of an external Commit gets at the group's secrets; what is inside only members can open.
+    ExternalInit,
     Extensions(ContextExtensions<'a>),
     SelfRemove,
+}
+
+/// The group that is to follow this one.
+#[derive(Clone, Debug)]
+pub(super) struct ReInit<'a> {
+    pub(super) group_id: &'a [u8],
+    pub(super) version: u16,
 }
 
 /// The extensions of a GroupContext.
@@ -53,8 +65,17 @@ impl<'a> Proposal<'a> {
             2 => Ok(Self::Update(Rc::new(Leaf::read(reader)?))),
             3 => Ok(Self::Remove(reader.u32()?)),
             4 => Err(Unreadable::Unsupported("PreSharedKey proposal")),
-            5 => Err(Unreadable::Unsupported("ReInit proposal")),
-            6 => Err(Unreadable::Unsupported("ExternalInit proposal")),
+            5 => {
+                let group_id = reader.vector("group id", GROUP_ID_BYTES_MAX)?;
+                let version = reader.u16()?;
+                reader.u16()?;
+                ContextExtensions::read(reader)?;
+                Ok(Self::ReInit(ReInit { group_id, version }))
+            }
+            6 => {
+                reader.vector("KEM output", KEY_BYTES_MAX)?;
+                Ok(Self::ExternalInit)
+            }
             7 => Ok(Self::Extensions(ContextExtensions::read(reader)?)),
             SELF_REMOVE => Ok(Self::SelfRemove),
             _ => Err(Unreadable::Unsupported("proposal type")),
@@ -63,7 +84,7 @@ impl<'a> Proposal<'a> {
 
     /// Whether a Commit with this Proposal must have a path.
     pub(super) const fn needs_path(&self) -> bool {
-        !matches!(self, Self::Add(_))
+        !matches!(self, Self::Add(_) | Self::ReInit(_))
     }
 }
 

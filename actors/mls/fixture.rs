@@ -170,6 +170,50 @@ impl Client {
         }
     }
 
+    /// An external Commit into the group of `view` that takes in `proposals`, made and taken for accepted.
+    pub(super) fn enter(&mut self, view: &GroupView, proposals: &[Bytes]) -> Bundle {
+        let MlsMessageBodyIn::GroupInfo(info) = body(&view.group_info) else {
+            panic!("not a GroupInfo")
+        };
+        let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&view.tree).unwrap();
+        let proposals = proposals.iter().map(|message| match body(message) {
+            MlsMessageBodyIn::PublicMessage(message) => message,
+            _ => panic!("not a PublicMessage"),
+        });
+        let leaf = LeafNodeParameters::builder()
+            .with_capabilities(capabilities(self.suite))
+            .build();
+        let (group, made) = MlsGroup::external_commit_builder()
+            .with_ratchet_tree(tree)
+            .with_config(join_config())
+            .with_proposals(proposals.collect())
+            .build_group(&self.provider, info, self.credential())
+            .unwrap()
+            .leaf_node_parameters(leaf)
+            .load_psks(self.provider.storage())
+            .unwrap()
+            .create_group_info(true)
+            .use_ratchet_tree_extension(false)
+            .build(
+                self.provider.rand(),
+                self.provider.crypto(),
+                &self.signer,
+                |_| true,
+            )
+            .unwrap()
+            .finalize(&self.provider)
+            .unwrap();
+        let (commit, welcome, group_info) = made.into_messages();
+        let tree = encoded(&group.export_ratchet_tree());
+        self.group = Some(group);
+        Bundle {
+            commit: encoded(&commit),
+            welcome: welcome.map(|welcome| encoded(&welcome)),
+            group_info: encoded(&group_info.unwrap()),
+            tree,
+        }
+    }
+
     /// A Commit signed with the `old` key that puts the present one in its place.
     pub(super) fn commit_as(&mut self, old: &SignatureKeyPair) -> Bundle {
         self.signer.store(self.provider.storage()).unwrap();
@@ -275,6 +319,12 @@ impl World {
         world
     }
 
+    /// An external Commit by a client that is in or out of the group, covering the SelfRemoves that wait.
+    pub(super) fn enter(&mut self, by: usize) -> Bundle {
+        let proposals: Vec<_> = self.pending.iter().map(|one| one.message.clone()).collect();
+        self.clients[by].enter(&self.view, &proposals)
+    }
+
     /// A bundle by a member, who takes it for accepted.
     pub(super) fn bundle(
         &mut self,
@@ -321,7 +371,7 @@ impl World {
                 .joined
                 .iter()
                 .any(|joined| joined.client == client.uri);
-            if joins {
+            if joins && number != by {
                 client.join(bundle);
             } else if number != by {
                 client.take(&bundle.commit);

@@ -16,6 +16,7 @@ mod commit;
 pub mod create;
 pub mod credential;
 mod extension;
+mod external;
 mod framing;
 mod group_info;
 pub mod key_package;

@@ -17,6 +17,7 @@ use super::{
 use crate::{ids::ClientUri, limits::PROPOSAL_BYTES_MAX};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A Proposal that waits for a Commit of its epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +26,72 @@ pub struct PendingProposal {
     pub reference: Bytes,
     /// The leaf that sent it.
     pub leaf: u32,
+    /// What it proposes.
+    pub kind: ProposalKind,
     /// The MLSMessage exactly as it was sent.
     pub message: Bytes,
+}
+
+/// What a Proposal is for, as far as a room must know it to choose among Commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProposalKind {
+    /// Add a client.
+    Add,
+    /// Renew the proposer's leaf.
+    Update,
+    /// Remove the client at this leaf.
+    Remove(u32),
+    /// The proposer leaves: a Commit must take it in.
+    SelfRemove,
+    /// Change the extensions of the GroupContext.
+    Extensions,
+    /// Let another group follow this one.
+    ReInit,
+}
+
+impl PendingProposal {
+    /// Whether its proposer leaves by it, in either of the two ways there are.
+    #[must_use]
+    pub fn leaves(&self) -> bool {
+        self.kind == ProposalKind::SelfRemove || self.kind == ProposalKind::Remove(self.leaf)
+    }
+}
+
+/// Those of `covered` that contradict each other: two members that remove one another. No Commit may take in both.
+#[must_use]
+pub fn contradicting(covered: &[&PendingProposal]) -> Vec<Bytes> {
+    let removed = |one: &PendingProposal| match one.kind {
+        ProposalKind::Remove(leaf) => Some(leaf),
+        ProposalKind::Add
+        | ProposalKind::Update
+        | ProposalKind::SelfRemove
+        | ProposalKind::Extensions
+        | ProposalKind::ReInit => None,
+    };
+    let edges: BTreeSet<(u32, u32)> = covered
+        .iter()
+        .filter_map(|one| Some((one.leaf, removed(one)?)))
+        .collect();
+    covered
+        .iter()
+        .filter(|one| !one.leaves())
+        .filter(|one| removed(one).is_some_and(|leaf| edges.contains(&(leaf, one.leaf))))
+        .filter(|_| !planted!("mutual_removal_passes"))
+        .map(|one| one.reference.clone())
+        .collect()
+}
+
+/// Those of `pending` by which a member leaves whom a Commit that removes `removed` leaves in: every Commit must let
+/// it go. An external Commit cannot take in a Remove, which then is void with its epoch.
+#[must_use]
+pub fn omitted(pending: &[PendingProposal], removed: &BTreeSet<u32>, external: bool) -> Vec<Bytes> {
+    pending
+        .iter()
+        .filter(|one| one.kind == ProposalKind::SelfRemove || !external)
+        .filter(|one| one.leaves() && !removed.contains(&one.leaf))
+        .filter(|_| !planted!("self_remove_omitted"))
+        .map(|one| one.reference.clone())
+        .collect()
 }
 
 /// Why a Proposal is refused.
@@ -124,8 +189,22 @@ pub fn check_proposal(
     Ok(PendingProposal {
         reference,
         leaf: proposer,
+        kind: kind_of(&framed.body),
         message: message.clone(),
     })
+}
+
+/// What a Proposal that may wait is for.
+const fn kind_of(proposal: &Proposal<'_>) -> ProposalKind {
+    match proposal {
+        Proposal::Add(_) => ProposalKind::Add,
+        Proposal::Update(_) => ProposalKind::Update,
+        Proposal::Remove(leaf) => ProposalKind::Remove(*leaf),
+        Proposal::SelfRemove => ProposalKind::SelfRemove,
+        // An ExternalInit does not get this far.
+        Proposal::Extensions(_) | Proposal::ExternalInit => ProposalKind::Extensions,
+        Proposal::ReInit(_) => ProposalKind::ReInit,
+    }
 }
 
 /// Reads a whole MLSMessage that holds a Proposal.

@@ -1,5 +1,6 @@
 //! Groups of real OpenMLS members against the hub's checks.
 
+mod external;
 mod forged;
 mod founding;
 mod packages;

@@ -23,12 +23,14 @@ impl Fold {
         if let Some(accepted) = room.remembered(commit.bundle) {
             return Outcome::answer(Answer::Committed(accepted));
         }
+        if room.ended && !planted!("reinit_forgotten") {
+            return Outcome::refused(Refused::Ended);
+        }
         if commit.on.epoch != room.epoch && !planted!("skip_epoch_check") {
             return Outcome::refused(room.wrong_epoch());
         }
-        let committer = room.members.get(&commit.sender);
-        if committer.is_none_or(|member| member.leaf != commit.checked.committer) {
-            return Outcome::refused(Refused::NotMember);
+        if let Err(refused) = room.check_committer(commit) {
+            return Outcome::refused(refused);
         }
         if commit.on != room.checked_on() && planted!("refused_group_info_readable") {
             room.view = commit.checked.next.clone();
@@ -37,11 +39,25 @@ impl Fold {
         if commit.on != room.checked_on() && !unchecked && !planted!("skip_pending_check") {
             return Outcome::answer(Answer::Stale);
         }
+        if let Err(refused) = room.check_covered(commit) {
+            return Outcome::refused(refused);
+        }
         room.open_epoch(at, time, commit)
     }
 }
 
 impl Room {
+    fn check_committer(&self, commit: &Commit) -> Result<(), Refused> {
+        if commit.checked.external {
+            return self.check_entry(commit);
+        }
+        let committer = self.members.get(&commit.sender);
+        if committer.is_none_or(|member| member.leaf != commit.checked.committer) {
+            return Err(Refused::NotMember);
+        }
+        Ok(())
+    }
+
     fn open_epoch(&mut self, at: Position, time: Millis, commit: &Commit) -> Outcome {
         let hub = self.hub.clone();
         // Who was in before gets the Commit, those it removes included.
@@ -53,6 +69,7 @@ impl Room {
         self.winner = Hash::of(&commit.commit);
         self.view = commit.checked.next.clone();
         self.pending.clear();
+        self.ended = commit.checked.reinit;
         self.change_members(commit);
         recipients.extend(invited_only(&commit.checked, &recipients, &hub));
         let accepted = Accepted {
@@ -119,7 +136,10 @@ fn invited_only(checked: &CheckedBundle, known: &[Recipient], hub: &ProviderId) 
 
 /// One notice for each user of this provider that gained or lost clients.
 fn notices(commit: &Commit, hub: &ProviderId, seq: RoomSeq, at: Position) -> Vec<UserNotice> {
+    // Who replaces its own leaf is told only where it begins again.
+    let rejoined = |client: &&ClientUri| commit.checked.external && **client == commit.sender;
     let left = commit.checked.left.iter().map(|member| &member.client);
+    let left = left.filter(|client| !rejoined(client));
     let joined = commit.checked.joined.iter().map(|joined| &joined.client);
     let left = local_by_user(left, hub, Change::Left { upto: seq }, at);
     let joined = local_by_user(joined, hub, Change::Joined { after: seq }, at);

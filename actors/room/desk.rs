@@ -16,7 +16,7 @@ use crate::{
     mls::{
         bundle::{Bundle, BundleRefused, CheckedBundle, SenderRefused},
         create::CheckedCreate,
-        message::handshake_header,
+        message::{Sender, handshake_header},
         proposal::{PendingProposal, ProposalRefused},
         view::GroupView,
     },
@@ -497,28 +497,32 @@ fn preflight(commit: &WaitingCommit, fold: &Fold) -> Result<(), Answer> {
     if let Some(accepted) = room.remembered(commit.hash) {
         return Err(Answer::Committed(accepted));
     }
-    if !room.is_member(&commit.sender) {
-        return Err(Answer::Refused(Refused::NotMember));
-    }
-    let epoch = epoch_of(&commit.bundle, room).map_err(Answer::Refused)?;
-    if epoch == room.epoch() {
-        Ok(())
-    } else {
-        Err(Answer::Refused(room.wrong_epoch()))
-    }
+    may_commit(commit, room).map_err(Answer::Refused)
 }
 
-/// The epoch that a Commit of this room's group was made in.
-fn epoch_of(bundle: &Bundle, room: &Room) -> Result<Epoch, Refused> {
-    let header = handshake_header(&bundle.commit)
-        .map_err(|error| Refused::invalid("malformed_commit", &error.to_string()))?;
+fn may_commit(commit: &WaitingCommit, room: &Room) -> Result<(), Refused> {
+    let header = handshake_header(&commit.bundle.commit)
+        .map_err(|error| Refused::invalid("malformed_commit", &error.to_string()));
+    match &header {
+        Ok(header) if header.sender == Sender::NewMemberCommit => room.may_enter(&commit.sender)?,
+        Ok(_) | Err(_) if !room.is_member(&commit.sender) => return Err(Refused::NotMember),
+        Ok(_) | Err(_) => {}
+    }
+    let header = header?;
     if header.group_id[..] != *room.group_id() {
         return Err(Refused::invalid(
             "wrong_group",
             "the Commit is of another group",
         ));
     }
-    Ok(Epoch(header.epoch))
+    if room.has_ended() {
+        return Err(Refused::Ended);
+    }
+    if Epoch(header.epoch) == room.epoch() {
+        Ok(())
+    } else {
+        Err(room.wrong_epoch())
+    }
 }
 
 fn refuse(ticket: Ticket, refused: Refused) -> Effect {
@@ -536,6 +540,14 @@ fn bundle_refused(refused: BundleRefused, fold: &Fold) -> Refused {
     match (refused, fold.room()) {
         (BundleRefused::WrongEpoch { .. }, Some(room)) => room.wrong_epoch(),
         (BundleRefused::Sender(SenderRefused::NotMember), _) => Refused::NotMember,
+        (
+            BundleRefused::OmittedProposals {
+                references: omitted,
+            },
+            _,
+        ) => Refused::OmittedProposals {
+            references: references(omitted),
+        },
         (
             BundleRefused::UnknownProposals {
                 references: unknown,
@@ -579,6 +591,7 @@ fn bundle_code(refused: &BundleRefused) -> &'static str {
         BundleRefused::Sender(_) => "sender_not_bound",
         BundleRefused::Signature { .. } => "signature",
         BundleRefused::InvalidProposals { .. } => "invalid_proposals",
+        BundleRefused::OmittedProposals { .. } => "omitted_proposals",
         BundleRefused::UnknownProposals { .. } => "unknown_proposals",
         BundleRefused::Tree(_) => "tree_mismatch",
         BundleRefused::GroupInfoMismatch { .. } => "group_info_mismatch",

@@ -11,7 +11,7 @@ use crate::{
     wire::{
         BVec, Payload,
         door::RoomBody,
-        event::{Body, CommitEvent, Copy, Event, Invitation, Item, RoomSeq},
+        event::{Body, CommitEvent, Copy, Entered, Event, Invitation, Item, RoomSeq},
         post::{Change, Notice, UserNotice, WelcomeNotice},
     },
 };
@@ -35,20 +35,14 @@ pub fn event_for(
         (Copy::Full, hub::Command::Commit(commit)) => Body::Commit(CommitEvent {
             epoch: commit.on.epoch.next(),
             commit: commit.commit.clone(),
-            left: BVec::truncated(
-                commit
-                    .checked
-                    .left
-                    .iter()
-                    .map(|member| member.client.clone())
-                    .filter(|client| client.provider() == provider)
-                    .collect(),
-            ),
+            left: left(provider, commit),
+            entered: entered(provider, commit).map(|entered| entered.client),
             invitation: invitation(provider, commit),
         }),
-        (Copy::Invitation, hub::Command::Commit(commit)) => {
-            Body::Invited(invitation(provider, commit)?)
-        }
+        (Copy::Invitation, hub::Command::Commit(commit)) => match entered(provider, commit) {
+            Some(entered) => Body::Entered(entered),
+            None => Body::Invited(invitation(provider, commit)?),
+        },
         (Copy::Full, hub::Command::Create(_)) | (Copy::Invitation, _) => return None,
     };
     Some(Event { seq, time, body })
@@ -58,6 +52,23 @@ fn proposals<const MAX: usize>(propose: &hub::Propose) -> BVec<Payload, MAX> {
     let message =
         |proposal: &crate::mls::proposal::PendingProposal| Payload(proposal.message.clone());
     BVec::truncated(propose.proposals.iter().map(message).collect())
+}
+
+/// The clients of `provider` that leave with a Commit. One that replaces its own leaf does not.
+fn left<const MAX: usize>(provider: &ProviderId, commit: &hub::Commit) -> BVec<ClientUri, MAX> {
+    let stays = |client: &ClientUri| commit.checked.external && *client == commit.sender;
+    let left = commit.checked.left.iter().map(|member| &member.client);
+    let left = left.filter(|client| client.provider() == provider && !stays(client));
+    BVec::truncated(left.cloned().collect())
+}
+
+/// The client of `provider` that joins with a Commit by itself.
+fn entered(provider: &ProviderId, commit: &hub::Commit) -> Option<Entered> {
+    let own = commit.checked.external && commit.sender.provider() == provider;
+    own.then(|| Entered {
+        epoch: commit.on.epoch.next(),
+        client: commit.sender.clone(),
+    })
 }
 
 /// The Welcome for the clients of `provider` that a Commit adds.
@@ -117,7 +128,7 @@ pub fn follower_body(command: &follower::Command, item: u32) -> Option<RoomBody>
                     let (epoch, commit) = (commit.epoch, commit.commit.clone());
                     Some(RoomBody::Commit { epoch, commit })
                 }
-                Body::Invited(_) | Body::Own(_) => None,
+                Body::Invited(_) | Body::Entered(_) | Body::Own(_) => None,
             },
         },
     }
@@ -160,6 +171,12 @@ pub fn hub_notice(notice: &UserNotice, command: &hub::Command) -> Option<Notice>
             after: RoomSeq(0),
             welcome: None,
         }),
+        (Change::Joined { after }, hub::Command::Commit(commit)) if commit.checked.external => {
+            Some(Notice::Joined {
+                after,
+                welcome: None,
+            })
+        }
         (Change::Joined { after }, hub::Command::Commit(commit)) => {
             let welcome = Some(WelcomeNotice {
                 epoch: commit.on.epoch.next(),
@@ -188,6 +205,15 @@ pub fn follower_notice(notice: &UserNotice, command: &follower::Command) -> Opti
     };
     let invitation = match &event.body {
         Body::Invited(invitation) => invitation,
+        Body::Entered(_)
+        | Body::Commit(CommitEvent {
+            entered: Some(_), ..
+        }) => {
+            return Some(Notice::Joined {
+                after,
+                welcome: None,
+            });
+        }
         Body::Commit(commit) => commit.invitation.as_ref()?,
         Body::Application(_) | Body::Proposals(_) | Body::Own(_) => return None,
     };

@@ -84,13 +84,13 @@ pub struct Fold {
 }
 
 impl Deliver {
-    /// Whether it begins with an Invitation: the only way into a room that was never heard of.
+    /// Whether it begins with clients that join: the only way into a room that was never heard of.
     #[must_use]
     pub fn invites(&self) -> bool {
         matches!(
             self.items.first(),
             Some(Item::Event(Event {
-                body: Body::Invited(_),
+                body: Body::Invited(_) | Body::Entered(_),
                 ..
             }))
         )
@@ -109,7 +109,7 @@ impl Deliver {
                     commit.commit.len() + commit.invitation.as_ref().map_or(0, invited)
                 }
                 Body::Invited(invitation) => invited(invitation),
-                Body::Own(_) => 0,
+                Body::Entered(_) | Body::Own(_) => 0,
             },
         };
         self.items.iter().map(|entry| item(entry) + 32).sum()
@@ -173,7 +173,8 @@ impl Fold {
                     if event.seq <= self.last_seq && !planted!("follower_takes_again") => {}
                 Item::Event(event) => {
                     let expected = self.last_seq.next();
-                    let begins = matches!(event.body, Body::Invited(_)) && self.members.is_empty();
+                    let first = matches!(event.body, Body::Invited(_) | Body::Entered(_));
+                    let begins = first && self.members.is_empty();
                     if self.members.is_empty() && !begins {
                         // Nobody here was invited: such a room is not this provider's to keep.
                         outcome.answer = Answer::Refused(Refused::NotAuthorized);
@@ -222,12 +223,26 @@ impl Fold {
                 outcome
                     .notices
                     .extend(notices(&commit.left, left, at, item));
+                if let Some(client) = &commit.entered {
+                    self.join(std::slice::from_ref(client), seq, at, item, outcome);
+                }
                 if let Some(invitation) = &commit.invitation {
-                    self.invite(invitation, seq, at, item, outcome);
+                    self.join(&invitation.clients, seq, at, item, outcome);
                 }
             }
             // The room begins here: there is nothing that a local client could read at this number.
-            Body::Invited(invitation) => return self.invite(invitation, seq, at, item, outcome),
+            Body::Invited(invitation) => {
+                return self.join(&invitation.clients, seq, at, item, outcome);
+            }
+            Body::Entered(entered) => {
+                return self.join(
+                    std::slice::from_ref(&entered.client),
+                    seq,
+                    at,
+                    item,
+                    outcome,
+                );
+            }
             Body::Own(submit_seq) => {
                 let accepted = Verdict::Accepted { seq, time };
                 let Some((decided, source)) = self.decide(*submit_seq, accepted) else {
@@ -243,19 +258,17 @@ impl Fold {
         push_emission(&mut outcome.emitted, emission);
     }
 
-    fn invite(
+    fn join(
         &mut self,
-        invitation: &Invitation,
+        clients: &[ClientUri],
         seq: RoomSeq,
         at: Position,
         item: u32,
         outcome: &mut Outcome,
     ) {
-        self.members.extend(invitation.clients.iter().cloned());
+        self.members.extend(clients.iter().cloned());
         let joined = Change::Joined { after: seq };
-        outcome
-            .notices
-            .extend(notices(&invitation.clients, joined, at, item));
+        outcome.notices.extend(notices(clients, joined, at, item));
     }
 
     fn queue(&mut self, at: Position, queue: &Queue) -> Outcome {

@@ -131,6 +131,8 @@ pub struct Room {
     pub(super) created: Hash,
     /// Hash of the Commit that opened `epoch`; a loser is told it.
     pub(super) winner: Hash,
+    /// Whether a ReInit ended the group: nothing more is taken.
+    pub(super) ended: bool,
     pub(super) members: BTreeMap<ClientUri, Membership>,
     /// Proposals accepted in this epoch, in order.
     pub(super) pending: Vec<PendingProposal>,
@@ -238,6 +240,7 @@ impl Fold {
             epoch: since,
             created: create.names(),
             winner: Hash::default(),
+            ended: false,
             members: create.members.iter().map(member).collect(),
             pending: Vec::new(),
             last_seq: RoomSeq(0),
@@ -284,6 +287,12 @@ impl Room {
     #[must_use]
     pub fn winner(&self) -> Hash {
         self.winner
+    }
+
+    /// Whether a ReInit ended the group: nothing more is taken.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Proposals that wait for a Commit.

@@ -9,6 +9,7 @@
 pub mod checks;
 pub mod commits;
 pub mod desk;
+pub mod entering;
 pub mod fanout;
 pub mod follower;
 pub mod follower_desk;
@@ -20,6 +21,8 @@ pub mod submissions;
 
 #[cfg(test)]
 mod desk_tests;
+#[cfg(test)]
+mod entering_tests;
 #[cfg(test)]
 mod follower_tests;
 #[cfg(test)]

@@ -37,6 +37,9 @@ impl Fold {
         if propose.on == room.epoch && propose.proposals.iter().all(|p| room.is_pending(p)) {
             return Outcome::answer(Answer::Proposed(BVec::truncated(references)));
         }
+        if room.ended && !planted!("reinit_forgotten") {
+            return Outcome::refused(Refused::Ended);
+        }
         let fresh = room.fresh(propose);
         if let Err(refused) = room.may_propose(propose, fresh.len()) {
             return Outcome::refused(refused);

@@ -10,7 +10,7 @@ use crate::{
     machine::{Fold as _, Millis, Position},
     mls::{
         bundle::{Bundle, CheckedBundle, Joined},
-        proposal::PendingProposal,
+        proposal::{PendingProposal, ProposalKind},
         view::{GroupView, Member},
     },
     wire::{
@@ -124,6 +124,8 @@ pub(super) fn checked(epoch: u64) -> CheckedBundle {
     CheckedBundle {
         next: view(epoch + 1),
         committer: 0,
+        external: false,
+        reinit: false,
         joined: Vec::new(),
         left: Vec::new(),
         updated: Vec::new(),
@@ -136,6 +138,7 @@ pub(super) fn proposal(leaf: u32, name: &str) -> PendingProposal {
     PendingProposal {
         reference: Bytes::from(format!("reference of {name}")),
         leaf,
+        kind: ProposalKind::Update,
         message: Bytes::from(name.to_owned()),
     }
 }
@@ -244,7 +247,7 @@ impl Hub {
         let joined = |(leaf, client)| Joined {
             leaf,
             client,
-            key_package_reference: Bytes::from_static(b"reference"),
+            key_package_reference: Some(Bytes::from_static(b"reference")),
             signature_key: Bytes::from_static(b"key"),
         };
         commit.checked.joined = clients.into_iter().map(joined).collect();
@@ -349,6 +352,7 @@ pub(super) fn commit_event(seq: u64, left: &[ClientUri], invitation: Option<Invi
             epoch: Epoch(seq),
             commit: Payload::from(b"commit".to_vec()),
             left: BVec::truncated(left.to_vec()),
+            entered: None,
             invitation,
         }),
     )

@@ -135,7 +135,14 @@ mod tests {
         assert_eq!(Derived::revive(&derived.compact()), Ok(derived.clone()));
 
         let upto = LinkSeq(1);
-        derived.links.apply(&Command::Ack { peer, upto }).unwrap();
+        derived
+            .links
+            .apply(&Command::Ack {
+                peer,
+                upto,
+                refused: Vec::new(),
+            })
+            .unwrap();
         let hub = room.hub().clone();
         derived
             .links

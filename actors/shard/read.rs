@@ -112,7 +112,8 @@ fn at<S: Source>(source: &S, at: Position) -> Result<At<S::Held>, ReadError> {
     })
 }
 
-/// A batch of what is owed to a provider from item `from` on; `None` when nothing is.
+/// A batch of what is owed to a provider from item `from` on, the number after its last item and its payload bytes;
+/// `None` when nothing is.
 ///
 /// # Errors
 /// [`ReadError`] when the log does not give an entry back.
@@ -120,7 +121,7 @@ pub fn fanout<S: Source>(
     source: &S,
     provider: &ProviderId,
     from: LinkSeq,
-) -> Result<Option<(Fanout, LinkSeq)>, ReadError> {
+) -> Result<Option<(Fanout, LinkSeq, usize)>, ReadError> {
     let peer = Peer::Provider(provider.clone());
     let runs: Option<Vec<Run>> = source.derived(|derived| {
         let owed = derived.links.outgoing(&peer)?.from(from);
@@ -152,6 +153,7 @@ pub fn fanout<S: Source>(
                 groups: BVec::truncated(groups),
             },
             next,
+            fill.bytes,
         )
     }))
 }
@@ -471,7 +473,7 @@ fn event_bytes(event: &Event) -> usize {
                 + invited.map_or(0, |invited| invited.welcome.len() + invited.tree.len())
         }
         Body::Invited(invited) => invited.welcome.len() + invited.tree.len(),
-        Body::Own(_) => 0,
+        Body::Entered(_) | Body::Own(_) => 0,
     };
     HEADER + body
 }

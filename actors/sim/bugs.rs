@@ -31,6 +31,15 @@ pub const BUGS: &[(&str, &str)] = &[
         "entries that are still owed go with the log",
     ),
     (
+        "refused_forgotten",
+        "what a peer refuses of a room is not kept",
+    ),
+    ("redrive_forgets", "a redriven room is not sent again"),
+    (
+        "credit_ignored",
+        "more is under way than the receiver allows",
+    ),
+    (
         "snapshot_without_links",
         "a snapshot forgets what is owed to whom",
     ),

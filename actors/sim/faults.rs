@@ -1,6 +1,7 @@
 //! What goes wrong with processes, disks, clocks and the network, and how it is mended.
 
 use super::{
+    frozen::Frozen,
     node::Shard,
     plan::{Fault, NodeRef},
     world::{Cut, Event, World},
@@ -175,6 +176,11 @@ impl World {
                     .max_by_key(|node| self.shard(*node, shard).map(|is| is.replica.term));
                 self.elect(provider, shard, leader);
             }
+            Fault::Frozen {
+                provider,
+                roll,
+                lasts_ms,
+            } => self.freeze(number, Frozen { provider, roll }, lasts_ms),
             Fault::Hostile { roll } => self.hostile(roll),
         }
     }
@@ -208,6 +214,7 @@ impl World {
 
     pub(super) fn fault_ends(&mut self, number: usize) {
         self.cuts.remove(&number);
+        self.thaw(number);
         if let Some(Fault::Slow { node, .. }) = self.plan.faults.get(number).map(|is| is.what)
             && let Some(is) = self.nodes.get_mut(&node)
         {
@@ -218,6 +225,7 @@ impl World {
     /// All faults stop.
     pub(super) fn mend(&mut self) {
         self.cuts.clear();
+        self.frozen.clear();
         for is in self.nodes.values_mut() {
             is.slow = 1;
             is.armed = None;

@@ -494,7 +494,9 @@ impl History {
                 let invited = match &event.body {
                     Body::Invited(invitation) => Some(invitation),
                     Body::Commit(commit) => commit.invitation.as_ref(),
-                    Body::Application(_) | Body::Proposals(_) | Body::Own(_) => None,
+                    Body::Application(_) | Body::Proposals(_) | Body::Entered(_) | Body::Own(_) => {
+                        None
+                    }
                 };
                 if let Some(invited) = invited {
                     let own = |client: &ClientUri| client.provider() == provider;

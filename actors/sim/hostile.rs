@@ -302,6 +302,7 @@ impl World {
                 epoch: Epoch(1),
                 commit: Payload(forged),
                 left: BVec::truncated(vec![stranger]),
+                entered: None,
                 invitation: None,
             });
             self.fan_out_as(from, to, 1, room, body);
@@ -345,6 +346,8 @@ impl World {
             let ack = Ack {
                 upto: LinkSeq(1 << 40),
                 refused: BVec::default(),
+                credit_bytes: u32::MAX,
+                retry_after_ms: None,
             };
             self.send_frame(lane, from, Frame::Ack(ack));
         }

@@ -227,6 +227,12 @@ impl World {
         };
         let own = self.shard(leader, shard)?;
         for (peer, link) in own.derived.links.peers() {
+            if let Some((room, parked)) = link.parked().next() {
+                let items = parked.items();
+                return Some(format!(
+                    "{leader} keeps {items} items of {room} from {peer}"
+                ));
+            }
             if link.acked() < link.last() {
                 let what = match peer {
                     Peer::Provider(_) => "events",

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     doors,
+    limits::CREDIT_BYTES_FIRST,
     link::{
         self, Peer,
         session::{
@@ -39,12 +40,14 @@ impl World {
         let providers = self.providers.clone();
         if let Some(own) = self.shard_mut(node, shard) {
             for (peer, session) in &mut own.fanouts {
-                if let Some(upto) = session.sender.to_record() {
-                    session.sender.recorded(upto);
+                if session.sender.has_to_record() {
                     let peer = Peer::Provider(providers[usize::from(*peer)].clone());
-                    acks.push(link::Command::Ack { peer, upto });
+                    acks.push(session.sender.record(peer));
                 }
             }
+        }
+        if self.calm {
+            acks.extend(self.redrives(node, shard));
         }
         for ack in acks {
             self.queue_command(node, shard, Command::Link(ack), None);
@@ -114,7 +117,7 @@ impl World {
                 return;
             };
             let (lane, batch) = (session.lane, read::fanout(own, &to, next));
-            let (batch, after) = match batch {
+            let (batch, after, bytes) = match batch {
                 Ok(Some(batch)) => batch,
                 Ok(None) => return,
                 Err(error) => return self.history.violated("I15", error.to_string()),
@@ -123,7 +126,14 @@ impl World {
                 .shard_mut(node, shard)
                 .and_then(|own| own.fanouts.get_mut(&peer))
             {
-                session.sender.sent(after);
+                let credit = session.sender.credit_bytes() as usize;
+                let before = session.sender.bytes_under_way();
+                session.sender.sent(after, bytes);
+                if before > 0 && before + bytes > credit {
+                    let why =
+                        format!("{node} has {before} bytes under way, the credit is {credit}");
+                    self.history.violated("I16", why);
+                }
             }
             let upto = LinkSeq(after.0 - 1);
             let link = (node.provider, shard, peer);
@@ -330,11 +340,20 @@ impl World {
             },
         );
         if planted!("ack_before_durable") {
-            let ack = Acking::new(upto, fresh).finish();
+            let ack = Acking::new(upto, fresh).finish(CREDIT_BYTES_FIRST);
             self.answer_on(number, node, place, Frame::Ack(ack));
         }
         let life = self.life(node);
         for (slot, target) in targets.into_iter().enumerate() {
+            if let Target::Follower(room, _) = &target
+                && self.refuses(node.provider, room)
+            {
+                let frozen = (node.provider, room.clone());
+                self.once_frozen.insert(frozen);
+                let poisoned = Answer::Refused(Refused::Poisoned);
+                self.delivered(node, task, slot, Answered::Room(poisoned));
+                continue;
+            }
             let back = Back::Task {
                 node,
                 life,
@@ -382,7 +401,13 @@ impl World {
             return;
         }
         if let Some(Task::Deliver { acking, .. }) = is.tasks.remove(&task) {
-            let ack = acking.finish();
+            // Now and then it is in need itself.
+            let credit_bytes = if number % 3 == 2 {
+                0
+            } else {
+                CREDIT_BYTES_FIRST
+            };
+            let ack = acking.finish(credit_bytes);
             self.answer_on(lane, node, number, Frame::Ack(ack));
         }
     }
@@ -412,13 +437,15 @@ impl World {
         }
     }
 
-    /// A room of an honest hub is never refused for good.
+    /// A room of an honest hub is never refused, unless it is or was frozen there.
     fn check_refused(&mut self, node: NodeRef, ack: &Ack) {
         for refused in &ack.refused {
             self.counts.one("rooms refused by a follower");
             let hub = self.provider(refused.room.hub());
             let hostile = hub.is_some_and(|hub| self.plan.providers[usize::from(hub)].hostile);
-            if !hostile {
+            // What comes after events that were refused is missing those.
+            let frozen = (node.provider, refused.room.clone());
+            if !hostile && !self.once_frozen.contains(&frozen) {
                 let (own, room) = (self.id(node.provider), &refused.room);
                 let why = format!("{own} refused events of {room}: {}", &*refused.detail);
                 self.history.violated("I15", why);
@@ -439,7 +466,7 @@ impl World {
             .and_then(|own| own.fanouts.get_mut(&peer))
             .filter(|session| session.lane == lane);
         if let Some(session) = session {
-            session.sender.acknowledged(ack.upto)?;
+            session.sender.acknowledged(ack)?;
             self.history.acknowledged((node.provider, shard, peer), ack);
             self.pump(node, shard);
         }

@@ -21,6 +21,7 @@ mod client;
 mod cluster;
 mod dice;
 mod faults;
+mod frozen;
 mod history;
 mod hostile;
 mod judge;

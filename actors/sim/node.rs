@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     ids::{RoomUri, UserUri},
-    link::session::{FanoutSender, SubmitSender},
+    link::{
+        Links,
+        session::{FanoutSender, SubmitSender},
+    },
     machine::{self, Desk, Fold, Millis, Position, Ticket},
     record::{Command, Entry},
     room::{desk, follower_desk, hub},
@@ -80,6 +83,8 @@ pub(super) struct Shard {
     pub(super) followers: BTreeMap<RoomUri, Actor<follower_desk::Desk>>,
     pub(super) users: BTreeMap<UserUri, Actor<user_desk::Desk>>,
     pub(super) derived: Derived,
+    /// Runs on one of its links, at most.
+    pub(super) runs_max: u32,
     pub(super) applied: u64,
     /// Hash over everything applied so far, and what it made of the folds.
     pub(super) state: Hash,
@@ -297,8 +302,20 @@ impl Shard {
         replica.crash(kept);
         *self = Self {
             replica,
-            ..Self::default()
+            ..Self::with_runs_max(self.runs_max)
         };
+    }
+
+    fn with_runs_max(runs_max: u32) -> Self {
+        let links = Links::with_runs_max(runs_max);
+        Self {
+            derived: Derived {
+                links,
+                ..Derived::default()
+            },
+            runs_max,
+            ..Self::default()
+        }
     }
 
     /// The rooms at this hub.
@@ -329,13 +346,15 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(shards: u16) -> Self {
+    pub(super) fn new(shards: u16, runs_max: u32) -> Self {
         Self {
             life: 1,
             up: true,
             slow: 1,
             clock_ms: 0,
-            shards: (0..shards).map(|_| Shard::default()).collect(),
+            shards: (0..shards)
+                .map(|_| Shard::with_runs_max(runs_max))
+                .collect(),
             waiting: BTreeMap::new(),
             tasks: BTreeMap::new(),
             armed: None,

@@ -75,6 +75,7 @@ impl World {
         let ack = link::Command::Ack {
             peer: Peer::Shard(to),
             upto: seq,
+            refused: Vec::new(),
         };
         if !self.queue_command(node, shard, Command::Link(ack), None) {
             self.notice_lost(node, shard, to);

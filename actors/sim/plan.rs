@@ -4,7 +4,7 @@
 //! data, so that a failing one can be made smaller by leaving moves and faults out.
 
 use super::dice::Dice;
-use crate::{bucket::Rate, user::command::Rules};
+use crate::{bucket::Rate, limits::LINK_RUNS_MAX, user::command::Rules};
 
 /// One process of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +36,7 @@ pub struct ProviderShape {
 }
 
 /// How badly the network and the disks behave, all the time until the faults stop.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weather {
     /// Requests lost on their way, in thousandths.
     pub loss_permille: u32,
@@ -54,6 +54,25 @@ pub struct Weather {
     pub sleep_permille: u32,
     /// Entries of a shard after which its state is sealed and older entries are discarded; zero for never.
     pub snapshot_entries: u64,
+    /// Runs on one link, at most.
+    pub runs_max: u32,
+}
+
+impl Default for Weather {
+    /// Nothing goes wrong by itself, and nothing is ever full.
+    fn default() -> Self {
+        Self {
+            loss_permille: 0,
+            twice_permille: 0,
+            delay_ms_max: 0,
+            cut_permille: 0,
+            sync_ms_max: 0,
+            check_ms_max: 0,
+            sleep_permille: 0,
+            snapshot_entries: 0,
+            runs_max: LINK_RUNS_MAX,
+        }
+    }
 }
 
 /// What a client is asked to do; with whom and where is drawn from what it knows at that time.
@@ -172,6 +191,16 @@ pub enum Fault {
         /// The shard.
         shard: u16,
     },
+    /// Some rooms that a provider follows are frozen there: it refuses their events, until an operator mends it and has
+    /// them sent again.
+    Frozen {
+        /// The provider.
+        provider: u8,
+        /// Which rooms.
+        roll: u64,
+        /// How long, in milliseconds.
+        lasts_ms: u64,
+    },
     /// Somebody sends a hostile frame in the name of the hostile provider.
     Hostile {
         /// Which kind, and with which details.
@@ -255,6 +284,9 @@ impl Plan {
         };
         let stock = *dice.pick(&[1, 2, 4, 8]).unwrap_or(&4);
         weather.snapshot_entries = *dice.pick(&[0, 2, 5, 20]).unwrap_or(&0);
+        weather.runs_max = *dice
+            .pick(&[LINK_RUNS_MAX, LINK_RUNS_MAX, 8, 2])
+            .unwrap_or(&LINK_RUNS_MAX);
         // Drawn from dice of their own, so that older seeds keep their stories.
         let mut dice = Dice::new(seed, 7);
         let rules = rules(&mut dice);
@@ -450,7 +482,7 @@ fn bad_day(loses: NodeRef, nodes: u8, at_ms: u64) -> [PlannedFault; 3] {
 
 fn faults(dice: &mut Dice, providers: &[ProviderShape], calm_ms: u64) -> Vec<PlannedFault> {
     // Which kinds there are at all in this seed.
-    let kinds: Vec<u64> = (0..8).filter(|_| dice.hits(350)).collect();
+    let kinds: Vec<u64> = (0..9).filter(|_| dice.hits(350)).collect();
     let mut faults = Vec::new();
     let count = if kinds.is_empty() {
         0
@@ -502,6 +534,11 @@ fn faults(dice: &mut Dice, providers: &[ProviderShape], calm_ms: u64) -> Vec<Pla
                 Fault::Clock { node, by_ms }
             }
             Some(6) => Fault::StartedTwice { node },
+            Some(7) => Fault::Frozen {
+                provider,
+                roll: dice.below(4),
+                lasts_ms,
+            },
             _ => Fault::Deposed {
                 provider,
                 shard: dice.below(u64::from(shape.shards)) as u16,

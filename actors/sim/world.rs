@@ -3,6 +3,7 @@
 use super::{
     client::Client,
     dice::Dice,
+    frozen::Frozen,
     history::History,
     mls::Kind,
     node::{Node, voters},
@@ -153,6 +154,10 @@ pub(super) struct World {
     pub(super) clients: Vec<Client>,
     pub(super) lanes: BTreeMap<u64, Lane>,
     pub(super) cuts: BTreeMap<usize, Cut>,
+    /// Providers at which rooms are frozen, by the fault that did it, and which rooms.
+    pub(super) frozen: BTreeMap<usize, Frozen>,
+    /// Rooms of which a provider refused something because of that.
+    pub(super) once_frozen: BTreeSet<(u8, RoomUri)>,
     /// When the last message between two ends arrives: between nodes of a provider, order is kept.
     fifo: BTreeMap<(End, End), u64>,
     /// The newest term of each shard.
@@ -178,7 +183,7 @@ impl World {
             .nodes()
             .map(|node| {
                 let shards = plan.providers[usize::from(node.provider)].shards;
-                (node, Node::new(shards))
+                (node, Node::new(shards, plan.weather.runs_max))
             })
             .collect();
         let mut world = Self {
@@ -196,6 +201,8 @@ impl World {
             clients: Vec::new(),
             lanes: BTreeMap::new(),
             cuts: BTreeMap::new(),
+            frozen: BTreeMap::new(),
+            once_frozen: BTreeSet::new(),
             fifo: BTreeMap::new(),
             terms: BTreeMap::new(),
             learners: BTreeSet::new(),

@@ -53,6 +53,9 @@ pub enum Refused {
     /// The room does not exist, or its existence is not the asker's business.
     #[error("not authorized for this room")]
     NotAuthorized,
+    /// The group was ended by a ReInit; another one follows it.
+    #[error("the room's group has ended; another follows it")]
+    Ended,
     /// The sender is no member.
     #[error("the sender is not a member of the room")]
     NotMember,
@@ -71,6 +74,12 @@ pub enum Refused {
     #[error("the Commit names {} proposals that are not pending", references.len())]
     UnknownProposals {
         /// Their references.
+        references: BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>,
+    },
+    /// Members are leaving whom the Commit leaves in.
+    #[error("the Commit omits {} proposals that it must take in", references.len())]
+    OmittedProposals {
+        /// The references of their SelfRemoves.
         references: BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>,
     },
     /// Proposals are invalid, alone or together.

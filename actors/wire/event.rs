@@ -110,6 +110,8 @@ pub enum Body {
     Commit(CommitEvent),
     /// The room begins for this provider: its first clients were just added.
     Invited(Invitation),
+    /// The room begins for this provider: a client of it joined by itself.
+    Entered(Entered),
     /// The receiver's own submission of this number was accepted here; it has the bytes.
     Own(SubmitSeq),
 }
@@ -123,8 +125,19 @@ pub struct CommitEvent {
     pub commit: Payload,
     /// Clients of the receiving provider that leave with it.
     pub left: BVec<ClientUri, PROPOSALS_PER_BUNDLE_MAX>,
+    /// The client of the receiving provider that joins with it by itself.
+    pub entered: Option<ClientUri>,
     /// The Welcome, when clients of the receiving provider join with it.
     pub invitation: Option<Invitation>,
+}
+
+/// A client that joined by an external Commit, which it made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entered {
+    /// The epoch it opened.
+    pub epoch: Epoch,
+    /// The client, of the receiving provider.
+    pub client: ClientUri,
 }
 
 /// A Welcome and what its receivers need to use it.
@@ -185,6 +198,9 @@ pub enum SubmitRefused {
     /// Not an application message of this room's group, or too large.
     #[error("not an application message of the room's group")]
     Malformed,
+    /// The room's group was ended by a ReInit.
+    #[error("the room's group has ended; another follows it")]
+    Ended,
     /// The room is frozen after a failure and waits for its operator.
     #[error("the room is frozen and waits for its operator")]
     Poisoned,

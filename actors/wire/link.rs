@@ -166,6 +166,11 @@ pub struct Ack {
     pub upto: LinkSeq,
     /// Rooms whose items, from a number on, were not taken.
     pub refused: BVec<RoomRefused, BATCH_ROOMS_MAX>,
+    /// Payload bytes that may be under way on this lane from now on. One frame always may, also when this is less; before
+    /// the first acknowledgement it is [`CREDIT_BYTES_FIRST`](crate::limits::CREDIT_BYTES_FIRST).
+    pub credit_bytes: u32,
+    /// The receiver takes nothing more now and ends the lane; when to open another, in milliseconds.
+    pub retry_after_ms: Option<u32>,
 }
 
 /// A room whose items a receiver did not take.

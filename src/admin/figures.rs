@@ -5,7 +5,7 @@ use crate::{
     cluster::{figures::GroupFigures, group::Group, shard::Shard},
     node::{LogFigures, Node},
 };
-use mimi_actors::link::Peer;
+use mimi_actors::link::{Peer, parked::Why};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A node at one moment. Its size follows from the shards and the configured peers, whatever users and peers do.
@@ -57,6 +57,12 @@ pub(crate) struct Cursor {
     pub(crate) last: u64,
     /// The last item acknowledged.
     pub(crate) acked: u64,
+    /// Rooms of which something waits beside the link, because the peer refused it.
+    pub(crate) parked_rooms: u64,
+    /// Payload bytes that may be under way, as this node's lane has it.
+    pub(crate) credit_bytes: u64,
+    /// Payload bytes that are.
+    pub(crate) under_way_bytes: u64,
 }
 
 /// Something that may fill up, and then refuses.
@@ -75,7 +81,14 @@ impl Figures {
         let (actors_awake, actors_asleep) = node.shards.counts().await;
         let peers = node.peers.iter().map(|(provider, peer)| {
             let link = Peer::Provider(provider.clone());
-            let cursors = node.shards.iter().map(|shard| cursor(shard, &link));
+            let cursors = node.shards.iter().map(|shard| {
+                let (credit_bytes, under_way_bytes) = peer.credits().of(shard.id);
+                Cursor {
+                    credit_bytes,
+                    under_way_bytes,
+                    ..cursor(shard, &link)
+                }
+            });
             PeerFigures {
                 provider: provider.to_string(),
                 connected: peer.is_connected(),
@@ -106,6 +119,11 @@ fn cursor(shard: &Shard, link: &Peer) -> Cursor {
     outgoing.map_or(Cursor::default(), |link| Cursor {
         last: link.last().0,
         acked: link.acked().0,
+        parked_rooms: link
+            .parked()
+            .filter(|(_, parked)| matches!(parked.why, Why::Refused(_)))
+            .count() as u64,
+        ..Cursor::default()
     })
 }
 

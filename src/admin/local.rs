@@ -148,6 +148,11 @@ async fn answer(node: &Node, request: Request) -> Response {
         Request::RevokeDevice { client } => revoke(node, client).await,
         Request::ListUsers => list_users(node).await,
         Request::Status => Ok(Response::Status(status(node).await)),
+        Request::Parked { provider } => Ok(super::parked::list(node, provider.as_ref())),
+        Request::Redrive { provider, room } => {
+            let asked = node.shards.redrive(&room, &provider).await;
+            asked.map(|()| Response::Done).map_err(anyhow::Error::from)
+        }
         Request::Cluster => super::cluster::status(node),
         Request::ChangeMember { shard, change } => {
             super::cluster::change_member(node, shard, change).await
@@ -238,6 +243,8 @@ async fn status(node: &Node) -> Status {
             provider: provider.to_string(),
             connected: peer.is_connected(),
             unacknowledged: owed.sum(),
+            frames_sent: peer.credits().sent().0,
+            items_sent: peer.credits().sent().1,
         }
     });
     Status {

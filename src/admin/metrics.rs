@@ -168,6 +168,21 @@ fn show_links(figures: &Figures) {
         "Items that the shard owes to the peer and the peer has not acknowledged.",
         each(|cursor| cursor.last.saturating_sub(cursor.acked)),
     );
+    show_gauge(
+        "mimi_link_parked_rooms",
+        "Rooms of the shard whose events the peer refused; see `mimi-node peer parked`.",
+        each(|cursor| cursor.parked_rooms),
+    );
+    show_gauge(
+        "mimi_link_credit_bytes",
+        "Payload bytes that the peer lets be under way on this node's fan-out lane of the shard; zero without a lane.",
+        each(|cursor| cursor.credit_bytes),
+    );
+    show_gauge(
+        "mimi_link_under_way_bytes",
+        "Payload bytes that are under way on it.",
+        each(|cursor| cursor.under_way_bytes),
+    );
 }
 
 fn show_queues(figures: &Figures) {
@@ -247,7 +262,15 @@ mod tests {
             peers: vec![PeerFigures {
                 provider: "b.example".to_owned(),
                 connected: true,
-                cursors: vec![Cursor { last: 9, acked: 4 }, Cursor::default()],
+                cursors: vec![
+                    Cursor {
+                        last: 9,
+                        acked: 4,
+                        parked_rooms: 2,
+                        ..Cursor::default()
+                    },
+                    Cursor::default(),
+                ],
             }],
             queues: vec![
                 queue("shard", Some(0), (5, 8)),

@@ -6,5 +6,6 @@ pub(crate) mod http;
 mod listener;
 pub mod local;
 mod metrics;
+mod parked;
 pub mod protocol;
 pub(crate) mod ready;

@@ -1,6 +1,6 @@
 //! What the operator's commands say to a running node: one JSON object a line, one line back.
 
-use mimi_actors::ids::{ClientUri, Requester, RoomUri, UserUri};
+use mimi_actors::ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri};
 use serde::{Deserialize, Serialize};
 
 /// A request over the local socket.
@@ -37,6 +37,18 @@ pub enum Request {
     },
     /// What the node holds and whom it is connected to.
     Status,
+    /// The rooms of which something waits beside the link to a provider.
+    Parked {
+        /// The provider; every one without.
+        provider: Option<ProviderId>,
+    },
+    /// Send what waits of a room that a provider refused. Asked for again, it is done already.
+    Redrive {
+        /// The provider.
+        provider: ProviderId,
+        /// The room.
+        room: RoomUri,
+    },
     /// The cluster, as the node sees it.
     Cluster,
     /// Change who has one shard, wherever it is led. Asked for again, it is done already.
@@ -93,6 +105,13 @@ pub enum Response {
     },
     /// What the node holds.
     Status(Status),
+    /// What waits, of how many rooms altogether.
+    Parked {
+        /// The first of them.
+        rooms: Vec<ParkedRow>,
+        /// How many there are.
+        total: usize,
+    },
     /// The cluster.
     Cluster(ClusterStatus),
     /// Nothing was done.
@@ -100,6 +119,21 @@ pub enum Response {
         /// Why, and what to do about it.
         why: String,
     },
+}
+
+/// A room of which something waits beside a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedRow {
+    /// The provider that it is for.
+    pub provider: ProviderId,
+    /// The room.
+    pub room: RoomUri,
+    /// How many items wait.
+    pub items: u64,
+    /// Why the provider refused it; nothing where it is only far behind, and goes on by itself.
+    pub refused: Option<String>,
+    /// Whether some of it was not kept: members of the provider must join anew.
+    pub lost: bool,
 }
 
 /// One user of a listing.
@@ -162,6 +196,10 @@ pub struct PeerRow {
     pub connected: bool,
     /// Items owed to it and not acknowledged.
     pub unacknowledged: u64,
+    /// Fan-out frames that this node has sent to it since it started.
+    pub frames_sent: u64,
+    /// Items in those frames.
+    pub items_sent: u64,
 }
 
 /// One shard of a status.

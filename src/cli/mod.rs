@@ -7,6 +7,7 @@ pub mod config;
 pub mod demo;
 pub mod device;
 pub mod output;
+pub mod peer;
 pub mod pki;
 pub mod serve;
 mod stage;
@@ -41,6 +42,8 @@ enum Command {
     Cluster(cluster::Cluster),
     /// Add, delete and list users, and write down their consent
     User(user::User),
+    /// Show what other providers refused, and send it again
+    Peer(peer::Peer),
     /// Take a device's access away
     Device(device::Device),
     /// Show what a running node holds
@@ -75,6 +78,7 @@ impl Cli {
             Command::Cluster(cluster) => cluster.run(),
             Command::User(user) => user.run(),
             Command::Device(device) => device.run(),
+            Command::Peer(peer) => peer.run(),
             Command::Status(status) => status.run(),
             Command::Verify(verify) => verify.run(),
         }

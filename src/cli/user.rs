@@ -128,6 +128,7 @@ impl User {
             }
             Response::Done
             | Response::Status(_)
+            | Response::Parked { .. }
             | Response::Cluster(_)
             | Response::Refused { .. } => output::line("done"),
         }

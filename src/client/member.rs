@@ -11,6 +11,7 @@
 //! decides.
 
 mod commits;
+mod entering;
 mod events;
 mod group;
 mod identity;
@@ -32,6 +33,7 @@ mod view;
 mod tests;
 
 pub use commits::PreparedCommit;
+pub use entering::Entrance;
 pub use identity::{OTHER_SUITE, PackageOptions, SUITE};
 pub use journal::{Counts, Fault, JOURNAL_FAULTS_MAX, JOURNAL_MESSAGES_MAX, Seen};
 pub use proposals::Proposing;
@@ -126,6 +128,8 @@ pub struct Member {
     mls: OpenMlsRustCrypto,
     groups: BTreeMap<RoomUri, MlsGroup>,
     record: Record,
+    /// Groups of external Commits that wait for the hub's word.
+    entering: BTreeMap<RoomUri, MlsGroup>,
     /// Events of rooms whose Welcome is not here yet; neither saved nor acknowledged.
     held: BTreeMap<RoomUri, Vec<RoomEvent>>,
     /// What moved since the last acknowledgement.
@@ -162,6 +166,7 @@ impl Member {
             mls: mls_provider,
             groups: BTreeMap::new(),
             record: Record::new(client),
+            entering: BTreeMap::new(),
             held: BTreeMap::new(),
             moved: BTreeSet::new(),
             inbox_moved: false,
@@ -189,7 +194,12 @@ impl Member {
             SUITE.signature_algorithm(),
         )
         .ok_or_else(|| mls("find the signature key")("not in the state file"))?;
-        let groups = group::load_all(&provider, &saved.record)?;
+        let mut groups = group::load_all(&provider, &saved.record)?;
+        let entering = saved.record.rooms.iter();
+        let entering = entering.filter(|(_, state)| state.entering.is_some());
+        let entering = entering
+            .filter_map(|(room, _)| groups.remove_entry(room))
+            .collect();
         Ok(Self {
             device: Arc::new(
                 DeviceKey::from_pkcs8(&saved.device).map_err(mls("read the device key"))?,
@@ -198,6 +208,7 @@ impl Member {
             mls: provider,
             groups,
             record: saved.record,
+            entering,
             held: BTreeMap::new(),
             moved: BTreeSet::new(),
             inbox_moved: false,

@@ -55,6 +55,7 @@ async fn carry_on(shards: &Shards, from: &Arc<Shard>) {
                 let ack = link::Command::Ack {
                     peer: Peer::Shard(to),
                     upto,
+                    refused: Vec::new(),
                 };
                 if let Err(NotQueued::Unavailable { .. }) = from.queue_own(Command::Link(ack)).await
                 {

@@ -62,6 +62,7 @@ impl Node {
             hub_signature_key: [7; 32],
             audited_members_max: 0,
             rules: user_command::Rules::default(),
+            lane_credit_bytes: 0,
             request_deadline: Duration::from_secs(10),
         });
         let reading = disk.clone();
@@ -266,7 +267,11 @@ async fn what_is_owed_is_read_from_the_backlog_and_the_state_is_the_same_after_r
     };
     let last = node
         .apply(vec![
-            Command::Link(link::Command::Ack { peer, upto }),
+            Command::Link(link::Command::Ack {
+                peer,
+                upto,
+                refused: Vec::new(),
+            }),
             user(user_command::Command::Ack(ack)),
         ])
         .await;

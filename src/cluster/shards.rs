@@ -11,7 +11,9 @@ use mimi_actors::{
     ask::{Answered, Ask},
     doors::HubAsk,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    link,
     machine::Ticket,
+    record::Command,
     room::{follower, follower_desk, outcome},
     user::{command as user_command, desk as user_desk, outcome as user_outcome},
     wire::event::Hash,
@@ -92,28 +94,55 @@ impl<A> Pending<A> {
 fn room_of(answered: Answered) -> Option<outcome::Answer> {
     match answered {
         Answered::Room(answer) => Some(answer),
-        Answered::User(_) | Answered::DeviceKey(_) | Answered::Knows(_) | Answered::Nobody => None,
+        Answered::User(_)
+        | Answered::DeviceKey(_)
+        | Answered::Knows(_)
+        | Answered::Done
+        | Answered::Nobody => None,
     }
 }
 
 fn user_of(answered: Answered) -> Option<user_outcome::Answer> {
     match answered {
         Answered::User(answer) => Some(answer),
-        Answered::Room(_) | Answered::DeviceKey(_) | Answered::Knows(_) | Answered::Nobody => None,
+        Answered::Room(_)
+        | Answered::DeviceKey(_)
+        | Answered::Knows(_)
+        | Answered::Done
+        | Answered::Nobody => None,
     }
 }
 
 fn key_of(answered: Answered) -> Option<Option<[u8; 32]>> {
     match answered {
         Answered::DeviceKey(key) => Some(key),
-        Answered::Room(_) | Answered::User(_) | Answered::Knows(_) | Answered::Nobody => None,
+        Answered::Room(_)
+        | Answered::User(_)
+        | Answered::Knows(_)
+        | Answered::Done
+        | Answered::Nobody => None,
     }
 }
 
 fn knows_of(answered: Answered) -> Option<bool> {
     match answered {
         Answered::Knows(knows) => Some(knows),
-        Answered::Room(_) | Answered::User(_) | Answered::DeviceKey(_) | Answered::Nobody => None,
+        Answered::Room(_)
+        | Answered::User(_)
+        | Answered::DeviceKey(_)
+        | Answered::Done
+        | Answered::Nobody => None,
+    }
+}
+
+fn done_of(answered: Answered) -> Option<()> {
+    match answered {
+        Answered::Done => Some(()),
+        Answered::Room(_)
+        | Answered::User(_)
+        | Answered::DeviceKey(_)
+        | Answered::Knows(_)
+        | Answered::Nobody => None,
     }
 }
 
@@ -329,6 +358,41 @@ impl Shards {
         Ok(looked(shard, knows))
     }
 
+    /// Has what waits of a room that a provider refused sent again, wherever the room's shard is led; returns when that
+    /// is on its way into the log.
+    pub(crate) async fn redrive(
+        &self,
+        room: &RoomUri,
+        provider: &ProviderId,
+    ) -> Result<(), Unanswered> {
+        let pending = self.begin_redrive(room, provider).await?;
+        pending.wait(self.world.request_deadline).await
+    }
+
+    async fn begin_redrive(
+        &self,
+        room: &RoomUri,
+        provider: &ProviderId,
+    ) -> Result<Pending<()>, Unanswered> {
+        let shard = self.of_room(room)?;
+        if !shard.leads() {
+            let ask = Ask::Redrive(room.clone(), provider.clone());
+            return self.pass_on(shard, ask, done_of);
+        }
+        let (give, answer) = oneshot::channel();
+        let redrive = link::Command::Redrive {
+            provider: provider.clone(),
+            room: room.clone(),
+        };
+        let queued = shard.queue_own(Command::Link(redrive)).await;
+        queued.map_err(|_| Unanswered)?;
+        let _ = give.send(());
+        let give_up = Box::new(|| {});
+        Ok(Pending {
+            way: Way::Here { answer, give_up },
+        })
+    }
+
     /// Asks an actor of a shard that this node leads, for another node that does not. What is returned waits for the
     /// answer.
     pub(crate) async fn asked(&self, ask: Ask) -> impl Future<Output = Answered> + use<> {
@@ -349,6 +413,9 @@ impl Shards {
                 let knows = self.begin_knows(&room, &provider).await;
                 knows.map(Asked::Knows)
             }
+            Ask::Redrive(room, provider) => {
+                self.begin_redrive(&room, &provider).await.map(Asked::Done)
+            }
         };
         async move {
             let answered = match begun {
@@ -356,6 +423,7 @@ impl Shards {
                 Ok(Asked::User(pending)) => pending.wait(deadline).await.map(Answered::User),
                 Ok(Asked::Key(pending)) => pending.wait(deadline).await.map(Answered::DeviceKey),
                 Ok(Asked::Knows(pending)) => pending.wait(deadline).await.map(Answered::Knows),
+                Ok(Asked::Done(pending)) => pending.wait(deadline).await.map(|()| Answered::Done),
                 Err(Unanswered) => Err(Unanswered),
             };
             answered.unwrap_or(Answered::Nobody)
@@ -409,6 +477,7 @@ enum Asked {
     User(Pending<user_outcome::Answer>),
     Key(Pending<Option<[u8; 32]>>),
     Knows(Pending<bool>),
+    Done(Pending<()>),
 }
 
 /// The answer that a look at an actor gave, once it is confirmed that this node still leads.

@@ -1,7 +1,7 @@
 //! The sections of a configuration, and every default.
 
 use crate::cluster::group::SNAPSHOT_ENTRIES;
-use mimi_actors::limits::AUDITED_MEMBERS_MAX;
+use mimi_actors::limits::{AUDITED_MEMBERS_MAX, CREDIT_BYTES};
 use serde::{Deserialize, Serialize};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -41,6 +41,8 @@ pub struct TlsConfig {
 pub struct LinkConfig {
     /// UDP address to listen on.
     pub listen: SocketAddr,
+    /// Payload bytes that a peer may have under way on one fan-out lane; each shard of a peer has one.
+    pub lane_credit_bytes: u32,
 }
 
 /// The door for clients.
@@ -185,6 +187,7 @@ impl Default for LinkConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7470)),
+            lane_credit_bytes: CREDIT_BYTES,
         }
     }
 }

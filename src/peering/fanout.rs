@@ -2,7 +2,7 @@
 //!
 //! Source: transport requirements, section 5.
 
-use super::code;
+use super::{code, credits::Credits};
 use crate::{
     cluster::shard::Shard,
     quic::{LaneReceiver, Link},
@@ -10,18 +10,17 @@ use crate::{
 use anyhow::Context;
 use mimi_actors::{
     ids::ProviderId,
-    limits::REQUEST_FRAME_BYTES_MAX,
-    link::{Command as LinkCommand, Peer, session::FanoutSender},
+    limits::{LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX, RETRY_AFTER_MS_MAX},
+    link::{Peer, session::FanoutSender},
     record::Command,
     shard::read,
     wire::{
         self,
-        event::LinkSeq,
         link::{Ack, Open},
     },
 };
 use std::{sync::Arc, time::Duration};
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 
 /// How often an acknowledgement is put into the log, at most; after a crash the rest is sent again.
 const ACK_RECORD_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,7 +28,15 @@ const ACK_RECORD_INTERVAL: Duration = Duration::from_secs(1);
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Sends until the lane or the connection fails.
-pub(super) async fn send(shard: &Arc<Shard>, to: &ProviderId, link: &Link) -> anyhow::Result<()> {
+///
+/// # Errors
+/// [`Later`] when the peer says when to come again; whatever else ended the lane.
+pub(super) async fn send(
+    shard: &Arc<Shard>,
+    to: &ProviderId,
+    link: &Link,
+    credits: &Credits,
+) -> anyhow::Result<()> {
     let peer = Peer::Provider(to.clone());
     let mut applied = shard.applied.subscribe();
     let acked = loop {
@@ -47,43 +54,66 @@ pub(super) async fn send(shard: &Arc<Shard>, to: &ProviderId, link: &Link) -> an
     let (mut lane, acks) = link.open_lane().await?;
     lane.send(wire::encode(&Open::Fanout { shard: shard.id }))
         .await?;
-    let (report, mut acknowledged) = watch::channel(acked);
+    let (report, mut acknowledged) = mpsc::channel(LANE_FRAMES_UNACKED_MAX);
     let _reading = AbortOnDrop(tokio::spawn(read_acks(acks, report, to.clone())));
 
     let mut session = FanoutSender::new(acked);
     let mut record = tokio::time::interval(ACK_RECORD_INTERVAL);
     loop {
         applied.mark_unchanged();
-        let upto = *acknowledged.borrow_and_update();
-        if let Err(broken) = session.acknowledged(upto) {
-            link.close(code::PROTOCOL, &broken.to_string());
-            anyhow::bail!("the peer {broken}");
+        if session.must_record() {
+            shard
+                .queue_own(Command::Link(session.record(peer.clone())))
+                .await?;
         }
         if let Some(next) = session.next()
-            && let Some((batch, after)) = read::fanout(&**shard, to, next)?
+            && let Some((batch, after, bytes)) = read::fanout(&**shard, to, next)?
         {
             lane.send(wire::encode_sized(
                 &batch,
                 mimi_actors::limits::BATCH_FILL_BYTES,
             ))
             .await?;
-            session.sent(after);
+            session.sent(after, bytes);
+            credits.count(after.0 - next.0);
+            credits.note(shard.id, &session);
+            while let Ok(ack) = acknowledged.try_recv() {
+                take(&mut session, &ack, link)?;
+            }
             continue;
         }
-        let to_record = session.to_record();
         tokio::select! {
             changed = applied.changed() => changed.context("the shard has stopped")?,
-            changed = acknowledged.changed() => {
+            ack = acknowledged.recv() => {
                 // The reader has ended: the lane is of no use any more.
-                changed.context("the peer ended the lane")?;
+                take(&mut session, &ack.context("the peer ended the lane")?, link)?;
+                credits.note(shard.id, &session);
             }
-            _ = record.tick(), if to_record.is_some() => {
-                let upto = to_record.unwrap_or_default();
-                let ack = LinkCommand::Ack { peer: peer.clone(), upto };
+            _ = record.tick(), if session.has_to_record() => {
+                let ack = session.record(peer.clone());
                 shard.queue_own(Command::Link(ack)).await?;
-                session.recorded(upto);
             }
         }
+    }
+}
+
+/// The receiver takes nothing more for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the peer takes nothing more for {} ms", .0.as_millis())]
+pub(super) struct Later(pub(super) Duration);
+
+/// What an acknowledgement means for the lane.
+fn take(session: &mut FanoutSender, ack: &Ack, link: &Link) -> anyhow::Result<()> {
+    if let Err(broken) = session.acknowledged(ack) {
+        link.close(code::PROTOCOL, &broken.to_string());
+        anyhow::bail!("the peer {broken}");
+    }
+    match ack.retry_after_ms {
+        Some(wait_ms) => {
+            let wait_ms = wait_ms.min(RETRY_AFTER_MS_MAX);
+            Err(Later(Duration::from_millis(wait_ms.into())).into())
+        }
+        None => Ok(()),
     }
 }
 
@@ -96,7 +126,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn read_acks(mut acks: LaneReceiver, report: watch::Sender<LinkSeq>, peer: ProviderId) {
+async fn read_acks(mut acks: LaneReceiver, report: mpsc::Sender<Ack>, peer: ProviderId) {
     while let Ok(Some(frame)) = acks
         .next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE))
         .await
@@ -109,11 +139,8 @@ async fn read_acks(mut acks: LaneReceiver, report: watch::Sender<LinkSeq>, peer:
             let (room, detail) = (&refused.room, &refused.detail);
             tracing::warn!(%peer, %room, %detail, "the peer did not take a room's events");
         }
-        // Cumulative: an older number is no news.
-        report.send_if_modified(|upto| {
-            let newer = ack.upto > *upto;
-            *upto = (*upto).max(ack.upto);
-            newer
-        });
+        if report.send(ack).await.is_err() {
+            return;
+        }
     }
 }

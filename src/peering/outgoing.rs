@@ -1,6 +1,11 @@
 //! The connection that we dial: it is kept up, and everything we have for the peer goes over it.
 
-use super::{PeerUnavailable, code, fanout, submit};
+use super::{
+    PeerUnavailable, code,
+    credits::Credits,
+    fanout::{self, Later},
+    submit,
+};
 use crate::{
     cluster::{
         lead::{led_here, lost},
@@ -12,7 +17,7 @@ use crate::{
 use futures::future::select_ok;
 use mimi_actors::{
     ids::ProviderId,
-    limits::{GREETING_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX},
+    limits::{GREETING_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX, SHARDS},
     wire::{
         self, BVec,
         answer::{Answer, Refused},
@@ -51,6 +56,8 @@ pub(crate) struct Peer {
     link: watch::Sender<Option<Arc<Link>>>,
     /// Requests and lanes that failed in a row on this connection.
     failures: AtomicU32,
+    /// How the fan-out lanes stand.
+    credits: Credits,
 }
 
 impl Peer {
@@ -61,7 +68,13 @@ impl Peer {
             deadline,
             link: watch::Sender::new(None),
             failures: AtomicU32::new(0),
+            credits: Credits::new(SHARDS),
         }
+    }
+
+    /// How the fan-out lanes stand.
+    pub(crate) fn credits(&self) -> &Credits {
+        &self.credits
     }
 
     /// Whether a connection is up.
@@ -182,27 +195,36 @@ impl Peer {
             let began = tokio::time::Instant::now();
             let sending = async {
                 match kind {
-                    Kind::Fanout => fanout::send(&shard, &self.provider, &link).await,
+                    Kind::Fanout => {
+                        fanout::send(&shard, &self.provider, &link, &self.credits).await
+                    }
                     Kind::Submit => submit::send(&shards, &shard, &self.provider, &link).await,
                 }
             };
             let mut watched = lead.clone();
             let ended = tokio::select! {
                 ended = sending => ended,
-                () = lost(&mut watched) => continue,
+                () = lost(&mut watched) => {
+                    self.credits.clear(shard.id);
+                    continue;
+                }
             };
+            self.credits.clear(shard.id);
+            let mut wait = Duration::ZERO;
             if let Err(error) = ended {
                 if link.is_closed() {
                     return;
                 }
                 warn!(shard = shard.id, %error, "a lane failed and will be opened again");
+                wait = error.downcast_ref().map_or(wait, |Later(later)| *later);
             }
             let lasted = began.elapsed() >= GOOD;
             if lasted {
                 backoff = BACKOFF_MIN;
             }
-            self.note(&link, lasted);
-            tokio::time::sleep(backoff).await;
+            self.note(&link, lasted || !wait.is_zero());
+            let jitter = rand::rng().random_range(0.5..1.5);
+            tokio::time::sleep(wait.max(backoff.mul_f64(jitter))).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }

@@ -9,10 +9,9 @@ use super::{
     incoming::{FRAME_DEADLINE, LaneEnd},
 };
 use crate::{
-    cluster::shards::{Pending, Shards, Unanswered},
+    cluster::shards::{Pending, Shards, UNANSWERED_RETRY_AFTER_MS, Unanswered},
     quic::{LaneReceiver, LaneSender, Link},
 };
-use anyhow::anyhow;
 use bytes::Bytes;
 use futures::stream::{FuturesOrdered, StreamExt};
 use mimi_actors::{
@@ -29,8 +28,8 @@ use mimi_actors::{
         outcome::{Answer as UserAnswer, Refused as UserRefused},
     },
     wire::{
-        self,
-        event::SubmitSeq,
+        self, BVec,
+        event::{LinkSeq, SubmitSeq},
         link::{Ack, Fanout, Submit, Submitted},
     },
 };
@@ -53,13 +52,23 @@ pub(super) async fn fanout(
     mut from: LaneReceiver,
 ) -> Result<(), LaneEnd> {
     let mut session = FanoutReceiver::default();
+    let mut acked = LinkSeq(0);
     let mut under_way = FuturesOrdered::new();
     let mut ended = false;
     while !ended || !under_way.is_empty() {
         tokio::select! {
             biased;
-            Some(ack) = under_way.next(), if !under_way.is_empty() => {
-                let ack: Ack = ack?;
+            Some(taken) = under_way.next(), if !under_way.is_empty() => {
+                let taken: Result<Ack, Later> = taken;
+                let ack = match taken {
+                    Ok(ack) => ack,
+                    Err(later) => {
+                        tracing::warn!(shard, why = %later.why, "fan-out is not taken now");
+                        to.send(wire::encode(&later.ack(acked))).await.map_err(anyhow::Error::from)?;
+                        break;
+                    }
+                };
+                acked = ack.upto;
                 to.send(wire::encode(&ack)).await.map_err(anyhow::Error::from)?;
             }
             frame = next_frame(&mut from),
@@ -75,13 +84,59 @@ pub(super) async fn fanout(
                 let upto = session
                     .take(link.peer(), &shards.world().provider, &batch)
                     .map_err(|broken| LaneEnd::Connection(broken.to_string()))?;
-                let begun = begin_fanout(shards, link.peer(), shard, batch).await?;
+                if fresh {
+                    acked = LinkSeq(batch.first.0.saturating_sub(1));
+                }
+                let begun = begin_fanout(shards, link.peer(), shard, batch).await;
                 tracing::trace!(shard, %upto, "batch taken");
                 under_way.push_back(finish_fanout(shards, begun, Acking::new(upto, fresh)));
             }
         }
     }
     Ok(to.finish().map_err(anyhow::Error::from)?)
+}
+
+/// A batch that is not taken now: its hub may come again.
+struct Later {
+    retry_after_ms: u32,
+    why: String,
+}
+
+impl Later {
+    /// How long a hub waits whose events found the log full, in milliseconds.
+    const FULL_RETRY_AFTER_MS: u32 = 5_000;
+
+    fn unanswered() -> Self {
+        Self {
+            retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
+            why: Unanswered.to_string(),
+        }
+    }
+
+    fn refused(answer: &Answer) -> Self {
+        let retry_after_ms = match answer {
+            Answer::Refused(
+                Refused::Unavailable { retry_after_ms } | Refused::Overloaded { retry_after_ms },
+            ) => *retry_after_ms,
+            Answer::Refused(Refused::StorageFull) => Self::FULL_RETRY_AFTER_MS,
+            // What is missing may be on its way, past a leader that has just changed.
+            _ => 0,
+        };
+        Self {
+            retry_after_ms,
+            why: format!("{answer:?}"),
+        }
+    }
+
+    /// What tells the hub, which has the acknowledgement of everything up to `acked`.
+    fn ack(&self, acked: LinkSeq) -> Ack {
+        Ack {
+            upto: acked,
+            refused: BVec::default(),
+            credit_bytes: 0,
+            retry_after_ms: Some(self.retry_after_ms),
+        }
+    }
 }
 
 /// The parts of a batch on their way into their rooms, and to users.
@@ -98,21 +153,20 @@ async fn begin_fanout(
     peer: &ProviderId,
     shard: u16,
     batch: Fanout,
-) -> Result<Delivering, LaneEnd> {
+) -> Result<Delivering, Unanswered> {
     let mut begun = Vec::with_capacity(batch.groups.len());
     for part in doors::fanned(peer, shard, batch) {
         let (room, pending) = match part {
             Fanned::Room(room, deliver) => {
                 let deliver = follower::Command::Deliver(deliver);
-                let pending = shards.begin_follower(&room, deliver).await;
-                (room, pending.map(Delivery::Room))
+                let pending = shards.begin_follower(&room, deliver).await?;
+                (room, Delivery::Room(pending))
             }
             Fanned::User(room, user, hear) => {
-                let pending = shards.begin_user(&user, UserCommand::Hear(hear)).await;
-                (room, pending.map(Delivery::User))
+                let pending = shards.begin_user(&user, UserCommand::Hear(hear)).await?;
+                (room, Delivery::User(pending))
             }
         };
-        let pending = pending.map_err(|Unanswered| anyhow!("a shard does not take events now"))?;
         begun.push((room, pending));
     }
     Ok(begun)
@@ -121,22 +175,22 @@ async fn begin_fanout(
 /// Waits until every room has its events durably. Without that there is no acknowledgement, and the hub sends again.
 async fn finish_fanout(
     shards: &Shards,
-    begun: Delivering,
+    begun: Result<Delivering, Unanswered>,
     mut acking: Acking,
-) -> Result<Ack, LaneEnd> {
-    for (room, pending) in begun {
+) -> Result<Ack, Later> {
+    for (room, pending) in begun.map_err(|Unanswered| Later::unanswered())? {
         let answer = match pending {
             Delivery::Room(pending) => shards.room_answer(pending).await,
             Delivery::User(pending) => shards.user_answer(pending).await.map(heard),
         };
         let Ok(answer) = answer else {
-            return Err(anyhow!("a shard does not answer").into());
+            return Err(Later::unanswered());
         };
-        if let Err(answer) = acking.answered(&room, answer) {
-            return Err(anyhow!("events are not taken: {answer:?}").into());
-        }
+        acking
+            .answered(&room, answer)
+            .map_err(|answer| Later::refused(&answer))?;
     }
-    let ack = acking.finish();
+    let ack = acking.finish(shards.world().lane_credit_bytes);
     for refused in &ack.refused {
         let (room, detail) = (&refused.room, &refused.detail);
         tracing::warn!(%room, %detail, "events of a room were not taken");

@@ -30,6 +30,8 @@ pub(crate) struct World {
     pub(crate) audited_members_max: usize,
     /// By which rules KeyPackages are given.
     pub(crate) rules: Rules,
+    /// Payload bytes that a peer may have under way on one fan-out lane.
+    pub(crate) lane_credit_bytes: u32,
     /// How long a request may wait for its answer.
     pub(crate) request_deadline: Duration,
 }

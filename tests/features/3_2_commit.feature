@@ -90,6 +90,95 @@ Feature: Sending a Commit
     Then alice and carol agree on epoch 2
     And bob is not in the room any more
 
+  @R3.2-22
+  Scenario: a third member's Commit that takes in both removals is refused with both references
+    When alice proposes that bob goes
+    And bob proposes that alice goes
+    And carol, having seen 2 proposals, tries to commit
+    Then it is refused, with the references of all 2 proposals
+    When alice, having seen 2 proposals, commits
+    Then alice and carol agree on epoch 2
+    And bob is not in the room any more
+
+  @R3.2-23
+  Scenario: who asks to leave is let go by the next Commit, whoever makes it
+    When bob prepares a commit
+    And carol asks to leave
+    And bob sends his bundle
+    Then it is refused, for it omits the proposal
+    When alice, having seen 1 proposal, commits
+    Then alice and bob agree on epoch 2
+    And carol is not in the room any more
+    And the room has the members alice and bob, as bob sees it
+
+  @R3.2-25 @R3.3-12
+  Scenario: further devices of users in the room join by themselves, at the hub and elsewhere
+    Given alice has another device, tablet
+    And bob has another device, watch
+    When tablet enters with what alice tells it
+    Then it is accepted
+    And alice, bob, carol and tablet agree on epoch 2
+    When watch enters with what bob tells it
+    Then it is accepted
+    And alice, bob, carol, tablet and watch agree on epoch 3
+    And watch joined in epoch 3
+    When tablet commits
+    And watch commits
+    Then alice, bob, carol, tablet and watch agree on epoch 5
+    When watch removes tablet
+    Then alice, bob, carol and watch agree on epoch 6
+    And tablet is not in the room any more
+
+  @R3.2-25
+  Scenario: a stranger does not join by itself, whatever it knows
+    Given dave at b.example
+    And a.example is at rest
+    When dave enters with what alice tells it
+    Then it is refused as not authorized
+    And no state of a.example has changed
+    And dave is in no room
+    And alice, bob and carol agree on epoch 1
+
+  @R3.2-25
+  Scenario: who was removed does not come back by itself
+    When alice removes carol
+    And carol enters with what alice tells it
+    Then it is refused as not authorized
+    And alice and bob agree on epoch 2
+
+  @R3.2-25
+  Scenario: a client replaces its own leaf, and only that one
+    When bob enters with what alice tells it
+    Then it is accepted
+    And alice, bob and carol agree on epoch 2
+    And the room has the members alice, bob and carol, as carol sees it
+    When bob commits
+    Then alice, bob and carol agree on epoch 3
+
+  @R3.2-01 @R3.2-24 @R3.2-25
+  Scenario: an external Commit is one Commit of its epoch like any other, and a retry gets its first answer
+    Given bob has another device, watch
+    When watch prepares to enter with what bob tells it
+    And alice commits
+    And watch sends its bundle
+    Then it is refused as wrong epoch
+    When carol commits
+    And watch enters with what carol tells it
+    Then it is accepted
+    When watch sends its bundle
+    Then it is accepted as before
+    And alice, bob, carol and watch agree on epoch 4
+
+  @R3.2-23 @R3.2-25
+  Scenario: who enters lets go who is leaving
+    Given alice has another device, tablet
+    When carol asks to leave
+    And alice, having seen 1 proposal, waits
+    And tablet enters with what alice tells it
+    Then it is accepted
+    And alice, bob and tablet agree on epoch 2
+    And carol is not in the room any more
+
   @R5-03 @R5-18 @R4-09
   Scenario: proposals reach everybody before the Commit that names them
     When carol proposes an update

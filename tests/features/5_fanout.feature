@@ -96,3 +96,15 @@ Feature: Fanning out to the providers of the members
     And bob sends "his"
     Then alice and bob have received "mine" and "his"
     And each own message of alice and bob carries its own number
+
+  @R4-02 @R5-11 @R5-12
+  Scenario: many events of many rooms go in few frames, and are acknowledged in bulk
+    Given 5 rooms of a.example with alice and dora
+    When c.example is killed
+    And a.example is killed
+    And a.example is started again
+    And alice sends 40 messages to each of the rooms
+    And c.example is started again
+    Then dora has received 40 messages in each of the rooms, in order
+    And nothing is owed to c.example by a.example any more
+    And a.example sent c.example at least 200 events in at most 20 frames

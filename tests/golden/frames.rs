@@ -91,6 +91,8 @@ pub(super) fn link_frames() -> Group {
             frames::Ack {
                 upto: LinkSeq(1_000_000),
                 refused: list(vec![]),
+                credit_bytes: 1 << 20,
+                retry_after_ms: None,
             },
         )
         .add(
@@ -98,6 +100,17 @@ pub(super) fn link_frames() -> Group {
             frames::Ack {
                 upto: LinkSeq(1),
                 refused,
+                credit_bytes: 0,
+                retry_after_ms: None,
+            },
+        )
+        .add(
+            "ack-later",
+            frames::Ack {
+                upto: LinkSeq(1),
+                refused: list(vec![]),
+                credit_bytes: 0,
+                retry_after_ms: Some(5_000),
             },
         )
         .add(
@@ -333,6 +346,13 @@ pub(super) fn refusals() -> Group {
                     detail: text(),
                 },
             ),
+            (
+                "omitted-proposals",
+                Refused::OmittedProposals {
+                    references: references(),
+                },
+            ),
+            ("ended", Refused::Ended),
             ("invalid", Refused::invalid("tree_mismatch", "why")),
             (
                 "too-many",

@@ -8,19 +8,20 @@ use mimi_actors::{
     machine::{Fold, Millis, Position},
     mls::{
         bundle::{CheckedBundle, Joined},
-        proposal::PendingProposal,
+        proposal::{PendingProposal, ProposalKind},
         view::{GroupView, Member},
     },
     record::{Command, Entry},
     room::{follower, hub},
     user,
     wire::{
-        Payload,
+        BText, Payload,
         claim::{ClaimId, ClaimTerms},
         event::{
             Body, ClientSeq, Copy, Epoch, Hash, InboxSeq, Item, LinkSeq, RoomSeq, SubmitRefused,
             SubmitSeq,
         },
+        link::RoomRefused,
         post::{Change, Post, Refilled, UserNotice},
     },
 };
@@ -58,6 +59,7 @@ fn proposal() -> PendingProposal {
     PendingProposal {
         reference: raw("reference"),
         leaf: 0,
+        kind: ProposalKind::Remove(2),
         message: raw("proposal"),
     }
 }
@@ -71,12 +73,14 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
     let joined = Joined {
         leaf: 1,
         client: bob(),
-        key_package_reference: raw("package"),
+        key_package_reference: Some(raw("package")),
         signature_key: raw("key"),
     };
     let checked = CheckedBundle {
         next: view(),
         committer: 0,
+        external: false,
+        reinit: false,
         joined: vec![joined],
         left: vec![member(2, "mimi://c.example/d/carol/phone".parse().unwrap())],
         updated: vec![member(0, alice())],
@@ -94,6 +98,20 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
         welcome: Some(some("welcome")),
         checked,
     };
+    let entry = hub::Commit {
+        sender: bob(),
+        welcome: None,
+        checked: CheckedBundle {
+            committer: 1,
+            external: true,
+            joined: vec![Joined {
+                key_package_reference: None,
+                ..commit.checked.joined[0].clone()
+            }],
+            ..commit.checked.clone()
+        },
+        ..commit.clone()
+    };
     let propose = hub::Propose {
         sender: alice(),
         on: Epoch(1),
@@ -110,6 +128,7 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
     vec![
         ("create", hub::Command::Create(create)),
         ("commit", hub::Command::Commit(Box::new(commit))),
+        ("external-commit", hub::Command::Commit(Box::new(entry))),
         ("propose", hub::Command::Propose(propose)),
         (
             "submit-client",
@@ -275,10 +294,25 @@ fn link_commands() -> Vec<(&'static str, link::Command)> {
     let ack = |peer| link::Command::Ack {
         peer,
         upto: LinkSeq(1),
+        refused: Vec::new(),
+    };
+    let refused = link::Command::Ack {
+        peer: Peer::Provider(provider()),
+        upto: LinkSeq(1),
+        refused: vec![RoomRefused {
+            room: room(),
+            detail: BText::clipped("frozen"),
+        }],
+    };
+    let redrive = link::Command::Redrive {
+        provider: provider(),
+        room: room(),
     };
     vec![
         ("ack-provider", ack(Peer::Provider(provider()))),
         ("ack-shard", ack(Peer::Shard(3))),
+        ("ack-refused", refused),
+        ("redrive", redrive),
     ]
 }
 

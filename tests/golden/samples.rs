@@ -12,7 +12,7 @@ use mimi_actors::{
             ClaimedUser, ClientRefused, UserRefused,
         },
         event::{
-            Body, ClientSeq, CommitEvent, Epoch, Event, Hash, Invitation, Item, RoomSeq,
+            Body, ClientSeq, CommitEvent, Entered, Epoch, Event, Hash, Invitation, Item, RoomSeq,
             SubmitRefused, SubmitSeq, Verdict, VerdictRun,
         },
         post::{Notice, WelcomeNotice},
@@ -168,12 +168,21 @@ pub(super) fn items() -> Vec<(&'static str, Item)> {
         epoch: Epoch(3),
         commit: some("commit"),
         left: list(vec![bob()]),
+        entered: None,
         invitation: Some(invitation()),
     };
     let bare = CommitEvent {
         left: list(vec![]),
         invitation: None,
         ..commit.clone()
+    };
+    let entry = CommitEvent {
+        entered: Some(bob()),
+        ..bare.clone()
+    };
+    let entered = Entered {
+        epoch: Epoch(3),
+        client: bob(),
     };
     let events = vec![
         ("application", Body::Application(some("message"))),
@@ -183,7 +192,9 @@ pub(super) fn items() -> Vec<(&'static str, Item)> {
         ),
         ("commit", Body::Commit(commit)),
         ("commit-alone", Body::Commit(bare)),
+        ("commit-external", Body::Commit(entry)),
         ("invited", Body::Invited(invitation())),
+        ("entered", Body::Entered(entered)),
         ("own", Body::Own(SubmitSeq(7))),
     ];
     let refilled = Item::Refilled {
@@ -210,6 +221,7 @@ pub(super) fn submit_refusals() -> Vec<(&'static str, SubmitRefused)> {
         ("epoch-too-old", SubmitRefused::EpochTooOld { current }),
         ("epoch-ahead", SubmitRefused::EpochAhead { current }),
         ("malformed", SubmitRefused::Malformed),
+        ("ended", SubmitRefused::Ended),
         ("poisoned", SubmitRefused::Poisoned),
     ]
 }

@@ -330,6 +330,7 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         epoch: Epoch(2),
         commit: junk(),
         left: BVec::truncated(vec![third.clone()]),
+        entered: None,
         invitation: None,
     };
     let cases: Vec<(&str, Vec<u8>)> = vec![

@@ -130,7 +130,7 @@ async fn prepares_add(story: &mut Story, name: String, whom: String) {
     story.prepared.insert(name, prepared);
 }
 
-fn outcome(result: Result<Accepted, MemberError>) -> Outcome {
+pub(super) fn outcome(result: Result<Accepted, MemberError>) -> Outcome {
     match result {
         Ok(accepted) => Outcome::Accepted(accepted),
         Err(MemberError::Lost { current, winner }) => {

@@ -1,9 +1,13 @@
 //! What the providers of members hear, and when.
 
 use super::{Story, names};
-use cucumber::then;
+use crate::support::until;
+use cucumber::{then, when};
 use mimi_actors::wire::event::{ClientSeq, RoomSeq};
-use mimi_node::admin::protocol::{Request, Response};
+use mimi_node::{
+    admin::protocol::{Request, Response},
+    client::member::Member,
+};
 
 #[then(regex = r"^(\w+) saw nothing from before (?:he|she) joined$")]
 fn nothing_before(story: &mut Story, name: String) {
@@ -47,4 +51,53 @@ fn own_numbers(story: &mut Story, list: String) {
             assert_eq!(seen.own, own, "{name}: {seen:?}");
         }
     }
+}
+
+#[when(regex = r"^(\w+) sends (\d+) messages to each of the rooms$")]
+async fn sends_to_each(story: &mut Story, name: String, count: usize) {
+    for room in story.rooms.clone() {
+        let texts: Vec<String> = (1..=count)
+            .map(|number| format!("message {number}"))
+            .collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        story.member(&name).send(&room, &texts).await.unwrap();
+    }
+}
+
+#[then(regex = r"^([\w, ]+) (?:have|has) received (\d+) messages in each of the rooms, in order$")]
+async fn received_in_each(story: &mut Story, list: String, count: usize) {
+    let said: Vec<String> = (1..=count)
+        .map(|number| format!("message {number}"))
+        .collect();
+    for name in names(&list) {
+        for room in story.rooms.clone() {
+            let all = |member: &Member| member.received(&room).len() >= count;
+            story.wait(&name, "all messages", all).await;
+            let received = story.member(&name).received(&room);
+            assert_eq!(received, said, "{name} in {room}");
+        }
+    }
+}
+
+#[then(regex = r"^(\S+) sent (\S+) at least (\d+) events in at most (\d+) frames$")]
+async fn in_few_frames(story: &mut Story, hub: String, peer: String, events: u64, frames: u64) {
+    let status = story.net().node(&hub).status().await;
+    let row = status
+        .peers
+        .iter()
+        .find(|row| row.provider == peer)
+        .unwrap();
+    assert!(row.items_sent >= events, "{row:?}");
+    assert!(row.frames_sent <= frames, "{row:?}");
+}
+
+#[then(regex = r"^nothing is owed to (\S+) by (\S+) any more$")]
+async fn nothing_owed(story: &mut Story, peer: String, hub: String) {
+    let node = story.net().node(&hub);
+    until("everything is acknowledged", async || {
+        let status = node.status().await;
+        let row = status.peers.into_iter().find(|row| row.provider == peer)?;
+        (row.unacknowledged == 0).then_some(())
+    })
+    .await;
 }

@@ -11,6 +11,7 @@ mod claim;
 mod claim_rules;
 mod cluster;
 mod commit;
+mod entering;
 mod fanout;
 mod intruder;
 mod message;
@@ -20,7 +21,10 @@ mod setting;
 use crate::support::{self, Net, WAIT};
 use mimi_actors::{
     ids::{PseudonymUri, RoomUri, UserUri},
-    wire::claim::{ClaimRequest, ClaimResponse},
+    wire::{
+        Payload,
+        claim::{ClaimRequest, ClaimResponse},
+    },
 };
 use mimi_node::client::{
     door::DeviceKey,
@@ -36,6 +40,7 @@ pub struct Story {
     members: BTreeMap<String, Member>,
     users: BTreeMap<String, UserUri>,
     room: Option<RoomUri>,
+    rooms: Vec<RoomUri>,
     claims: Vec<ClaimResponse>,
     asked: Option<ClaimRequest>,
     /// The key of somebody's pseudonym.
@@ -44,6 +49,8 @@ pub struct Story {
     contest: commit::Contest,
     prepared: BTreeMap<String, PreparedCommit>,
     answers: Vec<commit::Outcome>,
+    /// References of Proposals that were taken.
+    proposed: Vec<Payload>,
     messages: message::Messages,
     hashes: BTreeMap<String, Vec<String>>,
     /// Members whose journal may hold what should not have happened.

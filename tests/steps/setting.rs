@@ -130,6 +130,15 @@ async fn creates_with(story: &mut Story, name: String, of: String, hub: String, 
     agree_on(story, &[name, other], Epoch(1)).await;
 }
 
+#[given(regex = r"^(\d+) rooms of (\S+) with ([\w, ]+)$")]
+async fn shared_rooms(story: &mut Story, count: usize, hub: String, list: String) {
+    for number in 1..=count {
+        shared_room(story, format!("room-{number}"), hub.clone(), list.clone()).await;
+        let room = story.room();
+        story.rooms.push(room);
+    }
+}
+
 /// Waits until these members are in an epoch, and compares what they have.
 pub async fn agree_on(story: &mut Story, list: &[String], epoch: Epoch) {
     let den = story.room();

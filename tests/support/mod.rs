@@ -19,6 +19,7 @@ pub mod cluster;
 pub mod faults;
 pub mod history;
 pub mod raw;
+pub mod scripted;
 pub mod slow_disk;
 
 use mimi_actors::{
@@ -55,10 +56,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const TAIL_LINES: usize = 40;
 
 /// Looks until there is something to see.
-pub async fn until<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + WAIT;
     loop {
         if let Some(seen) = look().await {

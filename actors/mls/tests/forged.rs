@@ -178,8 +178,6 @@ fn kinds_of_commits_and_proposals_that_are_not_taken_are_named() {
     let world = World::of(2);
     for (kind, what) in [
         (4, "PreSharedKey proposal"),
-        (5, "ReInit proposal"),
-        (6, "ExternalInit proposal"),
         (8, "proposal type"),
         (0, "proposal type"),
     ] {
@@ -200,6 +198,60 @@ fn kinds_of_commits_and_proposals_that_are_not_taken_are_named() {
         world.check(0, &encrypted),
         Err(BundleRefused::Unsupported("encrypted handshake message"))
     );
+}
+
+/// The content of a ReInit.
+fn reinit(group_id: &[u8], version: u8) -> Vec<u8> {
+    let mut content = Vec::new();
+    put_vector(&mut content, group_id);
+    content.extend([0, version, 0, 1, 0]);
+    content
+}
+
+#[test]
+fn a_reinit_stands_alone_names_another_group_and_does_not_go_back() {
+    let world = World::of(3);
+    let refused = |entries: &[Vec<u8>]| match world.check(0, &commit(&world, 0, entries)) {
+        Err(BundleRefused::InvalidProposals { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    let next = value(5, &reinit(b"next", 1));
+    let beside = [next.clone(), value(3, &[0, 0, 0, 1])];
+    assert_eq!(refused(&beside), "a ReInit stands beside other proposals");
+    let twice = [next.clone(), next.clone()];
+    assert_eq!(refused(&twice), "a ReInit stands beside other proposals");
+    let back = value(5, &reinit(b"next", 0));
+    assert_eq!(refused(&[back]), "goes back to an older version");
+    let own = value(5, &reinit(b"clubhouse", 1));
+    assert_eq!(
+        refused(&[own]),
+        "the group that follows has the id of this one"
+    );
+    // Alone it needs no path; here only the GroupInfo is of another epoch.
+    let alone = world.check(0, &commit(&world, 0, &[next]));
+    assert!(matches!(
+        alone,
+        Err(BundleRefused::GroupInfoMismatch { .. } | BundleRefused::Tree(_))
+    ));
+}
+
+#[test]
+fn an_external_init_is_only_for_those_outside() {
+    let world = World::of(2);
+    let mut content = Vec::new();
+    put_vector(&mut content, &[0; 32]);
+    let reason = "ExternalInit stands in external Commits only";
+    let bundle = commit(&world, 0, &[value(6, &content)]);
+    assert_eq!(
+        world.check(0, &bundle),
+        Err(BundleRefused::InvalidProposals {
+            references: vec![],
+            reason,
+        })
+    );
+    let message = framed(&world, 0, 2, &[&[0, 6][..], &content].concat());
+    let refused = check_proposal(&world.view, &message, &world.clients[0].uri);
+    assert_eq!(refused, Err(ProposalRefused::Invalid(reason)));
 }
 
 #[test]
@@ -246,7 +298,10 @@ fn pending_proposals_that_exclude_each_other_wait_together_but_cannot_be_committ
         &[&by_one, &first, &second],
         vec![first.reference.clone(), second.reference.clone()],
     );
-    refused(1, &[&by_one, &by_two], vec![by_two.reference.clone()]);
+    let both = vec![by_one.reference.clone(), by_two.reference.clone()];
+    refused(1, &[&by_one, &by_two], both.clone());
+    refused(0, &[&by_one, &by_two], both);
+    refused(1, &[&by_two], vec![by_two.reference.clone()]);
     refused(0, &[&by_one, &by_one], vec![by_one.reference.clone()]);
 }
 

@@ -15,7 +15,7 @@ use crate::{
         bundle::{Bundle, BundleRefused, CheckedBundle, Joined, SenderRefused, TreeRefused},
         create::CheckedCreate,
         message::{HandshakeKind, Sender, application_header, handshake_header},
-        proposal::{PendingProposal, ProposalRefused},
+        proposal::{PendingProposal, ProposalKind, ProposalRefused},
         view::{GroupView, Member as InGroup},
     },
     room::checks::Verifier,
@@ -463,11 +463,13 @@ fn check_bundle(
     Ok(CheckedBundle {
         next: view_of(&header.group_id, epoch, &next.tree, next.chain, group_info),
         committer,
+        external: false,
+        reinit: false,
         joined: joined
             .map(|(leaf, joined, reference)| Joined {
                 leaf: *leaf,
                 client: joined.client.clone(),
-                key_package_reference: reference.clone(),
+                key_package_reference: Some(reference.clone()),
                 signature_key: Bytes::copy_from_slice(&joined.key.to_be_bytes()),
             })
             .collect(),
@@ -538,6 +540,10 @@ fn check_proposal(
     Ok(PendingProposal {
         reference: reference_of(message),
         leaf,
+        kind: match proposed {
+            Proposed::Update { .. } => ProposalKind::Update,
+            Proposed::Remove { leaf } => ProposalKind::Remove(leaf),
+        },
         message: message.clone(),
     })
 }

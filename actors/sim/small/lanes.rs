@@ -5,6 +5,7 @@ use super::{
     world::{A, B, Fan, World},
 };
 use crate::{
+    limits::CREDIT_BYTES_FIRST,
     link::session::{Acking, FanoutReceiver, FanoutSender, Judging},
     machine::Ticket,
     record::Command,
@@ -39,7 +40,7 @@ impl World {
         let to = &self.names.providers[B];
         let (acked, _) = self.shards[A].owed(to);
         let batch = crate::shard::read::fanout(&*self.shards[A], to, from);
-        let Some((batch, after)) = batch.map_err(|error| ("I15", error.to_string()))? else {
+        let Some((batch, after, bytes)) = batch.map_err(|error| ("I15", error.to_string()))? else {
             return Ok(());
         };
         let fan = self.fan.get_or_insert_with(|| Fan {
@@ -49,7 +50,7 @@ impl World {
             here: VecDeque::new(),
             acks: VecDeque::new(),
         });
-        fan.sender.sent(after);
+        fan.sender.sent(after, bytes);
         fan.batches.push_back(Rc::new(batch));
         Ok(())
     }
@@ -100,7 +101,7 @@ impl World {
         let Some(fan) = &mut self.fan else { return };
         if let Some((mut acking, _, Some(answer))) = fan.here.pop_front() {
             match acking.answered(&self.names.room, answer) {
-                Ok(()) => fan.acks.push_back(acking.finish().upto),
+                Ok(()) => fan.acks.push_back(acking.finish(CREDIT_BYTES_FIRST)),
                 Err(_) => self.fan = None,
             }
         }
@@ -110,18 +111,19 @@ impl World {
         let Some(fan) = &mut self.fan else {
             return Ok(());
         };
-        let upto = fan.acks.pop_front().unwrap_or_default();
-        let taken = fan.sender.acknowledged(upto);
+        let Some(ack) = fan.acks.pop_front() else {
+            return Ok(());
+        };
+        let taken = fan.sender.acknowledged(&ack);
         taken.map_err(|broken| ("I16", broken.to_string()))
     }
 
     pub(super) fn record_ack(&mut self) {
         if let Some(fan) = &mut self.fan
-            && let Some(upto) = fan.sender.to_record()
+            && fan.sender.has_to_record()
         {
-            fan.sender.recorded(upto);
             let peer = crate::link::Peer::Provider(self.names.providers[B].clone());
-            let ack = Command::Link(crate::link::Command::Ack { peer, upto });
+            let ack = Command::Link(fan.sender.record(peer));
             Rc::make_mut(&mut self.shards[A]).queue.push((ack, None));
         }
     }

@@ -142,7 +142,7 @@ impl World {
             let answered = fan.here.front().is_some_and(|here| here.2.is_some());
             when(answered, Move::AnswerBatch);
             when(!fan.acks.is_empty(), Move::AckArrives);
-            let record = fan.sender.to_record().is_some();
+            let record = fan.sender.has_to_record();
             when(record && left.acks > 0, Move::RecordAck);
             when(left.resends > 0, Move::CutFanout);
         }

@@ -29,8 +29,8 @@ use crate::{
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimTerms},
-        event::{ClientSeq, Epoch, Hash, LinkSeq, RoomSeq},
-        link::{self, Fanout, Submitted},
+        event::{ClientSeq, Epoch, Hash, RoomSeq},
+        link::{self, Ack, Fanout, Submitted},
     },
 };
 use bytes::Bytes;
@@ -124,7 +124,7 @@ pub(super) struct Fan {
     pub(super) batches: VecDeque<Rc<Fanout>>,
     /// Batches at the follower's desk, and its answer.
     pub(super) here: VecDeque<(Acking, Ticket, Option<Answer>)>,
-    pub(super) acks: VecDeque<LinkSeq>,
+    pub(super) acks: VecDeque<Ack>,
 }
 
 /// A frame at the hub: who waits for each group, and what it was told.

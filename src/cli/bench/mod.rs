@@ -5,7 +5,10 @@ mod claim;
 mod failover;
 mod fanout;
 mod idle_rooms;
+mod latency;
+mod load;
 mod process;
+mod submit;
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
@@ -20,6 +23,10 @@ enum What {
     Fanout(fanout::Fanout),
     /// KeyPackages claimed across two providers, of one user and of many, every claim synced
     Claim(claim::Claim),
+    /// Events from a follower's client by way of the hub to another follower's client, synced at all three
+    Submit(submit::Submit),
+    /// How long few messages take from a hub's client to a follower's, synced on both sides
+    Latency(latency::Latency),
     /// How long a provider of three nodes refuses after the leader of a room was killed with -9
     Failover(failover::Failover),
     /// A node full of rooms that nobody uses: its start and its memory
@@ -42,6 +49,8 @@ impl Bench {
             What::Claim(claim) => runtime.block_on(claim.run()),
             What::Failover(failover) => runtime.block_on(failover.run()),
             What::Fanout(fanout) => runtime.block_on(fanout.run()),
+            What::Submit(submit) => runtime.block_on(submit.run()),
+            What::Latency(latency) => runtime.block_on(latency.run()),
             What::IdleRooms(idle_rooms) => runtime.block_on(idle_rooms.run()),
             What::CeilingPeer(peer) => runtime.block_on(peer.run()),
         }

@@ -213,6 +213,11 @@ impl Stage {
         }
     }
 
+    /// The providers.
+    pub(crate) fn names(&self) -> Vec<char> {
+        self.providers.keys().copied().collect()
+    }
+
     /// The process ids of a provider.
     pub(crate) fn pids(&mut self, name: char) -> anyhow::Result<Vec<u32>> {
         let nodes = self.provider(name)?.nodes.iter();

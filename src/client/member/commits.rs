@@ -14,7 +14,7 @@ use mimi_actors::{
 };
 use openmls::prelude::{
     KeyPackage, LeafNodeIndex, OpenMlsProvider as _, ProcessedMessageContent, Proposal,
-    QueuedProposal,
+    QueuedProposal, Sender,
 };
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +97,8 @@ impl Member {
     /// The Commit that waits for the hub's word, also after a restart.
     #[must_use]
     pub fn pending_commit(&self, room: &RoomUri) -> Option<&PreparedCommit> {
-        self.room(room)?.pending.as_ref()
+        let state = self.room(room)?;
+        state.entering.as_ref().or(state.pending.as_ref())
     }
 
     /// The leaves of some clients.
@@ -188,6 +189,7 @@ impl Member {
             .map_err(mls("merge the own Commit"))?;
         state.merged = Some((pending.epoch, Hash::of(&pending.commit)));
         state.proposed.clear();
+        state.waiting.clear();
         self.record.journal.counts.commits += 1;
         Ok(())
     }
@@ -197,6 +199,7 @@ impl Member {
     /// # Errors
     /// [`MemberError::Mls`] when the storage fails.
     pub fn abandon_commit(&mut self, room: &RoomUri) -> Result<(), MemberError> {
+        self.abandon_entry(room)?;
         self.room_mut(room).pending = None;
         if let Some(group) = self.groups.get_mut(room) {
             group
@@ -217,6 +220,10 @@ impl Member {
     ) -> Result<Accepted, MemberError> {
         let refused = match answer {
             Answer::Committed(accepted) => {
+                if self.entering.contains_key(room) {
+                    self.entered(room, accepted);
+                    return Ok(accepted);
+                }
                 self.commit_accepted(room)?;
                 return Ok(accepted);
             }
@@ -231,8 +238,10 @@ impl Member {
         match refused {
             Refused::WrongEpoch { current, winner } => {
                 // Further ahead than this Commit's epoch the answer does not say who won it; then its event decides.
+                // An external Commit has no event of its own: its answer, also a repeated one, is all there is.
+                let entering = self.entering.contains_key(room);
                 let lost = self.pending_commit(room).is_some_and(|pending| {
-                    pending.epoch == current && Hash::of(&pending.commit) != winner
+                    entering || pending.epoch == current && Hash::of(&pending.commit) != winner
                 });
                 if lost {
                     self.abandon_commit(room)?;
@@ -251,6 +260,8 @@ impl Member {
             Refused::NotAuthorized
             | Refused::NotMember
             | Refused::Exists
+            | Refused::Ended
+            | Refused::OmittedProposals { .. }
             | Refused::InvalidProposals { .. }
             | Refused::Invalid { .. }
             | Refused::TooMany { .. } => {
@@ -305,6 +316,7 @@ impl Member {
             .map_err(mls("merge a Commit"))?;
         state.pending = None;
         state.proposed.clear();
+        state.waiting.clear();
         self.record.journal.counts.commits += 1;
         Ok(())
     }
@@ -312,5 +324,8 @@ impl Member {
 
 /// Whether a Proposal would remove `leaf`: nobody may commit its own removal.
 fn removes(proposal: &QueuedProposal, leaf: LeafNodeIndex) -> bool {
-    matches!(proposal.proposal(), Proposal::Remove(remove) if remove.removed() == leaf)
+    let made_by_it = matches!(proposal.sender(), Sender::Member(sender) if *sender == leaf);
+    let proposal = proposal.proposal();
+    matches!(proposal, Proposal::Remove(remove) if remove.removed() == leaf)
+        || matches!(proposal, Proposal::SelfRemove) && made_by_it
 }

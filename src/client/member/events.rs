@@ -10,7 +10,7 @@ use mimi_actors::{
     wire::{
         BVec,
         door::{Acks, DoorItem, RoomBody, RoomEvent},
-        event::{Epoch, InboxSeq, RoomSeq},
+        event::{InboxSeq, RoomSeq},
         post::{Note, Notice, WelcomeNotice},
     },
 };
@@ -176,15 +176,7 @@ impl Member {
     fn join(&mut self, room: &RoomUri, after: RoomSeq, notice: &WelcomeNotice) {
         match group::join(&self.mls, notice) {
             Ok(group) => {
-                let state = self.room_mut(room);
-                state.group_id = group.group_id().as_slice().to_vec().into();
-                state.joined = Epoch(group.epoch().as_u64());
-                state.last = after;
-                state.pending = None;
-                state.merged = None;
-                state.proposed.clear();
-                self.groups.insert(room.clone(), group);
-                self.replay(room);
+                self.begin(room, group, after);
             }
             Err(error) => self
                 .record
@@ -193,7 +185,7 @@ impl Member {
         }
     }
 
-    fn replay(&mut self, room: &RoomUri) {
+    pub(super) fn replay(&mut self, room: &RoomUri) {
         for event in self.held.remove(room).unwrap_or_default() {
             self.take_event(room, event);
         }
@@ -213,7 +205,7 @@ impl Member {
     }
 
     /// Deletes the group; joins anew when a Welcome waited for that.
-    fn leave(&mut self, room: &RoomUri) {
+    pub(super) fn leave(&mut self, room: &RoomUri) {
         if let Some(mut group) = self.groups.remove(room)
             && let Err(error) = group
                 .delete(self.mls.storage())

@@ -36,7 +36,7 @@ fn group_id(room: &RoomUri) -> GroupId {
     GroupId::from_slice(format!("mimi://{}/g/{}", room.hub(), room.room()).as_bytes())
 }
 
-fn join_config() -> MlsGroupJoinConfig {
+pub(super) fn join_config() -> MlsGroupJoinConfig {
     MlsGroupJoinConfig::builder()
         // The hub must see who commits and what; encrypted handshakes would hide it.
         .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
@@ -61,6 +61,7 @@ pub(super) fn create(
     MlsGroup::builder()
         .with_group_id(group_id(room))
         .ciphersuite(SUITE)
+        .with_capabilities(identity::capabilities())
         .with_wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
         .use_ratchet_tree_extension(false)
         .max_past_epochs(PAST_EPOCHS)

@@ -9,7 +9,7 @@ use mimi_actors::{
 use openmls::prelude::{
     BasicCredential, Capabilities, Ciphersuite, Credential, CredentialWithKey, Extension,
     ExtensionType, Extensions, ExternalSender, GroupContext, KeyPackage, Lifetime,
-    MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider, ProtocolVersion,
+    MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider, ProposalType, ProtocolVersion,
     tls_codec::DeserializeBytes,
 };
 use openmls_basic_credential::SignatureKeyPair;
@@ -75,8 +75,14 @@ impl PackageOptions {
         Capabilities::builder()
             .ciphersuites(suites)
             .extensions(extensions)
+            .proposals(vec![ProposalType::SelfRemove])
             .build()
     }
+}
+
+/// What the leaves of a device that is in a room support.
+pub(super) fn capabilities() -> Capabilities {
+    PackageOptions::default().capabilities()
 }
 
 /// A fresh signature key for suites with Ed25519, kept in the storage of `provider`.

@@ -7,7 +7,10 @@ use mimi_actors::{
 };
 use openmls::{
     ciphersuite::hash_ref::ProposalRef,
-    prelude::{LeafNodeParameters, MlsMessageOut, OpenMlsProvider as _, ProcessedMessageContent},
+    prelude::{
+        LeafNodeParameters, MlsMessageOut, OpenMlsProvider as _, ProcessedMessageContent, Proposal,
+        Sender,
+    },
 };
 
 /// A Proposal as OpenMLS makes it.
@@ -18,10 +21,12 @@ type Made = (MlsMessageOut, ProposalRef);
 pub enum Proposing<'a> {
     /// To add the clients of these KeyPackages.
     Add(&'a [Payload]),
-    /// To remove these clients; its own URI means to leave.
+    /// To remove these clients.
     Remove(&'a [ClientUri]),
     /// To renew its own leaf.
     Update,
+    /// To leave: the next Commit of somebody else must let it go.
+    Leave,
 }
 
 impl Member {
@@ -41,6 +46,7 @@ impl Member {
             Proposing::Add(packages) => self.propose_adds(room, packages)?,
             Proposing::Remove(clients) => self.propose_removals(room, clients)?,
             Proposing::Update => self.propose_own_update(room)?,
+            Proposing::Leave => self.propose_to_leave(room)?,
         };
         let state = self.room_mut(room);
         let mut messages = Vec::with_capacity(made.len());
@@ -98,6 +104,22 @@ impl Member {
             .map_err(mls("propose an Update"))
     }
 
+    fn propose_to_leave(&mut self, room: &RoomUri) -> Result<Vec<Made>, MemberError> {
+        let Some(group) = self.groups.get_mut(room) else {
+            return Err(MemberError::NotMember(room.clone()));
+        };
+        let message = group
+            .leave_group_via_self_remove(&self.mls, &self.signer)
+            .map_err(mls("propose to leave"))?;
+        let own = Sender::Member(group.own_leaf_index());
+        let queued = group
+            .pending_proposals()
+            .filter(|queued| *queued.sender() == own)
+            .find(|queued| matches!(queued.proposal(), Proposal::SelfRemove))
+            .ok_or_else(|| mls("propose to leave")("nothing is queued"))?;
+        Ok(vec![(message, queued.proposal_reference_ref().clone())])
+    }
+
     /// Takes own Proposals back that the hub did not take.
     ///
     /// # Errors
@@ -140,6 +162,11 @@ impl Member {
     ) -> Result<(), MemberError> {
         let state = self.record.rooms.entry(room.clone()).or_default();
         self.record.journal.counts.proposals += 1;
+        let epoch = group::protocol_message(proposal)?.epoch();
+        let group = self.groups.get(room);
+        if group.is_some_and(|group| group.epoch() == epoch) {
+            state.waiting.push(proposal.clone());
+        }
         if state.proposed.contains_key(&Hash::of(proposal)) {
             return Ok(());
         }

@@ -63,10 +63,14 @@ pub(super) struct Room {
     pub(super) verdicts: BTreeMap<ClientSeq, Verdict>,
     /// The Commit that waits for the hub's word.
     pub(super) pending: Option<PreparedCommit>,
+    /// The external Commit that waits for the hub's word.
+    pub(super) entering: Option<PreparedCommit>,
     /// The own Commit that was merged when the hub answered, before its event.
     pub(super) merged: Option<(Epoch, Hash)>,
     /// Own Proposals of this epoch and their references; they are in the group's store already.
     pub(super) proposed: BTreeMap<Hash, Payload>,
+    /// The Proposals that wait for a Commit of this epoch, as they came.
+    pub(super) waiting: Vec<Payload>,
     /// The device was removed; events up to this one are still its own to read.
     pub(super) leaving: Option<RoomSeq>,
     /// The device was added again before it had read the last of its old events.

@@ -193,6 +193,14 @@ impl Member {
         self.propose(room, Proposing::Add(packages)).await
     }
 
+    /// As [`Self::propose`], to leave: the next Commit of another member lets this device go.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn leave_room(&mut self, room: &RoomUri) -> Result<Vec<Payload>, MemberError> {
+        self.propose(room, Proposing::Leave).await
+    }
+
     /// As [`Self::propose`], to renew the own leaf.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod contests;
 mod devices;
+mod entering;
 mod network;
 mod provider;
 mod stream;

@@ -122,6 +122,7 @@ fn delivered(shard: &Shard) -> Vec<Command> {
         .map(|(peer, outgoing)| link::Command::Ack {
             peer: peer.clone(),
             upto: outgoing.last(),
+            refused: Vec::new(),
         });
     acks.map(Command::Link).collect()
 }
@@ -147,6 +148,7 @@ fn world() -> anyhow::Result<World> {
         hub_signature_key: [0; 32],
         audited_members_max: 0,
         rules: Rules::default(),
+        lane_credit_bytes: 0,
         request_deadline: Duration::from_secs(10),
     })
 }

@@ -1,0 +1,206 @@
+//! A hub and a follower that is difficult: it refuses a room, takes little, takes nothing, asks for time.
+//!
+//! Source: transport requirements, section 5.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests stop at what they did not expect"
+)]
+
+mod support;
+
+use mimi_actors::{ids::RoomUri, wire::event::Epoch};
+use mimi_node::{
+    admin::protocol::{ParkedRow, Request, Response},
+    client::member::Member,
+};
+use std::time::{Duration, Instant};
+use support::{Net, client, invite, room, scripted::Follower, until, wait};
+
+const A: &str = "a.example";
+const B: &str = "b.example";
+const C: &str = "c.example";
+
+/// Two real providers, a scripted third, and rooms with alice of the first, bob of the second and carol of the third.
+struct Stage {
+    net: Net,
+    c: Follower,
+    alice: Member,
+    bob: Member,
+    rooms: Vec<RoomUri>,
+}
+
+impl Stage {
+    async fn with(names: &[&str]) -> Self {
+        let mut net = Net::prepare(&[A, B, C]);
+        let c = Follower::start(net.dir.path(), C, net.node(C).link);
+        for name in [A, B] {
+            net.node_mut(name).start().await;
+        }
+        net.linked().await;
+        let mut alice = net.member("alice", "phone", A).await;
+        let mut bob = net.member("bob", "phone", B).await;
+        let mut carol = Member::create(client("carol", "phone", C), None).unwrap();
+        net.node(B)
+            .consent("bob", alice.client().user(), None)
+            .await;
+        bob.upload(names.len()).await.unwrap();
+        c.stock(&mut carol, names.len());
+        let users = [bob.client().user().clone(), carol.client().user().clone()];
+        let mut rooms = Vec::new();
+        for name in names {
+            let room = room(name, A);
+            alice.create_room(&room).await.unwrap();
+            // The link to the third provider may not be up yet.
+            until("it is invited", async || {
+                invite(&mut alice, &room, &users[1..]).await.ok()
+            })
+            .await;
+            invite(&mut alice, &room, &users[..1]).await.unwrap();
+            wait(&mut bob, "bob joins", |bob| {
+                bob.epoch(&room) == Some(Epoch(2))
+            })
+            .await;
+            rooms.push(room);
+        }
+        Self {
+            net,
+            c,
+            alice,
+            bob,
+            rooms,
+        }
+    }
+
+    /// Alice sends, and bob, whose provider is not difficult, receives.
+    async fn say(&mut self, room: &RoomUri, texts: &[&str]) {
+        let before = self.bob.received(room).len();
+        self.alice.send(room, texts).await.unwrap();
+        wait(&mut self.bob, "bob receives", |bob| {
+            bob.received(room).len() == before + texts.len()
+        })
+        .await;
+    }
+
+    /// Waits until the third provider took so many events of a room, and says which.
+    async fn taken(&self, room: &RoomUri, count: usize) -> Vec<u64> {
+        until("the third provider takes events", async || {
+            let taken = self.c.taken(room);
+            (taken.len() >= count).then_some(taken)
+        })
+        .await
+    }
+
+    async fn parked(&self) -> Vec<ParkedRow> {
+        let request = Request::Parked { provider: None };
+        match self.net.node(A).ask(&request).await {
+            Response::Parked { rooms, total } => {
+                assert_eq!(rooms.len(), total);
+                rooms
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_room_waits_alone_and_comes_whole_when_it_is_redriven() {
+    let mut stage = Stage::with(&["den", "attic"]).await;
+    let (den, attic) = (stage.rooms[0].clone(), stage.rooms[1].clone());
+    let begun = stage.taken(&den, 2).await;
+    stage.c.script().refuses.insert(den.clone());
+    stage.say(&den, &["one", "two"]).await;
+    stage.say(&attic, &["three"]).await;
+    let parked = until("the room is parked", async || {
+        let parked = stage.parked().await;
+        (!parked.is_empty()).then_some(parked)
+    })
+    .await;
+    assert_eq!((parked.len(), &parked[0].room), (1, &den));
+    assert_eq!(parked[0].refused.as_deref(), Some("frozen for the test"));
+    stage.taken(&attic, 3).await;
+
+    // What comes now is not even sent; a restart forgets nothing of that.
+    let refused = stage.c.script().refused[&den];
+    stage.net.node_mut(A).kill();
+    stage.net.restart(A).await;
+    stage.net.reconnect(&mut stage.alice).await;
+    stage.say(&den, &["four"]).await;
+    stage.say(&attic, &["five"]).await;
+    stage.taken(&attic, 4).await;
+    assert_eq!(stage.c.script().refused[&den], refused);
+    assert_eq!(stage.taken(&den, 0).await, begun);
+    assert!(stage.parked().await[0].items >= 3);
+
+    stage.c.script().refuses.clear();
+    let redrive = Request::Redrive {
+        provider: C.parse().unwrap(),
+        room: den.clone(),
+    };
+    assert_eq!(stage.net.node(A).ask(&redrive).await, Response::Done);
+    stage.say(&den, &["six"]).await;
+    let last = begun.last().unwrap() + 4;
+    let taken = until("the whole room is there", async || {
+        let taken = stage.c.taken(&den);
+        (taken.last() == Some(&last)).then_some(taken)
+    })
+    .await;
+    let mut each = taken.clone();
+    each.dedup();
+    assert!(each.is_sorted(), "{taken:?}");
+    assert_eq!(each.len() as u64, last, "no gap: {taken:?}");
+    assert!(stage.parked().await.is_empty());
+    assert!(stage.net.errors().is_empty(), "{:?}", stage.net.errors());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_asks_for_time_gets_it_and_then_everything() {
+    let mut stage = Stage::with(&["den"]).await;
+    let den = stage.rooms[0].clone();
+    let before = stage.taken(&den, 2).await.len();
+    let wait_ms = 1_500;
+    stage.c.script().retry_after_ms = Some(wait_ms);
+    stage.say(&den, &["one"]).await;
+    let asked = until("it has asked for time", async || {
+        let mut script = stage.c.script();
+        (script.under_way == 0 && script.retry_after_ms.take().is_some()).then(Instant::now)
+    })
+    .await;
+    let lanes = stage.c.script().lanes.len();
+    stage.taken(&den, before + 1).await;
+    let again = stage.c.script().lanes[lanes];
+    let waited = again.duration_since(asked) + Duration::from_millis(500);
+    assert!(
+        waited >= Duration::from_millis(wait_ms.into()),
+        "it came again after {waited:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_without_credit_gets_one_frame_at_a_time_and_holds_up_nobody() {
+    let mut stage = Stage::with(&["den"]).await;
+    let den = stage.rooms[0].clone();
+    let before = stage.taken(&den, 2).await.len();
+    stage.c.script().credit_bytes = 0;
+    stage
+        .say(&den, &["the acknowledgement of this takes the credit away"])
+        .await;
+    stage.taken(&den, before + 1).await;
+    stage.c.script().holds = true;
+    // Bob has each of them long before the third provider has acknowledged the first.
+    for text in ["one", "two", "three", "four", "five"] {
+        stage.say(&den, &[text]).await;
+    }
+    let first = until("a frame comes", async || {
+        let under_way = stage.c.script().under_way;
+        (under_way > 0).then_some(under_way)
+    })
+    .await;
+    assert_eq!(first, 1);
+    stage.c.release();
+    stage.taken(&den, before + 6).await;
+    let taken = stage.c.taken(&den);
+    assert!(taken.is_sorted(), "{taken:?}");
+}

@@ -1,0 +1,141 @@
+//! External Commits, members that leave, and the Proposals that a Commit must or must not take in.
+
+use super::{Story, names};
+use cucumber::{given, then, when};
+use mimi_actors::wire::{Payload, answer::Refused};
+use mimi_node::client::member::{Entrance, Member};
+
+use super::commit::{Outcome, outcome};
+
+#[given(regex = r"^(\w+) has another device, (\w+)$")]
+async fn another_device(story: &mut Story, name: String, device: String) {
+    let provider = story.user(&name).provider().to_string();
+    let member = story.net().member(&name, &device, &provider).await;
+    story.members.insert(device, member);
+}
+
+/// What a member tells of the room.
+fn entrance(story: &mut Story, name: &str) -> Entrance {
+    let den = story.room();
+    story.member(name).entrance(&den).unwrap()
+}
+
+async fn enter(story: &mut Story, name: &str, entrance: &Entrance) {
+    let den = story.room();
+    let member: &mut Member = story.member(name);
+    let prepared = member.prepare_entry(&den, entrance).unwrap();
+    let result = member.commit(&prepared).await;
+    story.prepared.insert(name.to_owned(), prepared);
+    story.answers.push(outcome(result));
+}
+
+#[when(regex = r"^(\w+) enters? with what (\w+) tells it$")]
+async fn enters(story: &mut Story, name: String, teller: String) {
+    let told = entrance(story, &teller);
+    enter(story, &name, &told).await;
+}
+
+#[when(regex = r"^(\w+) prepares to enter with what (\w+) tells it$")]
+fn prepares_to_enter(story: &mut Story, name: String, teller: String) {
+    let told = entrance(story, &teller);
+    let den = story.room();
+    let prepared = story.member(&name).prepare_entry(&den, &told).unwrap();
+    story.prepared.insert(name, prepared);
+}
+
+#[when(regex = r"^(\w+) sends its bundle$")]
+async fn sends_its_bundle(story: &mut Story, name: String) {
+    let prepared = story.prepared[&name].clone();
+    let result = story.member(&name).commit(&prepared).await;
+    story.answers.push(outcome(result));
+}
+
+#[when(regex = r"^(\w+) asks to leave$")]
+async fn leaves(story: &mut Story, name: String) {
+    let den = story.room();
+    let taken = story.member(&name).leave_room(&den).await.unwrap();
+    story.proposed.extend(taken);
+}
+
+#[when(regex = r"^(\w+) proposes that (\w+) goes$")]
+async fn proposes(story: &mut Story, name: String, whom: String) {
+    let den = story.room();
+    let target = story.member(&whom).client().clone();
+    let taken = story.member(&name).propose_remove(&den, &[target]).await;
+    story.proposed.extend(taken.unwrap());
+}
+
+#[when(regex = r"^(\w+), having seen (\d+) proposals?, tries to commit$")]
+async fn tries_to_commit(story: &mut Story, name: String, count: usize) {
+    let den = story.room();
+    story
+        .wait(&name, "the proposals", |member| {
+            member.pending_proposals(&den) == count
+        })
+        .await;
+    let member = story.member(&name);
+    let prepared = member.prepare_update(&den).unwrap();
+    let result = member.commit(&prepared).await;
+    story.answers.push(outcome(result));
+}
+
+#[when(regex = r"^(\w+), having seen (\d+) proposals?, waits$")]
+async fn waits(story: &mut Story, name: String, count: usize) {
+    let den = story.room();
+    story
+        .wait(&name, "the proposals", |member| {
+            member.pending_proposals(&den) == count
+        })
+        .await;
+}
+
+#[then(regex = r"^it is refused, for it omits the proposal$")]
+fn omits(story: &mut Story) {
+    match story.answers.last() {
+        Some(Outcome::Refused(Refused::OmittedProposals { references })) => {
+            assert_eq!(references[..], story.proposed[..]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[then(regex = r"^it is refused, with the references of all (\d+) proposals$")]
+fn refused_with_references(story: &mut Story, count: usize) {
+    let Some(Outcome::Refused(Refused::InvalidProposals { references, .. })) = story.answers.last()
+    else {
+        panic!("{:?}", story.answers.last());
+    };
+    let sorted = |list: &[Payload]| {
+        let mut list = list.to_vec();
+        list.sort();
+        list
+    };
+    assert_eq!(references.len(), count);
+    assert_eq!(sorted(references), sorted(&story.proposed));
+}
+
+#[then(regex = r"^it is refused as not authorized$")]
+fn not_authorized(story: &mut Story) {
+    assert_eq!(
+        story.answers.last(),
+        Some(&Outcome::Refused(Refused::NotAuthorized))
+    );
+}
+
+#[then(regex = r"^the room has the members ([\w, ]+), as (\w+) sees it$")]
+async fn members(story: &mut Story, list: String, seer: String) {
+    let den = story.room();
+    let mut wanted: Vec<_> = names(&list)
+        .iter()
+        .map(|name| story.member(name).client().clone())
+        .collect();
+    wanted.sort();
+    let members = |member: &Member| {
+        let mut members = member.members(&den);
+        members.sort();
+        members
+    };
+    story
+        .wait(&seer, "the members", |member| members(member) == wanted)
+        .await;
+}
