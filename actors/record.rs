@@ -111,6 +111,7 @@ pub(crate) fn user_bytes(command: &user::command::Command) -> usize {
         | user::command::Command::Revoke(_)
         | user::command::Command::Enrol(_)
         | user::command::Command::Claim(_)
+        | user::command::Command::Hear(_)
         | user::command::Command::Ack(_) => 0,
     }
 }

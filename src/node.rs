@@ -193,6 +193,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(accept_links(
         Arc::clone(&links),
         shards.clone(),
+        peers.clone(),
         config.node.id,
         Arc::clone(&requests),
     ));
@@ -281,6 +282,7 @@ fn world(config: &Config, provider: ProviderId, hub_signature_key: [u8; 32]) -> 
             hub_signature_key,
             terms: config.terms(),
         }),
+        rules: config.claims.rules(),
         lane_credit_bytes: config.link.lane_credit_bytes,
         request_deadline: config.request_deadline(),
     }
@@ -463,14 +465,18 @@ async fn collect(disk: Disk, groups: Vec<Group>) {
 async fn accept_links(
     endpoint: Arc<LinkEndpoint>,
     shards: Shards,
+    peers: Peers,
     node: u64,
     requests: Arc<Semaphore>,
 ) {
     while let Some(incoming) = endpoint.accept().await {
-        let (shards, requests) = (shards.clone(), Arc::clone(&requests));
+        let (shards, peers, requests) = (shards.clone(), peers.clone(), Arc::clone(&requests));
         tokio::spawn(async move {
             match incoming.establish().await {
-                Ok(link) => peering::incoming::serve(Arc::new(link), shards, node, requests).await,
+                Ok(link) => {
+                    let link = Arc::new(link);
+                    peering::incoming::serve(link, shards, peers, node, requests).await;
+                }
                 Err(error) => info!(%error, "a provider was not let in"),
             }
         });

@@ -25,7 +25,7 @@ use mimi_actors::{
     wire::{
         self, BText, BVec, Payload,
         answer::{Answer, Refused},
-        claim::{ClaimRequest, ClaimTerms, UserRefused},
+        claim::{ClaimProof, ClaimRequest, ClaimTerms, UserRefused},
         door::{
             self, Commit, CreateRoom, DoorRefused, EXPORTER_LABEL, Enrol, Login, PackageRefused,
             Propose, Reply, Request, Sent,
@@ -286,6 +286,24 @@ fn claim_of(requester: &str, at: &str, users: &[(&str, &str)]) -> ClaimRequest {
         id: new_claim_id().unwrap(),
         terms: ClaimTerms::new(user(requester, at)),
         users: BVec::truncated(users),
+        proof: ClaimProof::default(),
+    }
+}
+
+/// As [`claim_of`], signed by a client of the requester.
+fn signed_claim(by: &Member, terms: ClaimTerms, users: &[(&str, &str)]) -> ClaimRequest {
+    let (id, users): (_, Vec<_>) = (
+        new_claim_id().unwrap(),
+        users.iter().map(|(name, at)| user(name, at)).collect(),
+    );
+    let mut terms = terms;
+    terms.asking_client = Some(by.client().clone());
+    let proof = by.device().sign_claim(id, &terms, &users);
+    ClaimRequest {
+        id,
+        terms,
+        users: BVec::truncated(users),
+        proof,
     }
 }
 

@@ -22,20 +22,25 @@ use std::{
 };
 
 /// Invariants that must have been put to the test, and how often at least in 200 seeds.
-const TESTED: [&str; 19] = [
+const TESTED: [&str; 22] = [
     "I1", "I2", "I3", "I4", "I5", "I11", "I12", "I13", "I14", "I15", "I16", "I17", "I20", "I21",
-    "I22", "I24", "I25", "I26", "I30",
+    "I22", "I24", "I25", "I26", "I30", "limits", "refills", "relay",
 ];
 
 /// What must have happened, so that a green run says something.
-const HAPPENED: [&str; 17] = [
+const HAPPENED: [&str; 23] = [
     "batches that came again",
+    "claims limited",
+    "claims passed on by the hub",
     "claims sent again",
+    "claims that nobody vouches for",
     "contested epochs",
     "commits that lost their epoch",
     "crashes with an entry not yet on disk",
     "hostile frames",
+    "last-resort packages given",
     "leader changes while a command was in flight",
+    "low stocks told",
     "members removed",
     "messages refused with a verdict",
     "messages that raced a removal",
@@ -43,6 +48,7 @@ const HAPPENED: [&str; 17] = [
     "power losses",
     "snapshots installed",
     "snapshots sealed",
+    "refills told",
     "replicas entered again",
     "stale disks noticed",
     "stocks exhausted",
@@ -316,6 +322,8 @@ fn contested_epoch() -> sim::plan::Plan {
             ..Weather::default()
         },
         stock: 2,
+        rules: mimi_actors::user::command::Rules::default(),
+        last_resort: false,
         calm_ms: 5_000,
         moves: moves
             .map(|(at_ms, client, what)| PlannedMove {

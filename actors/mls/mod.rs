@@ -11,6 +11,7 @@ mod audit;
 mod bounds;
 pub mod bundle;
 mod change;
+pub mod claim;
 mod commit;
 pub mod container;
 pub mod create;

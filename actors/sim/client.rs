@@ -12,7 +12,7 @@ use crate::{
     ids::{ClientUri, RoomUri, UserUri},
     machine::Millis,
     record::Command,
-    user::command::{Add, Command as UserCommand, Consent, Enrol, Upload},
+    user::command::{Add, Command as UserCommand, Consent, Enrol, StoredPackage, Upload},
     wire::{
         Payload,
         claim::ClaimId,
@@ -173,6 +173,11 @@ impl Client {
     }
 }
 
+/// The key of a client's device.
+pub(super) fn device_key(client: &ClientUri) -> [u8; 32] {
+    Hash::of(client.to_string().as_bytes()).0
+}
+
 impl World {
     /// Adds every user, its clients, its consents and its first KeyPackages to the logs, before anything happens.
     pub(super) fn set_up(&mut self) {
@@ -193,6 +198,7 @@ impl World {
             let mut commands = Vec::new();
             let kind = self.kind;
             let stock = self.plan.stock;
+            let last_resort = self.plan.last_resort;
             for client in self
                 .clients
                 .iter_mut()
@@ -206,14 +212,23 @@ impl World {
                 commands.push(UserCommand::Enrol(Enrol {
                     code,
                     client: client.uri.clone(),
-                    device_key: code.0,
+                    device_key: device_key(&client.uri),
                 }));
-                let packages = (0..stock)
+                let mut packages: Vec<_> = (0..stock)
                     .map(|_| {
                         let package = client.member.key_package(now);
                         super::mls::check_package(kind, &package, &client.uri, now)
                     })
                     .collect();
+                if last_resort {
+                    let package = client.member.last_resort(now);
+                    self.history.last_resort(&package);
+                    let checked = super::mls::check_package(kind, &package, &client.uri, now);
+                    packages.push(checked.map(|stored| StoredPackage {
+                        last_resort: true,
+                        ..stored
+                    }));
+                }
                 commands.push(UserCommand::Upload(Upload {
                     client: client.uri.clone(),
                     packages,
@@ -221,7 +236,7 @@ impl World {
             }
             for other in users.iter().filter(|other| *other != user) {
                 commands.push(UserCommand::Consent(Consent {
-                    requester: other.clone(),
+                    requester: other.clone().into(),
                     room: None,
                     grant: Some(true),
                 }));

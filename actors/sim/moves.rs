@@ -12,7 +12,7 @@ use crate::{
     mls::container::compress,
     wire::{
         BVec, Payload,
-        claim::{ClaimId, ClaimRequest, ClaimTerms},
+        claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
         door,
         event::{Epoch, RoomSeq},
         tree::{TreeContainer, TreeKind},
@@ -175,10 +175,16 @@ impl World {
         let id = ClaimId(id);
         let mut terms = ClaimTerms::new(self.clients[client].uri.user().clone());
         terms.room.clone_from(&room);
+        // Nothing is signed in this world; a provider knows its clients' keys all the same.
+        let key = super::client::device_key(&self.clients[client].uri);
         let claim = ClaimRequest {
             id,
             terms,
             users: BVec::truncated(users),
+            proof: ClaimProof {
+                key,
+                ..ClaimProof::default()
+            },
         };
         let tries = 0;
         let purpose = Purpose::Claim { room, id, tries };

@@ -7,6 +7,7 @@ use crate::{
         BVec,
         claim::{ClaimedClient, UserRefused},
         door::PackageRefused,
+        post::Refilled,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,10 @@ pub struct Outcome {
     pub woken: Vec<ClientUri>,
     /// Clients that are at a limit: something of a notice was not stored for them.
     pub inbox_full: Vec<ClientUri>,
+    /// Who is to hear that a client has packages again.
+    pub refilled: Vec<Refilled>,
+    /// Packages that were handed out; none for a claim that was refused, or answered from memory.
+    pub handed_out: Option<u32>,
 }
 
 impl Outcome {
@@ -34,6 +39,8 @@ impl Outcome {
             answer,
             woken: Vec::new(),
             inbox_full: Vec::new(),
+            refilled: Vec::new(),
+            handed_out: None,
         }
     }
 

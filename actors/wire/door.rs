@@ -16,7 +16,7 @@ use super::{
     answer::Answer,
     claim::{ClaimRequest, ClaimResponse},
     event::{ClientSeq, Epoch, InboxSeq, RoomSeq, VerdictRun},
-    post::Notice,
+    post::{Note, Notice},
     tree::TreeContainer,
 };
 use crate::{
@@ -175,9 +175,6 @@ pub enum PackageRefused {
         /// Packages of one client, at most.
         max: u32,
     },
-    /// Last-resort packages are not taken.
-    #[error("last-resort packages are not taken")]
-    LastResort,
 }
 
 /// Why a request of a client is not looked at.
@@ -271,6 +268,13 @@ pub enum DoorItem {
         room: RoomUri,
         /// The notice.
         notice: Notice,
+    },
+    /// What the provider has to say in the inbox.
+    Note {
+        /// Its number, to be acknowledged.
+        seq: InboxSeq,
+        /// What it says.
+        note: Note,
     },
     /// The final word on messages of this client. Not stored: after a reconnect, send the numbers again.
     Verdict {

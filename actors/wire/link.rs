@@ -55,8 +55,17 @@ pub struct Hello {
 /// A request on a lane of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Claim KeyPackages of the receiver's users.
+    /// Claim KeyPackages for a user of the sender: of the receiver's users, or, for a room of the receiver, of any.
     Claim(ClaimRequest),
+    /// Claim KeyPackages of the receiver's users for a room of the sender: a claim that the sender passes on.
+    Relayed(ClaimRequest),
+    /// Ask whether a client of the receiver holds a key.
+    Vouch {
+        /// The client.
+        client: ClientUri,
+        /// The Ed25519 public key that is said to be its device's.
+        key: [u8; 32],
+    },
     /// Commit in a room of the receiver.
     Commit(CommitRequest),
     /// Propose in a room of the receiver.
@@ -96,6 +105,8 @@ pub struct ProposeRequest {
 pub enum Reply {
     /// To a claim.
     Claimed(ClaimResponse),
+    /// To [`Request::Vouch`].
+    Vouched(bool),
     /// To a Commit or Proposals.
     Room(Answer),
     /// The request was not looked at.

@@ -20,6 +20,7 @@ mod messages;
 mod opening;
 mod proposals;
 mod record;
+mod refill;
 mod requests;
 mod roam;
 mod sending;
@@ -49,6 +50,7 @@ use mimi_actors::{
         answer::Refused,
         door::RoomEvent,
         event::{Epoch, Hash},
+        post::Note,
     },
 };
 use openmls::prelude::{MlsGroup, OpenMlsProvider as _};
@@ -56,7 +58,7 @@ use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
 use record::{Record, Room};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     path::PathBuf,
     sync::Arc,
@@ -135,6 +137,12 @@ pub struct Member {
     moved: BTreeSet<RoomUri>,
     inbox_moved: bool,
     trees: trees::Trees,
+    /// What the provider said.
+    notes: VecDeque<Note>,
+    /// What of it is to be done.
+    wants: refill::Wants,
+    /// KeyPackages that are kept in stock; none where the caller sees to it.
+    keeps: Option<usize>,
     state_file: Option<PathBuf>,
     session: Option<session::Session>,
     /// Where it may move by itself.
@@ -165,6 +173,9 @@ impl Member {
             moved: BTreeSet::new(),
             inbox_moved: false,
             trees: trees::Trees::default(),
+            notes: VecDeque::new(),
+            wants: refill::Wants::default(),
+            keeps: None,
             state_file,
             session: None,
             doors: None,
@@ -205,6 +216,9 @@ impl Member {
             moved: BTreeSet::new(),
             inbox_moved: false,
             trees: trees::Trees::default(),
+            notes: VecDeque::new(),
+            wants: refill::Wants::default(),
+            keeps: None,
             state_file: Some(state_file),
             session: None,
             doors: None,

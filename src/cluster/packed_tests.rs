@@ -26,9 +26,13 @@ use mimi_actors::{
     room::follower::{Deliver, Queue},
     shard::read,
     supervisor::Supervisor,
-    user::command as user_command,
+    user::{
+        command as user_command,
+        inbox::{Held, InboxItem},
+    },
     wire::{
         BVec, Payload,
+        door::DoorItem,
         event::{
             Body, ClientSeq, Epoch, Event, Hash, InboxSeq, Invitation, Item, LinkSeq, RoomSeq,
         },
@@ -62,6 +66,7 @@ impl Node {
                 hub_signature_key: [7; 32],
                 terms: Terms::default(),
             }),
+            rules: user_command::Rules::default(),
             lane_credit_bytes: 0,
             request_deadline: Duration::from_secs(10),
         });
@@ -236,8 +241,12 @@ async fn what_is_owed_is_read_from_the_backlog_and_the_state_is_the_same_after_r
             entry: inbox,
             command: 0,
         };
-        let (_, from, _) = read::inbox_notice(&*node.shard, InboxSeq(1), at).unwrap();
-        assert_eq!(from, room());
+        let item = InboxItem {
+            seq: InboxSeq(1),
+            held: Held::Notice(at),
+        };
+        let told = read::inbox_item(&*node.shard, item).unwrap();
+        assert!(matches!(told, DoorItem::Inbox { room: from, .. } if from == room()));
         let part = read::room_events(&*node.shard, &room(), &bob(), RoomSeq(5), None).unwrap();
         assert_eq!((part.events.len(), part.next), (1, RoomSeq(6)));
         assert!(

@@ -144,7 +144,9 @@ async fn ask_peer(
             tracing::warn!(%hub, %refused, "the hub did not look at a request");
             Err(unavailable)
         }
-        Ok(link::Reply::Claimed(_)) | Err(PeerUnavailable) => Err(unavailable),
+        Ok(link::Reply::Claimed(_) | link::Reply::Vouched(_)) | Err(PeerUnavailable) => {
+            Err(unavailable)
+        }
     }
 }
 

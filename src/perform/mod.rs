@@ -10,7 +10,7 @@ pub(crate) mod user;
 pub(crate) mod workers;
 
 use crate::cluster::wake::Bells;
-use mimi_actors::{host::Clock, ids::ProviderId, room::checks::Mls};
+use mimi_actors::{host::Clock, ids::ProviderId, room::checks::Mls, user::command::Rules};
 use std::{sync::Arc, time::Duration};
 use workers::Workers;
 
@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) hub_signature_key: [u8; 32],
     /// What rooms are checked with.
     pub(crate) mls: Arc<Mls>,
+    /// By which rules KeyPackages are given.
+    pub(crate) rules: Rules,
     /// Payload bytes that a peer may have under way on one fan-out lane.
     pub(crate) lane_credit_bytes: u32,
     /// How long a request may wait for its answer.

@@ -10,6 +10,7 @@ use mimi_actors::{
         door,
         event::{ClientSeq, Epoch, InboxSeq, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq, Verdict},
         link as frames,
+        post::Note,
         tree::TreeContainer,
     },
 };
@@ -48,6 +49,14 @@ pub(super) fn link_frames() -> Group {
     group
         .add("open-control", frames::Open::Control(hello.clone()))
         .add("open-claim", request(frames::Request::Claim(claim())))
+        .add("open-relayed", request(frames::Request::Relayed(claim())))
+        .add(
+            "open-vouch",
+            request(frames::Request::Vouch {
+                client: bob(),
+                key: [7; 32],
+            }),
+        )
         .add("open-commit", request(frames::Request::Commit(commit)))
         .add(
             "open-commit-alone",
@@ -58,6 +67,7 @@ pub(super) fn link_frames() -> Group {
         .add("open-submit", frames::Open::Submit)
         .add("hello", hello)
         .add("reply-claimed", frames::Reply::Claimed(claimed()))
+        .add("reply-vouched", frames::Reply::Vouched(true))
         .add(
             "reply-refused",
             frames::Reply::Refused(frames::LinkRefused::NotOwner),
@@ -288,6 +298,23 @@ pub(super) fn door_frames() -> Group {
         };
         group.add(format!("events-inbox-{name}"), events(item));
     }
+    for (name, note) in [
+        ("low-stock", Note::LowStock { left: 40 }),
+        ("last-resort-used", Note::LastResortUsed),
+        (
+            "refilled",
+            Note::Refilled {
+                room: room(),
+                client: bob(),
+            },
+        ),
+    ] {
+        let item = door::DoorItem::Note {
+            seq: InboxSeq(2),
+            note,
+        };
+        group.add(format!("events-note-{name}"), events(item));
+    }
     for (name, verdict) in [
         ("queued", Verdict::Queued),
         ("accepted", placed()),
@@ -410,7 +437,6 @@ pub(super) fn refusals() -> Group {
             ("invalid", door::PackageRefused::Invalid { detail: text() }),
             ("duplicate", door::PackageRefused::Duplicate),
             ("full", door::PackageRefused::Full { max: 200 }),
-            ("last-resort", door::PackageRefused::LastResort),
         ],
     );
     group.every(
@@ -421,6 +447,10 @@ pub(super) fn refusals() -> Group {
             ("no-consent", UserRefused::NoConsent),
             ("incompatible-protocol", UserRefused::IncompatibleProtocol),
             ("foreign-user", UserRefused::ForeignUser),
+            ("unsigned", UserRefused::Unsigned),
+            ("not-relayed", UserRefused::NotRelayed),
+            ("limited", UserRefused::Limited { retry_after_ms }),
+            ("answer-full", UserRefused::AnswerFull),
             ("conflict", UserRefused::Conflict),
             ("unavailable", UserRefused::Unavailable { retry_after_ms }),
         ],

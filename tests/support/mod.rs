@@ -275,7 +275,7 @@ impl Node {
     pub async fn consent(&self, name: &str, requester: &UserUri, room: Option<&RoomUri>) {
         let request = Request::Consent {
             user: name.to_owned(),
-            requester: requester.clone(),
+            requester: requester.clone().into(),
             room: room.cloned(),
             grant: Some(true),
         };

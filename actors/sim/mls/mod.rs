@@ -105,6 +105,14 @@ impl Member {
         }
     }
 
+    /// A last-resort KeyPackage. Real members make none.
+    pub fn last_resort(&mut self, now: Millis) -> Payload {
+        match self {
+            Self::Model(member) => member.last_resort(now),
+            Self::Real(member) => member.key_package(),
+        }
+    }
+
     /// Begins a group of one: GroupInfo and ratchet tree of epoch 0.
     pub fn found(&mut self, room: &RoomUri) -> (Bytes, Bytes) {
         each!(self, member => member.found(room))

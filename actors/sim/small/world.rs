@@ -6,7 +6,7 @@ use super::{
     shard::{Order, Shard},
 };
 use crate::{
-    ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    ids::{ClientUri, ProviderId, RoomUri},
     link::session::{Acking, FanoutReceiver, FanoutSender, SubmitSender},
     machine::{Millis, Ticket},
     mls::bundle::Bundle,
@@ -22,7 +22,7 @@ use crate::{
         mls::{self, Intent, Kind, Member},
     },
     user::{
-        command::{Add, Claim, Command as UserCommand, Consent, Enrol, Upload},
+        command::{Add, Claim, Command as UserCommand, Consent, Enrol, Rules, Upload},
         desk as user_desk,
         outcome::Answer as UserAnswer,
     },
@@ -319,7 +319,7 @@ impl World {
         ];
         commands.extend(names.clients.iter().map(|client| {
             UserCommand::Consent(Consent {
-                requester: client.user().clone(),
+                requester: client.user().clone().into(),
                 room: None,
                 grant: Some(true),
             })
@@ -547,8 +547,11 @@ impl World {
                 let claim = Claim {
                     id: ClaimId([who as u8; 16]),
                     peer: self.names.providers[who].clone(),
-                    terms: ClaimTerms::new(UserUri::clone(sender.user())),
+                    hub: self.names.providers[who].clone(),
+                    terms: ClaimTerms::new(sender.user().clone()),
                     body: Hash::of(&[who as u8]),
+                    rules: Rules::default(),
+                    over_ms: None,
                 };
                 let command = Arc::new(UserCommand::Claim(claim));
                 let shard = Rc::make_mut(&mut self.shards[A]);

@@ -144,7 +144,7 @@ impl CommitBench {
         let bob = cast.enter(stage, 'a', "bob", &devices).await?;
         let consent = Request::Consent {
             user: "bob".into(),
-            requester: alice,
+            requester: alice.into(),
             room: None,
             grant: Some(true),
         };

@@ -1,6 +1,7 @@
 //! `bench`: what this machine carries, measured on real processes. Figures are ratios in one run, never a test.
 
 mod ceiling;
+mod claim;
 mod commit;
 mod failover;
 mod fanout;
@@ -21,6 +22,8 @@ pub struct Bench {
 enum What {
     /// Events from a hub's client to a follower's client, every one synced on both sides
     Fanout(fanout::Fanout),
+    /// KeyPackages claimed across two providers, of one user and of many, every claim synced
+    Claim(claim::Claim),
     /// Events from a follower's client by way of the hub to another follower's client, synced at all three
     Submit(submit::Submit),
     /// How long few messages take from a hub's client to a follower's, synced on both sides
@@ -46,6 +49,7 @@ impl Bench {
             .enable_all()
             .build()?;
         match self.what {
+            What::Claim(claim) => runtime.block_on(claim.run()),
             What::Commit(commit) => runtime.block_on(commit.run()),
             What::Failover(failover) => runtime.block_on(failover.run()),
             What::Fanout(fanout) => runtime.block_on(fanout.run()),

@@ -20,6 +20,8 @@ pub struct Member {
     client: ClientUri,
     next: u64,
     packages: BTreeSet<Bytes>,
+    /// Those of them that may be used more than once.
+    last_resorts: BTreeSet<Bytes>,
     groups: BTreeMap<RoomUri, Group>,
 }
 
@@ -29,6 +31,7 @@ impl Member {
             client: client.clone(),
             next: seed << 20,
             packages: BTreeSet::new(),
+            last_resorts: BTreeSet::new(),
             groups: BTreeMap::new(),
         }
     }
@@ -36,6 +39,12 @@ impl Member {
     fn fresh(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    pub(in super::super) fn last_resort(&mut self, now: Millis) -> Payload {
+        let package = self.key_package(now);
+        self.last_resorts.insert(reference_of(&package));
+        package
     }
 
     pub(in super::super) fn key_package(&mut self, now: Millis) -> Payload {
@@ -220,7 +229,9 @@ impl Member {
         }
         let tree: Tree = decode_tree(tree).ok_or("not a tree")?;
         leaf_of(&tree, &self.client).ok_or("the tree does not hold this client")?;
-        self.packages.remove(&own);
+        if !self.last_resorts.contains(&own) {
+            self.packages.remove(&own);
+        }
         let Welcoming {
             group_id,
             epoch,

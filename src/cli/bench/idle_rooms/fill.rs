@@ -26,6 +26,7 @@ use mimi_actors::{
     },
     shard::read::ReadError,
     supervisor::Supervisor,
+    user::command::Rules,
     wire::{
         self, BVec, Payload,
         door::HubSender,
@@ -152,6 +153,7 @@ fn world() -> anyhow::Result<World> {
             hub_signature_key: [0; 32],
             terms: Terms::default(),
         }),
+        rules: Rules::default(),
         lane_credit_bytes: 0,
         request_deadline: Duration::from_secs(10),
     })
