@@ -370,7 +370,7 @@ async fn hostile_input_has_its_answer_changes_nothing_and_disturbs_nobody() {
     let (mut book, mut amy, mut mallory) = stage().await;
     clients::strangers(&mut book, &amy, &mallory).await;
     clients::clients(&mut book, &amy, &mut mallory).await;
-    bundles::bundles(&mut book, &mut amy).await;
+    bundles::bundles(&mut book, &mut amy, &mut mallory).await;
     bundles::handshakes(&mut book).await;
     peers::peers(&mut book, &amy).await;
     let cases = book.end();

@@ -23,7 +23,7 @@ impl Fold {
         if let Some(accepted) = room.remembered(commit.bundle) {
             return Outcome::answer(Answer::Committed(accepted));
         }
-        if room.ended && !planted!("reinit_forgotten") {
+        if room.ended {
             return Outcome::refused(Refused::Ended);
         }
         if commit.on.epoch != room.epoch && !planted!("skip_epoch_check") {

@@ -37,7 +37,7 @@ impl Fold {
         if propose.on == room.epoch && propose.proposals.iter().all(|p| room.is_pending(p)) {
             return Outcome::answer(Answer::Proposed(BVec::truncated(references)));
         }
-        if room.ended && !planted!("reinit_forgotten") {
+        if room.ended {
             return Outcome::refused(Refused::Ended);
         }
         let fresh = room.fresh(propose);

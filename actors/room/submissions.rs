@@ -180,9 +180,7 @@ impl Room {
             let refused = match since {
                 None if planted!("accept_after_removal") => None,
                 None => Some(SubmitRefused::NotMember),
-                Some(_) if self.ended && !planted!("reinit_forgotten") => {
-                    Some(SubmitRefused::Ended)
-                }
+                Some(_) if self.ended => Some(SubmitRefused::Ended),
                 Some(since) => self.judge_message(message, since).err(),
             };
             match runs.last_mut() {

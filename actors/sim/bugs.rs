@@ -6,6 +6,22 @@ pub const BUGS: &[(&str, &str)] = &[
         "skip_epoch_check",
         "apply takes a Commit checked in another epoch",
     ),
+    (
+        "external_removes_another",
+        "who enters may remove another's leaf",
+    ),
+    (
+        "anybody_enters",
+        "a user without a client in the room enters it",
+    ),
+    (
+        "self_remove_omitted",
+        "a Commit may leave in who is leaving",
+    ),
+    (
+        "mutual_removal_passes",
+        "a Commit may take in members that remove one another",
+    ),
     ("forget_bundles", "a retried Commit is judged anew"),
     ("forget_proposals", "a retried Proposal is judged anew"),
     (

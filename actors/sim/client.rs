@@ -46,6 +46,8 @@ pub(super) struct Unsettled {
 #[derive(Clone, Debug)]
 pub(super) struct Staged {
     pub(super) commit: Bytes,
+    /// The epoch that it would open.
+    pub(super) opens: Epoch,
 }
 
 /// What a client knows of a room.
@@ -87,6 +89,8 @@ pub(super) enum Purpose {
         flawed: bool,
         /// The newest epoch that the client knew it had opened when it asked.
         opened: Epoch,
+        /// Whether it is an external Commit.
+        entry: bool,
     },
     Propose {
         room: RoomUri,
@@ -511,6 +515,8 @@ impl World {
                 };
                 bundle.tree = other;
             }
+            // Built in: see the member's intent.
+            (Flaw::Contradiction, _) => {}
         }
     }
 

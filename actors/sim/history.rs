@@ -6,7 +6,7 @@
 use super::{packages::Packages, world::Counts};
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    mls::bundle::Bundle,
+    mls::{bundle::Bundle, proposal::ProposalKind},
     room::{desk::Checked, outcome::Accepted},
     wire::{
         self, Payload,
@@ -49,6 +49,10 @@ pub(super) struct RoomHistory {
     pub(super) last_time: u64,
     /// References of Proposals accepted in this epoch.
     pub(super) pending: BTreeSet<Bytes>,
+    /// Who asked in this epoch to leave.
+    leaving: BTreeSet<ClientUri>,
+    /// Who proposed in this epoch to remove whom, by leaf.
+    removals: BTreeMap<Bytes, (u32, u32)>,
 }
 
 /// A batch: its last item, and its events.
@@ -313,7 +317,35 @@ impl History {
         let epoch = commit.on.epoch.next();
         self.opens(room, epoch, hash);
         let known = self.rooms.entry(room.clone()).or_default();
-        let (before, member) = (known.epoch, known.roster.contains(&commit.sender));
+        let user = commit.sender.user();
+        let member = if commit.checked.external {
+            known.roster.iter().any(|member| member.user() == user)
+        } else {
+            known.roster.contains(&commit.sender)
+        };
+        let before = known.epoch;
+        let gone: BTreeSet<&ClientUri> = commit
+            .checked
+            .left
+            .iter()
+            .map(|left| &left.client)
+            .collect();
+        let stays = known
+            .leaving
+            .iter()
+            .find(|client| !gone.contains(client))
+            .cloned();
+        let covered = commit.checked.covered.iter();
+        let removals: BTreeSet<(u32, u32)> = covered
+            .filter_map(|reference| known.removals.get(reference).copied())
+            .collect();
+        let contradict = removals
+            .iter()
+            .any(|(by, whom)| by != whom && removals.contains(&(*whom, *by)));
+        let foreign = commit.checked.external
+            && gone
+                .iter()
+                .any(|left| **left != commit.sender && !known.leaving.contains(*left));
         let unknown = commit
             .checked
             .covered
@@ -321,6 +353,8 @@ impl History {
             .any(|reference| !known.pending.contains(reference));
         known.epoch = epoch;
         known.pending.clear();
+        known.leaving.clear();
+        known.removals.clear();
         for left in &commit.checked.left {
             known.roster.remove(&left.client);
         }
@@ -332,6 +366,15 @@ impl History {
         });
         self.demand("I5", member, || {
             format!("{} committed in {room} and is no member", commit.sender)
+        });
+        self.demand("leaving", stays.is_none(), || {
+            format!("a Commit of {room} leaves {stays:?} in, who is leaving")
+        });
+        self.demand("contradiction", !contradict, || {
+            format!("a Commit of {room} takes in members that remove one another")
+        });
+        self.demand("own leaf", !foreign, || {
+            format!("{} entered {room} and removed another", commit.sender)
         });
         self.demand("I4", !unknown, || {
             format!("a Commit of {room} names a Proposal that was not accepted before it")
@@ -367,6 +410,21 @@ impl History {
         known
             .pending
             .extend(references.map(|proposal| proposal.reference.clone()));
+        for proposal in &propose.proposals {
+            match proposal.kind {
+                ProposalKind::SelfRemove => {
+                    known.leaving.insert(propose.sender.clone());
+                }
+                ProposalKind::Remove(leaf) => {
+                    let edge = (proposal.leaf, leaf);
+                    known.removals.insert(proposal.reference.clone(), edge);
+                }
+                ProposalKind::Add
+                | ProposalKind::Update
+                | ProposalKind::Extensions
+                | ProposalKind::ReInit => {}
+            }
+        }
         self.demand("I5", member, || {
             format!("{} proposed in {room} and is no member", propose.sender)
         });

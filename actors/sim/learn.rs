@@ -52,6 +52,7 @@ impl World {
                     commit,
                     flawed,
                     opened,
+                    entry,
                 },
                 Reply::Room(answer),
             ) => {
@@ -59,7 +60,14 @@ impl World {
                     let name = self.clients[client].name();
                     self.history.told_epoch(&name, room, *opened, *current);
                 }
-                return self.learn_commit(client, request, room, commit, *flawed, &answer);
+                return self.learn_commit(
+                    client,
+                    request,
+                    room,
+                    commit,
+                    (*flawed, *entry),
+                    &answer,
+                );
             }
             (Purpose::Create(room), Reply::Room(answer)) => match answer {
                 Answer::Created => {
@@ -169,6 +177,7 @@ impl World {
             let intent = Intent {
                 add: packages.into_iter().map(|(_, package)| package).collect(),
                 remove: Vec::new(),
+                contradict: false,
             };
             self.commit(client, room, &intent, None);
         }
@@ -181,7 +190,7 @@ impl World {
         request: u64,
         room: &RoomUri,
         commit: &Bytes,
-        flawed: bool,
+        (flawed, entry): (bool, bool),
         answer: &Answer,
     ) -> bool {
         if is_open(answer) {
@@ -202,6 +211,9 @@ impl World {
                     known.opened = known.opened.max(accepted.epoch);
                 }
                 self.counts.one("commits acknowledged");
+                if entry {
+                    self.entered(client, room, commit, accepted.seq);
+                }
                 return true;
             }
             Answer::Refused(Refused::WrongEpoch { current, winner }) => {
@@ -220,8 +232,16 @@ impl World {
                     .tell(self.now_ms, || format!("{name}  is told: {refused}"));
                 let race = matches!(
                     refused,
-                    Refused::NotMember | Refused::UnknownProposals { .. }
-                );
+                    Refused::NotMember
+                        | Refused::UnknownProposals { .. }
+                        | Refused::OmittedProposals { .. }
+                ) || entry
+                    && matches!(
+                        refused,
+                        Refused::NotAuthorized | Refused::InvalidProposals { .. }
+                    )
+                    // A real member takes in whatever waits.
+                    || self.plan.real_mls && matches!(refused, Refused::InvalidProposals { .. });
                 if !flawed && !race {
                     let why =
                         format!("an honest bundle of {name} in {room} was refused: {refused}");
@@ -244,6 +264,39 @@ impl World {
             is.member.discard(room);
         }
         true
+    }
+
+    /// An external Commit was taken: what follows it is the client's, as soon as its provider knows that too.
+    fn entered(&mut self, client: usize, room: &RoomUri, commit: &Bytes, seq: RoomSeq) {
+        let is = &mut self.clients[client];
+        let Some(known) = is.rooms.get_mut(room) else {
+            return;
+        };
+        if known.after >= seq {
+            // It was in the room before, and has read on since.
+            return;
+        }
+        if known
+            .staged
+            .take_if(|staged| staged.commit == *commit)
+            .is_some()
+        {
+            if let Err(why) = is.member.confirm(room) {
+                let why = format!("{} cannot enter {room}: {why}", is.name());
+                return self.history.violated("I2", why);
+            }
+            let epoch = is.member.epoch(room).unwrap_or_default();
+            let with = is.member.authenticator(room);
+            self.history.entered(room, epoch, with);
+        }
+        self.counts.one("joins by external Commit");
+        let Some(known) = self.clients[client].rooms.get_mut(room) else {
+            return;
+        };
+        known.after = seq;
+        known.next = known.next.max(seq.next());
+        known.upto = None;
+        known.exists = false;
     }
 
     fn learn_sent(
@@ -346,6 +399,11 @@ impl World {
             match notice {
                 Notice::Joined { after, welcome } => {
                     let Some(welcome) = welcome else { continue };
+                    let entered = is.rooms.get(&room).is_some_and(|known| known.after > after);
+                    if entered {
+                        // The client has come in by itself since.
+                        continue;
+                    }
                     self.history.welcomed(client, &room, &welcome);
                     let is = &mut self.clients[client];
                     let joined = is.member.join(&room, &welcome.welcome, &welcome.tree);
@@ -359,6 +417,8 @@ impl World {
                             });
                             self.counts.one("joins by Welcome");
                             let old = is.rooms.remove(&room).unwrap_or_default();
+                            // An external Commit under way may still lead further.
+                            let staged = old.staged.filter(|staged| staged.opens > epoch);
                             is.rooms.insert(
                                 room,
                                 ClientRoom {
@@ -368,6 +428,7 @@ impl World {
                                     number: old.number,
                                     unsettled: old.unsettled,
                                     probing: old.probing,
+                                    staged,
                                     ..ClientRoom::default()
                                 },
                             );
@@ -501,8 +562,11 @@ impl World {
             known.staged = None;
             is.member.confirm(room).map(Took::Commit)
         } else {
-            if let RoomBody::Commit { .. } = &event.body
-                && known.staged.take().is_some()
+            if let RoomBody::Commit { epoch, .. } = &event.body
+                && known
+                    .staged
+                    .take_if(|staged| staged.opens <= *epoch)
+                    .is_some()
             {
                 is.member.discard(room);
             }

@@ -3,13 +3,13 @@
 use super::{
     client::{ClientRoom, Purpose, Staged, Unsettled},
     mls::{Intent, Wish},
-    plan::Move,
+    plan::{Flaw, Intrusion, Move},
     post::ClientAsk,
     world::World,
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    mls::container::compress,
+    mls::{bundle::Bundle, container::compress},
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
@@ -36,6 +36,7 @@ impl World {
                     let intent = Intent {
                         add: Vec::new(),
                         remove: vec![gone],
+                        contradict: false,
                     };
                     self.commit(client, &room, &intent, None);
                 }
@@ -49,6 +50,9 @@ impl World {
             Move::ProposeRemove => self.propose(client, |world, client, room| {
                 world.other_member(client, room).map(Wish::Remove)
             }),
+            Move::ProposeLeave => self.propose(client, |_, _, _| Some(Wish::Leave)),
+            Move::Enter => self.enter(client),
+            Move::Intrude(intrusion) => self.intrude(client, intrusion),
             Move::Send(count) => self.write(client, u64::from(count)),
             Move::Upload(count) => {
                 let now = self.client_time();
@@ -58,7 +62,14 @@ impl World {
             }
             Move::Flawed(flaw) => {
                 if let Some(room) = self.quiet_room(client) {
-                    self.commit(client, &room, &Intent::default(), Some(flaw));
+                    let contradict = flaw == Flaw::Contradiction;
+                    let intent = Intent {
+                        contradict,
+                        ..Intent::default()
+                    };
+                    let possible = self.clients[client].member.contradicts(&room);
+                    let flaw = Some(flaw).filter(|_| !contradict || possible);
+                    self.commit(client, &room, &intent, flaw);
                 }
             }
             Move::Claim => {
@@ -197,7 +208,7 @@ impl World {
         client: usize,
         room: &RoomUri,
         intent: &Intent,
-        flaw: Option<super::plan::Flaw>,
+        flaw: Option<Flaw>,
     ) {
         let is = &mut self.clients[client];
         let Some(epoch) = is.member.epoch(room) else {
@@ -214,6 +225,7 @@ impl World {
         if let Some(known) = is.rooms.get_mut(room) {
             known.staged = Some(Staged {
                 commit: bundle.commit.clone(),
+                opens: epoch.next(),
             });
         }
         self.history.committed(client, room, epoch, &bundle);
@@ -234,15 +246,114 @@ impl World {
                 .rooms
                 .get(room)
                 .map_or(Epoch(0), |known| known.opened),
+            entry: false,
         };
-        let commit = door::Commit {
+        self.ask(client, purpose, ClientAsk::Commit(frame(room, bundle)));
+    }
+
+    /// Enters a room of another client of the user, or one that it is in already, with what a member tells.
+    fn enter(&mut self, client: usize) {
+        let user = self.clients[client].uri.user().clone();
+        let told = self.told_of(client, |world, room, teller| {
+            let quiet = world.clients[client].rooms.get(room);
+            let quiet = quiet.is_none_or(|known| known.staged.is_none() && !known.inviting);
+            quiet && *world.clients[teller].uri.user() == user
+        });
+        if let Some((room, teller)) = told {
+            self.enter_as_told(client, &room, teller, None);
+        }
+    }
+
+    fn intrude(&mut self, client: usize, intrusion: Intrusion) {
+        let uri = self.clients[client].uri.clone();
+        let outside = |world: &Self, room: &RoomUri, teller: usize| {
+            let roster = world.clients[teller].member.roster(room);
+            let staged = world.clients[client].rooms.get(room);
+            let known = roster.iter().any(|other| other.user() == uri.user());
+            let stranger = intrusion == Intrusion::Stranger;
+            staged.is_none_or(|known| known.staged.is_none()) && known != stranger
+        };
+        let Some((room, teller)) = self.told_of(client, outside) else {
+            return;
+        };
+        let roster = self.clients[teller].member.roster(&room);
+        let others: Vec<ClientUri> = roster.into_iter().filter(|other| *other != uri).collect();
+        let victim = match intrusion {
+            Intrusion::Stranger => None,
+            Intrusion::RemovesAnother => self.dice.pick(&others).cloned(),
+        };
+        if intrusion == Intrusion::RemovesAnother && victim.is_none() {
+            return;
+        }
+        self.enter_as_told(client, &room, teller, Some(victim));
+    }
+
+    /// A room of which somebody can tell, and who.
+    fn told_of(
+        &mut self,
+        client: usize,
+        fits: impl Fn(&Self, &RoomUri, usize) -> bool,
+    ) -> Option<(RoomUri, usize)> {
+        let mut told = Vec::new();
+        for (teller, is) in self.clients.iter().enumerate() {
+            let rooms = is.rooms.iter().filter(|(_, known)| known.exists);
+            for (room, _) in rooms.filter(|(room, _)| is.member.entrance(room).is_some()) {
+                if !is.deleted && (teller != client || is.member.epoch(room).is_some()) {
+                    told.push((room.clone(), teller));
+                }
+            }
+        }
+        told.retain(|(room, teller)| fits(self, room, *teller));
+        self.dice.pick(&told).cloned()
+    }
+
+    /// Makes an external Commit and sends it; an intruder's is not to be taken, and may have a victim.
+    fn enter_as_told(
+        &mut self,
+        client: usize,
+        room: &RoomUri,
+        teller: usize,
+        intruder: Option<Option<ClientUri>>,
+    ) {
+        let teller = &self.clients[teller].member;
+        let told = teller.entrance(room).zip(teller.epoch(room));
+        let Some((entrance, epoch)) = told else {
+            return;
+        };
+        let flawed = intruder.is_some();
+        let victim = intruder.flatten();
+        let is = &mut self.clients[client];
+        let Some(bundle) = is.member.entry(room, &entrance, victim.as_ref()) else {
+            return;
+        };
+        if flawed {
+            self.history.flawed_bundle(&bundle);
+        }
+        let known = is.rooms.entry(room.clone()).or_default();
+        known.staged = Some(Staged {
+            commit: bundle.commit.clone(),
+            opens: epoch.next(),
+        });
+        let opened = known.opened;
+        self.history.committed(client, room, epoch, &bundle);
+        let name = is.name();
+        self.story.tell(self.now_ms, || {
+            let wrong = if flawed { ", which it may not" } else { "" };
+            format!("{name}  enters {room} in epoch {epoch} by an external Commit{wrong}")
+        });
+        let purpose = Purpose::Commit {
             room: room.clone(),
-            commit: Payload(bundle.commit),
-            welcome: bundle.welcome.map(Payload),
-            group_info: Payload(bundle.group_info),
-            tree: bundle.tree,
+            commit: bundle.commit.clone(),
+            flawed,
+            opened,
+            entry: true,
         };
-        self.ask(client, purpose, ClientAsk::Commit(commit));
+        self.counts.one(if flawed {
+            "external Commits that may not be"
+        } else {
+            "external Commits"
+        });
+        self.ask(client, purpose, ClientAsk::Commit(frame(room, bundle)));
     }
 
     fn propose(
@@ -312,5 +423,16 @@ fn founding_tree(room: u64, tree: Bytes) -> TreeContainer {
         TreeContainer::Full(Payload(tree))
     } else {
         TreeContainer::Zstd(compress(&tree).into())
+    }
+}
+
+/// A bundle as it goes through the door.
+fn frame(room: &RoomUri, bundle: Bundle) -> door::Commit {
+    door::Commit {
+        room: room.clone(),
+        commit: Payload(bundle.commit),
+        welcome: bundle.welcome.map(Payload),
+        group_info: Payload(bundle.group_info),
+        tree: bundle.tree,
     }
 }

@@ -90,6 +90,12 @@ pub enum Move {
     ProposeUpdate,
     /// Propose to remove a member.
     ProposeRemove,
+    /// Propose to leave.
+    ProposeLeave,
+    /// Enter a room of another client of the user, or again.
+    Enter,
+    /// Enter where that is not allowed, or do to others what is not.
+    Intrude(Intrusion),
     /// Send so many messages to one room.
     Send(u8),
     /// Upload so many KeyPackages.
@@ -100,6 +106,15 @@ pub enum Move {
     Claim,
     /// The user is deleted.
     DeleteUser,
+}
+
+/// What is wrong with an external Commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intrusion {
+    /// Its sender's user has no client in the room.
+    Stranger,
+    /// It removes another's leaf.
+    RemovesAnother,
 }
 
 /// What is wrong with a bundle.
@@ -113,6 +128,8 @@ pub enum Flaw {
     OldGroupInfo,
     /// Its tree is of the epoch before.
     OldTree,
+    /// It takes in members that remove one another.
+    Contradiction,
 }
 
 /// A move, when, and of which client.
@@ -366,6 +383,9 @@ fn moves(dice: &mut Dice, clients: usize, calm_ms: u64, real_mls: bool) -> Vec<P
         Move::Upload(2),
         Move::Flawed(Flaw::NoWelcome),
         Move::Claim,
+        Move::ProposeLeave,
+        Move::Enter,
+        Move::Intrude(Intrusion::Stranger),
     ];
     let taste: Vec<(Move, u64)> = kinds
         .into_iter()
@@ -375,7 +395,12 @@ fn moves(dice: &mut Dice, clients: usize, calm_ms: u64, real_mls: bool) -> Vec<P
                 Move::Invite(_) | Move::Update => 5,
                 Move::Send(_) => 8,
                 Move::Remove | Move::ProposeUpdate | Move::ProposeRemove | Move::Upload(_) => 3,
-                Move::Flawed(_) | Move::Claim | Move::DeleteUser => 1,
+                Move::Enter => 3,
+                Move::Flawed(_)
+                | Move::Claim
+                | Move::DeleteUser
+                | Move::ProposeLeave
+                | Move::Intrude(_) => 1,
             };
             (kind, usual * *dice.pick(&[0, 1, 1, 1, 4]).unwrap_or(&1) + 1)
         })
@@ -438,8 +463,13 @@ fn detailed(dice: &mut Dice, kind: Move) -> Move {
                 Flaw::OtherWelcome,
                 Flaw::OldGroupInfo,
                 Flaw::OldTree,
+                Flaw::Contradiction,
             ];
             Move::Flawed(*dice.pick(&flaws).unwrap_or(&Flaw::NoWelcome))
+        }
+        Move::Intrude(_) => {
+            let intrusions = [Intrusion::Stranger, Intrusion::RemovesAnother];
+            Move::Intrude(*dice.pick(&intrusions).unwrap_or(&Intrusion::Stranger))
         }
         other => other,
     }

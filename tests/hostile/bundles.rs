@@ -19,7 +19,7 @@ fn refused_with(back: &Back, code: &str) -> bool {
 }
 
 /// Bundles of members that are not what they should be.
-pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
+pub(super) async fn bundles(book: &mut Book, amy: &mut Member, mallory: &mut Member) {
     let den = room("den", A);
     let dialer = raw::dialer(&book.net.ca(), DOOR_ALPN, None);
     let claimed = {
@@ -43,6 +43,29 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
         change(&mut bundle);
         ask(Request::Commit(bundle.frame()))
     };
+    // An external Commit of mallory's device, which knows all that alice does, and one of amy's.
+    let told = book.alice.entrance(&den).unwrap();
+    let entry = mallory.prepare_entry(&den, &told).unwrap();
+    let entry_with = |change: &dyn Fn(&mut PreparedCommit)| {
+        let mut bundle = entry.clone();
+        change(&mut bundle);
+        ask(Request::Commit(bundle.frame()))
+    };
+    let entries: Vec<(&str, Vec<u8>)> = vec![
+        ("external, of another client", entry_with(&|_| ())),
+        (
+            "external, that is cut",
+            entry_with(&|b| b.commit = cut(&entry.commit)),
+        ),
+        (
+            "external, with a Welcome",
+            entry_with(&|b| b.welcome.clone_from(&add.welcome)),
+        ),
+        (
+            "external, with the GroupInfo of a member's Commit",
+            entry_with(&|b| b.group_info = add.group_info.clone()),
+        ),
+    ];
     let end = |payload: &Payload| payload.len() - 5;
     let middle = |payload: &Payload| payload.len() / 2;
     let welcome = add.welcome.clone().unwrap();
@@ -273,10 +296,10 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
         book.back(&format!("bundle: one whose tree comes {name}"), back, right)
             .await;
     }
-    for (name, bytes) in cases {
+    for (name, bytes) in cases.into_iter().chain(entries) {
         let back = say(&connection, &bytes).await;
-        book.back(&format!("bundle: one {name}"), back, room_refused)
-            .await;
+        let exact = |back: &Back| has_code(back, name);
+        book.back(&format!("bundle: one {name}"), back, exact).await;
     }
 
     let proposal = amy.prepare_proposals(&den, Proposing::Update).unwrap();
@@ -298,9 +321,75 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
     ];
     for (name, bytes) in cases {
         let back = say(&connection, &bytes).await;
-        book.back(&format!("proposals: {name}"), back, room_refused)
-            .await;
+        let exact = |back: &Back| has_code(back, name);
+        book.back(&format!("proposals: {name}"), back, exact).await;
     }
+}
+
+/// The code that each case must get; two where it depends on what the flipped bit belongs to.
+const CODES: [(&str, &str); 34] = [
+    ("whose Commit is cut", "malformed"),
+    ("whose Commit has a byte more", "malformed"),
+    ("whose Commit has a bit flipped", "signature|malformed"),
+    (
+        "whose Commit has another confirmation tag",
+        "group_info_mismatch",
+    ),
+    ("whose Commit is empty", "malformed_commit"),
+    ("whose Commit is a PrivateMessage", "malformed_commit"),
+    ("whose Commit is its GroupInfo", "malformed_commit"),
+    ("whose Commit is amy's", "sender_not_bound"),
+    ("that is all amy's", "sender_not_bound"),
+    ("of another group", "wrong_group"),
+    ("that is all another group's", "wrong_group"),
+    ("whose GroupInfo is cut", "malformed"),
+    ("whose GroupInfo has a bit flipped", "tree_mismatch"),
+    ("whose GroupInfo has another signature", "signature"),
+    ("whose GroupInfo is another group's", "tree_mismatch"),
+    ("whose Welcome is cut", "malformed"),
+    ("whose Welcome names another package", "welcome_mismatch"),
+    ("whose Welcome is its Commit", "malformed"),
+    ("whose tree is cut", "malformed"),
+    ("whose tree has a bit flipped", "tree_mismatch|malformed"),
+    ("whose tree has a byte more", "malformed"),
+    ("whose tree is empty", "malformed"),
+    ("whose tree is another group's", "tree_mismatch"),
+    ("external, of another client", "sender_not_bound"),
+    ("external, that is cut", "malformed"),
+    ("external, with a Welcome", "sender_not_bound"),
+    (
+        "external, with the GroupInfo of a member's Commit",
+        "sender_not_bound",
+    ),
+    ("none", "malformed"),
+    ("noise", "unsupported"),
+    ("a PrivateMessage", "unsupported"),
+    ("a Commit", "malformed"),
+    ("amy's, sent by alice", "sender_not_bound"),
+    ("one that is cut", "malformed"),
+    ("one of another group", "wrong_group"),
+];
+
+fn has_code(back: &Back, name: &str) -> bool {
+    let row = CODES.iter().find(|(case, _)| *case == name);
+    let (_, codes) = row.expect("every case has a code");
+    code(back).is_some_and(|code| codes.split('|').any(|one| one == code))
+}
+
+/// The code of a room's refusal, or its name where it has a shape of its own.
+fn code(back: &Back) -> Option<String> {
+    let Some(Reply::Room(Answer::Refused(refused))) = reply(back) else {
+        return None;
+    };
+    Some(match refused {
+        Refused::Invalid { code, .. } => code.to_string(),
+        Refused::NotMember => "not_member".to_owned(),
+        Refused::NotAuthorized => "not_authorized".to_owned(),
+        Refused::InvalidProposals { .. } => "invalid_proposals".to_owned(),
+        Refused::UnknownProposals { .. } => "unknown_proposals".to_owned(),
+        Refused::WrongEpoch { .. } => "wrong_epoch".to_owned(),
+        other => format!("{other:?}"),
+    })
 }
 
 /// A Commit of alice in a room of her own, which nobody sends.

@@ -43,6 +43,8 @@ pub struct Intent {
     pub add: Vec<Payload>,
     /// Whom to remove.
     pub remove: Vec<ClientUri>,
+    /// Whether to take in members that remove one another, which no hub may accept; only the model's members do.
+    pub contradict: bool,
 }
 
 /// What a proposer wants.
@@ -52,6 +54,8 @@ pub enum Wish {
     Update,
     /// That a member is removed.
     Remove(ClientUri),
+    /// To leave; only the model's members do.
+    Leave,
 }
 
 /// What a member made of an event.
@@ -181,6 +185,38 @@ impl Member {
     /// A message that carries `content`; `None` when it cannot be made, as by a real member while Proposals wait.
     pub fn message(&mut self, room: &RoomUri, content: u64) -> Option<Bytes> {
         each!(self, member => member.message(room, content))
+    }
+
+    /// What a member tells of a group, so that somebody can enter it; only the model's members do.
+    #[must_use]
+    pub fn entrance(&self, room: &RoomUri) -> Option<model::Entrance> {
+        match self {
+            Self::Model(member) => member.entrance(room),
+            Self::Real(_) => None,
+        }
+    }
+
+    /// An external Commit, kept until [`Self::confirm`] or [`Self::discard`]; one that removes `victim` too, if there
+    /// is one, which no hub may accept.
+    pub fn entry(
+        &mut self,
+        room: &RoomUri,
+        entrance: &model::Entrance,
+        victim: Option<&ClientUri>,
+    ) -> Option<Bundle> {
+        match self {
+            Self::Model(member) => member.entry(room, entrance, victim),
+            Self::Real(_) => None,
+        }
+    }
+
+    /// Whether members wait to remove one another, and a Commit could take in both.
+    #[must_use]
+    pub fn contradicts(&self, room: &RoomUri) -> bool {
+        match self {
+            Self::Model(member) => member.contradicts(room),
+            Self::Real(_) => false,
+        }
     }
 
     /// Joins a group by its Welcome.

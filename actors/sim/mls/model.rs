@@ -16,7 +16,7 @@ use crate::{
         container::{self, Before},
         create::CheckedCreate,
         message::{HandshakeKind, Sender, application_header, handshake_header},
-        proposal::{PendingProposal, ProposalKind, ProposalRefused},
+        proposal::{PendingProposal, ProposalKind, ProposalRefused, contradicting, omitted},
         reader::Reader,
         tree_delta,
         view::{GroupView, Member as InGroup, NextTree, NextView},
@@ -32,7 +32,7 @@ use crate::{
 };
 use bytes::Bytes;
 #[allow(unreachable_pub, reason = "reached through the enum of members")]
-pub use member::Member;
+pub use member::{Entrance, Member};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -66,6 +66,7 @@ struct Package {
 enum Proposed {
     Update { key: u64 },
     Remove { leaf: u32 },
+    Leave,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +75,8 @@ struct Committed {
     covered: Vec<Bytes>,
     add: Vec<Bytes>,
     remove: Vec<u32>,
+    /// Who joins by this Commit, which is an external one.
+    joiner: Option<ClientUri>,
     key: u64,
 }
 
@@ -118,7 +121,9 @@ enum Flaw {
 struct Next {
     chain: Hash,
     tree: Tree,
-    joined: Vec<(u32, Leaf, Bytes)>,
+    joined: Vec<(u32, Leaf, Option<Bytes>)>,
+    /// The committer's leaf: in an external Commit the one it takes.
+    committer: u32,
     left: Vec<(u32, Leaf)>,
     updated: Vec<u32>,
 }
@@ -207,15 +212,26 @@ fn group_context(group_id: &[u8], epoch: u64, tree: &Tree, chain: Hash) -> Bytes
     out.into()
 }
 
-/// The front of a PublicMessage of a member, and then the model's own content.
-fn public_message(group_id: &[u8], epoch: u64, leaf: u32, kind: u8, content: &[u8]) -> Bytes {
+/// The front of a PublicMessage of a member, or of a client that joins by it; and then the model's own content.
+fn public_message(
+    group_id: &[u8],
+    epoch: u64,
+    leaf: Option<u32>,
+    kind: u8,
+    content: &[u8],
+) -> Bytes {
     let mut out = Vec::new();
     out.extend(MLS_10.to_be_bytes());
     out.extend(PUBLIC_MESSAGE.to_be_bytes());
     put_vector(&mut out, group_id);
     out.extend(epoch.to_be_bytes());
-    out.push(1);
-    out.extend(leaf.to_be_bytes());
+    match leaf {
+        Some(leaf) => {
+            out.push(1);
+            out.extend(leaf.to_be_bytes());
+        }
+        None => out.push(4),
+    }
     put_vector(&mut out, &[]);
     out.push(kind);
     out.extend_from_slice(content);
@@ -223,8 +239,8 @@ fn public_message(group_id: &[u8], epoch: u64, leaf: u32, kind: u8, content: &[u
 }
 
 /// What follows the front of a PublicMessage.
-fn content_of(message: &[u8], group_id: &[u8]) -> Option<Bytes> {
-    let front = public_message(group_id, 0, 0, 0, &[]).len();
+fn content_of(message: &[u8], group_id: &[u8], from_member: bool) -> Option<Bytes> {
+    let front = public_message(group_id, 0, from_member.then_some(0), 0, &[]).len();
     message.get(front..).map(Bytes::copy_from_slice)
 }
 
@@ -253,11 +269,35 @@ fn set(tree: &mut Tree, leaf: u32, to: Option<Leaf>) {
     }
 }
 
+/// Puts a leaf in the first free place, and tells which.
+fn add(tree: &mut Tree, leaf: Leaf) -> u32 {
+    let place = tree.iter().position(Option::is_none).unwrap_or(tree.len());
+    if place == tree.len() {
+        tree.push(None);
+    }
+    let place = u32::try_from(place).unwrap_or(u32::MAX);
+    set(tree, place, Some(leaf));
+    place
+}
+
 impl Base {
+    /// An external Commit adds nobody, and removes its sender's own former leaf, or none.
+    fn check_entry(&self, joiner: &ClientUri, content: &Committed) -> Result<(), Flaw> {
+        if !content.add.is_empty() {
+            return Err(Flaw::Invalid("an external Commit adds another client"));
+        }
+        let own = |leaf: &u32| leaf_at(&self.tree, *leaf).is_some_and(|is| is.client == *joiner);
+        if content.remove.iter().all(own) || planted!("external_removes_another") {
+            Ok(())
+        } else {
+            Err(Flaw::Invalid("an external Commit removes another client"))
+        }
+    }
+
     /// What every member, and the hub, computes from a Commit.
     fn after(
         &self,
-        committer: u32,
+        committer: Option<u32>,
         commit: &[u8],
         content: &Committed,
         pending: &[(Bytes, u32, Proposed)],
@@ -280,7 +320,10 @@ impl Base {
         let mut removed: BTreeSet<u32> = BTreeSet::new();
         for (_, sender, proposed) in content.covered.iter().filter_map(known) {
             match proposed {
-                Proposed::Update { .. } if *sender == committer => {
+                Proposed::Update { .. } | Proposed::Remove { .. } if committer.is_none() => {
+                    return Err(Flaw::Invalid("an external Commit takes in only who leaves"));
+                }
+                Proposed::Update { .. } if Some(*sender) == committer => {
                     return Err(Flaw::Invalid("the committer's own Update"));
                 }
                 Proposed::Update { key } => {
@@ -296,6 +339,11 @@ impl Base {
                         return Err(Flaw::Invalid("two Removes of one leaf"));
                     }
                 }
+                Proposed::Leave => {
+                    if !removed.insert(*sender) {
+                        return Err(Flaw::Invalid("two Removes of one leaf"));
+                    }
+                }
             }
         }
         for leaf in &content.remove {
@@ -303,7 +351,12 @@ impl Base {
                 return Err(Flaw::Invalid("two Removes of one leaf"));
             }
         }
-        if removed.contains(&committer) || removed.iter().any(|leaf| updated.contains(leaf)) {
+        if let Some(joiner) = &content.joiner {
+            self.check_entry(joiner, content)?;
+        }
+        if committer.is_some_and(|committer| removed.contains(&committer))
+            || removed.iter().any(|leaf| updated.contains(leaf))
+        {
             return Err(Flaw::Invalid(
                 "a Remove of the committer or of an updated leaf",
             ));
@@ -328,17 +381,30 @@ impl Base {
                 client: package.client,
                 key: package.nonce,
             };
-            let place = tree.iter().position(Option::is_none).unwrap_or(tree.len());
-            if place == tree.len() {
-                tree.push(None);
-            }
-            let place = u32::try_from(place).unwrap_or(u32::MAX);
-            set(&mut tree, place, Some(leaf.clone()));
-            joined.push((place, leaf, reference_of(bytes)));
+            let place = add(&mut tree, leaf.clone());
+            joined.push((place, leaf, Some(reference_of(bytes))));
         }
+        let committer = match (committer, &content.joiner) {
+            (Some(committer), None) => committer,
+            (None, Some(joiner)) => {
+                let leaf = Leaf {
+                    client: joiner.clone(),
+                    key: content.key,
+                };
+                if leaf_of(&tree, joiner).is_some() {
+                    return Err(Flaw::Invalid("a client is in the group twice"));
+                }
+                let place = add(&mut tree, leaf.clone());
+                joined.push((place, leaf, None));
+                place
+            }
+            (Some(_), Some(_)) | (None, None) => return Err(Flaw::Invalid("sender")),
+        };
         if let Some(Some(leaf)) = tree.get_mut(committer as usize) {
             leaf.key = content.key;
-            updated.insert(committer);
+            if content.joiner.is_none() {
+                updated.insert(committer);
+            }
         }
         while tree.last().is_some_and(Option::is_none) {
             tree.pop();
@@ -347,6 +413,7 @@ impl Base {
             chain: chain_after(self.chain, commit),
             tree,
             joined,
+            committer,
             left,
             updated: updated.into_iter().collect(),
         })
@@ -390,7 +457,7 @@ fn read_pending(group_id: &[u8], pending: &[PendingProposal]) -> Vec<(Bytes, u32
     pending
         .iter()
         .filter_map(|waiting| {
-            let content = content_of(&waiting.message, group_id)?;
+            let content = content_of(&waiting.message, group_id, true)?;
             Some((waiting.reference.clone(), waiting.leaf, decode(&content)?))
         })
         .collect()
@@ -480,19 +547,31 @@ fn check_bundle(
         let (commit, current) = (header.epoch, base.epoch);
         return Err(BundleRefused::WrongEpoch { commit, current });
     }
-    let Sender::Member(committer) = header.sender else {
-        return Err(BundleRefused::Unsupported("sender"));
+    let member = match header.sender {
+        Sender::Member(leaf) => Some(leaf),
+        Sender::NewMemberCommit => None,
+        Sender::External(_) | Sender::NewMemberProposal => {
+            return Err(BundleRefused::Unsupported("sender"));
+        }
     };
-    let leaf = leaf_at(&base.tree, committer).ok_or(SenderRefused::NotMember)?;
-    if leaf.client != *sender {
-        return Err(SenderRefused::NotBound.into());
-    }
-    let content: Committed = content_of(&bundle.commit, &header.group_id)
+    let content: Committed = content_of(&bundle.commit, &header.group_id, member.is_some())
         .and_then(|content| decode(&content))
         .ok_or_else(|| invalid("no Commit content"))?;
+    let client = match member {
+        Some(leaf) => {
+            &leaf_at(&base.tree, leaf)
+                .ok_or(SenderRefused::NotMember)?
+                .client
+        }
+        None => content.joiner.as_ref().ok_or(SenderRefused::NotBound)?,
+    };
+    if client != sender {
+        return Err(SenderRefused::NotBound.into());
+    }
+    check_covered(&content, pending)?;
     let known = read_pending(&header.group_id, pending);
     let next = base
-        .after(committer, &bundle.commit, &content, &known)
+        .after(member, &bundle.commit, &content, &known)
         .map_err(|flaw| match flaw {
             Flaw::Parent => BundleRefused::GroupInfoMismatch {
                 field: "confirmed_transcript_hash",
@@ -502,7 +581,13 @@ fn check_bundle(
         })?;
     let tree = encode_tree(&next.tree);
     check_tree(view, &bundle.tree, &tree)?;
+    let removed = next.left.iter().map(|(leaf, _)| *leaf).collect();
+    let references = omitted(pending, &removed, member.is_none());
+    if !references.is_empty() {
+        return Err(BundleRefused::OmittedProposals { references });
+    }
     let epoch = base.epoch + 1;
+    let committer = next.committer;
     let group_info = info_of(&header.group_id, epoch, &next.tree, next.chain, committer);
     if bundle.group_info != group_info {
         return Err(BundleRefused::GroupInfoMismatch {
@@ -519,13 +604,13 @@ fn check_bundle(
             bundle.welcome.is_some(),
         )?,
         committer,
-        external: false,
+        external: member.is_none(),
         reinit: false,
         joined: joined
             .map(|(leaf, joined, reference)| Joined {
                 leaf: *leaf,
                 client: joined.client.clone(),
-                key_package_reference: Some(reference.clone()),
+                key_package_reference: reference.clone(),
                 signature_key: Bytes::copy_from_slice(&joined.key.to_be_bytes()),
             })
             .collect(),
@@ -566,12 +651,28 @@ fn next_view(view: &GroupView, next: GroupView, welcomed: bool) -> Result<NextVi
     })
 }
 
+/// No Commit takes in members that remove one another.
+fn check_covered(content: &Committed, pending: &[PendingProposal]) -> Result<(), BundleRefused> {
+    let covered: Vec<&PendingProposal> = pending
+        .iter()
+        .filter(|one| content.covered.contains(&one.reference))
+        .collect();
+    let references = contradicting(&covered);
+    if references.is_empty() {
+        return Ok(());
+    }
+    Err(BundleRefused::InvalidProposals {
+        references,
+        reason: "members remove one another",
+    })
+}
+
 fn check_welcome(next: &Next, welcome: Option<&Bytes>) -> Result<(), BundleRefused> {
     let mismatch = |reason| Err(BundleRefused::WelcomeMismatch { reason });
     let added: Vec<&Bytes> = next
         .joined
         .iter()
-        .map(|(_, _, reference)| reference)
+        .filter_map(|(_, _, reference)| reference.as_ref())
         .collect();
     match welcome {
         None if added.is_empty() => Ok(()),
@@ -609,7 +710,7 @@ fn check_proposal(
     if own.client != *sender {
         return Err(ProposalRefused::SenderNotBound);
     }
-    let proposed: Proposed = content_of(message, &group_id)
+    let proposed: Proposed = content_of(message, &group_id, true)
         .and_then(|content| decode(&content))
         .ok_or(ProposalRefused::Invalid("no Proposal content"))?;
     if let Proposed::Remove { leaf } = proposed
@@ -623,6 +724,7 @@ fn check_proposal(
         kind: match proposed {
             Proposed::Update { .. } => ProposalKind::Update,
             Proposed::Remove { leaf } => ProposalKind::Remove(leaf),
+            Proposed::Leave => ProposalKind::SelfRemove,
         },
         message: message.clone(),
     })

@@ -458,6 +458,7 @@ impl Group {
                 let same = LeafNodeParameters::default();
                 self.mls.propose_self_update(provider, signer, same).ok()?
             }
+            Wish::Leave => return None,
             Wish::Remove(client) => {
                 let leaf = self.leaf_of(client)?;
                 self.mls

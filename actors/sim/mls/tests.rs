@@ -73,6 +73,7 @@ impl Table {
                 .map(|client| self.members[*client].key_package(now()))
                 .collect(),
             remove: remove.iter().map(|client| uri(*client)).collect(),
+            contradict: false,
         };
         self.members[by].commit(&room(), &intent).unwrap()
     }
@@ -374,6 +375,7 @@ fn an_intent_that_cannot_be_meets_no_commit_and_the_group_goes_on() {
             let intent = Intent {
                 add: vec![add],
                 remove: Vec::new(),
+                contradict: false,
             };
             assert_eq!(table.members[0].commit(&room(), &intent), None);
         }

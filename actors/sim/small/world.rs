@@ -249,6 +249,7 @@ impl World {
         let intent = Intent {
             add: vec![bob_package],
             remove: Vec::new(),
+            contradict: false,
         };
         let bundle = alice.commit(&names.room, &intent);
         let (Some(bundle), Ok(_)) = (bundle, alice.confirm(&names.room)) else {

@@ -142,6 +142,7 @@ impl Member {
         let state = self.room_mut(room);
         state.group_id = group.group_id().as_slice().to_vec().into();
         state.joined = Epoch(group.epoch().as_u64());
+        state.begun = after;
         state.last = after;
         state.pending = None;
         state.merged = None;

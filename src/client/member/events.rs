@@ -143,7 +143,7 @@ impl Member {
     }
 
     fn take_notice(&mut self, seq: InboxSeq, room: &RoomUri, notice: Notice) {
-        if !self.is_next(seq) {
+        if !self.is_next(seq) || self.has_entered_since(room, &notice) {
             return;
         }
         match notice {
@@ -170,6 +170,17 @@ impl Member {
                     self.leave(room);
                 }
             }
+        }
+    }
+
+    /// Whether a notice is of a time before the device came in by itself.
+    fn has_entered_since(&self, room: &RoomUri, notice: &Notice) -> bool {
+        let Some(state) = self.room(room).filter(|_| self.groups.contains_key(room)) else {
+            return false;
+        };
+        match notice {
+            Notice::Joined { after, .. } => *after < state.begun,
+            Notice::Left { upto } => *upto <= state.begun,
         }
     }
 

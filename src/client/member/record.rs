@@ -53,6 +53,8 @@ pub(super) struct Room {
     pub(super) group_id: Payload,
     /// The first epoch the device has keys of.
     pub(super) joined: Epoch,
+    /// The last event before the device's present time in the room.
+    pub(super) begun: RoomSeq,
     /// Events up to this one are processed.
     pub(super) last: RoomSeq,
     /// The highest own number in use.

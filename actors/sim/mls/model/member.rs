@@ -23,6 +23,8 @@ pub struct Member {
     /// Those of them that may be used more than once.
     last_resorts: BTreeSet<Bytes>,
     groups: BTreeMap<RoomUri, Group>,
+    /// Groups as the own external Commits make them.
+    entering: BTreeMap<RoomUri, Group>,
 }
 
 impl Member {
@@ -33,6 +35,7 @@ impl Member {
             packages: BTreeSet::new(),
             last_resorts: BTreeSet::new(),
             groups: BTreeMap::new(),
+            entering: BTreeMap::new(),
         }
     }
 
@@ -72,15 +75,84 @@ impl Member {
     }
 
     fn enter(&mut self, room: &RoomUri, group_id: Bytes, epoch: u64, chain: Hash, tree: Tree) {
-        let group = Group {
-            group_id,
-            joined: epoch,
-            base: Base { epoch, chain, tree },
-            chains: VecDeque::from([(epoch, chain)]),
-            pending: Vec::new(),
-            staged: None,
-        };
+        let group = Group::new(group_id, Base { epoch, chain, tree });
         self.groups.insert(room.clone(), group);
+    }
+
+    pub(in super::super) fn entrance(&self, room: &RoomUri) -> Option<Entrance> {
+        let group = self.groups.get(room)?;
+        Some(Entrance {
+            group_id: group.group_id.clone(),
+            base: group.base.clone(),
+            pending: group.pending.clone(),
+        })
+    }
+
+    /// An external Commit, which also removes the leaf of `victim` if there is one.
+    pub(in super::super) fn entry(
+        &mut self,
+        room: &RoomUri,
+        entrance: &Entrance,
+        victim: Option<&ClientUri>,
+    ) -> Option<Bundle> {
+        let Entrance {
+            group_id,
+            base,
+            pending,
+        } = entrance;
+        let leaving = pending.iter();
+        let leaving = leaving.filter(|(_, _, proposed)| *proposed == Proposed::Leave);
+        let leaving: BTreeMap<u32, Bytes> = leaving
+            .map(|(reference, leaf, _)| (*leaf, reference.clone()))
+            .collect();
+        let former = leaf_of(&base.tree, &self.client);
+        let victim = victim.and_then(|client| leaf_of(&base.tree, client));
+        if victim.is_some_and(|victim| leaving.contains_key(&victim)) {
+            // To remove it does it no harm.
+            return None;
+        }
+        let removed = former.into_iter().chain(victim);
+        let content = Committed {
+            parent: base.chain,
+            remove: removed.filter(|leaf| !leaving.contains_key(leaf)).collect(),
+            covered: leaving.into_values().collect(),
+            add: Vec::new(),
+            joiner: Some(self.client.clone()),
+            key: self.fresh(),
+        };
+        let commit = public_message(group_id, base.epoch, None, 3, &encode(&content));
+        let lenient = base.after(None, &commit, &content, pending);
+        let next = match (lenient, victim) {
+            (Ok(next), _) => next,
+            // What it would lead to; the hub must not let it.
+            (Err(_), Some(_)) => return Some(self.forged_entry(base, group_id, commit)),
+            (Err(_), None) => return None,
+        };
+        let epoch = base.epoch + 1;
+        let bundle = Bundle {
+            commit,
+            welcome: None,
+            group_info: info_of(group_id, epoch, &next.tree, next.chain, next.committer),
+            tree: TreeContainer::Full(Payload(encode_tree(&next.tree))),
+        };
+        let base = Base {
+            epoch,
+            chain: next.chain,
+            tree: next.tree,
+        };
+        self.entering
+            .insert(room.clone(), Group::new(group_id.clone(), base));
+        Some(bundle)
+    }
+
+    /// A bundle that no rule leads to.
+    fn forged_entry(&self, base: &Base, group_id: &Bytes, commit: Bytes) -> Bundle {
+        Bundle {
+            group_info: info_of(group_id, base.epoch + 1, &base.tree, base.chain, 0),
+            tree: TreeContainer::Full(Payload(encode_tree(&base.tree))),
+            welcome: None,
+            commit,
+        }
     }
 
     pub(in super::super) fn forget(&mut self, room: &RoomUri) {
@@ -105,7 +177,7 @@ impl Member {
         let key = self.fresh();
         let group = self.groups.get_mut(room)?;
         let own = leaf_of(&group.base.tree, &self.client)?;
-        let (covered, mut removed) = group.coverable(own);
+        let (covered, mut removed) = group.coverable(own, intent.contradict);
         let mut remove = Vec::new();
         for client in &intent.remove {
             let leaf = leaf_of(&group.base.tree, client).filter(|leaf| *leaf != own);
@@ -122,18 +194,19 @@ impl Member {
                 .collect(),
             add: intent.add.iter().map(|package| package.0.clone()).collect(),
             remove,
+            joiner: None,
             key,
         };
         let epoch = group.base.epoch;
-        let commit = public_message(&group.group_id, epoch, own, 3, &encode(&content));
+        let commit = public_message(&group.group_id, epoch, Some(own), 3, &encode(&content));
         let next = group
             .base
-            .after(own, &commit, &content, &group.pending)
+            .after(Some(own), &commit, &content, &group.pending)
             .ok()?;
         let references: Vec<Bytes> = next
             .joined
             .iter()
-            .map(|(_, _, reference)| reference.clone())
+            .filter_map(|(_, _, reference)| reference.clone())
             .collect();
         let welcome = (!references.is_empty()).then(|| {
             encode(&Welcoming {
@@ -164,16 +237,31 @@ impl Member {
     }
 
     pub(in super::super) fn confirm(&mut self, room: &RoomUri) -> Result<Epoch, String> {
+        if let Some(group) = self.entering.remove(room) {
+            let epoch = Epoch(group.base.epoch);
+            self.groups.insert(room.clone(), group);
+            return Ok(epoch);
+        }
         let group = self.groups.get_mut(room).ok_or("no such group")?;
         let (commit, content) = group.staged.take().ok_or("no Commit was made")?;
         let own = leaf_of(&group.base.tree, &self.client).ok_or("not a member")?;
-        group.advance(own, &commit, &content)
+        group.advance(Some(own), &commit, &content)
     }
 
     pub(in super::super) fn discard(&mut self, room: &RoomUri) {
+        self.entering.remove(room);
         if let Some(group) = self.groups.get_mut(room) {
             group.staged = None;
         }
+    }
+
+    /// Whether a Commit could take in members that remove one another.
+    pub(in super::super) fn contradicts(&self, room: &RoomUri) -> bool {
+        let group = self.groups.get(room);
+        let own = group.and_then(|group| leaf_of(&group.base.tree, &self.client));
+        group
+            .zip(own)
+            .is_some_and(|(group, own)| group.contradicts(own))
     }
 
     pub(in super::super) fn propose(&mut self, room: &RoomUri, wish: &Wish) -> Option<Bytes> {
@@ -186,9 +274,10 @@ impl Member {
                 let leaf = leaf_of(&group.base.tree, client)?;
                 Proposed::Remove { leaf }
             }
+            Wish::Leave => Proposed::Leave,
         };
         let content = encode(&proposed);
-        let message = public_message(&group.group_id, group.base.epoch, own, 2, &content);
+        let message = public_message(&group.group_id, group.base.epoch, Some(own), 2, &content);
         Some(message)
     }
 
@@ -258,8 +347,12 @@ impl Member {
             }
             RoomBody::Commit { epoch, commit } => {
                 let header = handshake_header(commit).map_err(|_| "not a Commit")?;
-                let Sender::Member(committer) = header.sender else {
-                    return Err("a Commit from outside".to_owned());
+                let committer = match header.sender {
+                    Sender::Member(committer) => Some(committer),
+                    Sender::NewMemberCommit => None,
+                    Sender::External(_) | Sender::NewMemberProposal => {
+                        return Err("a Commit from outside".to_owned());
+                    }
                 };
                 if header.group_id != group.group_id || header.epoch + 1 != epoch.0 {
                     return Err("a Commit of another group or epoch".to_owned());
@@ -268,7 +361,7 @@ impl Member {
                     let (is, at) = (header.epoch, group.base.epoch);
                     return Err(format!("a Commit of epoch {is} in epoch {at}"));
                 }
-                let content: Committed = content_of(commit, &group.group_id)
+                let content: Committed = content_of(commit, &group.group_id, committer.is_some())
                     .and_then(|content| decode(&content))
                     .ok_or("not a Commit of the model")?;
                 let opened = group.advance(committer, commit, &content)?;
@@ -282,20 +375,54 @@ impl Member {
     }
 }
 
+/// What a member tells another client of its user.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    group_id: Bytes,
+    base: Base,
+    pending: Vec<(Bytes, u32, Proposed)>,
+}
+
 impl Group {
+    fn new(group_id: Bytes, base: Base) -> Self {
+        Self {
+            group_id,
+            joined: base.epoch,
+            chains: VecDeque::from([(base.epoch, base.chain)]),
+            base,
+            pending: Vec::new(),
+            staged: None,
+        }
+    }
+
+    /// Whether members that wait to remove one another are among what [`Self::coverable`] would take in.
+    fn contradicts(&self, own: u32) -> bool {
+        self.coverable(own, true).0.len() > self.coverable(own, false).0.len()
+    }
+
     /// The Proposals that a Commit of `own` can cover, with the leaf that each updates, and the leaves they remove.
-    fn coverable(&self, own: u32) -> (Vec<(Bytes, Option<u32>)>, BTreeSet<u32>) {
+    /// With `contradict` also those of members that remove one another, which no Commit may take in together.
+    fn coverable(&self, own: u32, contradict: bool) -> (Vec<(Bytes, Option<u32>)>, BTreeSet<u32>) {
         let (mut covered, mut removed, mut updated) =
             (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        // Who leaves must be let go, so that comes first.
+        for (reference, sender, proposed) in &self.pending {
+            if *proposed == Proposed::Leave && *sender != own && removed.insert(*sender) {
+                covered.push((reference.clone(), None));
+            }
+        }
+        let mut edges = BTreeSet::new();
         for (reference, sender, proposed) in &self.pending {
             match proposed {
+                Proposed::Remove { leaf } if !contradict && edges.contains(&(*leaf, *sender)) => {}
                 Proposed::Update { .. } if *sender != own && updated.insert(*sender) => {
                     covered.push((reference.clone(), Some(*sender)));
                 }
                 Proposed::Remove { leaf } if *leaf != own && removed.insert(*leaf) => {
+                    edges.insert((*sender, *leaf));
                     covered.push((reference.clone(), None));
                 }
-                Proposed::Update { .. } | Proposed::Remove { .. } => {}
+                Proposed::Update { .. } | Proposed::Remove { .. } | Proposed::Leave => {}
             }
         }
         (covered, removed)
@@ -303,7 +430,7 @@ impl Group {
 
     fn advance(
         &mut self,
-        committer: u32,
+        committer: Option<u32>,
         commit: &Bytes,
         content: &Committed,
     ) -> Result<Epoch, String> {
@@ -338,7 +465,7 @@ impl Group {
         let Sender::Member(leaf) = header.sender else {
             return Err("a Proposal from outside".to_owned());
         };
-        let proposed = content_of(message, &self.group_id)
+        let proposed = content_of(message, &self.group_id, true)
             .and_then(|content| decode(&content))
             .ok_or("not a Proposal of the model")?;
         let reference = reference_of(message);

@@ -80,6 +80,43 @@ fn a_device_replaces_its_own_leaf_and_does_so_after_a_restart() {
 }
 
 #[test]
+fn notices_of_a_time_before_it_entered_do_not_take_a_device_back() {
+    let (mut hub, mut alice, mut bob) = pair();
+    let mut tablet = tablet();
+    let add = alice
+        .prepare_add(&room(), &one_package(&mut tablet))
+        .unwrap();
+    hub.committed(&mut alice, &add, &mut [&mut bob]);
+    // The tablet reads neither its Welcome nor of its removal, and enters.
+    let added_at = hub.seq;
+    let own = [tablet.client().clone()];
+    let remove = alice.prepare_remove(&room(), &own).unwrap();
+    hub.committed(&mut alice, &remove, &mut [&mut bob]);
+    let removed_at = hub.seq;
+    let entry = tablet
+        .prepare_entry(&room(), &alice.entrance(&room()).unwrap())
+        .unwrap();
+    hub.committed(&mut tablet, &entry, &mut [&mut alice, &mut bob]);
+    let welcome = WelcomeNotice {
+        epoch: add.epoch,
+        welcome: add.welcome.clone().unwrap(),
+        tree: Payload::from(add.tree.carried().to_vec()),
+    };
+    for notice in [
+        Notice::Joined {
+            after: added_at,
+            welcome: Some(welcome),
+        },
+        Notice::Left { upto: removed_at },
+    ] {
+        hub.notify(&mut tablet, notice);
+    }
+    agree(&[&alice, &bob, &tablet]);
+    hub.say(&mut alice, "still here?", &mut [&mut bob, &mut tablet]);
+    assert_eq!(tablet.received(&room()), ["still here?"]);
+}
+
+#[test]
 fn who_enters_lets_go_who_is_leaving() {
     let (mut hub, mut alice, mut bob) = pair();
     let mut tablet = tablet();
