@@ -171,7 +171,7 @@ impl<C: MlsConfig> Party<C> {
         let answer = self.door.create(CreateRoom {
             room,
             group_info,
-            tree,
+            tree: tree.into(),
         });
         assert_eq!(answer.await.unwrap(), Answer::Created);
     }
