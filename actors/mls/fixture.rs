@@ -176,9 +176,11 @@ impl Client {
             panic!("not a GroupInfo")
         };
         let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&view.tree).unwrap();
-        let proposals = proposals.iter().map(|message| match body(message) {
-            MlsMessageBodyIn::PublicMessage(message) => message,
-            _ => panic!("not a PublicMessage"),
+        let proposals = proposals.iter().map(|message| {
+            let MlsMessageBodyIn::PublicMessage(message) = body(message) else {
+                panic!("not a PublicMessage")
+            };
+            message
         });
         let leaf = LeafNodeParameters::builder()
             .with_capabilities(capabilities(self.suite))
