@@ -230,6 +230,7 @@ impl World {
                 self.counts.one("commits refused otherwise");
                 self.story
                     .tell(self.now_ms, || format!("{name}  is told: {refused}"));
+                // Members that proposed to remove one another: whoever takes both in is refused, and honest.
                 let race = matches!(
                     refused,
                     Refused::NotMember

@@ -224,7 +224,10 @@ pub(super) enum Task {
         parts: Vec<ClaimPart>,
     },
     /// A claim of a peer for a room here, while the room is asked whether it knows the peer.
-    Relaying { back: PeerBack, claim: ClaimRequest },
+    Relaying {
+        back: PeerBack,
+        claim: Box<ClaimRequest>,
+    },
     /// A claim of this provider's users.
     Claim {
         id: ClaimId,

@@ -236,6 +236,7 @@ impl World {
         match doors::of_peer(&own, &peer, request) {
             Ok(PeerAsk::Claim(claim)) => self.claim_here(node, back, &claim),
             Ok(PeerAsk::Relay(room, claim)) => {
+                let claim = Box::new(claim);
                 let task = self.begin(node, Task::Relaying { back, claim });
                 let life = self.life(node);
                 let back = Back::Task {
@@ -544,7 +545,7 @@ impl World {
                     return;
                 };
                 if let Answered::Knows(knows) = answer {
-                    return self.relay_claim(node, back, claim, knows);
+                    return self.relay_claim(node, back, *claim, knows);
                 }
                 let retry_after_ms = UNAVAILABLE_RETRY_AFTER_MS;
                 let unavailable = UserRefused::Unavailable { retry_after_ms };

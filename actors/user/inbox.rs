@@ -220,7 +220,7 @@ mod tests {
         };
         for name in ["phone", "tablet"] {
             let lies: Vec<_> = bobby.fold.inbox(&client(name)).collect();
-            assert_eq!(lies, [item.clone()]);
+            assert_eq!(lies, std::slice::from_ref(&item));
         }
         assert_eq!(membership(&bobby, "club"), reads(4, None, 4));
         assert_eq!(bobby.fold.memberships(&client("watch")).count(), 0);
