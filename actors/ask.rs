@@ -23,6 +23,8 @@ pub enum Ask {
     User(UserUri, command::Command),
     /// Which key a device of a user has.
     DeviceKey(ClientUri),
+    /// Whether a room at this hub has, or had, members of a provider.
+    Knows(RoomUri, ProviderId),
     /// Send what waits of a room that a provider refused.
     Redrive(RoomUri, ProviderId),
 }
@@ -32,9 +34,10 @@ impl Ask {
     #[must_use]
     pub fn whose(&self) -> String {
         match self {
-            Self::Hub(room, _) | Self::Follower(room, _) | Self::Redrive(room, _) => {
-                room.to_string()
-            }
+            Self::Hub(room, _)
+            | Self::Follower(room, _)
+            | Self::Knows(room, _)
+            | Self::Redrive(room, _) => room.to_string(),
             Self::User(user, _) => user.to_string(),
             Self::DeviceKey(client) => client.user().to_string(),
         }
@@ -48,7 +51,7 @@ impl Ask {
             Self::Hub(_, ask) => ask.bytes(),
             Self::Follower(_, command) => record::follower_bytes(command),
             Self::User(_, command) => record::user_bytes(command),
-            Self::DeviceKey(_) | Self::Redrive(..) => 0,
+            Self::DeviceKey(_) | Self::Knows(..) | Self::Redrive(..) => 0,
         };
         FRAME + carried
     }
@@ -63,6 +66,8 @@ pub enum Answered {
     User(user::Answer),
     /// The key of a device; none of one that is not known.
     DeviceKey(Option<[u8; 32]>),
+    /// Whether a room knows a provider.
+    Knows(bool),
     /// It is on its way into the log.
     Done,
     /// Nobody: the shard is not led there, or no answer came in time. Whether it was done is not known.

@@ -5,6 +5,12 @@
 //!
 //! Source: transport requirements, sections 3.1 to 3.3 and 7.3.
 
+mod claims;
+
+pub use claims::{
+    claims, complete_claim, fitting, merge_claim, refuse_claim, relay_claim, split_claim,
+};
+
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     machine::{Millis, Ticket},
@@ -13,19 +19,24 @@ use crate::{
         desk, follower,
         hub::{self, Via},
     },
-    user::command::{Claim, StoredPackage},
+    user::command::{Hear, Speaker, StoredPackage},
     wire::{
-        self, BText, BVec, Payload,
-        claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
+        BText, BVec, Payload,
+        claim::ClaimRequest,
         door::{self, DoorRefused, PackageRefused},
-        event::Hash,
+        event::Item,
         joining::{CodesAsk, CodesRequest, GroupInfoRequest},
-        link::{self, CommitRequest, LinkRefused, ProposeRequest, SubmitGroup},
+        link::{
+            self, CommitRequest, Fanout, FanoutGroup, LinkRefused, ProposeRequest, SubmitGroup,
+        },
+        post::Refilled,
+        tree::TreeContainer,
     },
 };
 use bytes::Bytes;
+use claims::asks_for_itself;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// A request to a room at this hub, from whoever may speak for its sender.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +48,7 @@ pub enum HubAsk {
         /// GroupInfo of epoch 0.
         group_info: Bytes,
         /// Ratchet tree of epoch 0.
-        tree: Bytes,
+        tree: TreeContainer,
     },
     /// Open the next epoch.
     Commit {
@@ -78,10 +89,13 @@ impl HubAsk {
         match self {
             Self::Create {
                 group_info, tree, ..
-            } => group_info.len() + tree.len(),
+            } => group_info.len() + tree.carried().len(),
             Self::Commit { bundle, .. } => {
                 let welcome = bundle.welcome.as_ref().map_or(0, Bytes::len);
-                bundle.commit.len() + welcome + bundle.group_info.len() + bundle.tree.len()
+                bundle.commit.len()
+                    + welcome
+                    + bundle.group_info.len()
+                    + bundle.tree.carried().len()
             }
             Self::Propose { messages, .. } => {
                 messages.iter().map(|message| message.len() + 8).sum()
@@ -162,8 +176,15 @@ impl HubAsk {
 /// A request of a peer that is the peer's to make.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PeerAsk {
-    /// A claim of this provider's KeyPackages.
+    /// A claim of this provider's KeyPackages, for a user of the peer.
     Claim(ClaimRequest),
+    /// A claim for a room of this provider, to be passed on to those whose users are wanted.
+    Relay(RoomUri, ClaimRequest),
+    /// A claim of this provider's KeyPackages for a room of the peer, for a user of another provider: that provider
+    /// must vouch for the key that signed.
+    Relayed(ClaimRequest),
+    /// Whether a client of this provider holds a key.
+    Vouch(ClientUri, [u8; 32]),
     /// A request to a room.
     Hub(RoomUri, HubAsk),
     /// Who made this introduction code.
@@ -191,13 +212,33 @@ pub fn of_peer(
     };
     match request {
         link::Request::Claim(claim) => {
-            let asking = claim.terms.asking_client.as_ref();
-            let own_client = asking.is_none_or(|client| *client.user() == claim.terms.requester);
             let trusted = planted!("door_trusts_requester");
-            if (claim.terms.requester.provider() != peer || !own_client) && !trusted {
+            let bound = claim.terms.requester.provider() == peer && asks_for_itself(&claim);
+            if !bound && !trusted {
                 return Err(LinkRefused::SenderNotBound);
             }
-            Ok(PeerAsk::Claim(claim))
+            let foreign = claim.users.iter().any(|user| user.provider() != own);
+            match claim.terms.room.clone() {
+                Some(room) if foreign && room.hub() == own => Ok(PeerAsk::Relay(room, claim)),
+                Some(_) | None => Ok(PeerAsk::Claim(claim)),
+            }
+        }
+        link::Request::Relayed(claim) => {
+            let room = claim.terms.room.as_ref();
+            let owner = room.is_some_and(|room| room.hub() == peer);
+            if !owner {
+                return Err(LinkRefused::NotOwner);
+            }
+            if !asks_for_itself(&claim) {
+                return Err(LinkRefused::SenderNotBound);
+            }
+            Ok(PeerAsk::Relayed(claim))
+        }
+        link::Request::Vouch { client, key } => {
+            if client.provider() != own {
+                return Err(LinkRefused::SenderNotBound);
+            }
+            Ok(PeerAsk::Vouch(client, key))
         }
         link::Request::Commit(CommitRequest {
             room,
@@ -254,6 +295,50 @@ pub fn submission(own: &ProviderId, group: SubmitGroup) -> Option<(RoomUri, HubA
     (room.hub() == own).then_some((room, HubAsk::Submit(submit)))
 }
 
+/// What a part of a peer's fan-out is, and for whom.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fanned {
+    /// Items for a room that this provider follows.
+    Room(RoomUri, follower::Deliver),
+    /// A word for a user of this provider about a room, which may be anybody's.
+    User(RoomUri, UserUri, Hear),
+}
+
+/// The parts of a batch that the shard `shard` of `peer` fans out, in order.
+#[must_use]
+pub fn fanned(peer: &ProviderId, shard: u16, batch: Fanout) -> Vec<Fanned> {
+    let mut parts = Vec::with_capacity(batch.groups.len());
+    let mut seq = batch.first;
+    for FanoutGroup { room, items } in batch.groups {
+        let mut for_room = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                Item::Refilled { requester, client } => {
+                    let refilled = Refilled {
+                        requester: requester.clone(),
+                        room: room.clone(),
+                        client,
+                    };
+                    let from = Speaker::Provider(peer.clone(), shard);
+                    let hear = Hear {
+                        from,
+                        seq,
+                        refilled,
+                    };
+                    parts.push(Fanned::User(room.clone(), requester, hear));
+                }
+                Item::Event(_) | Item::Refused { .. } => for_room.push(item),
+            }
+            seq = seq.next();
+        }
+        if !for_room.is_empty() {
+            let items = BVec::truncated(for_room);
+            parts.push(Fanned::Room(room, follower::Deliver { items }));
+        }
+    }
+    parts
+}
+
 /// Where a client's request to a room goes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientAsk {
@@ -279,7 +364,7 @@ pub fn create(
     let ask = HubAsk::Create {
         creator: client.clone(),
         group_info: create.group_info.0,
-        tree: create.tree.0,
+        tree: create.tree,
     };
     Ok((create.room, ask))
 }
@@ -435,115 +520,16 @@ pub fn check_package(
     })
 }
 
-/// A client's claim, one part for each provider that is named.
-///
-/// # Errors
-/// [`DoorRefused::SenderNotBound`] when it is made for another user.
-pub fn split_claim(
-    client: &ClientUri,
-    mut request: ClaimRequest,
-) -> Result<BTreeMap<ProviderId, ClaimRequest>, DoorRefused> {
-    if request.terms.requester != *client.user() {
-        let detail = BText::clipped("a claim is made for the user of this connection");
-        return Err(DoorRefused::SenderNotBound { detail });
-    }
-    request.terms.asking_client = Some(client.clone());
-    let mut providers: BTreeMap<ProviderId, Vec<UserUri>> = BTreeMap::new();
-    for user in &request.users {
-        let users = providers.entry(user.provider().clone()).or_default();
-        if !users.contains(user) {
-            users.push(user.clone());
-        }
-    }
-    let part = |users| ClaimRequest {
-        users: BVec::truncated(users),
-        ..request.clone()
-    };
-    let parts = providers.into_iter();
-    Ok(parts
-        .map(|(provider, users)| (provider, part(users)))
-        .collect())
-}
-
-/// A provider's answer to its part of a claim: nobody is left out, and nobody is put in.
-#[must_use]
-pub fn complete_claim(
-    part: &[UserUri],
-    mut claimed: Vec<ClaimedUser>,
-    retry_after_ms: u32,
-) -> Vec<ClaimedUser> {
-    claimed.retain(|claimed| part.contains(&claimed.user) && names_its_own(claimed));
-    for user in part {
-        if !claimed.iter().any(|claimed| claimed.user == *user) {
-            let unavailable = UserRefused::Unavailable { retry_after_ms };
-            claimed.push(ClaimedUser {
-                user: user.clone(),
-                result: Err(unavailable),
-            });
-        }
-    }
-    claimed
-}
-
-/// Whether every client of a result is one of its user.
-fn names_its_own(claimed: &ClaimedUser) -> bool {
-    let Ok(clients) = &claimed.result else {
-        return true;
-    };
-    clients
-        .iter()
-        .all(|client| *client.client.user() == claimed.user)
-}
-
-/// The parts of a claim as one table, in the order of the request.
-#[must_use]
-pub fn merge_claim(asked: &[UserUri], parts: Vec<ClaimedUser>) -> ClaimResponse {
-    let mut results: BTreeMap<UserUri, ClaimedUser> = parts
-        .into_iter()
-        .map(|claimed| (claimed.user.clone(), claimed))
-        .collect();
-    let users = asked.iter().filter_map(|user| results.remove(user));
-    ClaimResponse {
-        users: BVec::truncated(users.collect()),
-    }
-}
-
-/// The commands that a claim of `peer`, who is authenticated, becomes: one for each user named, in order.
-///
-/// A user of another provider gets its refusal at once.
-#[must_use]
-pub fn claims(
-    own: &ProviderId,
-    peer: &ProviderId,
-    request: &ClaimRequest,
-) -> Vec<(UserUri, Result<Claim, UserRefused>)> {
-    let body = Hash::of(&wire::encode(&request.terms));
-    let mut asked: Vec<&UserUri> = Vec::new();
-    for user in &request.users {
-        if !asked.contains(&user) {
-            asked.push(user);
-        }
-    }
-    let part = |user: &UserUri| {
-        if user.provider() != own {
-            return Err(UserRefused::ForeignUser);
-        }
-        Ok(Claim {
-            id: request.id,
-            peer: peer.clone(),
-            terms: request.terms.clone(),
-            body,
-        })
-    };
-    let parts = asked.into_iter();
-    parts.map(|user| (user.clone(), part(user))).collect()
-}
-
-fn bundle(commit: Payload, welcome: Option<Payload>, group_info: Payload, tree: Payload) -> Bundle {
+fn bundle(
+    commit: Payload,
+    welcome: Option<Payload>,
+    group_info: Payload,
+    tree: TreeContainer,
+) -> Bundle {
     Bundle {
         commit: commit.0,
         welcome: welcome.map(|welcome| welcome.0),
         group_info: group_info.0,
-        tree: tree.0,
+        tree,
     }
 }

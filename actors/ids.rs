@@ -3,7 +3,8 @@
 //! Owns: what an identifier may look like. Promises: canonical lower-case ASCII; what is not canonical is
 //! refused, never mended, so two spellings of one identifier do not exist. Not here: who may use which identifier.
 //!
-//! Forms: `mimi://P/u/USER`, `mimi://P/d/USER/CLIENT`, `mimi://P/r/ROOM`, where `P` is the provider's domain.
+//! Forms: `mimi://P/u/USER`, `mimi://P/p/PSEUDONYM`, `mimi://P/d/USER/CLIENT`, `mimi://P/r/ROOM`, where `P` is the
+//! provider's domain.
 //!
 //! Source: MIMI protocol draft, section on identifiers; transport requirements, section 2.
 
@@ -173,6 +174,113 @@ impl fmt::Display for UserUri {
     }
 }
 
+/// A name under which a user of a provider may ask without saying who it is: `mimi://P/p/PSEUDONYM`.
+///
+/// The name is the BLAKE3 hash, in hexadecimal digits, of the key that signs for it: whoever signs with that key owns it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PseudonymUri {
+    provider: ProviderId,
+    name: Arc<str>,
+}
+
+impl PseudonymUri {
+    /// Builds the URI from its parts.
+    ///
+    /// # Errors
+    /// [`BadIdentifier::Name`] when `name` is not a canonical name.
+    pub fn new(provider: &ProviderId, name: &str) -> Result<Self, BadIdentifier> {
+        check_segment(name)?;
+        Ok(Self {
+            provider: provider.clone(),
+            name: name.into(),
+        })
+    }
+
+    /// The provider at which it is used.
+    #[must_use]
+    pub fn provider(&self) -> &ProviderId {
+        &self.provider
+    }
+
+    /// The name at its provider.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl FromStr for PseudonymUri {
+    type Err = BadIdentifier;
+    fn from_str(uri: &str) -> Result<Self, BadIdentifier> {
+        let (provider, name) = split(uri, "p", "mimi://PROVIDER/p/PSEUDONYM")?;
+        Self::new(&provider, name)
+    }
+}
+
+impl fmt::Display for PseudonymUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mimi://{}/p/{}", self.provider, self.name)
+    }
+}
+
+/// Somebody who asks for KeyPackages: a user, or whoever uses a pseudonym.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Requester {
+    /// A user by its name.
+    User(UserUri),
+    /// A user that does not say which.
+    Pseudonym(PseudonymUri),
+}
+
+impl Requester {
+    /// The provider that speaks for it.
+    #[must_use]
+    pub fn provider(&self) -> &ProviderId {
+        match self {
+            Self::User(user) => user.provider(),
+            Self::Pseudonym(pseudonym) => pseudonym.provider(),
+        }
+    }
+
+    /// The user, if it says which.
+    #[must_use]
+    pub fn user(&self) -> Option<&UserUri> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::Pseudonym(_) => None,
+        }
+    }
+}
+
+impl From<UserUri> for Requester {
+    fn from(user: UserUri) -> Self {
+        Self::User(user)
+    }
+}
+
+impl From<PseudonymUri> for Requester {
+    fn from(pseudonym: PseudonymUri) -> Self {
+        Self::Pseudonym(pseudonym)
+    }
+}
+
+impl FromStr for Requester {
+    type Err = BadIdentifier;
+    fn from_str(uri: &str) -> Result<Self, BadIdentifier> {
+        let pseudonym = PseudonymUri::from_str(uri).map(Self::Pseudonym);
+        pseudonym.or_else(|_| uri.parse().map(Self::User))
+    }
+}
+
+impl fmt::Display for Requester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => fmt::Display::fmt(user, f),
+            Self::Pseudonym(pseudonym) => fmt::Display::fmt(pseudonym, f),
+        }
+    }
+}
+
 /// A client (one device) of a user: `mimi://P/d/USER/CLIENT`. A basic credential's identity is exactly these bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientUri {
@@ -313,7 +421,14 @@ macro_rules! text_form {
         }
     )*};
 }
-text_form!(ProviderId, UserUri, ClientUri, RoomUri);
+text_form!(
+    ProviderId,
+    UserUri,
+    PseudonymUri,
+    Requester,
+    ClientUri,
+    RoomUri
+);
 
 #[cfg(test)]
 mod tests {

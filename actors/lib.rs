@@ -6,6 +6,7 @@
 pub mod planted;
 
 pub mod ask;
+pub mod bucket;
 pub mod doors;
 pub mod group_info;
 pub mod ids;

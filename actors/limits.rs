@@ -24,8 +24,12 @@ pub const COMMIT_BYTES_MAX: usize = 1 << 20;
 pub const WELCOME_BYTES_MAX: usize = 1 << 20;
 /// Largest GroupInfo (it carries no ratchet tree), in bytes.
 pub const GROUP_INFO_BYTES_MAX: usize = 64 << 10;
-/// Largest ratchet tree that travels inside a bundle or an event, in bytes.
-pub const TREE_BYTES_MAX: usize = 3 << 19;
+/// Largest ratchet tree, in bytes: it travels whole inside an event, to whoever joins.
+pub const TREE_BYTES_MAX: usize = 15 << 17;
+/// Memory for trees that a node keeps from one Commit to the next, in bytes; the one not used for longest goes.
+pub const TREES_KEPT_BYTES_MAX: usize = 128 << 20;
+/// How many bytes of a tree one byte of its zstd frame may stand for, at most.
+pub const ZSTD_RATIO_MAX: usize = 64;
 /// Largest Commit bundle, Welcome event or other control event, in bytes.
 pub const CONTROL_EVENT_BYTES_MAX: usize = 4 << 20;
 const _: () = assert!(
@@ -118,12 +122,29 @@ pub const CLIENTS_PER_USER_MAX: usize = 32;
 pub const KEY_PACKAGES_PER_CLIENT_MAX: usize = 200;
 /// KeyPackages in one upload, at most.
 pub const KEY_PACKAGES_PER_UPLOAD_MAX: usize = 100;
-/// Longest lifetime of a KeyPackage, in seconds (90 days and a day of skew).
-pub const KEY_PACKAGE_LIFETIME_S_MAX: u64 = 91 * 24 * 3_600;
+/// Longest lifetime of a KeyPackage, in seconds (90 days).
+pub const KEY_PACKAGE_LIFETIME_S_MAX: u64 = 90 * 24 * 3_600;
 /// A KeyPackage is not handed out in the last moments of its life, in milliseconds.
 pub const KEY_PACKAGE_SKEW_MS: u64 = 60_000;
 /// Users in one claim, at most.
-pub const CLAIM_USERS_MAX: usize = 100;
+pub const CLAIM_USERS_MAX: usize = 1_000;
+/// Clients in the answer to one claim, at most; the users for whom there is no room are to be asked for again.
+pub const CLAIM_CLIENTS_MAX: usize = 10_000;
+/// KeyPackages in the answer to one claim, in bytes.
+pub const CLAIM_ANSWER_BYTES_MAX: usize = 3 << 20;
+const _: () = assert!(
+    CLIENTS_PER_USER_MAX * (KEY_PACKAGE_BYTES_MAX + URI_BYTES_MAX) <= CLAIM_ANSWER_BYTES_MAX
+);
+/// Requesters or providers whose claims on one user are counted; the one that used least is forgotten first.
+pub const CLAIMANTS_COUNTED_PER_USER_MAX: usize = 1_024;
+/// Requesters or providers whose claims are counted in one shard; the one that used least is forgotten first.
+pub const CLAIMANTS_COUNTED_PER_SHARD_MAX: usize = 16_384;
+/// Hubs that may get one last-resort KeyPackage, at most; further ones get none.
+pub const LAST_RESORT_HUBS_MAX: usize = 1_024;
+/// Clients of one user that were wanted in a room in vain, at most; the oldest is forgotten first.
+pub const WANTED_IN_VAIN_PER_USER_MAX: usize = 64;
+/// How long a client that was wanted in vain is remembered, in milliseconds (30 days).
+pub const WANTED_IN_VAIN_KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Ciphersuites or versions in the ordered lists of a claim, at most.
 pub const CLAIM_PREFERENCES_MAX: usize = 64;
 /// Capabilities of one kind that a claim may require, at most.
@@ -144,6 +165,11 @@ pub const ENROLMENT_CODE_LIFE_MS: u64 = 24 * 3_600 * 1_000;
 pub const ENROLMENT_CODE_BYTES: usize = 16;
 /// Inbox items of one client that wait to be acknowledged, at most.
 pub const INBOX_ITEMS_PER_CLIENT_MAX: usize = 4_096;
+/// Notes of the provider in the inbox of one client that wait to be acknowledged, at most; further ones are not stored.
+pub const NOTES_PER_CLIENT_MAX: usize = 64;
+const _: () = assert!(NOTES_PER_CLIENT_MAX < INBOX_ITEMS_PER_CLIENT_MAX);
+/// Shards of another provider whose words a user hears.
+pub const SHARDS_HEARD_MAX: u16 = 1_024;
 /// Rooms one client may be a member of.
 pub const ROOMS_PER_CLIENT_MAX: usize = 10_000;
 

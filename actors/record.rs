@@ -54,7 +54,7 @@ impl Command {
                 hub::Command::Submit(submit) => payload_bytes(&submit.messages),
                 hub::Command::Commit(commit) => {
                     let welcome = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
-                    commit.commit.len() + welcome + view_bytes(&commit.checked.next)
+                    commit.commit.len() + welcome + commit.checked.next.bytes()
                 }
                 hub::Command::Create(create) => view_bytes(&create.view),
                 hub::Command::Propose(propose) => propose
@@ -115,6 +115,7 @@ pub(crate) fn user_bytes(command: &user::command::Command) -> usize {
         | user::command::Command::Revoke(_)
         | user::command::Command::Enrol(_)
         | user::command::Command::Claim(_)
+        | user::command::Command::Hear(_)
         | user::command::Command::Ack(_)
         | user::command::Command::Introduction(_) => 0,
     }

@@ -3,11 +3,13 @@
 //! Every default is in `sections`; `configs/node.toml` shows them and a test proves that it does. An unknown key is an
 //! error that names the nearest known one. Not here: whether files exist and ports are free, which the start finds out.
 
+mod claims;
 mod keys;
 mod sections;
 #[cfg(test)]
 mod tests;
 
+pub use claims::{ClaimsConfig, Privacy, RateConfig};
 pub use sections::{
     AdminConfig, ClusterConfig, ClusterNode, DoorConfig, LimitsConfig, LinkConfig, LogConfig,
     LogFormat, NodeConfig, PeerConfig, StorageConfig, TlsConfig, TrustConfig,
@@ -22,6 +24,7 @@ use figment::{
 use mimi_actors::{
     ids::{BadIdentifier, ProviderId},
     limits::{LEASE_MS_MAX, LEASE_MS_MIN},
+    mls::{bundle::Terms, shelf::Shelf},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -116,6 +119,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// What it allows.
     pub limits: LimitsConfig,
+    /// By which rules it gives KeyPackages.
+    pub claims: ClaimsConfig,
     /// What it logs.
     pub log: LogConfig,
     /// The providers it talks to; nobody else is let in.
@@ -190,6 +195,16 @@ impl Config {
         })
     }
 
+    /// What rooms at this hub are checked by.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms {
+            audited_members_max: self.limits.audited_members_max,
+            tree_hosts: self.limits.tree_hosts.clone(),
+            trees: Shelf::new(),
+        }
+    }
+
     /// Makes relative paths relative to the file that holds them.
     fn resolve(&mut self, base: &Path) {
         let mut paths = vec![
@@ -247,6 +262,9 @@ impl Config {
         if self.storage.snapshot_entries < SNAPSHOT_ENTRIES_MIN {
             let why = format!("at least {SNAPSHOT_ENTRIES_MIN}: each writes the whole state");
             return refuse("storage.snapshot_entries", &why);
+        }
+        if let Some((key, why)) = self.claims.flaw() {
+            return refuse(key, &why);
         }
         if let Err(error) = EnvFilter::try_new(&self.log.filter) {
             return refuse("log.filter", &error.to_string());

@@ -29,6 +29,7 @@ use mimi_actors::{
     ids::ProviderId,
     limits::{CHECKS_WAITING_MAX, REQUESTS_IN_FLIGHT_MAX, SHARDS},
     machine::Millis,
+    room::checks::Mls,
     supervisor::Supervisor,
 };
 use std::{
@@ -193,6 +194,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(accept_links(
         Arc::clone(&links),
         shards.clone(),
+        peers.clone(),
         config.node.id,
         Arc::clone(&requests),
     ));
@@ -276,9 +278,14 @@ fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
         clock: Arc::new(now),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
         bells: crate::cluster::wake::Bells::default(),
+        mls: Arc::new(Mls {
+            hub_signature_key: hub_key.public(),
+            hub_signer: hub_key.signer(),
+            terms: config.terms(),
+            lease_ms: config.limits.group_info_lease_ms,
+        }),
         hub_key,
-        audited_members_max: config.limits.audited_members_max,
-        lease_ms: config.limits.group_info_lease_ms,
+        rules: config.claims.rules(),
         lane_credit_bytes: config.link.lane_credit_bytes,
         request_deadline: config.request_deadline(),
     }
@@ -461,14 +468,18 @@ async fn collect(disk: Disk, groups: Vec<Group>) {
 async fn accept_links(
     endpoint: Arc<LinkEndpoint>,
     shards: Shards,
+    peers: Peers,
     node: u64,
     requests: Arc<Semaphore>,
 ) {
     while let Some(incoming) = endpoint.accept().await {
-        let (shards, requests) = (shards.clone(), Arc::clone(&requests));
+        let (shards, peers, requests) = (shards.clone(), peers.clone(), Arc::clone(&requests));
         tokio::spawn(async move {
             match incoming.establish().await {
-                Ok(link) => peering::incoming::serve(Arc::new(link), shards, node, requests).await,
+                Ok(link) => {
+                    let link = Arc::new(link);
+                    peering::incoming::serve(link, shards, peers, node, requests).await;
+                }
                 Err(error) => info!(%error, "a provider was not let in"),
             }
         });

@@ -27,7 +27,7 @@ use mimi_actors::{
     wire::{
         self, BText, BVec, Payload,
         answer::{Answer, Refused},
-        claim::{ClaimRequest, ClaimTerms, UserRefused},
+        claim::{ClaimProof, ClaimRequest, ClaimTerms, UserRefused},
         door::{
             self, Commit, CreateRoom, DoorRefused, EXPORTER_LABEL, Enrol, Login, PackageRefused,
             Propose, Reply, Request, Sent,
@@ -294,6 +294,24 @@ fn claim_of(requester: &str, at: &str, users: &[(&str, &str)]) -> ClaimRequest {
         id: new_claim_id().unwrap(),
         terms: ClaimTerms::new(user(requester, at)),
         users: BVec::truncated(users),
+        proof: ClaimProof::default(),
+    }
+}
+
+/// As [`claim_of`], signed by a client of the requester.
+fn signed_claim(by: &Member, terms: ClaimTerms, users: &[(&str, &str)]) -> ClaimRequest {
+    let (id, users): (_, Vec<_>) = (
+        new_claim_id().unwrap(),
+        users.iter().map(|(name, at)| user(name, at)).collect(),
+    );
+    let mut terms = terms;
+    terms.asking_client = Some(by.client().clone());
+    let proof = by.device().sign_claim(id, &terms, &users);
+    ClaimRequest {
+        id,
+        terms,
+        users: BVec::truncated(users),
+        proof,
     }
 }
 
@@ -307,7 +325,7 @@ fn commit_to(room: RoomUri) -> Commit {
         commit: junk(),
         welcome: None,
         group_info: junk(),
-        tree: junk(),
+        tree: junk().into(),
     }
 }
 
@@ -360,7 +378,7 @@ async fn hostile_input_has_its_answer_changes_nothing_and_disturbs_nobody() {
     let (mut book, mut amy, mut mallory) = stage().await;
     clients::strangers(&mut book, &amy, &mallory).await;
     clients::clients(&mut book, &amy, &mut mallory).await;
-    bundles::bundles(&mut book, &mut amy).await;
+    bundles::bundles(&mut book, &mut amy, &mut mallory).await;
     bundles::handshakes(&mut book).await;
     joining::joiners(&mut book, &mut amy, &mallory).await;
     joining::codes_of(&mut book, &amy, &mallory).await;

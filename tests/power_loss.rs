@@ -122,7 +122,7 @@ impl Den {
         let user = format!("y{number}");
         let consent = Request::Consent {
             user,
-            requester: first.client().user().clone(),
+            requester: first.client().user().clone().into(),
             room: None,
             grant: Some(true),
         };

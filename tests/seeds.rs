@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Invariants that must have been put to the test, and how often at least in 200 seeds.
-const TESTED: [&str; 23] = [
+const TESTED: [&str; 26] = [
     "I1",
     "I2",
     "I3",
@@ -45,20 +45,28 @@ const TESTED: [&str; 23] = [
     "I30",
     "contradiction",
     "leaving",
+    "limits",
     "own leaf",
+    "refills",
+    "relay",
 ];
 
 /// What must have happened, so that a green run says something.
-const HAPPENED: [&str; 19] = [
+const HAPPENED: [&str; 25] = [
     "batches that came again",
+    "claims limited",
+    "claims passed on by the hub",
     "claims sent again",
+    "claims that nobody vouches for",
     "contested epochs",
     "commits that lost their epoch",
     "crashes with an entry not yet on disk",
     "external Commits that may not be",
     "hostile frames",
     "joins by external Commit",
+    "last-resort packages given",
     "leader changes while a command was in flight",
+    "low stocks told",
     "members removed",
     "messages refused with a verdict",
     "messages that raced a removal",
@@ -66,6 +74,7 @@ const HAPPENED: [&str; 19] = [
     "power losses",
     "snapshots installed",
     "snapshots sealed",
+    "refills told",
     "replicas entered again",
     "stale disks noticed",
     "stocks exhausted",
@@ -339,6 +348,8 @@ fn contested_epoch() -> sim::plan::Plan {
             ..Weather::default()
         },
         stock: 2,
+        rules: mimi_actors::user::command::Rules::default(),
+        last_resort: false,
         calm_ms: 5_000,
         moves: moves
             .map(|(at_ms, client, what)| PlannedMove {

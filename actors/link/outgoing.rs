@@ -12,7 +12,7 @@ use crate::{
     wire::{
         event::{Copy, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq},
         link::RoomRefused,
-        post::UserNotice,
+        post::{Refilled, UserNotice},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,8 @@ pub enum Owed {
         /// The notice.
         notice: UserNotice,
     },
+    /// The word that a client, wanted in vain before, can be added now.
+    Refilled(Refilled),
 }
 
 /// The outgoing side of one link.
@@ -243,7 +245,7 @@ impl Run {
                 }
             }
             Owed::Refused { first, .. } => *first = first.plus(skip),
-            Owed::Notice { .. } => {}
+            Owed::Notice { .. } | Owed::Refilled(_) => {}
         }
         rest
     }
@@ -257,6 +259,7 @@ impl Owed {
             Self::Events { room, .. } | Self::Refused { room, .. } | Self::Notice { room, .. } => {
                 room
             }
+            Self::Refilled(refilled) => &refilled.room,
         }
     }
 }

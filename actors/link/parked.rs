@@ -5,7 +5,7 @@
 use super::outgoing::{Owed, goes_on};
 use crate::{
     limits::{PARKED_RUNS_PER_ROOM_MAX, REFUSAL_DETAIL_BYTES_MAX},
-    wire::BText,
+    wire::{self, BText, event::Hash, post::Refilled},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,11 +29,13 @@ pub struct Parked {
     lost: bool,
 }
 
-/// Where a run belongs among those of its room: events in their order, then the final words.
+/// Where a run belongs among those of its room: events in their order, then the final words, then words for users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Place {
     Events(u64),
     Refused(u64),
+    /// Words for users about the room, by what they say.
+    Word(u64),
 }
 
 impl Parked {
@@ -66,6 +68,7 @@ impl Parked {
             Owed::Refused { first, .. } => Place::Refused(first.0),
             // A notice is for a shard of this provider, which refuses none.
             Owed::Notice { .. } => return,
+            Owed::Refilled(refilled) => Place::Word(name(refilled)),
         };
         if let Some((_, kept)) = self.runs.get_mut(&place) {
             *kept = (*kept).max(count);
@@ -88,6 +91,13 @@ impl Parked {
     pub(super) fn into_runs(self) -> impl Iterator<Item = (Owed, u32)> {
         self.runs.into_values()
     }
+}
+
+/// What tells a word from others about its room.
+fn name(refilled: &Refilled) -> u64 {
+    let Hash(hash) = Hash::of(&wire::encode(refilled));
+    hash.first_chunk()
+        .map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 #[cfg(test)]

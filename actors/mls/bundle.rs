@@ -11,22 +11,26 @@ use super::{
     audit::{self, Audited},
     change::{self, Changed, Flaw, Group, Item},
     commit::Commit,
+    container::ContainerRefused,
     extension,
     external::{self, NOBODY},
     framing,
     message::{Sender, handshake_header},
-    parts::{self, Parts},
+    parts::{self, Made, Parts},
     path,
     proposal::{self, PendingProposal},
     reader::{Malformed, Unreadable},
+    rest::Rest,
+    shelf::Shelf,
     suite::{Digest, Suite},
-    tree::Tree,
-    view::{Context, GroupView, Member, members_of},
+    tree::{Hashes, Node, Step, Tree},
+    tree_math::to_leaf,
+    view::{Context, GroupView, Member, NextTree, NextView, member_of},
 };
-use crate::ids::ClientUri;
+use crate::{ids::ClientUri, wire::tree::TreeContainer};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// What a committer sends: everything that becomes current, or nothing of it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +41,19 @@ pub struct Bundle {
     pub welcome: Option<Bytes>,
     /// The GroupInfo of the next epoch as an MLSMessage.
     pub group_info: Bytes,
-    /// The tree of the next epoch, as in a ratchet_tree extension.
-    pub tree: Bytes,
+    /// The tree of the next epoch.
+    pub tree: TreeContainer,
+}
+
+/// What a check goes by, beside the group.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Members up to which a group's Commits are also validated by OpenMLS.
+    pub audited_members_max: usize,
+    /// Hosts that a tree may be said to lie at; nothing is fetched from there.
+    pub tree_hosts: Vec<String>,
+    /// Where trees are kept from one Commit to the next.
+    pub trees: Shelf,
 }
 
 /// A client that a Commit adds.
@@ -58,7 +73,7 @@ pub struct Joined {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckedBundle {
     /// The public state of the next epoch.
-    pub next: GroupView,
+    pub next: NextView,
     /// Leaf of the committer; in an external Commit the one it takes.
     pub committer: u32,
     /// Whether it is an external Commit: the committer is who joins.
@@ -156,6 +171,9 @@ pub enum BundleRefused {
         /// Their ProposalRefs.
         references: Vec<Bytes>,
     },
+    /// The container of the tree is one that this hub does not take.
+    #[error(transparent)]
+    Container(#[from] ContainerRefused),
     /// The path or the tree is wrong.
     #[error(transparent)]
     Tree(#[from] TreeRefused),
@@ -193,7 +211,7 @@ impl From<Flaw> for BundleRefused {
 /// Decides whether a bundle by `sender` leads on from `view`, in which `pending` Proposals wait.
 ///
 /// `pending` must have come out of [`super::proposal::check_proposal`] on this very view; their signatures are not
-/// checked again. Groups of at most `audited_members_max` members are validated by OpenMLS too.
+/// checked again. Small groups are validated by OpenMLS too, see [`Terms::audited_members_max`].
 ///
 /// # Errors
 /// [`BundleRefused`] says which rule it breaks; the cheapest checks come first.
@@ -202,18 +220,61 @@ pub fn check_bundle(
     pending: &[PendingProposal],
     bundle: &Bundle,
     sender: &ClientUri,
-    audited_members_max: usize,
+    terms: &Terms,
 ) -> Result<CheckedBundle, BundleRefused> {
     let context = view.context().map_err(in_part("current GroupContext"))?;
-    let suite = Suite::new(context.ciphersuite).ok_or(BundleRefused::Unsupported("ciphersuite"))?;
     let member = check_header(&context, &bundle.commit)?;
     let parts = Parts::read(bundle)?;
+    let hash = context.tree_hash;
+    let rest = terms.trees.take(hash, &view.tree);
+    let rest = rest.map_err(in_part("current tree"))?;
+    let now = Now {
+        view,
+        context,
+        rest: &rest,
+        pending,
+    };
+    let judged = judge(&now, member, bundle, &parts, sender, terms);
+    let (checked, next) = match judged {
+        Ok((checked, step)) => (Ok(checked), Some(step)),
+        Err(refused) => (Err(refused), None),
+    };
+    terms.trees.put(hash, rest, next);
+    checked
+}
+
+/// The group that a bundle must lead on from.
+struct Now<'a> {
+    view: &'a GroupView,
+    context: Context<'a>,
+    rest: &'a Rest,
+    pending: &'a [PendingProposal],
+}
+
+/// What a valid bundle does, and how it changes the tree.
+type Judged = (CheckedBundle, (Digest, Step));
+
+fn judge(
+    now: &Now<'_>,
+    member: Option<u32>,
+    bundle: &Bundle,
+    parts: &Parts<'_>,
+    sender: &ClientUri,
+    terms: &Terms,
+) -> Result<Judged, BundleRefused> {
+    let Now {
+        view,
+        context,
+        rest,
+        pending,
+    } = now;
+    let suite = Suite::new(context.ciphersuite).ok_or(BundleRefused::Unsupported("ciphersuite"))?;
     let (framed, info) = (&parts.commit, &parts.group_info);
 
-    let tree = Tree::read(&view.tree).map_err(in_part("current tree"))?;
+    let tree = Tree::of(rest);
     let leaf = match member {
         Some(leaf) => tree.leaf(leaf).ok_or(SenderRefused::NotMember)?,
-        None => external::own_leaf(&framed.body, sender)?,
+        None => Rc::clone(external::own_leaf(&framed.body, sender)?),
     };
     if leaf.client().as_ref() != Some(sender) {
         return Err(SenderRefused::NotBound.into());
@@ -249,10 +310,12 @@ pub fn check_bundle(
     parts.check_welcome(&changed.added, context.ciphersuite)?;
     let committer = match member {
         Some(leaf) => leaf,
-        None => external::enter(&mut changed, leaf)?,
+        None => external::enter(&mut changed, &leaf)?,
     };
-    let tree_hash = apply_path(&group, &mut changed, &framed.body, &items, committer)?;
-    parts.check_tree(&changed.tree, &bundle.tree)?;
+    let hashes = apply_path(&group, &mut changed, &framed.body, &items, committer)?;
+    let tree_hash = changed.tree.root_hash(&hashes);
+    let made = Made::of(&changed.tree, &context.base());
+    parts::check_tree(&bundle.tree, view, &made, &terms.tree_hosts)?;
 
     let confirmed = framed.confirmed_transcript_hash(&suite, &view.interim_transcript_hash);
     let extensions = changed
@@ -274,23 +337,26 @@ pub fn check_bundle(
         return Err(BundleRefused::Signature { of: "GroupInfo" });
     }
 
-    let members = changed.tree.leaves().count().max(tree.leaves().count());
-    let audited = members <= audited_members_max
+    let joins = changed.added.len() + usize::from(member.is_none());
+    let before = rest.members();
+    let members = before.max(before + joins - changed.removed.len());
+    let audited = members <= terms.audited_members_max
         && audit::commit(view, &covered, bundle, &next_context).map_err(BundleRefused::Audit)?
             == Audited::Whole;
     let interim = framing::interim_transcript_hash(&suite, &confirmed, parts.confirmation_tag);
-    let next = GroupView {
+    let next = NextView {
         group_context: next_context.into(),
         confirmation_tag: Bytes::copy_from_slice(parts.confirmation_tag),
         interim_transcript_hash: Bytes::copy_from_slice(&interim),
         group_info: bundle.group_info.clone(),
-        tree: bundle.tree.clone(),
+        tree: next_tree(view, made, !changed.added.is_empty()),
     };
     let covered = covered
         .iter()
         .map(|proposal| proposal.reference.clone())
         .collect();
-    tell(
+    let step = changed.tree.step(&hashes);
+    let told = tell(
         &tree,
         &changed,
         CheckedBundle {
@@ -304,7 +370,17 @@ pub fn check_bundle(
             left: vec![],
             updated: vec![],
         },
-    )
+    )?;
+    Ok((told, (tree_hash, step)))
+}
+
+/// What the log needs of the tree that a Commit made: all of it when somebody is `welcomed`, else what is shorter.
+fn next_tree(view: &GroupView, made: Made<'_, '_>, welcomed: bool) -> NextTree {
+    if welcomed || made.delta.len() > view.tree.len() / 2 {
+        NextTree::Whole(made.whole().clone())
+    } else {
+        NextTree::Delta(made.delta.into())
+    }
 }
 
 /// The leaf that says it committed, none for an external Commit; if group and epoch are the current ones.
@@ -328,14 +404,14 @@ fn check_header(context: &Context<'_>, commit: &Bytes) -> Result<Option<u32>, Bu
     }
 }
 
-/// Puts the Commit's path into the changed tree; gives the tree hash of the next epoch.
+/// Puts the Commit's path into the changed tree; gives the tree hashes of the next epoch.
 fn apply_path<'a>(
     group: &Group<'_, 'a>,
     changed: &mut Changed<'a>,
     commit: &Commit<'a>,
     items: &[Item<'a>],
     committer: u32,
-) -> Result<Digest, BundleRefused> {
+) -> Result<Hashes<'a>, BundleRefused> {
     let mut hashes = changed.tree.hashes(group.suite);
     let needed = items.is_empty() || items.iter().any(|item| item.proposal.needs_path());
     match &commit.path {
@@ -369,7 +445,7 @@ fn apply_path<'a>(
             }
         }
     }
-    Ok(changed.tree.root_hash(&hashes))
+    Ok(hashes)
 }
 
 /// Completes what is told of a valid bundle: who came, went and changed.
@@ -378,20 +454,22 @@ fn tell(
     changed: &Changed<'_>,
     mut told: CheckedBundle,
 ) -> Result<CheckedBundle, BundleRefused> {
-    let before = members_of(old).map_err(in_part("current tree"))?;
-    let after = members_of(&changed.tree).map_err(in_part("ratchet tree"))?;
-    let keys: BTreeMap<u32, Bytes> = before
-        .iter()
-        .map(|member| (member.leaf, member.signature_key.clone()))
-        .collect();
-    for member in after {
-        let added = changed.added.get(&member.leaf);
-        if added.is_some() || (told.external && member.leaf == told.committer) {
+    let part = in_part("ratchet tree");
+    for (index, before, after) in changed.tree.touched() {
+        let (Some(Node::Leaf(leaf)), Some(number)) = (after, to_leaf(index)) else {
+            continue;
+        };
+        let added = changed.added.get(&number);
+        let renewed = match &before {
+            Some(Node::Leaf(before)) => before.signature_key != leaf.signature_key,
+            Some(Node::Parent(_)) | None => true,
+        };
+        if added.is_some() || (told.external && number == told.committer) {
             let Member {
                 leaf,
                 client,
                 signature_key,
-            } = member;
+            } = member_of(number, &leaf).map_err(&part)?;
             let key_package_reference = added.map(|reference| Bytes::copy_from_slice(reference));
             told.joined.push(Joined {
                 leaf,
@@ -399,13 +477,14 @@ fn tell(
                 key_package_reference,
                 signature_key,
             });
-        } else if keys.get(&member.leaf) != Some(&member.signature_key) {
-            told.updated.push(member);
+        } else if renewed {
+            told.updated.push(member_of(number, &leaf).map_err(&part)?);
         }
     }
-    told.left = before
-        .into_iter()
-        .filter(|member| changed.removed.contains(&member.leaf))
-        .collect();
+    for number in &changed.removed {
+        if let Some(leaf) = old.leaf(*number) {
+            told.left.push(member_of(*number, &leaf).map_err(&part)?);
+        }
+    }
     Ok(told)
 }

@@ -8,8 +8,9 @@ use super::{
     external::NOBODY,
     key_package::KeyPackage,
     leaf::{Leaf, Source},
+    rest::Rest,
     suite::{Digest, MLS_10, Suite},
-    tree::Tree,
+    tree::{Node, Tree},
 };
 use bytes::Bytes;
 use std::{
@@ -90,7 +91,7 @@ impl<'a> Group<'_, 'a> {
             Proposal::Extensions(new) => self
                 .tree
                 .leaves()
-                .find_map(|(_, leaf)| lacks(leaf, &new.list)),
+                .find_map(|(_, leaf)| lacks(&leaf, &new.list)),
             // One member that does not know it would make every Commit invalid that must take it in.
             Proposal::SelfRemove => (!self.all_support(SELF_REMOVE))
                 .then_some("a member does not declare the proposal type"),
@@ -147,54 +148,80 @@ fn lacks(leaf: &Leaf<'_>, extensions: &[Extension<'_>]) -> Option<&'static str> 
     })
 }
 
-/// The keys and clients of a tree; none stands there twice.
-pub(super) struct Keys<'a> {
-    encryption: BTreeSet<&'a [u8]>,
-    signature: BTreeSet<&'a [u8]>,
+/// The keys and clients of some nodes.
+#[derive(Default)]
+struct Traces<'a> {
+    encryption_keys: BTreeSet<&'a [u8]>,
+    signature_keys: BTreeSet<&'a [u8]>,
     identities: BTreeSet<&'a [u8]>,
 }
 
+/// The keys and clients of a tree; none stands there twice.
+pub(super) struct Keys<'a> {
+    rest: &'a Rest,
+    /// Of nodes that are not as they were, as they were.
+    gone: Traces<'a>,
+    /// Of the same, as they are.
+    come: Traces<'a>,
+}
+
 impl<'a> Keys<'a> {
-    /// Collects what a tree holds; refuses a key or client that is there twice.
+    /// Looks at what a tree holds that the tree at rest does not; refuses a key or client that is there twice.
     ///
     /// The error holds the key or identity beside the reason.
     pub(super) fn of(tree: &Tree<'a>) -> Result<Self, (&'a [u8], &'static str)> {
-        let mut encryption = BTreeSet::new();
-        let mut signature = BTreeSet::new();
-        let mut identities = BTreeSet::new();
-        for (_, node) in tree.nodes() {
-            if !encryption.insert(node.encryption_key()) {
-                return Err((
-                    node.encryption_key(),
-                    "encryption key is in the group twice",
-                ));
+        let mut keys = Self {
+            rest: tree.rest(),
+            gone: Traces::default(),
+            come: Traces::default(),
+        };
+        let touched: Vec<_> = tree.touched().collect();
+        for node in touched.iter().filter_map(|(_, before, _)| before.as_ref()) {
+            keys.gone.encryption_keys.insert(node.encryption_key());
+            if let Node::Leaf(leaf) = node {
+                keys.gone.signature_keys.insert(leaf.signature_key);
+                keys.gone.identities.insert(leaf.identity);
             }
         }
-        for (_, leaf) in tree.leaves() {
-            if !signature.insert(leaf.signature_key) {
+        for node in touched.iter().filter_map(|(_, _, after)| after.as_ref()) {
+            keys.bring(node)?;
+        }
+        Ok(keys)
+    }
+
+    fn bring(&mut self, node: &Node<'a>) -> Result<(), (&'a [u8], &'static str)> {
+        let key = node.encryption_key();
+        if self.has_encryption_key(key) {
+            return Err((key, "encryption key is in the group twice"));
+        }
+        self.come.encryption_keys.insert(key);
+        if let Node::Leaf(leaf) = node {
+            if self.has_signature_key(leaf.signature_key) {
                 return Err((leaf.signature_key, "signature key is in the group twice"));
             }
-            if !identities.insert(leaf.identity) {
+            if self.has_identity(leaf.identity) {
                 return Err((leaf.identity, "client is in the group twice"));
             }
+            self.come.signature_keys.insert(leaf.signature_key);
+            self.come.identities.insert(leaf.identity);
         }
-        Ok(Self {
-            encryption,
-            signature,
-            identities,
-        })
+        Ok(())
     }
 
     pub(super) fn has_encryption_key(&self, key: &[u8]) -> bool {
-        self.encryption.contains(key)
-    }
-
-    pub(super) fn has_identity(&self, identity: &[u8]) -> bool {
-        self.identities.contains(identity)
+        let stays =
+            || self.rest.has_encryption_key(key) && !self.gone.encryption_keys.contains(key);
+        self.come.encryption_keys.contains(key) || stays()
     }
 
     pub(super) fn has_signature_key(&self, key: &[u8]) -> bool {
-        self.signature.contains(key)
+        let stays = || self.rest.has_signature_key(key) && !self.gone.signature_keys.contains(key);
+        self.come.signature_keys.contains(key) || stays()
+    }
+
+    pub(super) fn has_identity(&self, identity: &[u8]) -> bool {
+        let stays = || self.rest.has_identity(identity) && !self.gone.identities.contains(identity);
+        self.come.identities.contains(identity) || stays()
     }
 }
 
@@ -269,8 +296,18 @@ fn check_support<'a>(
     tree: &Tree<'a>,
 ) -> Result<(), (&'a [u8], &'static str)> {
     let extensions = sorted.extensions.map_or(group.extensions, |new| &new.list);
-    let lacking = |(_, leaf): (u32, &Rc<Leaf<'a>>)| Some((leaf.identity, lacks(leaf, extensions)?));
-    if let Some(refusal) = tree.leaves().find_map(lacking) {
+    let lacking = |leaf: Rc<Leaf<'a>>| Some((leaf.identity, lacks(&leaf, extensions)?));
+    // What a member had to support before it supports still; only what is new must be looked at.
+    let new = tree.touched().filter_map(|(_, _, node)| match node {
+        Some(Node::Leaf(leaf)) => Some(leaf),
+        Some(Node::Parent(_)) | None => None,
+    });
+    let refusal = if sorted.extensions.is_some() {
+        tree.leaves().map(|(_, leaf)| leaf).find_map(lacking)
+    } else {
+        new.into_iter().find_map(lacking)
+    };
+    if let Some(refusal) = refusal {
         return Err(refusal);
     }
     let mut stay = group

@@ -6,15 +6,16 @@ use super::{
     audit,
     bundle::{BundleRefused, SenderRefused, TreeRefused, in_part},
     change::Keys,
-    extension,
+    container, extension,
     framing::interim_transcript_hash,
     group_info::GroupInfo,
     leaf::{Leaf, Source},
+    rest::Rest,
     suite::Suite,
     tree::Tree,
     view::{GroupView, Member, members_of},
 };
-use crate::ids::ClientUri;
+use crate::{ids::ClientUri, wire::tree::TreeContainer};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,7 @@ pub struct CheckedCreate {
     pub members: Vec<Member>,
 }
 
-/// Decides whether a new group (GroupInfo as an MLSMessage, tree as in a ratchet_tree extension) may be a room's.
+/// Decides whether a new group (GroupInfo as an MLSMessage, tree full or zstd) may be a room's.
 ///
 /// It must be in epoch 0, hold nobody but its creator, and let the hub propose with `hub_signature_key`. The
 /// confirmation tag cannot be checked without the group's secrets.
@@ -36,14 +37,16 @@ pub struct CheckedCreate {
 /// [`BundleRefused`] says which rule it breaks.
 pub fn check_create(
     group_info: &Bytes,
-    tree: &Bytes,
+    container: &TreeContainer,
     hub_signature_key: &[u8],
     creator: &ClientUri,
 ) -> Result<CheckedCreate, BundleRefused> {
     const FIELD: fn(&'static str) -> BundleRefused =
         |field| BundleRefused::GroupInfoMismatch { field };
     let info = GroupInfo::read(group_info).map_err(in_part("GroupInfo"))?;
-    let members = Tree::read(tree).map_err(in_part("ratchet tree"))?;
+    let tree = container::founding(container)?;
+    let rest = Rest::indexed(&tree).map_err(in_part("ratchet tree"))?;
+    let members = Tree::of(&rest);
     let context = &info.context;
     let suite = Suite::new(context.ciphersuite).ok_or(BundleRefused::Unsupported("ciphersuite"))?;
     if context.epoch != 0 {
@@ -62,7 +65,7 @@ pub fn check_create(
         return Err(BundleRefused::Sender(SenderRefused::NotBound));
     }
     Keys::of(&members).map_err(|(_, reason)| TreeRefused::Mismatch(reason))?;
-    check_leaf(leaf, &info, &suite)?;
+    check_leaf(&leaf, &info, &suite)?;
     if context.tree_hash != members.root_hash(&members.hashes(&suite)) {
         return Err(TreeRefused::Hash.into());
     }
@@ -83,7 +86,7 @@ pub fn check_create(
     if !info.signature_is_right(&suite, leaf.signature_key) {
         return Err(BundleRefused::Signature { of: "GroupInfo" });
     }
-    audit::group(tree, group_info).map_err(BundleRefused::Audit)?;
+    audit::group(&tree, group_info).map_err(BundleRefused::Audit)?;
     let interim = interim_transcript_hash(
         &suite,
         context.confirmed_transcript_hash,

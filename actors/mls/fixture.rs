@@ -1,10 +1,11 @@
 //! A group of real OpenMLS members, and the hub's view of it.
 
 use super::{
-    bundle::{Bundle, BundleRefused, CheckedBundle, check_bundle},
+    bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
     create::check_create,
     credential::identity_of,
     proposal::{PendingProposal, check_proposal},
+    shelf::Shelf,
     view::GroupView,
 };
 use crate::ids::ClientUri;
@@ -15,8 +16,12 @@ use openmls_rust_crypto::OpenMlsRustCrypto;
 
 pub(super) const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
 pub(super) const HUB_KEY: [u8; 32] = [7; 32];
-/// Members up to which tests audit.
-pub(super) const AUDITED: usize = 256;
+/// What tests check by: with audits.
+pub(super) const AUDITED: &Terms = &Terms {
+    audited_members_max: 256,
+    tree_hosts: Vec::new(),
+    trees: Shelf::none(),
+};
 
 pub(super) struct Client {
     pub(super) uri: ClientUri,
@@ -166,7 +171,7 @@ impl Client {
             commit: encoded(&commit),
             welcome: welcome.map(|welcome| encoded(&welcome)),
             group_info: encoded(&group_info.unwrap()),
-            tree: encoded(&group.export_ratchet_tree()),
+            tree: encoded(&group.export_ratchet_tree()).into(),
         }
     }
 
@@ -176,9 +181,11 @@ impl Client {
             panic!("not a GroupInfo")
         };
         let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&view.tree).unwrap();
-        let proposals = proposals.iter().map(|message| match body(message) {
-            MlsMessageBodyIn::PublicMessage(message) => message,
-            _ => panic!("not a PublicMessage"),
+        let proposals = proposals.iter().map(|message| {
+            let MlsMessageBodyIn::PublicMessage(message) = body(message) else {
+                panic!("not a PublicMessage")
+            };
+            message
         });
         let leaf = LeafNodeParameters::builder()
             .with_capabilities(capabilities(self.suite))
@@ -204,7 +211,7 @@ impl Client {
             .finalize(&self.provider)
             .unwrap();
         let (commit, welcome, group_info) = made.into_messages();
-        let tree = encoded(&group.export_ratchet_tree());
+        let tree = encoded(&group.export_ratchet_tree()).into();
         self.group = Some(group);
         Bundle {
             commit: encoded(&commit),
@@ -245,7 +252,7 @@ impl Client {
             commit,
             welcome: None,
             group_info,
-            tree: encoded(&group.export_ratchet_tree()),
+            tree: encoded(&group.export_ratchet_tree()).into(),
         }
     }
 
@@ -280,7 +287,7 @@ impl Client {
         let MlsMessageBodyIn::Welcome(welcome) = body(bundle.welcome.as_ref().unwrap()) else {
             panic!("not a Welcome")
         };
-        let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&bundle.tree).unwrap();
+        let tree = RatchetTreeIn::tls_deserialize_exact_bytes(bundle.tree.carried()).unwrap();
         let staged =
             StagedWelcome::new_from_welcome(&self.provider, &join_config(), welcome, Some(tree))
                 .unwrap();
@@ -301,7 +308,7 @@ impl World {
             .map(|number| Client::new(&format!("u{number}"), suite))
             .collect();
         let (info, tree) = clients[0].found(true);
-        let created = check_create(&info, &tree, &HUB_KEY, &clients[0].uri).unwrap();
+        let created = check_create(&info, &tree.into(), &HUB_KEY, &clients[0].uri).unwrap();
         Self {
             clients,
             view: created.view,
@@ -377,7 +384,7 @@ impl World {
                 client.take(&bundle.commit);
             }
         }
-        self.view = checked.next.clone();
+        self.view = checked.next.after(&self.view).unwrap();
         self.pending.clear();
         let members = self.view.members().unwrap();
         for client in &self.clients {

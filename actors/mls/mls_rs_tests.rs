@@ -1,7 +1,7 @@
 //! Groups made by another library: what mls-rs sends, the hub takes.
 
 use super::{
-    bundle::{Bundle, CheckedBundle, check_bundle},
+    bundle::{Bundle, CheckedBundle, Terms, check_bundle},
     create::check_create,
     key_package::check_key_package,
     message::application_header,
@@ -102,11 +102,14 @@ impl Hub {
             pending,
             &bundle(output),
             &uri(by),
-            AUDITED_MEMBERS_MAX,
+            &Terms {
+                audited_members_max: AUDITED_MEMBERS_MAX,
+                ..Terms::default()
+            },
         )
         .unwrap();
         assert!(checked.audited);
-        self.0 = checked.next.clone();
+        self.0 = checked.next.after(&self.0).unwrap();
         checked
     }
 }

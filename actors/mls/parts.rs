@@ -6,19 +6,28 @@ use super::{
     bundle::{Bundle, BundleRefused, TreeRefused, in_part},
     change::Item,
     commit::{Commit, Entry, Proposal},
+    container::{self, ContainerRefused},
     framing::Framed,
     group_info::GroupInfo,
     message::HandshakeKind,
     proposal::{self, PendingProposal},
     reader::{Malformed, Reader, Unreadable},
+    rest::Rest,
     suite::{DIGEST_BYTES, Digest, Suite},
     tree::Tree,
-    view::Context,
+    tree_delta::{self, Base},
+    view::{Context, GroupView},
     welcome::Welcome,
 };
-use crate::limits::{ADDS_PER_COMMIT_MAX, COMMIT_BYTES_MAX};
+use crate::{
+    limits::{ADDS_PER_COMMIT_MAX, COMMIT_BYTES_MAX},
+    wire::tree::TreeContainer,
+};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// A bundle whose parts are all well formed.
 pub(super) struct Parts<'a> {
@@ -26,7 +35,6 @@ pub(super) struct Parts<'a> {
     pub(super) confirmation_tag: &'a [u8],
     welcome: Option<Welcome<'a>>,
     pub(super) group_info: GroupInfo<'a>,
-    tree: Tree<'a>,
 }
 
 impl<'a> Parts<'a> {
@@ -57,13 +65,11 @@ impl<'a> Parts<'a> {
             .transpose();
         let welcome = welcome.map_err(|cause| in_part("Welcome")(Unreadable::from(cause)))?;
         let group_info = GroupInfo::read(&bundle.group_info).map_err(in_part("GroupInfo"))?;
-        let tree = Tree::read(&bundle.tree).map_err(in_part("ratchet tree"))?;
         Ok(Self {
             commit,
             confirmation_tag,
             welcome,
             group_info,
-            tree,
         })
     }
 
@@ -89,20 +95,6 @@ impl<'a> Parts<'a> {
             return mismatch("not for exactly the KeyPackages added");
         }
         Ok(())
-    }
-
-    /// The tree that was sent (`sent` as bytes) is the one that the Commit makes.
-    pub(super) fn check_tree(&self, made: &Tree<'_>, sent: &[u8]) -> Result<(), BundleRefused> {
-        if made.write() == sent {
-            return Ok(());
-        }
-        let reason = match made.first_difference(&self.tree) {
-            _ if made.width() != self.tree.width() => "number of leaves differs",
-            Some(node) if node & 1 == 0 => "a leaf differs",
-            Some(_) => "a parent node differs",
-            None => "encoding differs",
-        };
-        Err(TreeRefused::Mismatch(reason).into())
     }
 
     /// The GroupInfo is the one of the next epoch, by the committer; its signature aside.
@@ -144,6 +136,70 @@ impl<'a> Parts<'a> {
         }
         info.flaw(suite).map_or(Ok(()), mismatch)
     }
+}
+
+/// The tree that was sent, in whatever container, is the one that the Commit made of the tree of `view`.
+pub(super) fn check_tree(
+    sent: &TreeContainer,
+    view: &GroupView,
+    made: &Made<'_, '_>,
+    hosts: &[String],
+) -> Result<(), BundleRefused> {
+    match sent {
+        TreeContainer::Full(tree) => check_whole(tree, made.whole()),
+        TreeContainer::Zstd(frame) => check_whole(&container::decompress(frame)?, made.whole()),
+        // Two trees have one delta: another one is wrong, whatever it is.
+        TreeContainer::Delta(delta) if delta[..] == made.delta[..] => Ok(()),
+        TreeContainer::Delta(delta) => {
+            let context = view.context().map_err(in_part("current GroupContext"))?;
+            let tree = tree_delta::apply(&context.base(), &view.tree, delta);
+            check_whole(&tree.map_err(ContainerRefused::Delta)?, made.whole())
+        }
+        TreeContainer::DistributionService => Ok(()),
+        TreeContainer::Reference(uri) => Ok(container::check_reference(uri, hosts)?),
+    }
+}
+
+/// The tree that a Commit made; all of it is written only when somebody asks.
+pub(super) struct Made<'t, 'a> {
+    tree: &'t Tree<'a>,
+    pub(super) delta: Vec<u8>,
+    whole: OnceCell<Bytes>,
+}
+
+impl<'t, 'a> Made<'t, 'a> {
+    /// Of a tree that was made of the one of `base`.
+    pub(super) fn of(tree: &'t Tree<'a>, base: &Base<'_>) -> Self {
+        Self {
+            tree,
+            delta: tree.delta(base),
+            whole: OnceCell::new(),
+        }
+    }
+
+    /// The whole tree.
+    pub(super) fn whole(&self) -> &Bytes {
+        self.whole.get_or_init(|| self.tree.write().into())
+    }
+}
+
+fn check_whole(sent: &[u8], made: &[u8]) -> Result<(), BundleRefused> {
+    if sent == made {
+        return Ok(());
+    }
+    let part = in_part("ratchet tree");
+    let (sent, made) = (
+        Rest::read(sent).map_err(&part)?,
+        Rest::read(made).map_err(&part)?,
+    );
+    let (sent, made) = (Tree::of(&sent), Tree::of(&made));
+    let reason = match made.first_difference(&sent) {
+        _ if made.width() != sent.width() => "number of leaves differs",
+        Some(node) if node & 1 == 0 => "a leaf differs",
+        Some(_) => "a parent node differs",
+        None => "encoding differs",
+    };
+    Err(TreeRefused::Mismatch(reason).into())
 }
 
 pub(super) type Resolved<'a> = (Vec<Item<'a>>, Vec<&'a PendingProposal>);

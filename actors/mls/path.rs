@@ -8,7 +8,7 @@ use super::{
     leaf::{Leaf, Source},
     reader::put_vector,
     suite::{Digest, Suite},
-    tree::{Node, Parent, Tree},
+    tree::{Hashes, Node, Parent, Tree},
     tree_math::{of_leaf, path_with_copath, to_leaf},
 };
 use std::{borrow::Cow, collections::BTreeSet};
@@ -28,7 +28,7 @@ pub(super) struct Place<'p> {
 /// Refuses what an honest member would refuse, as far as it shows without secrets.
 pub(super) fn apply<'a>(
     tree: &mut Tree<'a>,
-    hashes: &mut [Digest],
+    hashes: &mut Hashes<'_>,
     path: &Path<'a>,
     keys: &Keys<'a>,
     place: &Place<'_>,

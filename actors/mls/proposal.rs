@@ -10,6 +10,7 @@ use super::{
     framing::Framed,
     message::{HandshakeKind, Sender, handshake_header},
     reader::{Malformed, Unreadable},
+    rest::Rest,
     suite::Suite,
     tree::Tree,
     view::GroupView,
@@ -169,7 +170,8 @@ pub fn check_proposal(
     let framed = read(message)?;
     let suite =
         Suite::new(context.ciphersuite).ok_or(ProposalRefused::Unsupported("ciphersuite"))?;
-    let tree = Tree::read(&view.tree)?;
+    let rest = Rest::read(&view.tree)?;
+    let tree = Tree::of(&rest);
     let leaf = tree.leaf(proposer).ok_or(ProposalRefused::NotMember)?;
     if leaf.client().as_ref() != Some(sender) {
         return Err(ProposalRefused::SenderNotBound);

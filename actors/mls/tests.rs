@@ -1,5 +1,6 @@
 //! Groups of real OpenMLS members against the hub's checks.
 
+mod containers;
 mod external;
 mod forged;
 mod founding;
@@ -8,12 +9,13 @@ mod paths;
 mod waiting;
 
 use super::{
-    bundle::{Bundle, BundleRefused, SenderRefused, TreeRefused, check_bundle},
+    bundle::{Bundle, BundleRefused, SenderRefused, Terms, TreeRefused, check_bundle},
     fixture::{AUDITED, SUITE, World},
     message::{HandshakeKind, Sender, application_header, handshake_header, welcome_references},
     suite::Suite,
     tree::Tree,
 };
+use crate::wire::tree::TreeContainer;
 use bytes::Bytes;
 use openmls::prelude::{Ciphersuite, Extensions};
 use openmls_basic_credential::SignatureKeyPair;
@@ -35,7 +37,7 @@ fn an_update_an_add_and_a_remove_are_accepted_and_told() {
     assert!(added.left.is_empty() && added.updated.is_empty() && added.audited);
 
     let updated = world.step(1, &[], &[], true).unwrap();
-    assert_eq!((updated.committer, updated.next.epoch()), (1, Ok(2)));
+    assert_eq!((updated.committer, world.view.epoch()), (1, Ok(2)));
 
     let removed = world.step(2, &[], &[0], false).unwrap();
     assert_eq!(removed.left.len(), 1);
@@ -106,8 +108,8 @@ fn extensions_of_the_group_change_as_the_commit_says() {
             .propose_group_context_extensions(Extensions::empty())
             .unwrap()
     });
-    let checked = world.accept(1, &bundle).unwrap();
-    assert_eq!(checked.next.external_sender_keys(), Ok(vec![]));
+    world.accept(1, &bundle).unwrap();
+    assert_eq!(world.view.external_sender_keys(), Ok(vec![]));
     world.step(0, &[], &[], true).unwrap();
 }
 
@@ -204,9 +206,11 @@ fn tree_hash_is_the_one_of_openmls_at_every_size_with_and_without_blanks() {
         let gone: Vec<_> = removes.next_if(|_| step >= 41).into_iter().collect();
         let bundle = world.bundle(0, &adds, &gone, step % 3 == 0 || adds.is_empty());
         let sender = &world.clients[0].uri;
-        world.view = check_bundle(&world.view, &[], &bundle, sender, 0)
+        world.view = check_bundle(&world.view, &[], &bundle, sender, &Terms::default())
             .unwrap()
-            .next;
+            .next
+            .after(&world.view)
+            .unwrap();
         let tree = Tree::read(&world.view.tree).unwrap();
         let group = world.clients[0].group.as_ref().unwrap().public_group();
         assert_eq!(
@@ -229,7 +233,7 @@ fn a_bundle_of_another_epoch_group_or_sender_is_refused() {
         pending: vec![],
     };
     let checked = world.check(0, &stale).unwrap();
-    ahead.view = checked.next;
+    ahead.view = checked.next.after(&ahead.view).unwrap();
     let refused = check_bundle(&ahead.view, &[], &stale, &world.clients[0].uri, AUDITED);
     assert_eq!(
         refused,
@@ -269,7 +273,7 @@ fn parts_of_another_bundle_do_not_fit() {
         BundleRefused::Tree(TreeRefused::Mismatch(_))
     ));
     assert!(matches!(
-        with(&|bundle| bundle.tree = world.view.tree.clone()),
+        with(&|bundle| bundle.tree = world.view.tree.clone().into()),
         BundleRefused::Tree(TreeRefused::Mismatch(_))
     ));
     assert_eq!(
@@ -301,18 +305,29 @@ fn small() -> (World, Bundle) {
 }
 
 fn parts(bundle: &mut Bundle) -> [&mut Bytes; 4] {
+    let TreeContainer::Full(tree) = &mut bundle.tree else {
+        panic!("not a whole tree")
+    };
     [
         &mut bundle.commit,
         bundle.welcome.as_mut().unwrap(),
         &mut bundle.group_info,
-        &mut bundle.tree,
+        &mut tree.0,
     ]
 }
 
 #[test]
 fn a_flipped_byte_is_refused_wherever_the_hub_can_see_it() {
     let (world, bundle) = small();
-    let check = |bundle: &Bundle| check_bundle(&world.view, &[], bundle, &world.clients[1].uri, 0);
+    let check = |bundle: &Bundle| {
+        check_bundle(
+            &world.view,
+            &[],
+            bundle,
+            &world.clients[1].uri,
+            &Terms::default(),
+        )
+    };
     assert!(check(&bundle).is_ok());
     let membership_tag = bundle.commit.len() - 33;
     let welcomed: Vec<u8> = welcome_references(bundle.welcome.as_ref().unwrap())
@@ -343,7 +358,15 @@ fn a_flipped_byte_is_refused_wherever_the_hub_can_see_it() {
 #[test]
 fn a_bundle_cut_short_or_prolonged_anywhere_is_refused() {
     let (world, bundle) = small();
-    let check = |bundle: &Bundle| check_bundle(&world.view, &[], bundle, &world.clients[1].uri, 0);
+    let check = |bundle: &Bundle| {
+        check_bundle(
+            &world.view,
+            &[],
+            bundle,
+            &world.clients[1].uri,
+            &Terms::default(),
+        )
+    };
     for part in 0..4 {
         let whole = parts(&mut bundle.clone())[part].clone();
         for end in 0..=whole.len() {
@@ -405,7 +428,7 @@ proptest! {
             }
             let bytes = Bytes::from(bytes);
             for bytes in [bytes.slice(..cut.index(bytes.len())), bytes] {
-                let _ = super::parts::Parts::read(&Bundle { commit: bytes.clone(), welcome: None, group_info: bytes.clone(), tree: bytes.clone() });
+                let _ = super::parts::Parts::read(&Bundle { commit: bytes.clone(), welcome: None, group_info: bytes.clone(), tree: bytes.clone().into() });
                 let _ = welcome_references(&bytes);
                 let _ = super::group_info::GroupInfo::read(&bytes);
                 if let Ok(tree) = Tree::read(&bytes) {

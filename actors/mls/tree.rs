@@ -1,7 +1,8 @@
 //! The ratchet tree: reading, writing, hashing, and what Proposals do to it.
 //!
-//! A tree is never blank at its right end, so it has one encoding. Nodes are kept in an array padded with blanks to
-//! one less than a power of two.
+//! A tree is never blank at its right end, so it has one encoding. A [`Tree`] is a [`Rest`], the tree of an epoch, and the
+//! nodes that differ from it: what a Commit costs grows with what it changes, not with the group. Nodes count as
+//! many as one less than a power of two, blanks at the right end included.
 //!
 //! Source: RFC 9420, sections 4.1, 7.7, 7.8 and 12.1.
 
@@ -9,11 +10,17 @@ use super::{
     bounds::KEY_BYTES_MAX,
     leaf::Leaf,
     reader::{Reader, Unreadable, put_length, put_vector},
+    rest::Rest,
     suite::{Digest, Suite},
+    tree_delta::{self, BLANK},
     tree_math::{children, height, of_leaf, path_with_copath, root, to_leaf},
 };
 use crate::limits::{TREE_BYTES_MAX, TREE_NODES_MAX};
-use std::{borrow::Cow, rc::Rc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 /// A node that is not a leaf.
 #[derive(Clone, Debug)]
@@ -32,7 +39,7 @@ pub(super) enum Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    fn read(reader: &mut Reader<'a>, index: usize, nodes: usize) -> Result<Self, Unreadable> {
+    pub(super) fn read(reader: &mut Reader<'a>, index: usize) -> Result<Self, Unreadable> {
         match (reader.u8()?, index & 1) {
             (1, 0) => Ok(Self::Leaf(Rc::new(Leaf::read(reader)?))),
             (2, 1) => {
@@ -40,7 +47,7 @@ impl<'a> Node<'a> {
                 let parent_hash = Cow::Borrowed(reader.vector("parent hash", KEY_BYTES_MAX)?);
                 let mut last = None;
                 let list = reader.inner("unmerged leaves", TREE_BYTES_MAX)?;
-                let unmerged = list.each("unmerged leaves", nodes, |list| {
+                let unmerged = list.each("unmerged leaves", TREE_NODES_MAX, |list| {
                     let leaf = list.u32()?;
                     if last.is_some_and(|last| last >= leaf) {
                         return Err(list.bad_value("unmerged leaf"));
@@ -91,84 +98,159 @@ impl Parent<'_> {
     }
 }
 
-/// A ratchet tree; cheap to copy.
-#[derive(Clone, Debug)]
+/// A ratchet tree: that of an epoch, and what was changed of it.
+#[derive(Clone)]
 pub(super) struct Tree<'a> {
-    /// As many as one less than a power of two.
-    nodes: Vec<Option<Node<'a>>>,
+    rest: &'a Rest,
+    /// What stands in another way than in `rest`; some of it may be the same after all.
+    changed: BTreeMap<usize, Option<Node<'a>>>,
+    /// Number of nodes, one less than a power of two.
+    width: usize,
+    /// No leaf before this one is blank.
+    full_before: u32,
+}
+
+/// What stands in a place.
+enum Place<'t, 'a> {
+    Blank,
+    AtRest(&'a [u8]),
+    Changed(&'t Node<'a>),
 }
 
 impl<'a> Tree<'a> {
-    /// Reads the vector of optional nodes that stands in a ratchet_tree extension.
-    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Unreadable> {
-        let mut reader = Reader::bounded(bytes, "ratchet tree", TREE_BYTES_MAX)?;
-        let list = reader.inner("ratchet tree", TREE_BYTES_MAX)?;
-        reader.finish()?;
-        let mut index = 0;
-        let mut nodes = list.each("tree nodes", TREE_NODES_MAX, |list| {
-            let present = list.present()?;
-            let node = present
-                .then(|| Node::read(list, index, TREE_NODES_MAX))
-                .transpose();
-            index += 1;
-            node
-        })?;
-        if !matches!(nodes.last(), Some(Some(Node::Leaf(_)))) {
-            return Err(reader.bad_value("last node of the tree").into());
+    /// The tree of an epoch.
+    pub(super) fn of(rest: &'a Rest) -> Self {
+        Self {
+            rest,
+            changed: BTreeMap::new(),
+            width: rest.width(),
+            full_before: 0,
         }
-        let width = (nodes.len() + 1).next_power_of_two() - 1;
-        nodes.resize_with(width, || None);
-        Ok(Self { nodes })
+    }
+
+    /// The tree that `bytes` are, for good.
+    #[cfg(test)]
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
+        Ok(Self::of(Box::leak(Box::new(Rest::indexed(bytes)?))))
+    }
+
+    fn place(&self, index: usize) -> Place<'_, 'a> {
+        if index >= self.width {
+            return Place::Blank;
+        }
+        match self.changed.get(&index) {
+            Some(Some(node)) => Place::Changed(node),
+            Some(None) => Place::Blank,
+            None => self.rest.node(index).map_or(Place::Blank, Place::AtRest),
+        }
+    }
+
+    fn is_blank(&self, index: usize) -> bool {
+        matches!(self.place(index), Place::Blank)
+    }
+
+    fn node(&self, index: usize) -> Option<Node<'a>> {
+        match self.place(index) {
+            Place::Blank => None,
+            Place::AtRest(encoded) => at_rest(encoded, index),
+            Place::Changed(node) => Some(node.clone()),
+        }
+    }
+
+    /// Appends a place as `optional<Node>`.
+    fn write_place(&self, index: usize, out: &mut Vec<u8>) {
+        match self.place(index) {
+            Place::Blank => out.push(0),
+            Place::AtRest(encoded) => {
+                out.push(1);
+                out.extend_from_slice(encoded);
+            }
+            Place::Changed(node) => {
+                out.push(1);
+                node.write(out);
+            }
+        }
     }
 
     /// The one encoding of the tree.
     pub(super) fn write(&self) -> Vec<u8> {
-        let mut body = Vec::new();
-        for node in self.nodes.iter().take(self.used()) {
-            body.push(u8::from(node.is_some()));
-            if let Some(node) = node {
-                node.write(&mut body);
-            }
+        let mut body = Vec::with_capacity(self.rest.bytes() + 1_024);
+        for index in 0..self.used() {
+            self.write_place(index, &mut body);
         }
         let mut out = Vec::with_capacity(body.len() + 4);
         put_vector(&mut out, &body);
         out
     }
 
+    /// The one delta from the tree at rest to this one.
+    pub(super) fn delta(&self, base: &tree_delta::Base<'_>) -> Vec<u8> {
+        let used = self.used();
+        let mut delta = tree_delta::Writer::new(base, used);
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        for index in self
+            .changed
+            .keys()
+            .copied()
+            .take_while(|index| *index < used)
+        {
+            new.clear();
+            self.write_place(index, &mut new);
+            old.clear();
+            match self.rest.node(index) {
+                None => old.extend_from_slice(BLANK),
+                Some(encoded) => {
+                    old.push(1);
+                    old.extend_from_slice(encoded);
+                }
+            }
+            if old != new {
+                delta.put(index, &new);
+            }
+        }
+        delta.finish()
+    }
+
     /// Nodes up to the last that is not blank.
     fn used(&self) -> usize {
-        self.nodes
-            .iter()
-            .rposition(Option::is_some)
+        let last = self.changed.iter().rev().find(|(_, node)| node.is_some());
+        let end = last.map_or(0, |(index, _)| index + 1).max(self.rest.used());
+        (0..end.min(self.width))
+            .rev()
+            .find(|index| !self.is_blank(*index))
             .map_or(0, |last| last + 1)
     }
 
     /// Number of nodes, blank ones included.
     pub(super) fn width(&self) -> usize {
-        self.nodes.len()
+        self.width
     }
 
-    /// All nodes that are not blank, with their indices.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = (usize, &Node<'a>)> {
-        self.nodes
-            .iter()
-            .enumerate()
-            .filter_map(|(index, node)| Some((index, node.as_ref()?)))
+    /// The tree of the epoch that this one was made of.
+    pub(super) fn rest(&self) -> &'a Rest {
+        self.rest
     }
 
-    fn node(&self, index: usize) -> Option<&Node<'a>> {
-        self.nodes.get(index)?.as_ref()
+    /// The places that were touched, each with what stood there and what stands there now.
+    pub(super) fn touched(
+        &self,
+    ) -> impl Iterator<Item = (usize, Option<Node<'a>>, Option<Node<'a>>)> {
+        self.changed.keys().map(|index| {
+            let before = self.rest.node(*index);
+            let before = before.and_then(|encoded| at_rest(encoded, *index));
+            (*index, before, self.node(*index))
+        })
     }
 
     /// Replaces a node; an index outside the tree changes nothing.
     pub(super) fn set(&mut self, index: usize, node: Option<Node<'a>>) {
-        if let Some(place) = self.nodes.get_mut(index) {
-            *place = node;
+        if index < self.width {
+            self.changed.insert(index, node);
         }
     }
 
     /// The leaf with this number, unless it is blank or outside the tree.
-    pub(super) fn leaf(&self, leaf: u32) -> Option<&Rc<Leaf<'a>>> {
+    pub(super) fn leaf(&self, leaf: u32) -> Option<Rc<Leaf<'a>>> {
         match self.node(of_leaf(leaf))? {
             Node::Leaf(leaf) => Some(leaf),
             Node::Parent(_) => None,
@@ -176,16 +258,16 @@ impl<'a> Tree<'a> {
     }
 
     /// All leaves that are not blank, with their numbers.
-    pub(super) fn leaves(&self) -> impl Iterator<Item = (u32, &Rc<Leaf<'a>>)> {
-        self.nodes().filter_map(|(index, node)| match node {
-            Node::Leaf(leaf) => Some((to_leaf(index)?, leaf)),
-            Node::Parent(_) => None,
+    pub(super) fn leaves(&self) -> impl Iterator<Item = (u32, Rc<Leaf<'a>>)> {
+        (0..self.width).step_by(2).filter_map(|index| {
+            let leaf = to_leaf(index)?;
+            Some((leaf, self.leaf(leaf)?))
         })
     }
 
     /// Blanks all nodes above a leaf.
     pub(super) fn blank_path(&mut self, leaf: u32) {
-        for (node, _) in path_with_copath(leaf, self.width()) {
+        for (node, _) in path_with_copath(leaf, self.width) {
             self.set(node, None);
         }
     }
@@ -200,28 +282,33 @@ impl<'a> Tree<'a> {
     pub(super) fn remove(&mut self, leaf: u32) {
         self.blank_path(leaf);
         self.set(of_leaf(leaf), None);
-        while self.width() > 1 && self.used() <= root(self.width()) {
-            self.nodes.truncate(root(self.width()));
+        self.full_before = self.full_before.min(leaf);
+        // What is cut off stays noted as blank: the tree may grow again.
+        let used = self.used();
+        while self.width > 1 && used <= root(self.width) {
+            self.width = root(self.width);
         }
     }
 
     /// Puts a new leaf in the leftmost blank place, and gives its number; `None` when the tree is full.
     pub(super) fn add(&mut self, node: Rc<Leaf<'a>>) -> Option<u32> {
-        let free = self.nodes.iter().step_by(2).position(Option::is_none);
-        let index = match free {
-            Some(leaf) => leaf << 1,
-            None if self.width() * 2 < TREE_NODES_MAX => {
-                let index = self.width() + 1;
-                self.nodes.resize_with(self.width() * 2 + 1, || None);
+        let mut places = (of_leaf(self.full_before)..self.width).step_by(2);
+        let index = match places.find(|index| self.is_blank(*index)) {
+            Some(index) => index,
+            None if self.width * 2 < TREE_NODES_MAX => {
+                let index = self.width + 1;
+                self.width = self.width * 2 + 1;
                 index
             }
             None => return None,
         };
         let leaf = to_leaf(index)?;
-        for (above, _) in path_with_copath(leaf, self.width()) {
-            if let Some(Some(Node::Parent(parent))) = self.nodes.get_mut(above) {
+        self.full_before = leaf + 1;
+        for (above, _) in path_with_copath(leaf, self.width) {
+            if let Some(Node::Parent(mut parent)) = self.node(above) {
                 let place = parent.unmerged.partition_point(|unmerged| *unmerged < leaf);
                 parent.unmerged.insert(place, leaf);
+                self.set(above, Some(Node::Parent(parent)));
             }
         }
         self.set(index, Some(Node::Leaf(node)));
@@ -233,85 +320,149 @@ impl<'a> Tree<'a> {
         let mut found = Vec::new();
         let mut open = vec![node];
         while let Some(index) = open.pop() {
-            match self.node(index) {
-                Some(Node::Leaf(_)) => found.push(index),
-                Some(Node::Parent(parent)) => {
-                    found.push(index);
-                    found.extend(parent.unmerged.iter().map(|leaf| of_leaf(*leaf)));
-                }
-                None => open.extend(
+            match children(index) {
+                _ if self.is_blank(index) => open.extend(
                     children(index)
                         .into_iter()
                         .flat_map(|(left, right)| [right, left]),
                 ),
+                None => found.push(index),
+                Some(_) => {
+                    found.push(index);
+                    if let Some(Node::Parent(parent)) = self.node(index) {
+                        found.extend(parent.unmerged.iter().map(|leaf| of_leaf(*leaf)));
+                    }
+                }
             }
         }
         found
     }
 
-    /// The tree hash of every node, by index.
-    pub(super) fn hashes(&self, suite: &Suite) -> Vec<Digest> {
-        let mut hashes = vec![Digest::default(); self.width()];
-        for level in 0..=height(root(self.width())) {
-            let first = (1_usize << level) - 1;
-            for index in (first..self.width()).step_by(2 << level) {
-                self.rehash(suite, &mut hashes, index);
+    /// The tree hashes of all nodes. Those of subtrees in which nothing changed are taken from the tree at rest.
+    pub(super) fn hashes(&self, suite: &Suite) -> Hashes<'a> {
+        let at_rest = self.rest.hashes();
+        let known = at_rest.len();
+        let mut stale: BTreeSet<(u32, usize)> = BTreeSet::new();
+        let changed = self
+            .changed
+            .keys()
+            .copied()
+            .filter(|index| *index < self.width);
+        for mut index in changed.chain(known..self.width) {
+            while stale.insert((height(index), index)) && index != root(self.width) {
+                index = super::tree_math::parent(index);
             }
+        }
+        if known < self.width && self.width > 1 {
+            // The old root has a node above it now.
+            stale.insert((height(root(self.width)), root(self.width)));
+        }
+        let mut hashes = Hashes {
+            at_rest,
+            changed: BTreeMap::new(),
+        };
+        for (_, index) in stale {
+            self.rehash(suite, &mut hashes, index);
         }
         hashes
     }
 
     /// Computes the hashes of a leaf and all above it anew.
-    pub(super) fn rehash_path(&self, suite: &Suite, hashes: &mut [Digest], leaf: u32) {
+    pub(super) fn rehash_path(&self, suite: &Suite, hashes: &mut Hashes<'_>, leaf: u32) {
         self.rehash(suite, hashes, of_leaf(leaf));
-        for (index, _) in path_with_copath(leaf, self.width()) {
+        for (index, _) in path_with_copath(leaf, self.width) {
             self.rehash(suite, hashes, index);
         }
     }
 
-    fn rehash(&self, suite: &Suite, hashes: &mut [Digest], index: usize) {
-        let mut input = Vec::with_capacity(256);
-        let node = self.node(index);
+    fn rehash(&self, suite: &Suite, hashes: &mut Hashes<'_>, index: usize) {
+        let mut input = Vec::with_capacity(512);
         match children(index) {
             None => {
                 input.push(1);
                 input.extend(to_leaf(index).unwrap_or_default().to_be_bytes());
-                input.push(u8::from(node.is_some()));
-                if let Some(Node::Leaf(leaf)) = node {
-                    input.extend_from_slice(leaf.encoded);
-                }
+                self.write_content(index, &mut input);
             }
             Some((left, right)) => {
                 input.push(2);
-                input.push(u8::from(node.is_some()));
-                if let Some(Node::Parent(parent)) = node {
-                    parent.write(&mut input);
-                }
+                self.write_content(index, &mut input);
                 for child in [left, right] {
                     put_vector(&mut input, hashes.get(child).map_or(&[][..], |hash| hash));
                 }
             }
         }
-        if let Some(hash) = hashes.get_mut(index) {
-            *hash = suite.hash(&input);
+        hashes.changed.insert(index, suite.hash(&input));
+    }
+
+    /// Appends a place as `optional<LeafNode>` or `optional<ParentNode>`: without the type.
+    fn write_content(&self, index: usize, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.write_place(index, out);
+        if out.len() > start + 1 {
+            out.remove(start + 1);
         }
     }
 
     /// The tree hash, out of the hashes of its nodes.
-    pub(super) fn root_hash(&self, hashes: &[Digest]) -> Digest {
-        hashes.get(root(self.width())).copied().unwrap_or_default()
+    pub(super) fn root_hash(&self, hashes: &Hashes<'_>) -> Digest {
+        hashes.get(root(self.width)).copied().unwrap_or_default()
     }
 
     /// The first node in which two trees differ.
     pub(super) fn first_difference(&self, other: &Self) -> Option<usize> {
         let encoded = |tree: &Self, index| {
             let mut out = Vec::new();
-            if let Some(node) = tree.node(index) {
-                node.write(&mut out);
-            }
+            tree.write_place(index, &mut out);
             out
         };
-        (0..self.width().max(other.width()))
+        (0..self.width.max(other.width))
             .find(|index| encoded(self, *index) != encoded(other, *index))
     }
+
+    /// What makes a tree at rest of this one out of the one that it was made of.
+    pub(super) fn step(&self, hashes: &Hashes<'_>) -> Step {
+        let encoded = |node: &Node<'a>| {
+            let mut out = Vec::new();
+            node.write(&mut out);
+            out.into_boxed_slice()
+        };
+        let nodes = self.changed.iter();
+        Step {
+            width: self.width,
+            nodes: nodes
+                .map(|(index, node)| (*index, node.as_ref().map(encoded)))
+                .collect(),
+            hashes: hashes
+                .changed
+                .iter()
+                .map(|(index, hash)| (*index, *hash))
+                .collect(),
+        }
+    }
+}
+
+/// A node out of a tree at rest, which holds only nodes that read.
+fn at_rest(encoded: &[u8], index: usize) -> Option<Node<'_>> {
+    Node::read(&mut Reader::new(encoded), index).ok()
+}
+
+/// The tree hashes of the nodes of a tree.
+pub(super) struct Hashes<'a> {
+    at_rest: &'a [Digest],
+    changed: BTreeMap<usize, Digest>,
+}
+
+impl Hashes<'_> {
+    /// The hash of a node.
+    pub(super) fn get(&self, index: usize) -> Option<&Digest> {
+        self.changed.get(&index).or_else(|| self.at_rest.get(index))
+    }
+}
+
+/// What one Commit changed of a tree, detached from the Commit.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) width: usize,
+    pub(super) nodes: Vec<(usize, Option<Box<[u8]>>)>,
+    pub(super) hashes: Vec<(usize, Digest)>,
 }

@@ -8,9 +8,12 @@
 use super::{
     commit::ContextExtensions,
     extension,
+    leaf::Leaf,
     reader::{Malformed, Reader, Unreadable, put_vector},
+    rest::Rest,
     suite::{Digest, MLS_10},
     tree::Tree,
+    tree_delta::{self, Base, DeltaRefused},
 };
 use crate::{
     ids::ClientUri,
@@ -32,6 +35,83 @@ pub struct GroupView {
     pub group_info: Bytes,
     /// The ratchet tree as in a ratchet_tree extension, exactly as the committer sent it.
     pub tree: Bytes,
+}
+
+/// The public state that a Commit leads to, as it lies in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextView {
+    /// The GroupContext.
+    pub group_context: Bytes,
+    /// The confirmation tag, bare.
+    pub confirmation_tag: Bytes,
+    /// The interim transcript hash, bare.
+    pub interim_transcript_hash: Bytes,
+    /// The GroupInfo as an MLSMessage, exactly as the committer sent it.
+    pub group_info: Bytes,
+    /// The ratchet tree.
+    pub tree: NextTree,
+}
+
+/// The tree that a Commit leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NextTree {
+    /// The tree as in a ratchet_tree extension; always when somebody is welcomed, who needs it.
+    Whole(Bytes),
+    /// What changed since the epoch before, see [`tree_delta`].
+    Delta(Bytes),
+}
+
+impl NextView {
+    /// The state that follows on `before`, which must be the one that the Commit was checked on.
+    ///
+    /// # Errors
+    /// [`DeltaRefused`] when it is not.
+    pub fn after(&self, before: &GroupView) -> Result<GroupView, DeltaRefused> {
+        let tree = match &self.tree {
+            NextTree::Whole(tree) => tree.clone(),
+            NextTree::Delta(delta) => {
+                let context = before.context().map_err(DeltaRefused::BaseTree)?;
+                tree_delta::apply(&context.base(), &before.tree, delta)?.into()
+            }
+        };
+        Ok(GroupView {
+            group_context: self.group_context.clone(),
+            confirmation_tag: self.confirmation_tag.clone(),
+            interim_transcript_hash: self.interim_transcript_hash.clone(),
+            group_info: self.group_info.clone(),
+            tree,
+        })
+    }
+
+    /// The whole tree, if it is here; it is when somebody is welcomed.
+    #[must_use]
+    pub fn whole_tree(&self) -> Option<&Bytes> {
+        match &self.tree {
+            NextTree::Whole(tree) => Some(tree),
+            NextTree::Delta(_) => None,
+        }
+    }
+
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let tree = match &self.tree {
+            NextTree::Whole(bytes) | NextTree::Delta(bytes) => bytes,
+        };
+        self.group_context.len() + self.group_info.len() + tree.len() + 128
+    }
+}
+
+impl From<GroupView> for NextView {
+    fn from(view: GroupView) -> Self {
+        Self {
+            group_context: view.group_context,
+            confirmation_tag: view.confirmation_tag,
+            interim_transcript_hash: view.interim_transcript_hash,
+            group_info: view.group_info,
+            tree: NextTree::Whole(view.tree),
+        }
+    }
 }
 
 /// One client in a group.
@@ -92,7 +172,7 @@ impl GroupView {
     /// # Errors
     /// As [`GroupView::epoch`].
     pub fn members(&self) -> Result<Vec<Member>, Unreadable> {
-        members_of(&Tree::read(&self.tree)?)
+        members_of(&Tree::of(&Rest::read(&self.tree)?))
     }
 
     pub(super) fn context(&self) -> Result<Context<'_>, Unreadable> {
@@ -107,18 +187,21 @@ impl GroupView {
 /// The members of a tree, by leaf.
 pub(super) fn members_of(tree: &Tree<'_>) -> Result<Vec<Member>, Unreadable> {
     tree.leaves()
-        .map(|(number, leaf)| {
-            let client = leaf.client().ok_or(Malformed::Value {
-                what: "credential identity",
-                at: 0,
-            })?;
-            Ok(Member {
-                leaf: number,
-                client,
-                signature_key: Bytes::copy_from_slice(leaf.signature_key),
-            })
-        })
+        .map(|(number, leaf)| member_of(number, &leaf))
         .collect()
+}
+
+/// The client of a leaf.
+pub(super) fn member_of(number: u32, leaf: &Leaf<'_>) -> Result<Member, Unreadable> {
+    let client = leaf.client().ok_or(Malformed::Value {
+        what: "credential identity",
+        at: 0,
+    })?;
+    Ok(Member {
+        leaf: number,
+        client,
+        signature_key: Bytes::copy_from_slice(leaf.signature_key),
+    })
 }
 
 /// A GroupContext, borrowed from the object it was read from.
@@ -135,6 +218,14 @@ pub(super) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
+    /// What a delta to the next epoch starts from.
+    pub(super) const fn base(&self) -> Base<'a> {
+        Base {
+            epoch: self.epoch,
+            tree_hash: self.tree_hash,
+        }
+    }
+
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Unreadable> {
         let start = reader.clone();
         if reader.u16()? != MLS_10 {

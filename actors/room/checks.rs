@@ -13,7 +13,7 @@ use crate::{
     limits::LEASE_MS,
     machine::Millis,
     mls::{
-        bundle::{Bundle, BundleRefused, CheckedBundle, check_bundle},
+        bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
         create::{CheckedCreate, check_create},
         proposal::{PendingProposal, ProposalRefused, check_proposal},
         sealed::{self, NotSealed},
@@ -23,6 +23,7 @@ use crate::{
         Payload,
         event::Hash,
         joining::{CodeId, CodeTerms, GroupInfoRequest, SealedGroupInfo},
+        tree::TreeContainer,
     },
 };
 use bytes::Bytes;
@@ -38,7 +39,7 @@ pub trait Verifier {
         &self,
         creator: &ClientUri,
         group_info: &Bytes,
-        tree: &Bytes,
+        tree: &TreeContainer,
     ) -> Result<CheckedCreate, BundleRefused>;
 
     /// Checks a Commit bundle of `sender` against the state it must follow from.
@@ -92,8 +93,8 @@ pub struct Mls {
     pub hub_signature_key: [u8; 32],
     /// Signs as the hub.
     pub hub_signer: HubSigner,
-    /// Members up to which Commits are also validated by OpenMLS.
-    pub audited_members_max: usize,
+    /// What else it goes by.
+    pub terms: Terms,
     /// How long leases last, in milliseconds.
     pub lease_ms: u32,
 }
@@ -109,7 +110,7 @@ impl Verifier for Mls {
         &self,
         creator: &ClientUri,
         group_info: &Bytes,
-        tree: &Bytes,
+        tree: &TreeContainer,
     ) -> Result<CheckedCreate, BundleRefused> {
         check_create(group_info, tree, &self.hub_signature_key, creator)
     }
@@ -121,7 +122,7 @@ impl Verifier for Mls {
         bundle: &Bundle,
         sender: &ClientUri,
     ) -> Result<CheckedBundle, BundleRefused> {
-        check_bundle(view, pending, bundle, sender, self.audited_members_max)
+        check_bundle(view, pending, bundle, sender, &self.terms)
     }
 
     fn proposal(

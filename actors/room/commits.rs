@@ -10,7 +10,7 @@ use crate::{
     ids::{ClientUri, ProviderId, UserUri},
     limits::BUNDLES_REMEMBERED_PER_ROOM_MAX,
     machine::{Millis, Position},
-    mls::bundle::CheckedBundle,
+    mls::{bundle::CheckedBundle, view::GroupView},
     wire::event::{Copy, Hash, Recipient, RoomSeq},
 };
 use std::collections::BTreeMap;
@@ -33,7 +33,11 @@ impl Fold {
             return Outcome::refused(refused);
         }
         if commit.on != room.checked_on() && planted!("refused_group_info_readable") {
-            room.view = commit.checked.next.clone();
+            room.view = commit
+                .checked
+                .next
+                .after(&room.view)
+                .unwrap_or(room.view.clone());
         }
         let unchecked = planted!("skip_epoch_check");
         if commit.on != room.checked_on() && !unchecked && !planted!("skip_pending_check") {
@@ -42,7 +46,13 @@ impl Fold {
         if let Err(refused) = room.check_covered(commit) {
             return Outcome::refused(refused);
         }
-        room.open_epoch(at, time, commit)
+        // What was checked on this very state follows on it; what does not is refused like a bundle that says so.
+        match commit.checked.next.after(&room.view) {
+            Ok(view) => room.open_epoch(at, time, commit, view),
+            Err(refused) => {
+                Outcome::refused(Refused::invalid("bad_tree_delta", &refused.to_string()))
+            }
+        }
     }
 }
 
@@ -58,7 +68,13 @@ impl Room {
         Ok(())
     }
 
-    fn open_epoch(&mut self, at: Position, time: Millis, commit: &Commit) -> Outcome {
+    fn open_epoch(
+        &mut self,
+        at: Position,
+        time: Millis,
+        commit: &Commit,
+        view: GroupView,
+    ) -> Outcome {
         let hub = self.hub.clone();
         // Who was in before gets the Commit, those it removes included.
         let mut recipients = self.followers();
@@ -67,7 +83,7 @@ impl Room {
         self.last_seq = seq;
         self.epoch = self.epoch.next();
         self.winner = Hash::of(&commit.commit);
-        self.view = commit.checked.next.clone();
+        self.view = view;
         self.pending.clear();
         self.ended = commit.checked.reinit;
         self.joining.epoch_opened(commit.checked.external);

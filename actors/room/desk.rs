@@ -29,6 +29,7 @@ use crate::{
         Payload,
         event::{Epoch, Hash},
         joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest, SealedGroupInfo},
+        tree::TreeContainer,
     },
 };
 use bytes::Bytes;
@@ -49,7 +50,7 @@ pub enum Input {
         /// GroupInfo of epoch 0, an MLSMessage.
         group_info: Bytes,
         /// Ratchet tree of epoch 0.
-        tree: Bytes,
+        tree: TreeContainer,
     },
     /// A member asks for the next epoch.
     Commit {
@@ -165,7 +166,7 @@ pub enum Check {
         /// Its GroupInfo.
         group_info: Bytes,
         /// Its ratchet tree.
-        tree: Bytes,
+        tree: TreeContainer,
     },
     /// A Commit bundle.
     Bundle {
@@ -605,7 +606,8 @@ fn hash_of(bundle: &Bundle) -> Hash {
         &bundle.commit[..],
         welcome,
         &bundle.group_info[..],
-        &bundle.tree[..],
+        bundle.tree.kind().name().as_bytes(),
+        bundle.tree.carried(),
     ])
 }
 

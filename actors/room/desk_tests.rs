@@ -519,7 +519,7 @@ fn a_room_is_created_when_the_check_of_its_group_is_good() {
         ticket: Ticket(ticket),
         creator: alice(),
         group_info: view(0).group_info,
-        tree: view(0).tree,
+        tree: view(0).tree.into(),
     };
     assert_eq!(world.orders(create_room(1)), [Order::Check(1)]);
     let create = create();

@@ -95,7 +95,7 @@ fn invitation(provider: &ProviderId, commit: &hub::Commit) -> Option<Invitation>
         epoch: commit.on.epoch.next(),
         clients: BVec::truncated(clients),
         welcome: commit.welcome.clone()?,
-        tree: Payload(commit.checked.next.tree.clone()),
+        tree: Payload(commit.checked.next.whole_tree()?.clone()),
     })
 }
 
@@ -132,7 +132,7 @@ pub fn follower_body(command: &follower::Command, item: u32) -> Option<RoomBody>
             .cloned()
             .map(RoomBody::Application),
         follower::Command::Deliver(deliver) => match deliver.items.get(item as usize)? {
-            Item::Refused { .. } => None,
+            Item::Refused { .. } | Item::Refilled { .. } => None,
             Item::Event(event) => match &event.body {
                 Body::Application(message) => Some(RoomBody::Application(message.clone())),
                 Body::Proposals(messages) => Some(RoomBody::Proposals(messages.clone())),
@@ -193,7 +193,7 @@ pub fn hub_notice(notice: &UserNotice, command: &hub::Command) -> Option<Notice>
             let welcome = Some(WelcomeNotice {
                 epoch: commit.on.epoch.next(),
                 welcome: commit.welcome.clone()?,
-                tree: Payload(commit.checked.next.tree.clone()),
+                tree: Payload(commit.checked.next.whole_tree()?.clone()),
             });
             Some(Notice::Joined { after, welcome })
         }

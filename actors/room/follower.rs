@@ -101,7 +101,7 @@ impl Deliver {
     pub fn bytes(&self) -> usize {
         let invited = |invitation: &Invitation| invitation.welcome.len() + invitation.tree.len();
         let item = |item: &Item| match item {
-            Item::Refused { .. } => 0,
+            Item::Refused { .. } | Item::Refilled { .. } => 0,
             Item::Event(event) => match &event.body {
                 Body::Application(message) => message.len(),
                 Body::Proposals(messages) => messages.iter().map(|message| message.len()).sum(),
@@ -167,6 +167,8 @@ impl Fold {
                         .extend(self.decide(*submit_seq, refused).map(|(run, _)| run));
                     outcome.undecided = Some(self.undecided());
                 }
+                // It is for a user: the door takes it out before.
+                Item::Refilled { .. } => {}
                 Item::Event(event)
                     if event.seq <= self.last_seq && !planted!("follower_takes_again") => {}
                 Item::Event(event) => {

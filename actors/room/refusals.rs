@@ -7,6 +7,7 @@ use crate::{
     limits::PROPOSALS_PER_BUNDLE_MAX,
     mls::{
         bundle::{BundleRefused, SenderRefused},
+        container::ContainerRefused,
         proposal::ProposalRefused,
     },
     wire::{BVec, Payload},
@@ -75,6 +76,7 @@ fn bundle_code(refused: &BundleRefused) -> &'static str {
         BundleRefused::OmittedProposals { .. } => "omitted_proposals",
         BundleRefused::UnknownProposals { .. } => "unknown_proposals",
         BundleRefused::Tree(_) => "tree_mismatch",
+        BundleRefused::Container(refused) => container_code(refused),
         BundleRefused::GroupInfoMismatch { .. } => "group_info_mismatch",
         BundleRefused::WelcomeMismatch { .. } => "welcome_mismatch",
         BundleRefused::Audit(_) => "audit",
@@ -92,5 +94,16 @@ fn proposal_code(refused: &ProposalRefused) -> &'static str {
         ProposalRefused::SenderNotBound => "sender_not_bound",
         ProposalRefused::Signature => "signature",
         ProposalRefused::Invalid(_) => "invalid_proposals",
+    }
+}
+
+/// The stable code of a refused tree container, as it travels.
+fn container_code(refused: &ContainerRefused) -> &'static str {
+    match refused {
+        ContainerRefused::NotForNewGroups(_) => "tree_not_whole",
+        ContainerRefused::TooLarge { .. } => "tree_too_large",
+        ContainerRefused::Zstd(_) => "bad_tree_zstd",
+        ContainerRefused::Delta(_) => "bad_tree_delta",
+        ContainerRefused::Host => "tree_host_unknown",
     }
 }

@@ -111,7 +111,7 @@ pub(super) fn bundle_of(group: &[u8], epoch: u64, name: &str) -> Bundle {
         commit: commit.into(),
         welcome: None,
         group_info: Bytes::from(format!("info {name}")),
-        tree: Bytes::from(format!("tree {name}")),
+        tree: Bytes::from(format!("tree {name}")).into(),
     }
 }
 
@@ -122,7 +122,7 @@ pub(super) fn bundle(epoch: u64, name: &str) -> Bundle {
 /// What a check finds of a Commit of leaf 0 that changes nobody.
 pub(super) fn checked(epoch: u64) -> CheckedBundle {
     CheckedBundle {
-        next: view(epoch + 1),
+        next: view(epoch + 1).into(),
         committer: 0,
         external: false,
         reinit: false,

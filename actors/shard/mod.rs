@@ -6,6 +6,7 @@
 pub mod index;
 pub mod read;
 mod record;
+pub mod spending;
 
 use crate::{
     link::{Links, outgoing::Owed},
@@ -15,6 +16,7 @@ use crate::{
 use index::EventIndex;
 pub use record::{Done, News};
 use serde::{Deserialize, Serialize};
+use spending::Spending;
 use std::collections::BTreeSet;
 
 /// The shard that a room or user belongs to, by its URI, in a provider of `shards` shards.
@@ -33,6 +35,8 @@ pub struct Derived {
     pub index: EventIndex,
     /// What is owed to whom.
     pub links: Links,
+    /// How often who claimed.
+    pub spending: Spending,
     /// Time of the last entry.
     pub time: Millis,
     /// Index of the last entry applied.
@@ -62,7 +66,7 @@ impl Derived {
         let owed = self.links.peers().flat_map(|(_, owed)| {
             let notice = |owed| match owed {
                 Owed::Notice { notice, .. } => Some(notice.at),
-                Owed::Events { .. } | Owed::Refused { .. } => None,
+                Owed::Events { .. } | Owed::Refused { .. } | Owed::Refilled(_) => None,
             };
             owed.from(owed.acked().next())
                 .filter_map(move |run| notice(run.owed))

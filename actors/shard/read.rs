@@ -4,7 +4,7 @@
 
 use super::Derived;
 use crate::{
-    ids::{ClientUri, ProviderId, RoomUri},
+    ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{BATCH_EVENTS_MAX, BATCH_FILL_BYTES, BATCH_ROOMS_MAX, SUBMIT_ITEMS_MAX},
     link::{
         Peer,
@@ -14,13 +14,16 @@ use crate::{
     machine::{Millis, Position},
     record::{Command, Entry},
     room::{fanout, follower, hub},
-    user::command::Command as UserCommand,
+    user::{
+        command::{Command as UserCommand, Deliver, Hear, Speaker},
+        inbox::{Held, InboxItem},
+    },
     wire::{
         BVec, Payload,
-        door::{RoomBody, RoomEvent},
-        event::{Body, Copy, Event, InboxSeq, Item, LinkSeq, RoomSeq, SubmitSeq},
+        door::{DoorItem, RoomBody, RoomEvent},
+        event::{Body, Copy, Event, Item, LinkSeq, RoomSeq, SubmitSeq},
         link::{Fanout, FanoutGroup, Submit, SubmitGroup},
-        post::{Notice, Post},
+        post::Post,
     },
 };
 use std::sync::Arc;
@@ -165,6 +168,15 @@ fn items<S: Source>(
     let mut items = Vec::new();
     match &run.owed {
         Owed::Notice { room, .. } => Ok((room.clone(), items)),
+        Owed::Refilled(refilled) => {
+            if fill.admit(64) {
+                items.push(Item::Refilled {
+                    requester: refilled.requester.clone(),
+                    client: refilled.client.clone(),
+                });
+            }
+            Ok((refilled.room.clone(), items))
+        }
         Owed::Refused {
             room,
             first,
@@ -213,26 +225,43 @@ fn items<S: Source>(
     }
 }
 
-/// The next notice owed to another shard, from item `from` on.
+/// What is owed to a user in another shard: whose it is and the command that takes it, or nobody's.
+pub type Carried = Option<(UserUri, UserCommand)>;
+
+/// The next notice that the shard `here` owes to another one, from item `from` on.
 ///
 /// # Errors
 /// [`ReadError`] when the log does not give an entry back.
 pub fn notice<S: Source>(
     source: &S,
+    here: u16,
     to: u16,
     from: LinkSeq,
-) -> Result<Option<(LinkSeq, Post)>, ReadError> {
+) -> Result<Option<(LinkSeq, Carried)>, ReadError> {
     let run = source.derived(|derived| {
         let owed = derived.links.outgoing(&Peer::Shard(to))?;
         owed.from(from).next()
     });
-    let Some(Run {
-        first,
-        owed: Owed::Notice { room, notice },
-        ..
-    }) = run
-    else {
-        return Ok(None);
+    let (first, room, notice) = match run {
+        Some(Run {
+            first,
+            owed: Owed::Notice { room, notice },
+            ..
+        }) => (first, room, notice),
+        Some(Run {
+            first,
+            owed: Owed::Refilled(refilled),
+            ..
+        }) => {
+            let user = refilled.requester.clone();
+            let hear = UserCommand::Hear(Hear {
+                from: Speaker::Shard(here),
+                seq: first,
+                refilled,
+            });
+            return Ok(Some((first, Some((user, hear)))));
+        }
+        Some(_) | None => return Ok(None),
     };
     let at = self::at(source, notice.at)?;
     let told = match at.command() {
@@ -241,14 +270,18 @@ pub fn notice<S: Source>(
         Some(Command::User(..) | Command::Link(_)) | None => None,
     };
     let told = told.ok_or_else(|| no_event(notice.at))?;
-    Ok(Some((
-        first,
-        Post {
-            room,
-            clients: BVec::truncated(notice.clients),
-            notice: told,
-        },
-    )))
+    let post = Post {
+        room,
+        clients: BVec::truncated(notice.clients),
+        notice: told,
+    };
+    let user = post.clients.first().map(|client| client.user().clone());
+    let deliver = UserCommand::Deliver(Deliver {
+        from_shard: here,
+        seq: first,
+        post,
+    });
+    Ok(Some((first, user.map(|user| (user, deliver)))))
 }
 
 /// A batch of submissions to a hub, from place `from` on, and the place after it.
@@ -376,21 +409,24 @@ pub fn room_events<S: Source>(
     Ok(part)
 }
 
-/// The notice that lies in an inbox.
+/// What lies in an inbox, as its client gets it.
 ///
 /// # Errors
 /// [`ReadError`] when the log does not give it back.
-pub fn inbox_notice<S: Source>(
-    source: &S,
-    seq: InboxSeq,
-    at: Position,
-) -> Result<(InboxSeq, RoomUri, Notice), ReadError> {
+pub fn inbox_item<S: Source>(source: &S, item: InboxItem) -> Result<DoorItem, ReadError> {
+    let seq = item.seq;
+    let at = match item.held {
+        Held::Note(note) => return Ok(DoorItem::Note { seq, note }),
+        Held::Notice(at) => at,
+    };
     let found = self::at(source, at)?;
     match found.command() {
         Some(Command::User(_, command)) => match &**command {
-            UserCommand::Deliver(deliver) => {
-                Ok((seq, deliver.post.room.clone(), deliver.post.notice.clone()))
-            }
+            UserCommand::Deliver(deliver) => Ok(DoorItem::Inbox {
+                seq,
+                room: deliver.post.room.clone(),
+                notice: deliver.post.notice.clone(),
+            }),
             UserCommand::Add(_)
             | UserCommand::Delete
             | UserCommand::Consent(_)
@@ -398,6 +434,7 @@ pub fn inbox_notice<S: Source>(
             | UserCommand::Enrol(_)
             | UserCommand::Upload(_)
             | UserCommand::Claim(_)
+            | UserCommand::Hear(_)
             | UserCommand::Ack(_)
             | UserCommand::Introduction(_) => Err(no_event(at)),
         },

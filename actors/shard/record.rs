@@ -2,13 +2,13 @@
 
 use super::{Derived, place};
 use crate::{
-    ids::{ClientUri, RoomUri},
+    ids::{ClientUri, RoomUri, UserUri},
     link::{AckRefused, Peer, outgoing::Owed, submissions::SubmitRun},
     machine::Millis,
     record::Command,
     room::outcome::{Outcome, UserNotice},
-    user::outcome as user_outcome,
-    wire::event::VerdictRun,
+    user::{self, outcome as user_outcome},
+    wire::{event::VerdictRun, post::Refilled},
 };
 
 /// What became of one command.
@@ -59,7 +59,13 @@ impl Derived {
                     self.record_follower(room, &outcome, &mut news);
                     self.record_notices(room, outcome.notices, shards);
                 }
-                (Command::User(..), Done::User(outcome)) => {
+                (Command::User(user, command), Done::User(outcome)) => {
+                    if let (user::command::Command::Claim(claim), Some(packages)) =
+                        (&**command, outcome.handed_out)
+                    {
+                        self.spending.count(time, claim, packages);
+                    }
+                    self.record_refilled(user, outcome.refilled, shards);
                     news.users.extend(outcome.woken);
                     news.inbox_full.extend(outcome.inbox_full);
                 }
@@ -124,6 +130,21 @@ impl Derived {
         for decided in &outcome.decided {
             let word = (room.clone(), decided.sender.clone(), decided.run);
             news.verdicts.push(word);
+        }
+    }
+
+    /// Whoever wanted a client of `user` in vain hears that it can be had, at home or at its provider.
+    fn record_refilled(&mut self, user: &UserUri, refilled: Vec<Refilled>, shards: u16) {
+        for refilled in refilled {
+            let requester = &refilled.requester;
+            let peer = if requester.provider() == user.provider() {
+                Peer::Shard(place(&requester.to_string(), shards))
+            } else if planted!("refill_not_told") {
+                continue;
+            } else {
+                Peer::Provider(requester.provider().clone())
+            };
+            self.links.to(&peer).push(Owed::Refilled(refilled), 1);
         }
     }
 

@@ -79,6 +79,34 @@ pub const BUGS: &[(&str, &str)] = &[
         "the same claim burns packages twice",
     ),
     ("deleted_user_stays", "a deleted user still gives packages"),
+    (
+        "claims_unlimited",
+        "a user may be claimed as often as anybody likes",
+    ),
+    (
+        "limits_forgotten",
+        "who wakes, or leads anew, has forgotten how often a user was claimed",
+    ),
+    (
+        "last_resort_given_again",
+        "a hub gets a last-resort package twice",
+    ),
+    (
+        "wanted_forgotten",
+        "who wakes has forgotten who wanted its clients in vain",
+    ),
+    (
+        "refill_not_told",
+        "another provider does not hear of a refill",
+    ),
+    (
+        "claims_pass_by_the_hub",
+        "a claim for a room does not go through its hub",
+    ),
+    (
+        "relay_not_vouched_for",
+        "the hub of a room may claim for anybody",
+    ),
     ("dedup_lost", "a submission that comes again is taken again"),
     ("submit_number_reused", "two submissions get one number"),
     ("verdict_missing", "a refused submission gets no final word"),

@@ -12,15 +12,19 @@ use crate::{
     ids::{ClientUri, RoomUri, UserUri},
     machine::Millis,
     record::Command,
-    user::command::{Add, Command as UserCommand, Consent, Enrol, Upload},
+    user::command::{Add, Command as UserCommand, Consent, Enrol, StoredPackage, Upload},
     wire::{
         Payload,
         claim::ClaimId,
         event::{ClientSeq, Epoch, Hash, InboxSeq, RoomSeq},
+        tree::TreeContainer,
     },
 };
 use bytes::Bytes;
 use std::{collections::BTreeMap, sync::Arc};
+
+/// Where the base tree hash of a delta begins: behind version, epoch and its length.
+const BASE_HASH_AT: usize = 10;
 
 /// How long a client waits for an answer before it asks another node, in milliseconds.
 const PATIENCE_MS: u64 = 1_200;
@@ -180,6 +184,11 @@ impl Client {
     }
 }
 
+/// The key of a client's device.
+pub(super) fn device_key(client: &ClientUri) -> [u8; 32] {
+    Hash::of(client.to_string().as_bytes()).0
+}
+
 impl World {
     /// Adds every user, its clients, its consents and its first KeyPackages to the logs, before anything happens.
     pub(super) fn set_up(&mut self) {
@@ -200,6 +209,7 @@ impl World {
             let mut commands = Vec::new();
             let kind = self.kind;
             let stock = self.plan.stock;
+            let last_resort = self.plan.last_resort;
             for client in self
                 .clients
                 .iter_mut()
@@ -213,14 +223,23 @@ impl World {
                 commands.push(UserCommand::Enrol(Enrol {
                     code,
                     client: client.uri.clone(),
-                    device_key: code.0,
+                    device_key: device_key(&client.uri),
                 }));
-                let packages = (0..stock)
+                let mut packages: Vec<_> = (0..stock)
                     .map(|_| {
                         let package = client.member.key_package(now);
                         super::mls::check_package(kind, &package, &client.uri, now)
                     })
                     .collect();
+                if last_resort {
+                    let package = client.member.last_resort(now);
+                    self.history.last_resort(&package);
+                    let checked = super::mls::check_package(kind, &package, &client.uri, now);
+                    packages.push(checked.map(|stored| StoredPackage {
+                        last_resort: true,
+                        ..stored
+                    }));
+                }
                 commands.push(UserCommand::Upload(Upload {
                     client: client.uri.clone(),
                     packages,
@@ -228,7 +247,7 @@ impl World {
             }
             for other in users.iter().filter(|other| *other != user) {
                 commands.push(UserCommand::Consent(Consent {
-                    requester: other.clone(),
+                    requester: other.clone().into(),
                     room: None,
                     grant: Some(true),
                 }));
@@ -472,6 +491,14 @@ impl World {
             }
             Bytes::from(bytes)
         };
+        // From another tree; the nodes are right.
+        let rebased = |delta: &Bytes| {
+            let mut delta = delta.to_vec();
+            if let Some(hash) = delta.get_mut(BASE_HASH_AT) {
+                *hash ^= 1;
+            }
+            Bytes::from(delta)
+        };
         match (flaw, &bundle.welcome) {
             (Flaw::NoWelcome, Some(_)) => bundle.welcome = None,
             (Flaw::OtherWelcome, Some(welcome)) => {
@@ -485,7 +512,17 @@ impl World {
                 bundle.welcome = Some(Bytes::from_static(b"for nobody"));
             }
             (Flaw::OldGroupInfo, _) => bundle.group_info = broken(&bundle.group_info),
-            (Flaw::OldTree, _) => bundle.tree = broken(&bundle.tree),
+            (Flaw::OldTree, _) => {
+                let other = match &bundle.tree {
+                    TreeContainer::Full(tree) => TreeContainer::Full(broken(tree).into()),
+                    TreeContainer::Zstd(frame) => TreeContainer::Zstd(broken(frame).into()),
+                    TreeContainer::Delta(delta) => TreeContainer::Delta(rebased(delta).into()),
+                    TreeContainer::DistributionService | TreeContainer::Reference(_) => {
+                        TreeContainer::Full(Payload::default())
+                    }
+                };
+                bundle.tree = other;
+            }
             // Built in: see the member's intent.
             (Flaw::Contradiction, _) => {}
         }

@@ -3,14 +3,14 @@
 //! Written at the edges of the world, never by the code under test. Cheap checks are made with each event; the rest,
 //! at the end, in `judge`. Names are those of the invariants: `I1` one Commit for each epoch, and so on.
 
-use super::world::Counts;
+use super::{packages::Packages, world::Counts};
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
     mls::{bundle::Bundle, proposal::ProposalKind},
     room::{desk::Checked, outcome::Accepted},
     wire::{
         self, Payload,
-        claim::{ClaimId, ClaimResponse},
+        claim::ClaimId,
         door::RoomEvent,
         event::{Body, Epoch, Hash, Item, LinkSeq, RoomSeq},
         link::{Ack, Fanout},
@@ -78,10 +78,9 @@ pub(super) struct History {
     refused_proposals: BTreeSet<Hash>,
     /// Hostile bytes: none of them may get anywhere.
     forged: BTreeSet<Hash>,
-    forged_claims: BTreeSet<ClaimId>,
-    handed: BTreeMap<Hash, ClaimId>,
-    claims: BTreeMap<(ClaimId, ClientUri), Hash>,
-    deleted: BTreeSet<UserUri>,
+    pub(super) forged_claims: BTreeSet<ClaimId>,
+    pub(super) packages: Packages,
+    pub(super) deleted: BTreeSet<UserUri>,
     events: BTreeMap<(RoomUri, RoomSeq), Hash>,
     cursors: BTreeMap<(ClientUri, RoomUri, RoomSeq), RoomSeq>,
     authenticators: BTreeMap<(RoomUri, Epoch), Hash>,
@@ -485,41 +484,6 @@ impl History {
         }
     }
 
-    /// A user's log has handed packages to a claim, or remembers that it did.
-    pub(super) fn handed(
-        &mut self,
-        id: ClaimId,
-        user: &UserUri,
-        claimed: &crate::user::outcome::Claimed,
-    ) {
-        let Ok(clients) = claimed else { return };
-        let gone = self.deleted.contains(user);
-        let forged = self.forged_claims.contains(&id);
-        self.demand("I21", !forged, || {
-            format!("{user} gave packages to a forged claim")
-        });
-        self.demand("I30", !gone, || {
-            format!("{user} is deleted and gave packages")
-        });
-        for client in clients {
-            let Ok(package) = &client.result else {
-                continue;
-            };
-            let hash = Hash::of(package);
-            let to = *self.handed.entry(hash).or_insert(id);
-            self.demand("I3", to == id, || {
-                format!("a KeyPackage of {} was handed to two claims", client.client)
-            });
-            let before = *self
-                .claims
-                .entry((id, client.client.clone()))
-                .or_insert(hash);
-            self.demand("I3", before == hash, || {
-                format!("a claim got two KeyPackages of {}", client.client)
-            });
-        }
-    }
-
     /// A user's log has a client's cursor in a room.
     pub(super) fn cursor(
         &mut self,
@@ -548,25 +512,6 @@ impl History {
         self.demand("I30", applied, || {
             format!("{user} was told to be deleted, and no log says so")
         });
-    }
-
-    /// A claim was answered, perhaps on a way on which the answer is lost.
-    pub(super) fn claim_answered(&mut self, id: ClaimId, response: &ClaimResponse) {
-        for user in &response.users {
-            let Ok(clients) = &user.result else { continue };
-            for client in clients {
-                let Ok(package) = &client.result else {
-                    continue;
-                };
-                let to = self.handed.get(&Hash::of(package)).copied();
-                self.demand("I3", to == Some(id), || {
-                    format!(
-                        "a KeyPackage of {} was given that no log handed out",
-                        client.client
-                    )
-                });
-            }
-        }
     }
 
     /// A client found a Welcome in its inbox.

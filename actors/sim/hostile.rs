@@ -14,7 +14,7 @@ use crate::{
     machine::Millis,
     wire::{
         BVec, Payload,
-        claim::{ClaimId, ClaimRequest, ClaimTerms},
+        claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
         event::{
             Body as Happened, CommitEvent, Epoch, Event, Invitation, Item, LinkSeq, RoomSeq,
             SubmitSeq,
@@ -110,7 +110,7 @@ impl World {
             commit: Payload(bundle.commit),
             welcome: bundle.welcome.map(Payload),
             group_info: Payload(bundle.group_info),
-            tree: Payload(bundle.tree),
+            tree: bundle.tree,
         };
         self.ask_as(from, to, Request::Commit(request));
     }
@@ -215,7 +215,7 @@ impl World {
         };
         let mut terms = ClaimTerms::new(own.user().clone());
         if roll.is_multiple_of(2) {
-            terms.requester = victim.user().clone();
+            terms.requester = victim.user().clone().into();
         } else {
             terms.asking_client = Some(victim.clone());
         }
@@ -230,8 +230,25 @@ impl World {
             id,
             terms,
             users: BVec::truncated(users),
+            proof: ClaimProof::default(),
         };
-        self.ask_as(from, to, Request::Claim(claim));
+        let request = match roll % 5 {
+            0 => {
+                let mut claim = claim;
+                // A room of the hostile provider's own: only the one that is claimed for can tell.
+                claim.terms.room = format!("mimi://{}/r/forged", own.provider()).parse().ok();
+                claim.terms.asking_client = Some(victim.clone());
+                claim.terms.requester = victim.user().clone().into();
+                Request::Relayed(claim)
+            }
+            1 => {
+                let mut claim = claim;
+                claim.terms.room = format!("mimi://{}/r/1", to.provider).parse().ok();
+                Request::Relayed(claim)
+            }
+            _ => Request::Claim(claim),
+        };
+        self.ask_as(from, to, request);
     }
 
     fn fan_out_as(

@@ -50,7 +50,17 @@ impl World {
                 (Command::User(user, command), Seen::User(outcome)) => {
                     match (&**command, &outcome.answer) {
                         (UserCommand::Claim(claim), UserAnswer::Claimed(claimed)) => {
-                            self.history.handed(claim.id, user, claimed);
+                            let counted = outcome.handed_out.is_some();
+                            self.history
+                                .handed(claim, user, claimed, counted, applied.time);
+                        }
+                        (UserCommand::Upload(upload), UserAnswer::Uploaded(results)) => {
+                            let mut stored = upload.packages.iter().flatten().zip(results);
+                            if stored
+                                .any(|(package, stored)| !package.last_resort && stored.is_ok())
+                            {
+                                self.history.restocked(&upload.client, &outcome.refilled);
+                            }
                         }
                         (UserCommand::Ack(ack), _) => self.check_cursors(node, shard, user, ack),
                         (UserCommand::Delete, UserAnswer::Done) => {
@@ -203,6 +213,9 @@ impl World {
                     ));
                 }
             }
+        }
+        if let Some(unheard) = self.history.refill_unheard() {
+            return Some(format!("{unheard:?} was not heard"));
         }
         for (provider, _) in (0_u8..).zip(&self.providers) {
             for shard in 0..self.shards(provider) {

@@ -18,10 +18,14 @@ use crate::{
     },
     record::Command,
     room::{
-        follower::{self, Deliver, Reject},
+        follower::{self, Reject},
         outcome::{Answer, Refused},
     },
     shard::read,
+    user::{
+        command::Command as UserCommand,
+        outcome::{Answer as UserAnswer, Refused as UserRefused},
+    },
     wire::{
         event::LinkSeq,
         link::{Ack, Fanout, Submit, Submitted},
@@ -309,18 +313,29 @@ impl World {
             let rooms = rooms.join(", ");
             format!("{node}  takes items {first} to {upto} of {peer}, shard {shard}, lane {number}: {rooms}")
         });
-        let rooms = batch
-            .groups
-            .iter()
-            .map(|group| group.room.clone())
-            .collect();
+        let mut rooms = Vec::new();
+        let mut targets = Vec::new();
+        for part in doors::fanned(&peer, shard, Fanout::clone(batch)) {
+            let (room, target) = match part {
+                doors::Fanned::Room(room, deliver) => {
+                    let command = follower::Command::Deliver(deliver);
+                    (room.clone(), Target::Follower(room, command))
+                }
+                doors::Fanned::User(room, user, hear) => {
+                    let command = Arc::new(UserCommand::Hear(hear));
+                    (room, Target::User(user, command))
+                }
+            };
+            rooms.push(room);
+            targets.push(target);
+        }
         let task = self.begin(
             node,
             Task::Deliver {
                 lane: number,
                 number: place,
                 rooms,
-                left: batch.groups.len(),
+                left: targets.len(),
                 acking: Acking::new(upto, fresh),
             },
         );
@@ -329,17 +344,16 @@ impl World {
             self.answer_on(number, node, place, Frame::Ack(ack));
         }
         let life = self.life(node);
-        for (slot, group) in batch.groups.iter().enumerate() {
-            if self.refuses(node.provider, &group.room) {
-                let frozen = (node.provider, group.room.clone());
+        for (slot, target) in targets.into_iter().enumerate() {
+            if let Target::Follower(room, _) = &target
+                && self.refuses(node.provider, room)
+            {
+                let frozen = (node.provider, room.clone());
                 self.once_frozen.insert(frozen);
                 let poisoned = Answer::Refused(Refused::Poisoned);
                 self.delivered(node, task, slot, Answered::Room(poisoned));
                 continue;
             }
-            let items = group.items.clone();
-            let command = follower::Command::Deliver(Deliver { items });
-            let target = Target::Follower(group.room.clone(), command);
             let back = Back::Task {
                 node,
                 life,
@@ -369,7 +383,13 @@ impl World {
         let (lane, number) = (*lane, *number);
         let answer = match answer {
             Answered::Room(answer) => answer,
-            Answered::User(_) | Answered::Reply(_) | Answered::Unavailable => Answer::Stale,
+            // A user who is gone has no inbox.
+            Answered::User(
+                UserAnswer::Done | UserAnswer::Refused(UserRefused::Unknown | UserRefused::Deleted),
+            ) => Answer::Received,
+            Answered::User(_) | Answered::Knows(_) | Answered::Reply(_) | Answered::Unavailable => {
+                Answer::Stale
+            }
         };
         let Some(room) = rooms.get(slot) else { return };
         if acking.answered(room, answer).is_err() {
@@ -521,7 +541,10 @@ impl World {
         {
             let answer = match answer {
                 Answered::Room(answer) => Some(answer),
-                Answered::User(_) | Answered::Reply(_) | Answered::Unavailable => None,
+                Answered::User(_)
+                | Answered::Knows(_)
+                | Answered::Reply(_)
+                | Answered::Unavailable => None,
             };
             judging.answered(room, *first, *count, answer);
         }

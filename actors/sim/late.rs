@@ -19,13 +19,20 @@ impl World {
         };
         let retry_after_ms = UNAVAILABLE_RETRY_AFTER_MS;
         match is.tasks.get_mut(&task) {
-            Some(Task::ClientClaim { parts, .. }) => {
-                for (asked, part) in parts.iter_mut() {
-                    part.get_or_insert_with(|| {
-                        doors::complete_claim(asked, Vec::new(), retry_after_ms)
+            Some(Task::ClaimParts { parts, .. }) => {
+                for part in parts.iter_mut() {
+                    part.claimed.get_or_insert_with(|| {
+                        doors::complete_claim(&part.users, Vec::new(), retry_after_ms)
                     });
                 }
-                self.client_claim_goes_on(node, task);
+                self.claim_parts_go_on(node, task);
+            }
+            Some(Task::Relaying { .. }) => {
+                if let Some(Task::Relaying { back, claim }) = is.tasks.remove(&task) {
+                    let unavailable = UserRefused::Unavailable { retry_after_ms };
+                    let users = doors::refuse_claim(&claim.users, unavailable);
+                    self.respond(node, back, link::Reply::Claimed(users));
+                }
             }
             Some(Task::Claim { users, .. }) => {
                 for (_, part) in users.iter_mut() {

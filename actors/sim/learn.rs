@@ -17,10 +17,10 @@ use crate::{
     },
     wire::{
         Payload,
-        claim::{ClaimResponse, ClientRefused, UserRefused as ClaimRefused},
-        door::{RoomBody, RoomEvent},
-        event::{InboxSeq, RoomSeq, Verdict},
-        post::Notice,
+        claim::{ClaimResponse, ClaimedUser, ClientRefused, UserRefused as ClaimRefused},
+        door::{DoorItem, RoomBody, RoomEvent},
+        event::{RoomSeq, Verdict},
+        post::{Note, Notice},
     },
 };
 use bytes::Bytes;
@@ -35,8 +35,8 @@ impl World {
         reply: Reply,
     ) -> bool {
         match (purpose, reply) {
-            (Purpose::Inbox, Reply::Inbox { rooms, notices }) => {
-                self.read_inbox(client, rooms, notices);
+            (Purpose::Inbox, Reply::Inbox { rooms, items }) => {
+                self.read_inbox(client, rooms, items);
             }
             (Purpose::Read(of), Reply::Events { room, from, part }) if *of == room => {
                 self.clients[client].requests.remove(&request);
@@ -166,6 +166,10 @@ impl World {
             self.ask_later(client, request);
             return false;
         }
+        let limited =
+            |user: &&ClaimedUser| matches!(user.result, Err(ClaimRefused::Limited { .. }));
+        let limited = response.users.iter().filter(limited).count();
+        self.counts.many("claims limited", limited as u64);
         let mut packages: Vec<(crate::ids::ClientUri, Payload)> = Vec::new();
         for claimed in response
             .users
@@ -247,6 +251,7 @@ impl World {
                 self.counts.one("commits refused otherwise");
                 self.story
                     .tell(self.now_ms, || format!("{name}  is told: {refused}"));
+                // Members that proposed to remove one another: whoever takes both in is refused, and honest.
                 let race = matches!(
                     refused,
                     Refused::NotMember
@@ -390,10 +395,15 @@ impl World {
         &mut self,
         client: usize,
         rooms: Vec<(RoomUri, Membership)>,
-        notices: Vec<(InboxSeq, RoomUri, Notice)>,
+        items: Vec<DoorItem>,
     ) {
         let mut news = false;
-        for (seq, room, notice) in notices {
+        for item in items {
+            let (seq, said) = match item {
+                DoorItem::Inbox { seq, room, notice } => (seq, Ok((room, notice))),
+                DoorItem::Note { seq, note } => (seq, Err(note)),
+                DoorItem::Room { .. } | DoorItem::Verdict { .. } => continue,
+            };
             let is = &mut self.clients[client];
             if seq <= is.inbox {
                 continue;
@@ -404,6 +414,13 @@ impl World {
             }
             is.inbox = seq;
             news = true;
+            let (room, notice) = match said {
+                Ok(notice) => notice,
+                Err(note) => {
+                    self.learn_note(client, &note);
+                    continue;
+                }
+            };
             match notice {
                 Notice::Joined { after, welcome } => {
                     let Some(welcome) = welcome else { continue };
@@ -477,6 +494,19 @@ impl World {
         }
         for room in known {
             self.read_room(client, &room);
+        }
+    }
+
+    /// The provider has something to say.
+    fn learn_note(&mut self, client: usize, note: &Note) {
+        let user = self.clients[client].uri.user().clone();
+        match note {
+            Note::LowStock { .. } => self.counts.one("low stocks told"),
+            Note::LastResortUsed => self.counts.one("last-resort packages given"),
+            Note::Refilled { room, client } => {
+                self.counts.one("refills told");
+                self.history.heard_of_refill(&user, room, client);
+            }
         }
     }
 

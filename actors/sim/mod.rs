@@ -16,6 +16,7 @@
 )]
 
 pub mod bugs;
+mod claims;
 mod client;
 mod cluster;
 mod dice;
@@ -32,6 +33,7 @@ pub mod mls;
 mod moves;
 mod node;
 mod notices;
+mod packages;
 mod perform;
 pub mod plan;
 mod post;

@@ -9,15 +9,17 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    mls::bundle::Bundle,
+    mls::{bundle::Bundle, container::compress},
     wire::{
         BVec, Payload,
-        claim::{ClaimId, ClaimRequest, ClaimTerms},
+        claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
         door,
         event::{Epoch, RoomSeq},
         joining::{Container, GroupInfoRequest},
+        tree::{TreeContainer, TreeKind},
     },
 };
+use bytes::Bytes;
 
 impl World {
     pub(super) fn client_moves(&mut self, client: usize, what: Move) {
@@ -136,7 +138,7 @@ impl World {
         let create = door::CreateRoom {
             room: room.clone(),
             group_info: Payload(group_info),
-            tree: Payload(tree),
+            tree: founding_tree(number, tree),
         };
         self.ask(client, Purpose::Create(room), ClientAsk::Create(create));
     }
@@ -185,10 +187,16 @@ impl World {
         let id = ClaimId(id);
         let mut terms = ClaimTerms::new(self.clients[client].uri.user().clone());
         terms.room.clone_from(&room);
+        // Nothing is signed in this world; a provider knows its clients' keys all the same.
+        let key = super::client::device_key(&self.clients[client].uri);
         let claim = ClaimRequest {
             id,
             terms,
             users: BVec::truncated(users),
+            proof: ClaimProof {
+                key,
+                ..ClaimProof::default()
+            },
         };
         let tries = 0;
         let purpose = Purpose::Claim { room, id, tries };
@@ -207,9 +215,10 @@ impl World {
         let Some(epoch) = is.member.epoch(room) else {
             return;
         };
-        let Some(mut bundle) = is.member.commit(room, intent) else {
+        let Some(bundle) = is.member.commit(room, intent) else {
             return;
         };
+        let mut bundle = is.member.repack(room, bundle, container(epoch, client));
         if let Some(flaw) = flaw {
             Self::flaw(&mut bundle, flaw);
             self.history.flawed_bundle(&bundle);
@@ -444,6 +453,26 @@ impl World {
     }
 }
 
+/// The container that a client sends in an epoch: members of one room use all there are.
+fn container(epoch: Epoch, client: usize) -> TreeKind {
+    let turn = usize::try_from(epoch.0).unwrap_or_default() + client;
+    match turn % 4 {
+        0 => TreeKind::Full,
+        1 => TreeKind::Delta,
+        2 => TreeKind::Zstd,
+        _ => TreeKind::DistributionService,
+    }
+}
+
+/// The first tree of a room, in one of the two containers that hold all of it.
+fn founding_tree(room: u64, tree: Bytes) -> TreeContainer {
+    if room.is_multiple_of(2) {
+        TreeContainer::Full(Payload(tree))
+    } else {
+        TreeContainer::Zstd(compress(&tree).into())
+    }
+}
+
 /// A bundle as it goes through the door.
 fn frame(room: &RoomUri, bundle: Bundle) -> door::Commit {
     door::Commit {
@@ -451,6 +480,6 @@ fn frame(room: &RoomUri, bundle: Bundle) -> door::Commit {
         commit: Payload(bundle.commit),
         welcome: bundle.welcome.map(Payload),
         group_info: Payload(bundle.group_info),
-        tree: Payload(bundle.tree),
+        tree: bundle.tree,
     }
 }

@@ -109,6 +109,8 @@ pub(super) struct Applied {
     /// For the checkers: what each command of a room did, by its number.
     pub(super) outcomes: Vec<Seen>,
     pub(super) own: bool,
+    /// The time of the log.
+    pub(super) time: Millis,
 }
 
 /// What a checker sees of one command's outcome.
@@ -254,6 +256,7 @@ impl Shard {
             orders,
             outcomes,
             own,
+            time,
         }
     }
 

@@ -9,10 +9,7 @@ use crate::{
     link::{self, Peer},
     record::Command,
     shard::{News, read},
-    user::{
-        command::{self as user, Command as UserCommand},
-        outcome::{Answer as UserAnswer, Refused as UserRefused},
-    },
+    user::outcome::{Answer as UserAnswer, Refused as UserRefused},
     wire::event::LinkSeq,
 };
 use std::sync::Arc;
@@ -36,21 +33,16 @@ impl World {
             if acked == last || under_way {
                 continue;
             }
-            let (seq, post) = match read::notice(own, to, acked.next()) {
+            let (seq, carried) = match read::notice(own, shard, to, acked.next()) {
                 Ok(Some(notice)) => notice,
                 Ok(None) => continue,
                 Err(error) => return self.history.violated("I2", error.to_string()),
             };
             own.notices.insert(to, seq);
             let task = self.begin(node, Task::Notice { shard, to, seq });
-            let Some(user) = post.clients.first().map(|client| client.user().clone()) else {
+            let Some((user, command)) = carried else {
                 continue;
             };
-            let deliver = UserCommand::Deliver(user::Deliver {
-                from_shard: shard,
-                seq,
-                post,
-            });
             let life = self.life(node);
             let back = Back::Task {
                 node,
@@ -58,7 +50,7 @@ impl World {
                 task,
                 slot: 0,
             };
-            self.ask_for(node, Target::User(user, Arc::new(deliver)), back);
+            self.ask_for(node, Target::User(user, Arc::new(command)), back);
         }
     }
 

@@ -4,7 +4,7 @@
 //! data, so that a failing one can be made smaller by leaving moves and faults out.
 
 use super::dice::Dice;
-use crate::limits::LINK_RUNS_MAX;
+use crate::{bucket::Rate, limits::LINK_RUNS_MAX, user::command::Rules};
 
 /// One process of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -247,6 +247,10 @@ pub struct Plan {
     pub weather: Weather,
     /// KeyPackages that each client begins with.
     pub stock: u8,
+    /// The rules by which every provider gives KeyPackages.
+    pub rules: Rules,
+    /// Whether each client begins with a last-resort KeyPackage besides.
+    pub last_resort: bool,
     /// When moves and faults are over, in milliseconds.
     pub calm_ms: u64,
     /// What clients do, in order of time.
@@ -300,12 +304,18 @@ impl Plan {
         weather.runs_max = *dice
             .pick(&[LINK_RUNS_MAX, LINK_RUNS_MAX, 8, 2])
             .unwrap_or(&LINK_RUNS_MAX);
+        // Drawn from dice of their own, so that older seeds keep their stories.
+        let mut dice = Dice::new(seed, 7);
+        let rules = rules(&mut dice);
+        let last_resort = !real_mls && dice.hits(500);
         Self {
             seed,
             real_mls,
             providers,
             weather,
             stock,
+            rules,
+            last_resort,
             calm_ms,
             moves,
             faults,
@@ -318,6 +328,28 @@ impl Plan {
         numbered.flat_map(|(provider, shape)| {
             (0..shape.nodes).map(move |node| NodeRef { provider, node })
         })
+    }
+}
+
+/// Tight or generous limits; what else a provider may decide.
+fn rules(dice: &mut Dice) -> Rules {
+    let rate = |burst, per_minute| Rate { burst, per_minute };
+    let tight = dice.hits(400);
+    let usual = Rules {
+        allow_last_resort: dice.hits(600),
+        folded: dice.hits(200),
+        ..Rules::default()
+    };
+    if !tight {
+        return usual;
+    }
+    Rules {
+        requester_on_user: rate(1, *dice.pick(&[1, 6]).unwrap_or(&6)),
+        provider_on_user: rate(2, 12),
+        user: rate(3, 12),
+        requester: rate(4, 60),
+        provider: rate(8, 60),
+        ..usual
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     doors::HubAsk,
-    ids::{ClientUri, RoomUri, UserUri},
+    ids::{ClientUri, ProviderId, RoomUri, UserUri},
     link::session::{Acking, FanoutReceiver, Judging},
     room::{follower, outcome::Answer},
     shard::read::RoomPart,
@@ -23,7 +23,6 @@ use crate::{
         event::{InboxSeq, LinkSeq, RoomSeq, SubmitSeq},
         joining::GroupInfoRequest,
         link::{self, Ack, Fanout, Submit, Submitted},
-        post::Notice,
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -123,7 +122,7 @@ pub(super) enum Reply {
     Claimed(ClaimResponse),
     Inbox {
         rooms: Vec<(RoomUri, Membership)>,
-        notices: Vec<(InboxSeq, RoomUri, Notice)>,
+        items: Vec<door::DoorItem>,
     },
     Events {
         room: RoomUri,
@@ -150,6 +149,8 @@ pub(super) enum Target {
     Follower(RoomUri, follower::Command),
     User(UserUri, Arc<user::Command>),
     LookInbox(ClientUri, InboxSeq),
+    /// Whether a room here has, or had, members of a provider.
+    LookProvider(RoomUri, ProviderId),
     LookRoom {
         room: RoomUri,
         reader: ClientUri,
@@ -182,6 +183,8 @@ pub(super) enum Answered {
     Room(Answer),
     User(user_outcome::Answer),
     Reply(Reply),
+    /// Whether a room knows a provider.
+    Knows(bool),
     /// No leader, or none that answers.
     Unavailable,
 }
@@ -216,12 +219,16 @@ pub(super) struct Lane {
 /// Something that a node waits for, on behalf of somebody.
 #[derive(Debug)]
 pub(super) enum Task {
-    /// A client's claim: one part for each provider.
-    ClientClaim {
-        client: usize,
-        request: u64,
+    /// A claim of a client, or of a peer for a room here: one part for each provider.
+    ClaimParts {
+        to: ClaimFor,
         asked: Vec<UserUri>,
-        parts: Vec<(Vec<UserUri>, Option<Vec<ClaimedUser>>)>,
+        parts: Vec<ClaimPart>,
+    },
+    /// A claim of a peer for a room here, while the room is asked whether it knows the peer.
+    Relaying {
+        back: PeerBack,
+        claim: Box<ClaimRequest>,
     },
     /// A claim of this provider's users.
     Claim {
@@ -250,6 +257,22 @@ pub(super) enum Task {
     },
     /// A notice on its way to a user's shard.
     Notice { shard: u16, to: u16, seq: LinkSeq },
+}
+
+/// Who waits for a claim that has several parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClaimFor {
+    Client { client: usize, request: u64 },
+    Peer(PeerBack),
+}
+
+/// The part of a claim that one provider answers.
+#[derive(Debug)]
+pub(super) struct ClaimPart {
+    /// Who is asked: the users' provider, or the hub of the room.
+    pub(super) whom: ProviderId,
+    pub(super) users: Vec<UserUri>,
+    pub(super) claimed: Option<Vec<ClaimedUser>>,
 }
 
 /// Who waits for a claim or a room, on whatever node.

@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     doors::{self, PeerAsk, Sending},
-    limits::CLAIM_USERS_MAX,
     room::{
         follower, follower_desk,
         outcome::{Answer, Refused},
@@ -17,14 +16,9 @@ use crate::{
     user::{
         command::{Command as UserCommand, Upload},
         desk as user_desk,
-        outcome::{Answer as UserAnswer, Claimed},
+        outcome::Answer as UserAnswer,
     },
-    wire::{
-        BVec,
-        claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
-        joining::Introduced,
-        link,
-    },
+    wire::{claim::UserRefused, joining::Introduced, link},
 };
 use std::sync::Arc;
 
@@ -224,7 +218,7 @@ impl World {
         number
     }
 
-    fn ask_peer(
+    pub(super) fn ask_peer(
         &mut self,
         node: NodeRef,
         hub: &crate::ids::ProviderId,
@@ -244,79 +238,36 @@ impl World {
         self.send(End::Node(node), End::Node(to), body);
     }
 
-    fn client_claims(&mut self, node: NodeRef, client: usize, request: u64, claim: ClaimRequest) {
-        let asked = claim.users.clone().into_vec();
-        let uri = self.clients[client].uri.clone();
-        let Ok(parts) = doors::split_claim(&uri, claim) else {
-            return;
-        };
-        let waiting = parts
-            .values()
-            .map(|part| (part.users.clone().into_vec(), None))
-            .collect();
-        let task = self.begin(
-            node,
-            Task::ClientClaim {
-                client,
-                request,
-                asked,
-                parts: waiting,
-            },
-        );
-        for (slot, (provider, part)) in parts.into_iter().enumerate() {
-            if provider == *self.id(node.provider) {
-                let life = self.life(node);
-                let back = PeerBack {
-                    node,
-                    life,
-                    task,
-                    slot,
-                };
-                self.claim_here(node, &provider, back, &part);
-            } else {
-                self.ask_peer(node, &provider, task, slot, link::Request::Claim(part));
-            }
-        }
-    }
-
-    /// A claim of this provider's users.
-    fn claim_here(
-        &mut self,
-        node: NodeRef,
-        peer: &crate::ids::ProviderId,
-        back: PeerBack,
-        request: &ClaimRequest,
-    ) {
-        let own = self.id(node.provider).clone();
-        let parts = doors::claims(&own, peer, request);
-        let users = parts
-            .iter()
-            .map(|(user, claim)| (user.clone(), claim.as_ref().err().map(|why| Err(*why))))
-            .collect();
-        let id = request.id;
-        let task = self.begin(node, Task::Claim { id, back, users });
-        let life = self.life(node);
-        for (slot, (user, claim)) in parts.into_iter().enumerate() {
-            if let Ok(claim) = claim {
-                let target = Target::User(user, Arc::new(UserCommand::Claim(claim)));
-                let back = Back::Task {
-                    node,
-                    life,
-                    task,
-                    slot,
-                };
-                self.ask_for(node, target, back);
-            }
-        }
-        self.claim_goes_on(node, task);
-    }
-
     /// A request of another provider.
     fn peer_asks(&mut self, node: NodeRef, back: PeerBack, request: link::Request) {
         let own = self.id(node.provider).clone();
         let peer = self.id(back.node.provider).clone();
         match doors::of_peer(&own, &peer, request) {
-            Ok(PeerAsk::Claim(claim)) => self.claim_here(node, &peer, back, &claim),
+            Ok(PeerAsk::Claim(claim)) => self.claim_here(node, back, &claim),
+            Ok(PeerAsk::Relay(room, claim)) => {
+                let claim = Box::new(claim);
+                let task = self.begin(node, Task::Relaying { back, claim });
+                let life = self.life(node);
+                let back = Back::Task {
+                    node,
+                    life,
+                    task,
+                    slot: 0,
+                };
+                self.ask_for(node, Target::LookProvider(room, peer), back);
+            }
+            Ok(PeerAsk::Relayed(claim)) => {
+                let asking = claim.terms.asking_client.as_ref();
+                let vouched = asking
+                    .is_some_and(|client| super::client::device_key(client) == claim.proof.key);
+                if vouched || planted!("relay_not_vouched_for") {
+                    return self.claim_here(node, back, &claim);
+                }
+                self.counts.one("claims that nobody vouches for");
+                let users = doors::refuse_claim(&claim.users, UserRefused::Unsigned);
+                self.respond(node, back, link::Reply::Claimed(users));
+            }
+            Ok(PeerAsk::Vouch(..)) => self.respond(node, back, link::Reply::Vouched(false)),
             Ok(PeerAsk::Hub(room, ask)) => {
                 let task = self.begin(node, Task::Room { back });
                 let life = self.life(node);
@@ -366,23 +317,22 @@ impl World {
             return;
         };
         match is.tasks.get_mut(&task) {
-            Some(Task::ClientClaim { parts, .. }) => {
+            Some(Task::ClaimParts { parts, .. }) => {
                 let claimed = match reply {
                     link::Reply::Claimed(response) => response.users.into_vec(),
-                    link::Reply::Room(_) | link::Reply::Introduced(_) | link::Reply::Refused(_) => {
-                        Vec::new()
-                    }
+                    link::Reply::Room(_)
+                    | link::Reply::Introduced(_)
+                    | link::Reply::Vouched(_)
+                    | link::Reply::Refused(_) => Vec::new(),
                 };
-                if let Some((asked, part)) = parts.get_mut(slot)
-                    && asked.first().is_some_and(|user| {
-                        self.providers.iter().position(|id| id == user.provider())
-                            == Some(usize::from(from))
-                    })
+                if let Some(part) = parts.get_mut(slot)
+                    && self.providers.iter().position(|id| *id == part.whom)
+                        == Some(usize::from(from))
                 {
                     let retry = UNAVAILABLE_RETRY_AFTER_MS;
-                    *part = Some(doors::complete_claim(asked, claimed, retry));
+                    part.claimed = Some(doors::complete_claim(&part.users, claimed, retry));
                 }
-                self.client_claim_goes_on(node, task);
+                self.claim_parts_go_on(node, task);
             }
             Some(Task::Relay { client, request }) => {
                 let (client, request) = (*client, *request);
@@ -390,7 +340,8 @@ impl World {
                 let reply = match reply {
                     link::Reply::Room(Answer::Stale)
                     | link::Reply::Claimed(_)
-                    | link::Reply::Introduced(_) => Reply::Unavailable,
+                    | link::Reply::Introduced(_)
+                    | link::Reply::Vouched(_) => Reply::Unavailable,
                     link::Reply::Room(answer) => Reply::Room(answer),
                     link::Reply::Refused(_) => Reply::Unavailable,
                 };
@@ -398,6 +349,7 @@ impl World {
             }
             Some(
                 Task::Claim { .. }
+                | Task::Relaying { .. }
                 | Task::Room { .. }
                 | Task::Deliver { .. }
                 | Task::Judge { .. }
@@ -424,9 +376,10 @@ impl World {
     /// A request for a shard: it is for the leader, wherever that is.
     pub(super) fn ask_shard(&mut self, node: NodeRef, mut ask: ShardAsk) {
         let shard = match &ask.target {
-            Target::Hub(room, _) | Target::Follower(room, _) | Target::LookRoom { room, .. } => {
-                self.shard_of_room(node.provider, room)
-            }
+            Target::Hub(room, _)
+            | Target::Follower(room, _)
+            | Target::LookProvider(room, _)
+            | Target::LookRoom { room, .. } => self.shard_of_room(node.provider, room),
             Target::User(user, _) => self.shard_of_user(node.provider, user),
             Target::LookInbox(client, _) => self.shard_of_user(node.provider, client.user()),
         };
@@ -466,7 +419,20 @@ impl World {
                 let ticket = self.ticket(node, shard, back);
                 self.follower_input(node, &room, follower_desk::Input::asked(ticket, command));
             }
-            Target::User(user, command) => {
+            Target::LookProvider(room, provider) => {
+                let hub = self.shard(node, shard).and_then(|own| own.hubs.get(&room));
+                let knows = hub
+                    .is_some_and(|hub| hub.fold.room().is_some_and(|room| room.hears(&provider)));
+                self.give(node, back, Answered::Knows(knows));
+            }
+            Target::User(user, mut command) => {
+                let now = self.clock(node);
+                if let UserCommand::Claim(claim) = Arc::make_mut(&mut command)
+                    && let Some(own) = self.shard(node, shard)
+                {
+                    let time = now.max(own.derived.time);
+                    claim.over_ms = own.derived.spending.wait_ms(time, claim);
+                }
                 let ticket = self.ticket(node, shard, back);
                 self.user_input(node, &user, user_desk::Input::Ask { ticket, command });
             }
@@ -483,14 +449,14 @@ impl World {
                     let items = actor.fold.inbox(&client);
                     items
                         .filter(|item| item.seq > seen)
-                        .map(|item| read::inbox_notice(own, item.seq, item.at))
+                        .map(|item| read::inbox_item(own, item))
                         .collect::<Result<Vec<_>, _>>()
                 });
                 match items.transpose() {
-                    Ok(notices) => {
+                    Ok(items) => {
                         let reply = Reply::Inbox {
                             rooms: rooms.unwrap_or_default(),
-                            notices: notices.unwrap_or_default(),
+                            items: items.unwrap_or_default(),
                         };
                         self.give(node, back, Answered::Reply(reply));
                     }
@@ -526,7 +492,7 @@ impl World {
                     Answered::Room(answer) => Reply::Room(answer),
                     Answered::User(answer) => Reply::User(answer),
                     Answered::Reply(reply) => reply,
-                    Answered::Unavailable => Reply::Unavailable,
+                    Answered::Knows(_) | Answered::Unavailable => Reply::Unavailable,
                 };
                 self.reply(at, client, request, reply);
             }
@@ -567,6 +533,7 @@ impl World {
                     Answered::User(UserAnswer::Claimed(claimed)) => claimed,
                     Answered::User(_)
                     | Answered::Room(_)
+                    | Answered::Knows(_)
                     | Answered::Reply(_)
                     | Answered::Unavailable => Err(UserRefused::Unavailable {
                         retry_after_ms: UNAVAILABLE_RETRY_AFTER_MS,
@@ -582,9 +549,24 @@ impl World {
                 is.tasks.remove(&task);
                 let answer = match answer {
                     Answered::Room(answer) => answer,
-                    Answered::User(_) | Answered::Reply(_) | Answered::Unavailable => unavailable(),
+                    Answered::User(_)
+                    | Answered::Knows(_)
+                    | Answered::Reply(_)
+                    | Answered::Unavailable => unavailable(),
                 };
                 self.respond(node, back, link::Reply::Room(answer));
+            }
+            Task::Relaying { .. } => {
+                let Some(Task::Relaying { back, claim }) = is.tasks.remove(&task) else {
+                    return;
+                };
+                if let Answered::Knows(knows) = answer {
+                    return self.relay_claim(node, back, *claim, knows);
+                }
+                let retry_after_ms = UNAVAILABLE_RETRY_AFTER_MS;
+                let unavailable = UserRefused::Unavailable { retry_after_ms };
+                let users = doors::refuse_claim(&claim.users, unavailable);
+                self.respond(node, back, link::Reply::Claimed(users));
             }
             Task::Deliver { .. } => self.delivered(node, task, slot, answer),
             Task::Judge { .. } => self.judged(node, task, slot, answer),
@@ -593,60 +575,7 @@ impl World {
                 is.tasks.remove(&task);
                 self.notice_taken(node, shard, to, seq, &answer);
             }
-            Task::ClientClaim { .. } | Task::Relay { .. } => {}
-        }
-    }
-
-    /// Answers a claim whose every user has answered.
-    pub(super) fn claim_goes_on(&mut self, node: NodeRef, task: u64) {
-        let Some(is) = self.nodes.get_mut(&node) else {
-            return;
-        };
-        let whole = matches!(
-            is.tasks.get(&task),
-            Some(Task::Claim { users, .. }) if users.iter().all(|(_, part)| part.is_some())
-        );
-        if whole && let Some(Task::Claim { id, back, users }) = is.tasks.remove(&task) {
-            let nothing = || -> Claimed {
-                Err(UserRefused::Unavailable {
-                    retry_after_ms: UNAVAILABLE_RETRY_AFTER_MS,
-                })
-            };
-            let users = users.into_iter().map(|(user, part)| ClaimedUser {
-                user,
-                result: part.unwrap_or_else(nothing),
-            });
-            let users: BVec<ClaimedUser, CLAIM_USERS_MAX> = BVec::truncated(users.collect());
-            let response = ClaimResponse { users };
-            // What is handed out counts, also when the answer is lost.
-            self.history.claim_answered(id, &response);
-            self.respond(node, back, link::Reply::Claimed(response));
-        }
-    }
-
-    /// Answers a client whose claim every provider has answered.
-    pub(super) fn client_claim_goes_on(&mut self, node: NodeRef, task: u64) {
-        let Some(is) = self.nodes.get_mut(&node) else {
-            return;
-        };
-        let whole = matches!(
-            is.tasks.get(&task),
-            Some(Task::ClientClaim { parts, .. }) if parts.iter().all(|(_, part)| part.is_some())
-        );
-        if whole
-            && let Some(Task::ClientClaim {
-                client,
-                request,
-                asked,
-                parts,
-            }) = is.tasks.remove(&task)
-        {
-            let claimed = parts
-                .into_iter()
-                .flat_map(|(_, part)| part.unwrap_or_default())
-                .collect();
-            let response = doors::merge_claim(&asked, claimed);
-            self.reply(node, client, request, Reply::Claimed(response));
+            Task::ClaimParts { .. } | Task::Relay { .. } => {}
         }
     }
 }

@@ -150,5 +150,5 @@ impl Shard {
 /// The entries that a user's inboxes point at.
 fn inboxes(fold: &crate::user::fold::Fold) -> impl Iterator<Item = u64> {
     let items = fold.clients().flat_map(|client| fold.inbox(client));
-    items.map(|item| item.at.entry)
+    items.filter_map(|item| item.at()).map(|at| at.entry)
 }

@@ -6,19 +6,21 @@
 //! Source: transport requirements, section 3.1.
 
 use super::{
-    command::Claim,
+    command::{Claim, StoredPackage},
+    devices::Device,
     fold::User,
-    outcome::Claimed,
+    outcome::{Answer, Claimed, Outcome},
     stock::{MLS10, or_default},
 };
 use crate::{
-    ids::ProviderId,
+    ids::{ClientUri, ProviderId, Requester, RoomUri},
     limits::{CLAIM_KEPT_MS, CLAIMS_REMEMBERED_PER_USER_MAX, CLIENTS_PER_USER_MAX},
     machine::Millis,
     wire::{
-        BVec,
-        claim::{ClaimId, ClaimedClient, UserRefused},
+        BVec, Payload,
+        claim::{ClaimId, ClaimedClient, ClientRefused, UserRefused},
         event::Hash,
+        post::Note,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +40,26 @@ struct Remembered {
     body: Hash,
     time: Millis,
     clients: BVec<ClaimedClient, CLIENTS_PER_USER_MAX>,
+    requester: Requester,
+    room: Option<RoomUri>,
+    hub: ProviderId,
+    /// The references of the packages in `clients`, in their order.
+    references: Vec<Payload>,
+}
+
+/// To whom a package was handed out, and for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handed<'a> {
+    /// Whose package it is.
+    pub client: &'a ClientUri,
+    /// Who got it.
+    pub requester: &'a Requester,
+    /// For which room.
+    pub room: Option<&'a RoomUri>,
+    /// Which provider routes the Welcome.
+    pub hub: &'a ProviderId,
+    /// Until when this is remembered, if not more is to be remembered before.
+    pub until: Millis,
 }
 
 impl Remembered {
@@ -52,6 +74,22 @@ impl Claims {
             .iter()
             .rev()
             .find(|first| first.id == claim.id && first.peer == claim.peer && first.is_kept(time))
+    }
+
+    /// Who got the package of this reference.
+    pub(super) fn handed(&self, reference: &[u8]) -> Option<Handed<'_>> {
+        self.remembered.iter().rev().find_map(|claim| {
+            let packaged = claim.clients.iter().filter(|client| client.result.is_ok());
+            let mut pairs = packaged.zip(&claim.references);
+            let (client, _) = pairs.find(|(_, known)| ***known == *reference)?;
+            Some(Handed {
+                client: &client.client,
+                requester: &claim.requester,
+                room: claim.room.as_ref(),
+                hub: &claim.hub,
+                until: claim.time.plus(CLAIM_KEPT_MS),
+            })
+        })
     }
 
     /// Keeps a result, and lets go of those that nobody may ask for any more.
@@ -80,45 +118,108 @@ impl User {
             });
         }
         let terms = &claim.terms;
-        let own = terms.requester == self.uri;
+        let own = self.is_own(claim);
         if !own && !self.consents.allow(&terms.requester, terms.room.as_ref()) {
             return Some(Err(UserRefused::NoConsent));
         }
         if !or_default(&terms.versions, &[MLS10]).contains(&MLS10) {
-            return Some(Err(UserRefused::IncompatibleProtocol));
+            return Some(Err(told(UserRefused::IncompatibleProtocol, claim)));
         }
-        None
+        if own || planted!("claims_unlimited") {
+            return None;
+        }
+        let wait = self.budgets.wait_ms(time, claim);
+        wait.map(|retry_after_ms| Err(UserRefused::Limited { retry_after_ms }))
     }
 
-    pub(super) fn claim(&mut self, time: Millis, claim: &Claim) -> Claimed {
+    /// Whether the user claims of itself.
+    fn is_own(&self, claim: &Claim) -> bool {
+        claim.terms.requester.user() == Some(&self.uri)
+    }
+
+    pub(super) fn claim(&mut self, time: Millis, claim: &Claim) -> Outcome {
         if let Some(result) = self.before_stock(time, claim) {
-            return result;
+            return Outcome::answer(Answer::Claimed(result));
         }
+        let own = self.is_own(claim);
+        if !own {
+            self.budgets.count(time, claim);
+        }
+        let contact = own || self.consents.is_contact(&claim.terms.requester);
         // Only its owner may leave a client out; anybody else is told of each.
-        let asking = claim.terms.asking_client.as_ref();
-        let asking = asking.filter(|_| claim.terms.requester == self.uri);
-        let mut clients = Vec::with_capacity(self.devices.len());
+        let asking = claim.terms.asking_client.as_ref().filter(|_| own);
+        let mut outcome = Outcome::answer(Answer::Done);
+        let (mut clients, mut references) = (Vec::with_capacity(self.devices.len()), Vec::new());
         for (client, device) in &mut self.devices {
             if Some(client) == asking {
                 continue;
             }
-            let taken = device.stock.take(&claim.terms, time);
-            if let Ok(package) = &taken {
-                self.spent.add(package);
+            let taken = device.take(time, claim, contact, &mut outcome, client);
+            match &taken {
+                Ok(package) => {
+                    self.spent.add(package);
+                    self.wanted.served(claim, client);
+                    references.push(package.reference.clone());
+                }
+                Err(_) => self.wanted.add(time, claim, client),
             }
             let client = client.clone();
             let result = taken.map(|stored| stored.package);
             clients.push(ClaimedClient { client, result });
         }
         let clients = BVec::truncated(clients);
+        outcome.handed_out = Some(u32::try_from(references.len()).unwrap_or(u32::MAX));
         self.claims.remember(Remembered {
             id: claim.id,
             peer: claim.peer.clone(),
             body: claim.body,
             time,
             clients: clients.clone(),
+            requester: claim.terms.requester.clone(),
+            room: claim.terms.room.clone(),
+            hub: claim.hub.clone(),
+            references,
         });
-        Ok(clients)
+        outcome.answer = Answer::Claimed(Ok(clients));
+        outcome
+    }
+}
+
+impl Device {
+    /// Takes a package for a claim, the last-resort one if there is no other, and tells the owner what it should know.
+    fn take(
+        &mut self,
+        time: Millis,
+        claim: &Claim,
+        contact: bool,
+        outcome: &mut Outcome,
+        client: &ClientUri,
+    ) -> Result<StoredPackage, ClientRefused> {
+        let rules = &claim.rules;
+        let reserve_percent = if contact { 0 } else { rules.reserve_percent };
+        let mut taken = self.stock.take(&claim.terms, time, reserve_percent);
+        if let Some(left) = self.stock.warns(rules.low_stock_percent) {
+            self.note(client, Note::LowStock { left }, outcome);
+        }
+        if taken.is_err()
+            && let Some(last_resort) = &mut self.last_resort
+            && let Some((package, first)) = last_resort.give(claim, time)
+        {
+            if first {
+                self.note(client, Note::LastResortUsed, outcome);
+            }
+            taken = Ok(package);
+        }
+        taken
+    }
+}
+
+/// What a requester is told of a refusal: where refusals are folded, every one looks like missing consent.
+pub(super) fn told(refused: UserRefused, claim: &Claim) -> UserRefused {
+    if claim.rules.folded {
+        UserRefused::NoConsent
+    } else {
+        refused
     }
 }
 
@@ -334,5 +435,63 @@ mod tests {
         let nobody: UserUri = user("nobody");
         let refused = bobby.claim(claim(2, ClaimTerms::new(nobody)));
         assert_eq!(refused, Err(UserRefused::NoConsent));
+    }
+
+    #[test]
+    fn who_got_a_package_and_what_for_is_known_while_its_result_is() {
+        let mut bobby = Log::bobby(&["phone", "tablet", "watch"]);
+        bobby.stock("tablet", [1]);
+        bobby.stock("watch", [2]);
+        let terms = ClaimTerms {
+            room: Some(room("den")),
+            ..ClaimTerms::new(alice())
+        };
+        bobby.claim(claim(1, terms)).unwrap();
+        bobby.restart();
+        let (of, requester, den) = (client("watch"), alice().into(), room("den"));
+        let hub = den.hub().clone();
+        let handed = Handed {
+            client: &of,
+            requester: &requester,
+            room: Some(&den),
+            hub: &hub,
+            until: NOW.plus(CLAIM_KEPT_MS),
+        };
+        assert_eq!(bobby.fold.handed(&package(2).reference), Some(handed));
+        assert_eq!(bobby.fold.handed(&package(3).reference), None);
+    }
+
+    #[test]
+    fn folded_refusals_are_one_and_the_same() {
+        let folded = |claim: Claim| {
+            let mut claim = claim;
+            claim.rules.folded = true;
+            Command::Claim(claim)
+        };
+        let plain = || claim(1, ClaimTerms::new(alice()));
+        let mut bruce = Log::of("bruce", &["phone"]);
+        bruce.consent(alice(), None, None);
+        let mut bella = Log::of("bella", &["phone"]);
+        bella.apply(Command::Delete);
+        let bobby = Log::bobby(&["phone"]);
+        let mut odd = plain();
+        odd.terms.versions = BVec::truncated(vec![2]);
+        let same = Answer::Claimed(Err(UserRefused::NoConsent));
+        for (mut log, claim) in [
+            (bruce, plain()),
+            (bella, plain()),
+            (Log::default(), plain()),
+            (bobby, odd),
+        ] {
+            let before = log.fold.clone();
+            let settled = log.fold.settled(NOW, &folded(claim.clone()));
+            assert_eq!(
+                settled.as_ref(),
+                Some(&same),
+                "none of them reaches the log"
+            );
+            assert_eq!(log.apply(folded(claim)).answer, same);
+            assert_eq!(log.fold, before);
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::introductions::Introduction;
 use crate::{
-    ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    bucket::Rate,
+    ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri},
     limits::KEY_PACKAGE_SKEW_MS,
     machine::Millis,
     wire::{
@@ -10,13 +11,17 @@ use crate::{
         claim::{ClaimId, ClaimTerms},
         door::PackageRefused,
         event::{Hash, InboxSeq, LinkSeq, RoomSeq},
-        post::Post,
+        post::{Post, Refilled},
     },
 };
 use serde::{Deserialize, Serialize};
 
 /// What the log can tell a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "commands travel behind an Arc, and most that are in a hurry are claims"
+)]
 pub enum Command {
     /// Create the user, or let it enrol a further device.
     Add(Add),
@@ -34,6 +39,8 @@ pub enum Command {
     Claim(Claim),
     /// Take a notice of a room.
     Deliver(Deliver),
+    /// Take the word that a client can be added after all.
+    Hear(Hear),
     /// Remember what a client has.
     Ack(Ack),
     /// Keep, list, end or resolve introduction codes.
@@ -53,7 +60,7 @@ pub struct Add {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Consent {
     /// Who may or may not claim.
-    pub requester: UserUri,
+    pub requester: Requester,
     /// For this room alone; absent for any room.
     pub room: Option<RoomUri>,
     /// Granted or denied; absent to forget what was said.
@@ -155,12 +162,60 @@ impl StoredPackage {
 pub struct Claim {
     /// Names the claim across retries.
     pub id: ClaimId,
-    /// The provider that asks, authenticated.
+    /// The provider of the requester, which vouches for it.
     pub peer: ProviderId,
+    /// The provider that will route the Welcome: the hub of the room, or the requester's where no room is named.
+    pub hub: ProviderId,
     /// What the packages must be good for.
     pub terms: ClaimTerms,
     /// Hash of the whole request in canonical form.
     pub body: Hash,
+    /// The rules by which this provider gives packages, as the node that took the claim knows them.
+    pub rules: Rules,
+    /// When the requester, or its provider, may claim again in this shard, in milliseconds: as the shard's leader
+    /// counted when it took the claim; none if it may now.
+    pub over_ms: Option<u32>,
+}
+
+/// The rules by which a provider gives packages. They are its configuration, and travel with each claim so that every
+/// replica decides by the same ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Whether refusals of a user are all told as missing consent.
+    pub folded: bool,
+    /// Whether a last-resort package is given, once to each hub, when there is nothing else.
+    pub allow_last_resort: bool,
+    /// The share of a stock, in percent, that only requesters with consent for every room get.
+    pub reserve_percent: u8,
+    /// The share of a stock, in percent, at which its owner is told.
+    pub low_stock_percent: u8,
+    /// Claims of one requester on one user.
+    pub requester_on_user: Rate,
+    /// Claims of one provider on one user.
+    pub provider_on_user: Rate,
+    /// Claims on one user.
+    pub user: Rate,
+    /// Claims of one requester in one shard.
+    pub requester: Rate,
+    /// Claims of one provider in one shard.
+    pub provider: Rate,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        let rate = |burst, per_minute| Rate { burst, per_minute };
+        Self {
+            folded: false,
+            allow_last_resort: false,
+            reserve_percent: 10,
+            low_stock_percent: 20,
+            requester_on_user: rate(30, 10),
+            provider_on_user: rate(200, 60),
+            user: rate(400, 120),
+            requester: rate(500, 120),
+            provider: rate(20_000, 6_000),
+        }
+    }
 }
 
 /// A notice of a room, and its place on the way from the room's shard.
@@ -172,6 +227,26 @@ pub struct Deliver {
     pub seq: LinkSeq,
     /// The notice.
     pub post: Post,
+}
+
+/// The word that a client, which once had no package for a room, can be added to it now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hear {
+    /// Who says so.
+    pub from: Speaker,
+    /// Its number of the word.
+    pub seq: LinkSeq,
+    /// The word.
+    pub refilled: Refilled,
+}
+
+/// Who numbers the words for a user.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Speaker {
+    /// A shard of the user's own provider.
+    Shard(u16),
+    /// A shard of another provider.
+    Provider(ProviderId, u16),
 }
 
 /// What a client has, durably.

@@ -11,7 +11,7 @@ use super::{
     outcome::{Answer, Counted, Outcome, Refused},
 };
 use crate::{
-    ids::{RoomUri, UserUri},
+    ids::{Requester, RoomUri},
     limits::CONSENTS_PER_USER_MAX,
 };
 use serde::{Deserialize, Serialize};
@@ -20,19 +20,24 @@ use std::collections::BTreeMap;
 /// What a user said about others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Consents {
-    said: BTreeMap<(UserUri, Option<RoomUri>), bool>,
+    said: BTreeMap<(Requester, Option<RoomUri>), bool>,
 }
 
 impl Consents {
     /// Whether `requester` may claim packages for `room`, or for no room in particular.
-    pub(super) fn allow(&self, requester: &UserUri, room: Option<&RoomUri>) -> bool {
+    pub(super) fn allow(&self, requester: &Requester, room: Option<&RoomUri>) -> bool {
         let said = |room: Option<&RoomUri>| self.said.get(&(requester.clone(), room.cloned()));
         let for_room = room.and_then(|room| said(Some(room)));
         for_room.or_else(|| said(None)).copied().unwrap_or(false)
     }
 
+    /// Whether `requester` has consent for every room.
+    pub(super) fn is_contact(&self, requester: &Requester) -> bool {
+        self.said.get(&(requester.clone(), None)) == Some(&true)
+    }
+
     /// Who, for which room alone, and whether it was granted.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&UserUri, Option<&RoomUri>, bool)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&Requester, Option<&RoomUri>, bool)> {
         self.said
             .iter()
             .map(|((requester, room), grant)| (requester, room.as_ref(), *grant))
@@ -114,7 +119,7 @@ mod tests {
         assert_eq!(bobby.fold.consents().count(), 0);
         bobby.consent(alice(), Some(room("club")), Some(true));
         let said: Vec<_> = bobby.fold.consents().collect();
-        assert_eq!(said, [(&alice(), Some(&room("club")), true)]);
+        assert_eq!(said, [(&alice().into(), Some(&room("club")), true)]);
     }
 
     #[test]

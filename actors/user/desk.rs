@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn what_would_change_nothing_does_not_reach_the_log() {
         let consent = Consent {
-            requester: alice(),
+            requester: alice().into(),
             room: None,
             grant: Some(true),
         };

@@ -4,6 +4,7 @@
 //! holds its key, which the door checks first.
 
 use super::{
+    budget::Budgets,
     claims::Claims,
     command::{Add, Enrol, Revoke},
     consent::Consents,
@@ -11,9 +12,11 @@ use super::{
     fold::{Account, Fold, User},
     inbox::Inbox,
     introductions::Introductions,
+    last_resort::LastResort,
     outcome::{Answer, Counted, Outcome, Refused},
     spent::Spent,
     stock::Stock,
+    wanted::Wanted,
 };
 use crate::{
     ids::{RoomUri, UserUri},
@@ -31,6 +34,7 @@ pub(super) struct Device {
     /// The code that enrolled it: the same code issued again, by a retry, is not a new one.
     code: Hash,
     pub(super) stock: Stock,
+    pub(super) last_resort: Option<LastResort>,
     pub(super) inbox: Inbox,
     pub(super) rooms: BTreeMap<RoomUri, Membership>,
 }
@@ -79,6 +83,8 @@ impl User {
             devices: BTreeMap::new(),
             spent: Spent::default(),
             claims: Claims::default(),
+            budgets: Budgets::default(),
+            wanted: Wanted::default(),
             consents: Consents::default(),
             introductions: Introductions::default(),
             heard: BTreeMap::new(),
@@ -125,6 +131,7 @@ impl User {
             key: enrol.device_key,
             code: enrol.code,
             stock: Stock::default(),
+            last_resort: None,
             inbox: Inbox::default(),
             rooms: BTreeMap::new(),
         };
@@ -137,9 +144,11 @@ impl User {
             return Outcome::refused(Refused::NotKnown);
         };
         // Whoever has the device knows the keys of its packages: they must not come back.
-        for package in device.stock.packages() {
+        let last_resort = device.last_resort.as_ref().map(LastResort::package);
+        for package in device.stock.packages().iter().chain(last_resort) {
             self.spent.add(package);
         }
+        self.wanted.forget(&revoke.client);
         Outcome {
             woken: vec![revoke.client.clone()],
             ..Outcome::answer(Answer::Done)

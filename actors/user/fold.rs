@@ -5,18 +5,20 @@
 //! Source: transport requirements, section 3.1.
 
 use super::{
-    claims::Claims,
-    command::{Claim, Command, Deliver},
+    budget::Budgets,
+    claims::{Claims, Handed, told},
+    command::{Claim, Command, Deliver, Hear, Speaker},
     consent::Consents,
     cursors::Membership,
     devices::{Codes, Device},
     inbox::InboxItem,
     introductions::Introductions,
-    outcome::{Answer, Claimed, Outcome, Refused},
+    outcome::{Answer, Outcome, Refused},
     spent::Spent,
+    wanted::Wanted,
 };
 use crate::{
-    ids::{ClientUri, RoomUri, UserUri},
+    ids::{ClientUri, Requester, RoomUri, UserUri},
     machine::{self, Millis, Position, ReviveError},
     wire::{self, claim::UserRefused, event::LinkSeq},
 };
@@ -61,10 +63,12 @@ pub(super) struct User {
     pub(super) devices: BTreeMap<ClientUri, Device>,
     pub(super) spent: Spent,
     pub(super) claims: Claims,
+    pub(super) budgets: Budgets,
+    pub(super) wanted: Wanted,
     pub(super) consents: Consents,
     pub(super) introductions: Introductions,
-    /// The last notice taken of each shard.
-    pub(super) heard: BTreeMap<u16, LinkSeq>,
+    /// The last notice or word taken of each shard.
+    pub(super) heard: BTreeMap<Speaker, LinkSeq>,
 }
 
 impl machine::Fold for Fold {
@@ -79,8 +83,9 @@ impl machine::Fold for Fold {
             Command::Revoke(revoke) => self.on_user(|user| user.revoke(revoke)),
             Command::Enrol(enrol) => self.on_user(|user| user.enrol(time, enrol)),
             Command::Upload(upload) => self.on_user(|user| user.upload(time, upload)),
-            Command::Claim(claim) => Outcome::answer(Answer::Claimed(self.claim(time, claim))),
+            Command::Claim(claim) => self.claim(time, claim),
             Command::Deliver(deliver) => self.deliver(at, deliver),
+            Command::Hear(hear) => self.hear(hear),
             Command::Ack(ack) => self.on_user(|user| user.ack(ack)),
             Command::Introduction(what) => self.on_user(|user| user.introduce(time, what)),
         }
@@ -91,7 +96,17 @@ impl machine::Fold for Fold {
     }
 
     fn revive(bytes: &[u8]) -> Result<Self, ReviveError> {
-        wire::decode(&bytes.to_vec().into()).map_err(|error| ReviveError(error.to_string()))
+        let mut fold: Self =
+            wire::decode(&bytes.to_vec().into()).map_err(|error| ReviveError(error.to_string()))?;
+        if let Account::Active(user) = &mut fold.account {
+            if planted!("limits_forgotten") {
+                user.budgets = Budgets::default();
+            }
+            if planted!("wanted_forgotten") {
+                user.wanted = Wanted::default();
+            }
+        }
+        Ok(fold)
     }
 }
 
@@ -145,8 +160,14 @@ impl Fold {
             .flat_map(|device| device.inbox.items())
     }
 
+    /// Who got the package of this reference, as long as that is remembered.
+    #[must_use]
+    pub fn handed(&self, reference: &[u8]) -> Option<Handed<'_>> {
+        self.user().and_then(|user| user.claims.handed(reference))
+    }
+
     /// What the user said about others: who, for which room alone, and whether it was granted.
-    pub fn consents(&self) -> impl Iterator<Item = (&UserUri, Option<&RoomUri>, bool)> {
+    pub fn consents(&self) -> impl Iterator<Item = (&Requester, Option<&RoomUri>, bool)> {
         self.user()
             .into_iter()
             .flat_map(|user| user.consents.entries())
@@ -162,12 +183,12 @@ impl Fold {
         }
         match (&self.account, command) {
             // Whether the user exists, these may change something or must be remembered in order.
-            (_, Command::Add(_) | Command::Deliver(_)) => None,
-            (Account::Absent, Command::Claim(_)) => {
-                Some(Answer::Claimed(Err(UserRefused::Unknown)))
+            (_, Command::Add(_) | Command::Deliver(_) | Command::Hear(_)) => None,
+            (Account::Absent, Command::Claim(claim)) => {
+                Some(Answer::Claimed(Err(told(UserRefused::Unknown, claim))))
             }
-            (Account::Deleted, Command::Claim(_)) => {
-                Some(Answer::Claimed(Err(UserRefused::Deleted)))
+            (Account::Deleted, Command::Claim(claim)) => {
+                Some(Answer::Claimed(Err(told(UserRefused::Deleted, claim))))
             }
             (Account::Active(user), Command::Claim(claim)) => {
                 user.before_stock(time, claim).map(Answer::Claimed)
@@ -213,11 +234,19 @@ impl Fold {
         }
     }
 
-    fn claim(&mut self, time: Millis, claim: &Claim) -> Claimed {
+    fn claim(&mut self, time: Millis, claim: &Claim) -> Outcome {
+        let refused = match &mut self.account {
+            Account::Absent => UserRefused::Unknown,
+            Account::Active(user) => return user.claim(time, claim),
+            Account::Deleted => UserRefused::Deleted,
+        };
+        Outcome::answer(Answer::Claimed(Err(told(refused, claim))))
+    }
+
+    fn hear(&mut self, hear: &Hear) -> Outcome {
         match &mut self.account {
-            Account::Absent => Err(UserRefused::Unknown),
-            Account::Active(user) => user.claim(time, claim),
-            Account::Deleted => Err(UserRefused::Deleted),
+            Account::Active(user) => user.hear(hear),
+            Account::Absent | Account::Deleted => Outcome::answer(Answer::Done),
         }
     }
 

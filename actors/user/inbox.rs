@@ -6,7 +6,7 @@
 //! Source: transport requirements, section 5.
 
 use super::{
-    command::Deliver,
+    command::{Deliver, Hear, Speaker},
     cursors::Membership,
     devices::Device,
     fold::User,
@@ -14,11 +14,13 @@ use super::{
 };
 use crate::{
     ids::ClientUri,
-    limits::{INBOX_ITEMS_PER_CLIENT_MAX, ROOMS_PER_CLIENT_MAX},
+    limits::{
+        INBOX_ITEMS_PER_CLIENT_MAX, NOTES_PER_CLIENT_MAX, ROOMS_PER_CLIENT_MAX, SHARDS_HEARD_MAX,
+    },
     machine::Position,
     wire::{
-        event::InboxSeq,
-        post::{Notice, Post},
+        event::{InboxSeq, LinkSeq},
+        post::{Note, Notice, Post},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -33,26 +35,47 @@ pub(super) struct Inbox {
 }
 
 /// A notice in an inbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InboxItem {
     /// Its number.
     pub seq: InboxSeq,
-    /// The [`Deliver`] that holds it.
-    pub at: Position,
+    /// What it is.
+    pub held: Held,
+}
+
+/// What lies in an inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Held {
+    /// A notice of a room: the [`Deliver`] that holds it.
+    Notice(Position),
+    /// A word of the provider itself.
+    Note(Note),
+}
+
+impl InboxItem {
+    /// The command that holds its bytes, if one does.
+    #[must_use]
+    pub fn at(&self) -> Option<Position> {
+        match self.held {
+            Held::Notice(at) => Some(at),
+            Held::Note(_) => None,
+        }
+    }
 }
 
 impl Inbox {
     pub(super) fn items(&self) -> impl Iterator<Item = InboxItem> {
-        self.items.iter().copied()
+        self.items.iter().cloned()
     }
 
-    /// Stores a notice, if there is room.
-    fn store(&mut self, at: Position) -> Stored {
+    /// Stores a notice, or a note, if there is room.
+    fn store(&mut self, held: Held) -> Stored {
         if self.items.len() >= INBOX_ITEMS_PER_CLIENT_MAX {
             return Stored::InPart;
         }
         self.last = self.last.next();
-        self.items.push_back(InboxItem { seq: self.last, at });
+        let seq = self.last;
+        self.items.push_back(InboxItem { seq, held });
         Stored::Whole
     }
 
@@ -91,7 +114,7 @@ impl Device {
                 };
                 self.rooms.insert(post.room.clone(), joined);
                 match welcome {
-                    Some(_) => self.inbox.store(at),
+                    Some(_) => self.inbox.store(Held::Notice(at)),
                     None => Stored::Whole,
                 }
             }
@@ -103,20 +126,58 @@ impl Device {
                 if membership.is_over() {
                     self.rooms.remove(&post.room);
                 }
-                self.inbox.store(at)
+                self.inbox.store(Held::Notice(at))
             }
         }
     }
 }
 
+impl Device {
+    /// Stores a note for this device, which is `client`'s, unless too many wait there.
+    pub(super) fn note(&mut self, client: &ClientUri, note: Note, outcome: &mut Outcome) {
+        let notes = self.inbox.items.iter().filter(|item| item.at().is_none());
+        let full = notes.count() >= NOTES_PER_CLIENT_MAX;
+        if full || self.inbox.store(Held::Note(note)) == Stored::InPart {
+            outcome.inbox_full.push(client.clone());
+        }
+        outcome.woken.push(client.clone());
+    }
+}
+
 impl User {
-    pub(super) fn deliver(&mut self, at: Position, deliver: &Deliver) -> Outcome {
+    /// Takes the word that a client can be added after all, for all devices: whichever is there first may add it.
+    pub(super) fn hear(&mut self, hear: &Hear) -> Outcome {
         let mut outcome = Outcome::answer(Answer::Done);
-        let heard = self.heard.entry(deliver.from_shard).or_default();
-        if deliver.seq <= *heard {
+        let known = match hear.from {
+            Speaker::Shard(_) => true,
+            Speaker::Provider(_, shard) => shard < SHARDS_HEARD_MAX,
+        };
+        if !known || !self.is_news(hear.from.clone(), hear.seq) {
             return outcome;
         }
-        *heard = deliver.seq;
+        let note = Note::Refilled {
+            room: hear.refilled.room.clone(),
+            client: hear.refilled.client.clone(),
+        };
+        for (client, device) in &mut self.devices {
+            device.note(client, note.clone(), &mut outcome);
+        }
+        outcome
+    }
+
+    /// Whether a number was not heard before; it is now.
+    fn is_news(&mut self, from: Speaker, seq: LinkSeq) -> bool {
+        let heard = self.heard.entry(from).or_default();
+        let news = seq > *heard;
+        *heard = seq.max(*heard);
+        news
+    }
+
+    pub(super) fn deliver(&mut self, at: Position, deliver: &Deliver) -> Outcome {
+        let mut outcome = Outcome::answer(Answer::Done);
+        if !self.is_news(Speaker::Shard(deliver.from_shard), deliver.seq) {
+            return outcome;
+        }
         let named: BTreeSet<&ClientUri> = deliver.post.clients.iter().collect();
         for client in named {
             let Some(device) = self.devices.get_mut(client) else {
@@ -138,8 +199,11 @@ impl User {
 mod tests {
     use super::*;
     use crate::{
-        user::testing::{Log, client, joined, left, membership, post, reads, seqs},
-        wire::event::RoomSeq,
+        user::{
+            command::Command,
+            testing::{Log, client, joined, left, membership, note, post, reads, room, seqs, user},
+        },
+        wire::{event::RoomSeq, post::Refilled},
     };
 
     #[test]
@@ -152,10 +216,11 @@ mod tests {
         bobby.restart();
         let item = InboxItem {
             seq: InboxSeq(1),
-            at: bobby.position(),
+            held: Held::Notice(bobby.position()),
         };
         for name in ["phone", "tablet"] {
-            assert_eq!(bobby.fold.inbox(&client(name)).collect::<Vec<_>>(), [item]);
+            let lies: Vec<_> = bobby.fold.inbox(&client(name)).collect();
+            assert_eq!(lies, std::slice::from_ref(&item));
         }
         assert_eq!(membership(&bobby, "club"), reads(4, None, 4));
         assert_eq!(bobby.fold.memberships(&client("watch")).count(), 0);
@@ -259,10 +324,65 @@ mod tests {
     #[test]
     fn a_notice_for_a_user_that_is_gone_does_not_hold_up_the_next() {
         let mut bobby = Log::bobby(&["phone"]);
-        bobby.apply(crate::user::command::Command::Delete);
+        bobby.apply(Command::Delete);
         let outcome = bobby.deliver(post("club", &["phone"], joined(4)));
         assert_eq!(outcome, Outcome::answer(Answer::Done));
         let outcome = Log::default().deliver(post("club", &["phone"], joined(4)));
         assert_eq!(outcome, Outcome::answer(Answer::Done));
+    }
+
+    fn hear(from: Speaker, seq: u64) -> Command {
+        let refilled = Refilled {
+            requester: user("bobby"),
+            room: room("den"),
+            client: "mimi://c.example/d/cathy/phone".parse().unwrap(),
+        };
+        let seq = LinkSeq(seq);
+        Command::Hear(Hear {
+            from,
+            seq,
+            refilled,
+        })
+    }
+
+    fn there(shard: u16) -> Speaker {
+        Speaker::Provider("c.example".parse().unwrap(), shard)
+    }
+
+    #[test]
+    fn every_device_hears_of_a_refill_and_the_same_word_again_is_no_news() {
+        let mut bobby = Log::bobby(&["phone", "tablet"]);
+        let outcome = bobby.apply(hear(there(3), 1));
+        assert_eq!(outcome.woken, [client("phone"), client("tablet")]);
+        let refilled = || Note::Refilled {
+            room: room("den"),
+            client: "mimi://c.example/d/cathy/phone".parse().unwrap(),
+        };
+        bobby.restart();
+        assert_eq!(
+            bobby.apply(hear(there(3), 1)),
+            Outcome::answer(Answer::Done)
+        );
+        assert_eq!(note(&bobby, "tablet"), [refilled()]);
+        for from in [there(4), Speaker::Shard(3)] {
+            assert_eq!(bobby.apply(hear(from, 1)).woken.len(), 2);
+        }
+        let gone = Log::default().apply(hear(there(3), 1));
+        assert_eq!(gone, Outcome::answer(Answer::Done));
+    }
+
+    #[test]
+    fn a_peer_cannot_fill_an_inbox_with_words_or_make_up_shards_for_ever() {
+        let mut bobby = Log::bobby(&["phone"]);
+        for seq in 1..=NOTES_PER_CLIENT_MAX as u64 {
+            assert_eq!(bobby.apply(hear(there(1), seq)).inbox_full, []);
+        }
+        let outcome = bobby.apply(hear(there(1), 1_000));
+        assert_eq!(outcome.inbox_full, [client("phone")]);
+        let outcome = bobby.apply(hear(there(SHARDS_HEARD_MAX), 1));
+        assert_eq!(outcome, Outcome::answer(Answer::Done));
+        assert_eq!(note(&bobby, "phone").len(), NOTES_PER_CLIENT_MAX);
+        let outcome = bobby.deliver(post("club", &["phone"], joined(4)));
+        assert_eq!(outcome.inbox_full, [], "a Welcome still finds room");
     }
 }

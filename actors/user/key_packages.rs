@@ -7,7 +7,9 @@
 
 use super::{
     command::{StoredPackage, Upload},
+    devices::Device,
     fold::User,
+    last_resort::LastResort,
     outcome::{Answer, Outcome, Refused},
 };
 use crate::{
@@ -24,6 +26,7 @@ impl User {
         };
         device.stock.drop_expired(time);
         self.spent.forget_expired(time);
+        let before = device.stock.len();
         let mut results = Vec::with_capacity(upload.packages.len());
         for checked in &upload.packages {
             let stored = match checked {
@@ -32,7 +35,15 @@ impl User {
             };
             results.push(stored);
         }
-        Outcome::answer(Answer::Uploaded(results))
+        if let Some(device) = self.devices.get_mut(&upload.client)
+            && device.stock.len() > before
+        {
+            device.stock.refilled();
+        }
+        Outcome {
+            refilled: self.heard_of_upload(time, upload),
+            ..Outcome::answer(Answer::Uploaded(results))
+        }
     }
 
     fn store(
@@ -41,34 +52,54 @@ impl User {
         client: &ClientUri,
         package: &StoredPackage,
     ) -> Result<(), PackageRefused> {
-        if package.last_resort {
-            return Err(PackageRefused::LastResort);
-        }
         // Also the stock of other clients: two packages with one init key are never both used.
         let in_stock = self
             .devices
             .values()
-            .any(|device| device.stock.shares_key(package));
+            .any(|device| device.shares_key(package));
         let used = in_stock || self.spent.knows(package);
         let Some(device) = self.devices.get_mut(client) else {
             return Err(invalid("the client is not enrolled"));
         };
-        let stock = &mut device.stock;
-        if stock.holds(package) {
+        if device.holds(package) {
             return Ok(());
         }
         if used {
             return Err(PackageRefused::Duplicate);
         }
-        if stock.is_full() {
+        if !package.last_resort && device.stock.is_full() {
             let max = u32::try_from(KEY_PACKAGES_PER_CLIENT_MAX).unwrap_or(u32::MAX);
             return Err(PackageRefused::Full { max });
         }
         if package.is_expired(time) {
             return Err(invalid("its lifetime is over"));
         }
-        stock.put(package.shelved());
+        if !package.last_resort {
+            device.stock.put(package.shelved());
+            return Ok(());
+        }
+        let fresh = LastResort::new(package.shelved());
+        if let Some(old) = device.last_resort.replace(fresh) {
+            self.spent.add(old.package());
+        }
         Ok(())
+    }
+}
+
+impl Device {
+    /// Whether this very package is here.
+    fn holds(&self, package: &StoredPackage) -> bool {
+        let last_resort = self.last_resort.as_ref().map(LastResort::package);
+        self.stock.holds(package) || last_resort.is_some_and(|held| held.package == package.package)
+    }
+
+    /// Whether a package of the same reference or init key is here.
+    fn shares_key(&self, package: &StoredPackage) -> bool {
+        let last_resort = self.last_resort.as_ref().map(LastResort::package);
+        self.stock.shares_key(package)
+            || last_resort.is_some_and(|held| {
+                held.reference == package.reference || held.init_key == package.init_key
+            })
     }
 }
 
@@ -112,7 +143,7 @@ mod tests {
         let results = vec![
             Err(bad()),
             Ok(()),
-            Err(PackageRefused::LastResort),
+            Ok(()),
             Ok(()),
             Err(invalid("its lifetime is over")),
         ];

@@ -8,6 +8,7 @@ use crate::{
         claim::{ClaimedClient, UserRefused},
         door::PackageRefused,
         joining::{CodeId, Introduced},
+        post::Refilled,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,10 @@ pub struct Outcome {
     pub woken: Vec<ClientUri>,
     /// Clients that are at a limit: something of a notice was not stored for them.
     pub inbox_full: Vec<ClientUri>,
+    /// Who is to hear that a client has packages again.
+    pub refilled: Vec<Refilled>,
+    /// Packages that were handed out; none for a claim that was refused, or answered from memory.
+    pub handed_out: Option<u32>,
 }
 
 impl Outcome {
@@ -35,6 +40,8 @@ impl Outcome {
             answer,
             woken: Vec::new(),
             inbox_full: Vec::new(),
+            refilled: Vec::new(),
+            handed_out: None,
         }
     }
 

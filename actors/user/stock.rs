@@ -27,6 +27,10 @@ const DEFAULT_PROPOSAL_LAST: u16 = 7;
 pub(super) struct Stock {
     /// Oldest upload first.
     packages: Vec<StoredPackage>,
+    /// How many there were after the last upload.
+    filled: u32,
+    /// Whether the owner knows that few are left.
+    warned: bool,
 }
 
 impl Stock {
@@ -62,11 +66,38 @@ impl Stock {
         self.packages.push(package);
     }
 
+    /// The owner has uploaded.
+    pub(super) fn refilled(&mut self) {
+        self.filled = u32::try_from(self.packages.len()).unwrap_or(u32::MAX);
+        self.warned = false;
+    }
+
+    /// How many packages `percent` of a full stock are.
+    fn share(&self, percent: u8) -> usize {
+        self.filled as usize * usize::from(percent.min(100)) / 100
+    }
+
+    /// How many packages are left, when the owner should hear that they are few and has not heard it yet.
+    pub(super) fn warns(&mut self, percent: u8) -> Option<u32> {
+        let low = self.filled > 0 && self.packages.len() <= self.share(percent);
+        let told = self.warned;
+        self.warned |= low;
+        (low && !told).then(|| u32::try_from(self.packages.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Whether a claim with these terms would get something.
+    pub(super) fn has(&self, terms: &ClaimTerms, time: Millis) -> bool {
+        self.packages
+            .iter()
+            .any(|package| package.is_valid(time) && suits(package, terms))
+    }
+
     pub(super) fn drop_expired(&mut self, time: Millis) {
         self.packages.retain(|package| !package.is_expired(time));
     }
 
-    /// Takes one package that fits: of the best ciphersuite, and of those the oldest.
+    /// Takes one package that fits: of the best ciphersuite, and of those the oldest. The last `reserve_percent` of the
+    /// stock are not taken.
     ///
     /// # Errors
     /// [`ClientRefused`] tells a client without packages from one whose packages do not fit.
@@ -74,9 +105,11 @@ impl Stock {
         &mut self,
         terms: &ClaimTerms,
         time: Millis,
+        reserve_percent: u8,
     ) -> Result<StoredPackage, ClientRefused> {
         self.drop_expired(time);
-        if !self.packages.iter().any(|package| package.is_valid(time)) {
+        let any = self.packages.iter().any(|package| package.is_valid(time));
+        if !any || self.packages.len() <= self.share(reserve_percent) {
             return Err(ClientRefused::Exhausted);
         }
         let suites = or_default(&terms.ciphersuites, &[DEFAULT_CIPHERSUITE]);
@@ -99,6 +132,12 @@ impl Stock {
         best.map(|(_, place)| self.packages.remove(place))
             .ok_or(ClientRefused::NoneCompatible)
     }
+}
+
+/// Whether a package has all that the terms ask for, its lifetime apart.
+pub(super) fn suits(package: &StoredPackage, terms: &ClaimTerms) -> bool {
+    or_default(&terms.ciphersuites, &[DEFAULT_CIPHERSUITE]).contains(&package.ciphersuite)
+        && fits(package, terms)
 }
 
 /// Whether a package has what the terms ask for, its ciphersuite and lifetime apart.
@@ -138,8 +177,13 @@ mod tests {
     use super::*;
     use crate::{
         limits::KEY_PACKAGE_SKEW_MS,
-        user::testing::{Log, NOW, alice, claim, client, got, none, package, packages},
-        wire::BVec,
+        user::{
+            command::Claim,
+            testing::{
+                Log, NOW, alice, claim, client, got, none, note, package, packages, room, user,
+            },
+        },
+        wire::{BVec, post::Note},
     };
 
     /// What a claim with these terms gets of a phone that holds these packages.
@@ -267,5 +311,66 @@ mod tests {
         );
         bobby.wait(10_000);
         assert_eq!(packages(&bobby.claim_plain(2)), [got("phone", 1)]);
+    }
+
+    /// A claim of alice for the den, whom bobby lets add him to that room alone.
+    fn for_den(id: u8) -> Claim {
+        let terms = ClaimTerms {
+            room: Some(room("den")),
+            ..ClaimTerms::new(alice())
+        };
+        claim(id, terms)
+    }
+
+    #[test]
+    fn the_last_tenth_of_a_stock_is_for_those_with_consent_at_large() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.stock("phone", 0..20);
+        bobby.consent(alice(), None, None);
+        bobby.consent(alice(), Some(room("den")), Some(true));
+        for id in 0..18 {
+            assert_eq!(
+                packages(&bobby.claim(for_den(id))),
+                [got("phone", id.into())]
+            );
+        }
+        let nothing = [none("phone", ClientRefused::Exhausted)];
+        assert_eq!(packages(&bobby.claim(for_den(18))), nothing);
+        bobby.consent(alice(), None, Some(true));
+        assert_eq!(packages(&bobby.claim(for_den(19))), [got("phone", 18)]);
+        let mut own = for_den(20);
+        own.terms.requester = user("bobby").into();
+        assert_eq!(packages(&bobby.claim(own)), [got("phone", 19)]);
+    }
+
+    #[test]
+    fn the_owner_hears_once_that_its_stock_is_low_and_again_after_a_refill() {
+        let mut bobby = Log::bobby(&["phone", "tablet"]);
+        bobby.stock("phone", 0..10);
+        for id in 0..7 {
+            bobby.claim_plain(id).unwrap();
+        }
+        assert_eq!(note(&bobby, "phone"), []);
+        for id in 7..12 {
+            bobby.claim_plain(id).unwrap();
+        }
+        bobby.restart();
+        let low = |left| Note::LowStock { left };
+        assert_eq!(note(&bobby, "phone"), [low(2)]);
+        assert_eq!(note(&bobby, "tablet"), [], "it never had any");
+        bobby.stock("phone", 20..25);
+        for id in 12..17 {
+            bobby.claim_plain(id).unwrap();
+        }
+        assert_eq!(note(&bobby, "phone"), [low(2), low(1)]);
+    }
+
+    #[test]
+    fn an_expired_stock_is_a_low_one() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.stock("phone", 0..10);
+        bobby.wait(25 * 3_600 * 1_000);
+        bobby.claim_plain(1).unwrap();
+        assert_eq!(note(&bobby, "phone"), [Note::LowStock { left: 0 }]);
     }
 }

@@ -1,20 +1,24 @@
 //! A user, its log and its clock, for the tests of this module.
 
 use super::{
-    command::{Ack, Add, Claim, Command, Consent, Deliver, Enrol, Revoke, StoredPackage, Upload},
+    command::{
+        Ack, Add, Claim, Command, Consent, Deliver, Enrol, Revoke, Rules, StoredPackage, Upload,
+    },
     cursors::Membership,
     fold::Fold,
+    inbox::Held,
     outcome::{Answer, Claimed, Outcome},
 };
 use crate::{
-    ids::{ClientUri, RoomUri, UserUri},
+    bucket::Rate,
+    ids::{ClientUri, Requester, RoomUri, UserUri},
     machine::{Fold as _, Millis, Position},
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimTerms, ClientRefused},
         door::PackageRefused,
         event::{Epoch, Hash, InboxSeq, LinkSeq, RoomSeq},
-        post::{Notice, Post, WelcomeNotice},
+        post::{Note, Notice, Post, WelcomeNotice},
     },
 };
 
@@ -64,11 +68,24 @@ pub(super) fn package(number: u64) -> StoredPackage {
 pub(super) fn claim(id: u8, terms: ClaimTerms) -> Claim {
     let peer = terms.requester.provider().clone();
     let body = Hash::of(format!("{terms:?}").as_bytes());
+    // Most tests ask more often than anybody may who is not bobby's own.
+    let plenty = Rate {
+        burst: 10_000,
+        per_minute: 60_000,
+    };
     Claim {
         id: ClaimId([id; 16]),
+        hub: peer.clone(),
         peer,
         terms,
         body,
+        rules: Rules {
+            requester_on_user: plenty,
+            provider_on_user: plenty,
+            user: plenty,
+            ..Rules::default()
+        },
+        over_ms: None,
     }
 }
 
@@ -135,6 +152,17 @@ pub(super) fn seqs(bobby: &Log) -> Vec<u64> {
         .inbox(&client("phone"))
         .map(|item| item.seq.0)
         .collect()
+}
+
+/// What the provider has to say in the inbox of one of bobby's clients.
+pub(super) fn note(bobby: &Log, name: &str) -> Vec<Note> {
+    let phone = client(name);
+    let held = bobby.fold.inbox(&phone).map(|item| item.held);
+    held.filter_map(|held| match held {
+        Held::Note(note) => Some(note),
+        Held::Notice(_) => None,
+    })
+    .collect()
 }
 
 /// A membership of these numbers.
@@ -254,6 +282,15 @@ impl Log {
     pub(super) fn consent(
         &mut self,
         requester: UserUri,
+        room: Option<RoomUri>,
+        grant: Option<bool>,
+    ) -> Answer {
+        self.consent_to(requester.into(), room, grant)
+    }
+
+    pub(super) fn consent_to(
+        &mut self,
+        requester: Requester,
         room: Option<RoomUri>,
         grant: Option<bool>,
     ) -> Answer {

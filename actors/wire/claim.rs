@@ -4,7 +4,7 @@
 
 use super::{BVec, Payload};
 use crate::{
-    ids::{ClientUri, RoomUri, UserUri},
+    ids::{ClientUri, Requester, RoomUri, UserUri},
     limits::{
         CLAIM_CAPABILITIES_MAX, CLAIM_PREFERENCES_MAX, CLAIM_USERS_MAX, CLIENTS_PER_USER_MAX,
     },
@@ -25,9 +25,9 @@ impl fmt::Debug for ClaimId {
 /// What claimed packages must be good for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimTerms {
-    /// The user for whom the claim is made.
-    pub requester: UserUri,
-    /// The client that asks: left out when its own user is claimed.
+    /// The user for whom the claim is made, or its pseudonym.
+    pub requester: Requester,
+    /// The client that asks, which signs: left out when its own user is claimed. None when a pseudonym asks.
     pub asking_client: Option<ClientUri>,
     /// The room the packages are meant for; consent for that room is then enough.
     pub room: Option<RoomUri>,
@@ -46,9 +46,9 @@ pub struct ClaimTerms {
 impl ClaimTerms {
     /// Terms of `requester` with every default.
     #[must_use]
-    pub fn new(requester: UserUri) -> Self {
+    pub fn new(requester: impl Into<Requester>) -> Self {
         Self {
-            requester,
+            requester: requester.into(),
             asking_client: None,
             room: None,
             versions: BVec::default(),
@@ -69,6 +69,17 @@ pub struct ClaimRequest {
     pub terms: ClaimTerms,
     /// The users whose clients are wanted; one named twice counts once.
     pub users: BVec<UserUri, CLAIM_USERS_MAX>,
+    /// Who signed it, and how.
+    pub proof: ClaimProof,
+}
+
+/// The requester's signatures: one for each user, so that each provider that gets a part of the claim can check it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimProof {
+    /// The Ed25519 public key of the asking client's device, or of the pseudonym.
+    pub key: [u8; 32],
+    /// The signatures over [`crate::mls::claim::signed_content`], in the order of the users.
+    pub signatures: BVec<Payload, CLAIM_USERS_MAX>,
 }
 
 /// The results, in the order of the request.
@@ -114,6 +125,21 @@ pub enum UserRefused {
     /// The user is not one of the provider that was asked.
     #[error("user of another provider")]
     ForeignUser,
+    /// The claim is not signed by the requester.
+    #[error("the claim is not signed by the requester")]
+    Unsigned,
+    /// The hub of the room does not pass the claim on: no user of the requester's provider is in the room.
+    #[error("the hub of the room does not pass the claim on")]
+    NotRelayed,
+    /// There were too many claims; nothing was used up, and the same claim may be sent again.
+    #[error("too many claims, retry after {retry_after_ms} ms")]
+    Limited {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+    /// The answer is full; the same claim, for the users that are missing, gets the rest.
+    #[error("the answer is full; claim again under the same id for the rest")]
+    AnswerFull,
     /// The claim id was used before with other terms.
     #[error("claim id used before with other terms")]
     Conflict,

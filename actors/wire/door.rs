@@ -9,7 +9,7 @@
 //! cannot be relayed to another connection.
 //!
 //! Every MLS object is an MLSMessage, handshakes are PublicMessages, and a ratchet tree is the bare vector
-//! `optional<Node> ratchet_tree<V>` of RFC 9420.
+//! `optional<Node> ratchet_tree<V>` of RFC 9420, in a [`TreeContainer`] where a client sends one.
 
 use super::{
     BText, BVec, Payload,
@@ -17,7 +17,8 @@ use super::{
     claim::{ClaimRequest, ClaimResponse},
     event::{ClientSeq, Epoch, InboxSeq, RoomSeq, VerdictRun},
     joining::{CodesRequest, GroupInfoRequest, Introduced, IntroductionAsk},
-    post::Notice,
+    post::{Note, Notice},
+    tree::TreeContainer,
 };
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri},
@@ -109,8 +110,8 @@ pub struct CreateRoom {
     pub room: RoomUri,
     /// GroupInfo of epoch 0, with external_pub, without the tree, external_senders holding the hub's key.
     pub group_info: Payload,
-    /// Ratchet tree of epoch 0.
-    pub tree: Payload,
+    /// Ratchet tree of epoch 0, full or zstd.
+    pub tree: TreeContainer,
 }
 
 /// A Commit bundle.
@@ -124,8 +125,8 @@ pub struct Commit {
     pub welcome: Option<Payload>,
     /// GroupInfo of the next epoch, with external_pub, without the tree.
     pub group_info: Payload,
-    /// Ratchet tree of the next epoch.
-    pub tree: Payload,
+    /// Ratchet tree of the next epoch, in any container.
+    pub tree: TreeContainer,
 }
 
 /// Proposals that are taken together or not at all.
@@ -183,9 +184,6 @@ pub enum PackageRefused {
         /// Packages of one client, at most.
         max: u32,
     },
-    /// Last-resort packages are not taken.
-    #[error("last-resort packages are not taken")]
-    LastResort,
 }
 
 /// Why a request of a client is not looked at.
@@ -279,6 +277,13 @@ pub enum DoorItem {
         room: RoomUri,
         /// The notice.
         notice: Notice,
+    },
+    /// What the provider has to say in the inbox.
+    Note {
+        /// Its number, to be acknowledged.
+        seq: InboxSeq,
+        /// What it says.
+        note: Note,
     },
     /// The final word on messages of this client. Not stored: after a reconnect, send the numbers again.
     Verdict {

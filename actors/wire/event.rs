@@ -4,7 +4,7 @@
 
 use super::{BVec, Payload};
 use crate::{
-    ids::{ClientUri, ProviderId},
+    ids::{ClientUri, ProviderId, UserUri},
     limits::{ADDS_PER_COMMIT_MAX, PROPOSALS_PER_BUNDLE_MAX},
     machine::Millis,
 };
@@ -164,6 +164,13 @@ pub enum Item {
         submit_seq: SubmitSeq,
         /// Why.
         reason: SubmitRefused,
+    },
+    /// The word that a client of the sender, once wanted in the room in vain, can be added now. The room is anybody's.
+    Refilled {
+        /// The user of the receiver who wanted it.
+        requester: UserUri,
+        /// The client.
+        client: ClientUri,
     },
 }
 

@@ -12,6 +12,7 @@ use super::{
     claim::{ClaimRequest, ClaimResponse},
     event::{Item, LinkSeq, SubmitRefused, SubmitSeq},
     joining::{CodesRequest, GroupInfoRequest, Introduced},
+    tree::TreeContainer,
 };
 use crate::{
     ids::{ClientUri, RoomUri},
@@ -55,8 +56,17 @@ pub struct Hello {
 /// A request on a lane of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Claim KeyPackages of the receiver's users.
+    /// Claim KeyPackages for a user of the sender: of the receiver's users, or, for a room of the receiver, of any.
     Claim(ClaimRequest),
+    /// Claim KeyPackages of the receiver's users for a room of the sender: a claim that the sender passes on.
+    Relayed(ClaimRequest),
+    /// Ask whether a client of the receiver holds a key.
+    Vouch {
+        /// The client.
+        client: ClientUri,
+        /// The Ed25519 public key that is said to be its device's.
+        key: [u8; 32],
+    },
     /// Commit in a room of the receiver.
     Commit(CommitRequest),
     /// Propose in a room of the receiver.
@@ -82,8 +92,8 @@ pub struct CommitRequest {
     pub welcome: Option<Payload>,
     /// The GroupInfo of the next epoch, an MLSMessage, without the ratchet tree.
     pub group_info: Payload,
-    /// The ratchet tree of the next epoch: `optional<Node> ratchet_tree<V>`.
-    pub tree: Payload,
+    /// The ratchet tree of the next epoch, in any container.
+    pub tree: TreeContainer,
 }
 
 /// Proposals on their way to the hub.
@@ -102,6 +112,8 @@ pub struct ProposeRequest {
 pub enum Reply {
     /// To a claim.
     Claimed(ClaimResponse),
+    /// To [`Request::Vouch`].
+    Vouched(bool),
     /// To a Commit, Proposals, a GroupInfo request, or a request about joining codes.
     Room(Answer),
     /// To a request about an introduction code.

@@ -13,6 +13,7 @@ pub mod joining;
 pub mod link;
 pub mod payload;
 pub mod post;
+pub mod tree;
 
 pub use bounded::{BText, BVec};
 pub use payload::Payload;

@@ -50,6 +50,36 @@ pub struct WelcomeNotice {
     pub tree: Payload,
 }
 
+/// A client that lacked a package when it should have been added to a room, and has one now.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Refilled {
+    /// Who claimed of it in vain.
+    pub requester: UserUri,
+    /// The room.
+    pub room: RoomUri,
+    /// The client.
+    pub client: ClientUri,
+}
+
+/// What a provider tells a client of its own, or of somebody whom it wanted in a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Note {
+    /// Few KeyPackages of this client are left: it should upload more.
+    LowStock {
+        /// How many.
+        left: u32,
+    },
+    /// The last-resort KeyPackage of this client was handed out: it should upload another.
+    LastResortUsed,
+    /// A client that had no KeyPackage for a room has some now: it can be added.
+    Refilled {
+        /// The room.
+        room: RoomUri,
+        /// The client.
+        client: ClientUri,
+    },
+}
+
 /// A notice for one user of this provider; its bytes are in the command that caused it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserNotice {

@@ -22,6 +22,8 @@ pub(crate) struct Figures {
     pub(crate) log: LogFigures,
     /// What the scrub has found.
     pub(crate) scrub: ScrubFigures,
+    /// KeyPackages handed out, by the log that this node has.
+    pub(crate) packages_claimed: u64,
     /// Actors awake.
     pub(crate) actors_awake: usize,
     /// Actors asleep.
@@ -100,6 +102,11 @@ impl Figures {
             queues: queues(node),
             log: node.log_figures(),
             scrub: scrub(node),
+            packages_claimed: node
+                .shards
+                .iter()
+                .map(|shard| shard.looked_at().spending.handed_out())
+                .sum(),
             actors_awake,
             actors_asleep,
         }

@@ -23,6 +23,11 @@ pub(crate) fn render(figures: &Figures) -> String {
         show_scrub(&figures.scrub);
         show_links(figures);
         show_queues(figures);
+        show_counter(
+            "mimi_key_packages_claimed_total",
+            "KeyPackages of this provider's users that were handed out, by the log that this node has; not by its start.",
+            figures.packages_claimed,
+        );
         show_gauge(
             "mimi_actors",
             "Rooms and users in memory, awake or asleep as compact bytes.",
@@ -283,6 +288,7 @@ mod tests {
                 damaged: 1,
             },
             actors_awake: 2,
+            packages_claimed: 7,
             actors_asleep: 1,
         }
     }

@@ -1,6 +1,6 @@
 //! What the operator's commands say to a running node: one JSON object a line, one line back.
 
-use mimi_actors::ids::{ClientUri, ProviderId, RoomUri, UserUri};
+use mimi_actors::ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri};
 use serde::{Deserialize, Serialize};
 
 /// A request over the local socket.
@@ -23,8 +23,8 @@ pub enum Request {
     Consent {
         /// The name of the user at this provider.
         user: String,
-        /// Whom it concerns.
-        requester: UserUri,
+        /// Whom it concerns: a user, or a pseudonym.
+        requester: Requester,
         /// The one room it is for; any room without.
         room: Option<RoomUri>,
         /// Grant, deny, or (without) forget what was written down.

@@ -59,10 +59,11 @@ fn parked(
     target: &Target,
     provider: Option<ProviderId>,
 ) -> anyhow::Result<(Vec<ParkedRow>, usize)> {
-    match output::ask(&target.config, &Request::Parked { provider })? {
-        Response::Parked { rooms, total } => Ok((rooms, total)),
-        _ => bail!("the node answered something else"),
-    }
+    let response = output::ask(&target.config, &Request::Parked { provider })?;
+    let Response::Parked { rooms, total } = response else {
+        bail!("the node answered something else");
+    };
+    Ok((rooms, total))
 }
 
 fn show(rooms: &[ParkedRow], total: usize) {

@@ -2,7 +2,7 @@
 
 use super::{Target, output};
 use crate::admin::protocol::{Request, Response};
-use mimi_actors::ids::{RoomUri, UserUri};
+use mimi_actors::ids::{Requester, RoomUri};
 
 /// Arguments of `user`.
 #[derive(Debug, clap::Args)]
@@ -40,9 +40,9 @@ enum What {
 struct Consent {
     /// Name of the user at this provider
     user: String,
-    /// Whom it concerns, as mimi://PROVIDER/u/USER
+    /// Whom it concerns, as mimi://PROVIDER/u/USER or mimi://PROVIDER/p/PSEUDONYM
     #[arg(long)]
-    requester: UserUri,
+    requester: Requester,
     /// Only for this room, as mimi://PROVIDER/r/ROOM
     #[arg(long)]
     room: Option<RoomUri>,

@@ -25,12 +25,12 @@ pub use lanes::{EventAcks, EventItems, EventLane, SendLane, SendReplies, SendReq
 use crate::quic::{ConnectError, Door, DoorDialer, LaneError, LaneReceiver, LaneSender};
 use bytes::Bytes;
 use mimi_actors::{
-    ids::{ClientUri, ProviderId},
+    ids::{ClientUri, ProviderId, UserUri},
     limits::{KEY_PACKAGES_PER_UPLOAD_MAX, REQUEST_FRAME_BYTES_MAX},
     wire::{
         self, BText, BVec, FrameError, Payload,
         answer::Answer,
-        claim::{ClaimRequest, ClaimResponse},
+        claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimTerms},
         door::{
             Commit, CreateRoom, DoorRefused, EXPORTER_LABEL, Enrol, HubSender, Login, Open,
             PackageRefused, Propose, Reply, Request,
@@ -156,11 +156,33 @@ impl DoorClient {
         Ok(results)
     }
 
-    /// Claims KeyPackages of users of any providers.
+    /// Claims KeyPackages of users of any providers, signed with the key of this device.
     ///
     /// # Errors
     /// As every request: see [`DoorError`]. The same claim may be sent again.
-    pub async fn claim(&self, claim: ClaimRequest) -> Result<ClaimResponse, DoorError> {
+    pub async fn claim(
+        &self,
+        id: ClaimId,
+        terms: ClaimTerms,
+        users: &[UserUri],
+    ) -> Result<ClaimResponse, DoorError> {
+        let mut terms = terms;
+        terms.asking_client = Some(self.client.clone());
+        let proof = self.device.sign_claim(id, &terms, users);
+        self.claim_signed(ClaimRequest {
+            id,
+            terms,
+            users: BVec::truncated(users.to_vec()),
+            proof,
+        })
+        .await
+    }
+
+    /// Claims KeyPackages with a request as it is: under a pseudonym, say, which signs with a key of its own.
+    ///
+    /// # Errors
+    /// As [`Self::claim`].
+    pub async fn claim_signed(&self, claim: ClaimRequest) -> Result<ClaimResponse, DoorError> {
         let Reply::Claimed(response) = self.request(Request::Claim(claim)).await? else {
             return Err(DoorError::Unexpected);
         };
@@ -232,6 +254,12 @@ impl DoorClient {
     /// [`DoorError::Lane`] when the connection is gone.
     pub async fn events(&self) -> Result<EventLane, DoorError> {
         Ok(EventLane::new(self.open(&Open::Events).await?))
+    }
+
+    /// The client whose connection it is.
+    #[must_use]
+    pub fn client(&self) -> &ClientUri {
+        &self.client
     }
 
     /// Waits until the connection has ended.

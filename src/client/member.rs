@@ -21,12 +21,14 @@ mod messages;
 mod opening;
 mod proposals;
 mod record;
+mod refill;
 mod requests;
 mod roam;
 mod sending;
 mod session;
 mod store;
 mod stream;
+mod trees;
 mod view;
 
 #[cfg(test)]
@@ -50,6 +52,7 @@ use mimi_actors::{
         answer::Refused,
         door::RoomEvent,
         event::{Epoch, Hash},
+        post::Note,
     },
 };
 use openmls::prelude::{MlsGroup, OpenMlsProvider as _};
@@ -57,7 +60,7 @@ use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
 use record::{Record, Room};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     path::PathBuf,
     sync::Arc,
@@ -135,6 +138,13 @@ pub struct Member {
     /// What moved since the last acknowledgement.
     moved: BTreeSet<RoomUri>,
     inbox_moved: bool,
+    trees: trees::Trees,
+    /// What the provider said.
+    notes: VecDeque<Note>,
+    /// What of it is to be done.
+    wants: refill::Wants,
+    /// KeyPackages that are kept in stock; none where the caller sees to it.
+    keeps: Option<usize>,
     state_file: Option<PathBuf>,
     session: Option<session::Session>,
     /// Where it may move by itself.
@@ -164,6 +174,10 @@ impl Member {
             held: BTreeMap::new(),
             moved: BTreeSet::new(),
             inbox_moved: false,
+            trees: trees::Trees::default(),
+            notes: VecDeque::new(),
+            wants: refill::Wants::default(),
+            keeps: None,
             state_file,
             session: None,
             doors: None,
@@ -203,6 +217,10 @@ impl Member {
             held: BTreeMap::new(),
             moved: BTreeSet::new(),
             inbox_moved: false,
+            trees: trees::Trees::default(),
+            notes: VecDeque::new(),
+            wants: refill::Wants::default(),
+            keeps: None,
             state_file: Some(state_file),
             session: None,
             doors: None,

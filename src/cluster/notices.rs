@@ -11,10 +11,7 @@ use mimi_actors::{
     link::{self, Peer},
     record::Command,
     shard::read,
-    user::{
-        command as user,
-        outcome::{Answer, Refused},
-    },
+    user::outcome::{Answer, Refused},
     wire::event::LinkSeq,
 };
 use std::{sync::Arc, time::Duration};
@@ -118,7 +115,7 @@ async fn begin_window(
     let mut begun = Vec::new();
     let mut last = after;
     while begun.len() < NOTICES_UNDER_WAY_MAX {
-        let (seq, post) = match read::notice(&**from, to, last.next()) {
+        let (seq, carried) = match read::notice(&**from, from.id, to, last.next()) {
             Ok(Some(notice)) => notice,
             Ok(None) => break,
             Err(error) => {
@@ -127,19 +124,11 @@ async fn begin_window(
             }
         };
         last = seq;
-        let Some(user) = post.clients.first().map(|client| client.user().clone()) else {
+        let Some((user, command)) = carried else {
             begun.push((seq, None));
             continue;
         };
-        let deliver = user::Deliver {
-            from_shard: from.id,
-            seq,
-            post,
-        };
-        match shards
-            .begin_user(&user, user::Command::Deliver(deliver))
-            .await
-        {
+        match shards.begin_user(&user, command).await {
             Ok(pending) => begun.push((seq, Some(pending))),
             Err(Unanswered) => break,
         }

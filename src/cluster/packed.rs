@@ -173,7 +173,7 @@ async fn look(
 /// The entries below `below` that a user's inboxes point at.
 fn inbox(fold: &user::Fold, below: u64) -> Vec<u64> {
     let items = fold.clients().flat_map(|client| fold.inbox(client));
-    let entries = items.map(|item| item.at.entry);
+    let entries = items.filter_map(|item| item.at()).map(|at| at.entry);
     entries.filter(|entry| *entry < below).collect()
 }
 

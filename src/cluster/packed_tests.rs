@@ -19,14 +19,20 @@ use mimi_actors::{
     ids::{ClientUri, RoomUri, UserUri},
     link::{self, Peer},
     machine::{Millis, Position},
+    mls::bundle::Terms,
     record::{Command, Entry},
+    room::checks::Mls,
     room::follower,
     room::follower::{Deliver, Queue},
     shard::read,
     supervisor::Supervisor,
-    user::command as user_command,
+    user::{
+        command as user_command,
+        inbox::{Held, InboxItem},
+    },
     wire::{
         BVec, Payload,
+        door::DoorItem,
         event::{
             Body, ClientSeq, Epoch, Event, Hash, InboxSeq, Invitation, Item, LinkSeq, RoomSeq,
         },
@@ -56,8 +62,13 @@ impl Node {
             workers: Workers::new(1, 1),
             bells: Bells::default(),
             hub_key: crate::directory::HubKey::generate().unwrap(),
-            audited_members_max: 0,
-            lease_ms: mimi_actors::limits::LEASE_MS,
+            mls: Arc::new(Mls {
+                hub_signature_key: [7; 32],
+                hub_signer: Arc::new(|_| Vec::new()),
+                terms: Terms::default(),
+                lease_ms: mimi_actors::limits::LEASE_MS,
+            }),
+            rules: user_command::Rules::default(),
             lane_credit_bytes: 0,
             request_deadline: Duration::from_secs(10),
         });
@@ -232,8 +243,12 @@ async fn what_is_owed_is_read_from_the_backlog_and_the_state_is_the_same_after_r
             entry: inbox,
             command: 0,
         };
-        let (_, from, _) = read::inbox_notice(&*node.shard, InboxSeq(1), at).unwrap();
-        assert_eq!(from, room());
+        let item = InboxItem {
+            seq: InboxSeq(1),
+            held: Held::Notice(at),
+        };
+        let told = read::inbox_item(&*node.shard, item).unwrap();
+        assert!(matches!(told, DoorItem::Inbox { room: from, .. } if from == room()));
         let part = read::room_events(&*node.shard, &room(), &bob(), RoomSeq(5), None).unwrap();
         assert_eq!((part.events.len(), part.next), (1, RoomSeq(6)));
         assert!(

@@ -94,28 +94,55 @@ impl<A> Pending<A> {
 fn room_of(answered: Answered) -> Option<outcome::Answer> {
     match answered {
         Answered::Room(answer) => Some(answer),
-        Answered::User(_) | Answered::DeviceKey(_) | Answered::Done | Answered::Nobody => None,
+        Answered::User(_)
+        | Answered::DeviceKey(_)
+        | Answered::Knows(_)
+        | Answered::Done
+        | Answered::Nobody => None,
     }
 }
 
 fn user_of(answered: Answered) -> Option<user_outcome::Answer> {
     match answered {
         Answered::User(answer) => Some(answer),
-        Answered::Room(_) | Answered::DeviceKey(_) | Answered::Done | Answered::Nobody => None,
+        Answered::Room(_)
+        | Answered::DeviceKey(_)
+        | Answered::Knows(_)
+        | Answered::Done
+        | Answered::Nobody => None,
     }
 }
 
 fn key_of(answered: Answered) -> Option<Option<[u8; 32]>> {
     match answered {
         Answered::DeviceKey(key) => Some(key),
-        Answered::Room(_) | Answered::User(_) | Answered::Done | Answered::Nobody => None,
+        Answered::Room(_)
+        | Answered::User(_)
+        | Answered::Knows(_)
+        | Answered::Done
+        | Answered::Nobody => None,
+    }
+}
+
+fn knows_of(answered: Answered) -> Option<bool> {
+    match answered {
+        Answered::Knows(knows) => Some(knows),
+        Answered::Room(_)
+        | Answered::User(_)
+        | Answered::DeviceKey(_)
+        | Answered::Done
+        | Answered::Nobody => None,
     }
 }
 
 fn done_of(answered: Answered) -> Option<()> {
     match answered {
         Answered::Done => Some(()),
-        Answered::Room(_) | Answered::User(_) | Answered::DeviceKey(_) | Answered::Nobody => None,
+        Answered::Room(_)
+        | Answered::User(_)
+        | Answered::DeviceKey(_)
+        | Answered::Knows(_)
+        | Answered::Nobody => None,
     }
 }
 
@@ -244,11 +271,16 @@ impl Shards {
     pub(crate) async fn begin_user(
         &self,
         user: &UserUri,
-        command: user_command::Command,
+        mut command: user_command::Command,
     ) -> Result<Pending<user_outcome::Answer>, Unanswered> {
         let shard = self.of_user(user)?;
         if !shard.leads() {
             return self.pass_on(shard, Ask::User(user.clone(), command), user_of);
+        }
+        if let user_command::Command::Claim(claim) = &mut command {
+            let derived = shard.looked_at();
+            let time = (self.world.clock)().max(derived.time);
+            claim.over_ms = derived.spending.wait_ms(time, claim);
         }
         let (ticket, answer) = shard.users_waiting.open();
         let command = Arc::new(command);
@@ -301,15 +333,36 @@ impl Shards {
         let device = client.clone();
         let key = actor.look(move |fold| fold.device_key(&device)).await;
         let key = key.map_err(|_| Unanswered)?;
-        let (give, answer) = oneshot::channel();
-        // Whoever asked may have stopped waiting.
-        shard.answer(Basis::Look, move |_| {
-            let _ = give.send(key);
-        });
-        let give_up = Box::new(|| {});
-        Ok(Pending {
-            way: Way::Here { answer, give_up },
-        })
+        Ok(looked(shard, key))
+    }
+
+    /// Whether a room at this hub has, or had, members of a provider, as of now.
+    pub(crate) async fn knows(
+        &self,
+        room: &RoomUri,
+        provider: &ProviderId,
+    ) -> Result<bool, Unanswered> {
+        let pending = self.begin_knows(room, provider).await?;
+        pending.wait(self.world.request_deadline).await
+    }
+
+    async fn begin_knows(
+        &self,
+        room: &RoomUri,
+        provider: &ProviderId,
+    ) -> Result<Pending<bool>, Unanswered> {
+        let shard = self.of_room(room)?;
+        if !shard.leads() {
+            let ask = Ask::Knows(room.clone(), provider.clone());
+            return self.pass_on(shard, ask, knows_of);
+        }
+        let actor = shard.hub(room).await.map_err(|_| Unanswered)?;
+        let provider = provider.clone();
+        let knows = actor
+            .look(move |fold| fold.room().is_some_and(|room| room.hears(&provider)))
+            .await
+            .map_err(|_| Unanswered)?;
+        Ok(looked(shard, knows))
     }
 
     /// Has what waits of a room that a provider refused sent again, wherever the room's shard is led; returns when that
@@ -363,6 +416,10 @@ impl Shards {
             }
             Ask::User(user, command) => self.begin_user(&user, command).await.map(Asked::User),
             Ask::DeviceKey(client) => self.begin_device_key(&client).await.map(Asked::Key),
+            Ask::Knows(room, provider) => {
+                let knows = self.begin_knows(&room, &provider).await;
+                knows.map(Asked::Knows)
+            }
             Ask::Redrive(room, provider) => {
                 self.begin_redrive(&room, &provider).await.map(Asked::Done)
             }
@@ -372,6 +429,7 @@ impl Shards {
                 Ok(Asked::Room(pending)) => pending.wait(deadline).await.map(Answered::Room),
                 Ok(Asked::User(pending)) => pending.wait(deadline).await.map(Answered::User),
                 Ok(Asked::Key(pending)) => pending.wait(deadline).await.map(Answered::DeviceKey),
+                Ok(Asked::Knows(pending)) => pending.wait(deadline).await.map(Answered::Knows),
                 Ok(Asked::Done(pending)) => pending.wait(deadline).await.map(|()| Answered::Done),
                 Err(Unanswered) => Err(Unanswered),
             };
@@ -425,7 +483,23 @@ enum Asked {
     Room(Pending<outcome::Answer>),
     User(Pending<user_outcome::Answer>),
     Key(Pending<Option<[u8; 32]>>),
+    Knows(Pending<bool>),
     Done(Pending<()>),
+}
+
+/// The answer that a look at an actor gave, once it is confirmed that this node still leads.
+fn looked<A: Send + 'static>(shard: &Arc<Shard>, answer: A) -> Pending<A> {
+    let (give, take) = oneshot::channel();
+    // Whoever asked may have stopped waiting.
+    shard.answer(Basis::Look, move |_| {
+        let _ = give.send(answer);
+    });
+    Pending {
+        way: Way::Here {
+            answer: take,
+            give_up: Box::new(|| {}),
+        },
+    }
 }
 
 /// A request that an actor of this node has, or the ticket given up.

@@ -113,6 +113,8 @@ pub struct LimitsConfig {
     pub audited_members_max: usize,
     /// How long a joiner has a room's GroupInfo to itself, in milliseconds: 5000 to 30000.
     pub group_info_lease_ms: u32,
+    /// Hosts that a ratchet tree may be said to lie at, as `trees.a.example`; the node fetches nothing from them.
+    pub tree_hosts: Vec<String>,
     /// How long a room or user is kept awake without being asked anything, in seconds.
     pub idle_s: u64,
     /// How long a stopping node may take to finish what is under way, in milliseconds.
@@ -232,6 +234,7 @@ impl Default for LimitsConfig {
             request_deadline_ms: 10_000,
             audited_members_max: AUDITED_MEMBERS_MAX,
             group_info_lease_ms: LEASE_MS,
+            tree_hosts: Vec::new(),
             idle_s: 60,
             drain_deadline_ms: 5_000,
         }

@@ -14,11 +14,11 @@ use anyhow::Context;
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::{BATCH_FILL_BYTES, REQUEST_FRAME_BYTES_MAX},
-    machine::Position,
     shard::read,
     user::{
         command::{Ack, Command as UserCommand},
         cursors::Membership,
+        inbox::InboxItem,
     },
     wire::{
         self, BVec,
@@ -133,15 +133,15 @@ async fn refresh(
                 .map(|(room, is)| (room.clone(), is))
                 .collect();
             let items = fold.inbox(&reader).filter(|item| item.seq > seen);
-            let inbox: Vec<(InboxSeq, Position)> = items.map(|item| (item.seq, item.at)).collect();
+            let inbox: Vec<InboxItem> = items.collect();
             (known, rooms, inbox)
         })
         .await?;
     drop(actor);
     anyhow::ensure!(known, "the device was revoked");
-    for (seq, at) in inbox {
-        let (seq, room, notice) = read::inbox_notice(&**shard, seq, at)?;
-        send(to, vec![DoorItem::Inbox { seq, room, notice }]).await?;
+    for item in inbox {
+        let seq = item.seq;
+        send(to, vec![read::inbox_item(&**shard, item)?]).await?;
         cursors.inbox = seq;
     }
     for (room, membership) in memberships {

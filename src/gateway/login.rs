@@ -29,7 +29,7 @@ impl Session {
         });
         let answer = self.shards.ask_user(&user, command).await;
         match answer {
-            Ok(Answer::Enrolled) => self.log_in(enrol.client),
+            Ok(Answer::Enrolled) => self.log_in(enrol.client, enrol.device_key),
             Ok(Answer::Refused(refused)) => Err(user_refused(&refused)),
             Ok(_) | Err(_) => Err(unavailable()),
         }
@@ -45,7 +45,7 @@ impl Session {
             .map_err(|_| unavailable())?
             .ok_or(DoorRefused::NotKnown)?;
         self.prove(&login.client, &key, &login.proof)?;
-        self.log_in(login.client)
+        self.log_in(login.client, key)
     }
 
     /// Checks the proof of a device of this provider.
@@ -62,7 +62,12 @@ impl Session {
             .map_err(|_| DoorRefused::NotKnown)
     }
 
-    fn log_in(self: &Arc<Self>, client: ClientUri) -> Result<Reply, DoorRefused> {
+    /// The key that the device proved on this connection.
+    pub(super) fn device_key(&self) -> Option<&[u8; 32]> {
+        self.key.get()
+    }
+
+    fn log_in(self: &Arc<Self>, client: ClientUri, key: [u8; 32]) -> Result<Reply, DoorRefused> {
         let mut first = false;
         let is = self.client.get_or_init(|| {
             first = true;
@@ -73,6 +78,7 @@ impl Session {
             return Err(DoorRefused::SenderNotBound { detail });
         }
         if first {
+            self.key.get_or_init(|| key);
             tokio::spawn(end_when_revoked(Arc::clone(self), client));
         }
         Ok(Reply::LoggedIn)

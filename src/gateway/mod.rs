@@ -46,17 +46,20 @@ pub(crate) struct Session {
     requests: Arc<Semaphore>,
     /// The client, once it has proved itself.
     client: OnceLock<ClientUri>,
+    /// The key of its device, with it.
+    key: OnceLock<[u8; 32]>,
 }
 
 /// Serves a client's connection until it ends.
 pub(crate) async fn serve(door: Door, shards: Shards, peers: Peers, requests: Arc<Semaphore>) {
-    let client = OnceLock::new();
+    let (client, key) = (OnceLock::new(), OnceLock::new());
     let session = Arc::new(Session {
         door,
         shards,
         peers,
         requests,
         client,
+        key,
     });
     let watched = Arc::clone(&session);
     let login = tokio::spawn(async move {

@@ -153,9 +153,8 @@ async fn ask_peer(
             tracing::warn!(%hub, %refused, "the hub did not look at a request");
             Err(unavailable)
         }
-        Ok(link::Reply::Claimed(_) | link::Reply::Introduced(_)) | Err(PeerUnavailable) => {
-            Err(unavailable)
-        }
+        Ok(link::Reply::Claimed(_) | link::Reply::Introduced(_) | link::Reply::Vouched(_))
+        | Err(PeerUnavailable) => Err(unavailable),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Promises: nothing a frame says is believed about who sent it; a bad frame ends its lane, a peer that breaks the
 //! protocol loses its connection, and neither disturbs anybody else.
 
-use super::{code, outgoing::hello, receive};
+use super::{Peers, code, outgoing::hello, receive, relay};
 use crate::{
     cluster::{
         claims,
@@ -42,15 +42,21 @@ pub(super) enum LaneEnd {
 }
 
 /// Serves a peer's connection until it ends.
-pub(crate) async fn serve(link: Arc<Link>, shards: Shards, node: u64, requests: Arc<Semaphore>) {
+pub(crate) async fn serve(
+    link: Arc<Link>,
+    shards: Shards,
+    peers: Peers,
+    node: u64,
+    requests: Arc<Semaphore>,
+) {
     let span = info_span!("link", peer = %link.peer());
     async {
         info!("peer connected");
         while let Ok((to, from)) = link.accept_lane().await {
-            let (over, shards, requests) =
-                (Arc::clone(&link), shards.clone(), Arc::clone(&requests));
+            let (over, shards, peers) = (Arc::clone(&link), shards.clone(), peers.clone());
+            let requests = Arc::clone(&requests);
             let lane = async move {
-                match serve_lane(&over, to, from, &shards, node, &requests).await {
+                match serve_lane(&over, to, from, &shards, &peers, node, &requests).await {
                     Ok(()) => {}
                     Err(LaneEnd::Lane(error)) => debug!(%error, "a lane of the peer ended"),
                     Err(LaneEnd::Connection(why)) => {
@@ -72,6 +78,7 @@ async fn serve_lane(
     mut to: LaneSender,
     mut from: LaneReceiver,
     shards: &Shards,
+    peers: &Peers,
     node: u64,
     requests: &Semaphore,
 ) -> Result<(), LaneEnd> {
@@ -106,7 +113,7 @@ async fn serve_lane(
             // Held until the answer is on its way: a node that drains waits for it.
             let permit = requests.try_acquire();
             let reply = if permit.is_ok() {
-                reply(link, shards, *request).await
+                reply(link, shards, peers, *request).await
             } else {
                 Reply::Refused(LinkRefused::Overloaded {
                     retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
@@ -129,10 +136,20 @@ async fn answer(to: &mut LaneSender, frame: &Bytes) -> Result<(), LaneEnd> {
     Ok(to.finish().map_err(anyhow::Error::from)?)
 }
 
-async fn reply(link: &Link, shards: &Shards, request: Request) -> Reply {
+async fn reply(link: &Link, shards: &Shards, peers: &Peers, request: Request) -> Reply {
     let peer = link.peer();
     match doors::of_peer(&shards.world().provider, peer, request) {
-        Ok(PeerAsk::Claim(claim)) => Reply::Claimed(claims::claim(shards, peer, &claim).await),
+        Ok(PeerAsk::Claim(claim)) => Reply::Claimed(claims::claim(shards, &claim).await),
+        Ok(PeerAsk::Relay(room, claim)) => {
+            Reply::Claimed(relay::pass_on(shards, peers, peer, &room, claim).await)
+        }
+        Ok(PeerAsk::Relayed(claim)) => Reply::Claimed(relay::take(shards, peers, claim).await),
+        Ok(PeerAsk::Vouch(client, key)) => match shards.device_key(&client).await {
+            Ok(known) => Reply::Vouched(known == Some(key)),
+            Err(_) => Reply::Refused(LinkRefused::Unavailable {
+                retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
+            }),
+        },
         Ok(PeerAsk::Hub(room, ask)) => Reply::Room(shards.ask_hub(&room, ask).await),
         Ok(PeerAsk::Resolve(code)) => {
             Reply::Introduced(introductions::resolve(shards, peer, &code).await)

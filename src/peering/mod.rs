@@ -8,6 +8,7 @@ pub(crate) mod fanout;
 pub(crate) mod incoming;
 pub(crate) mod outgoing;
 pub(crate) mod receive;
+pub(crate) mod relay;
 pub(crate) mod submit;
 
 use mimi_actors::ids::ProviderId;

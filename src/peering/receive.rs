@@ -15,13 +15,17 @@ use crate::{
 use bytes::Bytes;
 use futures::stream::{FuturesOrdered, StreamExt};
 use mimi_actors::{
-    doors,
-    ids::RoomUri,
+    doors::{self, Fanned},
+    ids::{ProviderId, RoomUri},
     limits::{BATCH_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX},
     link::session::{Acking, FanoutReceiver, Judging, check_submit},
     room::{
-        follower::{self, Deliver},
+        follower,
         outcome::{Answer, Refused},
+    },
+    user::{
+        command::Command as UserCommand,
+        outcome::{Answer as UserAnswer, Refused as UserRefused},
     },
     wire::{
         self, BVec,
@@ -83,7 +87,7 @@ pub(super) async fn fanout(
                 if fresh {
                     acked = LinkSeq(batch.first.0.saturating_sub(1));
                 }
-                let begun = begin_fanout(shards, batch).await;
+                let begun = begin_fanout(shards, link.peer(), shard, batch).await;
                 tracing::trace!(shard, %upto, "batch taken");
                 under_way.push_back(finish_fanout(shards, begun, Acking::new(upto, fresh)));
             }
@@ -110,13 +114,16 @@ impl Later {
     }
 
     fn refused(answer: &Answer) -> Self {
-        let retry_after_ms = match answer {
-            Answer::Refused(
-                Refused::Unavailable { retry_after_ms } | Refused::Overloaded { retry_after_ms },
-            ) => *retry_after_ms,
-            Answer::Refused(Refused::StorageFull) => Self::FULL_RETRY_AFTER_MS,
-            // What is missing may be on its way, past a leader that has just changed.
-            _ => 0,
+        // What is missing may be on its way, past a leader that has just changed: then at once.
+        let retry_after_ms = if let Answer::Refused(
+            Refused::Unavailable { retry_after_ms } | Refused::Overloaded { retry_after_ms },
+        ) = answer
+        {
+            *retry_after_ms
+        } else if *answer == Answer::Refused(Refused::StorageFull) {
+            Self::FULL_RETRY_AFTER_MS
+        } else {
+            0
         };
         Self {
             retry_after_ms,
@@ -135,16 +142,35 @@ impl Later {
     }
 }
 
-/// The groups of a batch on their way into their rooms.
-type Delivering = Vec<(RoomUri, Pending<Answer>)>;
+/// The parts of a batch on their way into their rooms, and to users.
+type Delivering = Vec<(RoomUri, Delivery)>;
 
-async fn begin_fanout(shards: &Shards, batch: Fanout) -> Result<Delivering, Unanswered> {
+/// A part of a batch on its way.
+enum Delivery {
+    Room(Pending<Answer>),
+    User(Pending<UserAnswer>),
+}
+
+async fn begin_fanout(
+    shards: &Shards,
+    peer: &ProviderId,
+    shard: u16,
+    batch: Fanout,
+) -> Result<Delivering, Unanswered> {
     let mut begun = Vec::with_capacity(batch.groups.len());
-    for group in batch.groups {
-        let deliver = Deliver { items: group.items };
-        let deliver = follower::Command::Deliver(deliver);
-        let pending = shards.begin_follower(&group.room, deliver).await?;
-        begun.push((group.room, pending));
+    for part in doors::fanned(peer, shard, batch) {
+        let (room, pending) = match part {
+            Fanned::Room(room, deliver) => {
+                let deliver = follower::Command::Deliver(deliver);
+                let pending = shards.begin_follower(&room, deliver).await?;
+                (room, Delivery::Room(pending))
+            }
+            Fanned::User(room, user, hear) => {
+                let pending = shards.begin_user(&user, UserCommand::Hear(hear)).await?;
+                (room, Delivery::User(pending))
+            }
+        };
+        begun.push((room, pending));
     }
     Ok(begun)
 }
@@ -156,7 +182,11 @@ async fn finish_fanout(
     mut acking: Acking,
 ) -> Result<Ack, Later> {
     for (room, pending) in begun.map_err(|Unanswered| Later::unanswered())? {
-        let Ok(answer) = shards.room_answer(pending).await else {
+        let answer = match pending {
+            Delivery::Room(pending) => shards.room_answer(pending).await,
+            Delivery::User(pending) => shards.user_answer(pending).await.map(heard),
+        };
+        let Ok(answer) = answer else {
             return Err(Later::unanswered());
         };
         acking
@@ -169,6 +199,23 @@ async fn finish_fanout(
         tracing::warn!(%room, %detail, "events of a room were not taken");
     }
     Ok(ack)
+}
+
+/// What a room would have said to an item that a user took.
+fn heard(answer: UserAnswer) -> Answer {
+    match answer {
+        // A user who is gone has no inbox.
+        UserAnswer::Done | UserAnswer::Refused(UserRefused::Unknown | UserRefused::Deleted) => {
+            Answer::Received
+        }
+        UserAnswer::Refused(UserRefused::Poisoned) => Answer::Refused(Refused::Poisoned),
+        UserAnswer::Enrolled
+        | UserAnswer::Uploaded(_)
+        | UserAnswer::Claimed(_)
+        | UserAnswer::IntroductionKept(_)
+        | UserAnswer::Introduced(_)
+        | UserAnswer::Refused(_) => Answer::Stale,
+    }
 }
 
 /// Takes what a follower's clients submit to rooms of this hub.

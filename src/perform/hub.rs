@@ -7,7 +7,7 @@ use mimi_actors::{
     machine::Ticket,
     record::Command,
     room::{
-        checks::{self, Mls},
+        checks,
         desk::{Check, Checked, Effect, Input},
         outcome::Refused,
     },
@@ -69,12 +69,7 @@ pub(crate) fn not_queued(refused: NotQueued) -> Refused {
 
 fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check) {
     let world = shard.world();
-    let mls = Mls {
-        hub_signature_key: world.hub_key.public(),
-        hub_signer: world.hub_key.signer(),
-        audited_members_max: world.audited_members_max,
-        lease_ms: world.lease_ms,
-    };
+    let mls = Arc::clone(&world.mls);
     let (back, to) = (Arc::clone(shard), room.clone());
     let report = move |checked: Option<Checked>| {
         // A check that panics was fed something no check was written for.
@@ -83,7 +78,7 @@ fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check)
     };
     if world
         .workers
-        .run(move || checks::run(check, &mls), report)
+        .run(move || checks::run(check, &*mls), report)
         .is_err()
     {
         let checked = Box::new(Checked::Overloaded);

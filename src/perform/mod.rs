@@ -10,8 +10,8 @@ pub(crate) mod user;
 pub(crate) mod workers;
 
 use crate::{cluster::wake::Bells, directory::HubKey};
-use mimi_actors::{host::Clock, ids::ProviderId};
-use std::time::Duration;
+use mimi_actors::{host::Clock, ids::ProviderId, room::checks::Mls, user::command::Rules};
+use std::{sync::Arc, time::Duration};
 use workers::Workers;
 
 /// Everything that orders are carried out with; one for each node.
@@ -26,10 +26,10 @@ pub(crate) struct World {
     pub(crate) bells: Bells,
     /// The hub's key, which rooms list in external_senders.
     pub(crate) hub_key: HubKey,
-    /// Members up to which Commits are also validated by OpenMLS.
-    pub(crate) audited_members_max: usize,
-    /// How long a joiner has a room's lease, in milliseconds.
-    pub(crate) lease_ms: u32,
+    /// What rooms are checked with.
+    pub(crate) mls: Arc<Mls>,
+    /// By which rules KeyPackages are given.
+    pub(crate) rules: Rules,
     /// Payload bytes that a peer may have under way on one fan-out lane.
     pub(crate) lane_credit_bytes: u32,
     /// How long a request may wait for its answer.

@@ -13,7 +13,10 @@
 
 use super::files::{self, FileError};
 use bytes::Bytes;
-use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions,
+    LsmError, PersistMode,
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -22,6 +25,8 @@ use std::{
 
 /// Blocks that fjall keeps in memory, in bytes.
 const CACHE_BYTES: u64 = 32 << 20;
+/// Size from which on an entry lies in a file beside the tables, in bytes.
+const APART_BYTES_MIN: u32 = 512;
 /// Largest journal that fjall keeps, in bytes. It must hold a few batches.
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 
@@ -95,11 +100,16 @@ impl Backlog {
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .open()
             .map_err(opening)?;
-        let keyspace = |name| {
-            db.keyspace(name, KeyspaceCreateOptions::default)
-                .map_err(opening)
-        };
-        let (entries, carried) = (keyspace("entries")?, keyspace("carried")?);
+        // Entries are large and each shard adds its own at the end: without files of their own every merge of tables
+        // would write all of them again. They are mostly ciphertext, which does not compress.
+        let apart = KvSeparationOptions::default()
+            .separation_threshold(APART_BYTES_MIN)
+            .compression(CompressionType::None);
+        let large = || KeyspaceCreateOptions::default().with_kv_separation(Some(apart.clone()));
+        let entries = db.keyspace("entries", large).map_err(opening)?;
+        let carried = db
+            .keyspace("carried", KeyspaceCreateOptions::default)
+            .map_err(opening)?;
         db.persist(PersistMode::SyncAll).map_err(opening)?;
         let mut durable = BTreeMap::new();
         let shape = || BacklogError::Shape {
@@ -176,6 +186,9 @@ impl Backlog {
                 .iter_tables()
                 .map(|table| (table.path.to_path_buf(), table.checksum().into_u128()));
             tables.extend(described);
+            let blobs = version.blob_files.iter();
+            tables
+                .extend(blobs.map(|file| (file.path().to_path_buf(), file.checksum().into_u128())));
         }
         tables
     }

@@ -179,6 +179,92 @@ Feature: Sending a Commit
     And alice, bob and tablet agree on epoch 2
     And carol is not in the room any more
 
+  @R3.2-13 @R3.2-14 @R3.2-15 @R3.2-16 @R3.2-17 @R3.2-18
+  Scenario: members of one room send trees in every container there is, and agree on every epoch
+    Given alice sends trees as delta
+    And bob sends trees as zstd
+    And carol sends trees as distributionService
+    When alice commits
+    And bob commits
+    And carol commits
+    Then alice, bob and carol agree on epoch 4
+    When alice adds amy
+    Then alice, amy, bob and carol agree on epoch 5
+    Given amy sends trees as reference
+    When amy commits
+    Then alice, amy, bob and carol agree on epoch 6
+    When bob removes carol
+    And alice commits
+    Then alice, amy and bob agree on epoch 8
+    And carol is not in the room any more
+    Given bob sends trees as full
+    When bob adds carol
+    Then alice, amy, bob and carol agree on epoch 9
+    When amy commits
+    Then alice, amy, bob and carol agree on epoch 10
+
+  @R3.2-12 @R3.2-13 @R3.2-14 @R3.2-15 @R3.2-16 @R3.2-17 @R3.2-18
+  Scenario Outline: a room lives on trees sent as <container>, also after its hub was killed
+    Given alice, bob and carol send trees as <container>
+    When alice commits
+    Then alice, bob and carol agree on epoch 2
+    When bob adds amy
+    Then alice, amy, bob and carol agree on epoch 3
+    When a.example is killed
+    And a.example is started again
+    And carol commits
+    Then alice, amy, bob and carol agree on epoch 4
+    When alice removes amy
+    Then alice, bob and carol agree on epoch 5
+    When bob prepares a commit
+    Then the GroupInfo of his bundle has less than 1024 bytes
+    And the tree of his bundle is sent as <container>
+    When bob sends his bundle
+    Then it is accepted
+    And alice, bob and carol agree on epoch 6
+
+    Examples:
+      | container           |
+      | full                |
+      | zstd                |
+      | delta               |
+      | distributionService |
+      | reference           |
+
+  @R3.2-13 @R3.2-14 @R3.2-15 @R3.2-16
+  Scenario Outline: a bundle of bob whose tree is <tree> is refused and the room stays as it was
+    When bob sends a bundle whose tree is <tree>
+    Then it is refused with the code <code>
+    And no state of a.example has changed
+    When bob commits
+    Then alice, bob and carol agree on epoch 2
+
+    Examples:
+      | tree                                   | code              |
+      | a delta that starts from another epoch | bad_tree_delta    |
+      | a delta that starts from another tree  | bad_tree_delta    |
+      | a delta to another tree                | tree_mismatch     |
+      | a delta with a node too many           | bad_tree_delta    |
+      | a delta of no bytes                    | bad_tree_delta    |
+      | a zstd frame of another tree           | tree_mismatch     |
+      | a zstd frame that is cut               | bad_tree_zstd     |
+      | two zstd frames                        | bad_tree_zstd     |
+      | a zstd bomb                            | bad_tree_zstd     |
+      | a zstd frame of 2 MiB                  | tree_too_large    |
+      | at a host that nobody knows            | tree_host_unknown |
+
+  @R3.2-15 @R3.2-17
+  Scenario: a room is not created without its tree
+    Given alice has a group for the room attic of a.example
+    When alice offers it with its tree as distributionService
+    Then it is refused with the code tree_not_whole
+    When alice offers it with its tree as delta
+    Then it is refused with the code tree_not_whole
+    When alice offers it with its tree as reference
+    Then it is refused with the code tree_not_whole
+    When alice offers it with its tree as zstd
+    Then the room is created
+
   @R5-03 @R5-18 @R4-09
   Scenario: proposals reach everybody before the Commit that names them
     When carol proposes an update

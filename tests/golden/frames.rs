@@ -11,6 +11,8 @@ use mimi_actors::{
         event::{ClientSeq, Epoch, InboxSeq, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq, Verdict},
         joining::IntroductionAsk,
         link as frames,
+        post::Note,
+        tree::TreeContainer,
     },
 };
 
@@ -27,12 +29,18 @@ pub(super) fn link_frames() -> Group {
         commit: some("commit"),
         welcome: Some(some("welcome")),
         group_info: some("info"),
-        tree: some("tree"),
+        tree: TreeContainer::Full(some("tree")),
     };
     let alone = frames::CommitRequest {
         welcome: None,
         ..commit.clone()
     };
+    let containers = [
+        TreeContainer::Zstd(some("frame")),
+        TreeContainer::Delta(some("delta")),
+        TreeContainer::DistributionService,
+        TreeContainer::Reference(BText::clipped("https://trees.b.example/1")),
+    ];
     let propose = frames::ProposeRequest {
         room: room(),
         sender: bob(),
@@ -42,8 +50,19 @@ pub(super) fn link_frames() -> Group {
     group
         .add("open-control", frames::Open::Control(hello.clone()))
         .add("open-claim", request(frames::Request::Claim(claim())))
+        .add("open-relayed", request(frames::Request::Relayed(claim())))
+        .add(
+            "open-vouch",
+            request(frames::Request::Vouch {
+                client: bob(),
+                key: [7; 32],
+            }),
+        )
         .add("open-commit", request(frames::Request::Commit(commit)))
-        .add("open-commit-alone", request(frames::Request::Commit(alone)))
+        .add(
+            "open-commit-alone",
+            request(frames::Request::Commit(alone.clone())),
+        )
         .add("open-propose", request(frames::Request::Propose(propose)))
         .add(
             "open-group-info",
@@ -58,10 +77,19 @@ pub(super) fn link_frames() -> Group {
         .add("open-submit", frames::Open::Submit)
         .add("hello", hello)
         .add("reply-claimed", frames::Reply::Claimed(claimed()))
+        .add("reply-vouched", frames::Reply::Vouched(true))
         .add(
             "reply-refused",
             frames::Reply::Refused(frames::LinkRefused::NotOwner),
         );
+    for tree in containers {
+        let name = format!("open-commit-tree-{}", tree.kind().name());
+        let commit = frames::CommitRequest {
+            tree,
+            ..alone.clone()
+        };
+        group.add(name, request(frames::Request::Commit(commit)));
+    }
     for (name, answer) in answers() {
         group.add(format!("reply-room-{name}"), frames::Reply::Room(answer));
     }
@@ -155,14 +183,14 @@ fn door_requests() -> Vec<(&'static str, door::Request)> {
     let create = door::CreateRoom {
         room: room(),
         group_info: some("info"),
-        tree: some("tree"),
+        tree: TreeContainer::Full(some("tree")),
     };
     let commit = door::Commit {
         room: room(),
         commit: some("commit"),
         welcome: Some(some("welcome")),
         group_info: some("info"),
-        tree: some("tree"),
+        tree: TreeContainer::Full(some("tree")),
     };
     let propose = door::Propose {
         room: room(),
@@ -288,6 +316,23 @@ pub(super) fn door_frames() -> Group {
             notice,
         };
         group.add(format!("events-inbox-{name}"), events(item));
+    }
+    for (name, note) in [
+        ("low-stock", Note::LowStock { left: 40 }),
+        ("last-resort-used", Note::LastResortUsed),
+        (
+            "refilled",
+            Note::Refilled {
+                room: room(),
+                client: bob(),
+            },
+        ),
+    ] {
+        let item = door::DoorItem::Note {
+            seq: InboxSeq(2),
+            note,
+        };
+        group.add(format!("events-note-{name}"), events(item));
     }
     for (name, verdict) in [
         ("queued", Verdict::Queued),
@@ -421,7 +466,6 @@ pub(super) fn refusals() -> Group {
             ("invalid", door::PackageRefused::Invalid { detail: text() }),
             ("duplicate", door::PackageRefused::Duplicate),
             ("full", door::PackageRefused::Full { max: 200 }),
-            ("last-resort", door::PackageRefused::LastResort),
         ],
     );
     group.every(
@@ -432,6 +476,10 @@ pub(super) fn refusals() -> Group {
             ("no-consent", UserRefused::NoConsent),
             ("incompatible-protocol", UserRefused::IncompatibleProtocol),
             ("foreign-user", UserRefused::ForeignUser),
+            ("unsigned", UserRefused::Unsigned),
+            ("not-relayed", UserRefused::NotRelayed),
+            ("limited", UserRefused::Limited { retry_after_ms }),
+            ("answer-full", UserRefused::AnswerFull),
             ("conflict", UserRefused::Conflict),
             ("unavailable", UserRefused::Unavailable { retry_after_ms }),
         ],

@@ -21,14 +21,13 @@ use mimi_actors::{
     wire::{
         BText, Payload,
         claim::{ClaimId, ClaimTerms},
-        door,
         event::{
             Body, ClientSeq, Copy, Epoch, Hash, InboxSeq, Item, LinkSeq, RoomSeq, SubmitRefused,
             SubmitSeq,
         },
         joining::CodeId,
         link::RoomRefused,
-        post::{Change, Post, UserNotice},
+        post::{Change, Post, Refilled, UserNotice},
     },
 };
 use std::sync::Arc;
@@ -99,7 +98,7 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
         signature_key: raw("key"),
     };
     let checked = CheckedBundle {
-        next: view(),
+        next: view().into(),
         committer: 0,
         external: false,
         reinit: false,
@@ -221,7 +220,8 @@ fn follower_commands() -> Vec<(&'static str, follower::Command)> {
 
 fn user_commands() -> Vec<(&'static str, user::command::Command)> {
     use user::command::{
-        Ack, Add, Claim, Command, Consent, Deliver, Enrol, Revoke, StoredPackage, Upload,
+        Ack, Add, Claim, Command, Consent, Deliver, Enrol, Hear, Revoke, Rules, Speaker,
+        StoredPackage, Upload,
     };
     let stored = StoredPackage {
         package: some("package"),
@@ -241,15 +241,17 @@ fn user_commands() -> Vec<(&'static str, user::command::Command)> {
         init_key: some("init key 2"),
         ..stored.clone()
     };
-    let packages = vec![
-        Ok(stored),
-        Ok(second),
-        Err(door::PackageRefused::LastResort),
-    ];
+    let last_resort = StoredPackage {
+        reference: some("reference 3"),
+        init_key: some("init key 3"),
+        last_resort: true,
+        ..stored.clone()
+    };
+    let packages = vec![Ok(stored), Ok(second), Ok(last_resort)];
     let peer = alice().provider().clone();
     let requester = alice().user().clone();
     let consent = Consent {
-        requester: requester.clone(),
+        requester: requester.clone().into(),
         room: None,
         grant: Some(true),
     };
@@ -294,9 +296,12 @@ fn user_commands() -> Vec<(&'static str, user::command::Command)> {
             "claim",
             Command::Claim(Claim {
                 id,
+                hub: peer.clone(),
                 peer,
                 terms,
                 body,
+                rules: Rules::default(),
+                over_ms: Some(250),
             }),
         ),
     ];
@@ -304,6 +309,18 @@ fn user_commands() -> Vec<(&'static str, user::command::Command)> {
     for ((name, seq), (_, notice)) in names.into_iter().zip(1..).zip(notices()) {
         commands.push((name, deliver(seq, notice)));
     }
+    commands.push((
+        "hear",
+        Command::Hear(Hear {
+            from: Speaker::Provider(provider(), 3),
+            seq: LinkSeq(1),
+            refilled: Refilled {
+                requester: user_uri(),
+                room: room(),
+                client: alice(),
+            },
+        }),
+    ));
     let inbox = Some(InboxSeq(1));
     let rooms = vec![(room(), RoomSeq(1))];
     commands.push((
@@ -404,7 +421,7 @@ pub(super) fn folds() -> Group {
     let living = user_commands()
         .into_iter()
         .map(|(_, command)| command)
-        .take(9);
+        .take(10);
     let living: user::fold::Fold = after(living);
     assert_eq!(living.clients().count(), 1);
     let deleted: user::fold::Fold = after(user_commands().into_iter().map(|(_, command)| command));
@@ -448,6 +465,12 @@ fn links() -> Links {
         },
         1,
     );
+    let refilled = Refilled {
+        requester: user_uri(),
+        room: room(),
+        client: alice(),
+    };
+    outgoing.push(Owed::Refilled(refilled), 1);
     let shard = links.to(&Peer::Shard(3));
     for change in [
         Change::Created,

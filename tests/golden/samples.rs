@@ -8,8 +8,8 @@ use mimi_actors::{
         BText, BVec, Payload,
         answer::{Accepted, Answer, Refused},
         claim::{
-            ClaimId, ClaimRequest, ClaimResponse, ClaimTerms, ClaimedClient, ClaimedUser,
-            ClientRefused, UserRefused,
+            ClaimId, ClaimProof, ClaimRequest, ClaimResponse, ClaimTerms, ClaimedClient,
+            ClaimedUser, ClientRefused, UserRefused,
         },
         event::{
             Body, ClientSeq, CommitEvent, Entered, Epoch, Event, Hash, Invitation, Item, RoomSeq,
@@ -108,6 +108,10 @@ pub(super) fn claim() -> ClaimRequest {
         id: ClaimId([9; 16]),
         terms: terms(),
         users: list(vec![user_uri()]),
+        proof: ClaimProof {
+            key: [7; 32],
+            signatures: list(vec![some("signature")]),
+        },
     }
 }
 
@@ -262,6 +266,10 @@ pub(super) fn items() -> Vec<(&'static str, Item)> {
         ("entered", Body::Entered(entered)),
         ("own", Body::Own(SubmitSeq(7))),
     ];
+    let refilled = Item::Refilled {
+        requester: user_uri(),
+        client: alice(),
+    };
     let refused = Item::Refused {
         submit_seq: SubmitSeq(7),
         reason: SubmitRefused::EpochTooOld { current: Epoch(9) },
@@ -269,7 +277,9 @@ pub(super) fn items() -> Vec<(&'static str, Item)> {
     let events = events
         .into_iter()
         .map(|(name, body)| (name, Item::Event(event(body))));
-    events.chain([("refused", refused)]).collect()
+    events
+        .chain([("refused", refused), ("refilled", refilled)])
+        .collect()
 }
 
 pub(super) fn submit_refusals() -> Vec<(&'static str, SubmitRefused)> {

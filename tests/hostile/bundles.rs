@@ -1,9 +1,25 @@
 //! Commit bundles and Proposals that must not be taken.
 
 use super::*;
+use mimi_actors::{
+    limits::TREE_BYTES_MAX,
+    mls::container::{Before, compress, pack},
+    wire::tree::{TreeContainer, TreeKind},
+};
+
+/// The front of a zstd frame that declares a GiB, without the rest.
+const GIB_FRAME: [u8; 12] = [0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0x40, 1, 0, 0];
+
+/// Whether the room refused with this code.
+fn refused_with(back: &Back, code: &str) -> bool {
+    match reply(back) {
+        Some(Reply::Room(Answer::Refused(Refused::Invalid { code: found, .. }))) => *found == *code,
+        _ => false,
+    }
+}
 
 /// Bundles of members that are not what they should be.
-pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
+pub(super) async fn bundles(book: &mut Book, amy: &mut Member, mallory: &mut Member) {
     let den = room("den", A);
     let dialer = raw::dialer(&book.net.ca(), DOOR_ALPN, None);
     let claimed = {
@@ -27,9 +43,33 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
         change(&mut bundle);
         ask(Request::Commit(bundle.frame()))
     };
+    // An external Commit of mallory's device, which knows all that alice does, and one of amy's.
+    let told = book.alice.entrance(&den).unwrap();
+    let entry = mallory.prepare_entry(&den, &told).unwrap();
+    let entry_with = |change: &dyn Fn(&mut PreparedCommit)| {
+        let mut bundle = entry.clone();
+        change(&mut bundle);
+        ask(Request::Commit(bundle.frame()))
+    };
+    let entries: Vec<(&str, Vec<u8>)> = vec![
+        ("external, of another client", entry_with(&|_| ())),
+        (
+            "external, that is cut",
+            entry_with(&|b| b.commit = cut(&entry.commit)),
+        ),
+        (
+            "external, with a Welcome",
+            entry_with(&|b| b.welcome.clone_from(&add.welcome)),
+        ),
+        (
+            "external, with the GroupInfo of a member's Commit",
+            entry_with(&|b| b.group_info = add.group_info.clone()),
+        ),
+    ];
     let end = |payload: &Payload| payload.len() - 5;
     let middle = |payload: &Payload| payload.len() / 2;
     let welcome = add.welcome.clone().unwrap();
+    let tree = Payload::from(add.tree.carried().to_vec());
     let cases: Vec<(&str, Vec<u8>)> = vec![
         (
             "whose Commit is cut",
@@ -106,28 +146,160 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
             "whose Welcome is its Commit",
             with(&|b| b.welcome = Some(b.commit.clone())),
         ),
-        ("whose tree is cut", with(&|b| b.tree = cut(&add.tree))),
+        ("whose tree is cut", with(&|b| b.tree = cut(&tree).into())),
         (
             "whose tree has a bit flipped",
-            with(&|b| b.tree = flipped(&add.tree, middle(&add.tree))),
+            with(&|b| b.tree = flipped(&tree, middle(&tree)).into()),
         ),
         (
             "whose tree has a byte more",
-            with(&|b| b.tree = longer(&add.tree)),
+            with(&|b| b.tree = longer(&tree).into()),
         ),
         (
             "whose tree is empty",
-            with(&|b| b.tree = Payload::default()),
+            with(&|b| b.tree = Payload::default().into()),
         ),
         (
             "whose tree is another group's",
             with(&|b| b.tree = other.tree.clone()),
         ),
     ];
-    for (name, bytes) in cases {
+    let group_info = &add.group_info;
+    let entrance = book.alice.entrance(&den).unwrap();
+    let before = Before::of_group_info(&entrance.group_info, entrance.tree.0.clone()).unwrap();
+    let packed = |kind| pack(&tree, kind, Some(&before), None).unwrap();
+    let delta = Payload::from(packed(TreeKind::Delta).carried().to_vec());
+    let frame = Payload::from(packed(TreeKind::Zstd).carried().to_vec());
+    let zstd = |bytes: &[u8]| TreeContainer::Zstd(bytes.to_vec().into());
+    let coded: Vec<(&str, &str, TreeContainer)> = vec![
+        (
+            "as a delta of nothing",
+            "bad_tree_delta",
+            TreeContainer::Delta(Payload::default()),
+        ),
+        (
+            "as a delta that is cut",
+            "bad_tree_delta",
+            TreeContainer::Delta(cut(&delta)),
+        ),
+        (
+            "as a delta with a byte more",
+            "bad_tree_delta",
+            TreeContainer::Delta(longer(&delta)),
+        ),
+        (
+            "as a delta of another version",
+            "bad_tree_delta",
+            TreeContainer::Delta(flipped(&delta, 0)),
+        ),
+        (
+            "as a delta from another epoch",
+            "bad_tree_delta",
+            TreeContainer::Delta(flipped(&delta, 8)),
+        ),
+        (
+            "as a delta from another tree",
+            "bad_tree_delta",
+            TreeContainer::Delta(flipped(&delta, 20)),
+        ),
+        (
+            "as a delta to a tree without end",
+            "bad_tree_delta",
+            TreeContainer::Delta(flipped(&delta, 43)),
+        ),
+        (
+            "as a delta with another key",
+            "tree_mismatch",
+            TreeContainer::Delta(flipped(&delta, 60)),
+        ),
+        (
+            "as a delta that is a whole tree",
+            "bad_tree_delta",
+            TreeContainer::Delta(tree.clone()),
+        ),
+        (
+            "as a delta that is a GroupInfo",
+            "bad_tree_delta",
+            TreeContainer::Delta(group_info.clone()),
+        ),
+        ("as a zstd frame of nothing", "bad_tree_zstd", zstd(&[])),
+        (
+            "as a zstd frame that is cut",
+            "bad_tree_zstd",
+            zstd(&cut(&frame)),
+        ),
+        (
+            "as a zstd frame with a byte more",
+            "bad_tree_zstd",
+            zstd(&longer(&frame)),
+        ),
+        (
+            "as two zstd frames",
+            "bad_tree_zstd",
+            zstd(&[&frame[..], &frame[..]].concat()),
+        ),
+        (
+            "as a zstd frame behind a skipped one",
+            "bad_tree_zstd",
+            zstd(&[&[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0][..], &frame[..]].concat()),
+        ),
+        (
+            "as a zstd frame that is a tree",
+            "bad_tree_zstd",
+            zstd(&tree),
+        ),
+        (
+            "as a zstd bomb",
+            "bad_tree_zstd",
+            zstd(&compress(&vec![0; TREE_BYTES_MAX])),
+        ),
+        (
+            "as a zstd frame of a GiB",
+            "tree_too_large",
+            zstd(&GIB_FRAME),
+        ),
+        (
+            "as a zstd frame of a tree too large",
+            "tree_too_large",
+            zstd(&compress(&vec![0; TREE_BYTES_MAX + 1])),
+        ),
+        (
+            "as a zstd frame of the tree before",
+            "tree_mismatch",
+            zstd(&compress(&entrance.tree)),
+        ),
+        (
+            "as a zstd frame of no tree",
+            "malformed",
+            zstd(&compress(&[7; 90])),
+        ),
+        (
+            "at another host",
+            "tree_host_unknown",
+            TreeContainer::Reference(BText::clipped("https://trees.b.example/1")),
+        ),
+        (
+            "at an address",
+            "tree_host_unknown",
+            TreeContainer::Reference(BText::clipped("http://127.0.0.1:7490/metrics")),
+        ),
+        (
+            "at no place",
+            "tree_host_unknown",
+            TreeContainer::Reference(BText::clipped("")),
+        ),
+    ];
+    for (name, code, tree) in coded {
+        let bytes = with(&|b| b.tree = tree.clone());
         let back = say(&connection, &bytes).await;
-        book.back(&format!("bundle: one {name}"), back, room_refused)
+        let right = |back: &Back| refused_with(back, code);
+        book.back(&format!("bundle: one whose tree comes {name}"), back, right)
             .await;
+    }
+    for (name, bytes) in cases.into_iter().chain(entries) {
+        let back = say(&connection, &bytes).await;
+        let exact = |back: &Back| has_code(back, name);
+        book.back(&format!("bundle: one {name}"), back, exact).await;
     }
 
     let proposal = amy.prepare_proposals(&den, Proposing::Update).unwrap();
@@ -149,9 +321,75 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member) {
     ];
     for (name, bytes) in cases {
         let back = say(&connection, &bytes).await;
-        book.back(&format!("proposals: {name}"), back, room_refused)
-            .await;
+        let exact = |back: &Back| has_code(back, name);
+        book.back(&format!("proposals: {name}"), back, exact).await;
     }
+}
+
+/// The code that each case must get; two where it depends on what the flipped bit belongs to.
+const CODES: [(&str, &str); 34] = [
+    ("whose Commit is cut", "malformed"),
+    ("whose Commit has a byte more", "malformed"),
+    ("whose Commit has a bit flipped", "signature|malformed"),
+    (
+        "whose Commit has another confirmation tag",
+        "group_info_mismatch",
+    ),
+    ("whose Commit is empty", "malformed_commit"),
+    ("whose Commit is a PrivateMessage", "malformed_commit"),
+    ("whose Commit is its GroupInfo", "malformed_commit"),
+    ("whose Commit is amy's", "sender_not_bound"),
+    ("that is all amy's", "sender_not_bound"),
+    ("of another group", "wrong_group"),
+    ("that is all another group's", "wrong_group"),
+    ("whose GroupInfo is cut", "malformed"),
+    ("whose GroupInfo has a bit flipped", "tree_mismatch"),
+    ("whose GroupInfo has another signature", "signature"),
+    ("whose GroupInfo is another group's", "tree_mismatch"),
+    ("whose Welcome is cut", "malformed"),
+    ("whose Welcome names another package", "welcome_mismatch"),
+    ("whose Welcome is its Commit", "malformed"),
+    ("whose tree is cut", "malformed"),
+    ("whose tree has a bit flipped", "tree_mismatch|malformed"),
+    ("whose tree has a byte more", "malformed"),
+    ("whose tree is empty", "malformed"),
+    ("whose tree is another group's", "tree_mismatch"),
+    ("external, of another client", "sender_not_bound"),
+    ("external, that is cut", "malformed"),
+    ("external, with a Welcome", "sender_not_bound"),
+    (
+        "external, with the GroupInfo of a member's Commit",
+        "sender_not_bound",
+    ),
+    ("none", "malformed"),
+    ("noise", "unsupported"),
+    ("a PrivateMessage", "unsupported"),
+    ("a Commit", "malformed"),
+    ("amy's, sent by alice", "sender_not_bound"),
+    ("one that is cut", "malformed"),
+    ("one of another group", "wrong_group"),
+];
+
+fn has_code(back: &Back, name: &str) -> bool {
+    let row = CODES.iter().find(|(case, _)| *case == name);
+    let (_, codes) = row.expect("every case has a code");
+    code(back).is_some_and(|code| codes.split('|').any(|one| one == code))
+}
+
+/// The code of a room's refusal, or its name where it has a shape of its own.
+fn code(back: &Back) -> Option<String> {
+    let Some(Reply::Room(Answer::Refused(refused))) = reply(back) else {
+        return None;
+    };
+    Some(match refused {
+        Refused::Invalid { code, .. } => code.to_string(),
+        Refused::NotMember => "not_member".to_owned(),
+        Refused::NotAuthorized => "not_authorized".to_owned(),
+        Refused::InvalidProposals { .. } => "invalid_proposals".to_owned(),
+        Refused::UnknownProposals { .. } => "unknown_proposals".to_owned(),
+        Refused::WrongEpoch { .. } => "wrong_epoch".to_owned(),
+        other => format!("{other:?}"),
+    })
 }
 
 /// A Commit of alice in a room of her own, which nobody sends.

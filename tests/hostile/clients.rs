@@ -54,7 +54,7 @@ pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {
             ask(Request::Create(CreateRoom {
                 room: room("new", A),
                 group_info: junk(),
-                tree: junk(),
+                tree: junk().into(),
             })),
         ),
         ("a Commit", ask(Request::Commit(commit_to(den.clone())))),
@@ -152,11 +152,12 @@ pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member)
     let back = say(&connection, &ask(Request::Claim(as_amy))).await;
     book.back("client: a claim for another requester", back, not_bound)
         .await;
+    claims(book, &connection, amy, mallory).await;
     let create = |room| {
         ask(Request::Create(CreateRoom {
             room,
             group_info: junk(),
-            tree: junk(),
+            tree: junk().into(),
         }))
     };
     let back = say(&connection, &create(room("den", B))).await;
@@ -259,6 +260,142 @@ pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member)
     );
 }
 
+/// Claims that get nothing, each for its reason.
+async fn claims(book: &mut Book, connection: &Connection, amy: &Member, mallory: &Member) {
+    let terms = || ClaimTerms::new(mallory.client().user().clone());
+    let claim = |users: &[(&str, &str)]| signed_claim(mallory, terms(), users);
+    let ask_claim = |claim: ClaimRequest| ask(Request::Claim(claim));
+    let of_amy = [("amy", A)];
+
+    let forged = ClaimRequest {
+        proof: signed_claim(amy, terms(), &of_amy).proof,
+        ..claim(&of_amy)
+    };
+    let unsigned = ClaimRequest {
+        proof: ClaimProof::default(),
+        ..claim(&of_amy)
+    };
+    for (name, claim) in [
+        ("a claim signed by another client", forged),
+        ("a claim that nobody signed", unsigned),
+    ] {
+        let back = say(connection, &ask_claim(claim)).await;
+        book.back(&format!("client: {name}"), back, not_bound).await;
+    }
+
+    let mut stripped = claim(&of_amy);
+    stripped.proof.signatures = BVec::default();
+    let mut moved = claim(&of_amy);
+    moved.id = new_claim_id().unwrap();
+    let own = ClaimTerms {
+        versions: BVec::truncated(vec![9]),
+        ..terms()
+    };
+    let own = signed_claim(mallory, own, &[("mallory", A)]);
+    let cases: [(&str, ClaimRequest, Vec<UserRefused>); 9] = [
+        ("of nobody", claim(&[]), vec![]),
+        (
+            "without consent",
+            claim(&of_amy),
+            vec![UserRefused::NoConsent],
+        ),
+        (
+            "of one user five hundred times",
+            claim(&[("amy", A); 500]),
+            vec![UserRefused::NoConsent],
+        ),
+        (
+            "of nobody who exists",
+            claim(&[("ghost", A)]),
+            vec![UserRefused::Unknown],
+        ),
+        (
+            "of unknown versions",
+            own,
+            vec![UserRefused::IncompatibleProtocol],
+        ),
+        (
+            "without its signatures",
+            stripped,
+            vec![UserRefused::Unsigned],
+        ),
+        ("signed for another one", moved, vec![UserRefused::Unsigned]),
+        (
+            "of users of a provider that is down",
+            claim(&[("cathy", C)]),
+            vec![UserRefused::Unavailable {
+                retry_after_ms: 1_000,
+            }],
+        ),
+        (
+            "of users of a provider that nobody knows",
+            claim(&[("eve", "e.example")]),
+            vec![UserRefused::Unavailable {
+                retry_after_ms: 1_000,
+            }],
+        ),
+    ];
+    for (name, claim, want) in cases {
+        let want: Vec<_> = want.into_iter().map(Err).collect();
+        let back = say(connection, &ask_claim(claim)).await;
+        book.back(&format!("client: a claim {name}"), back, |back| {
+            let Some(Reply::Claimed(answer)) = reply(back) else {
+                return false;
+            };
+            let got: Vec<_> = answer.users.iter().map(|row| row.result.clone()).collect();
+            got == want
+        })
+        .await;
+    }
+
+    // One user, ciphersuite or capability more than there may be: the count is said before the elements.
+    let many = |claim: ClaimRequest, said: &[u8], more: &[u8]| {
+        let body = wire::encode(&door::Open::Request(Box::new(Request::Claim(claim))));
+        let places = body.windows(said.len()).enumerate();
+        let found: Vec<usize> = places
+            .filter_map(|(at, window)| (window == said).then_some(at))
+            .collect();
+        assert_eq!(found.len(), 1, "{said:?} is found once");
+        let mut body = body.to_vec();
+        body.splice(found[0]..found[0] + said.len(), more.iter().copied());
+        frame(&body)
+    };
+    let thousand: Vec<String> = (0..1_000).map(|number| format!("user{number}")).collect();
+    let thousand: Vec<(&str, &str)> = thousand.iter().map(|name| (name.as_str(), A)).collect();
+    let mut crowd = claim(&thousand);
+    crowd.proof = ClaimProof::default();
+    let wishes = |count| ClaimTerms {
+        required_extensions: BVec::truncated(vec![0x7777; count]),
+        ..terms()
+    };
+    let wishful = signed_claim(mallory, wishes(256), &of_amy);
+    // The number 0x7777 takes three bytes, so the count is found before the first of them.
+    let first = [0xf7, 0xee, 0x01];
+    let cases = [
+        (
+            "of 1,001 users",
+            many(
+                crowd,
+                &[&[0xe8, 0x07, 24][..], b"mimi://a.example/u/user0"].concat(),
+                &[&[0xe9, 0x07, 24][..], b"mimi://a.example/u/user0"].concat(),
+            ),
+        ),
+        (
+            "with 65,536 capabilities",
+            many(
+                wishful,
+                &[&[0x80, 0x02][..], &first].concat(),
+                &[&[0x80, 0x80, 0x04][..], &first].concat(),
+            ),
+        ),
+    ];
+    for (name, bytes) in cases {
+        let back = say(connection, &bytes).await;
+        book.back(&format!("client: a claim {name}"), back, bad_frame)
+            .await;
+    }
+}
+
 /// KeyPackages that nobody may have in stock.
 async fn packages(book: &mut Book, connection: &Connection, mallory: &mut Member) {
     let mut make = |options: &PackageOptions| -> Payload {
@@ -273,11 +410,20 @@ async fn packages(book: &mut Book, connection: &Connection, mallory: &mut Member
         lifetime_s: Some(100 * 365 * 24 * 3_600),
         ..PackageOptions::default()
     };
-    let last = PackageOptions {
-        last_resort: true,
+    let over = PackageOptions {
+        lifetime_s: Some(0),
         ..PackageOptions::default()
     };
-    let cases: [(&str, Payload); 9] = [
+    let season = PackageOptions {
+        lifetime_s: Some(91 * 24 * 3_600),
+        ..PackageOptions::default()
+    };
+    let of_suite = |suite: u8| {
+        let mut other = good.to_vec();
+        other[7] = suite;
+        Payload::from(other)
+    };
+    let cases: [(&str, Payload); 13] = [
         ("of noise", junk()),
         ("of nothing", Payload::default()),
         ("that is cut", cut(&good)),
@@ -289,7 +435,11 @@ async fn packages(book: &mut Book, connection: &Connection, mallory: &mut Member
         ),
         ("of another client", Payload::from(foreign[0].clone())),
         ("that lives a hundred years", make(&eternal)),
-        ("of last resort", make(&last)),
+        ("that lives 91 days", make(&season)),
+        ("whose life is over", make(&over)),
+        ("of suite 4", of_suite(4)),
+        ("of another suite than it is signed for", of_suite(3)),
+        ("of a megabyte", Payload::from(vec![0; 1 << 20])),
     ];
     for (name, package) in cases {
         let upload = Request::Upload(BVec::truncated(vec![package]));
@@ -299,10 +449,7 @@ async fn packages(book: &mut Book, connection: &Connection, mallory: &mut Member
                 return false;
             };
             let invalid = |result: &Result<(), PackageRefused>| {
-                matches!(
-                    result,
-                    Err(PackageRefused::Invalid { .. } | PackageRefused::LastResort)
-                )
+                matches!(result, Err(PackageRefused::Invalid { .. }))
             };
             results.len() == 1 && results.iter().all(invalid)
         })

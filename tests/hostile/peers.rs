@@ -86,6 +86,16 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
     let claim = |claim| ask_link(link::Request::Claim(claim));
     let mut asking = claim_of("bob", B, &[("amy", A)]);
     asking.terms.asking_client = Some(client("bill", "phone", B));
+    let claim_for = |requester: &str, at: &str, room: Option<RoomUri>| {
+        let mut claim = claim_of(requester, at, &[("amy", A)]);
+        claim.terms.asking_client = Some(client(requester, "phone", at));
+        claim.terms.room = room;
+        claim
+    };
+    let relayed = |claim| ask_link(link::Request::Relayed(claim));
+    let lair = || Some(room("lair", B));
+    let mut astray = claim_for("cathy", C, lair());
+    astray.terms.asking_client = Some(theirs.clone());
     let commit = |room: RoomUri, sender: &ClientUri| {
         ask_link(link::Request::Commit(CommitRequest {
             room,
@@ -93,7 +103,7 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
             commit: junk(),
             welcome: None,
             group_info: junk(),
-            tree: junk(),
+            tree: junk().into(),
         }))
     };
     let propose = |room: RoomUri, sender: &ClientUri| {
@@ -117,6 +127,34 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         (
             "a claim by another user's client",
             claim(asking),
+            LinkRefused::SenderNotBound,
+        ),
+        (
+            "a claim that it passes on for a room of a third",
+            relayed(claim_for("cathy", C, Some(room("den", C)))),
+            LinkRefused::NotOwner,
+        ),
+        (
+            "a claim that it passes on for a room of ours",
+            relayed(claim_for("cathy", C, Some(den.clone()))),
+            LinkRefused::NotOwner,
+        ),
+        (
+            "a claim that it passes on for no room",
+            relayed(claim_for("cathy", C, None)),
+            LinkRefused::NotOwner,
+        ),
+        (
+            "a claim that it passes on for another user's client",
+            relayed(astray),
+            LinkRefused::SenderNotBound,
+        ),
+        (
+            "a key of a client of a third",
+            ask_link(link::Request::Vouch {
+                client: third.clone(),
+                key: [0; 32],
+            }),
             LinkRefused::SenderNotBound,
         ),
         (
@@ -174,6 +212,95 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         },
     )
     .await;
+    // Alice may claim amy's packages: the hub of a room may not in her name, nor her provider without her.
+    let terms = ClaimTerms {
+        room: lair(),
+        ..ClaimTerms::new(book.alice.client().user().clone())
+    };
+    let mut by_hub = signed_claim(amy, terms.clone(), &[("amy", A)]);
+    by_hub.terms.asking_client = Some(book.alice.client().clone());
+    let mut bare = signed_claim(&book.alice, terms, &[("amy", A)]);
+    bare.proof.signatures = BVec::default();
+    let bob = signed_claim(amy, ClaimTerms::new(user("bob", B)), &[("amy", A)]);
+    let bob = ClaimRequest {
+        terms: ClaimTerms {
+            asking_client: Some(theirs.clone()),
+            ..bob.terms.clone()
+        },
+        ..bob
+    };
+    let retry_after_ms = 1_000;
+    for (name, bytes, want) in [
+        (
+            "a claim that it passes on, signed by somebody else",
+            relayed(by_hub),
+            UserRefused::Unsigned,
+        ),
+        (
+            "a claim that it passes on, without its signatures",
+            relayed(bare),
+            UserRefused::Unsigned,
+        ),
+        (
+            "a claim that it passes on for a client whose provider is down",
+            relayed(claim_for("cathy", C, lair())),
+            UserRefused::Unavailable { retry_after_ms },
+        ),
+        (
+            "a claim that nobody signed",
+            claim(claim_for("bob", B, None)),
+            UserRefused::Unsigned,
+        ),
+        (
+            "a claim signed for other terms",
+            claim(bob),
+            UserRefused::Unsigned,
+        ),
+        (
+            "a claim for a room of ours that it is not in",
+            claim({
+                let mut claim = claim_of("bob", B, &[("cathy", C)]);
+                claim.terms.room = Some(den.clone());
+                claim
+            }),
+            UserRefused::NotRelayed,
+        ),
+    ] {
+        let back = say(&peer().await, &bytes).await;
+        book.back(&format!("peer: {name}"), back, |back| {
+            let Some(link::Reply::Claimed(answer)) = link_reply(back) else {
+                return false;
+            };
+            answer.users.len() == 1 && answer.users.iter().all(|row| row.result == Err(want))
+        })
+        .await;
+    }
+    let vouch = link::Request::Vouch {
+        client: ours.clone(),
+        key: [0; 32],
+    };
+    let back = say(&peer().await, &ask_link(vouch)).await;
+    book.back("peer: a key that is not our client's", back, |back| {
+        link_reply(back) == Some(link::Reply::Vouched(false))
+    })
+    .await;
+    for (name, requester, client) in [
+        (
+            "a refill for a user of a third",
+            user("cathy", C),
+            theirs.clone(),
+        ),
+        (
+            "a refill of a client of a third",
+            user("amy", A),
+            third.clone(),
+        ),
+    ] {
+        let word = Item::Refilled { requester, client };
+        let said = fanout(&[batch(1, room("den", C), vec![word])]);
+        let back = say(&peer().await, &said).await;
+        book.back(&format!("peer: {name}"), back, protocol).await;
+    }
     let outsider = |back: &Back| {
         let answer = link_reply(back);
         matches!(

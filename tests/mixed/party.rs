@@ -3,14 +3,14 @@
 use crate::support::{Net, WAIT, client};
 use mimi_actors::{
     ids::{ClientUri, RoomUri, UserUri},
-    limits::CLAIM_USERS_MAX,
     wire::{
         BVec, Payload,
         answer::{Accepted, Answer, Refused},
-        claim::{ClaimRequest, ClaimTerms},
+        claim::ClaimTerms,
         door::{Acks, Commit, CreateRoom, DoorItem, Propose, RoomBody, RoomEvent},
         event::{Epoch, InboxSeq, RoomSeq},
         post::Notice,
+        tree::TreeContainer,
     },
 };
 use mimi_node::client::{
@@ -171,7 +171,7 @@ impl<C: MlsConfig> Party<C> {
         let answer = self.door.create(CreateRoom {
             room,
             group_info,
-            tree,
+            tree: TreeContainer::Full(tree),
         });
         assert_eq!(answer.await.unwrap(), Answer::Created);
     }
@@ -191,11 +191,9 @@ impl<C: MlsConfig> Party<C> {
     /// Claims packages of a user's clients.
     pub(crate) async fn claim(&self, room: &RoomUri, users: &[UserUri]) -> Vec<Payload> {
         let mut terms = ClaimTerms::new(self.uri.user().clone());
-        terms.asking_client = Some(self.uri.clone());
         terms.room = Some(room.clone());
         let id = new_claim_id().unwrap();
-        let users = BVec::<_, CLAIM_USERS_MAX>::try_from(users.to_vec()).unwrap();
-        let claimed = self.door.claim(ClaimRequest { id, terms, users });
+        let claimed = self.door.claim(id, terms, users);
         mimi_node::client::member::packages(&claimed.await.unwrap())
     }
 
@@ -349,6 +347,14 @@ impl<C: MlsConfig> Party<C> {
 
     async fn take(&mut self, item: DoorItem) {
         match item {
+            DoorItem::Note { seq, .. } => {
+                self.inbox = self.inbox.max(seq);
+                let acks = Acks {
+                    inbox: Some(seq),
+                    ..Acks::default()
+                };
+                self.acks.ack(&acks).await.unwrap();
+            }
             DoorItem::Inbox { seq, notice, .. } => {
                 if seq > self.inbox {
                     self.inbox = seq;

@@ -6,16 +6,37 @@ use mimi_actors::{
     ids::{RoomUri, UserUri},
     wire::{
         BVec, Payload,
-        claim::{ClaimRequest, ClaimResponse, ClaimTerms, UserRefused},
+        claim::{ClaimProof, ClaimRequest, ClaimResponse, ClaimTerms, UserRefused},
     },
 };
 use mimi_node::client::member::{Member, new_claim_id, packages};
 use std::{collections::BTreeSet, time::Instant};
 
-async fn claim(story: &mut Story, name: &str, list: &str, room: Option<RoomUri>, suites: &[u16]) {
+pub async fn claim(
+    story: &mut Story,
+    name: &str,
+    list: &str,
+    room: Option<RoomUri>,
+    suites: &[u16],
+) {
     let users: Vec<_> = names(list).iter().map(|name| story.user(name)).collect();
     let member = story.member(name);
     let request = request(member, users, room, suites);
+    let answer = ask(story, name, &request).await;
+    story.asked = Some(request);
+    story.claims.push(answer);
+}
+
+/// Claims with these terms.
+pub async fn claim_with(
+    story: &mut Story,
+    name: &str,
+    list: &str,
+    change: impl FnOnce(&mut ClaimTerms),
+) {
+    let users: Vec<_> = names(list).iter().map(|name| story.user(name)).collect();
+    let mut request = request(story.member(name), users, None, &[]);
+    change(&mut request.terms);
     let answer = ask(story, name, &request).await;
     story.asked = Some(request);
     story.claims.push(answer);
@@ -27,7 +48,8 @@ async fn ask(story: &mut Story, name: &str, request: &ClaimRequest) -> ClaimResp
     let deadline = Instant::now() + support::WAIT;
     loop {
         let door = story.member(name).door().unwrap();
-        let answer = door.claim(request.clone()).await.unwrap();
+        let (id, terms) = (request.id, request.terms.clone());
+        let answer = door.claim(id, terms, &request.users).await.unwrap();
         let lacks = answer
             .users
             .iter()
@@ -37,6 +59,11 @@ async fn ask(story: &mut Story, name: &str, request: &ClaimRequest) -> ClaimResp
         }
         tokio::time::sleep(super::RETRY_AFTER).await;
     }
+}
+
+/// A claim with every default, not signed yet.
+pub fn request_of(member: &Member, users: Vec<UserUri>) -> ClaimRequest {
+    request(member, users, None, &[])
 }
 
 fn request(
@@ -53,15 +80,18 @@ fn request(
         id: new_claim_id().unwrap(),
         terms,
         users: BVec::try_from(users).unwrap(),
+        proof: ClaimProof::default(),
     }
 }
 
-#[when(regex = r"^(\w+) claims KeyPackages of ([\w, ]+)$")]
+#[when(regex = r"^(\w+) claims KeyPackages of ((?:\w+, )*(?:\w+ and )?\w+)$")]
 async fn claims(story: &mut Story, name: String, list: String) {
     claim(story, &name, &list, None, &[]).await;
 }
 
-#[when(regex = r"^(\w+) claims KeyPackages of (\w+) for the room (\w+) of (\S+)$")]
+#[when(
+    regex = r"^(\w+) claims KeyPackages of ((?:\w+, )*(?:\w+ and )?\w+) for the room (\w+) of (\S+)$"
+)]
 async fn claims_for(story: &mut Story, name: String, list: String, of: String, hub: String) {
     let room = support::room(&of, &hub);
     claim(story, &name, &list, Some(room), &[]).await;
@@ -96,7 +126,8 @@ async fn claim_at_once(
         for name in [&first, &second, &third] {
             let member = &story.members[name];
             let request = request(member, users.clone(), None, &[]);
-            under_way.push(member.door().unwrap().claim(request));
+            let (id, terms) = (request.id, request.terms);
+            under_way.push(member.door().unwrap().claim(id, terms, &users));
         }
     }
     let answers = futures::future::join_all(under_way).await;
@@ -111,6 +142,9 @@ fn rows(answer: &ClaimResponse) -> Vec<[String; 3]> {
         match &claimed.result {
             Err(UserRefused::Unavailable { .. }) => {
                 rows.push([user, String::new(), "unavailable".to_owned()]);
+            }
+            Err(UserRefused::Limited { .. }) => {
+                rows.push([user, String::new(), "too many claims".to_owned()]);
             }
             Err(refused) => rows.push([user, String::new(), refused.to_string()]),
             Ok(clients) => {

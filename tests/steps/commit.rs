@@ -232,7 +232,7 @@ fn without_external_pub(group_info: &[u8]) -> Payload {
 }
 
 /// Sends a bundle that is not what the member prepared; the member forgets it.
-async fn send_flawed(story: &mut Story, name: &str, flawed: &PreparedCommit) {
+pub(super) async fn send_flawed(story: &mut Story, name: &str, flawed: &PreparedCommit) {
     story.hashes.clear();
     for provider in ["a.example", "b.example"] {
         let hashes = story.net().node(provider).settled().await;

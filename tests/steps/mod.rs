@@ -8,6 +8,7 @@
 )]
 
 mod claim;
+mod claim_rules;
 mod cluster;
 mod commit;
 mod entering;
@@ -17,16 +18,20 @@ mod joining;
 mod message;
 mod nemesis;
 mod setting;
+mod trees;
 
 use crate::support::{self, Net, WAIT};
 use mimi_actors::{
-    ids::{RoomUri, UserUri},
+    ids::{PseudonymUri, RoomUri, UserUri},
     wire::{
         Payload,
         claim::{ClaimRequest, ClaimResponse},
     },
 };
-use mimi_node::client::member::{Member, MemberError, PreparedCommit};
+use mimi_node::client::{
+    door::DeviceKey,
+    member::{Member, MemberError, PreparedCommit},
+};
 use std::{collections::BTreeMap, time::Instant};
 
 /// What happens in one scenario.
@@ -40,6 +45,9 @@ pub struct Story {
     rooms: Vec<RoomUri>,
     claims: Vec<ClaimResponse>,
     asked: Option<ClaimRequest>,
+    /// The key of somebody's pseudonym.
+    pseudonym: Option<(DeviceKey, PseudonymUri)>,
+    uploaded_at: Option<Instant>,
     contest: commit::Contest,
     prepared: BTreeMap<String, PreparedCommit>,
     answers: Vec<commit::Outcome>,

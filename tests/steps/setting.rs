@@ -40,6 +40,7 @@ fn unknown(story: &mut Story, provider: String, name: String) {
 }
 
 #[given(regex = r"^([\w, ]+) uploaded (\d+) KeyPackages?$")]
+#[when(regex = r"^([\w, ]+) uploads (\d+) KeyPackages?$")]
 async fn uploaded(story: &mut Story, list: String, count: usize) {
     for name in names(&list) {
         assert_eq!(story.member(&name).upload(count).await.unwrap(), count);
@@ -116,6 +117,17 @@ async fn shared_room(story: &mut Story, name: String, hub: String, list: String)
     alice.create_room(&den).await.unwrap();
     assert_eq!(invite(alice, &den, &users).await.unwrap(), Epoch(1));
     agree_on(story, &list, Epoch(1)).await;
+}
+
+#[when(regex = r"^(\w+) creates the room (\w+) of (\S+) with (\w+)$")]
+async fn creates_with(story: &mut Story, name: String, of: String, hub: String, other: String) {
+    let den = room(&of, &hub);
+    story.room = Some(den.clone());
+    let users = vec![story.user(&other)];
+    let creator = story.member(&name);
+    creator.create_room(&den).await.unwrap();
+    assert_eq!(invite(creator, &den, &users).await.unwrap(), Epoch(1));
+    agree_on(story, &[name, other], Epoch(1)).await;
 }
 
 #[given(regex = r"^(\d+) rooms of (\S+) with ([\w, ]+)$")]

@@ -275,7 +275,7 @@ impl Node {
     pub async fn consent(&self, name: &str, requester: &UserUri, room: Option<&RoomUri>) {
         let request = Request::Consent {
             user: name.to_owned(),
-            requester: requester.clone(),
+            requester: requester.clone().into(),
             room: room.cloned(),
             grant: Some(true),
         };
@@ -322,6 +322,9 @@ pub struct Net {
     pub dialer: DoorDialer,
 }
 
+/// Where members may say that their trees lie.
+pub const TREE_HOST: &str = "trees.a.example";
+
 impl Net {
     /// Makes the files; starts nothing.
     pub fn prepare(providers: &[&str]) -> Self {
@@ -357,7 +360,8 @@ impl Net {
         let mut text = format!(
             "[node]\nprovider = \"{name}\"\ndata_dir = \"{name}-data\"\n\
              [tls]\ncertificate = \"{name}.crt\"\nkey = \"{name}.key\"\n\
-             [link]\nlisten = \"{}\"\n[door]\nlisten = \"{}\"\n",
+             [link]\nlisten = \"{}\"\n[door]\nlisten = \"{}\"\n\
+             [limits]\ntree_hosts = [\"{TREE_HOST}\"]\n",
             node.link, node.door
         );
         for (domain, peer) in self.nodes.iter().filter(|(domain, _)| *domain != name) {

@@ -59,7 +59,7 @@ fn commit(world: &World, by: usize, entries: &[Vec<u8>]) -> Bundle {
         commit,
         welcome: None,
         group_info: world.view.group_info.clone(),
-        tree: world.view.tree.clone(),
+        tree: world.view.tree.clone().into(),
     }
 }
 

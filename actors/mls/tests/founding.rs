@@ -10,7 +10,7 @@ use super::super::{
 fn a_new_group_with_the_hub_as_external_sender_is_taken() {
     let mut alice = Client::new("alice", SUITE);
     let (info, tree) = alice.found(true);
-    let created = check_create(&info, &tree, &HUB_KEY, &alice.uri).unwrap();
+    let created = check_create(&info, &tree.clone().into(), &HUB_KEY, &alice.uri).unwrap();
     assert_eq!(created.members.len(), 1);
     assert_eq!(
         (created.members[0].leaf, &created.members[0].client),
@@ -28,14 +28,14 @@ fn a_new_group_without_the_hub_or_by_somebody_else_is_refused() {
     let bob = Client::new("bob", SUITE);
     let (info, tree) = alice.found(false);
     let field = "external_senders";
-    let refused = check_create(&info, &tree, &HUB_KEY, &alice.uri);
+    let refused = check_create(&info, &tree.clone().into(), &HUB_KEY, &alice.uri);
     assert_eq!(refused, Err(BundleRefused::GroupInfoMismatch { field }));
 
     let mut alice = Client::new("alice", SUITE);
     let (info, tree) = alice.found(true);
-    let refused = check_create(&info, &tree, &[8; 32], &alice.uri);
+    let refused = check_create(&info, &tree.clone().into(), &[8; 32], &alice.uri);
     assert_eq!(refused, Err(BundleRefused::GroupInfoMismatch { field }));
-    let refused = check_create(&info, &tree, &HUB_KEY, &bob.uri);
+    let refused = check_create(&info, &tree.clone().into(), &HUB_KEY, &bob.uri);
     assert_eq!(refused, Err(SenderRefused::NotBound.into()));
 }
 
@@ -44,7 +44,7 @@ fn a_group_that_is_not_new_is_refused() {
     let world = World::of(2);
     let refused = check_create(
         &world.view.group_info,
-        &world.view.tree,
+        &world.view.tree.clone().into(),
         &HUB_KEY,
         &world.clients[0].uri,
     );
@@ -62,9 +62,9 @@ fn a_new_group_with_another_tree_or_with_the_tree_inside_is_refused() {
     let (mut alice, mut again) = (Client::new("alice", SUITE), Client::new("alice", SUITE));
     let (info, tree) = alice.found(true);
     let (_, other) = again.found(true);
-    let refused = check_create(&info, &other, &HUB_KEY, &alice.uri);
+    let refused = check_create(&info, &other.clone().into(), &HUB_KEY, &alice.uri);
     assert_eq!(refused, Err(TreeRefused::Hash.into()));
-    let refused = check_create(&info, &World::of(2).view.tree, &HUB_KEY, &alice.uri);
+    let refused = check_create(&info, &World::of(2).view.tree.into(), &HUB_KEY, &alice.uri);
     assert!(matches!(
         refused,
         Err(BundleRefused::Tree(TreeRefused::Mismatch(_)))
@@ -74,7 +74,12 @@ fn a_new_group_with_another_tree_or_with_the_tree_inside_is_refused() {
     let inside = group
         .export_group_info(alice.crypto(), &alice.signer, true)
         .unwrap();
-    let refused = check_create(&encoded(&inside), &tree, &HUB_KEY, &alice.uri);
+    let refused = check_create(
+        &encoded(&inside),
+        &tree.clone().into(),
+        &HUB_KEY,
+        &alice.uri,
+    );
     assert_eq!(
         refused,
         Err(BundleRefused::GroupInfoMismatch {
@@ -91,10 +96,18 @@ fn a_new_group_with_a_flipped_byte_is_refused() {
         let mut bytes = info.to_vec();
         bytes[at] ^= 1;
         assert!(
-            check_create(&bytes.into(), &tree, &HUB_KEY, &alice.uri).is_err(),
+            check_create(&bytes.into(), &tree.clone().into(), &HUB_KEY, &alice.uri).is_err(),
             "GroupInfo byte {at}"
         );
-        assert!(check_create(&info.slice(..at), &tree, &HUB_KEY, &alice.uri).is_err());
+        assert!(
+            check_create(
+                &info.slice(..at),
+                &tree.clone().into(),
+                &HUB_KEY,
+                &alice.uri
+            )
+            .is_err()
+        );
     }
     for at in 0..tree.len() {
         let mut bytes = tree.to_vec();
@@ -103,6 +116,6 @@ fn a_new_group_with_a_flipped_byte_is_refused() {
             check_create(&info, &bytes.into(), &HUB_KEY, &alice.uri).is_err(),
             "tree byte {at}"
         );
-        assert!(check_create(&info, &tree.slice(..at), &HUB_KEY, &alice.uri).is_err());
+        assert!(check_create(&info, &tree.slice(..at).into(), &HUB_KEY, &alice.uri).is_err());
     }
 }

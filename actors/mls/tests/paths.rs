@@ -62,7 +62,7 @@ fn tighten(world: &World, by: usize, loose: &Loose) -> Bundle {
         commit: framed(world, by, 3, &content),
         welcome: None,
         group_info: view.group_info,
-        tree: view.tree,
+        tree: view.tree.into(),
     }
 }
 

@@ -115,9 +115,17 @@ fn a_member_whose_key_package_expired_since_does_not_freeze_its_group() {
         world.check(0, &late),
         Err(BundleRefused::Audit(_))
     ));
-    world.view = check_bundle(&world.view, &[], &late, &world.clients[0].uri, 0)
-        .unwrap()
-        .next;
+    world.view = check_bundle(
+        &world.view,
+        &[],
+        &late,
+        &world.clients[0].uri,
+        &crate::mls::bundle::Terms::default(),
+    )
+    .unwrap()
+    .next
+    .after(&world.view)
+    .unwrap();
     let next = adding(&world, 0, &Client::new("next", SUITE).key_package());
     let checked = world.check(0, &next).unwrap();
     assert!(!checked.audited);

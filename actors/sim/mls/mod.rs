@@ -12,7 +12,7 @@ use crate::{
     doors,
     ids::{ClientUri, RoomUri},
     machine::Millis,
-    mls::bundle::Bundle,
+    mls::{bundle::Bundle, container::pack},
     room::{
         checks,
         desk::{Check, Checked},
@@ -22,6 +22,7 @@ use crate::{
         Payload,
         door::{PackageRefused, RoomBody},
         event::{Epoch, Hash},
+        tree::{TreeContainer, TreeKind},
     },
 };
 use bytes::Bytes;
@@ -108,6 +109,14 @@ impl Member {
         }
     }
 
+    /// A last-resort KeyPackage. Real members make none.
+    pub fn last_resort(&mut self, now: Millis) -> Payload {
+        match self {
+            Self::Model(member) => member.last_resort(now),
+            Self::Real(member) => member.key_package(),
+        }
+    }
+
     /// Begins a group of one: GroupInfo and ratchet tree of epoch 0.
     pub fn found(&mut self, room: &RoomUri) -> (Bytes, Bytes) {
         each!(self, member => member.found(room))
@@ -139,6 +148,20 @@ impl Member {
     /// A Commit bundle, kept until [`Self::confirm`] or [`Self::discard`]; `None` when it cannot be made.
     pub fn commit(&mut self, room: &RoomUri, intent: &Intent) -> Option<Bundle> {
         each!(self, member => member.commit(room, intent))
+    }
+
+    /// The same bundle with its tree, which is full, in another container. What cannot be made stays full.
+    #[must_use]
+    pub fn repack(&self, room: &RoomUri, bundle: Bundle, kind: TreeKind) -> Bundle {
+        let before = each!(self, member => member.before(room));
+        let tree = match &bundle.tree {
+            TreeContainer::Full(tree) => pack(tree, kind, before.as_ref(), None),
+            _ => return bundle,
+        };
+        match tree {
+            Ok(tree) => Bundle { tree, ..bundle },
+            Err(_) => bundle,
+        }
     }
 
     /// The bundle made last is the one that opened the next epoch.

@@ -12,15 +12,18 @@ use super::{Intent, Took, Wish};
 use crate::{
     group_info::Sealing,
     ids::{ClientUri, RoomUri},
-    limits::EPOCH_TOLERANCE_EPOCHS,
+    limits::{EPOCH_TOLERANCE_EPOCHS, URI_BYTES_MAX},
     machine::Millis,
     mls::{
         bundle::{Bundle, BundleRefused, CheckedBundle, Joined, SenderRefused, TreeRefused},
+        container::{self, Before},
         create::CheckedCreate,
         message::{HandshakeKind, Sender, application_header, handshake_header},
         proposal::{PendingProposal, ProposalKind, ProposalRefused, contradicting, omitted},
+        reader::Reader,
         sealed::NotSealed,
-        view::{GroupView, Member as InGroup},
+        tree_delta,
+        view::{GroupView, Member as InGroup, NextTree, NextView},
     },
     room::checks::Verifier,
     user::command::StoredPackage,
@@ -29,6 +32,7 @@ use crate::{
         door::{PackageRefused, RoomBody},
         event::{Epoch, Hash},
         joining::{GroupInfoRequest, SealedGroupInfo},
+        tree::TreeContainer,
     },
 };
 use bytes::Bytes;
@@ -140,6 +144,54 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     }
 }
 
+/// A tree as RFC 9420 writes it, with leaves that carry what the model knows and parents that are blank.
+fn encode_tree(tree: &Tree) -> Bytes {
+    let mut nodes = Vec::new();
+    for (number, leaf) in tree.iter().enumerate() {
+        if number > 0 {
+            nodes.push(0);
+        }
+        let Some(leaf) = leaf else {
+            nodes.push(0);
+            continue;
+        };
+        nodes.extend([1, 1]);
+        put_vector(&mut nodes, &leaf.key.to_be_bytes());
+        put_vector(&mut nodes, &[]);
+        nodes.extend([0, 1]);
+        put_vector(&mut nodes, leaf.client.to_string().as_bytes());
+        // No capabilities, out of an Update, no extensions, no signature.
+        nodes.extend([0, 0, 0, 0, 0, 2, 0, 0]);
+    }
+    let mut out = Vec::new();
+    put_vector(&mut out, &nodes);
+    out.into()
+}
+
+fn decode_tree(bytes: &[u8]) -> Option<Tree> {
+    let nodes = tree_delta::nodes(bytes).ok()?;
+    let leaves = nodes.into_iter().step_by(2);
+    leaves
+        .map(|node| match node {
+            [0] => Some(None),
+            node => read_leaf(node).map(Some),
+        })
+        .collect()
+}
+
+fn read_leaf(node: &[u8]) -> Option<Leaf> {
+    let mut reader = Reader::new(node);
+    reader.take(2).ok()?;
+    let key = reader.vector("key", 8).ok()?.try_into().ok()?;
+    reader.vector("signature key", 0).ok()?;
+    reader.take(2).ok()?;
+    let client = reader.vector("client", URI_BYTES_MAX).ok()?;
+    Some(Leaf {
+        client: std::str::from_utf8(client).ok()?.parse().ok()?,
+        key: u64::from_be_bytes(key),
+    })
+}
+
 fn put_vector(out: &mut Vec<u8>, bytes: &[u8]) {
     // RFC 9420, section 2.1.2: two bytes are enough for everything that the model makes.
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX >> 2);
@@ -159,7 +211,7 @@ fn group_context(group_id: &[u8], epoch: u64, tree: &Tree, chain: Hash) -> Bytes
     out.extend(SUITE.to_be_bytes());
     put_vector(&mut out, group_id);
     out.extend(epoch.to_be_bytes());
-    put_vector(&mut out, &Hash::of(&encode(tree)).0);
+    put_vector(&mut out, &Hash::of(&encode_tree(tree)).0);
     put_vector(&mut out, &chain.0);
     put_vector(&mut out, &[]);
     out.into()
@@ -383,7 +435,7 @@ fn base_of(view: &GroupView) -> Option<Base> {
     Some(Base {
         epoch: view.epoch().ok()?,
         chain: Hash(chain),
-        tree: decode(&view.tree)?,
+        tree: decode_tree(&view.tree)?,
     })
 }
 
@@ -393,7 +445,7 @@ fn view_of(group_id: &[u8], epoch: u64, tree: &Tree, chain: Hash, group_info: By
         confirmation_tag: Bytes::copy_from_slice(&chain.0),
         interim_transcript_hash: Bytes::copy_from_slice(&chain.0),
         group_info,
-        tree: encode(tree),
+        tree: encode_tree(tree),
     }
 }
 
@@ -424,7 +476,7 @@ impl Verifier for Checks {
         &self,
         creator: &ClientUri,
         group_info: &Bytes,
-        tree: &Bytes,
+        tree: &TreeContainer,
     ) -> Result<CheckedCreate, BundleRefused> {
         check_create(creator, group_info.clone(), tree)
     }
@@ -464,11 +516,12 @@ impl Verifier for Checks {
 fn check_create(
     creator: &ClientUri,
     group_info: Bytes,
-    tree: &Bytes,
+    tree: &TreeContainer,
 ) -> Result<CheckedCreate, BundleRefused> {
     let mismatch = |field| BundleRefused::GroupInfoMismatch { field };
     let info: Info = decode(&group_info).ok_or_else(|| mismatch("group_info"))?;
-    let leaves: Tree = decode(tree).ok_or_else(|| mismatch("tree"))?;
+    let tree = container::founding(tree)?;
+    let leaves: Tree = decode_tree(&tree).ok_or_else(|| mismatch("tree"))?;
     let [Some(leaf)] = &leaves[..] else {
         return Err(mismatch("tree"));
     };
@@ -543,9 +596,8 @@ fn check_bundle(
             Flaw::Unknown(references) => BundleRefused::UnknownProposals { references },
             Flaw::Invalid(reason) => invalid(reason),
         })?;
-    if bundle.tree != encode(&next.tree) {
-        return Err(TreeRefused::Mismatch("model").into());
-    }
+    let tree = encode_tree(&next.tree);
+    check_tree(view, &bundle.tree, &tree)?;
     let removed = next.left.iter().map(|(leaf, _)| *leaf).collect();
     let references = omitted(pending, &removed, member.is_none());
     if !references.is_empty() {
@@ -563,7 +615,11 @@ fn check_bundle(
     let joined = next.joined.iter();
     let updated = next.updated.iter();
     Ok(CheckedBundle {
-        next: view_of(&header.group_id, epoch, &next.tree, next.chain, group_info),
+        next: next_view(
+            view,
+            view_of(&header.group_id, epoch, &next.tree, next.chain, group_info),
+            bundle.welcome.is_some(),
+        )?,
         committer,
         external: member.is_none(),
         reinit: false,
@@ -585,6 +641,30 @@ fn check_bundle(
             .collect(),
         covered: content.covered,
         audited: false,
+    })
+}
+
+/// The tree that was sent is the one that the Commit makes.
+fn check_tree(view: &GroupView, sent: &TreeContainer, made: &Bytes) -> Result<(), BundleRefused> {
+    let before = Before::of(view).map_err(|_| TreeRefused::Mismatch("model"))?;
+    match container::open(sent, Some(&before))? {
+        Some(tree) if tree != *made => Err(TreeRefused::Mismatch("model").into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What lies in the log: what changed of the tree, unless somebody is welcomed.
+fn next_view(view: &GroupView, next: GroupView, welcomed: bool) -> Result<NextView, BundleRefused> {
+    if welcomed {
+        return Ok(next.into());
+    }
+    let before = Before::of(view).map_err(|_| TreeRefused::Mismatch("model"))?;
+    let delta = tree_delta::between(&before.base(), &before.tree, &next.tree)
+        .map_err(|_| TreeRefused::Mismatch("model"))?;
+    let tree = NextTree::Delta(delta.into());
+    Ok(NextView {
+        tree,
+        ..next.into()
     })
 }
 

@@ -11,14 +11,17 @@ use crate::{
     ids::{ClientUri, RoomUri},
     limits::{AUDITED_MEMBERS_MAX, EPOCH_TOLERANCE_EPOCHS, LEASE_MS},
     mls::{
-        bundle::Bundle,
+        bundle::{Bundle, Terms},
+        container::Before,
         credential::{client_of, identity_of},
+        shelf::Shelf,
     },
     room::checks::Mls,
     wire::{
         Payload,
         door::RoomBody,
         event::{Epoch, Hash},
+        tree::TreeContainer,
     },
 };
 use bytes::Bytes;
@@ -55,7 +58,11 @@ pub(super) fn verifier() -> Mls {
     Mls {
         hub_signature_key: hub().public().try_into().unwrap_or_default(),
         hub_signer: Arc::new(|bytes| hub().sign(bytes).unwrap_or_default()),
-        audited_members_max: AUDITED_MEMBERS_MAX,
+        terms: Terms {
+            audited_members_max: AUDITED_MEMBERS_MAX,
+            tree_hosts: Vec::new(),
+            trees: Shelf::none(),
+        },
         lease_ms: LEASE_MS,
     }
 }
@@ -316,6 +323,17 @@ impl Member {
         }
     }
 
+    pub(super) fn before(&self, room: &RoomUri) -> Option<Before> {
+        let mls = &self.groups.get(room)?.mls;
+        let context = mls.public_group().group_context();
+        let tree = mls.export_ratchet_tree().tls_serialize_detached().ok()?;
+        Some(Before {
+            epoch: context.epoch().as_u64(),
+            tree_hash: Bytes::copy_from_slice(context.tree_hash()),
+            tree: tree.into(),
+        })
+    }
+
     pub(super) fn propose(&mut self, room: &RoomUri, wish: &Wish) -> Option<Bytes> {
         self.groups.get_mut(room)?.propose(&self.device, wish)
     }
@@ -443,7 +461,7 @@ impl Group {
             commit: bytes_of(&commit)?,
             welcome,
             group_info: bytes_of(&group_info?)?,
-            tree: tree.into(),
+            tree: TreeContainer::Full(tree.into()),
         })
     }
 

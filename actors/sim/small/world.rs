@@ -6,7 +6,7 @@ use super::{
     shard::{Order, Shard},
 };
 use crate::{
-    ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    ids::{ClientUri, ProviderId, RoomUri},
     link::session::{Acking, FanoutReceiver, FanoutSender, SubmitSender},
     machine::{Millis, Ticket},
     mls::bundle::Bundle,
@@ -22,7 +22,7 @@ use crate::{
         mls::{self, Intent, Kind, Member},
     },
     user::{
-        command::{Add, Claim, Command as UserCommand, Consent, Enrol, Upload},
+        command::{Add, Claim, Command as UserCommand, Consent, Enrol, Rules, Upload},
         desk as user_desk,
         outcome::Answer as UserAnswer,
     },
@@ -31,6 +31,7 @@ use crate::{
         claim::{ClaimId, ClaimTerms},
         event::{ClientSeq, Epoch, Hash, RoomSeq},
         link::{self, Ack, Fanout, Submitted},
+        tree::TreeContainer,
     },
 };
 use bytes::Bytes;
@@ -233,7 +234,11 @@ impl World {
             removed: false,
         };
         let welcome = bundle.welcome.clone().unwrap_or_default();
-        if let Err(why) = bob.join(&names.room, &welcome, &bundle.tree) {
+        if let Err(why) = bob.join(
+            &names.room,
+            &welcome,
+            &Bytes::copy_from_slice(bundle.tree.carried()),
+        ) {
             return Err(("setup", why));
         }
         let mut world = Self {
@@ -280,7 +285,7 @@ impl World {
         ];
         commands.extend(names.clients.iter().map(|client| {
             UserCommand::Consent(Consent {
-                requester: client.user().clone(),
+                requester: client.user().clone().into(),
                 room: None,
                 grant: Some(true),
             })
@@ -295,7 +300,7 @@ impl World {
             ticket: Ticket(9),
             creator: creator.clone(),
             group_info: group_info.clone(),
-            tree: tree.clone(),
+            tree: TreeContainer::Full(Payload(tree.clone())),
         })?;
         self.checked(0)?;
         self.all_in(A)?;
@@ -510,8 +515,11 @@ impl World {
                 let claim = Claim {
                     id: ClaimId([who as u8; 16]),
                     peer: self.names.providers[who].clone(),
-                    terms: ClaimTerms::new(UserUri::clone(sender.user())),
+                    hub: self.names.providers[who].clone(),
+                    terms: ClaimTerms::new(sender.user().clone()),
                     body: Hash::of(&[who as u8]),
+                    rules: Rules::default(),
+                    over_ms: None,
                 };
                 let command = Arc::new(UserCommand::Claim(claim));
                 let shard = Rc::make_mut(&mut self.shards[A]);

@@ -109,7 +109,7 @@ impl Fanout {
                 .await?;
             let consent = Request::Consent {
                 user: name,
-                requester: alice.clone(),
+                requester: alice.clone().into(),
                 room: None,
                 grant: Some(true),
             };

@@ -88,7 +88,7 @@ async fn measure(stage: &mut Stage, shape: &Shape) -> anyhow::Result<Measured> {
     let bob = cast.enter(stage, BOB.provider, "bob", &bob).await?;
     let consent = Request::Consent {
         user: "bob".to_owned(),
-        requester: alice,
+        requester: alice.into(),
         room: None,
         grant: Some(true),
     };

@@ -1,6 +1,8 @@
 //! `bench`: what this machine carries, measured on real processes. Figures are ratios in one run, never a test.
 
 mod ceiling;
+mod claim;
+mod commit;
 mod failover;
 mod fanout;
 mod idle_rooms;
@@ -20,12 +22,16 @@ pub struct Bench {
 enum What {
     /// Events from a hub's client to a follower's client, every one synced on both sides
     Fanout(fanout::Fanout),
+    /// KeyPackages claimed across two providers, of one user and of many, every claim synced
+    Claim(claim::Claim),
     /// Events from a follower's client by way of the hub to another follower's client, synced at all three
     Submit(submit::Submit),
     /// How long few messages take from a hub's client to a follower's, synced on both sides
     Latency(latency::Latency),
     /// How long a provider of three nodes refuses after the leader of a room was killed with -9
     Failover(failover::Failover),
+    /// Commits over many rooms, and what the check of one costs by group size and container of its tree
+    Commit(commit::CommitBench),
     /// A node full of rooms that nobody uses: its start and its memory
     IdleRooms(idle_rooms::IdleRooms),
     /// The other process of the raw QUIC measurement
@@ -43,6 +49,8 @@ impl Bench {
             .enable_all()
             .build()?;
         match self.what {
+            What::Claim(claim) => runtime.block_on(claim.run()),
+            What::Commit(commit) => runtime.block_on(commit.run()),
             What::Failover(failover) => runtime.block_on(failover.run()),
             What::Fanout(fanout) => runtime.block_on(fanout.run()),
             What::Submit(submit) => runtime.block_on(submit.run()),

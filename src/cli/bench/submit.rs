@@ -106,7 +106,7 @@ async fn measure(stage: &mut Stage, shape: &Shape) -> anyhow::Result<Measured> {
         users.push(cast.enter(stage, seat.provider, name, &devices).await?);
         let consent = Request::Consent {
             user: name.to_owned(),
-            requester: alice.clone(),
+            requester: alice.clone().into(),
             room: None,
             grant: Some(true),
         };

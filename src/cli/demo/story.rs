@@ -79,7 +79,7 @@ async fn enter(stage: &mut Stage, cast: &mut Cast, narrator: &mut Narrator) -> a
         let (user, requester) = (user.to_owned(), alice.clone());
         let consent = Request::Consent {
             user,
-            requester,
+            requester: requester.into(),
             room: None,
             grant: Some(true),
         };

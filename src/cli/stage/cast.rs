@@ -17,6 +17,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Cast(BTreeMap<String, Member>);
 
 impl Cast {
+    /// KeyPackages that each device comes with.
+    pub(crate) const PACKAGES: usize = 8;
+
     /// A device.
     pub(crate) fn get(&mut self, name: &str) -> anyhow::Result<&mut Member> {
         self.0
@@ -62,7 +65,7 @@ impl Cast {
             let door = stage.door(provider)?;
             member.connect(&stage.dialer, door).await?;
             member.enrol(&enrolment_code).await?;
-            let taken = member.upload_with(8, options).await?;
+            let taken = member.upload_with(Self::PACKAGES, options).await?;
             if !taken.iter().all(Result::is_ok) {
                 bail!("{device}: its KeyPackages were not taken: {taken:?}");
             }

@@ -71,6 +71,16 @@ impl Stage {
         nodes: u64,
         held: Option<(char, char)>,
     ) -> anyhow::Result<Self> {
+        Self::build_with(names, nodes, held, "").await
+    }
+
+    /// As [`Self::build`]; every configuration has `more` besides.
+    pub(crate) async fn build_with(
+        names: &[char],
+        nodes: u64,
+        held: Option<(char, char)>,
+        more: &str,
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("mimi-node-").tempdir()?;
         let root = directory.path();
         create_ca(root)?;
@@ -90,7 +100,7 @@ impl Stage {
         };
         let mut providers = BTreeMap::new();
         for (name, own) in &places {
-            let mut peers = String::new();
+            let mut peers = more.to_owned();
             for (peer, theirs) in places.iter().filter(|(peer, _)| *peer != name) {
                 let through = proxy.as_ref().filter(|_| held == Some((*peer, *name)));
                 let addresses: Vec<String> = match through {

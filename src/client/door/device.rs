@@ -1,7 +1,15 @@
 //! The key of a device, which proves it at the door.
 
 use bytes::Bytes;
-use mimi_actors::{ids::ClientUri, wire::door::proof_input};
+use mimi_actors::{
+    ids::{ClientUri, UserUri},
+    mls::claim::signed_content,
+    wire::{
+        BVec, Payload,
+        claim::{ClaimId, ClaimProof, ClaimTerms},
+        door::proof_input,
+    },
+};
 use ring::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair},
@@ -62,6 +70,20 @@ impl DeviceKey {
     #[must_use]
     pub fn public(&self) -> [u8; PUBLIC_KEY_BYTES] {
         self.public
+    }
+
+    /// Signs a claim, in the name of this device.
+    #[must_use]
+    pub fn sign_claim(&self, id: ClaimId, terms: &ClaimTerms, users: &[UserUri]) -> ClaimProof {
+        let key = self.public();
+        let sign = |user| {
+            let content = signed_content(id, terms, user, &key);
+            Payload::from(self.pair.sign(&content).as_ref().to_vec())
+        };
+        ClaimProof {
+            key,
+            signatures: BVec::truncated(users.iter().map(sign).collect()),
+        }
     }
 
     /// Proves on the connection that exported `exported` that this device holds its key.

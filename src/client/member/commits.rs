@@ -10,6 +10,7 @@ use mimi_actors::{
         answer::{Accepted, Answer, Refused},
         door::Commit,
         event::{Epoch, Hash},
+        tree::TreeContainer,
     },
 };
 use openmls::prelude::{
@@ -32,7 +33,7 @@ pub struct PreparedCommit {
     /// GroupInfo of the epoch it would open, with external_pub, without the tree.
     pub group_info: Payload,
     /// Ratchet tree of that epoch.
-    pub tree: Payload,
+    pub tree: TreeContainer,
 }
 
 impl PreparedCommit {
@@ -130,6 +131,7 @@ impl Member {
         }
         let own = group.own_leaf_index();
         let before = group.export_ratchet_tree();
+        let base = self.trees.before(group, &before)?;
         let builder = group.commit_builder();
         let builder = match change {
             Change::Add(packages) => builder.propose_adds(packages),
@@ -166,7 +168,7 @@ impl Member {
             commit: group::message(&commit)?,
             welcome: welcome.as_ref().map(group::message).transpose()?,
             group_info: group::message(&group_info)?,
-            tree: group::tree(&tree)?,
+            tree: self.trees.pack(&group::tree(&tree)?, base.as_ref())?,
         };
         self.room_mut(room).pending = Some(prepared.clone());
         Ok(prepared)

@@ -8,6 +8,7 @@
 use super::{Member, MemberError, PreparedCommit, group, identity, mls};
 use mimi_actors::{
     ids::RoomUri,
+    mls::container::Before,
     wire::{
         Payload,
         answer::Accepted,
@@ -67,6 +68,7 @@ impl Member {
         let MlsMessageBodyIn::GroupInfo(group_info) = read(&entrance.group_info)? else {
             return Err(mls("decode a GroupInfo")("another MLSMessage"));
         };
+        let base = Before::of_group_info(&entrance.group_info, entrance.tree.0.clone()).ok();
         let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&entrance.tree)
             .map_err(mls("decode a ratchet tree"))?;
         let proposals = entrance.proposals.iter().map(public_message);
@@ -102,7 +104,9 @@ impl Member {
             commit: group::message(&commit)?,
             welcome: None,
             group_info: group::message(&group_info)?,
-            tree: group::tree(&group.export_ratchet_tree())?,
+            tree: self
+                .trees
+                .pack(&group::tree(&group.export_ratchet_tree())?, base.as_ref())?,
         };
         let state = self.room_mut(room);
         state.group_id = group.group_id().as_slice().to_vec().into();

@@ -11,11 +11,13 @@ use mimi_actors::{
         BVec,
         door::{Acks, DoorItem, RoomBody, RoomEvent},
         event::{InboxSeq, RoomSeq},
-        post::{Notice, WelcomeNotice},
+        post::{Note, Notice, WelcomeNotice},
     },
 };
 use openmls::prelude::OpenMlsProvider as _;
 
+/// Notes of the provider that are kept for whoever looks, at most; the oldest go first.
+const NOTES_KEPT_MAX: usize = 256;
 /// Events of rooms without a Welcome that are held, at most.
 const HELD_EVENTS_MAX: usize = 4_096;
 
@@ -25,6 +27,7 @@ impl Member {
         match item {
             DoorItem::Room { room, events } => self.take_events(&room, events.into_vec()),
             DoorItem::Inbox { seq, room, notice } => self.take_notice(seq, &room, notice),
+            DoorItem::Note { seq, note } => self.take_note(seq, note),
             DoorItem::Verdict { room, run } => self.decided(&room, &run),
         }
     }
@@ -113,14 +116,34 @@ impl Member {
         }
     }
 
-    fn take_notice(&mut self, seq: InboxSeq, room: &RoomUri, notice: Notice) {
+    /// Whether an inbox item is a new one; it is processed now.
+    fn is_next(&mut self, seq: InboxSeq) -> bool {
         self.inbox_moved = true;
         if seq <= self.record.inbox {
             self.record.journal.counts.duplicates += 1;
-            return;
+            return false;
         }
         self.record.inbox = seq;
-        if self.has_entered_since(room, &notice) {
+        true
+    }
+
+    fn take_note(&mut self, seq: InboxSeq, note: Note) {
+        if !self.is_next(seq) {
+            return;
+        }
+        match note {
+            Note::LowStock { left } => self.wants.packages = Some(left),
+            Note::LastResortUsed => self.wants.last_resort = true,
+            Note::Refilled { .. } => {}
+        }
+        if self.notes.len() >= NOTES_KEPT_MAX {
+            self.notes.pop_front();
+        }
+        self.notes.push_back(note);
+    }
+
+    fn take_notice(&mut self, seq: InboxSeq, room: &RoomUri, notice: Notice) {
+        if !self.is_next(seq) || self.has_entered_since(room, &notice) {
             return;
         }
         match notice {

@@ -1,6 +1,6 @@
 //! A room's MLS group: making it, joining it, its GroupInfo and ratchet tree as bytes.
 
-use super::{MemberError, SUITE, identity, mls, record::Record};
+use super::{MemberError, SUITE, identity, mls, record::Record, trees::Trees};
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::EPOCH_TOLERANCE_EPOCHS,
@@ -75,6 +75,7 @@ pub(super) fn create(
 pub(super) fn opening(
     provider: &OpenMlsRustCrypto,
     signer: &SignatureKeyPair,
+    trees: &Trees,
     room: &RoomUri,
     group: &MlsGroup,
 ) -> Result<CreateRoom, MemberError> {
@@ -84,7 +85,7 @@ pub(super) fn opening(
     Ok(CreateRoom {
         room: room.clone(),
         group_info: message(&group_info)?,
-        tree: tree(&group.export_ratchet_tree())?,
+        tree: trees.pack_first(&tree(&group.export_ratchet_tree())?)?,
     })
 }
 

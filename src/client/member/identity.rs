@@ -32,7 +32,7 @@ pub struct PackageOptions {
     pub extensions: Vec<u16>,
     /// How long they may be used, in seconds from the present; `None` means OpenMLS's default of 84 days.
     pub lifetime_s: Option<u64>,
-    /// Whether they are last-resort packages, which this provider takes from nobody.
+    /// Whether they are last-resort packages.
     pub last_resort: bool,
 }
 

@@ -24,11 +24,11 @@ impl Member {
             if group.epoch().as_u64() > 0 {
                 return Err(mls("make a room")("the device is in it already"));
             }
-            return group::opening(&self.mls, &self.signer, room, group);
+            return group::opening(&self.mls, &self.signer, &self.trees, room, group);
         }
         let client = &self.record.client;
         let group = group::create(&self.mls, client, &self.signer, room, hub)?;
-        let opening = group::opening(&self.mls, &self.signer, room, &group)?;
+        let opening = group::opening(&self.mls, &self.signer, &self.trees, room, &group)?;
         let state = self.room_mut(room);
         state.group_id = group.group_id().as_slice().to_vec().into();
         state.joined = Epoch(0);

@@ -8,7 +8,7 @@ use mimi_actors::{
     wire::{
         BVec, Payload,
         answer::{Accepted, Answer, Refused},
-        claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimTerms},
+        claim::{ClaimId, ClaimResponse, ClaimTerms, ClaimedUser, UserRefused},
         door::{PackageRefused, Propose},
     },
 };
@@ -61,14 +61,39 @@ impl Member {
         users: &[UserUri],
     ) -> Result<ClaimResponse, MemberError> {
         let mut terms = ClaimTerms::new(self.client().user().clone());
-        terms.asking_client = Some(self.client().clone());
         terms.room = room;
-        let users = BVec::<_, CLAIM_USERS_MAX>::try_from(users.to_vec())
-            .map_err(mls("claim KeyPackages"))?;
-        Ok(self
-            .door()?
-            .claim(ClaimRequest { id, terms, users })
-            .await?)
+        self.claim_with(id, &terms, users).await
+    }
+
+    /// As [`Self::claim_again`], with terms of the caller. Users for whom an answer has no room are claimed again.
+    ///
+    /// # Errors
+    /// [`MemberError::Door`] when the provider does not answer.
+    pub async fn claim_with(
+        &mut self,
+        id: ClaimId,
+        terms: &ClaimTerms,
+        users: &[UserUri],
+    ) -> Result<ClaimResponse, MemberError> {
+        let mut claimed: Vec<ClaimedUser> = Vec::with_capacity(users.len());
+        let mut left = users.to_vec();
+        while !left.is_empty() {
+            let some = left.get(..CLAIM_USERS_MAX).unwrap_or(&left);
+            let answer = self.door()?.claim(id, terms.clone(), some).await?;
+            let rows = answer.users.into_vec();
+            let full = |row: &ClaimedUser| row.result == Err(UserRefused::AnswerFull);
+            if rows.iter().all(full) {
+                return Err(DoorError::Unexpected.into());
+            }
+            let answered = rows.into_iter().filter(|row| !full(row));
+            claimed.extend(answered);
+            left.retain(|user| !claimed.iter().any(|row| row.user == *user));
+        }
+        let place = |row: &ClaimedUser| users.iter().position(|user| *user == row.user);
+        claimed.sort_by_key(place);
+        Ok(ClaimResponse {
+            users: BVec::try_from(claimed).map_err(mls("claim KeyPackages"))?,
+        })
     }
 
     /// Makes a room of the own provider.

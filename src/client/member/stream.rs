@@ -22,6 +22,8 @@ impl Member {
         if came? {
             // What is acknowledged is not sent again, so it must be safe here before.
             self.save().await?;
+            // Before the acknowledgement: a device that stops here is told again.
+            self.refill().await?;
             for acks in self.acks() {
                 if let Err(error) = self.stream().await?.ack(&acks).await {
                     self.end_stream();

@@ -134,7 +134,7 @@ impl Hub {
             welcome: Some(WelcomeNotice {
                 epoch: prepared.epoch,
                 welcome: prepared.welcome.clone().unwrap(),
-                tree: prepared.tree.clone(),
+                tree: prepared.tree.carried().to_vec().into(),
             }),
         };
         self.notify(to, notice);

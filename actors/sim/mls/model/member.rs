@@ -20,6 +20,8 @@ pub struct Member {
     client: ClientUri,
     next: u64,
     packages: BTreeSet<Bytes>,
+    /// Those of them that may be used more than once.
+    last_resorts: BTreeSet<Bytes>,
     groups: BTreeMap<RoomUri, Group>,
     /// Groups as the own external Commits make them.
     entering: BTreeMap<RoomUri, Group>,
@@ -31,6 +33,7 @@ impl Member {
             client: client.clone(),
             next: seed << 20,
             packages: BTreeSet::new(),
+            last_resorts: BTreeSet::new(),
             groups: BTreeMap::new(),
             entering: BTreeMap::new(),
         }
@@ -39,6 +42,12 @@ impl Member {
     fn fresh(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    pub(in super::super) fn last_resort(&mut self, now: Millis) -> Payload {
+        let package = self.key_package(now);
+        self.last_resorts.insert(reference_of(&package));
+        package
     }
 
     pub(in super::super) fn key_package(&mut self, now: Millis) -> Payload {
@@ -60,7 +69,7 @@ impl Member {
         let chain = first_chain(&group_id, &leaf);
         let tree = vec![Some(leaf)];
         let group_info = info_of(&group_id, 0, &tree, chain, 0);
-        let bytes = encode(&tree);
+        let bytes = encode_tree(&tree);
         self.enter(room, group_id, 0, chain, tree);
         (group_info, bytes)
     }
@@ -125,7 +134,7 @@ impl Member {
             commit,
             welcome: None,
             group_info: info_of(group_id, epoch, &next.tree, next.chain, next.committer),
-            tree: encode(&next.tree),
+            tree: TreeContainer::Full(Payload(encode_tree(&next.tree))),
         };
         let base = Base {
             epoch,
@@ -141,7 +150,7 @@ impl Member {
     fn forged_entry(&self, base: &Base, group_id: &Bytes, commit: Bytes) -> Bundle {
         Bundle {
             group_info: info_of(group_id, base.epoch + 1, &base.tree, base.chain, 0),
-            tree: encode(&base.tree),
+            tree: TreeContainer::Full(Payload(encode_tree(&base.tree))),
             welcome: None,
             commit,
         }
@@ -206,7 +215,7 @@ impl Member {
                 group_id: group.group_id.clone(),
                 epoch: epoch + 1,
                 chain: next.chain,
-                tree_hash: Hash::of(&encode(&next.tree)),
+                tree_hash: Hash::of(&encode_tree(&next.tree)),
             })
         });
         group.staged = Some((commit.clone(), content));
@@ -214,7 +223,17 @@ impl Member {
             commit,
             welcome,
             group_info: info_of(&group.group_id, epoch + 1, &next.tree, next.chain, own),
-            tree: encode(&next.tree),
+            tree: TreeContainer::Full(Payload(encode_tree(&next.tree))),
+        })
+    }
+
+    pub(in super::super) fn before(&self, room: &RoomUri) -> Option<Before> {
+        let base = &self.groups.get(room)?.base;
+        let tree = encode_tree(&base.tree);
+        Some(Before {
+            epoch: base.epoch,
+            tree_hash: Bytes::copy_from_slice(&Hash::of(&tree).0),
+            tree,
         })
     }
 
@@ -298,9 +317,11 @@ impl Member {
         if Hash::of(tree) != welcome.tree_hash {
             return Err("the tree is not the Welcome's".to_owned());
         }
-        let tree: Tree = decode(tree).ok_or("not a tree")?;
+        let tree: Tree = decode_tree(tree).ok_or("not a tree")?;
         leaf_of(&tree, &self.client).ok_or("the tree does not hold this client")?;
-        self.packages.remove(&own);
+        if !self.last_resorts.contains(&own) {
+            self.packages.remove(&own);
+        }
         let Welcoming {
             group_id,
             epoch,

@@ -17,13 +17,17 @@ use mimi_actors::{
     link,
     machine::Millis,
     mls::{
-        bundle::{Bundle, check_bundle},
+        bundle::{Bundle, Terms, check_bundle},
         create::check_create,
     },
     record::{Command, Entry},
-    room::hub::{self, CheckedOn},
+    room::{
+        checks::Mls,
+        hub::{self, CheckedOn},
+    },
     shard::read::ReadError,
     supervisor::Supervisor,
+    user::command::Rules,
     wire::{
         self, BVec, Payload,
         door::HubSender,
@@ -146,8 +150,13 @@ fn world() -> anyhow::Result<World> {
         workers: Workers::new(1, 1),
         bells: crate::cluster::wake::Bells::default(),
         hub_key: HubKey::generate()?,
-        audited_members_max: 0,
-        lease_ms: LEASE_MS,
+        mls: Arc::new(Mls {
+            hub_signature_key: [0; 32],
+            hub_signer: Arc::new(|_| Vec::new()),
+            terms: Terms::default(),
+            lease_ms: LEASE_MS,
+        }),
+        rules: Rules::default(),
         lane_credit_bytes: 0,
         request_deadline: Duration::from_secs(10),
     })
@@ -178,9 +187,9 @@ fn commands() -> anyhow::Result<Vec<Arc<hub::Command>>> {
         commit: add.commit.0.clone(),
         welcome: add.welcome.as_ref().map(|welcome| welcome.0.clone()),
         group_info: add.group_info.0.clone(),
-        tree: add.tree.0.clone(),
+        tree: add.tree.clone(),
     };
-    let checked = check_bundle(&created.view, &[], &bundle, &creator, 0)?;
+    let checked = check_bundle(&created.view, &[], &bundle, &creator, &Terms::default())?;
     let commit = hub::Commit {
         sender: creator.clone(),
         on: CheckedOn {

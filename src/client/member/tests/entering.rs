@@ -100,7 +100,7 @@ fn notices_of_a_time_before_it_entered_do_not_take_a_device_back() {
     let welcome = WelcomeNotice {
         epoch: add.epoch,
         welcome: add.welcome.clone().unwrap(),
-        tree: add.tree.clone(),
+        tree: Payload::from(add.tree.carried().to_vec()),
     };
     for notice in [
         Notice::Joined {

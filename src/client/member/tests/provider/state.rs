@@ -157,7 +157,7 @@ impl State {
                 let notice = WelcomeNotice {
                     epoch: self.epoch,
                     welcome: welcome.clone(),
-                    tree: bundle.tree.clone(),
+                    tree: bundle.tree.carried().to_vec().into(),
                 };
                 self.join(client, Some(notice));
             }

@@ -1,0 +1,122 @@
+//! A token bucket in integers, on the time of the log.
+//!
+//! Promises: equal commands at equal times give equal buckets, whoever counts; time that goes back, or stands still,
+//! refills nothing.
+//!
+//! Source: transport requirements, section 3.1.
+
+use crate::machine::Millis;
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds in a minute.
+const MINUTE_MS: u64 = 60_000;
+
+/// How much may be used: so many at once, and so many more each minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// At once, after a rest.
+    pub burst: u32,
+    /// More, each minute.
+    pub per_minute: u32,
+}
+
+impl Rate {
+    /// Milliseconds after which one more may be used; a rate of none is one in a minute.
+    fn interval_ms(self) -> u64 {
+        MINUTE_MS.div_ceil(u64::from(self.per_minute.max(1)))
+    }
+}
+
+/// What is left of a [`Rate`], as the moment at which nothing is used any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    full_at: Millis,
+}
+
+impl Bucket {
+    /// When one may be used, in milliseconds from `now`; `None` when one may be used now.
+    #[must_use]
+    pub fn wait_ms(&self, rate: Rate, now: Millis) -> Option<u64> {
+        let interval_ms = rate.interval_ms();
+        let used_until = self.full_at.max(now).plus(interval_ms);
+        let burst_ms = interval_ms.saturating_mul(u64::from(rate.burst.max(1)));
+        let late_ms = used_until.0.saturating_sub(now.plus(burst_ms).0);
+        (late_ms > 0).then_some(late_ms)
+    }
+
+    /// Uses one, whether or not it is there.
+    pub fn take(&mut self, rate: Rate, now: Millis) {
+        self.full_at = self.full_at.max(now).plus(rate.interval_ms());
+    }
+
+    /// Whether nothing of it is used.
+    #[must_use]
+    pub fn is_full(&self, now: Millis) -> bool {
+        self.full_at <= now
+    }
+
+    /// When nothing of it will be used.
+    #[must_use]
+    pub fn full_at(&self) -> Millis {
+        self.full_at
+    }
+}
+
+/// A wait as it is told to whoever must wait, in milliseconds.
+#[must_use]
+pub fn told_ms(wait_ms: u64) -> u32 {
+    u32::try_from(wait_ms).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate {
+        burst: 3,
+        per_minute: 60,
+    };
+
+    #[test]
+    fn a_burst_is_there_at_once_and_the_rest_comes_with_time() {
+        let (mut bucket, now) = (Bucket::default(), Millis(1_000_000));
+        for _ in 0..3 {
+            assert_eq!(bucket.wait_ms(RATE, now), None);
+            bucket.take(RATE, now);
+        }
+        assert_eq!(bucket.wait_ms(RATE, now), Some(1_000));
+        assert_eq!(bucket.wait_ms(RATE, now.plus(999)), Some(1));
+        assert_eq!(bucket.wait_ms(RATE, now.plus(1_000)), None);
+        bucket.take(RATE, now.plus(1_000));
+        assert_eq!(bucket.wait_ms(RATE, now.plus(1_000)), Some(1_000));
+        assert!(!bucket.is_full(now.plus(3_999)));
+        assert!(bucket.is_full(now.plus(4_000)));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_refills_nothing_and_a_long_rest_no_more_than_a_burst() {
+        let (mut bucket, now) = (Bucket::default(), Millis(1_000_000));
+        for _ in 0..3 {
+            bucket.take(RATE, now);
+        }
+        assert_eq!(bucket.wait_ms(RATE, Millis(now.0 - 500)), Some(1_500));
+        let later = now.plus(1_000_000);
+        for _ in 0..3 {
+            assert_eq!(bucket.wait_ms(RATE, later), None);
+            bucket.take(RATE, later);
+        }
+        assert_eq!(bucket.wait_ms(RATE, later), Some(1_000));
+    }
+
+    #[test]
+    fn a_rate_of_nothing_still_lets_one_through_in_a_minute() {
+        let none = Rate {
+            burst: 0,
+            per_minute: 0,
+        };
+        let mut bucket = Bucket::default();
+        assert_eq!(bucket.wait_ms(none, Millis(5)), None);
+        bucket.take(none, Millis(5));
+        assert_eq!(bucket.wait_ms(none, Millis(5)), Some(MINUTE_MS));
+    }
+}

@@ -1,0 +1,54 @@
+//! How often requesters and providers claim in one shard, whoever's packages.
+//!
+//! Follows from the log: each claim that was counted in it counts here, so a new leader goes on where the last one was.
+//! The leader looks before it takes a claim; what is under way meanwhile is let through, so the limit is met but for
+//! that. Not here: the limits of a single user, which its fold keeps.
+//!
+//! Source: transport requirements, section 3.1.
+
+use crate::{
+    bucket::told_ms,
+    ids::{ProviderId, Requester},
+    limits::CLAIMANTS_COUNTED_PER_SHARD_MAX,
+    machine::Millis,
+    user::{budget::Claimants, command::Claim},
+};
+use serde::{Deserialize, Serialize};
+
+/// What is left of the claims in one shard, and how much was handed out in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spending {
+    requesters: Claimants<Requester>,
+    providers: Claimants<ProviderId>,
+    handed_out: u64,
+}
+
+impl Spending {
+    /// When the claim may be made, in milliseconds; `None` when now.
+    #[must_use]
+    pub fn wait_ms(&self, time: Millis, claim: &Claim) -> Option<u32> {
+        let (rules, terms) = (&claim.rules, &claim.terms);
+        let requester = self
+            .requesters
+            .wait_ms(&terms.requester, rules.requester, time);
+        let provider = self.providers.wait_ms(&claim.peer, rules.provider, time);
+        requester.max(provider).map(told_ms)
+    }
+
+    /// Counts a claim that got `packages`.
+    pub(super) fn count(&mut self, time: Millis, claim: &Claim, packages: u32) {
+        let (rules, terms) = (&claim.rules, &claim.terms);
+        let max = CLAIMANTS_COUNTED_PER_SHARD_MAX;
+        self.requesters
+            .take_of(&terms.requester, rules.requester, time, max);
+        self.providers
+            .take_of(&claim.peer, rules.provider, time, max);
+        self.handed_out = self.handed_out.saturating_add(u64::from(packages));
+    }
+
+    /// Packages handed out so far.
+    #[must_use]
+    pub fn handed_out(&self) -> u64 {
+        self.handed_out
+    }
+}
