@@ -24,7 +24,7 @@ use mimi_actors::{
         event::Epoch,
     },
 };
-use mimi_node::client::member::{Entrance, Member, MemberError, packages};
+use mimi_node::client::member::{Entrance, Member, MemberError, Ticket, packages};
 use mls_rs::client_builder::MlsConfig;
 use party::{Party, party};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
@@ -117,6 +117,12 @@ impl<C: MlsConfig> Device<C> {
     async fn enter(&mut self, den: &RoomUri, told: &Entrance) -> Result<Accepted, Refused> {
         match self {
             Open(member) => {
+                // The hub wants the lease to be asked for, whoever told what it takes.
+                match member.ask_group_info(den, &Ticket::default()).await {
+                    Ok(_) => {}
+                    Err(MemberError::Refused(refused)) => return Err(refused),
+                    Err(other) => panic!("{other}"),
+                }
                 let prepared = member.prepare_entry(den, told).unwrap();
                 decided(member.commit(&prepared).await)
             }

@@ -2,13 +2,16 @@
 
 use crate::support::{Net, WAIT, client};
 use mimi_actors::{
+    group_info::request_to_sign,
     ids::{ClientUri, RoomUri, UserUri},
+    machine::Millis,
     wire::{
         BVec, Payload,
         answer::{Accepted, Answer, Refused},
         claim::ClaimTerms,
         door::{Acks, Commit, CreateRoom, DoorItem, Propose, RoomBody, RoomEvent},
         event::{Epoch, InboxSeq, RoomSeq},
+        joining::{Container, GroupInfoRequest},
         post::Notice,
         tree::TreeContainer,
     },
@@ -21,7 +24,7 @@ use mls_rs::{
     CipherSuite, CipherSuiteProvider as _, Client, CryptoProvider as _, ExtensionList, Group,
     MlsMessage,
     client_builder::MlsConfig,
-    crypto::SignaturePublicKey,
+    crypto::{SignaturePublicKey, SignatureSecretKey},
     extension::built_in::ExternalSendersExt,
     group::{CommitOutput, ExportedTree},
     identity::{
@@ -38,6 +41,7 @@ const SUITE: CipherSuite = CipherSuite::CURVE25519_AES128;
 /// A device whose MLS is mls-rs.
 pub(crate) struct Party<C: MlsConfig> {
     pub(crate) uri: ClientUri,
+    signing: (SignatureSecretKey, SignaturePublicKey),
     mls: Client<C>,
     door: DoorClient,
     items: EventItems,
@@ -55,11 +59,10 @@ pub(crate) struct Party<C: MlsConfig> {
     pub(crate) welcomed: usize,
 }
 
-fn library(uri: &ClientUri) -> Client<impl MlsConfig + use<>> {
-    let suite = RustCryptoProvider::default()
-        .cipher_suite_provider(SUITE)
-        .unwrap();
-    let (secret, public) = suite.signature_key_generate().unwrap();
+fn library(
+    uri: &ClientUri,
+    (secret, public): (SignatureSecretKey, SignaturePublicKey),
+) -> Client<impl MlsConfig + use<>> {
     let credential = BasicCredential::new(uri.to_string().into_bytes()).into_credential();
     let options = CommitOptions::new()
         .with_ratchet_tree_extension(false)
@@ -90,8 +93,13 @@ pub(crate) async fn party(
     let door = door.await.unwrap();
     door.enrol(&code).await.unwrap();
     let (items, acks) = door.events().await.unwrap().split();
+    let suite = RustCryptoProvider::default()
+        .cipher_suite_provider(SUITE)
+        .unwrap();
+    let signing = suite.signature_key_generate().unwrap();
     Party {
-        mls: library(&uri),
+        mls: library(&uri, signing.clone()),
+        signing,
         uri,
         door,
         items,
@@ -269,12 +277,44 @@ impl<C: MlsConfig> Party<C> {
         self.offer(room, made).await
     }
 
+    /// Asks the hub for the room's GroupInfo, and so for its lease.
+    async fn ask_for_the_lease(&mut self, room: &RoomUri) -> Result<(), Refused> {
+        let suite = RustCryptoProvider::default()
+            .cipher_suite_provider(SUITE)
+            .unwrap();
+        let (secret, public) = &self.signing;
+        let (_, hpke_key) = suite.kem_generate().unwrap();
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+        let mut request = GroupInfoRequest {
+            room: room.clone(),
+            joiner: self.uri.clone(),
+            id: suite.random_bytes_vec(16).unwrap().try_into().unwrap(),
+            time: Millis(u64::try_from(since.as_millis()).unwrap()),
+            ciphersuite: 1,
+            hpke_key: hpke_key.as_ref().to_vec().into(),
+            signature_key: public.as_bytes().to_vec().into(),
+            container: Container::Full,
+            wait_ms: 0,
+            code: None,
+            passphrase: None,
+            signature: Payload::default(),
+        };
+        let signature = suite.sign(secret, &request_to_sign(&request)).unwrap();
+        request.signature = signature.into();
+        match self.door.group_info(request).await.unwrap() {
+            Answer::GroupInfo(_) => Ok(()),
+            Answer::Refused(refused) => Err(refused),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Joins by an external Commit; in place of its own former leaf, if it has one.
     pub(crate) async fn enter(
         &mut self,
         room: &RoomUri,
         entrance: &Entrance,
     ) -> Result<Accepted, Refused> {
+        self.ask_for_the_lease(room).await?;
         let former = self.group.is_some().then(|| {
             let own = self.uri.clone();
             self.index_of(&own)
