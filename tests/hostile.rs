@@ -378,10 +378,10 @@ async fn hostile_input_has_its_answer_changes_nothing_and_disturbs_nobody() {
     let (mut book, mut amy, mut mallory) = stage().await;
     clients::strangers(&mut book, &amy, &mallory).await;
     clients::clients(&mut book, &amy, &mut mallory).await;
-    bundles::bundles(&mut book, &mut amy, &mut mallory).await;
     bundles::handshakes(&mut book).await;
     joining::joiners(&mut book, &mut amy, &mallory).await;
     joining::codes_of(&mut book, &amy, &mallory).await;
+    bundles::bundles(&mut book, &mut amy, &mut mallory).await;
     joining::peers(&mut book, &amy).await;
     peers::peers(&mut book, &amy).await;
     let cases = book.end();

@@ -5,10 +5,9 @@
 
 use super::{
     ceiling,
-    load::{self, Measured, Seat, Shape, round},
+    load::{self, LoadArgs, Measured, Seat, Shape, round},
 };
 use crate::{
-    admin::protocol::Request,
     cli::{
         output,
         stage::{Stage, cast::Cast},
@@ -16,7 +15,7 @@ use crate::{
     client::member::PackageOptions,
 };
 use anyhow::{Context, ensure};
-use mimi_actors::limits::{CLAIM_USERS_MAX, SUBMIT_ITEMS_MAX};
+use mimi_actors::limits::CLAIM_USERS_MAX;
 use serde_json::json;
 use std::time::Duration;
 
@@ -34,60 +33,28 @@ const BOB: Seat = Seat {
 /// Arguments of `bench fanout`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Fanout {
-    /// How long to measure, in seconds
-    #[arg(long, default_value_t = 10)]
-    seconds: u64,
-    /// Rooms
-    #[arg(long, default_value_t = 16)]
-    rooms: usize,
+    #[command(flatten)]
+    load: LoadArgs,
     /// Members at the follower in each room; one of them reads
     #[arg(long, default_value_t = 1)]
     members: usize,
-    /// Messages in one frame of the sending client
-    #[arg(long, default_value_t = 64)]
-    batch: usize,
-    /// Length of a message on the wire, in bytes
-    #[arg(long, default_value_t = 1_024)]
-    message_bytes: usize,
-    /// Messages encrypted for each room
-    #[arg(long, default_value_t = 256)]
-    pool: usize,
-    /// Messages a second; as many as are taken without it
-    #[arg(long)]
-    rate: Option<f64>,
     /// Nodes of each provider; with three, every event is synced on two of them
     #[arg(long, default_value_t = 1)]
     nodes: u64,
-    /// Print one line of JSON
-    #[arg(long)]
-    json: bool,
 }
 
 impl Fanout {
     /// Measures and prints.
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let batch_max = SUBMIT_ITEMS_MAX.min(self.pool);
-        ensure!(
-            (1..=batch_max).contains(&self.batch),
-            "--batch must be 1 to {batch_max}"
-        );
         ensure!(
             (1..=CLAIM_USERS_MAX).contains(&self.members),
             "--members must be 1 to {CLAIM_USERS_MAX}"
         );
-        let pace = load::pace(self.rate, self.batch)?;
+        let shape = self.load.shape()?;
         output::progress("raw QUIC between two processes");
-        let ceiling = ceiling::measure(self.message_bytes, self.batch, CEILING).await?;
+        let ceiling = ceiling::measure(self.load.message_bytes, self.load.batch, CEILING).await?;
         output::progress("two providers, rooms, members, encrypted messages");
         let mut stage = Stage::build(&['a', 'b'], self.nodes, None).await?;
-        let shape = Shape {
-            rooms: self.rooms,
-            seconds: self.seconds,
-            batch: self.batch,
-            message_bytes: self.message_bytes,
-            pool: self.pool,
-            pace,
-        };
         let measured = self.measure(&mut stage, &shape).await?;
         stage.end().await?;
         self.print(&measured, ceiling)?;
@@ -97,23 +64,19 @@ impl Fanout {
 
     async fn measure(&self, stage: &mut Stage, shape: &Shape) -> anyhow::Result<Measured> {
         let mut cast = Cast::default();
-        let usual = PackageOptions::default;
         let alice = cast
-            .enter(stage, 'a', "alice", &[(ALICE.device, usual())])
+            .enter(
+                stage,
+                'a',
+                "alice",
+                &[(ALICE.device, PackageOptions::default())],
+            )
             .await?;
         let (mut users, mut devices) = (Vec::new(), Vec::new());
         for number in 1..=self.members {
             let (name, device) = (format!("bob{number}"), format!("bob{number}"));
-            let user = cast
-                .enter(stage, 'b', &name, &[(device.as_str(), usual())])
-                .await?;
-            let consent = Request::Consent {
-                user: name,
-                requester: alice.clone().into(),
-                room: None,
-                grant: Some(true),
-            };
-            stage.ask('b', &consent).await?;
+            let who = ('b', name.as_str(), device.as_str());
+            let user = load::guest(stage, &mut cast, who, &alice).await?;
             users.push(user);
             devices.push(device);
         }
@@ -129,9 +92,9 @@ impl Fanout {
             "bench": "fanout",
             "providers": 2,
             "nodes_per_provider": self.nodes,
-            "rooms": self.rooms,
+            "rooms": self.load.rooms,
             "members_at_the_follower": self.members,
-            "message_bytes": self.message_bytes,
+            "message_bytes": self.load.message_bytes,
             "seconds": round(measured.window_s),
             "events": measured.events,
             "events_per_s": measured.events_per_s().round(),
@@ -151,9 +114,9 @@ impl Fanout {
             "syncs": { "hub": hub.syncs, "follower": follower.syncs },
             "quic_ceiling_events_per_s": ceiling.round(),
             "ratio": round(measured.events_per_s() / ceiling),
-            "distinct_messages": self.pool * self.rooms,
-            "batch": self.batch,
+            "distinct_messages": self.load.pool * self.load.rooms,
+            "batch": self.load.batch,
         });
-        load::print(&figures, self.json)
+        load::print(&figures, self.load.json)
     }
 }

@@ -4,7 +4,6 @@
 
 use super::load::{self, Measured, Seat, Shape, round};
 use crate::{
-    admin::protocol::Request,
     cli::{
         output,
         stage::{Stage, cast::Cast},
@@ -81,18 +80,10 @@ impl Latency {
 
 async fn measure(stage: &mut Stage, shape: &Shape) -> anyhow::Result<Measured> {
     let mut cast = Cast::default();
-    let usual = PackageOptions::default;
-    let alice = [(ALICE.device, usual())];
+    let alice = [(ALICE.device, PackageOptions::default())];
     let alice = cast.enter(stage, ALICE.provider, "alice", &alice).await?;
-    let bob = [(BOB.device, usual())];
-    let bob = cast.enter(stage, BOB.provider, "bob", &bob).await?;
-    let consent = Request::Consent {
-        user: "bob".to_owned(),
-        requester: alice.into(),
-        room: None,
-        grant: Some(true),
-    };
-    stage.ask(BOB.provider, &consent).await?;
+    let who = (BOB.provider, "bob", BOB.device);
+    let bob = load::guest(stage, &mut cast, who, &alice).await?;
     let stocked = [BOB.device.to_owned()];
     let added = (std::slice::from_ref(&bob), stocked.as_slice());
     let pools = load::fill_rooms(&mut cast, ALICE.device, added, &[BOB], ALICE, shape).await?;

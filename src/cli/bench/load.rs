@@ -15,12 +15,13 @@ use crate::{
     },
     client::{
         door::{DoorError, EventLane, SendReplies, SendRequests},
-        member::packages,
+        member::{PackageOptions, packages},
     },
 };
 use anyhow::{Context, bail, ensure};
 use mimi_actors::{
     ids::{RoomUri, UserUri},
+    limits::SUBMIT_ITEMS_MAX,
     wire::{
         BVec, Payload,
         answer::Answer,
@@ -65,6 +66,70 @@ pub(super) struct Shape {
     pub(super) pool: usize,
     /// Time between two frames; none as fast as they are taken.
     pub(super) pace: Option<Duration>,
+}
+
+/// What loads have in common on the command line.
+#[derive(Debug, clap::Args)]
+pub(super) struct LoadArgs {
+    /// How long to measure, in seconds
+    #[arg(long, default_value_t = 10)]
+    pub(super) seconds: u64,
+    /// Rooms
+    #[arg(long, default_value_t = 16)]
+    pub(super) rooms: usize,
+    /// Messages in one frame of the sending client
+    #[arg(long, default_value_t = 64)]
+    pub(super) batch: usize,
+    /// Length of a message on the wire, in bytes
+    #[arg(long, default_value_t = 1_024)]
+    pub(super) message_bytes: usize,
+    /// Messages encrypted for each room
+    #[arg(long, default_value_t = 256)]
+    pub(super) pool: usize,
+    /// Messages a second; as many as are taken without it
+    #[arg(long)]
+    pub(super) rate: Option<f64>,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl LoadArgs {
+    /// What is to be sent.
+    pub(super) fn shape(&self) -> anyhow::Result<Shape> {
+        let batch_max = SUBMIT_ITEMS_MAX.min(self.pool);
+        ensure!(
+            (1..=batch_max).contains(&self.batch),
+            "--batch must be 1 to {batch_max}"
+        );
+        Ok(Shape {
+            rooms: self.rooms,
+            seconds: self.seconds,
+            batch: self.batch,
+            message_bytes: self.message_bytes,
+            pool: self.pool,
+            pace: pace(self.rate, self.batch)?,
+        })
+    }
+}
+
+/// Lets a user with one device enter, who lets `host` claim KeyPackages for any room.
+pub(super) async fn guest(
+    stage: &mut Stage,
+    cast: &mut Cast,
+    (provider, name, device): (char, &str, &str),
+    host: &UserUri,
+) -> anyhow::Result<UserUri> {
+    let devices = [(device, PackageOptions::default())];
+    let user = cast.enter(stage, provider, name, &devices).await?;
+    let consent = Request::Consent {
+        user: name.to_owned(),
+        requester: host.clone().into(),
+        room: None,
+        grant: Some(true),
+    };
+    stage.ask(provider, &consent).await?;
+    Ok(user)
 }
 
 /// The time between two frames of `batch` messages at a rate in messages a second.

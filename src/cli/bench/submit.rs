@@ -3,9 +3,8 @@
 //!
 //! Source: transport requirements, section 4.
 
-use super::load::{self, Measured, Seat, Shape, round};
+use super::load::{self, LoadArgs, Measured, Seat, Shape, round};
 use crate::{
-    admin::protocol::Request,
     cli::{
         output,
         stage::{Stage, cast::Cast},
@@ -13,7 +12,6 @@ use crate::{
     client::member::PackageOptions,
 };
 use anyhow::ensure;
-use mimi_actors::limits::SUBMIT_ITEMS_MAX;
 use serde_json::json;
 
 const BOB: Seat = Seat {
@@ -28,45 +26,14 @@ const CAROL: Seat = Seat {
 /// Arguments of `bench submit`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Submit {
-    /// How long to measure, in seconds
-    #[arg(long, default_value_t = 10)]
-    seconds: u64,
-    /// Rooms
-    #[arg(long, default_value_t = 16)]
-    rooms: usize,
-    /// Messages in one frame of the sending client
-    #[arg(long, default_value_t = 64)]
-    batch: usize,
-    /// Length of a message on the wire, in bytes
-    #[arg(long, default_value_t = 1_024)]
-    message_bytes: usize,
-    /// Messages encrypted for each room
-    #[arg(long, default_value_t = 256)]
-    pool: usize,
-    /// Messages a second; as many as are taken without it
-    #[arg(long)]
-    rate: Option<f64>,
-    /// Print one line of JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    load: LoadArgs,
 }
 
 impl Submit {
     /// Measures and prints.
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let batch_max = SUBMIT_ITEMS_MAX.min(self.pool);
-        ensure!(
-            (1..=batch_max).contains(&self.batch),
-            "--batch must be 1 to {batch_max}"
-        );
-        let shape = Shape {
-            rooms: self.rooms,
-            seconds: self.seconds,
-            batch: self.batch,
-            message_bytes: self.message_bytes,
-            pool: self.pool,
-            pace: load::pace(self.rate, self.batch)?,
-        };
+        let shape = self.load.shape()?;
         output::progress("three providers, rooms, members, encrypted messages");
         let mut stage = Stage::build(&['a', 'b', 'c'], 1, None).await?;
         let measured = measure(&mut stage, &shape).await?;
@@ -74,8 +41,8 @@ impl Submit {
         let figures = json!({
             "bench": "submit",
             "providers": 3,
-            "rooms": self.rooms,
-            "message_bytes": self.message_bytes,
+            "rooms": self.load.rooms,
+            "message_bytes": self.load.message_bytes,
             "seconds": round(measured.window_s),
             "events": measured.events,
             "events_per_s": measured.events_per_s().round(),
@@ -86,9 +53,9 @@ impl Submit {
             "lost": measured.lost,
             "duplicates": measured.duplicates,
             "synced": measured.synced(),
-            "batch": self.batch,
+            "batch": self.load.batch,
         });
-        load::print(&figures, self.json)?;
+        load::print(&figures, self.load.json)?;
         ensure!(measured.lost == 0, "acknowledged events were lost");
         Ok(())
     }
@@ -96,21 +63,12 @@ impl Submit {
 
 async fn measure(stage: &mut Stage, shape: &Shape) -> anyhow::Result<Measured> {
     let mut cast = Cast::default();
-    let usual = PackageOptions::default;
-    let alice = cast
-        .enter(stage, 'a', "alice", &[("alice1", usual())])
-        .await?;
+    let alice = [("alice1", PackageOptions::default())];
+    let alice = cast.enter(stage, 'a', "alice", &alice).await?;
     let mut users = Vec::new();
     for (name, seat) in [("bob", BOB), ("carol", CAROL)] {
-        let devices = [(seat.device, usual())];
-        users.push(cast.enter(stage, seat.provider, name, &devices).await?);
-        let consent = Request::Consent {
-            user: name.to_owned(),
-            requester: alice.clone().into(),
-            room: None,
-            grant: Some(true),
-        };
-        stage.ask(seat.provider, &consent).await?;
+        let who = (seat.provider, name, seat.device);
+        users.push(load::guest(stage, &mut cast, who, &alice).await?);
     }
     let stocked = [BOB.device.to_owned(), CAROL.device.to_owned()];
     let added = (users.as_slice(), stocked.as_slice());
