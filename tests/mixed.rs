@@ -314,8 +314,8 @@ const BEA_OPEN: usize = 4;
 const BEA_RS: usize = 5;
 const BEN_RS: usize = 7;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn members_of_two_libraries_join_in_both_ways_update_remove_and_leave() {
+/// The crowd, of which nobody is in the room yet but Ann, whose device on mls-rs made it.
+async fn crowd_in_anns_room() -> Crowd<impl MlsConfig> {
     let mut crowd = crowd().await;
     let den = crowd.den.clone();
     match &mut crowd.devices[ANN_RS] {
@@ -323,6 +323,12 @@ async fn members_of_two_libraries_join_in_both_ways_update_remove_and_leave() {
         Open(_) => unreachable!(),
     }
     crowd.inside[ANN_RS] = true;
+    crowd
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_two_libraries_join_in_both_ways_update_remove_and_leave() {
+    let mut crowd = crowd_in_anns_room().await;
     // mls-rs adds OpenMLS and mls-rs at the other provider; OpenMLS adds mls-rs.
     crowd.add(ANN_RS, BEA_OPEN).await;
     crowd.add(ANN_RS, BEN_RS).await;
@@ -407,13 +413,8 @@ async fn fifty_random_operations_leave_all_members_in_one_epoch_each_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reinit_ends_the_room_and_every_request_after_it_is_told_so() {
-    let mut crowd = crowd().await;
+    let mut crowd = crowd_in_anns_room().await;
     let den = crowd.den.clone();
-    match &mut crowd.devices[ANN_RS] {
-        Rs(party) => party.create(&den).await,
-        Open(_) => unreachable!(),
-    }
-    crowd.inside[ANN_RS] = true;
     crowd.add(ANN_RS, BEN_RS).await;
     let accepted = match &mut crowd.devices[ANN_RS] {
         Rs(party) => party.reinit(&den).await,

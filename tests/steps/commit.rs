@@ -392,17 +392,23 @@ async fn both_taken(story: &mut Story) {
     }
 }
 
+/// What comes of an Update that a member commits once it has seen so many Proposals.
+pub(super) async fn commit_seen(
+    story: &mut Story,
+    name: &str,
+    count: usize,
+) -> Result<Accepted, MemberError> {
+    let den = story.room();
+    let seen = |member: &Member| member.pending_proposals(&den) == count;
+    story.wait(name, "the proposals", seen).await;
+    let member = story.member(name);
+    let prepared = member.prepare_update(&den).unwrap();
+    member.commit(&prepared).await
+}
+
 #[when(regex = r"^(\w+), having seen (\d+) proposals?, commits$")]
 async fn commits_proposals(story: &mut Story, name: String, count: usize) {
-    let den = story.room();
-    story
-        .wait(&name, "the proposals", |member| {
-            member.pending_proposals(&den) == count
-        })
-        .await;
-    let member = story.member(&name);
-    let prepared = member.prepare_update(&den).unwrap();
-    member.commit(&prepared).await.unwrap();
+    commit_seen(story, &name, count).await.unwrap();
 }
 
 #[then(regex = r"^([\w, ]+) saw (\d+) proposals?$")]

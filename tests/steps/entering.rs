@@ -5,7 +5,7 @@ use cucumber::{given, then, when};
 use mimi_actors::wire::{Payload, answer::Refused};
 use mimi_node::client::member::{Entrance, Member, MemberError, Ticket};
 
-use super::commit::{Outcome, outcome};
+use super::commit::{Outcome, commit_seen, outcome};
 
 #[given(regex = r"^(\w+) has another device, (\w+)$")]
 async fn another_device(story: &mut Story, name: String, device: String) {
@@ -72,15 +72,7 @@ async fn proposes(story: &mut Story, name: String, whom: String) {
 
 #[when(regex = r"^(\w+), having seen (\d+) proposals?, tries to commit$")]
 async fn tries_to_commit(story: &mut Story, name: String, count: usize) {
-    let den = story.room();
-    story
-        .wait(&name, "the proposals", |member| {
-            member.pending_proposals(&den) == count
-        })
-        .await;
-    let member = story.member(&name);
-    let prepared = member.prepare_update(&den).unwrap();
-    let result = member.commit(&prepared).await;
+    let result = commit_seen(story, &name, count).await;
     story.answers.push(outcome(result));
 }
 
