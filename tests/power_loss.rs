@@ -28,6 +28,7 @@ use std::{
     io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 use support::{
@@ -44,6 +45,9 @@ const ROOMS: usize = 8;
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Messages that a device sends at once.
 const BATCH: usize = 8;
+
+/// Pairs of Commits that wait for their answers.
+static COMMITS_UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 /// How many operations were acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -202,10 +206,12 @@ impl Den {
     async fn contest(&mut self) -> Result<(), MemberError> {
         let mine = self.first.member.prepare_update(&self.room)?;
         let theirs = self.second.member.prepare_update(&self.room)?;
+        COMMITS_UNDER_WAY.fetch_add(1, Ordering::SeqCst);
         let committed = futures::join!(
             self.first.commit(&mine, &[], &[]),
             self.second.commit(&theirs, &[], &[])
         );
+        COMMITS_UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
         for committed in [committed.0, committed.1] {
             match committed {
                 Ok(_) => self.figures.commits += 1,
@@ -320,6 +326,10 @@ async fn clients_of_nodes_that_lose_their_power() {
             let phase = match words.next() {
                 Some("cut") => Phase::Start,
                 Some("back") => Phase::Stop,
+                Some("commits") => {
+                    say(&COMMITS_UNDER_WAY.load(Ordering::SeqCst).to_string());
+                    continue;
+                }
                 Some("end") => break,
                 _ => panic!("the script said {line}"),
             };
