@@ -9,16 +9,19 @@ use crate::{
     ids::RoomUri,
     limits::{
         CONTROL_EVENT_BYTES_MAX, GROUP_INFO_BYTES_MAX, PROPOSAL_BYTES_MAX,
-        PROPOSALS_PENDING_PER_ROOM_MAX, TREE_BYTES_MAX,
+        PROPOSALS_PENDING_PER_ROOM_MAX, TREE_BYTES_MAX, URI_BYTES_MAX,
     },
     machine::Millis,
     mls::{
+        container,
         reader::{Malformed, Reader, put_vector},
         sealed::{self, NotSealed, SealingKey},
     },
     wire::{
+        BText, Payload,
         event::{Epoch, Hash},
-        joining::{Container, GroupInfoRequest, SealedGroupInfo},
+        joining::{GroupInfoRequest, SealedGroupInfo},
+        tree::{TreeContainer, TreeKind},
     },
 };
 use bytes::Bytes;
@@ -39,8 +42,52 @@ pub struct Sealing {
     pub time: Millis,
     /// How long the lease lasts from then on, in milliseconds.
     pub lease_ms: u32,
-    /// What a joiner needs.
-    pub content: Content,
+    /// What the room has for a joiner.
+    pub material: Material,
+}
+
+/// What a room has for joiners, before it is known in which container they want the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Material {
+    /// The GroupInfo, an MLSMessage, without the tree.
+    pub group_info: Bytes,
+    /// The ratchet tree, whole.
+    pub tree: Bytes,
+    /// The delta from the epoch before, if the room has it.
+    pub delta: Option<Bytes>,
+    /// Where the last committer said that the tree lies, if it did.
+    pub place: Option<BText<URI_BYTES_MAX>>,
+    /// The Proposals that wait for a Commit, each an MLSMessage, and when the hub accepted them.
+    pub pending: Vec<(Bytes, Millis)>,
+}
+
+impl Material {
+    /// The tree in this container; in full where there is no such container of it.
+    #[must_use]
+    pub fn packed(&self, kind: TreeKind) -> TreeContainer {
+        let whole = || TreeContainer::from(self.tree.clone());
+        match kind {
+            TreeKind::Full => whole(),
+            TreeKind::Zstd => TreeContainer::Zstd(container::compress(&self.tree).into()),
+            TreeKind::Delta => {
+                let delta = self.delta.clone();
+                delta.map_or_else(whole, |delta| TreeContainer::Delta(Payload(delta)))
+            }
+            TreeKind::DistributionService => TreeContainer::DistributionService,
+            TreeKind::Reference => {
+                let place = self.place.clone();
+                place.map_or_else(whole, TreeContainer::Reference)
+            }
+        }
+    }
+
+    fn content(&self, kind: TreeKind) -> Content {
+        Content {
+            group_info: self.group_info.clone(),
+            tree: self.packed(kind),
+            pending: self.pending.clone(),
+        }
+    }
 }
 
 /// What a joiner needs to build an external Commit.
@@ -48,10 +95,8 @@ pub struct Sealing {
 pub struct Content {
     /// The GroupInfo, an MLSMessage, without the tree.
     pub group_info: Bytes,
-    /// How the tree travels.
-    pub container: Container,
-    /// The ratchet tree, in that container.
-    pub tree: Bytes,
+    /// The ratchet tree, in the container asked for, or in full.
+    pub tree: TreeContainer,
     /// The Proposals that wait for a Commit, each an MLSMessage, and when the hub accepted them.
     pub pending: Vec<(Bytes, Millis)>,
 }
@@ -117,14 +162,14 @@ pub fn seal(
         epoch,
         time,
         lease_ms,
-        content,
+        material,
     } = sealing;
     let (kem_output, ciphertext) = sealed::seal(
         request.ciphersuite,
         &request.hpke_key,
         SEAL_LABEL,
         &context(request, *epoch),
-        &content.encode(),
+        &material.content(request.container).encode(),
     )?;
     let mut answer = SealedGroupInfo {
         epoch: *epoch,
@@ -224,10 +269,11 @@ fn response_tbs(request: &GroupInfoRequest, answer: &SealedGroupInfo) -> Vec<u8>
 
 impl Content {
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.group_info.len() + self.tree.len() + 256);
+        let tree = self.tree.carried();
+        let mut out = Vec::with_capacity(self.group_info.len() + tree.len() + 256);
         put_vector(&mut out, &self.group_info);
-        out.push(self.container.number());
-        put_vector(&mut out, &self.tree);
+        out.push(self.tree.kind().number());
+        put_vector(&mut out, tree);
         let mut pending = Vec::new();
         for (proposal, accepted) in &self.pending {
             put_vector(&mut pending, proposal);
@@ -240,11 +286,10 @@ impl Content {
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let group_info = reader.vector("GroupInfo", GROUP_INFO_BYTES_MAX)?;
-        let container = match reader.u8()? {
-            0 => Container::Full,
-            _ => return Err(reader.bad_value("container")),
-        };
-        let tree = reader.vector("ratchet tree", TREE_BYTES_MAX)?;
+        let container = reader.u8()?;
+        let tree = Bytes::copy_from_slice(reader.vector("ratchet tree", TREE_BYTES_MAX)?);
+        let tree = TreeContainer::of(container, tree);
+        let tree = tree.ok_or_else(|| reader.bad_value("container"))?;
         let list = reader.inner("pending Proposals", CONTROL_EVENT_BYTES_MAX)?;
         let pending = list.each(
             "pending Proposals",
@@ -257,8 +302,7 @@ impl Content {
         reader.finish()?;
         Ok(Self {
             group_info: Bytes::copy_from_slice(group_info),
-            container,
-            tree: Bytes::copy_from_slice(tree),
+            tree,
             pending,
         })
     }

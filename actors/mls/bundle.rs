@@ -27,7 +27,11 @@ use super::{
     tree_math::to_leaf,
     view::{Context, GroupView, Member, NextTree, NextView, member_of},
 };
-use crate::{ids::ClientUri, wire::tree::TreeContainer};
+use crate::{
+    ids::ClientUri,
+    limits::URI_BYTES_MAX,
+    wire::{BText, tree::TreeContainer},
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -88,6 +92,8 @@ pub struct CheckedBundle {
     pub updated: Vec<Member>,
     /// ProposalRefs of the pending Proposals that the Commit names, in its order.
     pub covered: Vec<Bytes>,
+    /// Where the committer says that the tree lies.
+    pub place: Option<BText<URI_BYTES_MAX>>,
     /// Whether OpenMLS validated the Commit too.
     pub audited: bool,
 }
@@ -365,6 +371,7 @@ fn judge(
             external: member.is_none(),
             reinit: changed.reinit,
             covered,
+            place: bundle.tree.place().cloned(),
             audited,
             joined: vec![],
             left: vec![],
@@ -376,8 +383,11 @@ fn judge(
 
 /// What the log needs of the tree that a Commit made: all of it when somebody is `welcomed`, else what is shorter.
 fn next_tree(view: &GroupView, made: Made<'_, '_>, welcomed: bool) -> NextTree {
-    if welcomed || made.delta.len() > view.tree.len() / 2 {
-        NextTree::Whole(made.whole().clone())
+    let short = made.delta.len() <= view.tree.len() / 2;
+    if welcomed || !short {
+        let tree = made.whole().clone();
+        let delta = short.then(|| made.delta.into());
+        NextTree::Whole { tree, delta }
     } else {
         NextTree::Delta(made.delta.into())
     }

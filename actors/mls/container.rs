@@ -230,21 +230,6 @@ pub fn pack(
     }
 }
 
-/// The tree of `view`'s epoch in a container of the kind that somebody asked for, as [`pack`] does it.
-///
-/// # Errors
-/// As [`pack`]; [`NotServed::NoBase`] also when `before` is not the epoch just before the view's.
-pub fn serve(
-    view: &GroupView,
-    kind: TreeKind,
-    before: Option<&Before>,
-    place: Option<&str>,
-) -> Result<TreeContainer, NotServed> {
-    let epoch = view.epoch().ok();
-    let before = before.filter(|before| before.epoch.checked_add(1) == epoch);
-    pack(&view.tree, kind, before, place)
-}
-
 /// The whole tree of a container, for whoever holds the tree of the epoch `before`.
 ///
 /// Gives `None` for containers without a tree, and for a delta without what it starts from. The caller compares the tree hash.

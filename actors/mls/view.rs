@@ -55,8 +55,13 @@ pub struct NextView {
 /// The tree that a Commit leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NextTree {
-    /// The tree as in a ratchet_tree extension; always when somebody is welcomed, who needs it.
-    Whole(Bytes),
+    /// All of it; always when somebody is welcomed, who needs it.
+    Whole {
+        /// The tree as in a ratchet_tree extension.
+        tree: Bytes,
+        /// What changed since the epoch before, where that is short.
+        delta: Option<Bytes>,
+    },
     /// What changed since the epoch before, see [`tree_delta`].
     Delta(Bytes),
 }
@@ -68,7 +73,7 @@ impl NextView {
     /// [`DeltaRefused`] when it is not.
     pub fn after(&self, before: &GroupView) -> Result<GroupView, DeltaRefused> {
         let tree = match &self.tree {
-            NextTree::Whole(tree) => tree.clone(),
+            NextTree::Whole { tree, .. } => tree.clone(),
             NextTree::Delta(delta) => {
                 let context = before.context().map_err(DeltaRefused::BaseTree)?;
                 tree_delta::apply(&context.base(), &before.tree, delta)?.into()
@@ -87,8 +92,17 @@ impl NextView {
     #[must_use]
     pub fn whole_tree(&self) -> Option<&Bytes> {
         match &self.tree {
-            NextTree::Whole(tree) => Some(tree),
+            NextTree::Whole { tree, .. } => Some(tree),
             NextTree::Delta(_) => None,
+        }
+    }
+
+    /// What changed in the tree since the epoch before, where that is short.
+    #[must_use]
+    pub fn delta(&self) -> Option<&Bytes> {
+        match &self.tree {
+            NextTree::Whole { delta, .. } => delta.as_ref(),
+            NextTree::Delta(delta) => Some(delta),
         }
     }
 
@@ -96,9 +110,10 @@ impl NextView {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let tree = match &self.tree {
-            NextTree::Whole(bytes) | NextTree::Delta(bytes) => bytes,
+            NextTree::Whole { tree, delta } => tree.len() + delta.as_ref().map_or(0, Bytes::len),
+            NextTree::Delta(bytes) => bytes.len(),
         };
-        self.group_context.len() + self.group_info.len() + tree.len() + 128
+        self.group_context.len() + self.group_info.len() + tree + 128
     }
 }
 
@@ -109,7 +124,10 @@ impl From<GroupView> for NextView {
             confirmation_tag: view.confirmation_tag,
             interim_transcript_hash: view.interim_transcript_hash,
             group_info: view.group_info,
-            tree: NextTree::Whole(view.tree),
+            tree: NextTree::Whole {
+                tree: view.tree,
+                delta: None,
+            },
         }
     }
 }

@@ -84,6 +84,8 @@ impl Room {
         self.epoch = self.epoch.next();
         self.winner = Hash::of(&commit.commit);
         self.view = view;
+        self.tree_delta = commit.checked.next.delta().cloned();
+        self.tree_place = commit.checked.place.clone();
         self.pending.clear();
         self.ended = commit.checked.reinit;
         self.joining.epoch_opened(commit.checked.external);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, ProviderId},
-    limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX},
+    limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX, URI_BYTES_MAX},
     machine::{self, Millis, Position, ReviveError},
     mls::{
         bundle::CheckedBundle,
@@ -20,10 +20,11 @@ use crate::{
         view::{GroupView, Member},
     },
     wire::{
-        self, BVec, Payload,
+        self, BText, BVec, Payload,
         event::{ClientSeq, Copy, Epoch, Hash, Recipient, RoomSeq, SubmitSeq},
     },
 };
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -136,6 +137,10 @@ pub struct Room {
     pub(super) group_id: Payload,
     /// Public state of the group in the current epoch.
     pub(super) view: GroupView,
+    /// What the Commit that opened `epoch` changed in the tree, where that is short.
+    pub(super) tree_delta: Option<Bytes>,
+    /// Where its committer said that the tree lies.
+    pub(super) tree_place: Option<BText<URI_BYTES_MAX>>,
     pub(super) epoch: Epoch,
     /// Names the creation across retries.
     pub(super) created: Hash,
@@ -253,6 +258,8 @@ impl Fold {
             hub: create.creator.provider().clone(),
             group_id: Payload(create.view.group_id().unwrap_or_default()),
             view: create.view.clone(),
+            tree_delta: None,
+            tree_place: None,
             epoch: since,
             created: create.names(),
             winner: Hash::default(),

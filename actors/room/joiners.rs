@@ -14,7 +14,7 @@ use super::{
     outcome::{Answer, Refused},
 };
 use crate::{
-    group_info::{self, Content, Sealing},
+    group_info::{self, Material, Sealing},
     ids::ClientUri,
     limits::{
         CODE_BYTES_MAX, JOINER_CLOCK_SKEW_MS, JOINERS_IN_CHECK_PER_ROOM_MAX,
@@ -412,7 +412,7 @@ impl Joiners {
                     epoch: room.epoch(),
                     time: scene.now,
                     lease_ms: until_ms(scene.now, *until),
-                    content: content(room),
+                    material: material(room),
                 };
                 scene.check(ticket, Check::Seal(Box::new(sealing)));
                 self.sealing.insert(ticket, asking);
@@ -498,13 +498,14 @@ impl Joiners {
     }
 }
 
-/// What a joiner needs of the room.
-fn content(room: &Room) -> Content {
+/// What the room has for joiners.
+fn material(room: &Room) -> Material {
     let pending = room.pending().iter();
-    Content {
+    Material {
         group_info: room.view().group_info.clone(),
-        container: crate::wire::joining::Container::Full,
         tree: room.view().tree.clone(),
+        delta: room.tree_delta.clone(),
+        place: room.tree_place.clone(),
         pending: pending
             .map(|proposal| (proposal.message.clone(), proposal.accepted))
             .collect(),

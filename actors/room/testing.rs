@@ -130,6 +130,7 @@ pub(super) fn checked(epoch: u64) -> CheckedBundle {
         left: Vec::new(),
         updated: Vec::new(),
         covered: Vec::new(),
+        place: None,
         audited: false,
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
         door,
         event::{Epoch, RoomSeq},
-        joining::{Container, GroupInfoRequest},
+        joining::GroupInfoRequest,
         tree::{TreeContainer, TreeKind},
     },
 };
@@ -289,7 +289,7 @@ impl World {
             ciphersuite: 1,
             hpke_key: Payload::from(vec![1]),
             signature_key: Payload::from(key.to_be_bytes().to_vec()),
-            container: Container::Full,
+            container: TreeKind::Full,
             wait_ms: 1_000,
             code: None,
             passphrase: None,

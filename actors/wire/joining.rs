@@ -34,14 +34,18 @@
 //! response.signature = SignWithLabel(hub's key in external_senders, "GroupInfoResponseTBS", GroupInfoResponseTBS)
 //! ```
 //!
-//! `EncryptWithLabel` is RFC 9180's single shot in base mode with an empty aad (RFC 9420, section 5.1.3). Container 0
-//! is the full tree, the bare vector `optional<Node> ratchet_tree<V>`.
+//! `EncryptWithLabel` is RFC 9180's single shot in base mode with an empty aad (RFC 9420, section 5.1.3).
+//!
+//! **The tree** comes in the container that the joiner asks for, and `ratchet_tree` is what that carries: 0 the full tree,
+//! the bare vector `optional<Node> ratchet_tree<V>`; 1 the same as one zstd frame; 2 the delta from the epoch before,
+//! for whoever has that epoch's tree, because it asked then and was too late; 3 nothing, for whoever has the tree; 4 the
+//! URI at which the last committer said that it lies. Where the hub has no delta or no URI, the tree comes in full.
 //!
 //! **Codes** are bytes from the hub's random generator. A link carries them as base64url, see [`crate::links`].
 //!
 //! Source: transport requirements, sections 3.3 and 7.3.
 
-use super::{BText, BVec, Payload, event::Epoch};
+use super::{BText, BVec, Payload, event::Epoch, tree::TreeKind};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{CODES_PER_ROOM_MAX, INTRODUCTIONS_PER_USER_MAX, PASSPHRASE_BYTES_MAX},
@@ -67,8 +71,8 @@ pub struct GroupInfoRequest {
     pub hpke_key: Payload,
     /// The signature key that its leaf will have.
     pub signature_key: Payload,
-    /// The container in which it wants the ratchet tree.
-    pub container: Container,
+    /// The container in which it wants the ratchet tree, see the module.
+    pub container: TreeKind,
     /// How long it will wait for its turn, in milliseconds; not signed.
     pub wait_ms: u32,
     /// A joining code, for whoever has no other right to join.
@@ -85,24 +89,6 @@ impl GroupInfoRequest {
     pub fn bytes(&self) -> usize {
         let code = self.code.as_ref().map_or(0, |code| code.len());
         1_024 + self.hpke_key.len() + self.signature_key.len() + self.signature.len() + code
-    }
-}
-
-/// How a ratchet tree travels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Container {
-    /// The whole of it.
-    #[default]
-    Full,
-}
-
-impl Container {
-    /// Its number, as it is signed and sealed.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Full => 0,
-        }
     }
 }
 

@@ -52,6 +52,18 @@ impl TreeKind {
         Self::Reference,
     ];
 
+    /// Its number, as it is signed and sealed in the GroupInfo exchange.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Full => 0,
+            Self::Zstd => 1,
+            Self::Delta => 2,
+            Self::DistributionService => 3,
+            Self::Reference => 4,
+        }
+    }
+
     /// Its name, as people write it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -75,6 +87,28 @@ impl TreeContainer {
             Self::Delta(_) => TreeKind::Delta,
             Self::DistributionService => TreeKind::DistributionService,
             Self::Reference(_) => TreeKind::Reference,
+        }
+    }
+
+    /// The container of this number that carries these bytes, if there is one.
+    #[must_use]
+    pub fn of(number: u8, carried: Bytes) -> Option<Self> {
+        match number {
+            0 => Some(Self::Full(Payload(carried))),
+            1 => Some(Self::Zstd(Payload(carried))),
+            2 => Some(Self::Delta(Payload(carried))),
+            3 if carried.is_empty() => Some(Self::DistributionService),
+            4 => BText::exact(std::str::from_utf8(&carried).ok()?).map(Self::Reference),
+            _ => None,
+        }
+    }
+
+    /// Where the tree lies, for [`Self::Reference`].
+    #[must_use]
+    pub const fn place(&self) -> Option<&BText<URI_BYTES_MAX>> {
+        match self {
+            Self::Reference(place) => Some(place),
+            Self::Full(_) | Self::Zstd(_) | Self::Delta(_) | Self::DistributionService => None,
         }
     }
 

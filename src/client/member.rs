@@ -37,7 +37,7 @@ mod tests;
 pub use commits::PreparedCommit;
 pub use entering::Entrance;
 pub use identity::{OTHER_SUITE, PackageOptions, SUITE};
-pub use joining::{Asking, Ticket};
+pub use joining::{Asking, Ticket, join_again_after};
 pub use journal::{Counts, Fault, JOURNAL_FAULTS_MAX, JOURNAL_MESSAGES_MAX, Seen};
 pub use proposals::Proposing;
 pub use requests::new_claim_id;

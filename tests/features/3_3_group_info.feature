@@ -104,6 +104,44 @@ Feature: Asking for the GroupInfo
     And alice, bob and watch agree on epoch 2
     And carol is not in the room any more
 
+  @R3.2-13 @R3.2-14 @R3.2-15 @R3.3-11
+  Scenario Outline: a joiner who was too late asks for the tree as <container>, and it comes as <comes>
+    Given bob has another device, watch
+    When watch asks for the GroupInfo
+    And alice <changes>
+    And watch asks for the GroupInfo, with the tree as <container>
+    Then watch has the GroupInfo of epoch 2
+    And the tree comes to watch as <comes>
+    When watch enters with its GroupInfo
+    Then it is accepted
+    And alice, bob and watch agree on epoch 3
+
+    Examples:
+      | container | comes | changes       |
+      | full      | full  | commits       |
+      | zstd      | zstd  | commits       |
+      | delta     | delta | commits       |
+      | delta     | delta | removes carol |
+      | reference | full  | commits       |
+
+  @R3.2-16 @R3.2-17 @R3.3-11
+  Scenario Outline: who has the tree gets the GroupInfo without it, asking for it as <container>
+    Given bob has another device, watch
+    And alice sends trees as reference
+    When alice commits
+    And watch asks for the GroupInfo, with the tree as zstd
+    Then the tree comes to watch as zstd
+    When watch asks for the GroupInfo, with the tree as <container>
+    Then the tree comes to watch as <container>
+    When watch enters with its GroupInfo
+    Then it is accepted
+    And alice, bob, carol and watch agree on epoch 3
+
+    Examples:
+      | container           |
+      | distributionService |
+      | reference           |
+
   @R3.3-11
   Scenario: after an accepted Commit nobody gets an older GroupInfo
     Given bob has another device, watch

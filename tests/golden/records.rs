@@ -106,6 +106,7 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
         left: vec![member(2, "mimi://c.example/d/carol/phone".parse().unwrap())],
         updated: vec![member(0, alice())],
         covered: vec![raw("reference")],
+        place: Some(BText::clipped("https://trees.a.example/7")),
         audited: true,
     };
     let commit = hub::Commit {

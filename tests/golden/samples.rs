@@ -16,10 +16,11 @@ use mimi_actors::{
             SubmitRefused, SubmitSeq, Verdict, VerdictRun,
         },
         joining::{
-            CodeFacts, CodeId, CodeTerms, CodesAsk, CodesRequest, Container, GroupInfoRequest,
-            MadeCode, SealedGroupInfo,
+            CodeFacts, CodeId, CodeTerms, CodesAsk, CodesRequest, GroupInfoRequest, MadeCode,
+            SealedGroupInfo,
         },
         post::{Notice, WelcomeNotice},
+        tree::TreeKind,
     },
 };
 
@@ -156,7 +157,7 @@ pub(super) fn group_info_request() -> GroupInfoRequest {
         ciphersuite: 1,
         hpke_key: some("hpke key"),
         signature_key: some("key"),
-        container: Container::Full,
+        container: TreeKind::Delta,
         wait_ms: 8_000,
         code: Some(some("code")),
         passphrase: Some(BText::clipped("sesame")),

@@ -11,9 +11,9 @@ use mimi_actors::{
         claim::ClaimTerms,
         door::{Acks, Commit, CreateRoom, DoorItem, Propose, RoomBody, RoomEvent},
         event::{Epoch, InboxSeq, RoomSeq},
-        joining::{Container, GroupInfoRequest},
+        joining::GroupInfoRequest,
         post::Notice,
-        tree::TreeContainer,
+        tree::{TreeContainer, TreeKind},
     },
 };
 use mimi_node::client::{
@@ -293,7 +293,7 @@ impl<C: MlsConfig> Party<C> {
             ciphersuite: 1,
             hpke_key: hpke_key.as_ref().to_vec().into(),
             signature_key: public.as_bytes().to_vec().into(),
-            container: Container::Full,
+            container: TreeKind::Full,
             wait_ms: 0,
             code: None,
             passphrase: None,

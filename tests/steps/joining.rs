@@ -74,7 +74,7 @@ async fn ask(story: &mut Story, name: &str, room: &RoomUri, ticket: &Ticket, wai
     }
     match member.send_asking(&asking).await {
         Ok(sealed) => {
-            let entrance = asking.open(&sealed).unwrap();
+            let entrance = member.open_answer(&asking, &sealed).unwrap();
             story.joining.entrances.insert(name.to_owned(), entrance);
             let asked = Asked { asking, sealed };
             story.joining.asked.insert(name.to_owned(), asked);
@@ -87,6 +87,22 @@ async fn ask(story: &mut Story, name: &str, room: &RoomUri, ticket: &Ticket, wai
 async fn asks(story: &mut Story, name: String) {
     let den = story.room();
     ask(story, &name, &den, &Ticket::default(), None).await;
+}
+
+#[when(regex = r"^(\w+) asks for the GroupInfo, with the tree as (\w+)$")]
+async fn asks_for_container(story: &mut Story, name: String, container: String) {
+    let den = story.room();
+    story
+        .member(&name)
+        .ask_trees_as(super::trees::kind(&container));
+    ask(story, &name, &den, &Ticket::default(), None).await;
+}
+
+#[then(regex = r"^the tree comes to (\w+) as (\w+)$")]
+fn tree_comes_as(story: &mut Story, name: String, container: String) {
+    let asked = &story.joining.asked[&name];
+    let content = asked.asking.content(&asked.sealed).unwrap();
+    assert_eq!(content.tree.kind().name(), container);
 }
 
 #[when(regex = r"^(\w+) asks for the GroupInfo (\d+) times$")]

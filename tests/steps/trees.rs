@@ -17,7 +17,7 @@ use mimi_actors::{
 };
 use support::{TREE_HOST, room};
 
-fn kind(name: &str) -> TreeKind {
+pub(super) fn kind(name: &str) -> TreeKind {
     let mut kinds = TreeKind::ALL.into_iter();
     kinds.find(|kind| kind.name() == name).unwrap()
 }

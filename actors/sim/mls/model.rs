@@ -562,6 +562,7 @@ fn check_bundle(
         committer,
         external: member.is_none(),
         reinit: false,
+        place: bundle.tree.place().cloned(),
         joined: joined
             .map(|(leaf, joined, reference)| Joined {
                 leaf: *leaf,

@@ -6,6 +6,7 @@ mod commit;
 mod failover;
 mod fanout;
 mod idle_rooms;
+mod join;
 mod latency;
 mod load;
 mod process;
@@ -32,6 +33,8 @@ enum What {
     Failover(failover::Failover),
     /// Commits over many rooms, and what the check of one costs by group size and container of its tree
     Commit(commit::CommitBench),
+    /// Many joiners of one room, each by an external Commit of its own with a link
+    Join(join::Join),
     /// A node full of rooms that nobody uses: its start and its memory
     IdleRooms(idle_rooms::IdleRooms),
     /// The other process of the raw QUIC measurement
@@ -56,6 +59,7 @@ impl Bench {
             What::Submit(submit) => runtime.block_on(submit.run()),
             What::Latency(latency) => runtime.block_on(latency.run()),
             What::IdleRooms(idle_rooms) => runtime.block_on(idle_rooms.run()),
+            What::Join(join) => runtime.block_on(join.run()),
             What::CeilingPeer(peer) => runtime.block_on(peer.run()),
         }
     }

@@ -14,15 +14,19 @@ use mimi_actors::{
     ids::{RoomUri, UserUri},
     links::{IntroductionLink, JoinLink},
     machine::Millis,
-    mls::sealed::{self, SealingKey},
+    mls::{
+        container::{self, Before},
+        sealed::{self, SealingKey},
+    },
     wire::{
         BText, Payload,
         answer::{Accepted, Answer, Refused},
         door::DoorRefused,
         joining::{
-            CodeFacts, CodeId, CodeTerms, CodesAsk, CodesRequest, Container, GroupInfoRequest,
-            Introduced, IntroductionAsk, IntroductionFacts, SealedGroupInfo,
+            CodeFacts, CodeId, CodeTerms, CodesAsk, CodesRequest, GroupInfoRequest, Introduced,
+            IntroductionAsk, IntroductionFacts, SealedGroupInfo,
         },
+        tree::TreeContainer,
     },
 };
 use openmls_traits::signatures::Signer as _;
@@ -74,7 +78,7 @@ impl Member {
             ciphersuite: suite,
             hpke_key: Payload(key.public().clone()),
             signature_key: self.signer.public().to_vec().into(),
-            container: Container::Full,
+            container: self.trees.asked(room),
             wait_ms: u32::try_from(TURN_WAIT.as_millis()).unwrap_or(u32::MAX),
             code: ticket.code.clone(),
             passphrase: passphrase.transpose()?,
@@ -99,7 +103,22 @@ impl Member {
     ) -> Result<Entrance, MemberError> {
         let asking = self.prepare_asking(room, ticket)?;
         let sealed = self.send_asking(&asking).await?;
-        asking.open(&sealed)
+        self.open_answer(&asking, &sealed)
+    }
+
+    /// Opens the answer to a request of this device; the tree may come of the one that the last answer held.
+    ///
+    /// # Errors
+    /// As [`Asking::open`], and when the tree does not come of that one; the next request is for a whole tree then.
+    pub fn open_answer(
+        &mut self,
+        asking: &Asking,
+        sealed: &SealedGroupInfo,
+    ) -> Result<Entrance, MemberError> {
+        let room = &asking.request.room;
+        let entrance = asking.open_with(sealed, self.trees.held(room));
+        self.trees.hold(room, entrance.as_ref().ok());
+        entrance
     }
 
     /// Sends a request for the GroupInfo; the same one again, as long as its lease lasts, gets the same lease.
@@ -127,10 +146,10 @@ impl Member {
     ) -> Result<Accepted, MemberError> {
         let deadline = Instant::now() + within;
         loop {
-            let entering = timeout_at(deadline, self.enter_once(room, ticket));
+            let entering = timeout_at(deadline, self.try_to_join(room, ticket));
             let again_after = match entering.await.map_err(|_| MemberError::Deadline)? {
                 Ok(accepted) => return Ok(accepted),
-                Err(error) => again_after(&error).ok_or(error)?,
+                Err(error) => join_again_after(&error).ok_or(error)?,
             };
             if Instant::now() + again_after >= deadline {
                 return Err(MemberError::Deadline);
@@ -139,7 +158,11 @@ impl Member {
         }
     }
 
-    async fn enter_once(
+    /// Asks for the GroupInfo and enters with it, once.
+    ///
+    /// # Errors
+    /// As [`Self::join_by_itself`]; [`join_again_after`] tells those that another try can mend.
+    pub async fn try_to_join(
         &mut self,
         room: &RoomUri,
         ticket: &Ticket,
@@ -302,15 +325,37 @@ impl Asking {
         group_info::open(&self.request, sealed, &self.key).map_err(mls("open the GroupInfo"))
     }
 
-    /// Opens the answer, checks that the hub signed it, and says what it holds.
+    /// Opens the answer, checks that the hub signed it, and says what it holds; the tree must be there whole.
     ///
     /// # Errors
     /// [`MemberError::Mls`] when it was not sealed to this device for this request, or not by the hub.
     pub fn open(&self, sealed: &SealedGroupInfo) -> Result<Entrance, MemberError> {
+        self.open_with(sealed, None)
+    }
+
+    /// As [`Self::open`], by whoever has a tree of the room: the one before a delta, or the very one that was left out.
+    fn open_with(
+        &self,
+        sealed: &SealedGroupInfo,
+        held: Option<&Before>,
+    ) -> Result<Entrance, MemberError> {
         let content = self.content(sealed)?;
+        let of_this_epoch = held.filter(|held| held.epoch == sealed.epoch.0);
+        let tree = match (&content.tree, of_this_epoch) {
+            (TreeContainer::DistributionService | TreeContainer::Reference(_), Some(held)) => {
+                Some(held.tree.clone())
+            }
+            (container, _) => container::open(container, held).map_err(mls("unpack a tree"))?,
+        };
+        let missing = || {
+            mls("open the GroupInfo")(format!(
+                "{} holds no tree that this device can use",
+                content.tree.kind().name()
+            ))
+        };
         Ok(Entrance {
-            group_info: Payload(content.group_info),
-            tree: Payload(content.tree),
+            group_info: Payload(content.group_info.clone()),
+            tree: Payload(tree.ok_or_else(missing)?),
             proposals: content
                 .pending
                 .into_iter()
@@ -320,8 +365,9 @@ impl Asking {
     }
 }
 
-/// When a request that failed may be made anew; `None` when it would fail again.
-fn again_after(error: &MemberError) -> Option<Duration> {
+/// When a device that failed to join may try again; `None` when it would fail again.
+#[must_use]
+pub fn join_again_after(error: &MemberError) -> Option<Duration> {
     match error {
         // Others are first, or were faster: whatever was built is of no use any more.
         MemberError::Lost { .. }

@@ -5,9 +5,17 @@ use crate::{group_info, wire, wire::joining::GroupInfoRequest};
 
 /// What a hub of the model answers.
 pub(super) fn seal(sealing: &Sealing) -> SealedGroupInfo {
-    let content = &sealing.content;
-    let pending: Vec<_> = content.pending.iter().map(|(message, _)| message).collect();
-    let plain = (&content.group_info, &content.tree, pending);
+    let material = &sealing.material;
+    let pending: Vec<_> = material
+        .pending
+        .iter()
+        .map(|(message, _)| message)
+        .collect();
+    let plain = (
+        &material.group_info,
+        material.packed(sealing.request.container),
+        pending,
+    );
     SealedGroupInfo {
         epoch: sealing.epoch,
         time: sealing.time,
