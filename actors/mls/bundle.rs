@@ -383,10 +383,10 @@ fn judge(
 
 /// What the log needs of the tree that a Commit made: all of it when somebody is `welcomed`, else what is shorter.
 fn next_tree(view: &GroupView, made: Made<'_, '_>, welcomed: bool) -> NextTree {
-    let short = made.delta.len() <= view.tree.len() / 2;
-    if welcomed || !short {
+    if welcomed || made.delta.len() > view.tree.len() / 2 {
         let tree = made.whole().clone();
-        let delta = short.then(|| made.delta.into());
+        let delta = made.delta.len() < tree.len();
+        let delta = delta.then(|| made.delta.into());
         NextTree::Whole { tree, delta }
     } else {
         NextTree::Delta(made.delta.into())

@@ -59,7 +59,7 @@ pub enum NextTree {
     Whole {
         /// The tree as in a ratchet_tree extension.
         tree: Bytes,
-        /// What changed since the epoch before, where that is short.
+        /// What changed since the epoch before, where that is shorter.
         delta: Option<Bytes>,
     },
     /// What changed since the epoch before, see [`tree_delta`].
@@ -97,7 +97,7 @@ impl NextView {
         }
     }
 
-    /// What changed in the tree since the epoch before, where that is short.
+    /// What changed in the tree since the epoch before, where that is shorter than the tree.
     #[must_use]
     pub fn delta(&self) -> Option<&Bytes> {
         match &self.tree {
