@@ -28,6 +28,8 @@ pub const GROUP_INFO_BYTES_MAX: usize = 64 << 10;
 pub const TREE_BYTES_MAX: usize = 15 << 17;
 /// Memory for trees that a node keeps from one Commit to the next, in bytes; the one not used for longest goes.
 pub const TREES_KEPT_BYTES_MAX: usize = 128 << 20;
+/// Memory for the groups that OpenMLS audits, kept between Commits, in bytes; the oldest go first.
+pub const AUDITED_GROUPS_KEPT_BYTES_MAX: usize = 64 << 20;
 /// How many bytes of a tree one byte of its zstd frame may stand for, at most.
 pub const ZSTD_RATIO_MAX: usize = 64;
 /// Largest Commit bundle, Welcome event or other control event, in bytes.

@@ -3,8 +3,8 @@
 //! Runs only on bytes that the bounded reader accepted. A panic inside the library is a refusal. OpenMLS reads the
 //! clock for lifetimes; where that would contradict the caller's time or punish an old member, its view is set aside.
 
-use super::{bundle::Bundle, proposal::PendingProposal, view::GroupView};
-use crate::limits::REFUSAL_DETAIL_BYTES_MAX;
+use super::{bundle::Bundle, proposal::PendingProposal, shelf::Shelf, view::GroupView};
+use crate::{limits::REFUSAL_DETAIL_BYTES_MAX, wire::event::Hash};
 use openmls::{
     group::{ProposalStore, PublicGroup},
     key_packages::errors::KeyPackageVerifyError,
@@ -108,16 +108,37 @@ fn handshake(message: &[u8]) -> Result<ProtocolMessage, String> {
     Ok(message.into())
 }
 
-/// Validates a Commit in the group of `view` and that it leads to `next_context`.
+/// Names a group in one epoch, with all that OpenMLS goes by in the next Commit.
+fn name(group_context: &[u8], interim_transcript_hash: &[u8]) -> [u8; 32] {
+    Hash::of_parts([group_context, interim_transcript_hash]).0
+}
+
+/// What a Commit must lead to.
+pub(super) struct Next<'a> {
+    /// The GroupContext.
+    pub(super) context: &'a [u8],
+    /// The interim transcript hash, bare.
+    pub(super) interim_transcript_hash: &'a [u8],
+}
+
+/// Validates a Commit in the group of `view` and that it leads to `next`, where the group is kept for the Commit after.
+///
+/// A group off the shelf was validated when it was put there; the lifetimes of its leaves are not looked at again.
 pub(super) fn commit(
     view: &GroupView,
     covered: &[&PendingProposal],
     bundle: &Bundle,
-    next_context: &[u8],
+    next: &Next<'_>,
+    shelf: &Shelf,
 ) -> Result<Audited, String> {
     guarded(|| {
         let provider = OpenMlsRustCrypto::default();
-        let Some(mut group) = public_group(&provider, &view.tree, &view.group_info)? else {
+        let kept = shelf.take_group(&name(&view.group_context, &view.interim_transcript_hash));
+        let group = match kept {
+            Some(group) => Some(group),
+            None => public_group(&provider, &view.tree, &view.group_info)?.map(Box::new),
+        };
+        let Some(mut group) = group else {
             return Ok(Audited::SetAside);
         };
         let refused = |cause: &dyn std::error::Error| detail(cause);
@@ -146,9 +167,11 @@ pub(super) fn commit(
             .group_context()
             .tls_serialize_detached()
             .map_err(|cause| refused(&cause))?;
-        if context != next_context {
+        if context != next.context {
             return Err("the library computes another GroupContext".to_owned());
         }
+        let name = name(next.context, next.interim_transcript_hash);
+        shelf.put_group(&name, group, view.tree.len());
         Ok(Audited::Whole)
     })
 }

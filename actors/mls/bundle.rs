@@ -346,10 +346,15 @@ fn judge(
     let joins = changed.added.len() + usize::from(member.is_none());
     let before = rest.members();
     let members = before.max(before + joins - changed.removed.len());
-    let audited = members <= terms.audited_members_max
-        && audit::commit(view, &covered, bundle, &next_context).map_err(BundleRefused::Audit)?
-            == Audited::Whole;
     let interim = framing::interim_transcript_hash(&suite, &confirmed, parts.confirmation_tag);
+    let after = audit::Next {
+        context: &next_context,
+        interim_transcript_hash: &interim,
+    };
+    let audited = members <= terms.audited_members_max
+        && audit::commit(view, &covered, bundle, &after, &terms.trees)
+            .map_err(BundleRefused::Audit)?
+            == Audited::Whole;
     let next = NextView {
         group_context: next_context.into(),
         confirmation_tag: Bytes::copy_from_slice(parts.confirmation_tag),
