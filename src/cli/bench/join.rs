@@ -170,7 +170,7 @@ impl Join {
         loop {
             let Err(error) = joiner.try_to_join(room, ticket).await else {
                 let joined = met.joined.fetch_add(1, Ordering::Relaxed) + 1;
-                if joined % PROGRESS_EVERY == 0 {
+                if joined.is_multiple_of(PROGRESS_EVERY) {
                     output::progress(&format!("{joined} joined"));
                 }
                 return;
