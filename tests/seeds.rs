@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Invariants that must have been put to the test, and how often at least in 200 seeds.
-const TESTED: [&str; 26] = [
+const TESTED: [&str; 27] = [
     "I1",
     "I2",
     "I3",
@@ -44,6 +44,7 @@ const TESTED: [&str; 26] = [
     "I26",
     "I30",
     "contradiction",
+    "lanes",
     "leaving",
     "limits",
     "own leaf",
@@ -52,7 +53,7 @@ const TESTED: [&str; 26] = [
 ];
 
 /// What must have happened, so that a green run says something.
-const HAPPENED: [&str; 25] = [
+const HAPPENED: [&str; 27] = [
     "batches that came again",
     "claims limited",
     "claims passed on by the hub",
@@ -61,6 +62,8 @@ const HAPPENED: [&str; 25] = [
     "contested epochs",
     "commits that lost their epoch",
     "crashes with an entry not yet on disk",
+    "events given to a client again",
+    "events read before older ones",
     "external Commits that may not be",
     "hostile frames",
     "joins by external Commit",

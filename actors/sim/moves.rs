@@ -14,7 +14,7 @@ use crate::{
         BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
         door,
-        event::{Epoch, RoomSeq},
+        event::Epoch,
         joining::GroupInfoRequest,
         tree::{TreeContainer, TreeKind},
     },
@@ -131,7 +131,6 @@ impl World {
         is.rooms.insert(
             room.clone(),
             ClientRoom {
-                next: RoomSeq(1),
                 ..ClientRoom::default()
             },
         );
