@@ -17,9 +17,7 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// Looks into the inbox after which a client opens its stream anew, in thousandths.
-const REOPENS_PERMILLE: u32 = 250;
-/// Of those, after how many it stays away before it does.
+/// Streams opened anew before which a client stays away, in thousandths.
 const AWAY_PERMILLE: u32 = 150;
 /// How long it stays away at most, in milliseconds.
 const AWAY_MS_MAX: u64 = 6_000;
@@ -147,7 +145,7 @@ impl World {
         self.history.demand("I16", acked <= upto && control <= last, || {
             format!("client {client} has {upto} and control {last} of {room}; its cursors are at {acked} and {control}")
         });
-        if !self.orders.hits(REOPENS_PERMILLE) {
+        if !self.orders.hits(self.plan.weather.reopens_permille) {
             return;
         }
         let orders = [
