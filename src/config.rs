@@ -263,6 +263,12 @@ impl Config {
             let why = format!("at least {SNAPSHOT_ENTRIES_MIN}: each writes the whole state");
             return refuse("storage.snapshot_entries", &why);
         }
+        if self.storage.retention_s == 0 {
+            return refuse(
+                "storage.retention_s",
+                "at least 1: nobody could fetch anything",
+            );
+        }
         if let Some((key, why)) = self.claims.flaw() {
             return refuse(key, &why);
         }
@@ -401,6 +407,12 @@ impl Config {
             return refuse("admin.listen", &why);
         }
         Ok(Some(address))
+    }
+
+    /// How long events are kept for clients.
+    #[must_use]
+    pub fn retention(&self) -> Duration {
+        Duration::from_secs(self.storage.retention_s)
     }
 
     /// How long a request may wait.

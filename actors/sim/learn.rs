@@ -402,7 +402,7 @@ impl World {
             let (seq, said) = match item {
                 DoorItem::Inbox { seq, room, notice } => (seq, Ok((room, notice))),
                 DoorItem::Note { seq, note } => (seq, Err(note)),
-                DoorItem::Room { .. } | DoorItem::Verdict { .. } => continue,
+                DoorItem::Room { .. } | DoorItem::Gap { .. } | DoorItem::Verdict { .. } => continue,
             };
             let is = &mut self.clients[client];
             if seq <= is.inbox {

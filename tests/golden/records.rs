@@ -344,6 +344,9 @@ fn link_commands() -> Vec<(&'static str, link::Command)> {
         upto: LinkSeq(1),
         refused: Vec::new(),
     };
+    let forget = link::Command::Forget {
+        before: Millis(1_700_000_000_000),
+    };
     let refused = link::Command::Ack {
         peer: Peer::Provider(provider()),
         upto: LinkSeq(1),
@@ -361,6 +364,7 @@ fn link_commands() -> Vec<(&'static str, link::Command)> {
         ("ack-shard", ack(Peer::Shard(3))),
         ("ack-refused", refused),
         ("redrive", redrive),
+        ("forget", forget),
     ]
 }
 
