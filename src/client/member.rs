@@ -36,7 +36,7 @@ mod tests;
 
 pub use commits::PreparedCommit;
 pub use entering::Entrance;
-pub use identity::{OTHER_SUITE, PackageOptions, SUITE};
+pub use identity::{Component, OTHER_SUITE, PackageOptions, SUITE};
 pub use joining::{Asking, Ticket, join_again_after};
 pub use journal::{Counts, Fault, JOURNAL_FAULTS_MAX, JOURNAL_MESSAGES_MAX, Seen};
 pub use proposals::Proposing;

@@ -105,6 +105,17 @@ Feature: Sending a Commit
     Then alice, amy, bob and carol agree on epoch 3
     And amy joined in epoch 3
 
+  @R3.2-27 @R5-29
+  Scenario: who was welcomed long ago still gets the tree of that epoch, and everything since
+    Given amy is offline
+    When bob adds amy
+    And alice commits 7 times
+    And a.example is killed
+    And a.example is started again
+    And amy comes back
+    Then alice, amy, bob and carol agree on epoch 9
+    And amy processed 7 Commits
+
   @R3.2-21
   Scenario: proposals to remove each other are both taken, and one Commit settles it
     When alice proposes to remove bob

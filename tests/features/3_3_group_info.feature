@@ -124,6 +124,24 @@ Feature: Asking for the GroupInfo
       | delta     | delta | removes carol |
       | reference | full  | commits       |
 
+  @R3.2-26
+  Scenario: room policy travels with every GroupInfo, also what the hub does not know of it
+    Given alice opened the room hall of a.example with room policy
+    And alice has another device, tablet
+    When tablet asks for the GroupInfo
+    Then what tablet got holds the room policy
+    When tablet enters with its GroupInfo
+    Then it is accepted
+    When alice commits
+    And tablet asks for the GroupInfo
+    Then tablet has the GroupInfo of epoch 2
+    And what tablet got holds the room policy
+
+  @R3.2-26
+  Scenario: room policy whose components are out of order opens no room
+    When alice opens the room hall of a.example with room policy out of order
+    Then it is refused with the code malformed
+
   @R3.2-16 @R3.2-17 @R3.3-11
   Scenario Outline: who has the tree gets the GroupInfo without it, asking for it as <container>
     Given bob has another device, watch

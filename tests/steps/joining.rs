@@ -43,6 +43,13 @@ pub struct Joining {
     since: Option<Instant>,
 }
 
+impl Joining {
+    /// What a device got when it asked last.
+    pub(super) fn entrance(&self, name: &str) -> &Entrance {
+        &self.entrances[name]
+    }
+}
+
 /// A request and its answer.
 struct Asked {
     asking: Asking,

@@ -17,6 +17,7 @@ mod intruder;
 mod joining;
 mod message;
 mod nemesis;
+mod policy;
 mod setting;
 mod trees;
 

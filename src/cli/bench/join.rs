@@ -3,6 +3,7 @@
 //!
 //! Source: transport requirements, sections 3.3 and 7.3.
 
+use super::load;
 use crate::{
     admin::protocol::{Request, Response},
     cli::{
@@ -74,14 +75,7 @@ impl Join {
         let mut stage = Stage::build(&['a', 'b'], 1, None).await?;
         let figures = self.measure(&mut stage).await?;
         stage.end().await?;
-        if self.json {
-            output::json(&figures)?;
-        } else {
-            let rows = figures.as_object().context("figures are an object")?;
-            for (name, value) in rows {
-                output::line(&format!("{name:>28}  {value}"));
-            }
-        }
+        load::print(&figures, self.json)?;
         ensure!(
             figures.get("refused") == Some(&json!(0)),
             "somebody was not let in"
@@ -170,7 +164,7 @@ impl Join {
         loop {
             let Err(error) = joiner.try_to_join(room, ticket).await else {
                 let joined = met.joined.fetch_add(1, Ordering::Relaxed) + 1;
-                if joined % PROGRESS_EVERY == 0 {
+                if joined.is_multiple_of(PROGRESS_EVERY) {
                     output::progress(&format!("{joined} joined"));
                 }
                 return;

@@ -4,17 +4,13 @@ use super::{MemberError, SUITE, identity, mls, record::Record, trees::Trees};
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::EPOCH_TOLERANCE_EPOCHS,
-    wire::{
-        Payload,
-        door::{CreateRoom, HubSender},
-        post::WelcomeNotice,
-    },
+    wire::{Payload, door::CreateRoom, post::WelcomeNotice},
 };
 use openmls::{
     prelude::{
-        GroupId, MlsGroup, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut,
-        OpenMlsProvider as _, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProtocolMessage, RatchetTreeIn,
-        SenderRatchetConfiguration, StagedWelcome,
+        Extensions, GroupContext, GroupId, MlsGroup, MlsGroupJoinConfig, MlsMessageBodyIn,
+        MlsMessageIn, MlsMessageOut, OpenMlsProvider as _, PURE_PLAINTEXT_WIRE_FORMAT_POLICY,
+        ProtocolMessage, RatchetTreeIn, SenderRatchetConfiguration, StagedWelcome,
         tls_codec::{DeserializeBytes, Serialize as _},
     },
     treesync::RatchetTree,
@@ -56,7 +52,7 @@ pub(super) fn create(
     client: &ClientUri,
     signer: &SignatureKeyPair,
     room: &RoomUri,
-    hub: &HubSender,
+    extensions: Extensions<GroupContext>,
 ) -> Result<MlsGroup, MemberError> {
     MlsGroup::builder()
         .with_group_id(group_id(room))
@@ -66,7 +62,7 @@ pub(super) fn create(
         .use_ratchet_tree_extension(false)
         .max_past_epochs(PAST_EPOCHS)
         .sender_ratchet_configuration(ratchet())
-        .with_group_context_extensions(identity::hub_extensions(hub)?)
+        .with_group_context_extensions(extensions)
         .build(provider, signer, identity::credential(client, signer))
         .map_err(mls("make a group"))
 }

@@ -10,7 +10,8 @@ use openmls::prelude::{
     BasicCredential, Capabilities, Ciphersuite, Credential, CredentialWithKey, Extension,
     ExtensionType, Extensions, ExternalSender, GroupContext, KeyPackage, Lifetime,
     MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider, ProposalType, ProtocolVersion,
-    tls_codec::DeserializeBytes,
+    UnknownExtension,
+    tls_codec::{DeserializeBytes, Serialize as _, VLByteSlice},
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
@@ -69,6 +70,7 @@ impl PackageOptions {
             .iter()
             .map(|kind| ExtensionType::from(*kind))
             .collect();
+        extensions.push(ExtensionType::Unknown(APP_DATA_DICTIONARY));
         if self.last_resort {
             extensions.push(ExtensionType::LastResort);
         }
@@ -147,13 +149,37 @@ pub(super) fn read_key_package(
         .map_err(mls("validate a KeyPackage"))
 }
 
-/// The group context extensions of a new room: its hub may propose.
-pub(super) fn hub_extensions(hub: &HubSender) -> Result<Extensions<GroupContext>, MemberError> {
+/// The extension type of the dictionary in which room policy lies; members keep it as it is.
+const APP_DATA_DICTIONARY: u16 = 6;
+
+/// A component of room policy: its number, and what it says.
+pub type Component = (u16, Vec<u8>);
+
+/// Bytes with their length before them, as RFC 9420 writes them.
+fn vector(bytes: &[u8]) -> Result<Vec<u8>, MemberError> {
+    let written = VLByteSlice(bytes).tls_serialize_detached();
+    written.map_err(mls("encode room policy"))
+}
+
+/// The group context extensions of a new room: its hub may propose, and its policy, if it has one.
+pub(super) fn context_extensions(
+    hub: &HubSender,
+    policy: &[Component],
+) -> Result<Extensions<GroupContext>, MemberError> {
     let identity = format!("mimi://{}", hub.provider).into_bytes();
     let sender = ExternalSender::new(
         hub.signature_key.as_slice().into(),
         BasicCredential::new(identity).into(),
     );
-    Extensions::single(Extension::ExternalSenders(vec![sender]))
-        .map_err(mls("list the hub as an external sender"))
+    let mut extensions = vec![Extension::ExternalSenders(vec![sender])];
+    if !policy.is_empty() {
+        let mut entries = Vec::new();
+        for (component, data) in policy {
+            entries.extend(component.to_be_bytes());
+            entries.extend(vector(data)?);
+        }
+        let dictionary = UnknownExtension(vector(&entries)?);
+        extensions.push(Extension::Unknown(APP_DATA_DICTIONARY, dictionary));
+    }
+    Extensions::from_vec(extensions).map_err(mls("describe a room"))
 }

@@ -1,6 +1,6 @@
 //! New rooms: a group of one, offered to the hub.
 
-use super::{Member, MemberError, group, mls};
+use super::{Member, MemberError, group, identity, identity::Component, mls};
 use mimi_actors::{
     ids::RoomUri,
     wire::{
@@ -20,6 +20,19 @@ impl Member {
         room: &RoomUri,
         hub: &HubSender,
     ) -> Result<CreateRoom, MemberError> {
+        self.prepare_room_with(room, hub, &[])
+    }
+
+    /// As [`Self::prepare_room`], with room policy: components of the `app_data_dictionary`, by ascending number.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prepare_room_with(
+        &mut self,
+        room: &RoomUri,
+        hub: &HubSender,
+        policy: &[Component],
+    ) -> Result<CreateRoom, MemberError> {
         if let Some(group) = self.groups.get(room) {
             if group.epoch().as_u64() > 0 {
                 return Err(mls("make a room")("the device is in it already"));
@@ -27,7 +40,8 @@ impl Member {
             return group::opening(&self.mls, &self.signer, &self.trees, room, group);
         }
         let client = &self.record.client;
-        let group = group::create(&self.mls, client, &self.signer, room, hub)?;
+        let extensions = identity::context_extensions(hub, policy)?;
+        let group = group::create(&self.mls, client, &self.signer, room, extensions)?;
         let opening = group::opening(&self.mls, &self.signer, &self.trees, room, &group)?;
         let state = self.room_mut(room);
         state.group_id = group.group_id().as_slice().to_vec().into();

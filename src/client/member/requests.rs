@@ -1,6 +1,6 @@
 //! Requests of a member, each as one call.
 
-use super::{Member, MemberError, PackageOptions, PreparedCommit, Proposing, mls};
+use super::{Component, Member, MemberError, PackageOptions, PreparedCommit, Proposing, mls};
 use crate::client::door::DoorError;
 use mimi_actors::{
     ids::{ClientUri, RoomUri, UserUri},
@@ -102,8 +102,20 @@ impl Member {
     /// [`MemberError::Refused`] when the hub does not open it; the group is forgotten then, unless the same request may be
     /// sent again.
     pub async fn create_room(&mut self, room: &RoomUri) -> Result<(), MemberError> {
+        self.create_room_with(room, &[]).await
+    }
+
+    /// As [`Self::create_room`], with room policy.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn create_room_with(
+        &mut self,
+        room: &RoomUri,
+        policy: &[Component],
+    ) -> Result<(), MemberError> {
         let hub = self.door()?.hub_sender().await?;
-        let opening = self.prepare_room(room, &hub)?;
+        let opening = self.prepare_room_with(room, &hub, policy)?;
         self.save().await?;
         let answer = self.door()?.create(opening).await?;
         if answer == Answer::Created {

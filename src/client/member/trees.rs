@@ -53,10 +53,11 @@ impl Trees {
 
     /// The container in which to ask for the tree of a room: a whole one, unless what others stand on is there.
     pub(super) fn asked(&self, room: &RoomUri) -> TreeKind {
-        match self.asked {
-            whole @ (TreeKind::Full | TreeKind::Zstd) => whole,
-            other if self.held(room).is_some() => other,
-            TreeKind::Delta | TreeKind::DistributionService | TreeKind::Reference => TreeKind::Zstd,
+        let whole = matches!(self.asked, TreeKind::Full | TreeKind::Zstd);
+        if whole || self.held(room).is_some() {
+            self.asked
+        } else {
+            TreeKind::Zstd
         }
     }
 
