@@ -2,7 +2,8 @@
 //!
 //! That nothing changes is seen in the state hash of every shard. Stocks of KeyPackages, leases, code uses, pending
 //! Proposals and what is left of every limit lie in the folds that are hashed, so a case that used any of them up would
-//! show. What may be counted (a wrong joining code) is let settle first.
+//! show: where an honest request uses one on the way, the hash is seen to change (`Book::used`). What may be counted (a
+//! wrong joining code) is let settle first.
 //!
 //! What is tried, where, and what is said to it (R: a scenario of `tests/features` shows it, with this tag):
 //!
@@ -11,7 +12,7 @@
 //! | claim | empty, one user 500 times, unknown, no consent, nothing in common | `clients` `claims` | a result for each user |
 //! | | over 1,000 users, 65,536 capabilities | `clients` `claims` | `BadFrame`: the frame has no room for them |
 //! | | in another's name, unsigned, signed for another; by a hub for others | `clients`, `peers` | `SenderNotBound`, `Unsigned`, `NotRelayed` |
-//! | | retries, races, drains, the reserve, last resort | R3.1-20 to R3.1-25 | the same packages, `Limited`, `Exhausted` |
+//! | | retries, races, drains, the reserve, last resort | R3.1-18 to R3.1-25 | the same packages, `Limited`, `Exhausted` |
 //! | upload | each flaw by itself, rightly signed | `packages`, `clients` | `Invalid` with the reason |
 //! | | there already: itself, its init key; given away before a restart; one too many | `packages` | `Ok` once, `Duplicate`, `Duplicate`, `Full` |
 //! | Commit | epochs before and after, accepted again | `forged` `epochs` | `WrongEpoch`; the first answer |
@@ -141,6 +142,13 @@ impl Book {
     /// Takes the state as it is now for what must not change.
     async fn rest(&mut self) {
         self.hashes = self.net.node(A).settled().await;
+    }
+
+    /// Takes the state as it is now, which must show that an honest request has used something up.
+    async fn used(&mut self, what: &str) {
+        let before = std::mem::take(&mut self.hashes);
+        self.rest().await;
+        assert_ne!(self.hashes, before, "the state does not show {what}");
     }
 
     async fn back(&mut self, name: &str, back: Back, want: impl Fn(&Back) -> bool) {

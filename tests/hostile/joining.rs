@@ -340,10 +340,12 @@ pub(super) async fn codes_of(book: &mut Book, amy: &mut Member, mallory: &Member
     book.alice.create_room(&annex).await.unwrap();
     // Zoe uses up the code for one join.
     let mut zoe = book.net.member("zoe", "phone", A).await;
+    book.rest().await;
     let used = zoe.follow_link(&made[3].0, None, support::WAIT).await;
     let epoch = used.unwrap().epoch;
     wait_epoch(&mut book.alice, &den, epoch).await;
     wait_epoch(amy, &den, epoch).await;
+    book.used("the use of a code").await;
     let before = book.alice.list_codes(&den).await.unwrap();
     book.rest().await;
     let text = |place: usize| made[place].0.code.clone().unwrap().to_vec();
@@ -368,7 +370,7 @@ pub(super) async fn codes_of(book: &mut Book, amy: &mut Member, mallory: &Member
         let request = mallory.prepare_asking(of, &ticket(code)).unwrap().request;
         let back = say(&his, &group_info_of(request)).await;
         if counted {
-            book.rest().await;
+            book.used("a wrong code").await;
         }
         book.back(&format!("codes: a code {name}"), back, not_authorized)
             .await;
@@ -382,7 +384,7 @@ pub(super) async fn codes_of(book: &mut Book, amy: &mut Member, mallory: &Member
     let back = say(&hers, &group_info_of(lease.request)).await;
     let free = matches!(reply(&back), Some(Reply::Room(Answer::GroupInfo(_))));
     assert!(free, "somebody has the lease: {back:?}");
-    book.rest().await;
+    book.used("a lease").await;
 
     askers(book, &den).await;
     // Whoever was told a code keeps it: no log does.

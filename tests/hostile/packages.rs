@@ -266,7 +266,7 @@ pub(super) async fn uploads(book: &mut Book, mallory: &mut Member) {
         reply(&back),
         Some(Reply::Uploaded(BVec::truncated(vec![Ok(())])))
     );
-    book.rest().await;
+    book.used("a KeyPackage in stock").await;
     let mut again = right.clone();
     again.encryption_key = Package::read(&made[1]).encryption_key;
     // The same one again is a retry whose first answer was lost: it is there once.
