@@ -53,6 +53,8 @@ mod bundles;
 mod clients;
 #[path = "hostile/forged.rs"]
 mod forged;
+#[path = "hostile/forger.rs"]
+mod forger;
 #[path = "hostile/joining.rs"]
 mod joining;
 #[path = "hostile/packages.rs"]

@@ -88,8 +88,15 @@ impl Room {
         }
     }
 
+    /// As [`Self::check_rate`], by the rate of the last accepted Commit.
+    pub(super) fn check_last_rate(&self, sender: &ClientUri, time: Millis) -> Result<(), Refused> {
+        let rate = self.commit_rate;
+        rate.map_or(Ok(()), |rate| self.check_rate(sender, rate, time))
+    }
+
     /// Counts the Commit that has opened an epoch; of members only.
     fn count_commit(&mut self, time: Millis, commit: &Commit) {
+        self.commit_rate = Some(commit.rate);
         let members = &self.members;
         let is_member = |client: &ClientUri| members.contains_key(client);
         self.committers.keep(time, is_member);

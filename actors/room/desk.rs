@@ -278,8 +278,6 @@ struct WaitingCommit {
 pub struct Desk {
     in_flight: Option<WaitingCommit>,
     waiting: VecDeque<WaitingCommit>,
-    /// How often a member may commit, once a check has said it.
-    rate: Option<Rate>,
     /// Checks and appends of other requests under way.
     others: usize,
     joiners: Joiners,
@@ -418,7 +416,7 @@ impl machine::Desk for Desk {
 
 impl Desk {
     fn commit(&mut self, commit: WaitingCommit, scene: &mut Scene<'_>) {
-        if let Err(answer) = self.preflight(&commit, scene) {
+        if let Err(answer) = preflight(&commit, scene) {
             scene.answer(commit.ticket, answer);
         } else if self.in_flight.is_none() {
             self.begin(commit, scene);
@@ -430,24 +428,9 @@ impl Desk {
         }
     }
 
-    /// The cheap checks that stop a Commit before a worker sees it.
-    fn preflight(&self, commit: &WaitingCommit, scene: &Scene<'_>) -> Result<(), Answer> {
-        let Some(room) = scene.fold.room() else {
-            return Err(Answer::Refused(Refused::NotAuthorized));
-        };
-        if let Some(accepted) = room.remembered(commit.hash) {
-            return Err(Answer::Committed(accepted));
-        }
-        may_commit(commit, room).map_err(Answer::Refused)?;
-        let within = self
-            .rate
-            .map(|rate| room.check_rate(&commit.sender, rate, scene.now));
-        within.unwrap_or(Ok(())).map_err(Answer::Refused)
-    }
-
     /// Sends a Commit to the workers; the room must exist.
     fn begin(&mut self, commit: WaitingCommit, scene: &mut Scene<'_>) {
-        match (self.preflight(&commit, scene), scene.fold.room()) {
+        match (preflight(&commit, scene), scene.fold.room()) {
             (Ok(()), Some(room)) => {
                 let check = Box::new(Check::Bundle {
                     view: room.view().clone(),
@@ -529,7 +512,6 @@ impl Desk {
                 })
                 .map_err(|refused| bundle_refused(refused, fold)),
             Checked::Bundle { on, rate, result } => {
-                self.rate = Some(rate);
                 result
                     .map_err(|refused| bundle_refused(refused, fold))
                     .and_then(|checked| {
@@ -615,6 +597,20 @@ fn hash_of(bundle: &Bundle) -> Hash {
         bundle.tree.kind().name().as_bytes(),
         bundle.tree.carried(),
     ])
+}
+
+/// The cheap checks that stop a Commit before a worker sees it.
+fn preflight(commit: &WaitingCommit, scene: &Scene<'_>) -> Result<(), Answer> {
+    let Some(room) = scene.fold.room() else {
+        return Err(Answer::Refused(Refused::NotAuthorized));
+    };
+    if let Some(accepted) = room.remembered(commit.hash) {
+        return Err(Answer::Committed(accepted));
+    }
+    let within = || room.check_last_rate(&commit.sender, scene.now);
+    may_commit(commit, room)
+        .and_then(|()| within())
+        .map_err(Answer::Refused)
 }
 
 fn may_commit(commit: &WaitingCommit, room: &Room) -> Result<(), Refused> {

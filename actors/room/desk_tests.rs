@@ -240,7 +240,7 @@ fn so_many_commits_wait_and_the_next_finds_the_room_busy() {
 }
 
 #[test]
-fn a_commit_above_the_rate_reaches_no_worker_once_a_check_has_said_the_rate() {
+fn a_commit_above_the_rate_reaches_no_worker_once_an_accepted_one_has_said_the_rate() {
     let mut world = World::of(Hub::created());
     let rate = crate::bucket::Rate {
         burst: 1,

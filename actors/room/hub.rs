@@ -168,6 +168,8 @@ pub struct Room {
     pub(super) joining: Joining,
     /// How often members committed lately.
     pub(super) committers: Buckets<ClientUri>,
+    /// How often one may, as the last accepted Commit said: desks refuse by it before a worker looks.
+    pub(super) commit_rate: Option<Rate>,
 }
 
 /// A client's place in the group.
@@ -279,6 +281,7 @@ impl Fold {
             numbers: BTreeMap::new(),
             joining: Joining::default(),
             committers: Buckets::default(),
+            commit_rate: None,
         });
         let notice = UserNotice {
             user: create.creator.user().clone(),

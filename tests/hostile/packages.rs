@@ -1,7 +1,7 @@
 //! KeyPackages with one flaw each, signed by the client that uploads them; and packages that were there before.
 
 use super::{
-    forged::{sign, signer_of, vector},
+    forger::{sign, signer_of, vector},
     *,
 };
 use mimi_actors::{limits::KEY_PACKAGES_PER_CLIENT_MAX, mls::reader::Reader};
