@@ -284,6 +284,7 @@ fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
             hub_signer: hub_key.signer(),
             terms: config.terms(),
             lease_ms: config.limits.group_info_lease_ms,
+            commit_rate: config.commits.rate(),
         }),
         hub_key,
         rules: config.claims.rules(),

@@ -13,6 +13,7 @@ use mimi_actors::{
     },
     record::{Command, Entry},
     room::{
+        checks::COMMIT_RATE,
         codes::{Code, KeepCode, Passphrase, RevokeCode, WrongCode},
         follower, hub,
         leases::Grant,
@@ -119,6 +120,7 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
         commit: some("commit"),
         welcome: Some(some("welcome")),
         checked,
+        rate: COMMIT_RATE,
     };
     let entry = hub::Commit {
         sender: bob(),
