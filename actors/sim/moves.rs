@@ -2,6 +2,7 @@
 
 use super::{
     client::{ClientRoom, Purpose, Staged, Unsettled},
+    codes::Presented,
     mls::{Intent, Wish},
     plan::{Flaw, Intrusion, Move},
     post::ClientAsk,
@@ -11,7 +12,7 @@ use crate::{
     ids::{ClientUri, RoomUri, UserUri},
     mls::{bundle::Bundle, container::compress},
     wire::{
-        BVec, Payload,
+        BText, BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
         door,
         event::{Epoch, RoomSeq},
@@ -35,9 +36,8 @@ impl World {
                     && let Some(gone) = self.other_member(client, &room)
                 {
                     let intent = Intent {
-                        add: Vec::new(),
                         remove: vec![gone],
-                        contradict: false,
+                        ..Intent::default()
                     };
                     self.commit(client, &room, &intent, None);
                 }
@@ -53,6 +53,11 @@ impl World {
             }),
             Move::ProposeLeave => self.propose(client, |_, _, _| Some(Wish::Leave)),
             Move::Enter => self.enter(client),
+            Move::MakeCode(kind) => self.make_code(client, kind),
+            Move::EndCode => self.end_code(client),
+            Move::JoinByCode => self.join_by_code(client),
+            Move::GuessCodes(count) => self.guess_codes(client, count),
+            Move::ReInit => self.reinit(client),
             Move::Intrude(intrusion) => self.intrude(client, intrusion),
             Move::Send(count) => self.write(client, u64::from(count)),
             Move::Upload(count) => {
@@ -92,7 +97,7 @@ impl World {
     }
 
     /// A room in which a client has a group.
-    fn some_room(&mut self, client: usize) -> Option<RoomUri> {
+    pub(super) fn some_room(&mut self, client: usize) -> Option<RoomUri> {
         let is = &self.clients[client];
         let rooms: Vec<RoomUri> = is
             .rooms
@@ -104,7 +109,7 @@ impl World {
     }
 
     /// A room in which a client may commit: it has no Commit of its own under way.
-    fn quiet_room(&mut self, client: usize) -> Option<RoomUri> {
+    pub(super) fn quiet_room(&mut self, client: usize) -> Option<RoomUri> {
         let room = self.some_room(client)?;
         let known = self.clients[client].rooms.get(&room)?;
         (known.staged.is_none() && !known.inviting).then_some(room)
@@ -266,17 +271,18 @@ impl World {
                 let key = self.fresh();
                 return self.enter_as_told(client, &room, teller, None, key);
             }
-            self.ask_to_enter(client, &room, teller, None);
+            self.ask_to_enter(client, &room, teller, None, None);
         }
     }
 
     /// Asks for the lease without which nobody enters.
-    fn ask_to_enter(
+    pub(super) fn ask_to_enter(
         &mut self,
         client: usize,
         room: &RoomUri,
         teller: usize,
         intruder: Option<Option<ClientUri>>,
+        presented: Option<Presented>,
     ) {
         let key = self.fresh();
         let mut id = [0; 16];
@@ -291,8 +297,10 @@ impl World {
             signature_key: Payload::from(key.to_be_bytes().to_vec()),
             container: TreeKind::Full,
             wait_ms: 1_000,
-            code: None,
-            passphrase: None,
+            code: presented.as_ref().map(|presented| presented.code.clone()),
+            passphrase: presented
+                .as_ref()
+                .and_then(|presented| presented.passphrase.map(BText::clipped)),
             signature: Payload::default(),
         };
         request.signature = super::mls::sign_request(&request);
@@ -301,6 +309,7 @@ impl World {
             teller,
             intruder,
             key,
+            presented,
         };
         self.counts.one("requests for the GroupInfo");
         self.ask(client, purpose, ClientAsk::GroupInfo(request));
@@ -328,14 +337,14 @@ impl World {
             return;
         }
         if intrusion == Intrusion::RemovesAnother {
-            return self.ask_to_enter(client, &room, teller, Some(victim));
+            return self.ask_to_enter(client, &room, teller, Some(victim), None);
         }
         let key = self.fresh();
         self.enter_as_told(client, &room, teller, Some(victim), key);
     }
 
     /// A room of which somebody can tell, and who.
-    fn told_of(
+    pub(super) fn told_of(
         &mut self,
         client: usize,
         fits: impl Fn(&Self, &RoomUri, usize) -> bool,
