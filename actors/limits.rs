@@ -78,6 +78,8 @@ pub const LEASE_MS_MAX: u32 = 30_000;
 const _: () = assert!(LEASE_MS_MIN <= LEASE_MS && LEASE_MS <= LEASE_MS_MAX);
 /// Joiners that wait for the lease of one room, at most; further ones are told `Busy` at once.
 pub const JOINERS_WAITING_PER_ROOM_MAX: usize = 256;
+/// How long a place in that queue is kept, beyond the wait that was told, for who could not wait; in milliseconds.
+pub const JOINER_PLACE_KEPT_MS: u32 = 5_000;
 /// GroupInfo requests and new codes of one room that are being checked, at most; further ones are told `Overloaded`.
 pub const JOINERS_IN_CHECK_PER_ROOM_MAX: usize = 64;
 /// Leases without a Commit that one client may cost a room within [`LEASES_UNUSED_WINDOW_MS`]; then it is `Limited`.

@@ -419,7 +419,8 @@ impl World {
         make: impl FnOnce(&mut Client) -> MlsMessageOut,
     ) -> PendingProposal {
         let message = encoded(&make(&mut self.clients[by]));
-        let pending = check_proposal(&self.view, &message, &self.clients[by].uri).unwrap();
+        let pending =
+            check_proposal(&self.view, &message, &self.clients[by].uri, &Shelf::none()).unwrap();
         for (number, client) in self.clients.iter_mut().enumerate() {
             if number != by {
                 client.take(&message);

@@ -10,10 +10,10 @@ use super::{
     framing::Framed,
     message::{HandshakeKind, Sender, handshake_header},
     reader::{Malformed, Unreadable},
-    rest::Rest,
-    suite::Suite,
+    shelf::Shelf,
+    suite::{Digest, Suite},
     tree::Tree,
-    view::GroupView,
+    view::{Context, GroupView},
 };
 use crate::{ids::ClientUri, limits::PROPOSAL_BYTES_MAX, machine::Millis};
 use bytes::Bytes;
@@ -140,7 +140,7 @@ impl From<Unreadable> for ProposalRefused {
     }
 }
 
-/// Decides whether a Proposal (as an MLSMessage) by a member may wait for a Commit.
+/// Decides whether a Proposal (as an MLSMessage) by a member may wait for a Commit; `trees` may hold the group's.
 ///
 /// The membership tag cannot be checked without the group's secrets.
 ///
@@ -150,6 +150,7 @@ pub fn check_proposal(
     view: &GroupView,
     message: &Bytes,
     sender: &ClientUri,
+    trees: &Shelf,
 ) -> Result<PendingProposal, ProposalRefused> {
     let context = view.context()?;
     let header = handshake_header(message)?;
@@ -168,10 +169,35 @@ pub fn check_proposal(
         ));
     };
     let framed = read(message)?;
+    let rest = trees.take(context.tree_hash, &view.tree)?;
+    let judged = judge(
+        view,
+        &context,
+        &Tree::of(&rest),
+        &framed,
+        (proposer, sender),
+    );
+    trees.put(context.tree_hash, rest, None);
+    let reference = judged?;
+    Ok(PendingProposal {
+        reference: Bytes::copy_from_slice(&reference),
+        leaf: proposer,
+        kind: kind_of(&framed.body),
+        message: message.clone(),
+        accepted: Millis::default(),
+    })
+}
+
+/// The ProposalRef of a Proposal that may wait.
+fn judge(
+    view: &GroupView,
+    context: &Context<'_>,
+    tree: &Tree<'_>,
+    framed: &Framed<'_, Proposal<'_>>,
+    (proposer, sender): (u32, &ClientUri),
+) -> Result<Digest, ProposalRefused> {
     let suite =
         Suite::new(context.ciphersuite).ok_or(ProposalRefused::Unsupported("ciphersuite"))?;
-    let rest = Rest::read(&view.tree)?;
-    let tree = Tree::of(&rest);
     let leaf = tree.leaf(proposer).ok_or(ProposalRefused::NotMember)?;
     if leaf.client().as_ref() != Some(sender) {
         return Err(ProposalRefused::SenderNotBound);
@@ -184,19 +210,12 @@ pub fn check_proposal(
         suite_number: context.ciphersuite,
         group_id: context.group_id,
         extensions: &context.extensions.list,
-        tree: &tree,
+        tree,
     };
     if let Some(flaw) = group.flaw(&framed.body, proposer) {
         return Err(ProposalRefused::Invalid(flaw));
     }
-    let reference = Bytes::copy_from_slice(&framed.reference(&suite));
-    Ok(PendingProposal {
-        reference,
-        leaf: proposer,
-        kind: kind_of(&framed.body),
-        message: message.clone(),
-        accepted: Millis::default(),
-    })
+    Ok(framed.reference(&suite))
 }
 
 /// What a Proposal that may wait is for.

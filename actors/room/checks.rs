@@ -131,7 +131,7 @@ impl Verifier for Mls {
         message: &Bytes,
         sender: &ClientUri,
     ) -> Result<PendingProposal, ProposalRefused> {
-        check_proposal(view, message, sender)
+        check_proposal(view, message, sender, &self.terms.trees)
     }
 
     fn request_flaw(&self, request: &GroupInfoRequest) -> Option<&'static str> {

@@ -1,8 +1,8 @@
 //! What the hub's desk keeps of joiners: whose request is being checked, who waits for the lease and in which place, for
 //! whom a GroupInfo is being sealed.
 //!
-//! A request that finds the lease taken waits for its turn; when it cannot wait longer it is told its place. Volatile:
-//! the lease itself is the fold's.
+//! A request that finds the lease taken waits for its turn; when it cannot wait longer it is told its place, which is kept
+//! for it until some time after its turn should have come. Volatile: the lease itself is the fold's.
 //!
 //! Source: transport requirements, sections 3.3 and 7.3.
 
@@ -17,7 +17,7 @@ use crate::{
     group_info::{self, Material, Sealing},
     ids::ClientUri,
     limits::{
-        CODE_BYTES_MAX, JOINER_CLOCK_SKEW_MS, JOINERS_IN_CHECK_PER_ROOM_MAX,
+        CODE_BYTES_MAX, JOINER_CLOCK_SKEW_MS, JOINER_PLACE_KEPT_MS, JOINERS_IN_CHECK_PER_ROOM_MAX,
         JOINERS_WAITING_PER_ROOM_MAX, LEASE_MS, PENDING_SEALED_BYTES_MAX,
     },
     machine::{Millis, Ticket},
@@ -47,6 +47,25 @@ struct Asking {
     locked: bool,
     /// When it is told its place.
     deadline: Millis,
+}
+
+/// A place in the queue.
+#[derive(Debug)]
+struct Seat {
+    asking: Asking,
+    /// Until when it is kept for a joiner that was told its place and has not asked again.
+    away_until: Option<Millis>,
+}
+
+impl Seat {
+    fn is_away(&self) -> bool {
+        self.away_until.is_some()
+    }
+
+    /// When something must be done about it at the latest.
+    fn due(&self) -> Millis {
+        self.away_until.unwrap_or(self.asking.deadline)
+    }
 }
 
 /// What a desk is given to decide with, and where its orders go.
@@ -80,7 +99,8 @@ impl Scene<'_> {
 #[derive(Debug, Default)]
 pub(super) struct Joiners {
     in_check: BTreeMap<Ticket, Asking>,
-    waiting: VecDeque<Asking>,
+    /// First come, first served.
+    waiting: VecDeque<Seat>,
     /// Whose grant is in the log's hands.
     granting: Option<Asking>,
     sealing: BTreeMap<Ticket, Asking>,
@@ -295,12 +315,14 @@ impl Joiners {
     /// Lets the next joiner have the lease, if it is free; tells those their place who cannot wait longer.
     pub(super) fn serve(&mut self, scene: &mut Scene<'_>) {
         self.dismiss(scene);
+        let next = self.waiting.iter().position(|seat| !seat.is_away());
         if self.granting.is_none()
-            && let Some(next) = self.waiting.front()
-            && is_free_for(&next.request.joiner, scene)
-            && let Some(next) = self.waiting.pop_front()
+            && let Some(place) = next
+            && let Some(next) = self.waiting.get(place)
+            && is_free_for(&next.asking.request.joiner, scene)
+            && let Some(next) = self.waiting.remove(place)
         {
-            self.grant(next, scene);
+            self.grant(next.asking, scene);
         }
         self.wake_in_time(scene);
     }
@@ -363,26 +385,45 @@ impl Joiners {
             return scene.refuse(asking.ticket, Refused::Limited { retry_after_ms });
         }
         // A client has one place; who asks again keeps it.
-        let place = self
-            .waiting
-            .iter()
-            .position(|w| w.request.joiner == *joiner);
-        if let Some(before) = place.and_then(|place| self.waiting.get_mut(place)) {
-            let before = std::mem::replace(before, asking);
-            let place = place.unwrap_or_default();
-            let busy = self.busy(place, scene);
-            return scene.refuse(before.ticket, busy);
+        let mut seats = self.waiting.iter();
+        if let Some(place) = seats.position(|seat| seat.asking.request.joiner == *joiner) {
+            return self.sit_again(place, asking, scene);
         }
-        let first = self.waiting.is_empty() || holds(joiner, scene);
+        let first = self.waiting.iter().all(Seat::is_away) || holds(joiner, scene);
         if self.granting.is_none() && first && is_free_for(joiner, scene) {
             return self.grant(asking, scene);
         }
-        if self.waiting.len() >= JOINERS_WAITING_PER_ROOM_MAX {
+        if self.waiting.len() >= JOINERS_WAITING_PER_ROOM_MAX && !self.clear_a_seat() {
             let busy = self.busy(self.waiting.len(), scene);
             return scene.refuse(asking.ticket, busy);
         }
-        self.waiting.push_back(asking);
+        self.waiting.push_back(Seat {
+            asking,
+            away_until: None,
+        });
         self.serve(scene);
+    }
+
+    /// A joiner that has a place asks again.
+    fn sit_again(&mut self, place: usize, asking: Asking, scene: &mut Scene<'_>) {
+        if let Some(seat) = self.waiting.get_mut(place) {
+            let before = std::mem::replace(&mut seat.asking, asking);
+            if seat.away_until.take().is_none() {
+                let busy = self.busy(place, scene);
+                scene.refuse(before.ticket, busy);
+            }
+        }
+        self.serve(scene);
+    }
+
+    /// Takes the place of the joiner that has been away for longest from it, if one is away.
+    fn clear_a_seat(&mut self) -> bool {
+        let seats = self.waiting.iter().enumerate();
+        let away = seats.filter_map(|(place, seat)| Some((seat.away_until?, place)));
+        let Some((_, place)) = away.min() else {
+            return false;
+        };
+        self.waiting.remove(place).is_some()
     }
 
     fn grant(&mut self, asking: Asking, scene: &mut Scene<'_>) {
@@ -418,7 +459,10 @@ impl Joiners {
                 self.sealing.insert(ticket, asking);
             }
             // The log's clock is ahead of this node's, or behind it: its turn comes.
-            (Answer::Refused(Refused::Busy { .. }), _) => self.waiting.push_front(asking),
+            (Answer::Refused(Refused::Busy { .. }), _) => self.waiting.push_front(Seat {
+                asking,
+                away_until: None,
+            }),
             (other, _) => scene.answer(ticket, other.clone()),
         }
         self.serve(scene);
@@ -448,37 +492,45 @@ impl Joiners {
         }
     }
 
-    /// Tells those their place who cannot wait longer.
+    /// Tells those their place who cannot wait longer, and gives up what was kept for those who did not come again.
     fn dismiss(&mut self, scene: &mut Scene<'_>) {
-        let mut place = 0;
-        while let Some(asking) = self.waiting.get(place) {
-            if asking.deadline > scene.now {
-                place += 1;
-                continue;
-            }
-            let busy = self.busy(place, scene);
-            if let Some(asking) = self.waiting.remove(place) {
-                scene.refuse(asking.ticket, busy);
+        let over = |seat: &Seat| seat.away_until.is_some_and(|until| until <= scene.now);
+        self.waiting.retain(|seat| !over(seat));
+        for place in 0..self.waiting.len() {
+            let (busy, expected_wait_ms) = self.told(place, scene);
+            if let Some(seat) = self.waiting.get_mut(place)
+                && !seat.is_away()
+                && seat.asking.deadline <= scene.now
+            {
+                let kept_ms = expected_wait_ms.saturating_add(JOINER_PLACE_KEPT_MS);
+                seat.away_until = Some(scene.now.plus(kept_ms.into()));
+                scene.refuse(seat.asking.ticket, busy);
             }
         }
     }
 
     /// The refusal of whoever has this place, from zero.
     fn busy(&self, place: usize, scene: &Scene<'_>) -> Refused {
+        self.told(place, scene).0
+    }
+
+    /// The refusal of whoever has this place, from zero, and how long it will take until its turn, in milliseconds.
+    fn told(&self, place: usize, scene: &Scene<'_>) -> (Refused, u32) {
         let lease = scene.fold.room().and_then(|room| room.lease(scene.now));
         let now = lease.map_or(0, |lease| until_ms(scene.now, lease.until));
         let place = u32::try_from(place).unwrap_or(u32::MAX);
         let before = place.saturating_mul(self.lease_ms.unwrap_or(LEASE_MS));
-        Refused::Busy {
+        let expected_wait_ms = now.saturating_add(before);
+        let busy = Refused::Busy {
             place: place.saturating_add(1),
-            expected_wait_ms: now.saturating_add(before),
-        }
+            expected_wait_ms,
+        };
+        (busy, expected_wait_ms)
     }
 
     /// Has this desk woken when the lease ends, or somebody cannot wait longer.
     fn wake_in_time(&mut self, scene: &mut Scene<'_>) {
-        let deadlines = self.waiting.iter().map(|asking| asking.deadline);
-        let Some(deadline) = deadlines.min() else {
+        let Some(deadline) = self.waiting.iter().map(Seat::due).min() else {
             return;
         };
         let lease = scene.fold.room().and_then(|room| room.lease(scene.now));

@@ -4,6 +4,7 @@ use super::super::{
     bundle::{BundleRefused, check_bundle},
     fixture::{Client, SUITE, World},
     proposal::{ProposalRefused, check_proposal},
+    shelf::Shelf,
 };
 use super::forged::{adding, framed};
 use openmls::prelude::Lifetime;
@@ -12,12 +13,17 @@ use openmls::prelude::Lifetime;
 fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
     let mut world = World::of(3);
     let update = world.propose_update(1).message;
-    let refused = check_proposal(&world.view, &update, &world.clients[2].uri);
+    let refused = check_proposal(&world.view, &update, &world.clients[2].uri, &Shelf::none());
     assert_eq!(refused, Err(ProposalRefused::SenderNotBound));
-    let refused = check_proposal(&World::of(3).view, &update, &world.clients[1].uri);
+    let refused = check_proposal(
+        &World::of(3).view,
+        &update,
+        &world.clients[1].uri,
+        &Shelf::none(),
+    );
     assert_eq!(refused, Err(ProposalRefused::Signature));
     world.step(0, &[], &[], false).unwrap();
-    let refused = check_proposal(&world.view, &update, &world.clients[1].uri);
+    let refused = check_proposal(&world.view, &update, &world.clients[1].uri, &Shelf::none());
     assert_eq!(
         refused,
         Err(ProposalRefused::WrongEpoch {
@@ -27,7 +33,12 @@ fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
     );
     let mut group = update.to_vec();
     group[5] ^= 1;
-    let refused = check_proposal(&world.view, &group.into(), &world.clients[1].uri);
+    let refused = check_proposal(
+        &world.view,
+        &group.into(),
+        &world.clients[1].uri,
+        &Shelf::none(),
+    );
     assert_eq!(refused, Err(ProposalRefused::WrongGroup));
 }
 
@@ -35,7 +46,8 @@ fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
 fn a_proposal_with_a_flipped_byte_or_cut_short_is_refused() {
     let mut world = World::of(2);
     let update = world.propose_update(1).message;
-    let check = |message| check_proposal(&world.view, &message, &world.clients[1].uri);
+    let check =
+        |message| check_proposal(&world.view, &message, &world.clients[1].uri, &Shelf::none());
     let membership_tag = update.len() - 33;
     for at in 0..update.len() {
         let mut bytes = update.to_vec();
@@ -53,7 +65,7 @@ fn a_proposal_that_breaks_a_rule_on_its_own_does_not_wait() {
     let mut world = World::of(3);
     let refused = |content: &[u8]| {
         let message = framed(&world, 0, 2, content);
-        check_proposal(&world.view, &message, &world.clients[0].uri)
+        check_proposal(&world.view, &message, &world.clients[0].uri, &Shelf::none())
     };
     let blank = refused(&[0, 3, 0, 0, 0, 9]);
     assert_eq!(
@@ -77,7 +89,7 @@ fn a_proposal_that_breaks_a_rule_on_its_own_does_not_wait() {
     };
     let stolen = &update[head..head + 2 + leaf.encoded.len()];
     let message = framed(&world, 0, 2, stolen);
-    let refused = check_proposal(&world.view, &message, &world.clients[0].uri);
+    let refused = check_proposal(&world.view, &message, &world.clients[0].uri, &Shelf::none());
     assert_eq!(
         refused,
         Err(ProposalRefused::Invalid(
@@ -91,7 +103,12 @@ fn whoever_is_outside_the_group_is_told_that_it_may_not_propose() {
     let world = World::of(2);
     let mut external = framed(&world, 0, 2, &[0, 3, 0, 0, 0, 1]).to_vec();
     external[4 + 1 + 9 + 8] = 2;
-    let refused = check_proposal(&world.view, &external.into(), &world.clients[0].uri);
+    let refused = check_proposal(
+        &world.view,
+        &external.into(),
+        &world.clients[0].uri,
+        &Shelf::none(),
+    );
     assert_eq!(
         refused,
         Err(ProposalRefused::Unsupported(
@@ -100,7 +117,12 @@ fn whoever_is_outside_the_group_is_told_that_it_may_not_propose() {
     );
     let mut absent = framed(&world, 0, 2, &[0, 3, 0, 0, 0, 1]).to_vec();
     absent[4 + 1 + 9 + 8 + 1..][..4].copy_from_slice(&[0xff; 4]);
-    let refused = check_proposal(&world.view, &absent.into(), &world.clients[0].uri);
+    let refused = check_proposal(
+        &world.view,
+        &absent.into(),
+        &world.clients[0].uri,
+        &Shelf::none(),
+    );
     assert_eq!(refused, Err(ProposalRefused::NotMember));
 }
 

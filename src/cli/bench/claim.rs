@@ -3,6 +3,7 @@
 //!
 //! Source: transport requirements, section 3.1.
 
+use super::load;
 use crate::{
     admin::protocol::{Request, Response, Status},
     cli::{
@@ -14,7 +15,7 @@ use crate::{
         member::{PackageOptions, new_claim_id},
     },
 };
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use mimi_actors::{
     ids::UserUri,
@@ -86,14 +87,7 @@ impl Claim {
         let mut stage = Stage::build_with(&['a', 'b'], self.nodes, None, UNLIMITED).await?;
         let figures = self.measure(&mut stage).await?;
         stage.end().await?;
-        if self.json {
-            output::json(&figures)?;
-        } else {
-            let rows = figures.as_object().context("figures are an object")?;
-            for (name, value) in rows {
-                output::line(&format!("{name:>28}  {value}"));
-            }
-        }
+        load::print(&figures, self.json)?;
         ensure!(
             figures.get("duplicates") == Some(&json!(0)),
             "a KeyPackage was handed out twice"

@@ -3,6 +3,7 @@
 //!
 //! Source: transport requirements, sections 3.3 and 7.3.
 
+use super::load;
 use crate::{
     admin::protocol::{Request, Response},
     cli::{
@@ -74,14 +75,7 @@ impl Join {
         let mut stage = Stage::build(&['a', 'b'], 1, None).await?;
         let figures = self.measure(&mut stage).await?;
         stage.end().await?;
-        if self.json {
-            output::json(&figures)?;
-        } else {
-            let rows = figures.as_object().context("figures are an object")?;
-            for (name, value) in rows {
-                output::line(&format!("{name:>28}  {value}"));
-            }
-        }
+        load::print(&figures, self.json)?;
         ensure!(
             figures.get("refused") == Some(&json!(0)),
             "somebody was not let in"
