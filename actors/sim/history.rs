@@ -44,6 +44,8 @@ pub(super) struct Message {
 #[derive(Debug, Default)]
 pub(super) struct RoomHistory {
     pub(super) roster: BTreeSet<ClientUri>,
+    /// Users with clients that came in by themselves or were added, gone or not.
+    pub(super) users: BTreeSet<UserUri>,
     pub(super) epoch: Epoch,
     pub(super) last_seq: RoomSeq,
     pub(super) last_time: u64,
@@ -291,10 +293,12 @@ impl History {
     pub(super) fn room_begins(&mut self, room: &RoomUri, members: impl Iterator<Item = ClientUri>) {
         let known = self.rooms.contains_key(room);
         if !known {
+            let roster: BTreeSet<ClientUri> = members.collect();
             self.rooms.insert(
                 room.clone(),
                 RoomHistory {
-                    roster: members.collect(),
+                    users: roster.iter().map(|member| member.user().clone()).collect(),
+                    roster,
                     ..RoomHistory::default()
                 },
             );
@@ -367,6 +371,7 @@ impl History {
             known.roster.remove(&left.client);
         }
         for joined in &commit.checked.joined {
+            known.users.insert(joined.client.user().clone());
             known.roster.insert(joined.client.clone());
         }
         self.goes_on(room, goes_on);

@@ -135,6 +135,12 @@ impl World {
             hub::Command::Grant(grant) => {
                 if let Answer::Granted { until } = outcome.answer {
                     self.counts.one("leases granted");
+                    self.story.tell(self.now_ms, || {
+                        let by = grant
+                            .code
+                            .map_or(String::new(), |code| format!(" by code {code}"));
+                        format!("{node}  grants {} the lease of {room}{by}", grant.joiner)
+                    });
                     self.history.leased(room, grant, time.0, until.0);
                     self.history.admitted(room, grant, time);
                 } else if let Answer::Refused(Refused::Limited { .. }) = outcome.answer {

@@ -4,7 +4,7 @@ use super::history::History;
 use crate::{
     ids::{ClientUri, RoomUri},
     room::{hub::Commit, leases::Grant},
-    wire::joining::CodeId,
+    wire::{event::Hash, joining::CodeId},
 };
 
 /// A lease as the log of a hub grants it.
@@ -12,6 +12,7 @@ use crate::{
 pub(super) struct Held {
     pub(super) joiner: ClientUri,
     until: u64,
+    request: Hash,
     /// The code that admitted its holder.
     pub(super) code: Option<CodeId>,
 }
@@ -23,8 +24,14 @@ impl History {
         let held = Held {
             joiner: joiner.clone(),
             until,
+            request: grant.request,
             code: grant.code,
         };
+        let known = self.leases.get(room);
+        if known.is_some_and(|known| known.request == grant.request && known.until > from) {
+            // The request came twice.
+            return;
+        }
         let lease = self.leases.insert(room.clone(), held);
         let other = lease.filter(|other| other.joiner != *joiner && other.until > from);
         self.demand("I8", other.is_none(), || {

@@ -63,6 +63,9 @@ impl World {
                         "joining codes that were over"
                     }
                 });
+                self.story.tell(self.now_ms, || {
+                    format!("{node}  refuses a joining code of {joiner} for {room}: {flaw}")
+                });
                 if let Some(command) = command {
                     self.history.wrong_code_seen(&room, &joiner);
                     let record = Command::Hub(room.clone(), command);

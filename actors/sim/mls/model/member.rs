@@ -334,6 +334,11 @@ impl Member {
             chain,
             ..
         } = welcome;
+        // What the client wanted to enter by itself is behind.
+        let behind = |group: &mut Group| group.base.epoch <= epoch;
+        if self.entering.get_mut(room).is_some_and(behind) {
+            self.entering.remove(room);
+        }
         self.enter(room, group_id, epoch, chain, tree);
         Ok(Epoch(epoch))
     }
