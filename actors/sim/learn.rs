@@ -101,7 +101,9 @@ impl World {
                 let told = self.clients[*teller].member.epoch(room);
                 let busy = self.clients[client].rooms.get(room);
                 let busy = busy.is_some_and(|known| known.staged.is_some() || known.inviting);
-                if told == Some(sealed.epoch) && !busy {
+                // Some try it with what they have, though the epoch of their lease is over.
+                let tries = told.is_some() && key.is_multiple_of(2);
+                if (told == Some(sealed.epoch) || tries) && !busy {
                     let intruder = intruder.clone();
                     self.enter_as_told(client, room, *teller, intruder, *key);
                 }

@@ -58,6 +58,7 @@ impl World {
             Move::JoinByCode => self.join_by_code(client),
             Move::GuessCodes(count) => self.guess_codes(client, count),
             Move::ReInit => self.reinit(client),
+            Move::Quarrel => self.quarrel(client),
             Move::Intrude(intrusion) => self.intrude(client, intrusion),
             Move::Send(count) => self.write(client, u64::from(count)),
             Move::Upload(count) => {
@@ -69,11 +70,11 @@ impl World {
             Move::Flawed(flaw) => {
                 if let Some(room) = self.quiet_room(client) {
                     let contradict = flaw == Flaw::Contradiction;
+                    let possible = self.clients[client].member.contradicts(&room);
                     let intent = Intent {
-                        contradict,
+                        contradict: contradict && possible,
                         ..Intent::default()
                     };
-                    let possible = self.clients[client].member.contradicts(&room);
                     let flaw = Some(flaw).filter(|_| !contradict || possible);
                     self.commit(client, &room, &intent, flaw);
                 }
@@ -378,6 +379,11 @@ impl World {
         };
         let flawed = intruder.is_some();
         let victim = intruder.flatten();
+        let roster = teller.roster(room);
+        if victim.as_ref().is_some_and(|gone| !roster.contains(gone)) {
+            // It was removed meanwhile: nothing would be wrong with this Commit.
+            return;
+        }
         let is = &mut self.clients[client];
         let Some(bundle) = is.member.entry(room, &entrance, victim.as_ref(), key) else {
             return;
@@ -412,6 +418,23 @@ impl World {
         self.ask(client, purpose, ClientAsk::Commit(frame(room, bundle)));
     }
 
+    /// Two members propose to remove one another.
+    fn quarrel(&mut self, client: usize) {
+        let Some(room) = self.some_room(client) else {
+            return;
+        };
+        let other = self.other_member(client, &room);
+        let other = other.and_then(|uri| self.clients.iter().position(|other| other.uri == uri));
+        if let Some(other) = other {
+            let (one, another) = (
+                self.clients[client].uri.clone(),
+                self.clients[other].uri.clone(),
+            );
+            self.propose_in(client, room.clone(), &Wish::Remove(another));
+            self.propose_in(other, room, &Wish::Remove(one));
+        }
+    }
+
     fn propose(
         &mut self,
         client: usize,
@@ -420,10 +443,13 @@ impl World {
         let Some(room) = self.some_room(client) else {
             return;
         };
-        let Some(wish) = wish(self, client, &room) else {
-            return;
-        };
-        let Some(message) = self.clients[client].member.propose(&room, &wish) else {
+        if let Some(wish) = wish(self, client, &room) {
+            self.propose_in(client, room, &wish);
+        }
+    }
+
+    fn propose_in(&mut self, client: usize, room: RoomUri, wish: &Wish) {
+        let Some(message) = self.clients[client].member.propose(&room, wish) else {
             return;
         };
         let propose = door::Propose {

@@ -106,6 +106,8 @@ pub enum Move {
     GuessCodes(u8),
     /// End a room's group by a ReInit.
     ReInit,
+    /// Propose to remove another member, which proposes the same of this one.
+    Quarrel,
     /// Send so many messages to one room.
     Send(u8),
     /// Upload so many KeyPackages.
@@ -430,6 +432,7 @@ fn moves(dice: &mut Dice, clients: usize, calm_ms: u64, real_mls: bool) -> Vec<P
                 | Move::JoinByCode
                 | Move::GuessCodes(_)
                 | Move::ReInit
+                | Move::Quarrel
                 | Move::Intrude(_) => 1,
             };
             (kind, usual * *dice.pick(&[0, 1, 1, 1, 4]).unwrap_or(&1) + 1)
@@ -482,7 +485,7 @@ fn moves(dice: &mut Dice, clients: usize, calm_ms: u64, real_mls: bool) -> Vec<P
     moves
 }
 
-/// Rooms that are joined by codes, in half of the seeds; and in some a group that is ended.
+/// Rooms that are joined by codes, in half of the seeds; in some a group that is ended, and members that quarrel.
 fn code_moves(dice: &mut Dice, clients: usize, calm_ms: u64) -> Vec<PlannedMove> {
     let mut moves = Vec::new();
     let mut plan = |at_ms, client, what| {
@@ -529,6 +532,20 @@ fn code_moves(dice: &mut Dice, clients: usize, calm_ms: u64) -> Vec<PlannedMove>
     if dice.hits(150) {
         let at_ms = dice.between(begin_ms, calm_ms);
         plan(at_ms, dice.place(clients), Move::ReInit);
+    }
+    if dice.hits(200) {
+        for _ in 0..dice.between(1, 4) {
+            let at_ms = dice.between(begin_ms, calm_ms);
+            plan(at_ms, dice.place(clients), Move::Quarrel);
+            for _ in 0..clients {
+                let at_ms = at_ms + dice.between(100, 600);
+                plan(
+                    at_ms,
+                    dice.place(clients),
+                    Move::Flawed(Flaw::Contradiction),
+                );
+            }
+        }
     }
     moves
 }
