@@ -145,12 +145,15 @@ fn request(number: u64, joiner: &ClientUri, time: Millis) -> GroupInfoRequest {
 
 /// The grant that was ordered for this ticket.
 fn granted(ticket: u64, orders: &[Effect]) -> Arc<Command> {
-    let appended = orders.iter().find_map(|order| match order {
-        Effect::Append {
+    let appended = orders.iter().find_map(|order| {
+        let Effect::Append {
             ticket: of,
             command,
-        } if *of == Ticket(ticket) => Some(command),
-        _ => None,
+        } = order
+        else {
+            return None;
+        };
+        (*of == Ticket(ticket)).then_some(command)
     });
     let Some(command) = appended.filter(|command| matches!(***command, Command::Grant(_))) else {
         unreachable!("{orders:?}");
@@ -160,16 +163,18 @@ fn granted(ticket: u64, orders: &[Effect]) -> Arc<Command> {
 
 /// Who is answered that the room is busy: its place, and how long it will wait.
 fn told(orders: &[Effect]) -> Vec<(u64, u32, u32)> {
-    let busy = |order: &Effect| match order {
-        Effect::Answer {
-            ticket,
-            answer:
-                Answer::Refused(Refused::Busy {
-                    place,
-                    expected_wait_ms,
-                }),
-        } => Some((ticket.0, *place, *expected_wait_ms)),
-        _ => None,
+    let busy = |order: &Effect| {
+        let Effect::Answer { ticket, answer } = order else {
+            return None;
+        };
+        let Answer::Refused(Refused::Busy {
+            place,
+            expected_wait_ms,
+        }) = answer
+        else {
+            return None;
+        };
+        Some((ticket.0, *place, *expected_wait_ms))
     };
     orders.iter().filter_map(busy).collect()
 }
@@ -181,9 +186,11 @@ fn appends(orders: &[Effect]) -> usize {
 
 /// When the desk wants to be woken, in milliseconds.
 fn wakes(orders: &[Effect]) -> Option<u32> {
-    orders.iter().find_map(|order| match order {
-        Effect::Wake { after_ms } => Some(*after_ms),
-        _ => None,
+    orders.iter().find_map(|order| {
+        let Effect::Wake { after_ms } = order else {
+            return None;
+        };
+        Some(*after_ms)
     })
 }
 
