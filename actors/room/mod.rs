@@ -35,6 +35,8 @@ mod follower_tests;
 #[cfg(test)]
 mod hub_tests;
 #[cfg(test)]
+mod joiners_tests;
+#[cfg(test)]
 mod leases_tests;
 #[cfg(test)]
 mod property_tests;

@@ -288,6 +288,9 @@ impl Member {
     }
 
     pub(super) fn commit(&mut self, room: &RoomUri, intent: &Intent) -> Option<Bundle> {
+        if intent.reinit {
+            return None;
+        }
         let device = &self.device;
         let group = self.groups.get_mut(room)?;
         group.discard(device);
