@@ -3,6 +3,7 @@
 //! A client never crashes and never lies about what it did; what it is told and what it reads goes to the checkers.
 
 use super::{
+    codes::Presented,
     mls::Member,
     plan::{Flaw, NodeRef},
     post::{Body, ClientAsk, End, Reply},
@@ -18,6 +19,7 @@ use crate::{
         Payload,
         claim::ClaimId,
         event::{ClientSeq, Epoch, Hash, InboxSeq, RoomSeq},
+        joining::CodesAsk,
         tree::TreeContainer,
     },
 };
@@ -103,6 +105,12 @@ pub(super) enum Purpose {
         teller: usize,
         intruder: Option<Option<ClientUri>>,
         key: u64,
+        /// The joining code that it presents, if it does.
+        presented: Option<Presented>,
+    },
+    Codes {
+        room: RoomUri,
+        ask: CodesAsk,
     },
     Send {
         room: RoomUri,
@@ -484,6 +492,7 @@ impl World {
             | Purpose::Commit { .. }
             | Purpose::Propose { .. }
             | Purpose::GroupInfo { .. }
+            | Purpose::Codes { .. }
             | Purpose::Ack
             | Purpose::Delete
             | Purpose::Inbox

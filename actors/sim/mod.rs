@@ -19,6 +19,7 @@ pub mod bugs;
 mod claims;
 mod client;
 mod cluster;
+mod codes;
 mod dice;
 mod faults;
 mod frozen;

@@ -21,7 +21,7 @@ use crate::{
         claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimedUser},
         door::{self, Order},
         event::{InboxSeq, LinkSeq, RoomSeq, SubmitSeq},
-        joining::GroupInfoRequest,
+        joining::{CodesRequest, GroupInfoRequest},
         link::{self, Ack, Fanout, Submit, Submitted},
     },
 };
@@ -101,6 +101,7 @@ pub(super) enum ClientAsk {
     Commit(door::Commit),
     Propose(door::Propose),
     GroupInfo(GroupInfoRequest),
+    Codes(CodesRequest),
     Send(door::Send),
     Ack(user::Ack),
     Delete(UserUri),

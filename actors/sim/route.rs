@@ -172,6 +172,15 @@ impl World {
                     None => return,
                 }
             }
+            ClientAsk::Codes(asked) => {
+                let Ok(ask) = doors::codes(&own, &uri, asked) else {
+                    return;
+                };
+                match self.here(node, client, request, ask) {
+                    Some(target) => target,
+                    None => return,
+                }
+            }
             ClientAsk::Send(send) => match Sending::new(&own, &uri, send) {
                 (room, Sending::Here(submit)) => Target::Hub(room, doors::HubAsk::Submit(submit)),
                 (room, Sending::Follower(queue)) => {

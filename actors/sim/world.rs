@@ -2,6 +2,7 @@
 
 use super::{
     client::Client,
+    codes::Told,
     dice::Dice,
     frozen::Frozen,
     history::History,
@@ -174,6 +175,8 @@ pub(super) struct World {
     pub(super) learners: BTreeSet<(NodeRef, u16)>,
     pub(super) next_id: u64,
     pub(super) history: History,
+    /// Joining codes that members told others.
+    pub(super) codes: Vec<Told>,
     pub(super) story: Story,
     pub(super) counts: Counts,
     pub(super) trace: Hash,
@@ -217,6 +220,7 @@ impl World {
             learners: BTreeSet::new(),
             next_id: 1,
             history: History::default(),
+            codes: Vec::new(),
             story,
             counts: Counts::default(),
             trace: Hash::default(),
