@@ -227,42 +227,40 @@ impl Tallies {
         }
     }
 
-    /// I16: what a provider acknowledged its devices read after a crash, while it is cut off from the hub.
+    /// I16: what a provider acknowledged its devices read after a crash, while it is cut off from the hub. What they read
+    /// before the crash shows nothing.
     fn acked(&mut self, at: At, acked: &Acked, rooms: &BTreeMap<RoomUri, Room>, faults: &Faults) {
-        let cut_off = |what: Fault, from: At| {
-            let mut past = faults.iter();
-            past.find(|past| {
-                past.what == what
-                    && past.start.line > from.line
-                    && past.target.contains(&acked.peer)
-            })
+        let next = |what: Fault, from: At| {
+            let mut past = faults.iter().filter(|past| past.what == what);
+            past.find(|past| past.start.line > from.line && past.target.contains(&acked.peer))
         };
-        let Some(cut) = cut_off(Fault::Partition, at) else {
+        let Some((cut, healed)) =
+            next(Fault::Partition, at).and_then(|cut| Some((cut.start, cut.stop?)))
+        else {
             return;
         };
-        let crash = cut_off(Fault::Kill, cut.start);
-        let within = |crash: &&super::calls::Past| crash.stop.is_some() && crash.stop < cut.stop;
-        let (Some(_), Some(healed)) = (crash.filter(within), cut.stop) else {
+        let crash = next(Fault::Kill, cut);
+        let Some(crash) = crash.filter(|crash| crash.stop.is_some_and(|stop| stop < healed)) else {
             return;
         };
         let of_hub = |room: &RoomUri| room.hub().as_str() == acked.hub;
         for (name, room) in rooms.iter().filter(|(name, _)| of_hub(name)) {
             let roster = Roster::of(room);
-            let known = room.events.iter().filter(|(_, (_, line))| *line < at.line);
-            for (seq, _) in known {
-                let there = roster.memberships.iter().filter(|one| one.covers(*seq));
-                let there = there.filter(|one| one.client.provider().as_str() == acked.peer);
-                for membership in there {
-                    let reader = room.readers.get(membership.client);
+            let here = |client: &ClientUri| client.provider().as_str() == acked.peer;
+            let known = room.events.iter();
+            for (seq, _) in known.filter(|(_, (_, line))| *line < at.line) {
+                let entitled = roster.memberships.iter().filter(|one| one.covers(*seq));
+                for client in entitled.map(|one| one.client).filter(|one| here(one)) {
+                    let reader = room.readers.get(client);
                     let read = reader.and_then(|reader| reader.read.get(seq));
-                    let in_time = read.is_some_and(|(_, read)| read.line < healed.line);
+                    let line = read.map_or(u64::MAX, |(_, read)| read.line);
+                    if line < crash.start.line {
+                        continue;
+                    }
                     self.ack_is_durable.demand(
-                        in_time,
+                        line < healed.line,
                         || vec![at.line, healed.line],
-                        || {
-                            let client = membership.client;
-                            format!("{client} could not read event {seq} of {name} without its hub")
-                        },
+                        || format!("{client} could not read event {seq} of {name} without its hub"),
                     );
                 }
             }
