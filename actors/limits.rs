@@ -199,6 +199,11 @@ pub const BATCH_FILL_BYTES: usize = 1 << 20;
 pub const BATCH_EVENTS_MAX: usize = 1_024;
 /// Rooms in one batch, at most.
 pub const BATCH_ROOMS_MAX: usize = 256;
+/// Application messages of a room that a client is given newest first, at a time: fewer than the generations of a sender
+/// that a member must tolerate out of order.
+pub const WINDOW_EVENTS_MAX: usize = 100;
+/// Runs of application messages that control events may overtake for a client, at most; then those are given first.
+pub const RUNS_OVERTAKEN_MAX: usize = 4_096;
 const _: () = assert!(BATCH_FILL_BYTES + CONTROL_EVENT_BYTES_MAX > BATCH_FRAME_BYTES_MAX);
 const _: () = assert!(CONTROL_EVENT_BYTES_MAX < BATCH_FRAME_BYTES_MAX);
 const _: () = assert!(SUBMIT_BYTES_MAX + (64 << 10) < BATCH_FRAME_BYTES_MAX);

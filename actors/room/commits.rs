@@ -11,7 +11,7 @@ use crate::{
     limits::BUNDLES_REMEMBERED_PER_ROOM_MAX,
     machine::{Millis, Position},
     mls::{bundle::CheckedBundle, view::GroupView},
-    wire::event::{Copy, Hash, Recipient, RoomSeq},
+    wire::event::{Copy, Hash, Lane, Recipient, RoomSeq},
 };
 use std::collections::BTreeMap;
 
@@ -108,6 +108,7 @@ impl Room {
                 item: 0,
                 time,
                 origin: None,
+                lane: Lane::Commit(accepted.epoch),
                 recipients,
             }],
             notices: notices(commit, &hub, seq, at),

@@ -14,11 +14,12 @@ use crate::{
     ids::ClientUri,
     limits::{BATCH_EVENTS_MAX, SUBMISSIONS_UNDECIDED_PER_ROOM_MAX, SUBMIT_ITEMS_MAX},
     machine::{self, Millis, Position, ReviveError},
+    mls::message::application_header,
     wire::{
         self, BVec, Payload,
         event::{
-            Body, ClientSeq, Event, Invitation, Item, RoomSeq, SubmitRefused, SubmitSeq, Verdict,
-            VerdictRun,
+            Body, ClientSeq, Epoch, Event, Invitation, Item, Lane, RoomSeq, SubmitRefused,
+            SubmitSeq, Verdict, VerdictRun,
         },
     },
 };
@@ -211,11 +212,14 @@ impl Fold {
             item,
             time,
             origin: None,
+            lane: Lane::Proposals,
             recipients: Vec::new(),
         };
         match &event.body {
-            Body::Application(_) | Body::Proposals(_) => {}
+            Body::Application(message) => emission.lane = Lane::Application(epoch_of(message)),
+            Body::Proposals(_) => {}
             Body::Commit(commit) => {
+                emission.lane = Lane::Commit(commit.epoch);
                 for client in &commit.left {
                     self.members.remove(client);
                 }
@@ -248,6 +252,7 @@ impl Fold {
                 let Some((decided, source)) = self.decide(*submit_seq, accepted) else {
                     return;
                 };
+                emission.lane = Lane::Application(source.oldest);
                 emission.at = source.at;
                 emission.item = source.item;
                 emission.origin = Some((source.sender, source.client_first));
@@ -301,6 +306,7 @@ impl Fold {
                 count: fresh,
                 sender: queue.sender.clone(),
                 client_first: queue.first.plus(u64::from(skip)),
+                oldest: oldest(&queue.messages, skip),
                 at,
                 item: skip,
             };
@@ -412,6 +418,7 @@ fn split(run: &QueuedRun, submit: SubmitSeq) -> (Option<QueuedRun>, QueuedRun, O
         count,
         sender: run.sender.clone(),
         client_first: run.client_first.plus(u64::from(skip)),
+        oldest: run.oldest,
         at: run.at,
         item: run.item + skip,
     };
@@ -436,12 +443,27 @@ fn push_emission(emitted: &mut Vec<Emission>, next: Emission) {
             && last.at == next.at
             && last.item + last.count == next.item
             && last.time == next.time;
-        if origin && adjacent {
+        if let (Lane::Application(oldest), Lane::Application(epoch)) = (last.lane, next.lane)
+            && origin
+            && adjacent
+        {
             last.count += next.count;
+            last.lane = Lane::Application(oldest.min(epoch));
             return;
         }
     }
     emitted.push(next);
+}
+
+/// The epoch that a message is of; of one that nobody can read, one that nobody must keep anything for.
+fn epoch_of(message: &Payload) -> Epoch {
+    application_header(message).map_or(Epoch(u64::MAX), |header| Epoch(header.epoch))
+}
+
+/// The oldest epoch of the messages after the first `skip`.
+fn oldest(messages: &[Payload], skip: u32) -> Epoch {
+    let epochs = messages.iter().skip(skip as usize).map(epoch_of);
+    epochs.min().unwrap_or(Epoch(u64::MAX))
 }
 
 /// One notice for each user whose clients are named; the hub names only clients of this provider.

@@ -11,7 +11,8 @@ use crate::{
     wire::{
         BVec, Payload,
         event::{
-            Body, ClientSeq, Epoch, Item, RoomSeq, SubmitRefused, SubmitSeq, Verdict, VerdictRun,
+            Body, ClientSeq, Epoch, Item, Lane, RoomSeq, SubmitRefused, SubmitSeq, Verdict,
+            VerdictRun,
         },
     },
 };
@@ -104,6 +105,7 @@ fn events_that_lie_side_by_side_are_one_run_that_points_at_their_bytes() {
         item: 0,
         time: Millis(1_000),
         origin: None,
+        lane: Lane::Application(Epoch(1)),
         recipients: Vec::new(),
     };
     assert_eq!(outcome.emitted, [run]);
@@ -222,6 +224,7 @@ fn what_a_client_sends_waits_for_the_hub_under_the_next_numbers_of_the_provider(
         count: 2,
         sender: bob(),
         client_first: ClientSeq(1),
+        oldest: Epoch(1),
         at: follower.at(),
         item: 0,
     };

@@ -7,7 +7,9 @@ pub use crate::wire::{
 use crate::{
     ids::{ClientUri, ProviderId},
     machine::{Millis, Position},
-    wire::event::{ClientSeq, Recipient, RoomSeq, SubmitRefused, SubmitSeq, VerdictRun},
+    wire::event::{
+        ClientSeq, Epoch, Lane, Recipient, RoomSeq, SubmitRefused, SubmitSeq, VerdictRun,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +69,8 @@ pub struct Emission {
     pub time: Millis,
     /// Who sent them, where this provider knows: the client and its number of the first.
     pub origin: Option<(ClientUri, ClientSeq)>,
+    /// What kind of events they are.
+    pub lane: Lane,
     /// The other providers they go to.
     pub recipients: Vec<Recipient>,
 }
@@ -95,6 +99,8 @@ pub struct QueuedRun {
     pub sender: ClientUri,
     /// Number of the first, as the client counts.
     pub client_first: ClientSeq,
+    /// The oldest epoch that one of them is of.
+    pub oldest: Epoch,
     /// The command that holds their bytes.
     pub at: Position,
     /// Which item of that command the first is.

@@ -13,7 +13,7 @@ use crate::{
     },
     machine::{Millis, Position},
     mls::proposal::PendingProposal,
-    wire::{BText, BVec, Payload},
+    wire::{BText, BVec, Payload, event::Lane},
 };
 use std::collections::BTreeSet;
 
@@ -71,6 +71,7 @@ impl Fold {
                 item: 0,
                 time,
                 origin: None,
+                lane: Lane::Proposals,
                 recipients,
             }],
             ..Outcome::answer(Answer::Proposed(BVec::truncated(references)))

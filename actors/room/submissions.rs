@@ -17,7 +17,9 @@ use crate::{
     mls::message::application_header,
     wire::{
         BVec, Payload,
-        event::{ClientSeq, Copy, Epoch, Recipient, SubmitRefused, SubmitSeq, Verdict, VerdictRun},
+        event::{
+            ClientSeq, Copy, Epoch, Lane, Recipient, SubmitRefused, SubmitSeq, Verdict, VerdictRun,
+        },
     },
 };
 
@@ -40,6 +42,8 @@ struct Run {
     item: u32,
     count: u32,
     refused: Option<SubmitRefused>,
+    /// The oldest epoch that one of them is of.
+    oldest: Epoch,
 }
 
 impl Room {
@@ -168,6 +172,7 @@ impl Room {
             item: run.item,
             time,
             origin,
+            lane: Lane::Application(run.oldest),
             recipients,
         }
     }
@@ -177,25 +182,31 @@ impl Room {
         let since = self.members.get(&submit.sender).map(|member| member.since);
         let mut runs: Vec<Run> = Vec::new();
         for (item, message) in (0_u32..).zip(&submit.messages).skip(skip as usize) {
-            let refused = match since {
-                None if planted!("accept_after_removal") => None,
-                None => Some(SubmitRefused::NotMember),
-                Some(_) if self.ended => Some(SubmitRefused::Ended),
-                Some(since) => self.judge_message(message, since).err(),
+            let judged = match since {
+                None if planted!("accept_after_removal") => Ok(self.epoch),
+                None => Err(SubmitRefused::NotMember),
+                Some(_) if self.ended => Err(SubmitRefused::Ended),
+                Some(since) => self.judge_message(message, since),
             };
+            let (oldest, refused) = (judged.unwrap_or(self.epoch), judged.err());
             match runs.last_mut() {
-                Some(run) if run.refused == refused => run.count += 1,
+                Some(run) if run.refused == refused => {
+                    run.count += 1;
+                    run.oldest = run.oldest.min(oldest);
+                }
                 _ => runs.push(Run {
                     item,
                     count: 1,
                     refused,
+                    oldest,
                 }),
             }
         }
         runs
     }
 
-    fn judge_message(&self, message: &Payload, since: Epoch) -> Result<(), SubmitRefused> {
+    /// The epoch of a message that is taken.
+    fn judge_message(&self, message: &Payload, since: Epoch) -> Result<Epoch, SubmitRefused> {
         let header = application_header(message).map_err(|_| SubmitRefused::Malformed)?;
         if header.group_id[..] != *self.group_id() {
             return Err(SubmitRefused::Malformed);
@@ -207,7 +218,7 @@ impl Room {
         if epoch.plus(EPOCH_TOLERANCE_EPOCHS) < current || epoch < since {
             return Err(SubmitRefused::EpochTooOld { current });
         }
-        Ok(())
+        Ok(epoch)
     }
 }
 

@@ -79,6 +79,9 @@ impl Derived {
 }
 
 #[cfg(test)]
+mod order_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
@@ -86,7 +89,7 @@ mod tests {
         link::{Command, Peer, submissions::SubmitRun},
         machine::Position,
         room::outcome::{Change, Emission, UserNotice},
-        wire::event::{LinkSeq, RoomSeq, SubmitSeq},
+        wire::event::{Lane, LinkSeq, RoomSeq, SubmitSeq},
     };
 
     fn at(entry: u64) -> Position {
@@ -104,6 +107,7 @@ mod tests {
             item: 0,
             time: Millis(1),
             origin: None,
+            lane: Lane::Proposals,
             recipients: Vec::new(),
         };
         derived.index.push(&room, &emission);

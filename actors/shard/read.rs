@@ -2,10 +2,13 @@
 //!
 //! Source: transport requirements, section 5.
 
-use super::Derived;
+use super::{Derived, index::EventRun};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    limits::{BATCH_EVENTS_MAX, BATCH_FILL_BYTES, BATCH_ROOMS_MAX, SUBMIT_ITEMS_MAX},
+    limits::{
+        BATCH_EVENTS_MAX, BATCH_FILL_BYTES, BATCH_ROOMS_MAX, RUNS_OVERTAKEN_MAX, SUBMIT_ITEMS_MAX,
+        WINDOW_EVENTS_MAX,
+    },
     link::{
         Peer,
         outgoing::{Owed, Run},
@@ -20,8 +23,8 @@ use crate::{
     },
     wire::{
         BVec, Payload,
-        door::{DoorItem, RoomBody, RoomEvent},
-        event::{Body, Copy, Event, Item, LinkSeq, RoomSeq, SubmitSeq},
+        door::{DoorItem, Order, PAST_EPOCHS, RoomBody, RoomEvent},
+        event::{Body, Copy, Epoch, Event, Item, Lane, LinkSeq, RoomSeq, SubmitSeq},
         link::{Fanout, FanoutGroup, Submit, SubmitGroup},
         post::Post,
     },
@@ -346,19 +349,48 @@ pub fn submissions<S: Source>(
     }))
 }
 
+/// How far a reader was given a room: everything of a lane up to and with this number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Of application messages.
+    pub application: RoomSeq,
+    /// Of control events.
+    pub control: RoomSeq,
+}
+
+impl Given {
+    /// Everything up to and with this number.
+    #[must_use]
+    pub const fn all(upto: RoomSeq) -> Self {
+        Self {
+            application: upto,
+            control: upto,
+        }
+    }
+}
+
 /// What a member may read of a room now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoomPart {
-    /// Events, in order.
+    /// Events, in the order asked for.
     pub events: Vec<RoomEvent>,
-    /// The number to go on from. Numbers that hold nothing to read (the Welcome of a provider's first clients) are
-    /// passed over.
-    pub next: RoomSeq,
+    /// How far the reader is with them.
+    pub given: Given,
     /// The Commit that removes the reader, when it is among them: nothing after it is the reader's.
     pub left: Option<RoomSeq>,
 }
 
-/// Events of a room for one of its members, from `from` up to `upto` or its removal; as many as fit a frame.
+/// The events of a room, as one of its members reads them.
+struct Reading<'a, S: Source> {
+    source: &'a S,
+    reader: &'a ClientUri,
+    upto: Option<RoomSeq>,
+    fill: Fill,
+    part: RoomPart,
+}
+
+/// Events of a room for one of its members, beyond what it was given, up to `upto` or its removal; as many as fit a
+/// frame. Numbers that hold nothing to read (the Welcome of a provider's first clients) are passed over.
 ///
 /// The notice that the reader has left comes from another shard and may be late; the Commit itself is not.
 ///
@@ -368,45 +400,176 @@ pub fn room_events<S: Source>(
     source: &S,
     room: &RoomUri,
     reader: &ClientUri,
-    from: RoomSeq,
+    given: Given,
     upto: Option<RoomSeq>,
+    order: Order,
 ) -> Result<RoomPart, ReadError> {
-    let pieces = source.derived(|derived| derived.index.from(room, from, BATCH_EVENTS_MAX));
-    let mut part = RoomPart {
-        next: from,
-        ..RoomPart::default()
+    let reading = Reading {
+        source,
+        reader,
+        upto,
+        fill: Fill::default(),
+        part: RoomPart {
+            given,
+            ..RoomPart::default()
+        },
     };
-    let mut fill = Fill::default();
-    'runs: for piece in pieces {
-        let at = self::at(source, piece.at)?;
-        for number in 0..piece.count {
-            let seq = piece.first.plus(u64::from(number));
-            if upto.is_some_and(|upto| seq > upto) {
-                break 'runs;
+    match order {
+        Order::InOrder => reading.in_order(room),
+        Order::ControlFirst => reading.control_first(room, BATCH_EVENTS_MAX),
+        Order::ControlThenNewest => {
+            let mut part = reading.control_first(room, WINDOW_EVENTS_MAX)?;
+            let is_message = |event: &RoomEvent| matches!(event.body, RoomBody::Application(_));
+            if part.events.iter().all(is_message) && !planted!("window_in_order") {
+                part.events.reverse();
             }
-            let item = piece.item + number;
-            let (body, time) = at
-                .body(item, piece.time)
-                .ok_or_else(|| no_event(piece.at))?;
-            if !fill.admit(body_bytes(&body)) {
-                break 'runs;
+            Ok(part)
+        }
+    }
+}
+
+impl<S: Source> Reading<'_, S> {
+    /// Everything as it happened.
+    fn in_order(mut self, room: &RoomUri) -> Result<RoomPart, ReadError> {
+        let Given {
+            application,
+            control,
+        } = self.part.given;
+        let from = application.min(control).next();
+        let pieces = self
+            .source
+            .derived(|derived| derived.index.from(room, from, BATCH_EVENTS_MAX));
+        for piece in pieces {
+            let lane_from = match piece.lane {
+                Lane::Application(_) => application.next(),
+                Lane::Commit(_) | Lane::Proposals => control.next(),
+            };
+            let Some(piece) = piece.after(lane_from) else {
+                continue;
+            };
+            if !self.read(&piece, u32::MAX)? {
+                break;
             }
-            let origin = piece.origin.as_ref().filter(|(client, _)| client == reader);
+        }
+        Ok(self.part)
+    }
+
+    /// Control events as far as the reader may run ahead of the application messages before them; when there are none,
+    /// at most `messages_max` of those.
+    fn control_first(mut self, room: &RoomUri, messages_max: usize) -> Result<RoomPart, ReadError> {
+        let Given {
+            application,
+            control,
+        } = self.part.given;
+        let (commits, messages) = self.source.derived(|derived| {
+            let index = &derived.index;
+            (
+                index.control_from(room, control.next(), BATCH_EVENTS_MAX),
+                index.application_from(room, application.next(), RUNS_OVERTAKEN_MAX),
+            )
+        });
+        let mut ahead = Ahead::of(&messages);
+        let mut barrier = None;
+        for piece in &commits {
+            let removes = at(self.source, piece.at)?.removes(piece.item, self.reader);
+            let overtakes = messages.first().is_some_and(|run| run.first < piece.first);
+            if !ahead.may_overtake(piece) || removes && overtakes {
+                barrier = Some(piece.first);
+                break;
+            }
+            if !self.read(piece, u32::MAX)? {
+                return Ok(self.part);
+            }
+        }
+        if !self.part.events.is_empty() {
+            return Ok(self.part);
+        }
+        let mut left = u32::try_from(messages_max).unwrap_or(u32::MAX);
+        for piece in &messages {
+            if barrier.is_some_and(|barrier| piece.first > barrier) {
+                break;
+            }
+            if left == 0 || !self.read(piece, left)? {
+                break;
+            }
+            left = left.saturating_sub(piece.count);
+        }
+        Ok(self.part)
+    }
+
+    /// Reads a run, at most so many of its events; `false` when nothing more may follow it.
+    fn read(&mut self, run: &EventRun, events_max: u32) -> Result<bool, ReadError> {
+        let at = self::at(self.source, run.at)?;
+        for number in 0..run.count.min(events_max) {
+            let seq = run.first.plus(u64::from(number));
+            if self.upto.is_some_and(|upto| seq > upto) {
+                return Ok(false);
+            }
+            let item = run.item + number;
+            let (body, time) = at.body(item, run.time).ok_or_else(|| no_event(run.at))?;
+            if !self.fill.admit(body_bytes(&body)) {
+                return Ok(false);
+            }
+            let origin = run
+                .origin
+                .as_ref()
+                .filter(|(client, _)| client == self.reader);
             let own = origin.map(|(_, first)| first.plus(u64::from(number)));
-            part.events.push(RoomEvent {
+            self.part.events.push(RoomEvent {
                 seq,
                 time,
                 own,
                 body,
             });
-            part.next = seq.next();
-            if at.removes(item, reader) && !planted!("reads_on_after_removal") {
-                part.left = Some(seq);
-                break 'runs;
+            let given = &mut self.part.given;
+            match run.lane {
+                Lane::Application(_) => given.application = seq.max(given.application),
+                Lane::Commit(_) | Lane::Proposals => given.control = seq.max(given.control),
+            }
+            if at.removes(item, self.reader) && !planted!("reads_on_after_removal") {
+                self.part.left = Some(seq);
+                return Ok(false);
             }
         }
+        Ok(true)
     }
-    Ok(part)
+}
+
+/// How far control events may run ahead of the application messages that a reader was not given.
+struct Ahead<'a> {
+    messages: &'a [EventRun],
+    passed: usize,
+    /// The oldest epoch of the messages that were passed.
+    oldest: Option<Epoch>,
+}
+
+impl<'a> Ahead<'a> {
+    fn of(messages: &'a [EventRun]) -> Self {
+        Self {
+            messages,
+            passed: 0,
+            oldest: None,
+        }
+    }
+
+    /// Whether a control event may come before the messages that precede it in the room; asked in their order.
+    fn may_overtake(&mut self, run: &EventRun) -> bool {
+        while let Some(passed) = self.messages.get(self.passed)
+            && passed.first < run.first
+        {
+            if let Lane::Application(epoch) = passed.lane {
+                self.oldest = Some(self.oldest.map_or(epoch, |oldest| oldest.min(epoch)));
+            }
+            self.passed += 1;
+        }
+        // What lies beyond those that were looked at is not known.
+        let known = self.passed < RUNS_OVERTAKEN_MAX;
+        let Lane::Commit(opens) = run.lane else {
+            return known;
+        };
+        let readable = |oldest: Epoch| oldest.plus(PAST_EPOCHS) >= opens;
+        known && (self.oldest.is_none_or(readable) || planted!("control_runs_away"))
+    }
 }
 
 /// What lies in an inbox, as its client gets it.

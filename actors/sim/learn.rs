@@ -526,6 +526,7 @@ impl World {
             rooms: read
                 .map(|(room, known)| (room.clone(), RoomSeq(known.next.0 - 1)))
                 .collect(),
+            control: Vec::new(),
         };
         self.ask(client, Purpose::Ack, ClientAsk::Ack(ack));
     }

@@ -12,13 +12,13 @@ use crate::{
         follower, follower_desk,
         outcome::{Answer, Refused},
     },
-    shard::read,
+    shard::read::{self, Given},
     user::{
         command::{Command as UserCommand, Upload},
         desk as user_desk,
         outcome::Answer as UserAnswer,
     },
-    wire::{claim::UserRefused, joining::Introduced, link},
+    wire::{claim::UserRefused, door::Order, event::RoomSeq, joining::Introduced, link},
 };
 use std::sync::Arc;
 
@@ -472,7 +472,14 @@ impl World {
                 let Some(own) = self.shard(node, shard) else {
                     return;
                 };
-                match read::room_events(own, &room, &reader, from, upto) {
+                match read::room_events(
+                    own,
+                    &room,
+                    &reader,
+                    Given::all(RoomSeq(from.0.saturating_sub(1))),
+                    upto,
+                    Order::InOrder,
+                ) {
                     Ok(part) => {
                         let reply = Reply::Events { room, from, part };
                         self.give(node, back, Answered::Reply(reply));

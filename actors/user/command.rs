@@ -256,6 +256,8 @@ pub struct Ack {
     pub client: ClientUri,
     /// Up to this number of its inbox.
     pub inbox: Option<InboxSeq>,
-    /// Up to these numbers of rooms.
+    /// Everything up to these numbers of rooms.
     pub rooms: Vec<(RoomUri, RoomSeq)>,
+    /// Control events alone up to these numbers of rooms.
+    pub control: Vec<(RoomUri, RoomSeq)>,
 }

@@ -20,33 +20,54 @@ pub struct Membership {
     pub after: RoomSeq,
     /// The last event that is, once that is known.
     pub upto: Option<RoomSeq>,
-    /// The last event that it has, durably.
+    /// Everything up to this event it has, durably.
     pub acked: RoomSeq,
+    /// The last control event up to which it has them, durably; not before `acked`.
+    pub control: RoomSeq,
 }
 
 impl Membership {
     /// Moves the cursor on, if this is on, within what is the client's to read.
     fn ack(&mut self, seq: RoomSeq) {
-        let seq = self.upto.map_or(seq, |upto| seq.min(upto));
+        let seq = self.within(seq);
         self.acked = if planted!("cursor_moves_backwards") {
             seq
         } else {
             self.acked.max(seq)
         };
+        self.control = self.control.max(self.acked);
     }
 
+    /// As [`Self::ack`], of control events alone.
+    fn ack_control(&mut self, seq: RoomSeq) {
+        self.control = self.control.max(self.within(seq));
+        if planted!("lane_ack_swallows_messages") {
+            self.acked = self.control;
+        }
+    }
+
+    fn within(&self, seq: RoomSeq) -> RoomSeq {
+        self.upto.map_or(seq, |upto| seq.min(upto))
+    }
+
+    /// The last event is the Commit that removes the client, which comes after all application messages in any order.
     pub(super) fn is_over(&self) -> bool {
-        self.upto.is_some_and(|upto| self.acked >= upto)
+        self.upto.is_some_and(|upto| self.control >= upto)
     }
 }
 
 impl Device {
-    /// Moves the cursor of a room; returns whether the membership is over with that.
-    fn ack_room(&mut self, room: &RoomUri, seq: RoomSeq) -> bool {
+    /// Moves a cursor of a room; returns whether the membership is over with that.
+    fn ack_room(
+        &mut self,
+        room: &RoomUri,
+        seq: RoomSeq,
+        ack: impl FnOnce(&mut Membership, RoomSeq),
+    ) -> bool {
         let Some(membership) = self.rooms.get_mut(room) else {
             return false;
         };
-        membership.ack(seq);
+        ack(membership, seq);
         let over = membership.is_over();
         if over {
             self.rooms.remove(room);
@@ -65,7 +86,10 @@ impl User {
         }
         let mut changed = false;
         for (room, seq) in &ack.rooms {
-            changed |= device.ack_room(room, *seq);
+            changed |= device.ack_room(room, *seq, Membership::ack);
+        }
+        for (room, seq) in &ack.control {
+            changed |= device.ack_room(room, *seq, Membership::ack_control);
         }
         let woken = changed.then(|| ack.client.clone());
         Outcome {
@@ -135,6 +159,27 @@ mod tests {
         bobby.ack("phone", Some(1), &[("club", 9)]);
         bobby.deliver(post("club", &["phone"], left(9)));
         assert_eq!((seqs(&bobby), membership(&bobby, "club")), (vec![2], None));
+    }
+
+    #[test]
+    fn control_events_are_acknowledged_apart_and_swallow_no_message() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.deliver(post("club", &["phone"], joined(4)));
+        bobby.ack_control("phone", &[("club", 20)]);
+        let lanes = |bobby: &Log| {
+            let membership = membership(bobby, "club").unwrap();
+            (membership.acked.0, membership.control.0)
+        };
+        assert_eq!(lanes(&bobby), (4, 20));
+        bobby.ack("phone", None, &[("club", 9)]);
+        bobby.ack_control("phone", &[("club", 12)]);
+        assert_eq!(lanes(&bobby), (9, 20));
+        bobby.ack("phone", None, &[("club", 31)]);
+        assert_eq!(lanes(&bobby), (31, 31));
+        // The Commit that removes the client is its last event in any order.
+        bobby.deliver(post("club", &["phone"], left(40)));
+        bobby.ack_control("phone", &[("club", 99)]);
+        assert_eq!(membership(&bobby, "club"), None);
     }
 
     #[test]

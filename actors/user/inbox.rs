@@ -111,6 +111,7 @@ impl Device {
                     after,
                     upto: None,
                     acked: after,
+                    control: after,
                 };
                 self.rooms.insert(post.room.clone(), joined);
                 match welcome {

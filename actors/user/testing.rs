@@ -172,6 +172,7 @@ pub(super) fn reads(after: u64, upto: Option<u64>, acked: u64) -> Option<Members
         after: RoomSeq(after),
         upto,
         acked: RoomSeq(acked),
+        control: RoomSeq(acked),
     })
 }
 
@@ -358,15 +359,26 @@ impl Log {
     }
 
     pub(super) fn ack(&mut self, name: &str, inbox: Option<u64>, rooms: &[(&str, u64)]) -> Outcome {
-        let rooms = rooms
-            .iter()
-            .map(|(name, seq)| (room(name), RoomSeq(*seq)))
-            .collect();
-        let inbox = inbox.map(InboxSeq);
         self.apply(Command::Ack(Ack {
             client: client(name),
-            inbox,
-            rooms,
+            inbox: inbox.map(InboxSeq),
+            rooms: upto(rooms),
+            control: Vec::new(),
         }))
     }
+
+    pub(super) fn ack_control(&mut self, name: &str, rooms: &[(&str, u64)]) -> Outcome {
+        self.apply(Command::Ack(Ack {
+            client: client(name),
+            inbox: None,
+            rooms: Vec::new(),
+            control: upto(rooms),
+        }))
+    }
+}
+
+fn upto(rooms: &[(&str, u64)]) -> Vec<(RoomUri, RoomSeq)> {
+    let each = rooms.iter();
+    each.map(|(name, seq)| (room(name), RoomSeq(*seq)))
+        .collect()
 }

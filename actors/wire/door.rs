@@ -23,8 +23,8 @@ use super::{
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri},
     limits::{
-        BATCH_EVENTS_MAX, BATCH_ROOMS_MAX, KEY_PACKAGES_PER_UPLOAD_MAX, PROPOSALS_PER_BUNDLE_MAX,
-        REFUSAL_DETAIL_BYTES_MAX, SUBMIT_ITEMS_MAX,
+        BATCH_EVENTS_MAX, BATCH_ROOMS_MAX, EPOCH_TOLERANCE_EPOCHS, KEY_PACKAGES_PER_UPLOAD_MAX,
+        PROPOSALS_PER_BUNDLE_MAX, REFUSAL_DETAIL_BYTES_MAX, SUBMIT_ITEMS_MAX,
     },
     machine::Millis,
 };
@@ -50,9 +50,31 @@ pub enum Open {
     Request(Box<Request>),
     /// Application messages: [`Send`] frames, each answered by one [`Sent`], in order.
     Sends,
-    /// The client's event stream: [`Events`] frames, answered by [`Acks`] frames whenever it likes.
-    Events,
+    /// The client's event stream: [`Events`] frames in this order, answered by [`Acks`] frames whenever it likes.
+    Events(Order),
 }
+
+/// In which order a client is given the events of a room.
+///
+/// Commits and Proposals are control events; what is in the inbox comes at once in any order. Whatever the order, control
+/// events come in theirs without a gap, an application message never before a control event of a smaller number, the
+/// Commit that removes the reader after all application messages before it, and no Commit that opens an epoch more than
+/// [`PAST_EPOCHS`] after that of an application message still to come: who keeps so many epochs can read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// As they happened.
+    #[default]
+    InOrder,
+    /// Control events as far as that goes, then application messages as they happened.
+    ControlFirst,
+    /// Control events as far as that goes, then application messages in windows, oldest window first and newest message
+    /// first in it. A window is one [`DoorItem::Room`], of [`WINDOW_EVENTS_MAX`](crate::limits::WINDOW_EVENTS_MAX) messages at most: who keeps so many
+    /// generations of a sender can read it. Its greatest number is what to acknowledge, when all of it is safe.
+    ControlThenNewest,
+}
+
+/// Past epochs whose messages a member must be able to read, whatever the order.
+pub const PAST_EPOCHS: u64 = EPOCH_TOLERANCE_EPOCHS;
 
 /// A request on a lane of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -328,6 +350,8 @@ pub enum RoomBody {
 pub struct Acks {
     /// Up to this number of the inbox.
     pub inbox: Option<InboxSeq>,
-    /// Up to these numbers of rooms.
+    /// Everything up to these numbers of rooms.
     pub rooms: BVec<(RoomUri, RoomSeq), BATCH_ROOMS_MAX>,
+    /// Control events alone up to these numbers of rooms, for who gets them first.
+    pub control: BVec<(RoomUri, RoomSeq), BATCH_ROOMS_MAX>,
 }

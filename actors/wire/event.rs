@@ -88,6 +88,17 @@ impl fmt::Debug for Hash {
     }
 }
 
+/// The kinds of events that a client may be given apart from each other; an emission is of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lane {
+    /// A Commit, with the epoch it opens.
+    Commit(Epoch),
+    /// Proposals.
+    Proposals,
+    /// Application messages, with the oldest epoch that one of them is of.
+    Application(Epoch),
+}
+
 /// One event of a room, as its hub sends it to one follower.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {

@@ -32,7 +32,7 @@ use mimi_actors::{
         answer::Answer,
         claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimTerms},
         door::{
-            Commit, CreateRoom, DoorRefused, EXPORTER_LABEL, Enrol, HubSender, Login, Open,
+            Commit, CreateRoom, DoorRefused, EXPORTER_LABEL, Enrol, HubSender, Login, Open, Order,
             PackageRefused, Propose, Reply, Request,
         },
         joining::{CodesRequest, GroupInfoRequest, Introduced, IntroductionAsk},
@@ -248,12 +248,20 @@ impl DoorClient {
         Ok(SendLane::new(self.open(&Open::Sends).await?))
     }
 
-    /// Opens the event stream. It begins after what was acknowledged last.
+    /// Opens the event stream, everything as it happened. It begins after what was acknowledged last.
     ///
     /// # Errors
     /// [`DoorError::Lane`] when the connection is gone.
     pub async fn events(&self) -> Result<EventLane, DoorError> {
-        Ok(EventLane::new(self.open(&Open::Events).await?))
+        self.events_in(Order::InOrder).await
+    }
+
+    /// Opens the event stream in this order.
+    ///
+    /// # Errors
+    /// As [`Self::events`].
+    pub async fn events_in(&self, order: Order) -> Result<EventLane, DoorError> {
+        Ok(EventLane::new(self.open(&Open::Events(order)).await?))
     }
 
     /// The client whose connection it is.

@@ -50,7 +50,7 @@ use mimi_actors::{
     wire::{
         self,
         answer::Refused,
-        door::RoomEvent,
+        door::{Order, RoomEvent},
         event::{Epoch, Hash},
         post::Note,
     },
@@ -134,7 +134,9 @@ pub struct Member {
     /// Groups of external Commits that wait for the hub's word.
     entering: BTreeMap<RoomUri, MlsGroup>,
     /// Events of rooms whose Welcome is not here yet; neither saved nor acknowledged.
-    held: BTreeMap<RoomUri, Vec<RoomEvent>>,
+    held: BTreeMap<RoomUri, Vec<Vec<RoomEvent>>>,
+    /// In which order events are read; not kept across a restart.
+    order: Order,
     /// What moved since the last acknowledgement.
     moved: BTreeSet<RoomUri>,
     inbox_moved: bool,
@@ -172,6 +174,7 @@ impl Member {
             record: Record::new(client),
             entering: BTreeMap::new(),
             held: BTreeMap::new(),
+            order: Order::default(),
             moved: BTreeSet::new(),
             inbox_moved: false,
             trees: trees::Trees::default(),
@@ -215,6 +218,7 @@ impl Member {
             record: saved.record,
             entering,
             held: BTreeMap::new(),
+            order: Order::default(),
             moved: BTreeSet::new(),
             inbox_moved: false,
             trees: trees::Trees::default(),

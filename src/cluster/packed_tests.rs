@@ -24,7 +24,7 @@ use mimi_actors::{
     room::checks::Mls,
     room::follower,
     room::follower::{Deliver, Queue},
-    shard::read,
+    shard::read::{self, Given},
     supervisor::Supervisor,
     user::{
         command as user_command,
@@ -32,7 +32,7 @@ use mimi_actors::{
     },
     wire::{
         BVec, Payload,
-        door::DoorItem,
+        door::{DoorItem, Order},
         event::{
             Body, ClientSeq, Epoch, Event, Hash, InboxSeq, Invitation, Item, LinkSeq, RoomSeq,
         },
@@ -249,8 +249,9 @@ async fn what_is_owed_is_read_from_the_backlog_and_the_state_is_the_same_after_r
         };
         let told = read::inbox_item(&*node.shard, item).unwrap();
         assert!(matches!(told, DoorItem::Inbox { room: from, .. } if from == room()));
-        let part = read::room_events(&*node.shard, &room(), &bob(), RoomSeq(5), None).unwrap();
-        assert_eq!((part.events.len(), part.next), (1, RoomSeq(6)));
+        let (given, order) = (Given::all(RoomSeq(4)), Order::InOrder);
+        let part = read::room_events(&*node.shard, &room(), &bob(), given, None, order).unwrap();
+        assert_eq!((part.events.len(), part.given.application), (1, RoomSeq(5)));
         assert!(
             read::submissions(&*node.shard, room().hub(), 0)
                 .unwrap()
@@ -271,6 +272,7 @@ async fn what_is_owed_is_read_from_the_backlog_and_the_state_is_the_same_after_r
         client: bob(),
         inbox: Some(InboxSeq(1)),
         rooms: Vec::new(),
+        control: Vec::new(),
     };
     let last = node
         .apply(vec![

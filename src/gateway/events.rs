@@ -14,7 +14,7 @@ use anyhow::Context;
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::{BATCH_FILL_BYTES, REQUEST_FRAME_BYTES_MAX},
-    shard::read,
+    shard::read::{self, Given},
     user::{
         command::{Ack, Command as UserCommand},
         cursors::Membership,
@@ -22,7 +22,7 @@ use mimi_actors::{
     },
     wire::{
         self, BVec,
-        door::{Acks, DoorItem, Events},
+        door::{Acks, DoorItem, Events, Order},
         event::{InboxSeq, RoomSeq},
     },
 };
@@ -40,14 +40,14 @@ const ACKS_WAITING_MAX: usize = 64;
 
 /// Where the stream stands in one room.
 struct Cursor {
-    next: RoomSeq,
+    given: Given,
     upto: Option<RoomSeq>,
     after: RoomSeq,
 }
 
 /// What the stream has sent.
-#[derive(Default)]
 struct Cursors {
+    order: Order,
     rooms: BTreeMap<RoomUri, Cursor>,
     inbox: InboxSeq,
 }
@@ -56,13 +56,18 @@ struct Cursors {
 pub(super) async fn serve(
     session: &Arc<Session>,
     client: &ClientUri,
+    order: Order,
     mut to: LaneSender,
     from: LaneReceiver,
 ) -> anyhow::Result<()> {
     let wake = session.shards.world().bells.hang(client);
     let (report, mut acks) = mpsc::channel(ACKS_WAITING_MAX);
     let reading = tokio::spawn(read_acks(from, report));
-    let mut cursors = Cursors::default();
+    let mut cursors = Cursors {
+        order,
+        rooms: BTreeMap::new(),
+        inbox: InboxSeq::default(),
+    };
     let mut dirty: BTreeSet<RoomUri> = BTreeSet::new();
     let mut pending = PendingAcks::default();
     let mut record = tokio::time::interval(ACK_RECORD_INTERVAL);
@@ -152,11 +157,19 @@ async fn refresh(
         if let Some(known) = known {
             known.upto = membership.upto.or(known.upto);
         } else {
-            let Membership { after, upto, acked } = membership;
+            let Membership {
+                after,
+                upto,
+                acked: application,
+                control,
+            } = membership;
             cursors.rooms.insert(
                 room.clone(),
                 Cursor {
-                    next: acked.next(),
+                    given: Given {
+                        application,
+                        control,
+                    },
                     upto,
                     after,
                 },
@@ -181,11 +194,12 @@ async fn send_room(
         return Ok(false);
     };
     let shard = session.shards.of_room(room)?;
-    let part = read::room_events(&**shard, room, client, cursor.next, cursor.upto)?;
+    let (given, upto, order) = (cursor.given, cursor.upto, cursors.order);
+    let part = read::room_events(&**shard, room, client, given, upto, order)?;
     if part.events.is_empty() {
         return Ok(false);
     }
-    cursor.next = part.next;
+    cursor.given = part.given;
     cursor.upto = part.left.or(cursor.upto);
     send(
         to,
@@ -226,31 +240,38 @@ async fn read_acks(mut from: LaneReceiver, report: mpsc::Sender<Acks>) -> anyhow
 struct PendingAcks {
     inbox: Option<InboxSeq>,
     rooms: BTreeMap<RoomUri, RoomSeq>,
+    control: BTreeMap<RoomUri, RoomSeq>,
 }
 
 impl PendingAcks {
     /// Rooms that the stream does not read are none of the client's business.
     fn add(&mut self, acks: Acks, cursors: &Cursors) {
         self.inbox = self.inbox.max(acks.inbox);
-        for (room, seq) in acks.rooms {
-            if !cursors.rooms.contains_key(&room) {
-                continue;
+        let lanes = [
+            (&mut self.rooms, acks.rooms),
+            (&mut self.control, acks.control),
+        ];
+        for (pending, acked) in lanes {
+            for (room, seq) in acked {
+                if !cursors.rooms.contains_key(&room) {
+                    continue;
+                }
+                let upto = pending.entry(room).or_default();
+                *upto = (*upto).max(seq);
             }
-            let upto = self.rooms.entry(room).or_default();
-            *upto = (*upto).max(seq);
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.inbox.is_none() && self.rooms.is_empty()
+        self.inbox.is_none() && self.rooms.is_empty() && self.control.is_empty()
     }
 
     fn take(&mut self, client: &ClientUri) -> Ack {
-        let rooms = std::mem::take(&mut self.rooms).into_iter().collect();
         Ack {
             client: client.clone(),
             inbox: self.inbox.take(),
-            rooms,
+            rooms: std::mem::take(&mut self.rooms).into_iter().collect(),
+            control: std::mem::take(&mut self.control).into_iter().collect(),
         }
     }
 }

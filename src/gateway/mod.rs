@@ -131,11 +131,13 @@ async fn serve_lane(
             };
             reply(&mut to, answer.unwrap_or_else(Reply::Refused)).await
         }
-        (Open::Sends | Open::Events, None) => {
+        (Open::Sends | Open::Events(_), None) => {
             reply(&mut to, Reply::Refused(DoorRefused::NotLoggedIn)).await
         }
         (Open::Sends, Some(client)) => sends::serve(session, client, to, from).await,
-        (Open::Events, Some(client)) => events::serve(session, client, to, from).await,
+        (Open::Events(order), Some(client)) => {
+            events::serve(session, client, order, to, from).await
+        }
     }
 }
 

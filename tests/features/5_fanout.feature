@@ -59,6 +59,38 @@ Feature: Fanning out to the providers of the members
     And dora processed 7 Commits
     And dora has received "are you back"
 
+  @R5-23 @R5-24
+  Scenario Outline: who was away for long reads <order>, and can read all of it
+    Given the room den of a.example with alice, bob and dora
+    And dora reads <order>
+    And dora is offline
+    When alice sends many messages and commits, 8 times over
+    And dora comes back
+    Then dora has read all messages of 8 rounds, <order>
+    And alice, bob and dora agree on epoch 9
+
+    Examples:
+      | order                                          |
+      | everything in order                            |
+      | control events first                           |
+      | control events first, then the newest messages |
+
+  @R5-23
+  Scenario: who changes the order midway misses nothing and reads nothing twice
+    Given the room den of a.example with alice, bob and dora
+    And dora reads control events first, then the newest messages
+    And dora is offline
+    When alice sends many messages and commits, 3 times over
+    And dora comes back
+    Then dora has read all messages of 3 rounds, control events first, then the newest messages
+    Given dora reads everything in order
+    And dora is offline
+    When alice sends "in order again"
+    And alice commits
+    And dora comes back
+    Then dora has received "in order again"
+    And alice, bob and dora agree on epoch 5
+
   @R5-14 @R5-17 @R5-20
   Scenario: a provider that was down gets what it missed, once
     Given the room den of a.example with alice, bob and dora

@@ -232,7 +232,7 @@ pub(super) fn door_frames() -> Group {
     let uploaded = list(vec![Ok(()), Err(door::PackageRefused::Duplicate)]);
     group
         .add("open-sends", door::Open::Sends)
-        .add("open-events", door::Open::Events)
+        .add("open-events", door::Open::Events(door::Order::ControlFirst))
         .add("reply-logged-in", door::Reply::LoggedIn)
         .add("reply-hub-sender", door::Reply::HubSender(hub_sender))
         .add("reply-uploaded", door::Reply::Uploaded(uploaded))
@@ -346,6 +346,7 @@ pub(super) fn door_frames() -> Group {
     let acks = door::Acks {
         inbox: Some(InboxSeq(2)),
         rooms: list(vec![(room(), RoomSeq(300))]),
+        control: list(vec![(room(), RoomSeq(301))]),
     };
     group
         .add("acks", acks)

@@ -329,7 +329,8 @@ fn user_commands() -> Vec<(&'static str, user::command::Command)> {
         Command::Ack(Ack {
             client: bob(),
             inbox,
-            rooms,
+            rooms: rooms.clone(),
+            control: rooms,
         }),
     ));
     commands.push(("revoke", Command::Revoke(Revoke { client: bob() })));

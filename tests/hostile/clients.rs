@@ -78,7 +78,10 @@ pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {
             ask(Request::Introduction(IntroductionAsk::List)),
         ),
         ("messages", framed(&door::Open::Sends)),
-        ("the event stream", framed(&door::Open::Events)),
+        (
+            "the event stream",
+            framed(&door::Open::Events(door::Order::InOrder)),
+        ),
     ];
     for (name, bytes) in early {
         let back = say(&connection, &bytes).await;
@@ -246,7 +249,7 @@ pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member)
         book.back(&format!("messages: {name}"), back, unwelcome)
             .await;
     }
-    let events = framed(&door::Open::Events);
+    let events = framed(&door::Open::Events(door::Order::InOrder));
     let back = say(&connection, &[&events[..], &frame(&[9, 9, 9])].concat()).await;
     // What waits in the inbox may come first.
     book.back("event stream: an acknowledgement of noise", back, |back| {

@@ -415,6 +415,7 @@ impl<C: MlsConfig> Party<C> {
                 let acks = Acks {
                     inbox: None,
                     rooms: BVec::truncated(vec![(room, last)]),
+                    control: BVec::default(),
                 };
                 self.acks.ack(&acks).await.unwrap();
             }

@@ -15,6 +15,7 @@ mod entering;
 mod fanout;
 mod intruder;
 mod joining;
+mod lanes;
 mod message;
 mod nemesis;
 mod policy;

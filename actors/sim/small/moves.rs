@@ -10,12 +10,12 @@ use crate::{
         hub,
         outcome::{Answer, Refused},
     },
-    shard::read,
+    shard::read::{self, Given},
     sim::mls::{Intent, Took, Wish},
     user::outcome::Answer as UserAnswer,
     wire::{
         self, Payload,
-        door::{RoomBody, RoomEvent},
+        door::{Order, RoomBody, RoomEvent},
         event::{ClientSeq, Hash, RoomSeq},
     },
 };
@@ -366,9 +366,16 @@ impl World {
             return Vec::new();
         }
         let (room, reader) = (&self.names.room, &self.names.clients[who]);
-        read::room_events(&*self.shards[who], room, reader, client.next, None)
-            .map(|part| part.events)
-            .unwrap_or_default()
+        read::room_events(
+            &*self.shards[who],
+            room,
+            reader,
+            Given::all(RoomSeq(client.next.0 - 1)),
+            None,
+            Order::InOrder,
+        )
+        .map(|part| part.events)
+        .unwrap_or_default()
     }
 
     /// A client reads everything that it has not read.

@@ -567,6 +567,7 @@ async fn receive(load: Arc<Load>, events: EventLane, seen: Arc<Mutex<Seen>>) -> 
             acks.ack(&Acks {
                 inbox: None,
                 rooms: BVec::truncated(reached),
+                control: BVec::default(),
             })
             .await?;
         }

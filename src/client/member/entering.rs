@@ -144,6 +144,7 @@ impl Member {
         state.joined = Epoch(group.epoch().as_u64());
         state.begun = after;
         state.last = after;
+        state.control = after;
         state.pending = None;
         state.merged = None;
         state.leaving = None;

@@ -9,7 +9,7 @@ use mimi_actors::{
     limits::BATCH_ROOMS_MAX,
     wire::{
         BVec,
-        door::{Acks, DoorItem, RoomBody, RoomEvent},
+        door::{Acks, DoorItem, Order, RoomBody, RoomEvent},
         event::{InboxSeq, RoomSeq},
         post::{Note, Notice, WelcomeNotice},
     },
@@ -20,6 +20,13 @@ use openmls::prelude::OpenMlsProvider as _;
 const NOTES_KEPT_MAX: usize = 256;
 /// Events of rooms without a Welcome that are held, at most.
 const HELD_EVENTS_MAX: usize = 4_096;
+
+fn is_control(event: &RoomEvent) -> bool {
+    match event.body {
+        RoomBody::Commit { .. } | RoomBody::Proposals(_) => true,
+        RoomBody::Application(_) => false,
+    }
+}
 
 impl Member {
     /// Processes one item. What cannot be used is a fault in the journal, and processing goes on after it.
@@ -34,19 +41,23 @@ impl Member {
 
     /// What may be acknowledged once the state is saved; asking takes it.
     pub fn acks(&mut self) -> Vec<Acks> {
-        let moved = std::mem::take(&mut self.moved);
-        let rooms: Vec<_> = moved
-            .into_iter()
-            .map(|room| {
-                let last = self.last_seq(&room);
-                (room, last)
-            })
-            .collect();
-        let mut acks: Vec<_> = rooms
+        let moved: Vec<RoomUri> = std::mem::take(&mut self.moved).into_iter().collect();
+        let mut acks: Vec<_> = moved
             .chunks(BATCH_ROOMS_MAX)
-            .map(|rooms| Acks {
-                inbox: None,
-                rooms: BVec::truncated(rooms.to_vec()),
+            .map(|rooms| {
+                let known = || {
+                    rooms
+                        .iter()
+                        .filter_map(|room| Some((room, self.room(room)?)))
+                };
+                let all = known().map(|(room, state)| (room.clone(), state.last));
+                let ahead = known().filter(|(_, state)| state.control > state.last);
+                let ahead = ahead.map(|(room, state)| (room.clone(), state.control));
+                Acks {
+                    inbox: None,
+                    rooms: BVec::truncated(all.collect()),
+                    control: BVec::truncated(ahead.collect()),
+                }
             })
             .collect();
         if std::mem::take(&mut self.inbox_moved) {
@@ -61,37 +72,70 @@ impl Member {
     }
 
     fn take_events(&mut self, room: &RoomUri, events: Vec<RoomEvent>) {
+        let mut held = Vec::new();
+        // Application messages of one item may come newest first: they count as processed when all of them are.
+        let mut newest = RoomSeq(0);
         for event in events {
-            self.take_event(room, event);
+            let (seq, lane) = (event.seq, is_control(&event));
+            if let Some(event) = self.take_event(room, event) {
+                held.push(event);
+            } else if !lane {
+                newest = newest.max(seq);
+            }
+        }
+        if newest > self.last_seq(room) && self.groups.contains_key(room) {
+            self.room_mut(room).last = newest;
+        }
+        if !held.is_empty() {
+            self.hold(room, held);
         }
     }
 
-    fn take_event(&mut self, room: &RoomUri, event: RoomEvent) {
-        let last = self.last_seq(room);
-        if self.room(room).is_some() && event.seq <= last {
+    /// Gives back what must wait for its Welcome.
+    fn take_event(&mut self, room: &RoomUri, event: RoomEvent) -> Option<RoomEvent> {
+        let control = is_control(&event);
+        let known = self.room(room);
+        let done = known.map(|state| {
+            if control {
+                state.control.max(state.last)
+            } else {
+                state.last
+            }
+        });
+        if done.is_some_and(|done| event.seq <= done) {
             self.record.journal.counts.duplicates += 1;
             // The provider sends it because it has no acknowledgement of it.
             self.moved.insert(room.clone());
-            return;
+            return None;
         }
         if self.rejoins_before(room, event.seq) {
             self.leave(room);
         }
-        let last = self.last_seq(room);
         if !self.groups.contains_key(room) {
-            self.hold(room, event);
-            return;
+            return Some(event);
         }
-        let seq = event.seq;
-        self.record.journal.counts.gaps += seq.0.saturating_sub(last.next().0);
+        let (seq, in_order) = (event.seq, self.order == Order::InOrder);
+        let (last, ahead) = self.room(room).map_or_else(Default::default, |state| {
+            (state.last, state.control > state.last)
+        });
+        if in_order && !ahead {
+            self.record.journal.counts.gaps += seq.0.saturating_sub(last.next().0);
+        }
         if let Err(error) = self.apply(room, event) {
             self.record.journal.fault(room, seq, error.to_string());
         }
-        self.room_mut(room).last = seq;
+        let state = self.room_mut(room);
+        if control {
+            state.control = seq;
+        }
+        if in_order {
+            state.last = seq;
+        }
         self.moved.insert(room.clone());
         if self.leaves_at(room, seq) {
             self.leave(room);
         }
+        None
     }
 
     fn apply(&mut self, room: &RoomUri, event: RoomEvent) -> Result<(), MemberError> {
@@ -106,13 +150,13 @@ impl Member {
         }
     }
 
-    fn hold(&mut self, room: &RoomUri, event: RoomEvent) {
-        let total: usize = self.held.values().map(Vec::len).sum();
+    fn hold(&mut self, room: &RoomUri, events: Vec<RoomEvent>) {
+        let total: usize = self.held.values().flatten().map(Vec::len).sum();
         if total < HELD_EVENTS_MAX {
-            self.held.entry(room.clone()).or_default().push(event);
+            self.held.entry(room.clone()).or_default().push(events);
         } else {
-            // It is not acknowledged, so it comes again after a reconnect.
-            self.record.journal.counts.dropped += 1;
+            // They are not acknowledged, so they come again after a reconnect.
+            self.record.journal.counts.dropped += events.len() as u64;
         }
     }
 
@@ -166,7 +210,9 @@ impl Member {
             }
             Notice::Left { upto } => {
                 self.room_mut(room).leaving = Some(upto);
-                if self.leaves_at(room, self.last_seq(room)) || !self.groups.contains_key(room) {
+                let done = self.room(room).map(|state| state.control.max(state.last));
+                if self.leaves_at(room, done.unwrap_or_default()) || !self.groups.contains_key(room)
+                {
                     self.leave(room);
                 }
             }
@@ -197,8 +243,8 @@ impl Member {
     }
 
     pub(super) fn replay(&mut self, room: &RoomUri) {
-        for event in self.held.remove(room).unwrap_or_default() {
-            self.take_event(room, event);
+        for events in self.held.remove(room).unwrap_or_default() {
+            self.take_events(room, events);
         }
     }
 

@@ -68,5 +68,6 @@ impl Member {
     pub(super) fn opened(&mut self, room: &RoomUri, after: RoomSeq) {
         let state = self.room_mut(room);
         state.last = state.last.max(after);
+        state.control = state.control.max(after);
     }
 }

@@ -55,8 +55,10 @@ pub(super) struct Room {
     pub(super) joined: Epoch,
     /// The last event before the device's present time in the room.
     pub(super) begun: RoomSeq,
-    /// Events up to this one are processed.
+    /// Everything up to this event is processed.
     pub(super) last: RoomSeq,
+    /// Control events up to this one are processed, also beyond `last`.
+    pub(super) control: RoomSeq,
     /// The highest own number in use.
     pub(super) numbered: ClientSeq,
     /// Own messages whose event has not come back; those without a verdict are sent again.

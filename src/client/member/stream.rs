@@ -2,7 +2,7 @@
 
 use super::{Member, MemberError};
 use crate::client::door::EventLane;
-use mimi_actors::ids::RoomUri;
+use mimi_actors::{ids::RoomUri, wire::door::Order};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -109,9 +109,17 @@ impl Member {
         };
         let lane = match session.events.take() {
             Some(lane) => lane,
-            None => session.door.events().await?,
+            None => session.door.events_in(self.order).await?,
         };
         Ok(session.events.insert(lane))
+    }
+
+    /// Reads events in this order from now on, whatever was read so far in another.
+    pub fn read_as(&mut self, order: Order) {
+        if self.order != order {
+            self.order = order;
+            self.end_stream();
+        }
     }
 
     fn end_stream(&mut self) {

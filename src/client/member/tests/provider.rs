@@ -152,7 +152,7 @@ impl Lane {
                 write(&mut self.sender, &reply).await;
             }
             Open::Sends => self.sends().await,
-            Open::Events => self.events().await,
+            Open::Events(_) => self.events().await,
         }
     }
 
