@@ -204,7 +204,7 @@ Feature: Sending a Commit
     Then it is accepted as before
     And alice, bob, carol and watch agree on epoch 4
 
-  @R3.2-23 @R3.2-25
+  @R3.2-23 @R3.2-25 @R5-19
   Scenario: who enters lets go who is leaving
     Given alice has another device, tablet
     When carol asks to leave

@@ -56,6 +56,8 @@ pub struct Story {
     /// References of Proposals that were taken.
     proposed: Vec<Payload>,
     messages: message::Messages,
+    /// Items that were sent, by a hub to a provider or by members to a room.
+    sent: Option<u64>,
     hashes: BTreeMap<String, Vec<String>>,
     /// Members whose journal may hold what should not have happened.
     astray: Vec<String>,
