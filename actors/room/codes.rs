@@ -111,7 +111,9 @@ impl Code {
     /// What keeps it from admitting one more, besides the passphrase.
     #[must_use]
     pub fn flaw(&self, time: Millis) -> Option<CodeFlaw> {
-        if self.revoked {
+        if planted!("code_survives_its_end") {
+            None
+        } else if self.revoked {
             Some(CodeFlaw::Revoked)
         } else if self.not_after.is_some_and(|end| end <= time) {
             Some(CodeFlaw::Expired)
@@ -196,7 +198,19 @@ impl Room {
         time: Millis,
         uncounted: impl Iterator<Item = &'a ClientUri> + Clone,
     ) -> bool {
+        if planted!("lock_ignored") {
+            return false;
+        }
         let guesses = &self.joining.codes.guesses;
+        let others = || {
+            guesses
+                .tried
+                .keys()
+                .any(|other| guesses.is_locked(other, time, 0))
+        };
+        if planted!("guesses_lock_everybody") && others() {
+            return true;
+        }
         let own = uncounted.clone().filter(|client| *client == joiner).count();
         let provider = joiner.provider();
         let peers = uncounted.filter(|client| client.provider() == provider);
@@ -236,7 +250,9 @@ impl Fold {
             return Outcome::refused(refused);
         };
         code.revoked = true;
-        room.joining.end_leases_with(revoke.id);
+        if !planted!("lease_survives_its_code") {
+            room.joining.end_leases_with(revoke.id);
+        }
         Outcome::answer(Answer::CodeRevoked)
     }
 

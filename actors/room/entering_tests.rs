@@ -335,6 +335,15 @@ fn after_a_reinit_nothing_is_taken_and_a_retry_still_gets_its_answer() {
         apply(&mut hub, entering).answer,
         Answer::Refused(Refused::Ended)
     );
+    let lease = Grant {
+        joiner: tablet(),
+        request: Hash::of(b"after the end"),
+        signature_key: Payload::from(b"key".to_vec()),
+        code: None,
+        lease_ms: LEASE_MS_MIN,
+    };
+    let lease = hub.apply(&Command::Grant(lease)).answer;
+    assert_eq!(lease, Answer::Refused(Refused::Ended));
     let propose = Propose {
         sender: bob(),
         on: Epoch(2),

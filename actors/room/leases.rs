@@ -118,6 +118,7 @@ impl Joining {
     pub(super) fn epoch_opened(&mut self, by_joiner: bool) {
         if let Some(code) = self.lease.as_ref().and_then(|lease| lease.code)
             && by_joiner
+            && !planted!("code_used_twice")
         {
             self.codes.consume(code);
         }
@@ -206,7 +207,7 @@ impl Room {
         Ok(())
     }
 
-    /// Why this joiner gets no lease now, besides that another one has it.
+    /// Why this request gets no lease, however often it is made.
     fn refuses_lease(&self, grant: &Grant, time: Millis) -> Option<Refused> {
         let admitted = match grant.code {
             Some(code) => self.joining.codes.flaw(code, time).is_none(),
@@ -217,8 +218,7 @@ impl Room {
         } else if self.joining.granted.contains(&grant.request) {
             Some(replayed())
         } else {
-            let limited = self.joining.limited(&grant.joiner, time);
-            limited.map(|retry_after_ms| Refused::Limited { retry_after_ms })
+            None
         }
     }
 }
@@ -234,6 +234,9 @@ impl Fold {
         let Some(room) = &mut self.room else {
             return Outcome::refused(Refused::NotAuthorized);
         };
+        if room.ended {
+            return Outcome::refused(Refused::Ended);
+        }
         room.joining.settle(time);
         match &room.joining.lease {
             Some(lease) if lease.request == grant.request => {
@@ -245,18 +248,24 @@ impl Fold {
                     expected_wait_ms: until_ms(time, lease.until),
                 });
             }
-            // Who asks anew gives up what it had.
-            Some(_) => {
-                if let Some(lease) = room.joining.lease.take()
-                    && lease.joiner == grant.joiner
-                {
-                    room.joining.count_unused(&lease.joiner, time);
-                }
-            }
-            None => {}
+            Some(_) | None => {}
         }
         if let Some(refused) = room.refuses_lease(grant, time) {
             return Outcome::refused(refused);
+        }
+        // Who asks anew gives up what it had, which counts; a request that is good for nothing costs nothing.
+        if let Some(lease) = room.joining.lease.take()
+            && lease.joiner == grant.joiner
+        {
+            room.joining.count_unused(&lease.joiner, time);
+        }
+        if let Some(retry_after_ms) = room.joining.limited(&grant.joiner, time) {
+            return Outcome::refused(Refused::Limited { retry_after_ms });
+        }
+        if let Some(code) = grant.code
+            && planted!("code_not_released")
+        {
+            room.joining.codes.consume(code);
         }
         let lease_ms = grant.lease_ms.clamp(LEASE_MS_MIN, LEASE_MS_MAX);
         let until = time.plus(lease_ms.into());

@@ -228,6 +228,18 @@ fn a_request_has_one_lease() {
 }
 
 #[test]
+fn a_request_that_is_good_for_nothing_leaves_its_joiner_the_lease() {
+    let mut hub = Hub::with(&[bob()]);
+    assert_eq!(ask(&mut hub, &watch(), "1"), granted(&hub));
+    assert_eq!(ask(&mut hub, &watch(), "2"), granted(&hub));
+    let replayed = ask(&mut hub, &watch(), "1");
+    assert!(matches!(replayed, Answer::Refused(Refused::Invalid { .. })));
+    let unknown = ask_with(&mut hub, &watch(), "3", CodeId(9));
+    assert_eq!(unknown, Answer::Refused(Refused::NotAuthorized));
+    assert!(matches!(enter(&mut hub, &watch(), 2), Answer::Committed(_)));
+}
+
+#[test]
 fn a_code_is_used_by_the_join_and_by_nothing_else() {
     let mut hub = Hub::with(&[bob()]);
     let (one, two) = (keep(&mut hub, Some(1), None), keep(&mut hub, Some(2), None));

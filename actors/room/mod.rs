@@ -25,6 +25,8 @@ pub mod secrets;
 pub mod submissions;
 
 #[cfg(test)]
+mod commits_tests;
+#[cfg(test)]
 mod desk_tests;
 #[cfg(test)]
 mod entering_tests;
@@ -32,6 +34,8 @@ mod entering_tests;
 mod follower_tests;
 #[cfg(test)]
 mod hub_tests;
+#[cfg(test)]
+mod joiners_tests;
 #[cfg(test)]
 mod leases_tests;
 #[cfg(test)]

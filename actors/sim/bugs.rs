@@ -20,6 +20,28 @@ pub const BUGS: &[(&str, &str)] = &[
         "anybody_enters",
         "a user without a client in the room enters it",
     ),
+    ("code_used_twice", "who joins by a code does not use it up"),
+    (
+        "code_not_released",
+        "a code is used up by the lease, though nobody joined",
+    ),
+    (
+        "code_survives_its_end",
+        "a code admits after its time, its last join and its end",
+    ),
+    (
+        "lease_survives_its_code",
+        "who has the lease enters by a code that was ended",
+    ),
+    (
+        "lock_ignored",
+        "who tried too many wrong codes may go on trying",
+    ),
+    (
+        "guesses_lock_everybody",
+        "whoever tries wrong codes locks all others out",
+    ),
+    ("reinit_goes_on", "a room goes on after a ReInit"),
     (
         "self_remove_omitted",
         "a Commit may leave in who is leaving",
@@ -153,6 +175,18 @@ pub const BUGS: &[(&str, &str)] = &[
         "an acknowledgement of what was never sent is believed",
     ),
     ("cursor_moves_backwards", "a client's cursor goes back"),
+    (
+        "lane_ack_swallows_messages",
+        "an acknowledgement of control events counts for the messages between them",
+    ),
+    (
+        "window_in_order",
+        "who asked for the newest messages first gets the oldest first",
+    ),
+    (
+        "control_runs_away",
+        "a Commit comes before messages that nobody can read any more after it",
+    ),
     (
         "notice_dropped_when_unavailable",
         "a notice that nobody took is forgotten",

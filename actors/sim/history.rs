@@ -3,7 +3,7 @@
 //! Written at the edges of the world, never by the code under test. Cheap checks are made with each event; the rest,
 //! at the end, in `judge`. Names are those of the invariants: `I1` one Commit for each epoch, and so on.
 
-use super::{packages::Packages, world::Counts};
+use super::{codes::Codes, leases::Held, packages::Packages, world::Counts};
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
     mls::{bundle::Bundle, proposal::ProposalKind},
@@ -44,6 +44,8 @@ pub(super) struct Message {
 #[derive(Debug, Default)]
 pub(super) struct RoomHistory {
     pub(super) roster: BTreeSet<ClientUri>,
+    /// Users with clients that came in by themselves or were added, gone or not.
+    pub(super) users: BTreeSet<UserUri>,
     pub(super) epoch: Epoch,
     pub(super) last_seq: RoomSeq,
     pub(super) last_time: u64,
@@ -53,6 +55,8 @@ pub(super) struct RoomHistory {
     leaving: BTreeSet<ClientUri>,
     /// Who proposed in this epoch to remove whom, by leaf.
     removals: BTreeMap<Bytes, (u32, u32)>,
+    /// Whether a ReInit has ended its group.
+    ended: bool,
 }
 
 /// A batch: its last item, and its events.
@@ -91,8 +95,9 @@ pub(super) struct History {
     /// The last event that a follower has taken for good.
     pub(super) followed: BTreeMap<(u8, RoomUri), RoomSeq>,
     contested: BTreeMap<(RoomUri, Epoch), u32>,
-    /// Who has the lease of a room, and until when.
-    pub(super) leases: BTreeMap<RoomUri, (ClientUri, u64)>,
+    /// Who has the lease of a room.
+    pub(super) leases: BTreeMap<RoomUri, Held>,
+    pub(super) codes: Codes,
     pub(super) counts: Counts,
 }
 
@@ -288,10 +293,12 @@ impl History {
     pub(super) fn room_begins(&mut self, room: &RoomUri, members: impl Iterator<Item = ClientUri>) {
         let known = self.rooms.contains_key(room);
         if !known {
+            let roster: BTreeSet<ClientUri> = members.collect();
             self.rooms.insert(
                 room.clone(),
                 RoomHistory {
-                    roster: members.collect(),
+                    users: roster.iter().map(|member| member.user().clone()).collect(),
+                    roster,
                     ..RoomHistory::default()
                 },
             );
@@ -320,8 +327,10 @@ impl History {
         self.opens(room, epoch, hash);
         let known = self.rooms.entry(room.clone()).or_default();
         let user = commit.sender.user();
+        let has_code = self.leases.get(room);
+        let has_code = has_code.is_some_and(|held| held.code.is_some());
         let member = if commit.checked.external {
-            known.roster.iter().any(|member| member.user() == user)
+            has_code || known.roster.iter().any(|member| member.user() == user)
         } else {
             known.roster.contains(&commit.sender)
         };
@@ -353,6 +362,7 @@ impl History {
             .covered
             .iter()
             .any(|reference| !known.pending.contains(reference));
+        let goes_on = std::mem::replace(&mut known.ended, commit.checked.reinit);
         known.epoch = epoch;
         known.pending.clear();
         known.leaving.clear();
@@ -361,8 +371,10 @@ impl History {
             known.roster.remove(&left.client);
         }
         for joined in &commit.checked.joined {
+            known.users.insert(joined.client.user().clone());
             known.roster.insert(joined.client.clone());
         }
+        self.goes_on(room, goes_on);
         self.demand("I1", epoch == before.next(), || {
             format!("{room} went from epoch {before} to {epoch}")
         });
@@ -392,6 +404,21 @@ impl History {
         });
     }
 
+    /// A hub's log has taken something of a room; `ended` is whether a ReInit came before.
+    fn goes_on(&mut self, room: &RoomUri, ended: bool) {
+        if ended {
+            self.violated("reinit", format!("{room} went on after a ReInit"));
+        }
+    }
+
+    /// A hub's log has refused something of a room because a ReInit came before.
+    pub(super) fn refused_as_ended(&mut self, room: &RoomUri) {
+        let ended = self.rooms.get(room).is_some_and(|room| room.ended);
+        self.demand("reinit", ended, || {
+            format!("{room} was called ended, and it is not")
+        });
+    }
+
     /// A hub's log has accepted Proposals.
     pub(super) fn applied_proposals(
         &mut self,
@@ -407,6 +434,7 @@ impl History {
             self.accepted_proposals.insert(hash);
         }
         let known = self.rooms.entry(room.clone()).or_default();
+        let goes_on = known.ended;
         let member = known.roster.contains(&propose.sender);
         let references = propose.proposals.iter();
         known
@@ -427,6 +455,7 @@ impl History {
                 | ProposalKind::ReInit => {}
             }
         }
+        self.goes_on(room, goes_on);
         self.demand("I5", member, || {
             format!("{} proposed in {room} and is no member", propose.sender)
         });
@@ -446,10 +475,10 @@ impl History {
         messages: impl Iterator<Item = Payload>,
         first: RoomSeq,
     ) {
-        let member = self
-            .rooms
-            .get(room)
-            .is_some_and(|room| room.roster.contains(sender));
+        let known = self.rooms.get(room);
+        let member = known.is_some_and(|room| room.roster.contains(sender));
+        let ended = known.is_some_and(|room| room.ended);
+        self.goes_on(room, ended);
         self.demand("I5", member, || {
             format!("a message of {sender} was accepted in {room} after it had left")
         });

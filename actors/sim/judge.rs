@@ -8,10 +8,11 @@ use super::{
 use crate::{
     ids::{RoomUri, UserUri},
     link::Peer,
+    machine::Millis,
     record::Command,
     room::{
         follower, hub,
-        outcome::{Answer, Outcome},
+        outcome::{Answer, Outcome, Refused},
     },
     user::{
         command::{self as user, Command as UserCommand},
@@ -42,7 +43,7 @@ impl World {
             self.counts.one("commands");
             match (command, seen) {
                 (Command::Hub(room, command), Seen::Room(outcome)) => {
-                    self.check_hub(node, room, command, outcome);
+                    self.check_hub(node, room, command, outcome, applied.time);
                 }
                 (Command::Follower(room, command), Seen::Room(outcome)) => {
                     self.check_follower(node, shard, room, command, outcome);
@@ -93,7 +94,12 @@ impl World {
         room: &RoomUri,
         command: &hub::Command,
         outcome: &Outcome,
+        time: Millis,
     ) {
+        if outcome.answer == Answer::Refused(Refused::Ended) {
+            self.counts.one("refused after a ReInit");
+            self.history.refused_as_ended(room);
+        }
         match command {
             hub::Command::Create(create) if outcome.answer == Answer::Created => {
                 let members = create.members.iter().map(|member| member.client.clone());
@@ -116,9 +122,7 @@ impl World {
                 self.history.lease_ends(room, commit, time);
             }
             hub::Command::Commit(commit) => {
-                if let Answer::Refused(crate::room::outcome::Refused::WrongEpoch { .. }) =
-                    outcome.answer
-                {
+                if let Answer::Refused(Refused::WrongEpoch { .. }) = outcome.answer {
                     self.counts.one("commits that met in the log");
                 }
                 self.story.tell(self.now_ms, || {
@@ -131,13 +135,30 @@ impl World {
             hub::Command::Grant(grant) => {
                 if let Answer::Granted { until } = outcome.answer {
                     self.counts.one("leases granted");
-                    self.history.leased(room, grant, until.0);
+                    self.story.tell(self.now_ms, || {
+                        let by = grant
+                            .code
+                            .map_or(String::new(), |code| format!(" by code {code}"));
+                        format!("{node}  grants {} the lease of {room}{by}", grant.joiner)
+                    });
+                    self.history.leased(room, grant, time.0, until.0);
+                    self.history.admitted(room, grant, time);
+                } else if let Answer::Refused(Refused::Limited { .. }) = outcome.answer {
+                    self.history.lease_given_up(room, &grant.joiner);
                 }
             }
-            hub::Command::Propose(_)
-            | hub::Command::KeepCode(_)
-            | hub::Command::RevokeCode(_)
-            | hub::Command::WrongCode(_) => {}
+            hub::Command::KeepCode(keep) => {
+                if let Answer::CodeKept(id) = outcome.answer {
+                    self.history.code_kept(room, id, &keep.code);
+                }
+            }
+            hub::Command::RevokeCode(revoke) if outcome.answer == Answer::CodeRevoked => {
+                self.history.code_revoked(room, revoke.id);
+            }
+            hub::Command::WrongCode(wrong) => {
+                self.history.wrong_code(room, &wrong.joiner, time);
+            }
+            hub::Command::Propose(_) | hub::Command::RevokeCode(_) => {}
             hub::Command::Submit(submit) => {
                 for emission in &outcome.emitted {
                     let from = emission.item as usize;
@@ -270,11 +291,11 @@ impl World {
             for client in self.clients.iter().filter(|client| !client.deleted) {
                 let member = is.is_member(&client.uri);
                 let epoch = client.member.epoch(room);
-                let next = client.rooms.get(room).map(|known| known.next);
-                let level = next == Some(history.last_seq.next()) && epoch == Some(is.epoch());
+                let upto = client.rooms.get(room).map(|known| known.reads.upto());
+                let level = upto == Some(history.last_seq) && epoch == Some(is.epoch());
                 if member && !level {
                     return Some(format!(
-                        "{} is in epoch {epoch:?} of {room}, next event {next:?}; the room is at {}, {}",
+                        "{} is in epoch {epoch:?} of {room}, and has read up to {upto:?}; the room is at {}, {}",
                         client.name(),
                         is.epoch(),
                         history.last_seq

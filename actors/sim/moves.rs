@@ -2,6 +2,7 @@
 
 use super::{
     client::{ClientRoom, Purpose, Staged, Unsettled},
+    codes::Presented,
     mls::{Intent, Wish},
     plan::{Flaw, Intrusion, Move},
     post::ClientAsk,
@@ -11,10 +12,10 @@ use crate::{
     ids::{ClientUri, RoomUri, UserUri},
     mls::{bundle::Bundle, container::compress},
     wire::{
-        BVec, Payload,
+        BText, BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
         door,
-        event::{Epoch, RoomSeq},
+        event::Epoch,
         joining::GroupInfoRequest,
         tree::{TreeContainer, TreeKind},
     },
@@ -35,9 +36,8 @@ impl World {
                     && let Some(gone) = self.other_member(client, &room)
                 {
                     let intent = Intent {
-                        add: Vec::new(),
                         remove: vec![gone],
-                        contradict: false,
+                        ..Intent::default()
                     };
                     self.commit(client, &room, &intent, None);
                 }
@@ -53,6 +53,12 @@ impl World {
             }),
             Move::ProposeLeave => self.propose(client, |_, _, _| Some(Wish::Leave)),
             Move::Enter => self.enter(client),
+            Move::MakeCode(kind) => self.make_code(client, kind),
+            Move::EndCode => self.end_code(client),
+            Move::JoinByCode => self.join_by_code(client),
+            Move::GuessCodes(count) => self.guess_codes(client, count),
+            Move::ReInit => self.reinit(client),
+            Move::Quarrel => self.quarrel(client),
             Move::Intrude(intrusion) => self.intrude(client, intrusion),
             Move::Send(count) => self.write(client, u64::from(count)),
             Move::Upload(count) => {
@@ -64,11 +70,11 @@ impl World {
             Move::Flawed(flaw) => {
                 if let Some(room) = self.quiet_room(client) {
                     let contradict = flaw == Flaw::Contradiction;
+                    let possible = self.clients[client].member.contradicts(&room);
                     let intent = Intent {
-                        contradict,
+                        contradict: contradict && possible,
                         ..Intent::default()
                     };
-                    let possible = self.clients[client].member.contradicts(&room);
                     let flaw = Some(flaw).filter(|_| !contradict || possible);
                     self.commit(client, &room, &intent, flaw);
                 }
@@ -92,7 +98,7 @@ impl World {
     }
 
     /// A room in which a client has a group.
-    fn some_room(&mut self, client: usize) -> Option<RoomUri> {
+    pub(super) fn some_room(&mut self, client: usize) -> Option<RoomUri> {
         let is = &self.clients[client];
         let rooms: Vec<RoomUri> = is
             .rooms
@@ -104,7 +110,7 @@ impl World {
     }
 
     /// A room in which a client may commit: it has no Commit of its own under way.
-    fn quiet_room(&mut self, client: usize) -> Option<RoomUri> {
+    pub(super) fn quiet_room(&mut self, client: usize) -> Option<RoomUri> {
         let room = self.some_room(client)?;
         let known = self.clients[client].rooms.get(&room)?;
         (known.staged.is_none() && !known.inviting).then_some(room)
@@ -131,7 +137,6 @@ impl World {
         is.rooms.insert(
             room.clone(),
             ClientRoom {
-                next: RoomSeq(1),
                 ..ClientRoom::default()
             },
         );
@@ -266,17 +271,18 @@ impl World {
                 let key = self.fresh();
                 return self.enter_as_told(client, &room, teller, None, key);
             }
-            self.ask_to_enter(client, &room, teller, None);
+            self.ask_to_enter(client, &room, teller, None, None);
         }
     }
 
     /// Asks for the lease without which nobody enters.
-    fn ask_to_enter(
+    pub(super) fn ask_to_enter(
         &mut self,
         client: usize,
         room: &RoomUri,
         teller: usize,
         intruder: Option<Option<ClientUri>>,
+        presented: Option<Presented>,
     ) {
         let key = self.fresh();
         let mut id = [0; 16];
@@ -291,8 +297,10 @@ impl World {
             signature_key: Payload::from(key.to_be_bytes().to_vec()),
             container: TreeKind::Full,
             wait_ms: 1_000,
-            code: None,
-            passphrase: None,
+            code: presented.as_ref().map(|presented| presented.code.clone()),
+            passphrase: presented
+                .as_ref()
+                .and_then(|presented| presented.passphrase.map(BText::clipped)),
             signature: Payload::default(),
         };
         request.signature = super::mls::sign_request(&request);
@@ -301,6 +309,7 @@ impl World {
             teller,
             intruder,
             key,
+            presented,
         };
         self.counts.one("requests for the GroupInfo");
         self.ask(client, purpose, ClientAsk::GroupInfo(request));
@@ -328,14 +337,14 @@ impl World {
             return;
         }
         if intrusion == Intrusion::RemovesAnother {
-            return self.ask_to_enter(client, &room, teller, Some(victim));
+            return self.ask_to_enter(client, &room, teller, Some(victim), None);
         }
         let key = self.fresh();
         self.enter_as_told(client, &room, teller, Some(victim), key);
     }
 
     /// A room of which somebody can tell, and who.
-    fn told_of(
+    pub(super) fn told_of(
         &mut self,
         client: usize,
         fits: impl Fn(&Self, &RoomUri, usize) -> bool,
@@ -369,6 +378,11 @@ impl World {
         };
         let flawed = intruder.is_some();
         let victim = intruder.flatten();
+        let roster = teller.roster(room);
+        if victim.as_ref().is_some_and(|gone| !roster.contains(gone)) {
+            // It was removed meanwhile: nothing would be wrong with this Commit.
+            return;
+        }
         let is = &mut self.clients[client];
         let Some(bundle) = is.member.entry(room, &entrance, victim.as_ref(), key) else {
             return;
@@ -403,6 +417,23 @@ impl World {
         self.ask(client, purpose, ClientAsk::Commit(frame(room, bundle)));
     }
 
+    /// Two members propose to remove one another.
+    fn quarrel(&mut self, client: usize) {
+        let Some(room) = self.some_room(client) else {
+            return;
+        };
+        let other = self.other_member(client, &room);
+        let other = other.and_then(|uri| self.clients.iter().position(|other| other.uri == uri));
+        if let Some(other) = other {
+            let (one, another) = (
+                self.clients[client].uri.clone(),
+                self.clients[other].uri.clone(),
+            );
+            self.propose_in(client, room.clone(), &Wish::Remove(another));
+            self.propose_in(other, room, &Wish::Remove(one));
+        }
+    }
+
     fn propose(
         &mut self,
         client: usize,
@@ -411,10 +442,13 @@ impl World {
         let Some(room) = self.some_room(client) else {
             return;
         };
-        let Some(wish) = wish(self, client, &room) else {
-            return;
-        };
-        let Some(message) = self.clients[client].member.propose(&room, &wish) else {
+        if let Some(wish) = wish(self, client, &room) {
+            self.propose_in(client, room, &wish);
+        }
+    }
+
+    fn propose_in(&mut self, client: usize, room: RoomUri, wish: &Wish) {
+        let Some(message) = self.clients[client].member.propose(&room, wish) else {
             return;
         };
         let propose = door::Propose {

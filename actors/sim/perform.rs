@@ -14,7 +14,7 @@ use crate::{
     ids::{RoomUri, UserUri},
     machine::{Desk, Ticket},
     record::Command,
-    room::{desk, follower_desk, outcome::Refused},
+    room::{codes::CodeFlaw, desk, follower_desk, outcome::Refused},
     user::{desk as user_desk, outcome::Refused as UserRefused},
 };
 
@@ -51,10 +51,23 @@ impl World {
                 self.after(after_ms.into(), Event::Wake { node, life, room });
             }
             desk::Effect::CodeRefused {
-                ticket, command, ..
+                ticket,
+                command,
+                joiner,
+                flaw,
             } => {
-                self.counts.one("joining codes refused");
+                self.counts.one(match flaw {
+                    CodeFlaw::Locked => "joining codes that were not looked at",
+                    CodeFlaw::Unknown | CodeFlaw::Passphrase => "joining codes that were wrong",
+                    CodeFlaw::Revoked | CodeFlaw::Expired | CodeFlaw::UsedUp => {
+                        "joining codes that were over"
+                    }
+                });
+                self.story.tell(self.now_ms, || {
+                    format!("{node}  refuses a joining code of {joiner} for {room}: {flaw}")
+                });
                 if let Some(command) = command {
+                    self.history.wrong_code_seen(&room, &joiner);
                     let record = Command::Hub(room.clone(), command);
                     if !self.queue_command(node, shard, record, Some(ticket)) {
                         let refused = Refused::Unavailable {

@@ -56,6 +56,8 @@ pub struct Weather {
     pub snapshot_entries: u64,
     /// Runs on one link, at most.
     pub runs_max: u32,
+    /// Looks into the inbox after which a client opens its stream anew, in thousandths.
+    pub reopens_permille: u32,
 }
 
 impl Default for Weather {
@@ -71,6 +73,7 @@ impl Default for Weather {
             sleep_permille: 0,
             snapshot_entries: 0,
             runs_max: LINK_RUNS_MAX,
+            reopens_permille: 0,
         }
     }
 }
@@ -96,6 +99,18 @@ pub enum Move {
     Enter,
     /// Enter where that is not allowed, or do to others what is not.
     Intrude(Intrusion),
+    /// Make a joining code for a room.
+    MakeCode(CodeKind),
+    /// End a joining code of a room.
+    EndCode,
+    /// Join a room with a code that somebody told.
+    JoinByCode,
+    /// Present so many codes that nobody made.
+    GuessCodes(u8),
+    /// End a room's group by a ReInit.
+    ReInit,
+    /// Propose to remove another member, which proposes the same of this one.
+    Quarrel,
     /// Send so many messages to one room.
     Send(u8),
     /// Upload so many KeyPackages.
@@ -106,6 +121,17 @@ pub enum Move {
     Claim,
     /// The user is deleted.
     DeleteUser,
+}
+
+/// What a joining code is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeKind {
+    /// Joins; absent for any number.
+    pub uses: Option<u8>,
+    /// For how long, in milliseconds; absent for ever.
+    pub lifetime_ms: Option<u16>,
+    /// Whether a passphrase belongs to it.
+    pub passphrase: bool,
 }
 
 /// What is wrong with an external Commit.
@@ -293,7 +319,7 @@ impl Plan {
             .sum();
         let calm_ms = BEGIN_MS + dice.between(2_000, 12_000);
         let mut weather = weather(&mut dice, faultless);
-        let moves = moves(&mut dice, clients, calm_ms, real_mls);
+        let mut moves = moves(&mut dice, clients, calm_ms, real_mls);
         let faults = if faultless {
             Vec::new()
         } else {
@@ -305,9 +331,15 @@ impl Plan {
             .pick(&[LINK_RUNS_MAX, LINK_RUNS_MAX, 8, 2])
             .unwrap_or(&LINK_RUNS_MAX);
         // Drawn from dice of their own, so that older seeds keep their stories.
+        let reopens = &[0, 50, 250, 600];
+        weather.reopens_permille = *Dice::new(seed, 9).pick(reopens).unwrap_or(&0);
         let mut dice = Dice::new(seed, 7);
         let rules = rules(&mut dice);
         let last_resort = !real_mls && dice.hits(500);
+        if !real_mls {
+            moves.extend(code_moves(&mut Dice::new(seed, 8), clients, calm_ms));
+            moves.sort_by_key(|planned| planned.at_ms);
+        }
         Self {
             seed,
             real_mls,
@@ -400,6 +432,12 @@ fn moves(dice: &mut Dice, clients: usize, calm_ms: u64, real_mls: bool) -> Vec<P
                 | Move::Claim
                 | Move::DeleteUser
                 | Move::ProposeLeave
+                | Move::MakeCode(_)
+                | Move::EndCode
+                | Move::JoinByCode
+                | Move::GuessCodes(_)
+                | Move::ReInit
+                | Move::Quarrel
                 | Move::Intrude(_) => 1,
             };
             (kind, usual * *dice.pick(&[0, 1, 1, 1, 4]).unwrap_or(&1) + 1)
@@ -449,6 +487,71 @@ fn moves(dice: &mut Dice, clients: usize, calm_ms: u64, real_mls: bool) -> Vec<P
         });
     }
     moves.sort_by_key(|planned| planned.at_ms);
+    moves
+}
+
+/// Rooms that are joined by codes, in half of the seeds; in some a group that is ended, and members that quarrel.
+fn code_moves(dice: &mut Dice, clients: usize, calm_ms: u64) -> Vec<PlannedMove> {
+    let mut moves = Vec::new();
+    let mut plan = |at_ms, client, what| {
+        moves.push(PlannedMove {
+            at_ms,
+            client,
+            what,
+        });
+    };
+    let begin_ms = BEGIN_MS + 100;
+    if dice.hits(500) {
+        let guesses = dice.hits(300);
+        for _ in 0..dice.between(2, 10) {
+            let at_ms = dice.between(begin_ms, calm_ms);
+            let kind = CodeKind {
+                uses: *dice
+                    .pick(&[Some(1), Some(1), Some(2), None])
+                    .unwrap_or(&None),
+                lifetime_ms: *dice.pick(&[None, None, Some(2_000)]).unwrap_or(&None),
+                // Seldom, for it takes much memory and time.
+                passphrase: dice.hits(40),
+            };
+            plan(at_ms, dice.place(clients), Move::MakeCode(kind));
+            // Several at once want what may be enough for one.
+            for _ in 0..dice.between(1, 3) {
+                let joins_ms = at_ms + *dice.pick(&[200, 500, 2_500]).unwrap_or(&500);
+                for _ in 0..dice.between(1, 3) {
+                    let at_ms = joins_ms + dice.between(1, 10);
+                    plan(at_ms, dice.place(clients), Move::JoinByCode);
+                }
+            }
+            if guesses {
+                let (guesser, count) = (dice.place(clients), 1 + dice.place(7) as u8);
+                let at_ms = at_ms + dice.between(200, 3_000);
+                plan(at_ms, guesser, Move::GuessCodes(count));
+                plan(at_ms + 1_000, guesser, Move::JoinByCode);
+            }
+            if dice.hits(250) {
+                let at_ms = at_ms + dice.between(200, 3_000);
+                plan(at_ms, dice.place(clients), Move::EndCode);
+            }
+        }
+    }
+    if dice.hits(150) {
+        let at_ms = dice.between(begin_ms, calm_ms);
+        plan(at_ms, dice.place(clients), Move::ReInit);
+    }
+    if dice.hits(200) {
+        for _ in 0..dice.between(1, 4) {
+            let at_ms = dice.between(begin_ms, calm_ms);
+            plan(at_ms, dice.place(clients), Move::Quarrel);
+            for _ in 0..clients {
+                let at_ms = at_ms + dice.between(100, 600);
+                plan(
+                    at_ms,
+                    dice.place(clients),
+                    Move::Flawed(Flaw::Contradiction),
+                );
+            }
+        }
+    }
     moves
 }
 

@@ -10,7 +10,7 @@ use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     link::session::{Acking, FanoutReceiver, Judging},
     room::{follower, outcome::Answer},
-    shard::read::RoomPart,
+    shard::read::{Given, RoomPart},
     user::{
         command as user,
         cursors::Membership,
@@ -19,9 +19,9 @@ use crate::{
     wire::{
         Payload,
         claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimedUser},
-        door,
+        door::{self, Order},
         event::{InboxSeq, LinkSeq, RoomSeq, SubmitSeq},
-        joining::GroupInfoRequest,
+        joining::{CodesRequest, GroupInfoRequest},
         link::{self, Ack, Fanout, Submit, Submitted},
     },
 };
@@ -101,6 +101,7 @@ pub(super) enum ClientAsk {
     Commit(door::Commit),
     Propose(door::Propose),
     GroupInfo(GroupInfoRequest),
+    Codes(CodesRequest),
     Send(door::Send),
     Ack(user::Ack),
     Delete(UserUri),
@@ -109,7 +110,7 @@ pub(super) enum ClientAsk {
     /// Events of a room.
     Room {
         room: RoomUri,
-        from: RoomSeq,
+        read: (Given, Order),
         upto: Option<RoomSeq>,
     },
 }
@@ -126,7 +127,8 @@ pub(super) enum Reply {
     },
     Events {
         room: RoomUri,
-        from: RoomSeq,
+        /// Beyond what, and in which order.
+        read: (Given, Order),
         part: RoomPart,
     },
     /// Nobody knows whether it was done.
@@ -154,7 +156,7 @@ pub(super) enum Target {
     LookRoom {
         room: RoomUri,
         reader: ClientUri,
-        from: RoomSeq,
+        read: (Given, Order),
         upto: Option<RoomSeq>,
     },
 }

@@ -2,6 +2,7 @@
 
 use super::{
     client::Client,
+    codes::Told,
     dice::Dice,
     frozen::Frozen,
     history::History,
@@ -150,6 +151,8 @@ pub(super) struct World {
     pub(super) epoch: Millis,
     pub(super) now_ms: u64,
     pub(super) dice: Dice,
+    /// For the orders that clients choose: drawn apart, so that older seeds keep their stories.
+    pub(super) orders: Dice,
     queue: BTreeMap<(u64, u64), Event>,
     ties: u64,
     pub(super) events: u64,
@@ -172,6 +175,8 @@ pub(super) struct World {
     pub(super) learners: BTreeSet<(NodeRef, u16)>,
     pub(super) next_id: u64,
     pub(super) history: History,
+    /// Joining codes that members told others.
+    pub(super) codes: Vec<Told>,
     pub(super) story: Story,
     pub(super) counts: Counts,
     pub(super) trace: Hash,
@@ -194,6 +199,7 @@ impl World {
             .collect();
         let mut world = Self {
             dice: Dice::new(plan.seed, 2),
+            orders: Dice::new(plan.seed, 8),
             kind,
             epoch,
             now_ms: 0,
@@ -214,6 +220,7 @@ impl World {
             learners: BTreeSet::new(),
             next_id: 1,
             history: History::default(),
+            codes: Vec::new(),
             story,
             counts: Counts::default(),
             trace: Hash::default(),

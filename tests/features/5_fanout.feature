@@ -75,6 +75,21 @@ Feature: Fanning out to the providers of the members
       | control events first                           |
       | control events first, then the newest messages |
 
+  @R5-14 @R5-24
+  Scenario: who comes when the events are not kept any more is told which, and joins again
+    Given the room den of a.example with alice, bob and dora
+    And dora is offline
+    When alice sends "nobody fetches this"
+    And alice commits 2 times
+    Given c.example keeps events for 2 s
+    When dora stays away until nothing of the room is kept any more
+    And dora comes back
+    Then dora is told that events are missing
+    When dora takes its own place in the room anew
+    Then alice, bob and dora agree on epoch 4
+    When alice sends "welcome back"
+    Then dora has received "welcome back"
+
   @R5-23
   Scenario: who changes the order midway misses nothing and reads nothing twice
     Given the room den of a.example with alice, bob and dora

@@ -131,6 +131,18 @@ impl Story {
         }
     }
 
+    /// Restarts a provider with these keys of a section of its configuration, as its environment has them.
+    async fn restart_with(&mut self, provider: &str, section: &str, keys: &[(&str, &str)]) {
+        let node = self.net_mut().node_mut(provider);
+        node.kill();
+        for (key, value) in keys {
+            let name = format!("MIMI_NODE__{section}__{key}").to_uppercase();
+            node.env.push((name, (*value).to_owned()));
+        }
+        self.net_mut().restart(provider).await;
+        self.reconnect(provider).await;
+    }
+
     /// What is wrong at the end, and the nodes' logs if anything is.
     pub fn end(&mut self, passed: bool) -> Vec<String> {
         let mut wrong = Vec::new();

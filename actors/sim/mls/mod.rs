@@ -45,6 +45,8 @@ pub struct Intent {
     pub remove: Vec<ClientUri>,
     /// Whether to take in members that remove one another, which no hub may accept; only the model's members do.
     pub contradict: bool,
+    /// Whether to end the group by a ReInit, and nothing else; only the model's members do.
+    pub reinit: bool,
 }
 
 /// What a proposer wants.

@@ -83,6 +83,8 @@ struct Committed {
     /// Who joins by this Commit, which is an external one.
     joiner: Option<ClientUri>,
     key: u64,
+    /// Whether it ends the group.
+    reinit: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,6 +250,10 @@ impl Base {
     ) -> Result<Next, Flaw> {
         if content.parent != self.chain {
             return Err(Flaw::Parent);
+        }
+        let alone = content.covered.is_empty() && content.add.is_empty();
+        if content.reinit && !(alone && content.remove.is_empty() && content.joiner.is_none()) {
+            return Err(Flaw::Invalid("a ReInit stands beside other proposals"));
         }
         let known = |reference: &Bytes| pending.iter().find(|(known, ..)| known == reference);
         let unknown: Vec<Bytes> = content
@@ -561,7 +567,7 @@ fn check_bundle(
         )?,
         committer,
         external: member.is_none(),
-        reinit: false,
+        reinit: content.reinit,
         place: bundle.tree.place().cloned(),
         joined: joined
             .map(|(leaf, joined, reference)| Joined {

@@ -73,7 +73,7 @@ impl Table {
                 .map(|client| self.members[*client].key_package(now()))
                 .collect(),
             remove: remove.iter().map(|client| uri(*client)).collect(),
-            contradict: false,
+            ..Intent::default()
         };
         self.members[by].commit(&room(), &intent).unwrap()
     }
@@ -374,8 +374,7 @@ fn an_intent_that_cannot_be_meets_no_commit_and_the_group_goes_on() {
         for add in [own, Payload::from(vec![1, 2, 3])] {
             let intent = Intent {
                 add: vec![add],
-                remove: Vec::new(),
-                contradict: false,
+                ..Intent::default()
             };
             assert_eq!(table.members[0].commit(&room(), &intent), None);
         }

@@ -9,7 +9,7 @@
 //! its log, which the node's leaders do not, so that two Commits of one epoch meet in the log and the folds alone must
 //! sort them out. Less is, too: the follower takes what waits into its log in one step, for it does not crash; a client
 //! has one request at a time and reads everything at once; nothing reads the notices of users, and the third user never
-//! acts. There is no lease on the GroupInfo to explore: the code has none yet.
+//! acts. Nobody joins by itself here: leases and codes are played under seeds.
 
 mod checks;
 mod lanes;

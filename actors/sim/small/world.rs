@@ -213,8 +213,7 @@ impl World {
         let (group_info, tree) = alice.found(&names.room);
         let intent = Intent {
             add: vec![bob_package],
-            remove: Vec::new(),
-            contradict: false,
+            ..Intent::default()
         };
         let bundle = alice.commit(&names.room, &intent);
         let (Some(bundle), Ok(_)) = (bundle, alice.confirm(&names.room)) else {

@@ -120,6 +120,7 @@ impl Member {
             add: Vec::new(),
             joiner: Some(self.client.clone()),
             key,
+            reinit: false,
         };
         let commit = public_message(group_id, base.epoch, None, 3, &encode(&content));
         let lenient = base.after(None, &commit, &content, pending);
@@ -178,7 +179,11 @@ impl Member {
         let key = self.fresh();
         let group = self.groups.get_mut(room)?;
         let own = leaf_of(&group.base.tree, &self.client)?;
-        let (covered, mut removed) = group.coverable(own, intent.contradict);
+        let (covered, mut removed) = if intent.reinit {
+            Default::default()
+        } else {
+            group.coverable(own, intent.contradict)
+        };
         let mut remove = Vec::new();
         for client in &intent.remove {
             let leaf = leaf_of(&group.base.tree, client).filter(|leaf| *leaf != own);
@@ -197,6 +202,7 @@ impl Member {
             remove,
             joiner: None,
             key,
+            reinit: intent.reinit,
         };
         let epoch = group.base.epoch;
         let commit = public_message(&group.group_id, epoch, Some(own), 3, &encode(&content));
@@ -328,6 +334,11 @@ impl Member {
             chain,
             ..
         } = welcome;
+        // What the client wanted to enter by itself is behind.
+        let behind = |group: &mut Group| group.base.epoch <= epoch;
+        if self.entering.get_mut(room).is_some_and(behind) {
+            self.entering.remove(room);
+        }
         self.enter(room, group_id, epoch, chain, tree);
         Ok(Epoch(epoch))
     }

@@ -1,0 +1,380 @@
+use super::{
+    desk::{Check, Checked, Desk, Effect, Input},
+    hub::Command,
+    outcome::{Answer, Outcome, Refused},
+    testing::*,
+};
+use crate::{
+    ids::ClientUri,
+    limits::{JOINER_PLACE_KEPT_MS, JOINERS_WAITING_PER_ROOM_MAX, LEASE_MS},
+    machine::{Desk as _, Millis, Ticket},
+    wire::{
+        Payload,
+        joining::{GroupInfoRequest, SealedGroupInfo},
+        tree::TreeKind,
+    },
+};
+use std::sync::Arc;
+
+/// How long every joiner here waits, in milliseconds.
+const WAIT_MS: u32 = 3_000;
+
+/// A desk beside its fold, and whoever plays the workers, the log and the clock.
+struct World {
+    desk: Desk,
+    hub: Hub,
+}
+
+impl World {
+    /// A room of Alice and Bob whose leases are of the usual length.
+    fn new() -> Self {
+        let (desk, hub) = (Desk::default(), Hub::with(&[bob()]));
+        Self { desk, hub }
+    }
+
+    fn now(&self) -> Millis {
+        Millis(self.hub.time)
+    }
+
+    fn give(&mut self, input: Input) -> Vec<Effect> {
+        let mut out = Vec::new();
+        let now = self.now();
+        self.desk.handle(input, now, &self.hub.fold, &mut out);
+        out
+    }
+
+    /// A client of Alice asks under this ticket, and a worker finds that it may.
+    fn ask(&mut self, ticket: u64, device: &str) -> Vec<Effect> {
+        let request = Arc::new(request(ticket, &device_of(device), self.now()));
+        let checks = self.give(Input::GroupInfo {
+            ticket: Ticket(ticket),
+            request,
+            wait_ms: WAIT_MS,
+        });
+        assert!(
+            matches!(&checks[..], [Effect::Check { check, .. }] if matches!(**check, Check::Admit { .. })),
+            "{checks:?}"
+        );
+        self.found(
+            ticket,
+            Checked::Admit {
+                flaw: None,
+                code: None,
+                lease_ms: LEASE_MS,
+            },
+        )
+    }
+
+    fn found(&mut self, ticket: u64, checked: Checked) -> Vec<Effect> {
+        let (ticket, checked) = (Ticket(ticket), Box::new(checked));
+        self.give(Input::Checked { ticket, checked })
+    }
+
+    /// Lets time pass, and wakes the desk.
+    fn pass(&mut self, ms: u32) -> Vec<Effect> {
+        self.hub.time += u64::from(ms);
+        self.give(Input::Wake)
+    }
+
+    /// The log applies a command, which is this desk's.
+    fn apply(&mut self, ticket: u64, command: &Command) -> (Outcome, Vec<Effect>) {
+        let outcome = self.hub.apply(command);
+        let mut out = Vec::new();
+        let (ticket, now) = (Ticket(ticket), self.now());
+        self.desk
+            .applied(ticket, &outcome, now, &self.hub.fold, &mut out);
+        (outcome, out)
+    }
+
+    /// The log applies the grant that the desk has ordered for this ticket, and a worker is to seal.
+    fn grant(&mut self, ticket: u64, orders: &[Effect]) {
+        let command = granted(ticket, orders);
+        let (outcome, orders) = self.apply(ticket, &command);
+        assert!(
+            matches!(outcome.answer, Answer::Granted { .. }),
+            "{:?}",
+            outcome.answer
+        );
+        let seals = orders.iter().any(
+            |order| matches!(order, Effect::Check { check, .. } if matches!(**check, Check::Seal(_))),
+        );
+        assert!(seals, "{orders:?}");
+    }
+
+    /// What a worker sealed.
+    fn sealed(&self) -> Checked {
+        Checked::Sealed(Ok(SealedGroupInfo {
+            epoch: self.hub.room().epoch(),
+            time: self.now(),
+            lease_ms: LEASE_MS,
+            kem_output: Payload::default(),
+            ciphertext: Payload::default(),
+            signature: Payload::default(),
+        }))
+    }
+
+    /// Alice commits, which ends the lease.
+    fn commit(&mut self) -> Vec<Effect> {
+        let commit = self.hub.commit(&format!("Commit {}", self.hub.entry));
+        self.apply(999, &Command::Commit(Box::new(commit))).1
+    }
+}
+
+fn device_of(device: &str) -> ClientUri {
+    client("a", "alice", device)
+}
+
+fn request(number: u64, joiner: &ClientUri, time: Millis) -> GroupInfoRequest {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&number.to_be_bytes());
+    GroupInfoRequest {
+        room: "mimi://a.example/r/clubhouse".parse().unwrap(),
+        joiner: joiner.clone(),
+        id,
+        time,
+        ciphersuite: 1,
+        hpke_key: Payload::from(vec![1]),
+        signature_key: Payload::from(b"key".to_vec()),
+        container: TreeKind::Full,
+        wait_ms: WAIT_MS,
+        code: None,
+        passphrase: None,
+        signature: Payload::default(),
+    }
+}
+
+/// The grant that was ordered for this ticket.
+fn granted(ticket: u64, orders: &[Effect]) -> Arc<Command> {
+    let appended = orders.iter().find_map(|order| {
+        let Effect::Append {
+            ticket: of,
+            command,
+        } = order
+        else {
+            return None;
+        };
+        (*of == Ticket(ticket)).then_some(command)
+    });
+    let Some(command) = appended.filter(|command| matches!(***command, Command::Grant(_))) else {
+        unreachable!("{orders:?}");
+    };
+    Arc::clone(command)
+}
+
+/// Who is answered that the room is busy: its place, and how long it will wait.
+fn told(orders: &[Effect]) -> Vec<(u64, u32, u32)> {
+    let busy = |order: &Effect| {
+        let Effect::Answer { ticket, answer } = order else {
+            return None;
+        };
+        let Answer::Refused(Refused::Busy {
+            place,
+            expected_wait_ms,
+        }) = answer
+        else {
+            return None;
+        };
+        Some((ticket.0, *place, *expected_wait_ms))
+    };
+    orders.iter().filter_map(busy).collect()
+}
+
+fn appends(orders: &[Effect]) -> usize {
+    let appended = |order: &&Effect| matches!(order, Effect::Append { .. });
+    orders.iter().filter(appended).count()
+}
+
+/// When the desk wants to be woken, in milliseconds.
+fn wakes(orders: &[Effect]) -> Option<u32> {
+    orders.iter().find_map(|order| {
+        let Effect::Wake { after_ms } = order else {
+            return None;
+        };
+        Some(*after_ms)
+    })
+}
+
+#[test]
+fn joiners_have_the_lease_in_the_order_in_which_they_asked() {
+    let mut world = World::new();
+    let first = world.ask(1, "one");
+    world.grant(1, &first);
+    for (ticket, device) in [(2, "two"), (3, "three")] {
+        let orders = world.ask(ticket, device);
+        assert_eq!((appends(&orders), told(&orders)), (0, vec![]), "{orders:?}");
+    }
+    for ticket in [2, 3] {
+        let orders = world.commit();
+        assert_eq!(appends(&orders), 1, "one at a time: {orders:?}");
+        world.grant(ticket, &orders);
+    }
+    let sealed = world.sealed();
+    let orders = world.found(3, sealed);
+    let answered = orders.iter().any(|order| {
+        matches!(
+            order,
+            Effect::Answer {
+                ticket: Ticket(3),
+                answer: Answer::GroupInfo(_)
+            }
+        )
+    });
+    assert!(answered, "{orders:?}");
+}
+
+#[test]
+fn who_cannot_wait_longer_is_told_its_place_and_how_long_it_would_take() {
+    let mut world = World::new();
+    let first = world.ask(1, "one");
+    world.grant(1, &first);
+    assert_eq!(wakes(&world.ask(2, "two")), Some(WAIT_MS));
+    world.hub.time += 1_000;
+    world.ask(3, "three");
+    assert_eq!(told(&world.pass(WAIT_MS - 1_001)), []);
+    assert_eq!(told(&world.pass(1)), [(2, 1, LEASE_MS - WAIT_MS)]);
+    let left = LEASE_MS - WAIT_MS - 1_000;
+    assert_eq!(told(&world.pass(1_000)), [(3, 2, left + LEASE_MS)]);
+}
+
+#[test]
+fn the_turn_of_who_waits_comes_when_the_lease_is_over() {
+    let mut world = World::new();
+    let first = world.ask(1, "one");
+    world.grant(1, &first);
+    world.hub.time += u64::from(LEASE_MS) - 1_000;
+    assert_eq!(wakes(&world.ask(2, "two")), Some(1_000));
+    let orders = world.pass(1_000);
+    world.grant(2, &orders);
+}
+
+#[test]
+fn who_asks_again_has_its_old_place_and_one_place_only() {
+    let mut world = World::new();
+    let first = world.ask(1, "one");
+    world.grant(1, &first);
+    world.ask(2, "two");
+    world.ask(3, "three");
+    // While it still waits: the request before is told its place.
+    let orders = world.ask(4, "two");
+    assert_eq!(told(&orders), [(2, 1, LEASE_MS)]);
+    // And when it was told its place and is away.
+    world.pass(WAIT_MS);
+    assert_eq!(told(&world.ask(5, "two")), []);
+    assert_eq!(told(&world.ask(6, "three")), []);
+    let orders = world.commit();
+    assert_eq!(appends(&orders), 1);
+    world.grant(5, &orders);
+    let orders = world.commit();
+    world.grant(6, &orders);
+    assert_eq!(appends(&world.commit()), 0, "nobody else waits");
+}
+
+#[test]
+fn a_place_is_kept_for_who_is_away_and_given_up_when_it_does_not_come_again() {
+    let mut world = World::new();
+    let first = world.ask(1, "one");
+    world.grant(1, &first);
+    world.ask(2, "two");
+    let [(2, 1, wait_ms)] = told(&world.pass(WAIT_MS))[..] else {
+        unreachable!("the second joiner is told its place");
+    };
+    // Its turn is passed over while it is away, and it does not hold up whoever is there.
+    world.hub.time += u64::from(wait_ms);
+    let orders = world.ask(3, "three");
+    world.grant(3, &orders);
+    world.ask(4, "four");
+    let [(4, 2, _)] = told(&world.pass(WAIT_MS))[..] else {
+        unreachable!("the second joiner's place is kept");
+    };
+    world.pass(JOINER_PLACE_KEPT_MS - WAIT_MS);
+    assert_eq!(told(&world.ask(5, "four")), []);
+    let [(5, 1, _)] = told(&world.pass(WAIT_MS))[..] else {
+        unreachable!("the second joiner's place was given up");
+    };
+}
+
+#[test]
+fn a_full_queue_tells_the_next_joiner_its_place_at_once_unless_somebody_is_away() {
+    let mut world = World::new();
+    let first = world.ask(1, "one");
+    world.grant(1, &first);
+    let full = u64::try_from(JOINERS_WAITING_PER_ROOM_MAX).unwrap();
+    for ticket in 0..full {
+        let orders = world.ask(100 + ticket, &format!("waits{ticket}"));
+        assert_eq!(told(&orders), [], "{ticket} has a place");
+    }
+    let place = u32::try_from(full).unwrap();
+    let expected_wait_ms = LEASE_MS + place * LEASE_MS;
+    let orders = world.ask(50, "late");
+    assert_eq!(told(&orders), [(50, place + 1, expected_wait_ms)]);
+    assert_eq!(
+        told(&world.pass(WAIT_MS)).len(),
+        JOINERS_WAITING_PER_ROOM_MAX
+    );
+    assert_eq!(
+        told(&world.ask(51, "late")),
+        [],
+        "it takes the place of one who is away"
+    );
+    let mut left = told(&world.pass(WAIT_MS));
+    let (ticket, place_of_late, _) = left.pop().unwrap();
+    assert_eq!((ticket, place_of_late), (51, place), "the last place");
+}
+
+#[test]
+fn a_grant_that_the_log_does_not_take_is_refused_and_the_next_has_its_turn() {
+    let mut world = World::new();
+    assert_eq!(appends(&world.ask(1, "one")), 1);
+    assert_eq!(appends(&world.ask(2, "two")), 0, "one grant at a time");
+    let refused = Refused::Unavailable { retry_after_ms: 7 };
+    let orders = world.give(Input::NotAppended {
+        ticket: Ticket(1),
+        refused: refused.clone(),
+    });
+    let answered = orders.iter().any(|order| {
+        matches!(order, Effect::Answer { ticket: Ticket(1), answer: Answer::Refused(is) } if *is == refused)
+    });
+    assert!(answered, "{orders:?}");
+    world.grant(2, &orders);
+}
+
+#[test]
+fn a_new_leader_knows_the_lease_and_not_the_queue() {
+    let mut world = World::new();
+    let first = world.ask(1, "one");
+    world.grant(1, &first);
+    world.ask(2, "two");
+    let sealed = world.sealed();
+    world.desk = Desk::default();
+    assert!(world.desk.is_idle());
+    // What workers and the log still bring is of joiners whom the node has told that it no longer leads.
+    assert!(world.found(1, sealed).is_empty());
+    assert!(world.give(Input::Wake).is_empty());
+    // The lease is the log's: whoever has it gets it again, and others wait, whoever came first.
+    assert_eq!(appends(&world.ask(3, "two")), 0);
+    let again = world.ask(1, "one");
+    world.grant(1, &again);
+    let orders = world.commit();
+    world.grant(3, &orders);
+}
+
+#[test]
+fn who_waits_when_the_group_ends_is_told_so() {
+    let mut world = World::new();
+    let first = world.ask(1, "one");
+    world.grant(1, &first);
+    world.ask(2, "two");
+    let mut last = world.hub.commit("the end");
+    last.checked.reinit = true;
+    let orders = world.apply(999, &Command::Commit(Box::new(last))).1;
+    let command = granted(2, &orders);
+    let (outcome, orders) = world.apply(2, &command);
+    assert_eq!(outcome.answer, Answer::Refused(Refused::Ended));
+    let answered = orders.iter().any(|order| {
+        matches!(order, Effect::Answer { ticket: Ticket(2), answer } if *answer == outcome.answer)
+    });
+    assert!(answered, "{orders:?}");
+    let sealed = world.sealed();
+    world.found(1, sealed);
+    assert!(world.desk.is_idle(), "nobody waits any longer");
+}
