@@ -7,6 +7,7 @@
 
 use crate::machine::Millis;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Milliseconds in a minute.
 const MINUTE_MS: u64 = 60_000;
@@ -59,6 +60,57 @@ impl Bucket {
     #[must_use]
     pub fn full_at(&self) -> Millis {
         self.full_at
+    }
+}
+
+/// A bucket for each of those who used something lately.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buckets<K: Ord>(BTreeMap<K, Bucket>);
+
+impl<K: Ord> Default for Buckets<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Clone> Buckets<K> {
+    /// When `who` may use one, in milliseconds from `time`; `None` when now.
+    #[must_use]
+    pub fn wait_ms(&self, who: &K, rate: Rate, time: Millis) -> Option<u64> {
+        let bucket = self.0.get(who).copied().unwrap_or_default();
+        bucket.wait_ms(rate, time)
+    }
+
+    /// Counts a use of `who`, where `max` are counted at most: who has rested is forgotten, then who used least.
+    pub fn take(&mut self, who: &K, rate: Rate, time: Millis, max: usize) {
+        if !self.0.contains_key(who) && self.0.len() >= max {
+            self.keep(time, |_| true);
+            let least = self.0.iter().min_by_key(|(_, bucket)| bucket.full_at());
+            if self.0.len() >= max
+                && let Some(least) = least.map(|(who, _)| who.clone())
+            {
+                self.0.remove(&least);
+            }
+        }
+        self.0.entry(who.clone()).or_default().take(rate, time);
+    }
+
+    /// Forgets who has rested, and who does not count any more.
+    pub fn keep(&mut self, time: Millis, counts: impl Fn(&K) -> bool) {
+        self.0
+            .retain(|who, bucket| !bucket.is_full(time) && counts(who));
+    }
+
+    /// How many are counted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nobody is counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -118,5 +170,33 @@ mod tests {
         assert_eq!(bucket.wait_ms(none, Millis(5)), None);
         bucket.take(none, Millis(5));
         assert_eq!(bucket.wait_ms(none, Millis(5)), Some(MINUTE_MS));
+    }
+    #[test]
+    fn only_so_many_are_counted_and_who_used_least_goes_first() {
+        let mut counted = Buckets::<u32>::default();
+        let now = Millis(1_000);
+        counted.take(&1, RATE, now, 2);
+        for _ in 0..3 {
+            counted.take(&2, RATE, now, 2);
+        }
+        counted.take(&3, RATE, now, 2);
+        assert_eq!(counted.len(), 2);
+        assert_eq!(counted.wait_ms(&1, RATE, now), None);
+        assert_eq!(counted.wait_ms(&2, RATE, now), Some(1_000));
+        counted.take(&4, RATE, now.plus(60_000), 2);
+        assert_eq!(counted.len(), 1);
+    }
+
+    #[test]
+    fn who_has_rested_or_counts_no_longer_is_forgotten() {
+        let mut counted = Buckets::<u32>::default();
+        let now = Millis(1_000);
+        for who in 0..3 {
+            counted.take(&who, RATE, now.plus(u64::from(who)), 9);
+        }
+        counted.keep(now.plus(1_000), |who| *who != 2);
+        assert_eq!(counted.len(), 1);
+        counted.keep(now.plus(1_001), |_| true);
+        assert!(counted.is_empty());
     }
 }

@@ -60,6 +60,12 @@ pub const PROPOSALS_PENDING_PER_ROOM_MAX: usize = 200;
 pub const PROPOSALS_PENDING_PER_CLIENT_MAX: usize = 20;
 /// Commit bundles that wait behind the one in flight in one room, at most.
 pub const COMMITS_WAITING_PER_ROOM_MAX: usize = 32;
+/// Accepted Commits of one member in one room, at once after a rest, by default.
+pub const COMMITS_BURST_PER_MEMBER: u32 = 256;
+/// Accepted Commits of one member in one room that there may be more, each minute, by default.
+pub const COMMITS_PER_MINUTE_PER_MEMBER: u32 = 60;
+/// Members of one room whose Commits are counted; the one that used least is forgotten first.
+pub const COMMITTERS_COUNTED_PER_ROOM_MAX: usize = 1_024;
 /// Accepted bundles whose hash a room remembers, so that a retry gets its first answer.
 pub const BUNDLES_REMEMBERED_PER_ROOM_MAX: usize = 256;
 /// Accepted Proposals, in requests, whose references a room remembers, so that a retry gets its first answer.

@@ -4,12 +4,14 @@
 //! error that names the nearest known one. Not here: whether files exist and ports are free, which the start finds out.
 
 mod claims;
+mod commits;
 mod keys;
 mod sections;
 #[cfg(test)]
 mod tests;
 
 pub use claims::{ClaimsConfig, Privacy, RateConfig};
+pub use commits::CommitsConfig;
 pub use sections::{
     AdminConfig, ClusterConfig, ClusterNode, DoorConfig, LimitsConfig, LinkConfig, LogConfig,
     LogFormat, NodeConfig, PeerConfig, StorageConfig, TlsConfig, TrustConfig,
@@ -121,6 +123,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// By which rules it gives KeyPackages.
     pub claims: ClaimsConfig,
+    /// How often its rooms take Commits.
+    pub commits: CommitsConfig,
     /// What it logs.
     pub log: LogConfig,
     /// The providers it talks to; nobody else is let in.
@@ -263,8 +267,17 @@ impl Config {
             let why = format!("at least {SNAPSHOT_ENTRIES_MIN}: each writes the whole state");
             return refuse("storage.snapshot_entries", &why);
         }
+        if self.storage.retention_s == 0 {
+            return refuse(
+                "storage.retention_s",
+                "at least 1: nobody could fetch anything",
+            );
+        }
         if let Some((key, why)) = self.claims.flaw() {
             return refuse(key, &why);
+        }
+        if let Some((key, why)) = self.commits.flaw() {
+            return refuse(key, why);
         }
         if let Err(error) = EnvFilter::try_new(&self.log.filter) {
             return refuse("log.filter", &error.to_string());
@@ -401,6 +414,12 @@ impl Config {
             return refuse("admin.listen", &why);
         }
         Ok(Some(address))
+    }
+
+    /// How long events are kept for clients.
+    #[must_use]
+    pub fn retention(&self) -> Duration {
+        Duration::from_secs(self.storage.retention_s)
     }
 
     /// How long a request may wait.

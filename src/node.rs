@@ -9,7 +9,7 @@ use crate::{
         lead::Lead,
         machine::ApplyToActors,
         mesh::Mesh,
-        notices,
+        notices, retention,
         scrub::{Scrub, Scrubbed},
         shard::{self, NotQueued, Shard},
         shards::Shards,
@@ -176,6 +176,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let idle = Duration::from_secs(config.limits.idle_s);
     tasks.spawn(put_to_sleep(shards.clone(), idle));
+    tasks.spawn(retention::keep(shards.clone(), config.retention(), now));
     tasks.spawn(collect(disk.clone(), groups.clone()));
 
     let peers = peer_configs.into_iter().map(|(id, peer)| {
@@ -283,6 +284,7 @@ fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
             hub_signer: hub_key.signer(),
             terms: config.terms(),
             lease_ms: config.limits.group_info_lease_ms,
+            commit_rate: config.commits.rate(),
         }),
         hub_key,
         rules: config.claims.rules(),

@@ -1,6 +1,43 @@
 //! Hostile input at both doors of a real node: each case has its answer, changes nothing, and disturbs nobody.
 //!
-//! Source: transport requirements, sections 3 to 5.
+//! That nothing changes is seen in the state hash of every shard. Stocks of KeyPackages, leases, code uses, pending
+//! Proposals and what is left of every limit lie in the folds that are hashed, so a case that used any of them up would
+//! show: where an honest request uses one on the way, the hash is seen to change (`Book::used`). What may be counted (a
+//! wrong joining code) is let settle first.
+//!
+//! What is tried, where, and what is said to it (R: a scenario of `tests/features` shows it, with this tag):
+//!
+//! | request | input | where | answer |
+//! | --- | --- | --- | --- |
+//! | claim | empty, one user 500 times, unknown, no consent, nothing in common | `clients` `claims` | a result for each user |
+//! | | over 1,000 users, 65,536 capabilities | `clients` `claims` | `BadFrame`: the frame has no room for them |
+//! | | in another's name, unsigned, signed for another; by a hub for others | `clients`, `peers` | `SenderNotBound`, `Unsigned`, `NotRelayed` |
+//! | | retries, races, drains, the reserve, last resort | R3.1-18 to R3.1-25 | the same packages, `Limited`, `Exhausted` |
+//! | upload | each flaw by itself, rightly signed | `packages`, `clients` | `Invalid` with the reason |
+//! | | there already: itself, its init key; given away before a restart; one too many | `packages` | `Ok` once, `Duplicate`, `Duplicate`, `Full` |
+//! | Commit | epochs before and after, accepted again | `forged` `epochs` | `WrongEpoch`; the first answer |
+//! | | GroupInfo wrong in one field each | `forged` `group_infos` | `group_info_mismatch` and the field; `tree_mismatch` |
+//! | | no member, removed, blank leaf, leaf outside, another's leaf | `forged` `lists` | `NotMember`, `sender_not_bound` |
+//! | | by another provider's connection | `peers` | `SenderNotBound` |
+//! | | Proposals unknown, void, excluding each other, left out | `forged` `lists` | `UnknownProposals`, `InvalidProposals`, `OmittedProposals` |
+//! | | Welcome missing, too much, for others | `bundles`, `forged` `sizes`, R3.2-04 to R3.2-07 | `welcome_mismatch` |
+//! | | PrivateMessage | `bundles` | `malformed_commit` |
+//! | | too large, too many | `forged` `sizes`, `clients` | `malformed`, a reset lane above a frame |
+//! | | epoch after epoch by one member | R3.2-01 | `Limited` |
+//! | | trees and their containers | `bundles` | `bad_tree_delta`, `bad_tree_zstd`, `tree_too_large`, … |
+//! | external Commit | without the lease, with another's, after it | `bundles`, R3.3-12, R3.3-05 | `LeaseRequired`, `LeaseExpired` |
+//! | | of a stranger, of who was removed; of another's leaf | R3.2-25, `forged` `entries` | `NotAuthorized`, `InvalidProposals` |
+//! | GroupInfo | no room, no right | `joining` | `NotAuthorized`, the same for both |
+//! | | forged key, id, time or signature; old; replayed; other suite; at both doors | `joining` | the code of what is wrong |
+//! | | a thousand askers; leases that are not used | `joining`, R3.3-05 | `Busy`, `Limited` |
+//! | codes | wrong, ended, expired, used up, another room's, locked out | `joining` `codes_of` | `NotAuthorized` |
+//! | | two joiners and one use; a code in a log | R7.3-03, `joining` | one enters; there is none |
+//! | Proposals | another's leaf, blank, outside; unsupported; too many, too large | `forged` `proposals`, `bundles` | `sender_not_bound`, `NotMember`, `unsupported`, `TooMany`, `malformed` |
+//!
+//! Not refused, because the hub cannot know it or keeps no record of it: a Welcome of another group (it is sealed), an
+//! Add of a KeyPackage that was never claimed, path secrets and external_pub that are not true.
+//!
+//! Source: transport requirements, sections 3 to 5 and 7.3.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,8 +51,14 @@
 mod bundles;
 #[path = "hostile/clients.rs"]
 mod clients;
+#[path = "hostile/forged.rs"]
+mod forged;
+#[path = "hostile/forger.rs"]
+mod forger;
 #[path = "hostile/joining.rs"]
 mod joining;
+#[path = "hostile/packages.rs"]
+mod packages;
 #[path = "hostile/peers.rs"]
 mod peers;
 mod support;
@@ -23,6 +66,7 @@ mod support;
 use bytes::Bytes;
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
+    limits::LEASE_MS_MAX,
     machine::Millis,
     wire::{
         self, BText, BVec, Payload,
@@ -61,7 +105,7 @@ const A: &str = "a.example";
 const B: &str = "b.example";
 const C: &str = "c.example";
 /// Fewer cases than this and the corpus has lost some.
-const CASES_MIN: usize = 40;
+const CASES_MIN: usize = 360;
 
 /// The cases that ran, and what was wrong with them.
 struct Book {
@@ -102,13 +146,20 @@ impl Book {
         self.hashes = self.net.node(A).settled().await;
     }
 
+    /// Takes the state as it is now, which must show that an honest request has used something up.
+    async fn used(&mut self, what: &str) {
+        let before = std::mem::take(&mut self.hashes);
+        self.rest().await;
+        assert_ne!(self.hashes, before, "the state does not show {what}");
+    }
+
     async fn back(&mut self, name: &str, back: Back, want: impl Fn(&Back) -> bool) {
         let shown = match (&back, reply(&back), link_reply(&back)) {
             (_, Some(reply), _) => format!("{reply:?}"),
             (_, None, Some(reply)) => format!("{reply:?}"),
             (back, ..) => format!("{back:?}"),
         };
-        let shown = shown.chars().take(100).collect();
+        let shown = shown.chars().take(200).collect();
         self.note(name, want(&back), shown).await;
     }
 
@@ -346,6 +397,13 @@ fn longer(bytes: &Payload) -> Payload {
 /// A node with alice and amy in a room, and mallory, who is in none.
 async fn stage() -> (Book, Member, Member) {
     let mut net = Net::prepare(&[A, B, C]);
+    let lease_ms = (
+        "MIMI_NODE__LIMITS__GROUP_INFO_LEASE_MS",
+        LEASE_MS_MAX.to_string(),
+    );
+    net.node_mut(A)
+        .env
+        .push((lease_ms.0.to_owned(), lease_ms.1));
     net.node_mut(A).start().await;
     let den = room("den", A);
     let mut alice = net.member("alice", "phone", A).await;
@@ -380,10 +438,13 @@ async fn hostile_input_has_its_answer_changes_nothing_and_disturbs_nobody() {
     clients::clients(&mut book, &amy, &mut mallory).await;
     bundles::handshakes(&mut book).await;
     joining::joiners(&mut book, &mut amy, &mallory).await;
-    joining::codes_of(&mut book, &amy, &mallory).await;
+    joining::codes_of(&mut book, &mut amy, &mallory).await;
     bundles::bundles(&mut book, &mut amy, &mut mallory).await;
+    forged::members(&mut book, &mut amy, &mut mallory).await;
     joining::peers(&mut book, &amy).await;
     peers::peers(&mut book, &amy).await;
+    packages::uploads(&mut book, &mut mallory).await;
+    packages::consumed(&mut book, &mut mallory).await;
     let cases = book.end();
     println!("{cases} hostile cases");
     assert!(cases >= CASES_MIN, "only {cases} cases ran");

@@ -18,7 +18,11 @@ use mimi_node::{
     client::member::Member,
 };
 use std::time::{Duration, Instant};
-use support::{Net, client, invite, room, scripted::Follower, until, wait};
+use support::{
+    Net, client, invite, room,
+    scripted::{Break, Follower},
+    until, wait,
+};
 
 const A: &str = "a.example";
 const B: &str = "b.example";
@@ -204,4 +208,42 @@ async fn a_follower_without_credit_gets_one_frame_at_a_time_and_holds_up_nobody(
     stage.taken(&den, before + 6).await;
     let taken = stage.c.taken(&den);
     assert!(taken.is_sorted(), "{taken:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_breaks_its_lanes_holds_up_nobody_and_loses_nothing_once_it_behaves() {
+    let mut stage = Stage::with(&["den"]).await;
+    let den = stage.rooms[0].clone();
+    let begun = stage.taken(&den, 2).await;
+    let ways = [
+        Break::Resets,
+        Break::Garbage,
+        Break::AcksAhead,
+        Break::AcksBack,
+    ];
+    for way in ways {
+        stage.c.script().broken = 0;
+        stage.c.script().breaks = Some(way);
+        // Bob has both while the third provider takes neither.
+        stage.say(&den, &["one"]).await;
+        stage.say(&den, &["two"]).await;
+        until("lanes are broken, and opened again", async || {
+            (stage.c.script().broken >= 2).then_some(())
+        })
+        .await;
+    }
+    stage.c.script().breaks = None;
+    stage.say(&den, &["three"]).await;
+    let last = begun.last().unwrap() + 2 * ways.len() as u64 + 1;
+    let taken = until("the third provider has everything", async || {
+        let taken = stage.c.taken(&den);
+        (taken.last() == Some(&last)).then_some(taken)
+    })
+    .await;
+    let mut each = taken.clone();
+    each.dedup();
+    assert!(each.is_sorted(), "{taken:?}");
+    assert_eq!(each.len() as u64, last, "no gap: {taken:?}");
+    assert!(stage.parked().await.is_empty());
+    assert!(stage.net.errors().is_empty(), "{:?}", stage.net.errors());
 }

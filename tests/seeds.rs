@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Invariants that must have been put to the test, and how often at least in 200 seeds.
-const TESTED: [&str; 28] = [
+const TESTED: [&str; 29] = [
     "I1",
     "I2",
     "I3",
@@ -45,6 +45,7 @@ const TESTED: [&str; 28] = [
     "I30",
     "codes",
     "contradiction",
+    "lanes",
     "leaving",
     "limits",
     "own leaf",
@@ -54,7 +55,7 @@ const TESTED: [&str; 28] = [
 ];
 
 /// What must have happened, so that a green run says something.
-const HAPPENED: [&str; 32] = [
+const HAPPENED: [&str; 34] = [
     "batches that came again",
     "claims limited",
     "claims passed on by the hub",
@@ -63,6 +64,8 @@ const HAPPENED: [&str; 32] = [
     "contested epochs",
     "commits that lost their epoch",
     "crashes with an entry not yet on disk",
+    "events given to a client again",
+    "events read before older ones",
     "external Commits that may not be",
     "hostile frames",
     "joining codes that admitted",

@@ -14,7 +14,11 @@ pub mod submissions;
 use crate::{
     ids::{ProviderId, RoomUri},
     limits::LINK_RUNS_MAX,
-    wire::{event::LinkSeq, link::RoomRefused},
+    machine::Millis,
+    wire::{
+        event::{LinkSeq, RoomSeq},
+        link::RoomRefused,
+    },
 };
 use outgoing::Outgoing;
 use serde::{Deserialize, Serialize};
@@ -57,6 +61,11 @@ pub enum Command {
         provider: ProviderId,
         /// The room.
         room: RoomUri,
+    },
+    /// Events that were accepted before a time, and that no provider is owed, are forgotten: retention is over for them.
+    Forget {
+        /// The time.
+        before: Millis,
     },
 }
 
@@ -124,7 +133,21 @@ impl Links {
                 }
                 Ok(())
             }
+            // Nothing that is owed is forgotten.
+            Command::Forget { .. } => Ok(()),
         }
+    }
+
+    /// The first event of each room that some provider is still owed.
+    #[must_use]
+    pub fn owed_from(&self) -> BTreeMap<RoomUri, RoomSeq> {
+        let mut from: BTreeMap<RoomUri, RoomSeq> = BTreeMap::new();
+        let links = self.outgoing.values();
+        for (room, first) in links.flat_map(Outgoing::owed_events) {
+            let known = from.entry(room).or_insert(first);
+            *known = first.min(*known);
+        }
+        from
     }
 
     /// The link to a peer, begun when there is none.

@@ -103,6 +103,17 @@ impl Outgoing {
         self.parked.iter()
     }
 
+    /// Rooms and the first event of each run that is owed, beside the link too.
+    pub fn owed_events(&self) -> impl Iterator<Item = (RoomUri, RoomSeq)> + '_ {
+        let beside = self.parked.values().flat_map(Parked::owed);
+        let unacked = self.from(self.acked.next()).map(|run| run.owed);
+        let all = unacked.chain(beside.cloned());
+        all.filter_map(|owed| match owed {
+            Owed::Events { room, first, .. } => Some((room, first)),
+            Owed::Refused { .. } | Owed::Notice { .. } | Owed::Refilled(_) => None,
+        })
+    }
+
     /// Owes `count` more items.
     pub fn push(&mut self, owed: Owed, count: u32) {
         let room = owed.room();

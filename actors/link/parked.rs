@@ -87,6 +87,11 @@ impl Parked {
         }
     }
 
+    /// What waits, in order.
+    pub(super) fn owed(&self) -> impl Iterator<Item = &Owed> {
+        self.runs.values().map(|(owed, _)| owed)
+    }
+
     /// Everything that waits, in order.
     pub(super) fn into_runs(self) -> impl Iterator<Item = (Owed, u32)> {
         self.runs.into_values()

@@ -8,9 +8,10 @@ use super::{
     secrets,
 };
 use crate::{
+    bucket::Rate,
     group_info::{self, Sealing},
     ids::ClientUri,
-    limits::LEASE_MS,
+    limits::{COMMITS_BURST_PER_MEMBER, COMMITS_PER_MINUTE_PER_MEMBER, LEASE_MS},
     machine::Millis,
     mls::{
         bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
@@ -28,6 +29,12 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{fmt, sync::Arc};
+
+/// How often one member may commit, by default.
+pub const COMMIT_RATE: Rate = Rate {
+    burst: COMMITS_BURST_PER_MEMBER,
+    per_minute: COMMITS_PER_MINUTE_PER_MEMBER,
+};
 
 /// What knows whether MLS objects are what they say.
 pub trait Verifier {
@@ -81,6 +88,11 @@ pub trait Verifier {
     fn lease_ms(&self) -> u32 {
         LEASE_MS
     }
+
+    /// How often one member may commit.
+    fn commit_rate(&self) -> Rate {
+        COMMIT_RATE
+    }
 }
 
 /// Signs with the hub's Ed25519 key.
@@ -97,6 +109,8 @@ pub struct Mls {
     pub terms: Terms,
     /// How long leases last, in milliseconds.
     pub lease_ms: u32,
+    /// How often one member may commit.
+    pub commit_rate: Rate,
 }
 
 impl fmt::Debug for Mls {
@@ -149,6 +163,10 @@ impl Verifier for Mls {
     fn lease_ms(&self) -> u32 {
         self.lease_ms
     }
+
+    fn commit_rate(&self) -> Rate {
+        self.commit_rate
+    }
 }
 
 /// Does the work of one check.
@@ -171,7 +189,8 @@ pub fn run(check: Check, with: &impl Verifier) -> Checked {
             sender,
         } => {
             let result = with.bundle(&view, &pending, &bundle, &sender);
-            Checked::Bundle { on, result }
+            let rate = with.commit_rate();
+            Checked::Bundle { on, rate, result }
         }
         Check::Proposals {
             view,

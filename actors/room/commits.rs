@@ -1,5 +1,8 @@
 //! Commits at the hub: one for each epoch, with everything that belongs to it, or nothing.
 //!
+//! Promises besides: who opens epoch after epoch waits, so that the others find one to commit in. Only Commits that
+//! opened an epoch count, and a retry of one gets its first answer.
+//!
 //! Source: transport requirements, section 3.2.
 
 use super::{
@@ -7,8 +10,9 @@ use super::{
     outcome::{Accepted, Answer, Change, Emission, Outcome, Refused, UserNotice},
 };
 use crate::{
+    bucket::{Rate, told_ms},
     ids::{ClientUri, ProviderId, UserUri},
-    limits::BUNDLES_REMEMBERED_PER_ROOM_MAX,
+    limits::{BUNDLES_REMEMBERED_PER_ROOM_MAX, COMMITTERS_COUNTED_PER_ROOM_MAX},
     machine::{Millis, Position},
     mls::{bundle::CheckedBundle, view::GroupView},
     wire::event::{Copy, Hash, Lane, Recipient, RoomSeq},
@@ -30,6 +34,9 @@ impl Fold {
             return Outcome::refused(room.wrong_epoch());
         }
         if let Err(refused) = room.check_committer(time, commit) {
+            return Outcome::refused(refused);
+        }
+        if let Err(refused) = room.check_rate(&commit.sender, commit.rate, time) {
             return Outcome::refused(refused);
         }
         if commit.on != room.checked_on() && planted!("refused_group_info_readable") {
@@ -68,6 +75,37 @@ impl Room {
         Ok(())
     }
 
+    /// Whether a client may open one more epoch now.
+    pub(super) fn check_rate(
+        &self,
+        sender: &ClientUri,
+        rate: Rate,
+        time: Millis,
+    ) -> Result<(), Refused> {
+        match self.committers.wait_ms(sender, rate, time).map(told_ms) {
+            Some(retry_after_ms) => Err(Refused::Limited { retry_after_ms }),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Self::check_rate`], by the rate of the last accepted Commit.
+    pub(super) fn check_last_rate(&self, sender: &ClientUri, time: Millis) -> Result<(), Refused> {
+        let rate = self.commit_rate;
+        rate.map_or(Ok(()), |rate| self.check_rate(sender, rate, time))
+    }
+
+    /// Counts the Commit that has opened an epoch; of members only.
+    fn count_commit(&mut self, time: Millis, commit: &Commit) {
+        self.commit_rate = Some(commit.rate);
+        let members = &self.members;
+        let is_member = |client: &ClientUri| members.contains_key(client);
+        self.committers.keep(time, is_member);
+        if is_member(&commit.sender) {
+            let max = COMMITTERS_COUNTED_PER_ROOM_MAX;
+            self.committers.take(&commit.sender, commit.rate, time, max);
+        }
+    }
+
     fn open_epoch(
         &mut self,
         at: Position,
@@ -90,6 +128,7 @@ impl Room {
         self.ended = commit.checked.reinit && !planted!("reinit_goes_on");
         self.joining.epoch_opened(commit.checked.external);
         self.change_members(commit);
+        self.count_commit(time, commit);
         recipients.extend(invited_only(&commit.checked, &recipients, &hub));
         let accepted = Accepted {
             epoch: self.epoch,

@@ -13,6 +13,7 @@ use super::{
     refusals::{bundle_refused, proposal_refused},
 };
 use crate::{
+    bucket::Rate,
     group_info::Sealing,
     ids::ClientUri,
     limits::COMMITS_WAITING_PER_ROOM_MAX,
@@ -232,6 +233,8 @@ pub enum Checked {
     Bundle {
         /// What it was checked on.
         on: CheckedOn,
+        /// How often a member may commit.
+        rate: Rate,
         /// The verdict.
         result: Result<CheckedBundle, BundleRefused>,
     },
@@ -324,16 +327,13 @@ impl machine::Desk for Desk {
                 bundle,
             } => {
                 let hash = hash_of(&bundle);
-                self.commit(
-                    WaitingCommit {
-                        ticket,
-                        sender,
-                        bundle,
-                        hash,
-                    },
-                    fold,
-                    out,
-                );
+                let commit = WaitingCommit {
+                    ticket,
+                    sender,
+                    bundle,
+                    hash,
+                };
+                self.commit(commit, &mut Scene { now, fold, out });
             }
             Input::Propose {
                 ticket,
@@ -346,7 +346,7 @@ impl machine::Desk for Desk {
             Input::Checked { ticket, checked } => {
                 let scene = &mut Scene { now, fold, out };
                 if let Some(checked) = self.joiners.checked(ticket, *checked, scene) {
-                    self.checked(ticket, checked, fold, out);
+                    self.checked(ticket, checked, scene);
                 }
             }
             Input::NotAppended { ticket, refused } => {
@@ -354,7 +354,7 @@ impl machine::Desk for Desk {
                 if self.joiners.not_appended(ticket, &refused, scene) {
                     return;
                 }
-                self.finish(ticket, Answer::Refused(refused), fold, out);
+                self.finish(ticket, Answer::Refused(refused), scene);
             }
         }
     }
@@ -379,11 +379,11 @@ impl machine::Desk for Desk {
             .take_if(|commit| stale && commit.ticket == ticket)
         {
             // Proposals arrived while it was checked: it may be right all the same.
-            self.begin(commit, fold, out);
-            self.begin_next(fold, out);
+            self.begin(commit, scene);
+            self.begin_next(scene);
             return;
         }
-        self.finish(ticket, outcome.answer.clone(), fold, out);
+        self.finish(ticket, outcome.answer.clone(), scene);
     }
 
     fn is_idle(&self) -> bool {
@@ -415,31 +415,22 @@ impl machine::Desk for Desk {
 }
 
 impl Desk {
-    fn commit(&mut self, commit: WaitingCommit, fold: &Fold, out: &mut Vec<Effect>) {
-        if let Err(answer) = preflight(&commit, fold) {
-            out.push(Effect::Answer {
-                ticket: commit.ticket,
-                answer,
-            });
+    fn commit(&mut self, commit: WaitingCommit, scene: &mut Scene<'_>) {
+        if let Err(answer) = preflight(&commit, scene) {
+            scene.answer(commit.ticket, answer);
         } else if self.in_flight.is_none() {
-            self.begin(commit, fold, out);
+            self.begin(commit, scene);
         } else if self.waiting.len() < COMMITS_WAITING_PER_ROOM_MAX {
             self.waiting.push_back(commit);
         } else {
-            let refused = Refused::Overloaded {
-                retry_after_ms: BUSY_RETRY_AFTER_MS,
-            };
-            let answer = Answer::Refused(refused);
-            out.push(Effect::Answer {
-                ticket: commit.ticket,
-                answer,
-            });
+            let retry_after_ms = BUSY_RETRY_AFTER_MS;
+            scene.refuse(commit.ticket, Refused::Overloaded { retry_after_ms });
         }
     }
 
     /// Sends a Commit to the workers; the room must exist.
-    fn begin(&mut self, commit: WaitingCommit, fold: &Fold, out: &mut Vec<Effect>) {
-        match (preflight(&commit, fold), fold.room()) {
+    fn begin(&mut self, commit: WaitingCommit, scene: &mut Scene<'_>) {
+        match (preflight(&commit, scene), scene.fold.room()) {
             (Ok(()), Some(room)) => {
                 let check = Box::new(Check::Bundle {
                     view: room.view().clone(),
@@ -448,17 +439,12 @@ impl Desk {
                     bundle: commit.bundle.clone(),
                     sender: commit.sender.clone(),
                 });
-                out.push(Effect::Check {
-                    ticket: commit.ticket,
-                    check,
-                });
+                let ticket = commit.ticket;
+                scene.out.push(Effect::Check { ticket, check });
                 self.in_flight = Some(commit);
             }
-            (Ok(()), None) => out.push(refuse(commit.ticket, Refused::NotAuthorized)),
-            (Err(answer), _) => out.push(Effect::Answer {
-                ticket: commit.ticket,
-                answer,
-            }),
+            (Ok(()), None) => scene.refuse(commit.ticket, Refused::NotAuthorized),
+            (Err(answer), _) => scene.answer(commit.ticket, answer),
         }
     }
 
@@ -513,7 +499,8 @@ impl Desk {
         });
     }
 
-    fn checked(&mut self, ticket: Ticket, checked: Checked, fold: &Fold, out: &mut Vec<Effect>) {
+    fn checked(&mut self, ticket: Ticket, checked: Checked, scene: &mut Scene<'_>) {
+        let fold = scene.fold;
         let command = match checked {
             Checked::Create { creator, result } => result
                 .map(|CheckedCreate { view, members }| {
@@ -524,7 +511,7 @@ impl Desk {
                     })
                 })
                 .map_err(|refused| bundle_refused(refused, fold)),
-            Checked::Bundle { on, result } => {
+            Checked::Bundle { on, rate, result } => {
                 result
                     .map_err(|refused| bundle_refused(refused, fold))
                     .and_then(|checked| {
@@ -534,7 +521,7 @@ impl Desk {
                             .filter(|commit| commit.ticket == ticket);
                         // Only a Commit in flight is checked; a check without one answers nobody.
                         commit
-                            .map(|commit| commit.command(on, checked))
+                            .map(|commit| commit.command(on, rate, checked))
                             .ok_or(Refused::NotMember)
                     })
             }
@@ -554,17 +541,17 @@ impl Desk {
             }),
         };
         match command {
-            Ok(command) => out.push(Effect::Append {
+            Ok(command) => scene.out.push(Effect::Append {
                 ticket,
                 command: Arc::new(command),
             }),
-            Err(refused) => self.finish(ticket, Answer::Refused(refused), fold, out),
+            Err(refused) => self.finish(ticket, Answer::Refused(refused), scene),
         }
     }
 
     /// Answers a request whose way ends here, and lets the next Commit begin.
-    fn finish(&mut self, ticket: Ticket, answer: Answer, fold: &Fold, out: &mut Vec<Effect>) {
-        out.push(Effect::Answer { ticket, answer });
+    fn finish(&mut self, ticket: Ticket, answer: Answer, scene: &mut Scene<'_>) {
+        scene.answer(ticket, answer);
         if self
             .in_flight
             .take_if(|commit| commit.ticket == ticket)
@@ -573,21 +560,21 @@ impl Desk {
             self.others = self.others.saturating_sub(1);
             return;
         }
-        self.begin_next(fold, out);
+        self.begin_next(scene);
     }
 
     /// Lets the next Commit begin that the room can still take, if none is in flight.
-    fn begin_next(&mut self, fold: &Fold, out: &mut Vec<Effect>) {
+    fn begin_next(&mut self, scene: &mut Scene<'_>) {
         while self.in_flight.is_none()
             && let Some(next) = self.waiting.pop_front()
         {
-            self.begin(next, fold, out);
+            self.begin(next, scene);
         }
     }
 }
 
 impl WaitingCommit {
-    fn command(&self, on: CheckedOn, checked: CheckedBundle) -> Command {
+    fn command(&self, on: CheckedOn, rate: Rate, checked: CheckedBundle) -> Command {
         Command::Commit(Box::new(Commit {
             sender: self.sender.clone(),
             on,
@@ -595,6 +582,7 @@ impl WaitingCommit {
             commit: Payload(self.bundle.commit.clone()),
             welcome: self.bundle.welcome.clone().map(Payload),
             checked,
+            rate,
         }))
     }
 }
@@ -612,14 +600,17 @@ fn hash_of(bundle: &Bundle) -> Hash {
 }
 
 /// The cheap checks that stop a Commit before a worker sees it.
-fn preflight(commit: &WaitingCommit, fold: &Fold) -> Result<(), Answer> {
-    let Some(room) = fold.room() else {
+fn preflight(commit: &WaitingCommit, scene: &Scene<'_>) -> Result<(), Answer> {
+    let Some(room) = scene.fold.room() else {
         return Err(Answer::Refused(Refused::NotAuthorized));
     };
     if let Some(accepted) = room.remembered(commit.hash) {
         return Err(Answer::Committed(accepted));
     }
-    may_commit(commit, room).map_err(Answer::Refused)
+    let within = || room.check_last_rate(&commit.sender, scene.now);
+    may_commit(commit, room)
+        .and_then(|()| within())
+        .map_err(Answer::Refused)
 }
 
 fn may_commit(commit: &WaitingCommit, room: &Room) -> Result<(), Refused> {

@@ -67,7 +67,11 @@ impl World {
     fn found_right(&mut self, ticket: u64) -> Arc<Command> {
         let on = self.hub.room().checked_on();
         let result = Ok(checked(on.epoch.0));
-        let checked = Box::new(Checked::Bundle { on, result });
+        let checked = Box::new(Checked::Bundle {
+            on,
+            rate: PLENTY,
+            result,
+        });
         let ticket = Ticket(ticket);
         let effects = self.effects(Input::Checked { ticket, checked });
         let [Effect::Append { command, .. }] = &effects[..] else {
@@ -84,7 +88,14 @@ impl World {
     fn found_wrong(&mut self, ticket: u64, refused: BundleRefused) -> Vec<Order> {
         let on = self.hub.room().checked_on();
         let result = Err(refused);
-        self.found(ticket, Checked::Bundle { on, result })
+        self.found(
+            ticket,
+            Checked::Bundle {
+                on,
+                rate: PLENTY,
+                result,
+            },
+        )
     }
 
     /// The log applies a command of this desk.
@@ -226,6 +237,36 @@ fn so_many_commits_wait_and_the_next_finds_the_room_busy() {
         world.applied(0, &command).1.len(),
         1 + COMMITS_WAITING_PER_ROOM_MAX
     );
+}
+
+#[test]
+fn a_commit_above_the_rate_reaches_no_worker_once_an_accepted_one_has_said_the_rate() {
+    let mut world = World::of(Hub::created());
+    let rate = crate::bucket::Rate {
+        burst: 1,
+        per_minute: 60,
+    };
+    world.commit(1, bundle(0, "A"));
+    let on = world.hub.room().checked_on();
+    let result = Ok(checked(0));
+    let (ticket, checked) = (Ticket(1), Box::new(Checked::Bundle { on, rate, result }));
+    let effects = world.effects(Input::Checked { ticket, checked });
+    let [Effect::Append { command, .. }] = &effects[..] else {
+        unreachable!("{effects:?}");
+    };
+    let (outcome, _) = world.applied(1, command);
+    assert!(matches!(outcome.answer, Answer::Committed(_)));
+    let orders = world.commit(2, bundle(1, "B"));
+    let limited = matches!(
+        orders[..],
+        [Order::Answer(2, Answer::Refused(Refused::Limited { .. }))]
+    );
+    assert!(limited, "{orders:?}");
+    assert_eq!(
+        world.commit(3, bundle(0, "A")),
+        [Order::Answer(3, outcome.answer)]
+    );
+    assert!(world.desk.is_idle());
 }
 
 #[test]

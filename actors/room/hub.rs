@@ -11,6 +11,7 @@ use super::{
     outcome::{Accepted, Answer, Change, Outcome, Refused, UserNotice},
 };
 use crate::{
+    bucket::{Buckets, Rate},
     ids::{ClientUri, ProviderId},
     limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX, URI_BYTES_MAX},
     machine::{self, Millis, Position, ReviveError},
@@ -75,6 +76,8 @@ pub struct Commit {
     pub welcome: Option<Payload>,
     /// What the check found, the group's next public state among it.
     pub checked: CheckedBundle,
+    /// How often a member may commit, as the node that checked it knows.
+    pub rate: Rate,
 }
 
 /// The state that a check relied on; if the fold has moved, the check is void.
@@ -163,6 +166,10 @@ pub struct Room {
     pub(super) numbers: BTreeMap<ClientUri, Numbers>,
     /// Who joins by itself, and with which codes.
     pub(super) joining: Joining,
+    /// How often members committed lately.
+    pub(super) committers: Buckets<ClientUri>,
+    /// How often one may, as the last accepted Commit said: desks refuse by it before a worker looks.
+    pub(super) commit_rate: Option<Rate>,
 }
 
 /// A client's place in the group.
@@ -273,6 +280,8 @@ impl Fold {
             submitted: BTreeMap::new(),
             numbers: BTreeMap::new(),
             joining: Joining::default(),
+            committers: Buckets::default(),
+            commit_rate: None,
         });
         let notice = UserNotice {
             user: create.creator.user().clone(),

@@ -76,20 +76,20 @@ pub(super) struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
         self.out.push(Effect::Answer { ticket, answer });
     }
 
-    fn refuse(&mut self, ticket: Ticket, refused: Refused) {
+    pub(super) fn refuse(&mut self, ticket: Ticket, refused: Refused) {
         self.answer(ticket, Answer::Refused(refused));
     }
 
-    fn append(&mut self, ticket: Ticket, command: Command) {
+    pub(super) fn append(&mut self, ticket: Ticket, command: Command) {
         let command = Arc::new(command);
         self.out.push(Effect::Append { ticket, command });
     }
 
-    fn check(&mut self, ticket: Ticket, check: Check) {
+    pub(super) fn check(&mut self, ticket: Ticket, check: Check) {
         let check = Box::new(check);
         self.out.push(Effect::Check { ticket, check });
     }

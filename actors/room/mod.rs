@@ -25,6 +25,8 @@ pub mod secrets;
 pub mod submissions;
 
 #[cfg(test)]
+mod commits_tests;
+#[cfg(test)]
 mod desk_tests;
 #[cfg(test)]
 mod entering_tests;

@@ -6,6 +6,7 @@ use super::{
     outcome::Outcome,
 };
 use crate::{
+    bucket::Rate,
     ids::{ClientUri, ProviderId},
     machine::{Fold as _, Millis, Position},
     mls::{
@@ -22,6 +23,12 @@ use crate::{
     },
 };
 use bytes::Bytes;
+
+/// More Commits than any test makes.
+pub(super) const PLENTY: Rate = Rate {
+    burst: 1_000_000,
+    per_minute: 60_000,
+};
 
 pub(super) const GROUP: &[u8] = b"clubhouse group";
 
@@ -239,6 +246,7 @@ impl Hub {
             commit: Payload(bundle.commit),
             welcome: None,
             checked: checked(on.epoch.0),
+            rate: PLENTY,
         }
     }
 

@@ -285,3 +285,36 @@ fn control_events_run_ahead_as_far_as_the_oldest_message_can_still_be_read() {
     assert!(parts[1].contains(&2));
     assert_eq!(parts.concat().len(), 42);
 }
+
+#[test]
+fn who_was_not_given_what_is_forgotten_is_told_and_goes_on_after_it() {
+    for order in ORDERS {
+        let mut room = history(&[
+            Kind::Commit,
+            Kind::Message(0),
+            Kind::Message(0),
+            Kind::Commit,
+            Kind::Message(0),
+        ]);
+        room.derived.index.forget(Millis(4), &BTreeMap::new());
+        let read =
+            |given, upto| room_events(&room, &self::room(), &reader(), given, upto, order).unwrap();
+        let part = read(Given::default(), None);
+        assert_eq!(part.gap, Some((RoomSeq(1), RoomSeq(3))));
+        assert_eq!((part.given, part.events.len()), (Given::all(RoomSeq(3)), 0));
+        let (parts, _) = room.give(part.given, order);
+        assert_eq!(parts.concat(), [4, 5]);
+        // Who has the Commit, and not the messages, misses those; who has everything misses nothing.
+        let given = Given {
+            application: RoomSeq(0),
+            control: RoomSeq(1),
+        };
+        assert_eq!(read(given, None).gap, Some((RoomSeq(1), RoomSeq(3))));
+        assert_eq!(read(Given::all(RoomSeq(3)), None).gap, None);
+        assert_eq!(
+            read(Given::all(RoomSeq(1)), Some(RoomSeq(2))).gap,
+            Some((RoomSeq(2), RoomSeq(2)))
+        );
+        assert_eq!(read(Given::all(RoomSeq(2)), Some(RoomSeq(2))).gap, None);
+    }
+}

@@ -378,6 +378,8 @@ pub struct RoomPart {
     pub given: Given,
     /// The Commit that removes the reader, when it is among them: nothing after it is the reader's.
     pub left: Option<RoomSeq>,
+    /// Events that are not kept any more, first and last, when the reader was not given them: then there are no others.
+    pub gap: Option<(RoomSeq, RoomSeq)>,
 }
 
 /// The events of a room, as one of its members reads them.
@@ -404,6 +406,13 @@ pub fn room_events<S: Source>(
     upto: Option<RoomSeq>,
     order: Order,
 ) -> Result<RoomPart, ReadError> {
+    let forgotten = source.derived(|derived| derived.index.forgotten(room));
+    if let Some((part, gap)) = gap(given, forgotten, upto)
+        && !planted!("gap_not_told")
+    {
+        let gap = Some(gap);
+        return Ok(RoomPart { gap, ..part });
+    }
     let reading = Reading {
         source,
         reader,
@@ -426,6 +435,25 @@ pub fn room_events<S: Source>(
             Ok(part)
         }
     }
+}
+
+/// What a reader is not given any more because it was forgotten, and how far it is then.
+fn gap(
+    given: Given,
+    forgotten: RoomSeq,
+    upto: Option<RoomSeq>,
+) -> Option<(RoomPart, (RoomSeq, RoomSeq))> {
+    let from = given.application.min(given.control).next();
+    let last = upto.map_or(forgotten, |upto| upto.min(forgotten));
+    let passed = Given {
+        application: given.application.max(last),
+        control: given.control.max(last),
+    };
+    let part = RoomPart {
+        given: passed,
+        ..RoomPart::default()
+    };
+    (from <= last).then_some((part, (from, last)))
 }
 
 impl<S: Source> Reading<'_, S> {

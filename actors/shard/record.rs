@@ -3,7 +3,7 @@
 use super::{Derived, place};
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    link::{AckRefused, Peer, outgoing::Owed, submissions::SubmitRun},
+    link::{self, AckRefused, Peer, outgoing::Owed, submissions::SubmitRun},
     machine::Millis,
     record::Command,
     room::outcome::{Outcome, UserNotice},
@@ -68,6 +68,9 @@ impl Derived {
                     self.record_refilled(user, outcome.refilled, shards);
                     news.users.extend(outcome.woken);
                     news.inbox_full.extend(outcome.inbox_full);
+                }
+                (Command::Link(link::Command::Forget { before }), _) => {
+                    self.index.forget(*before, &self.links.owed_from());
                 }
                 (Command::Link(command), _) => {
                     news.acks_refused.extend(self.links.apply(command).err());

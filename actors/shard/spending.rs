@@ -7,19 +7,19 @@
 //! Source: transport requirements, section 3.1.
 
 use crate::{
-    bucket::told_ms,
+    bucket::{Buckets, told_ms},
     ids::{ProviderId, Requester},
     limits::CLAIMANTS_COUNTED_PER_SHARD_MAX,
     machine::Millis,
-    user::{budget::Claimants, command::Claim},
+    user::command::Claim,
 };
 use serde::{Deserialize, Serialize};
 
 /// What is left of the claims in one shard, and how much was handed out in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spending {
-    requesters: Claimants<Requester>,
-    providers: Claimants<ProviderId>,
+    requesters: Buckets<Requester>,
+    providers: Buckets<ProviderId>,
     handed_out: u64,
 }
 
@@ -40,9 +40,8 @@ impl Spending {
         let (rules, terms) = (&claim.rules, &claim.terms);
         let max = CLAIMANTS_COUNTED_PER_SHARD_MAX;
         self.requesters
-            .take_of(&terms.requester, rules.requester, time, max);
-        self.providers
-            .take_of(&claim.peer, rules.provider, time, max);
+            .take(&terms.requester, rules.requester, time, max);
+        self.providers.take(&claim.peer, rules.provider, time, max);
         self.handed_out = self.handed_out.saturating_add(u64::from(packages));
     }
 

@@ -176,6 +176,18 @@ pub const BUGS: &[(&str, &str)] = &[
     ),
     ("cursor_moves_backwards", "a client's cursor goes back"),
     (
+        "lane_ack_swallows_messages",
+        "an acknowledgement of control events counts for the messages between them",
+    ),
+    (
+        "window_in_order",
+        "who asked for the newest messages first gets the oldest first",
+    ),
+    (
+        "control_runs_away",
+        "a Commit comes before messages that nobody can read any more after it",
+    ),
+    (
         "notice_dropped_when_unavailable",
         "a notice that nobody took is forgotten",
     ),

@@ -7,6 +7,7 @@ use super::{
     mls::Member,
     plan::{Flaw, NodeRef},
     post::{Body, ClientAsk, End, Reply},
+    reads::Reads,
     world::{Event, World},
 };
 use crate::{
@@ -57,8 +58,8 @@ pub(super) struct Staged {
 pub(super) struct ClientRoom {
     /// The last event that is not its own.
     pub(super) after: RoomSeq,
-    /// The next event to read.
-    pub(super) next: RoomSeq,
+    /// How far it has read, and where its stream stands.
+    pub(super) reads: Reads,
     /// The last event that is its own, once that is known.
     pub(super) upto: Option<RoomSeq>,
     /// Whether the room exists, as far as it knows.
@@ -140,6 +141,8 @@ pub(super) struct Client {
     pub(super) inbox: InboxSeq,
     pub(super) rung: bool,
     next_poll_ms: u64,
+    /// It looks for nothing until then.
+    pub(super) away_until_ms: u64,
     node: Option<NodeRef>,
     pub(super) requests: BTreeMap<u64, Pending>,
     /// Whether its user is being deleted, or is.
@@ -168,6 +171,7 @@ impl Client {
                         inbox: InboxSeq(0),
                         rung: false,
                         next_poll_ms: 0,
+                        away_until_ms: 0,
                         node: None,
                         requests: BTreeMap::new(),
                         deleted: false,
@@ -366,6 +370,10 @@ impl World {
         if is.deleted {
             return;
         }
+        if now_ms < is.away_until_ms {
+            let wait = is.away_until_ms - now_ms;
+            return self.after(wait, Event::Client(client));
+        }
         let poll = now_ms >= is.next_poll_ms;
         if poll {
             is.next_poll_ms = now_ms + POLL_MS;
@@ -398,14 +406,15 @@ impl World {
         let Some(known) = is.rooms.get(room) else {
             return;
         };
-        let over = known.upto.is_some_and(|upto| known.next > upto);
+        let over = known.upto.is_some_and(|upto| known.reads.upto() >= upto);
         let reads = |purpose: &Purpose| matches!(purpose, Purpose::Read(of) if of == room);
-        if over || is.waits_for(reads) {
+        let away = self.now_ms < is.away_until_ms;
+        if over || away || is.waits_for(reads) {
             return;
         }
         let ask = ClientAsk::Room {
             room: room.clone(),
-            from: known.next,
+            read: known.reads.stands(),
             upto: known.upto,
         };
         self.ask(client, Purpose::Read(room.clone()), ask);

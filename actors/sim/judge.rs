@@ -291,11 +291,11 @@ impl World {
             for client in self.clients.iter().filter(|client| !client.deleted) {
                 let member = is.is_member(&client.uri);
                 let epoch = client.member.epoch(room);
-                let next = client.rooms.get(room).map(|known| known.next);
-                let level = next == Some(history.last_seq.next()) && epoch == Some(is.epoch());
+                let upto = client.rooms.get(room).map(|known| known.reads.upto());
+                let level = upto == Some(history.last_seq) && epoch == Some(is.epoch());
                 if member && !level {
                     return Some(format!(
-                        "{} is in epoch {epoch:?} of {room}, next event {next:?}; the room is at {}, {}",
+                        "{} is in epoch {epoch:?} of {room}, and has read up to {upto:?}; the room is at {}, {}",
                         client.name(),
                         is.epoch(),
                         history.last_seq

@@ -2,23 +2,22 @@
 
 use super::{
     client::{CLAIM_TRIES_MAX, ClientRoom, Purpose},
-    mls::{Intent, Took},
-    post::{ClientAsk, Reply},
+    mls::Intent,
+    post::Reply,
+    reads::Reads,
     world::World,
 };
 use crate::{
     ids::RoomUri,
     room::outcome::{Answer, Refused},
-    shard::read::RoomPart,
     user::{
-        command::Ack,
         cursors::Membership,
         outcome::{Answer as UserAnswer, Refused as UserRefused},
     },
     wire::{
         Payload,
         claim::{ClaimResponse, ClaimedUser, ClientRefused, UserRefused as ClaimRefused},
-        door::{DoorItem, RoomBody, RoomEvent},
+        door::DoorItem,
         event::{RoomSeq, Verdict},
         post::{Note, Notice},
     },
@@ -38,9 +37,9 @@ impl World {
             (Purpose::Inbox, Reply::Inbox { rooms, items }) => {
                 self.read_inbox(client, rooms, items);
             }
-            (Purpose::Read(of), Reply::Events { room, from, part }) if *of == room => {
+            (Purpose::Read(of), Reply::Events { room, read, part }) if *of == room => {
                 self.clients[client].requests.remove(&request);
-                self.read_events(client, &room, from, part);
+                self.read_events(client, &room, read, part);
             }
             (Purpose::Claim { room, id, tries }, Reply::Claimed(response)) => {
                 self.history.claim_answered(*id, &response);
@@ -338,7 +337,7 @@ impl World {
             return;
         };
         known.after = seq;
-        known.next = known.next.max(seq.next());
+        known.reads.enters_after(seq);
         known.upto = None;
         known.exists = false;
     }
@@ -421,7 +420,7 @@ impl World {
             let (seq, said) = match item {
                 DoorItem::Inbox { seq, room, notice } => (seq, Ok((room, notice))),
                 DoorItem::Note { seq, note } => (seq, Err(note)),
-                DoorItem::Room { .. } | DoorItem::Verdict { .. } => continue,
+                DoorItem::Room { .. } | DoorItem::Gap { .. } | DoorItem::Verdict { .. } => continue,
             };
             let is = &mut self.clients[client];
             if seq <= is.inbox {
@@ -467,7 +466,7 @@ impl World {
                                 room,
                                 ClientRoom {
                                     after,
-                                    next: after.next(),
+                                    reads: Reads::after(after),
                                     exists: true,
                                     number: old.number,
                                     unsettled: old.unsettled,
@@ -505,13 +504,14 @@ impl World {
             {
                 of.upto = membership.upto.or(of.upto);
                 of.exists = true;
-                known.push(room);
+                known.push((room, membership));
             }
         }
         if news {
             self.acknowledge(client);
         }
-        for room in known {
+        for (room, membership) in known {
+            self.reopen(client, &room, &membership);
             self.read_room(client, &room);
         }
     }
@@ -525,121 +525,6 @@ impl World {
             Note::Refilled { room, client } => {
                 self.counts.one("refills told");
                 self.history.heard_of_refill(&user, room, client);
-            }
-        }
-    }
-
-    /// Tells the provider what the client has, for good.
-    fn acknowledge(&mut self, client: usize) {
-        let is = &self.clients[client];
-        if is.waits_for(|purpose| *purpose == Purpose::Ack) {
-            return;
-        }
-        let read = is
-            .rooms
-            .iter()
-            .filter(|(_, known)| known.next > known.after.next());
-        let ack = Ack {
-            client: is.uri.clone(),
-            inbox: Some(is.inbox),
-            rooms: read
-                .map(|(room, known)| (room.clone(), RoomSeq(known.next.0 - 1)))
-                .collect(),
-            control: Vec::new(),
-        };
-        self.ask(client, Purpose::Ack, ClientAsk::Ack(ack));
-    }
-
-    fn read_events(&mut self, client: usize, room: &RoomUri, from: RoomSeq, part: RoomPart) {
-        let Some(known) = self.clients[client].rooms.get_mut(room) else {
-            return;
-        };
-        if known.next != from || part.events.is_empty() {
-            return;
-        }
-        // The stream of a real node remembers where it ended.
-        known.upto = part.left.or(known.upto);
-        let count = part.events.len();
-        for event in part.events {
-            self.read_event(client, room, event);
-            if self.history.violation.is_some() {
-                return;
-            }
-        }
-        self.counts
-            .many("events delivered to clients", count as u64);
-        self.acknowledge(client);
-        self.read_room(client, room);
-    }
-
-    fn read_event(&mut self, client: usize, room: &RoomUri, event: RoomEvent) {
-        let is = &mut self.clients[client];
-        let name = is.name();
-        let Some(known) = is.rooms.get_mut(room) else {
-            return;
-        };
-        if known.upto.is_some_and(|upto| event.seq > upto) {
-            let why = format!(
-                "{name} was given event {} of {room} after it left",
-                event.seq
-            );
-            return self.history.violated("I5", why);
-        }
-        if event.seq != known.next {
-            let why = format!(
-                "{name} expected event {} of {room} and was given {}",
-                known.next, event.seq
-            );
-            return self.history.violated("I26", why);
-        }
-        known.next = event.seq.next();
-        self.history.delivered(client, room, &event);
-        if let Some(own) = event.own {
-            if let Some(message) = known.unsettled.remove(&own.0) {
-                self.history.accepted(message.content, room, event.seq);
-            }
-            return;
-        }
-        let own_commit = known.staged.as_ref().is_some_and(|staged| {
-            matches!(&event.body, RoomBody::Commit { commit, .. } if commit.0 == staged.commit)
-        });
-        let took = if own_commit {
-            known.staged = None;
-            is.member.confirm(room).map(Took::Commit)
-        } else {
-            if let RoomBody::Commit { epoch, .. } = &event.body
-                && known
-                    .staged
-                    .take_if(|staged| staged.opens <= *epoch)
-                    .is_some()
-            {
-                is.member.discard(room);
-            }
-            is.member.take(room, &event.body)
-        };
-        match took {
-            Ok(Took::Message(content)) => self.history.read(client, room, content),
-            Ok(Took::Proposals | Took::BeforeJoining) => {}
-            Ok(Took::Commit(epoch)) => {
-                let with = is.member.authenticator(room);
-                self.history.entered(room, epoch, with);
-                self.story.tell(self.now_ms, || {
-                    format!(
-                        "{name}  enters epoch {epoch} of {room}, event {}",
-                        event.seq
-                    )
-                });
-            }
-            Ok(Took::Removed) => {
-                known.upto = Some(event.seq);
-                self.counts.one("members removed");
-                self.story.tell(self.now_ms, || {
-                    format!("{name}  is removed from {room} by event {}", event.seq)
-                });
-            }
-            Err(why) => {
-                let why = format!("{name} cannot take event {} of {room}: {why}", event.seq);
-                self.history.violated("I2", why);
             }
         }
     }

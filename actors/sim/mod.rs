@@ -38,6 +38,7 @@ mod packages;
 mod perform;
 pub mod plan;
 mod post;
+mod reads;
 mod replica;
 mod route;
 mod sealed;

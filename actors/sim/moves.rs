@@ -15,7 +15,7 @@ use crate::{
         BText, BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
         door,
-        event::{Epoch, RoomSeq},
+        event::Epoch,
         joining::GroupInfoRequest,
         tree::{TreeContainer, TreeKind},
     },
@@ -137,7 +137,6 @@ impl World {
         is.rooms.insert(
             room.clone(),
             ClientRoom {
-                next: RoomSeq(1),
                 ..ClientRoom::default()
             },
         );

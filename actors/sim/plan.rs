@@ -56,6 +56,8 @@ pub struct Weather {
     pub snapshot_entries: u64,
     /// Runs on one link, at most.
     pub runs_max: u32,
+    /// Looks into the inbox after which a client opens its stream anew, in thousandths.
+    pub reopens_permille: u32,
 }
 
 impl Default for Weather {
@@ -71,6 +73,7 @@ impl Default for Weather {
             sleep_permille: 0,
             snapshot_entries: 0,
             runs_max: LINK_RUNS_MAX,
+            reopens_permille: 0,
         }
     }
 }
@@ -328,6 +331,8 @@ impl Plan {
             .pick(&[LINK_RUNS_MAX, LINK_RUNS_MAX, 8, 2])
             .unwrap_or(&LINK_RUNS_MAX);
         // Drawn from dice of their own, so that older seeds keep their stories.
+        let reopens = &[0, 50, 250, 600];
+        weather.reopens_permille = *Dice::new(seed, 9).pick(reopens).unwrap_or(&0);
         let mut dice = Dice::new(seed, 7);
         let rules = rules(&mut dice);
         let last_resort = !real_mls && dice.hits(500);

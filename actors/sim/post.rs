@@ -10,7 +10,7 @@ use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     link::session::{Acking, FanoutReceiver, Judging},
     room::{follower, outcome::Answer},
-    shard::read::RoomPart,
+    shard::read::{Given, RoomPart},
     user::{
         command as user,
         cursors::Membership,
@@ -19,7 +19,7 @@ use crate::{
     wire::{
         Payload,
         claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimedUser},
-        door,
+        door::{self, Order},
         event::{InboxSeq, LinkSeq, RoomSeq, SubmitSeq},
         joining::{CodesRequest, GroupInfoRequest},
         link::{self, Ack, Fanout, Submit, Submitted},
@@ -110,7 +110,7 @@ pub(super) enum ClientAsk {
     /// Events of a room.
     Room {
         room: RoomUri,
-        from: RoomSeq,
+        read: (Given, Order),
         upto: Option<RoomSeq>,
     },
 }
@@ -127,7 +127,8 @@ pub(super) enum Reply {
     },
     Events {
         room: RoomUri,
-        from: RoomSeq,
+        /// Beyond what, and in which order.
+        read: (Given, Order),
         part: RoomPart,
     },
     /// Nobody knows whether it was done.
@@ -155,7 +156,7 @@ pub(super) enum Target {
     LookRoom {
         room: RoomUri,
         reader: ClientUri,
-        from: RoomSeq,
+        read: (Given, Order),
         upto: Option<RoomSeq>,
     },
 }

@@ -12,13 +12,13 @@ use crate::{
         follower, follower_desk,
         outcome::{Answer, Refused},
     },
-    shard::read::{self, Given},
+    shard::read,
     user::{
         command::{Command as UserCommand, Upload},
         desk as user_desk,
         outcome::Answer as UserAnswer,
     },
-    wire::{claim::UserRefused, door::Order, event::RoomSeq, joining::Introduced, link},
+    wire::{claim::UserRefused, joining::Introduced, link},
 };
 use std::sync::Arc;
 
@@ -138,10 +138,10 @@ impl World {
             }
             ClientAsk::Delete(user) => Target::User(user, Arc::new(UserCommand::Delete)),
             ClientAsk::Inbox(seen) => Target::LookInbox(uri, seen),
-            ClientAsk::Room { room, from, upto } => Target::LookRoom {
+            ClientAsk::Room { room, read, upto } => Target::LookRoom {
                 room,
                 reader: uri,
-                from,
+                read,
                 upto,
             },
             ClientAsk::Claim(claim) => return self.client_claims(node, client, request, claim),
@@ -475,22 +475,16 @@ impl World {
             Target::LookRoom {
                 room,
                 reader,
-                from,
+                read: (given, order),
                 upto,
             } => {
                 let Some(own) = self.shard(node, shard) else {
                     return;
                 };
-                match read::room_events(
-                    own,
-                    &room,
-                    &reader,
-                    Given::all(RoomSeq(from.0.saturating_sub(1))),
-                    upto,
-                    Order::InOrder,
-                ) {
+                match read::room_events(own, &room, &reader, given, upto, order) {
                     Ok(part) => {
-                        let reply = Reply::Events { room, from, part };
+                        let read = (given, order);
+                        let reply = Reply::Events { room, read, part };
                         self.give(node, back, Answered::Reply(reply));
                     }
                     Err(error) => self.history.violated("I2", error.to_string()),

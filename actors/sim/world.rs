@@ -151,6 +151,8 @@ pub(super) struct World {
     pub(super) epoch: Millis,
     pub(super) now_ms: u64,
     pub(super) dice: Dice,
+    /// For the orders that clients choose: drawn apart, so that older seeds keep their stories.
+    pub(super) orders: Dice,
     queue: BTreeMap<(u64, u64), Event>,
     ties: u64,
     pub(super) events: u64,
@@ -197,6 +199,7 @@ impl World {
             .collect();
         let mut world = Self {
             dice: Dice::new(plan.seed, 2),
+            orders: Dice::new(plan.seed, 8),
             kind,
             epoch,
             now_ms: 0,

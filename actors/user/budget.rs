@@ -7,19 +7,18 @@
 
 use super::command::Claim;
 use crate::{
-    bucket::{Bucket, Rate, told_ms},
+    bucket::{Bucket, Buckets, told_ms},
     ids::{ProviderId, Requester},
     limits::CLAIMANTS_COUNTED_PER_USER_MAX,
     machine::Millis,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What is left of the claims on one user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Budgets {
-    requesters: Claimants<Requester>,
-    providers: Claimants<ProviderId>,
+    requesters: Buckets<Requester>,
+    providers: Buckets<ProviderId>,
     all: Bucket,
 }
 
@@ -40,50 +39,12 @@ impl Budgets {
 
     /// Counts a claim.
     pub(super) fn count(&mut self, time: Millis, claim: &Claim) {
-        let rules = &claim.rules;
+        let (rules, max) = (&claim.rules, CLAIMANTS_COUNTED_PER_USER_MAX);
         self.requesters
-            .take(&claim.terms.requester, rules.requester_on_user, time);
+            .take(&claim.terms.requester, rules.requester_on_user, time, max);
         self.providers
-            .take(&claim.peer, rules.provider_on_user, time);
+            .take(&claim.peer, rules.provider_on_user, time, max);
         self.all.take(rules.user, time);
-    }
-}
-
-/// A bucket for each of those who claimed lately.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claimants<K: Ord>(BTreeMap<K, Bucket>);
-
-impl<K: Ord> Default for Claimants<K> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<K: Ord + Clone> Claimants<K> {
-    /// When `who` may claim, in milliseconds from `time`; `None` when now.
-    #[must_use]
-    pub fn wait_ms(&self, who: &K, rate: Rate, time: Millis) -> Option<u64> {
-        let bucket = self.0.get(who).copied().unwrap_or_default();
-        bucket.wait_ms(rate, time)
-    }
-
-    /// Counts a claim of `who`.
-    pub fn take(&mut self, who: &K, rate: Rate, time: Millis) {
-        self.take_of(who, rate, time, CLAIMANTS_COUNTED_PER_USER_MAX);
-    }
-
-    /// As [`Self::take`], where `max` are counted at most: who has rested is forgotten, then who used least.
-    pub fn take_of(&mut self, who: &K, rate: Rate, time: Millis, max: usize) {
-        if !self.0.contains_key(who) && self.0.len() >= max {
-            self.0.retain(|_, bucket| !bucket.is_full(time));
-            let least = self.0.iter().min_by_key(|(_, bucket)| bucket.full_at());
-            if self.0.len() >= max
-                && let Some(least) = least.map(|(who, _)| who.clone())
-            {
-                self.0.remove(&least);
-            }
-        }
-        self.0.entry(who.clone()).or_default().take(rate, time);
     }
 }
 
@@ -91,6 +52,7 @@ impl<K: Ord + Clone> Claimants<K> {
 mod tests {
     use super::*;
     use crate::{
+        bucket::Rate,
         ids::UserUri,
         user::{
             command::Rules,
@@ -241,20 +203,5 @@ mod tests {
         let limited = Err(UserRefused::Limited { retry_after_ms: 70 });
         assert_eq!(bobby.claim(over), limited);
         assert_eq!(bobby.fold.stock(&client("phone")), 100);
-    }
-
-    #[test]
-    fn only_so_many_are_counted_and_who_used_least_goes_first() {
-        let mut counted = Claimants::<u32>::default();
-        let now = Millis(1_000);
-        counted.take_of(&1, RATE, now, 2);
-        counted.take_of(&2, RATE, now, 2);
-        counted.take_of(&2, RATE, now, 2);
-        counted.take_of(&3, RATE, now, 2);
-        assert_eq!(counted.wait_ms(&1, RATE, now), None);
-        assert_eq!(counted.wait_ms(&2, RATE, now), Some(10_000));
-        let later = now.plus(60_000);
-        counted.take_of(&4, RATE, later, 2);
-        assert_eq!(counted.0.len(), 1);
     }
 }

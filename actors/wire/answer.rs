@@ -130,8 +130,10 @@ pub enum Refused {
         /// How long it will take, if every joiner before uses all of its time.
         expected_wait_ms: u32,
     },
-    /// The joiner had too many leases without a Commit.
-    #[error("too many leases without a Commit, retry after {retry_after_ms} ms")]
+    /// The joiner had too many leases without a Commit, or the member opened too many epochs.
+    #[error(
+        "too many leases without a Commit, or too many Commits, retry after {retry_after_ms} ms"
+    )]
     Limited {
         /// When to try again, in milliseconds.
         retry_after_ms: u32,

@@ -291,6 +291,16 @@ pub enum DoorItem {
         /// Its events.
         events: BVec<RoomEvent, BATCH_EVENTS_MAX>,
     },
+    /// Events of a room that the client was not given and that are not kept any more, by the provider's retention. It
+    /// goes on after them; if a Commit was among them, only by joining anew (an external Commit).
+    Gap {
+        /// The room.
+        room: RoomUri,
+        /// The first of them.
+        from: RoomSeq,
+        /// The last of them, to be acknowledged.
+        upto: RoomSeq,
+    },
     /// A notice in the inbox: a Welcome, or the end of a membership.
     Inbox {
         /// Its number, to be acknowledged.

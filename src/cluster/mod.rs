@@ -30,6 +30,7 @@ mod raft;
 mod read;
 mod recent;
 mod record;
+pub(crate) mod retention;
 pub(crate) mod scrub;
 mod sealing;
 pub(crate) mod shard;

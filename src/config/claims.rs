@@ -49,18 +49,25 @@ pub struct RateConfig {
 }
 
 impl RateConfig {
-    fn rate(self) -> Rate {
+    /// As buckets count.
+    pub(super) fn rate(self) -> Rate {
         Rate {
             burst: self.burst,
             per_minute: self.per_minute,
         }
     }
 
-    fn of(rate: Rate) -> Self {
+    pub(super) fn of(rate: Rate) -> Self {
         Self {
             burst: rate.burst,
             per_minute: rate.per_minute,
         }
+    }
+
+    /// What is wrong with it, if anything.
+    pub(super) fn flaw(self) -> Option<&'static str> {
+        let bad = self.burst == 0 || !(1..=60_000).contains(&self.per_minute);
+        bad.then_some("burst is at least 1, per_minute 1 to 60000")
     }
 }
 
@@ -98,10 +105,9 @@ impl ClaimsConfig {
             ("claims.requester", self.requester),
             ("claims.provider", self.provider),
         ];
-        let bad = |rate: &RateConfig| rate.burst == 0 || !(1..=60_000).contains(&rate.per_minute);
-        let (key, _) = rates.into_iter().find(|(_, rate)| bad(rate))?;
-        let why = "burst is at least 1, per_minute 1 to 60000";
-        Some((key, why.to_owned()))
+        rates
+            .into_iter()
+            .find_map(|(key, rate)| Some((key, rate.flaw()?.to_owned())))
     }
 }
 

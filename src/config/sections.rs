@@ -99,6 +99,8 @@ pub struct StorageConfig {
     pub log_bytes_max: u64,
     /// Entries of a shard after which its state is sealed as a snapshot, so that its older log can go.
     pub snapshot_entries: u64,
+    /// How long events are kept for clients that do not fetch them, in seconds.
+    pub retention_s: u64,
     /// How much of what is stored is read in a second to find damage, in bytes; zero switches that off.
     pub scrub_bytes_per_s: u64,
 }
@@ -223,6 +225,7 @@ impl Default for StorageConfig {
         Self {
             log_bytes_max: 64 << 30,
             snapshot_entries: SNAPSHOT_ENTRIES,
+            retention_s: 30 * 24 * 3_600,
             scrub_bytes_per_s: 1 << 20,
         }
     }

@@ -196,6 +196,12 @@ async fn send_room(
     let shard = session.shards.of_room(room)?;
     let (given, upto, order) = (cursor.given, cursor.upto, cursors.order);
     let part = read::room_events(&**shard, room, client, given, upto, order)?;
+    if let Some((from, upto)) = part.gap {
+        cursor.given = part.given;
+        let room = room.clone();
+        send(to, vec![DoorItem::Gap { room, from, upto }]).await?;
+        return Ok(true);
+    }
     if part.events.is_empty() {
         return Ok(false);
     }

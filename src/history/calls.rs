@@ -20,6 +20,7 @@ impl Call {
             (&self.invoke.op, ret),
             (Op::Create { .. }, Ret::Created)
                 | (Op::Commit { .. }, Ret::Committed { .. })
+                | (Op::Propose { .. }, Ret::Proposed)
                 | (Op::Send { .. }, Ret::Sent)
                 | (Op::Claim { .. }, Ret::Claimed { .. })
         );

@@ -15,32 +15,32 @@ use std::collections::BTreeSet;
 
 /// A device's time in a room.
 #[derive(Debug)]
-struct Membership<'a> {
-    client: &'a ClientUri,
+pub(super) struct Membership<'a> {
+    pub(super) client: &'a ClientUri,
     /// It is entitled to events after this one.
-    after: RoomSeq,
+    pub(super) after: RoomSeq,
     /// It joined in this epoch.
     epoch: Epoch,
     /// The Commit that removed it; entitled to events before this one.
-    left: Option<RoomSeq>,
+    pub(super) left: Option<RoomSeq>,
 }
 
 impl Membership<'_> {
-    fn covers(&self, seq: RoomSeq) -> bool {
+    pub(super) fn covers(&self, seq: RoomSeq) -> bool {
         self.after < seq && self.left.is_none_or(|left| seq < left)
     }
 }
 
 /// Who was a member when.
 #[derive(Debug, Default)]
-struct Roster<'a> {
-    memberships: Vec<Membership<'a>>,
+pub(super) struct Roster<'a> {
+    pub(super) memberships: Vec<Membership<'a>>,
     /// The first Commit after which it is not known, and the line that tells of it.
     unknown_from: Option<(RoomSeq, u64)>,
 }
 
 impl<'a> Roster<'a> {
-    fn of(room: &'a Room) -> Self {
+    pub(super) fn of(room: &'a Room) -> Self {
         let mut roster = Self::default();
         for client in &room.creators {
             roster.join(client, RoomSeq(0), Epoch(0));
@@ -77,7 +77,7 @@ impl<'a> Roster<'a> {
         });
     }
 
-    fn is_known_at(&self, seq: RoomSeq) -> bool {
+    pub(super) fn is_known_at(&self, seq: RoomSeq) -> bool {
         self.unknown_from.is_none_or(|(from, _)| seq < from)
     }
 }
@@ -112,6 +112,7 @@ impl Rooms {
         end_ns: u64,
         within_ns: u64,
     ) -> Vec<Row> {
+        let mut rows = self.judge_senders(faults, end_ns, within_ns);
         let mut judge = Judge {
             end_ns,
             within_ns,
@@ -136,7 +137,7 @@ impl Rooms {
         self.once
             .needs(self.once.was_tested(), "no device was given an event");
         self.numbered.needs(self.shared, "no event was seen by two");
-        let mut rows = judge.end(faults, fault_in_commit);
+        rows.extend(judge.end(faults, fault_in_commit));
         rows.push(self.one_commit.row(Invariant::I1));
         rows.push(self.once.row(Invariant::I14));
         rows.push(self.numbered.row(Invariant::I26));

@@ -56,6 +56,8 @@ pub enum Event {
     Apply(Applied),
     /// How a node came up.
     Node(Start),
+    /// A hub has the acknowledgement of all that it owed to a provider.
+    Acked(Acked),
 }
 
 /// The beginning of an operation.
@@ -94,6 +96,18 @@ pub enum Op {
         /// Clients that leave with it.
         #[serde(default)]
         removed: Vec<ClientUri>,
+        /// References of the Proposals that it names.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        covers: Vec<Digest>,
+    },
+    /// Propose in a room.
+    Propose {
+        /// The room.
+        room: RoomUri,
+        /// The Proposals: one event.
+        id: Digest,
+        /// The reference of each.
+        references: Vec<Digest>,
     },
     /// Send messages to a room.
     Send {
@@ -122,6 +136,8 @@ pub enum Ret {
         /// Its number in the room.
         seq: RoomSeq,
     },
+    /// The Proposals wait for a Commit.
+    Proposed,
     /// The messages are acknowledged: durable, though perhaps only on their way.
     Sent,
     /// KeyPackages were handed out.
@@ -246,6 +262,16 @@ pub struct Applied {
     /// Whether the node led the shard in that term.
     #[serde(default, skip_serializing_if = "is_false")]
     pub leads: bool,
+}
+
+/// A hub owes a provider nothing more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acked {
+    /// The hub.
+    pub hub: String,
+    /// The provider, named as its nodes are.
+    pub peer: String,
 }
 
 /// How a node came up.

@@ -25,6 +25,7 @@
 //! - `nemesis`: a fault begins or stops, at nodes named as `invoke` names them. A kill or a stop is over when
 //!   the node is back.
 //! - `apply`: a replica's state hash at a place of its log, with the term and whether it led, as far as that is known.
+//! - `acked`: a hub has the acknowledgement of all that it owed to a provider until then.
 //! - `node`: how a node came up: ready, repairing or refusing to start, and whether it raised an alarm.
 //!
 //! # What is checked, and what a history cannot show
@@ -41,6 +42,10 @@
 //! node looked at before it refused (I32 looks at how it came up). Liveness (I15) is claimed for the time after the last
 //! fault only.
 //!
+//! Order within a sender's messages (I6) is that in which it first asked; the epochs and generations inside ciphertexts are
+//! not in a history. That an acknowledgement means *stored* (I16) shows when a provider crashes, cut off from the hub, and
+//! its devices read on.
+//!
 //! The file is read once, line by line; memory grows with the events delivered, not with their bytes.
 
 mod calls;
@@ -52,13 +57,14 @@ mod recorder;
 mod replicas;
 mod report;
 mod rooms;
+mod senders;
 
 #[cfg(test)]
 mod tests;
 
 pub use line::{
-    Applied, Delivered, Digest, Event, Fault, Invoke, Line, Nemesis, NodeState, Op, Package, Phase,
-    Ret, Start, Told,
+    Acked, Applied, Delivered, Digest, Event, Fault, Invoke, Line, Nemesis, NodeState, Op, Package,
+    Phase, Ret, Start, Told,
 };
 pub use reader::{HistoryError, LINE_BYTES_MAX, Lines};
 pub use recorder::Recorder;
@@ -152,7 +158,7 @@ impl Checkers {
                 let call = self.calls.end(at, &proc)?;
                 self.replicas.not_acknowledged(at, &call, &self.faults);
                 self.rooms.ended(&call, &self.faults);
-                self.rooms.failed(&call);
+                self.rooms.failed(at, &call);
                 Ok(())
             }
             Event::Info { proc, .. } => {
@@ -175,6 +181,10 @@ impl Checkers {
             }
             Event::Apply(applied) => {
                 self.replicas.applied(at, &applied);
+                Ok(())
+            }
+            Event::Acked(acked) => {
+                self.rooms.acked.push((at, acked));
                 Ok(())
             }
             Event::Node(start) => {

@@ -36,14 +36,30 @@ invariants! {
     I2,
     /// A KeyPackage is handed out once; a claim asked again gets what it got
     I3,
+    /// A Proposal reaches each device before the Commit that names it
+    I4,
+    /// No message is in a room of whom was not a member at its number, whatever its epoch
+    I5,
+    /// A device never runs further than 100 messages of a sender ahead of the first that it lacks
+    I6,
     /// What was acknowledged is found again after a crash, by every entitled device
     I10,
     /// A replica's state at a place of the log is the same after a restart and on other replicas
     I11,
+    /// What was refused is in no room
+    I12,
+    /// Every event of a room was sent by somebody, as it is
+    I13,
     /// A device is given an event once; what is sent again it drops
     I14,
     /// Once the faults have stopped, every accepted event is delivered in time
     I15,
+    /// What a provider acknowledged to a hub it has after a crash, also cut off from the hub
+    I16,
+    /// What was sent to a room is in no other
+    I20,
+    /// Every message taken from its sender gets one final word
+    I25,
     /// A number of a room names one event for all
     I26,
     /// A node that is cut off from the majority acknowledges no write

@@ -1,9 +1,9 @@
-//! I1, I14, I26, and what the invariants of delivery need to know about rooms.
+//! I1, I14, I26, and what the other invariants need to know about rooms.
 
 use super::{
     At,
     calls::{Call, Faults},
-    line::{Delivered, Digest, Invoke, Op, Ret, Told},
+    line::{Acked, Delivered, Digest, Invoke, Op, Ret, Told},
     report::Tally,
 };
 use mimi_actors::{
@@ -17,6 +17,15 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Commit {
     pub(super) added: Vec<ClientUri>,
     pub(super) removed: Vec<ClientUri>,
+    pub(super) covers: Vec<Digest>,
+}
+
+/// A message that somebody sent.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) sender: ClientUri,
+    /// Its place among the messages of its sender in the room.
+    pub(super) place: usize,
 }
 
 /// What a device took of a room.
@@ -34,7 +43,19 @@ pub(super) struct Room {
     /// Who opened it; several while it is not known which of them did.
     pub(super) creators: BTreeSet<ClientUri>,
     pub(super) commits: BTreeMap<Digest, Commit>,
-    messages: BTreeSet<Digest>,
+    pub(super) messages: BTreeMap<Digest, Message>,
+    /// Messages of each sender so far.
+    counts: BTreeMap<ClientUri, usize>,
+    /// Events of Proposals that somebody sent.
+    pub(super) proposals: BTreeSet<Digest>,
+    /// The event in which each Proposal is, by its reference.
+    pub(super) proposed: BTreeMap<Digest, Digest>,
+    /// Commits that certainly opened nothing, and the lines that say so.
+    pub(super) failed: BTreeMap<Digest, u64>,
+    /// Messages taken from their senders, and when.
+    pub(super) taken: BTreeMap<Digest, At>,
+    /// Numbers of which a sender was told, and the line.
+    pub(super) told: BTreeMap<Digest, (Option<RoomSeq>, u64)>,
     contenders: BTreeMap<Epoch, BTreeSet<Digest>>,
     /// The Commit that opened each epoch, and the line that first told.
     pub(super) opened: BTreeMap<Epoch, (Digest, u64)>,
@@ -61,6 +82,31 @@ pub(super) struct Rooms {
     pub(super) one_commit: Tally,
     pub(super) once: Tally,
     pub(super) numbered: Tally,
+    pub(super) one_word: Tally,
+    /// When hubs had the acknowledgement of all that they owed.
+    pub(super) acked: Vec<(At, Acked)>,
+}
+
+impl Room {
+    fn message(&mut self, sender: &ClientUri, id: Digest) {
+        if self.messages.contains_key(&id) {
+            return;
+        }
+        let count = self.counts.entry(sender.clone()).or_default();
+        let message = Message {
+            sender: sender.clone(),
+            place: *count,
+        };
+        *count += 1;
+        self.messages.insert(id, message);
+    }
+
+    /// Whether somebody sent this to the room.
+    pub(super) fn knows(&self, id: &Digest) -> bool {
+        self.messages.contains_key(id)
+            || self.commits.contains_key(id)
+            || self.proposals.contains(id)
+    }
 }
 
 impl Rooms {
@@ -82,20 +128,39 @@ impl Rooms {
                 id,
                 added,
                 removed,
+                covers,
             } => {
                 let known = self.room(room);
                 known.contenders.entry(*epoch).or_default().insert(*id);
                 let commit = Commit {
                     added: added.clone(),
                     removed: removed.clone(),
+                    covers: covers.clone(),
                 };
                 let again = known.commits.insert(*id, commit).is_some();
                 self.resent |= again;
             }
             Op::Send { room, ids } => {
+                let Ok(sender) = invoke.proc.parse::<ClientUri>() else {
+                    return;
+                };
                 let known = self.room(room);
-                let fresh = ids.iter().filter(|id| known.messages.insert(**id)).count();
-                self.resent |= fresh < ids.len();
+                let again = ids.iter().any(|id| known.messages.contains_key(id));
+                for id in ids {
+                    known.message(&sender, *id);
+                }
+                self.resent |= again;
+            }
+            Op::Propose {
+                room,
+                id,
+                references,
+            } => {
+                let known = self.room(room);
+                let again = !known.proposals.insert(*id);
+                let named = references.iter().map(|reference| (*reference, *id));
+                known.proposed.extend(named);
+                self.resent |= again;
             }
             Op::Claim { .. } => {}
         }
@@ -109,11 +174,17 @@ impl Rooms {
     }
 
     /// An operation certainly did not happen.
-    pub(super) fn failed(&mut self, call: &Call) {
-        if let Op::Create { room } = &call.invoke.op
-            && let Ok(client) = call.invoke.proc.parse()
-        {
-            self.room(room).creators.remove(&client);
+    pub(super) fn failed(&mut self, at: At, call: &Call) {
+        match &call.invoke.op {
+            Op::Create { room } => {
+                if let Ok(client) = call.invoke.proc.parse() {
+                    self.room(room).creators.remove(&client);
+                }
+            }
+            Op::Commit { room, id, .. } => {
+                self.room(room).failed.insert(*id, at.line);
+            }
+            Op::Send { .. } | Op::Propose { .. } | Op::Claim { .. } => {}
         }
     }
 
@@ -139,6 +210,7 @@ impl Rooms {
                 let known = self.room(room);
                 for id in ids {
                     known.acknowledged.entry(*id).or_insert(at);
+                    known.taken.entry(*id).or_insert(at);
                 }
             }
             _ => {}
@@ -147,6 +219,13 @@ impl Rooms {
 
     /// A sender was told the final word.
     pub(super) fn told(&mut self, at: At, told: &Told) {
+        let known = self.room(&told.room);
+        let (first, line) = *known.told.entry(told.id).or_insert((told.seq, at.line));
+        self.one_word.demand(
+            first == told.seq,
+            || vec![line, at.line],
+            || format!("the word on {} was {first:?}, then {:?}", told.id, told.seq),
+        );
         match told.seq {
             Some(seq) => self.place(at, &told.room, seq, told.id),
             None => {

@@ -3,6 +3,7 @@
 mod format;
 mod nodes;
 mod rooms;
+mod senders;
 
 use super::*;
 use mimi_actors::{
@@ -88,6 +89,17 @@ impl Tale {
         added: &[&str],
         removed: &[&str],
     ) -> u64 {
+        self.commits_naming(who, epoch, name, (added, removed), &[])
+    }
+
+    fn commits_naming(
+        &mut self,
+        who: &str,
+        epoch: u64,
+        name: &str,
+        (added, removed): (&[&str], &[&str]),
+        covers: &[&str],
+    ) -> u64 {
         let clients = |names: &[&str]| names.iter().map(|name| client(name)).collect();
         self.begins(
             who,
@@ -98,6 +110,7 @@ impl Tale {
                 id: id(name),
                 added: clients(added),
                 removed: clients(removed),
+                covers: covers.iter().map(|name| id(name)).collect(),
             },
         )
     }
@@ -115,6 +128,28 @@ impl Tale {
     fn sent(&mut self, who: &str, names: &[&str]) -> u64 {
         self.sends(who, names);
         self.ok(who, Ret::Sent)
+    }
+
+    fn proposes(&mut self, who: &str, name: &str) {
+        self.begins(
+            who,
+            None,
+            Op::Propose {
+                room: den(),
+                id: id(name),
+                references: vec![id(&format!("reference of {name}"))],
+            },
+        );
+        self.ok(who, Ret::Proposed);
+    }
+
+    fn told(&mut self, who: &str, name: &str, seq: Option<u64>) -> u64 {
+        self.line(Event::Verdict(Told {
+            client: client(who),
+            room: den(),
+            id: id(name),
+            seq: seq.map(RoomSeq),
+        }))
     }
 
     fn gets(&mut self, who: &str, seq: u64, name: &str) -> u64 {

@@ -47,6 +47,30 @@ Feature: Sending a Commit
     Then it is accepted as before
     And alice, bob and carol agree on epoch 2
 
+  @R3.2-01 @R3.2-24
+  Scenario: who opens epoch after epoch waits, the others find one to commit in, also after the hub was killed
+    Given a.example lets a member commit 4 times, and once a minute after that
+    When bob prepares a commit
+    And bob sends his bundle
+    Then it is accepted
+    When bob commits 3 times
+    And bob sends his bundle
+    Then it is accepted as before
+    When bob prepares a commit
+    And bob sends his bundle
+    Then it is refused, to be tried again after at most 60 s
+    And alice, bob and carol agree on epoch 5
+    When carol commits
+    Then alice, bob and carol agree on epoch 6
+    When a.example is killed
+    And a.example is started again
+    And bob prepares a commit
+    And bob sends his bundle
+    Then it is refused, to be tried again after at most 60 s
+    When alice commits
+    And carol adds amy
+    Then alice, amy, bob and carol agree on epoch 8
+
   @R3.2-04 @R3.2-09 @R3.2-19
   Scenario Outline: a bundle of alice <flaw> is refused as a whole and the room stays as it was
     When alice sends a bundle that adds amy <flaw>
@@ -180,7 +204,7 @@ Feature: Sending a Commit
     Then it is accepted as before
     And alice, bob, carol and watch agree on epoch 4
 
-  @R3.2-23 @R3.2-25
+  @R3.2-23 @R3.2-25 @R5-19
   Scenario: who enters lets go who is leaving
     Given alice has another device, tablet
     When carol asks to leave

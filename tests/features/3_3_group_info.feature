@@ -82,6 +82,19 @@ Feature: Asking for the GroupInfo
     Then it is accepted
     And alice, bob, carol and tablet agree on epoch 2
 
+  @R3.3-05 @R3.3-12
+  Scenario: who comes when its lease is over is told so, and the next one gets in
+    Given a.example lends the GroupInfo for 5000 ms
+    And bob has another device, watch
+    And carol has another device, tablet
+    When watch asks for the GroupInfo
+    And the lease of watch is over
+    And watch enters with its GroupInfo
+    Then it is refused, for the lease is over
+    When tablet joins by itself
+    Then it is accepted
+    And alice, bob, carol and tablet agree on epoch 2
+
   @R3.3-05
   Scenario: who asks again and again without a Commit is told to wait, and nobody else
     Given bob has another device, watch

@@ -75,6 +75,21 @@ Feature: Fanning out to the providers of the members
       | control events first                           |
       | control events first, then the newest messages |
 
+  @R5-14 @R5-24
+  Scenario: who comes when the events are not kept any more is told which, and joins again
+    Given the room den of a.example with alice, bob and dora
+    And dora is offline
+    When alice sends "nobody fetches this"
+    And alice commits 2 times
+    Given c.example keeps events for 2 s
+    When dora stays away until nothing of the room is kept any more
+    And dora comes back
+    Then dora is told that events are missing
+    When dora takes its own place in the room anew
+    Then alice, bob and dora agree on epoch 4
+    When alice sends "welcome back"
+    Then dora has received "welcome back"
+
   @R5-23
   Scenario: who changes the order midway misses nothing and reads nothing twice
     Given the room den of a.example with alice, bob and dora
@@ -140,3 +155,55 @@ Feature: Fanning out to the providers of the members
     Then dora has received 40 messages in each of the rooms, in order
     And nothing is owed to c.example by a.example any more
     And a.example sent c.example at least 200 events in at most 20 frames
+
+  @R5-11 @R5-12 @R5-13
+  Scenario: a load that goes on is carried in few frames, and every event arrives once
+    Given 4 rooms of a.example with alice and dora
+    When alice sends 300 messages to each of the rooms
+    Then dora has received 300 messages in each of the rooms, in order
+    And nothing is owed to c.example by a.example any more
+    And a.example sent c.example at least 1200 events in at most 300 frames
+
+  @R5-15 @R5-16 @R5-17
+  Scenario: messages never overtake into another epoch
+    Given the room den of a.example with alice, bob and dora
+    When alice commits 6 times, while bob and dora send 48 messages each
+    Then alice, bob and dora have received 96 messages, each sender's in order
+    And the messages of bob and dora have epochs that never go back, as alice, bob and dora see them
+
+  @R5-19
+  Scenario: after somebody entered by itself what was proposed before is void, and is proposed anew
+    Given the room den of a.example with alice, bob and dora
+    When dora proposes an update
+    And alice, having seen 1 proposal, waits
+    And bob enters with what alice tells it
+    Then it is accepted
+    And alice, bob and dora agree on epoch 2
+    And no proposal waits at alice, bob and dora
+    When dora proposes an update
+    And alice, having seen 1 proposal, commits
+    Then alice, bob and dora agree on epoch 3
+    And no proposal waits at alice, bob and dora
+
+  @R5-22
+  Scenario: a room's events have the hub's time, which never goes back and is the same everywhere
+    Given the room den of a.example with alice, bob and dora
+    When alice, bob and dora say 12 messages each
+    Then the events that alice, bob and dora are sent have one number and one time everywhere, which never goes back
+
+  @R5-26 @R5-28
+  Scenario: a provider of which nobody is in the room any more gets nothing of it, until somebody is again
+    Given the room den of a.example with alice, bob and dora
+    When alice removes dora
+    Then dora is not in the room any more
+    And nothing is owed to c.example by a.example any more
+    Given c.example is at rest
+    And it is known how much a.example sent c.example
+    When alice sends "among us"
+    And bob sends "quite"
+    Then alice and bob have received "among us" and "quite"
+    And no state of c.example has changed
+    And a.example has sent c.example nothing more
+    When alice adds dora
+    And alice sends "welcome back"
+    Then dora has received exactly "welcome back"

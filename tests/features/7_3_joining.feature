@@ -44,6 +44,14 @@ Feature: Joining codes and links
     And alice sees that pair has 1 join left
     And alice, bob, dave and erin agree on epoch 3
 
+  @R7.3-03 @R7.3-05 @R3.3-07
+  Scenario: two joiners and one use: exactly one of them gets in, and the code is used up
+    Given alice makes a link called single for 1 join
+    When dave and erin follow single at the same time
+    Then exactly one of them is let in, and the other is not authorized
+    And alice sees that single has 0 joins left
+    And alice and bob agree on epoch 2
+
   @R7.3-03
   Scenario: a code without a number admits any number
     Given alice makes a link called door

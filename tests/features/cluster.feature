@@ -18,6 +18,29 @@ Feature: A provider of several nodes
     Then all nodes of a.example have one state
     And the history shows I1, I2, I3, I10, I11, I14, I15, I26 and I28
 
+  @R3-02 @R3.3-03 @R3.3-04 @R3.3-07
+  Scenario: the leader is killed while joiners queue: they are told to ask again, the lease holds, and everybody gets in
+    Given 3 nodes of a.example, which lend the GroupInfo for 30000 ms, and one of b.example
+    And alice and amy of a.example and bob of b.example, watched, in one room
+    And the nodes tell who leads
+    And alice asks the node that leads the room, and amy another
+    And amy has the devices tablet and fridge at nodes that do not lead the room
+    And bob has the devices watch and car at nodes that do not lead the room
+    When tablet asks for the GroupInfo
+    Then tablet has the GroupInfo of epoch 1
+    When watch queues for the GroupInfo
+    And fridge queues for the GroupInfo
+    And car queues for the GroupInfo
+    And that node is killed
+    Then watch, fridge and car are told to ask again
+    When tablet enters with its GroupInfo
+    Then it is accepted
+    When watch, fridge and car join by themselves at the same time
+    And that node is started again
+    And everybody talks
+    Then those who are watched are in epoch 5, with tablet, watch, fridge and car
+    And all nodes of a.example have one state
+
   @R3-02 @R3.2-01 @I1 @I11 @I14 @I15 @I27 @I28
   Scenario: a leader that is cut off refuses, the others go on, and nothing is decided twice
     Given 3 nodes of a.example and one of b.example

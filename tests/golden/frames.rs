@@ -343,6 +343,12 @@ pub(super) fn door_frames() -> Group {
         let item = door::DoorItem::Verdict { room: room(), run };
         group.add(format!("events-verdict-{name}"), events(item));
     }
+    let gap = door::DoorItem::Gap {
+        room: room(),
+        from: RoomSeq(1),
+        upto: RoomSeq(300),
+    };
+    group.add("events-gap", events(gap));
     let acks = door::Acks {
         inbox: Some(InboxSeq(2)),
         rooms: list(vec![(room(), RoomSeq(300))]),

@@ -13,6 +13,7 @@ use mimi_actors::{
     },
     record::{Command, Entry},
     room::{
+        checks::COMMIT_RATE,
         codes::{Code, KeepCode, Passphrase, RevokeCode, WrongCode},
         follower, hub,
         leases::Grant,
@@ -119,6 +120,7 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
         commit: some("commit"),
         welcome: Some(some("welcome")),
         checked,
+        rate: COMMIT_RATE,
     };
     let entry = hub::Commit {
         sender: bob(),
@@ -344,6 +346,9 @@ fn link_commands() -> Vec<(&'static str, link::Command)> {
         upto: LinkSeq(1),
         refused: Vec::new(),
     };
+    let forget = link::Command::Forget {
+        before: Millis(1_700_000_000_000),
+    };
     let refused = link::Command::Ack {
         peer: Peer::Provider(provider()),
         upto: LinkSeq(1),
@@ -361,6 +366,7 @@ fn link_commands() -> Vec<(&'static str, link::Command)> {
         ("ack-shard", ack(Peer::Shard(3))),
         ("ack-refused", refused),
         ("redrive", redrive),
+        ("forget", forget),
     ]
 }
 

@@ -412,6 +412,27 @@ fn code(back: &Back) -> Option<String> {
     })
 }
 
+/// A room's refusal: its code, how many references it names, and its explanation.
+pub(super) fn told(back: &Back) -> Option<String> {
+    let Some(Reply::Room(Answer::Refused(refused))) = reply(back) else {
+        return None;
+    };
+    Some(match refused {
+        Refused::Invalid { code, detail } => format!("{}: {}", &*code, &*detail),
+        Refused::InvalidProposals { references, detail } => {
+            format!("invalid_proposals {}: {}", references.len(), &*detail)
+        }
+        Refused::UnknownProposals { references } => {
+            format!("unknown_proposals {}", references.len())
+        }
+        Refused::OmittedProposals { references } => {
+            format!("omitted_proposals {}", references.len())
+        }
+        Refused::TooMany { what, max } => format!("too_many {}: {max}", &*what),
+        _ => code(back)?,
+    })
+}
+
 /// A Commit of alice in a room of her own, which nobody sends.
 async fn another_group(book: &mut Book) -> PreparedCommit {
     let attic = room("attic", A);

@@ -199,6 +199,8 @@ pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member)
     let back = say(&connection, &(5_u32 << 20).to_be_bytes()).await;
     book.back("client: a length over the limit of requests", back, reset)
         .await;
+    let back = say(&connection, &frame(&vec![0x5a; 20 << 20])).await;
+    book.back("client: a request of 20 MiB", back, reset).await;
 
     packages(book, &connection, mallory).await;
 
@@ -384,6 +386,14 @@ async fn claims(book: &mut Book, connection: &Connection, amy: &Member, mallory:
             ),
         ),
         (
+            "of 10,001 users",
+            many(
+                claim(&thousand),
+                &[&[0xe8, 0x07, 24][..], b"mimi://a.example/u/user0"].concat(),
+                &[&[0x91, 0x4e, 24][..], b"mimi://a.example/u/user0"].concat(),
+            ),
+        ),
+        (
             "with 65,536 capabilities",
             many(
                 wishful,
@@ -426,36 +436,45 @@ async fn packages(book: &mut Book, connection: &Connection, mallory: &mut Member
         other[7] = suite;
         Payload::from(other)
     };
-    let cases: [(&str, Payload); 13] = [
-        ("of noise", junk()),
-        ("of nothing", Payload::default()),
-        ("that is cut", cut(&good)),
-        ("with a byte more", longer(&good)),
-        ("with a bit flipped in its key", flipped(&good, 20)),
+    let cases: [(&str, &str, Payload); 13] = [
+        ("of noise", "protocol version is not supported", junk()),
+        ("of nothing", "malformed KeyPackage", Payload::default()),
+        ("that is cut", "malformed KeyPackage", cut(&good)),
+        ("with a byte more", "malformed KeyPackage", longer(&good)),
+        (
+            "with a bit flipped in its key",
+            "signature of the KeyPackage is wrong",
+            flipped(&good, 20),
+        ),
         (
             "with a bit flipped in its signature",
+            "signature of the KeyPackage is wrong",
             flipped(&good, good.len() - 3),
         ),
-        ("of another client", Payload::from(foreign[0].clone())),
-        ("that lives a hundred years", make(&eternal)),
-        ("that lives 91 days", make(&season)),
-        ("whose life is over", make(&over)),
-        ("of suite 4", of_suite(4)),
-        ("of another suite than it is signed for", of_suite(3)),
-        ("of a megabyte", Payload::from(vec![0; 1 << 20])),
+        (
+            "of another client",
+            "the credential does not name the client that uploads",
+            Payload::from(foreign[0].clone()),
+        ),
+        ("that lives a hundred years", "lifetime of", make(&eternal)),
+        ("that lives 91 days", "lifetime of", make(&season)),
+        ("whose life is over", "lifetime", make(&over)),
+        ("of suite 4", "ciphersuite is not supported", of_suite(4)),
+        (
+            "of another suite than it is signed for",
+            "invalid KeyPackage: capabilities lack the ciphersuite in use",
+            of_suite(3),
+        ),
+        (
+            "of a megabyte",
+            "malformed KeyPackage",
+            Payload::from(vec![0; 1 << 20]),
+        ),
     ];
-    for (name, package) in cases {
-        let upload = Request::Upload(BVec::truncated(vec![package]));
-        let back = say(connection, &ask(upload)).await;
-        book.back(&format!("upload: a KeyPackage {name}"), back, |back| {
-            let Some(Reply::Uploaded(results)) = reply(back) else {
-                return false;
-            };
-            let invalid = |result: &Result<(), PackageRefused>| {
-                matches!(result, Err(PackageRefused::Invalid { .. }))
-            };
-            results.len() == 1 && results.iter().all(invalid)
-        })
-        .await;
+    for (name, want, package) in cases {
+        let back = say(connection, &packages::upload(vec![package])).await;
+        let exact = |back: &Back| packages::invalid(back, want);
+        book.back(&format!("upload: a KeyPackage {name}"), back, exact)
+            .await;
     }
 }

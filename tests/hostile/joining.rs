@@ -12,6 +12,11 @@ use ring::{
     signature::{Ed25519KeyPair, KeyPair as _},
 };
 
+/// Requests of who asks again and again.
+const ASKERS: usize = 1_000;
+/// How many of them wait at the same time.
+const ASKERS_AT_ONCE: usize = 50;
+
 /// A signature key that the test holds itself, so that it can sign what no member would.
 fn pair() -> Ed25519KeyPair {
     let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
@@ -255,7 +260,7 @@ pub(super) async fn joiners(book: &mut Book, amy: &mut Member, mallory: &Member)
 }
 
 /// Who makes, ends and tries codes without a right to.
-pub(super) async fn codes_of(book: &mut Book, amy: &Member, mallory: &Member) {
+pub(super) async fn codes_of(book: &mut Book, amy: &mut Member, mallory: &Member) {
     let dialer = raw::dialer(&book.net.ca(), DOOR_ALPN, None);
     let (den, nowhere) = (room("den", A), room("nowhere", A));
     let hers = logged_in(book, &dialer, amy).await;
@@ -322,10 +327,25 @@ pub(super) async fn codes_of(book: &mut Book, amy: &Member, mallory: &Member) {
             passphrase: Some(BText::clipped("sesame")),
             ..CodeTerms::default()
         },
+        CodeTerms {
+            uses: Some(1),
+            ..CodeTerms::default()
+        },
+        CodeTerms::default(),
     ] {
         made.push(book.alice.create_link(&den, terms).await.unwrap());
     }
     book.alice.revoke_code(&den, made[0].1).await.unwrap();
+    let annex = room("annex", A);
+    book.alice.create_room(&annex).await.unwrap();
+    // Zoe uses up the code for one join.
+    let mut zoe = book.net.member("zoe", "phone", A).await;
+    book.rest().await;
+    let used = zoe.follow_link(&made[3].0, None, support::WAIT).await;
+    let epoch = used.unwrap().epoch;
+    wait_epoch(&mut book.alice, &den, epoch).await;
+    wait_epoch(amy, &den, epoch).await;
+    book.used("the use of a code").await;
     let before = book.alice.list_codes(&den).await.unwrap();
     book.rest().await;
     let text = |place: usize| made[place].0.code.clone().unwrap().to_vec();
@@ -337,16 +357,20 @@ pub(super) async fn codes_of(book: &mut Book, amy: &Member, mallory: &Member) {
     for (name, of, code, counted) in [
         ("that was ended", &den, text(0), false),
         ("whose time is over", &den, text(1), false),
-        ("of another room", &nowhere, text(2), false),
+        ("that is used up", &den, text(3), false),
+        ("of another room, for none", &nowhere, text(2), false),
+        ("of another room, for one", &annex, text(2), true),
         ("with a bit flipped", &den, flipped_bit, true),
         ("of one byte", &den, vec![0], true),
         ("of nothing", &den, vec![], true),
         ("without its passphrase", &den, text(2), true),
+        ("of noise, the fifth wrong one", &den, vec![7; 16], true),
+        ("that is right, of who is locked out", &den, text(4), false),
     ] {
         let request = mallory.prepare_asking(of, &ticket(code)).unwrap().request;
         let back = say(&his, &group_info_of(request)).await;
         if counted {
-            book.rest().await;
+            book.used("a wrong code").await;
         }
         book.back(&format!("codes: a code {name}"), back, not_authorized)
             .await;
@@ -360,6 +384,21 @@ pub(super) async fn codes_of(book: &mut Book, amy: &Member, mallory: &Member) {
     let back = say(&hers, &group_info_of(lease.request)).await;
     let free = matches!(reply(&back), Some(Reply::Room(Answer::GroupInfo(_))));
     assert!(free, "somebody has the lease: {back:?}");
+    book.used("a lease").await;
+
+    askers(book, &den).await;
+    // Whoever was told a code keeps it: no log does.
+    let log = book.net.node(A).log().join("\n");
+    for (link, _) in &made {
+        let link = link.to_string();
+        let (_, code) = link.split_once("?code=").unwrap();
+        assert!(!log.contains(code), "the log holds a code");
+    }
+    // A member's Commit ends the lease, and costs nobody anything.
+    let update = book.alice.prepare_update(&den).unwrap();
+    book.alice.commit(&update).await.unwrap();
+    wait_epoch(&mut book.alice, &den, update.epoch).await;
+    wait_epoch(amy, &den, update.epoch).await;
     book.rest().await;
 
     let forged = mimi_actors::user::introductions::code(amy.client().user(), [1; 16]);
@@ -380,6 +419,32 @@ pub(super) async fn codes_of(book: &mut Book, amy: &Member, mallory: &Member) {
         })
         .await;
     }
+}
+
+/// A thousand requests for the GroupInfo while amy has the lease: each is told to wait, and none gets it.
+async fn askers(book: &mut Book, den: &RoomUri) {
+    let dialer = raw::dialer(&book.net.ca(), DOOR_ALPN, None);
+    let connection = logged_in(book, &dialer, &book.alice).await;
+    let mut told = std::collections::BTreeMap::new();
+    for _ in 0..ASKERS / ASKERS_AT_ONCE {
+        let asking = (0..ASKERS_AT_ONCE).map(|_| {
+            let asking = book.alice.prepare_asking(den, &Ticket::default()).unwrap();
+            let request = forged(&asking.request, |request| request.wait_ms = 0);
+            let connection = connection.clone();
+            async move { say(&connection, &group_info_of(request)).await }
+        });
+        for back in futures::future::join_all(asking).await {
+            let name = match reply(&back) {
+                Some(Reply::Room(Answer::Refused(Refused::Busy { .. }))) => "busy",
+                Some(Reply::Room(Answer::Refused(Refused::Overloaded { .. }))) => "overloaded",
+                _ => "something else",
+            };
+            *told.entry(name).or_insert(0) += 1;
+        }
+    }
+    let right = !told.contains_key("something else");
+    let name = "GroupInfo: a thousand requests while somebody has the lease";
+    book.note(name, right, format!("{told:?}")).await;
 }
 
 /// A peer that speaks for others.
@@ -434,6 +499,60 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         let back = say(&peer, &ask_link(request)).await;
         book.back(&format!("peer: {name}"), back, |back| {
             link_refused(back) == Some(want.clone())
+        })
+        .await;
+    }
+    // The hub checks the joiner's signature itself, whatever its provider says.
+    let day = 24 * 3_600 * 1_000;
+    for (name, request, code) in [
+        (
+            "signed with noise",
+            forged(&own, |r| r.signature = junk()),
+            "signature",
+        ),
+        (
+            "with another id than was signed",
+            forged(&own, |r| r.id = [0; 16]),
+            "signature",
+        ),
+        (
+            "with another key than was signed",
+            forged(&own, |r| r.hpke_key = vec![9; 32].into()),
+            "signature",
+        ),
+        (
+            "for another joiner than was signed",
+            forged(&own, |r| r.joiner = client("bill", "phone", B)),
+            "signature",
+        ),
+        (
+            "of ciphersuite 0",
+            signed(&own, |r| r.ciphersuite = 0),
+            "ciphersuite",
+        ),
+        (
+            "with a key of zeros",
+            signed(&own, |r| r.hpke_key = vec![0; 32].into()),
+            "hpke_key",
+        ),
+        (
+            "of yesterday",
+            signed(&own, |r| r.time.0 -= day),
+            "request_time",
+        ),
+        (
+            "of tomorrow",
+            signed(&own, |r| r.time.0 += day),
+            "request_time",
+        ),
+    ] {
+        let back = say(&peer, &ask_link(link::Request::GroupInfo(request))).await;
+        let name = format!("peer: the GroupInfo by a request {name}");
+        book.back(&name, back, |back| match link_reply(back) {
+            Some(link::Reply::Room(Answer::Refused(Refused::Invalid { code: said, .. }))) => {
+                *said == *code
+            }
+            _ => false,
         })
         .await;
     }

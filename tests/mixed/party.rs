@@ -406,6 +406,7 @@ impl<C: MlsConfig> Party<C> {
                 };
                 self.acks.ack(&acks).await.unwrap();
             }
+            DoorItem::Gap { .. } => panic!("{item:?}"),
             DoorItem::Room { room, events } => {
                 let mut last = RoomSeq(0);
                 for event in events {

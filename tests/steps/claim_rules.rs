@@ -37,16 +37,9 @@ use std::{
 };
 use support::{raw, room};
 
-/// Restarts a provider with these keys of its configuration, as its environment has them.
+/// Restarts a provider with these rules for claims.
 async fn restart_with(story: &mut Story, provider: &str, keys: &[(&str, &str)]) {
-    let node = story.net_mut().node_mut(provider);
-    node.kill();
-    for (key, value) in keys {
-        let name = format!("MIMI_NODE__CLAIMS__{}", key.to_uppercase());
-        node.env.push((name, (*value).to_owned()));
-    }
-    story.net_mut().restart(provider).await;
-    story.reconnect(provider).await;
+    story.restart_with(provider, "claims", keys).await;
 }
 
 #[given(regex = r"^(\S+\.example) folds its refusals$")]

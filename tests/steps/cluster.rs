@@ -287,6 +287,14 @@ async fn sealing_nodes(story: &mut Story, count: u64, entries: u64) {
     gather(story, count, &[every]).await;
 }
 
+#[given(
+    regex = r"^(\d) nodes of a\.example, which lend the GroupInfo for (\d+) ms, and one of b\.example$"
+)]
+async fn lending_nodes(story: &mut Story, count: u64, lease_ms: u64) {
+    let lease = ("MIMI_NODE__LIMITS__GROUP_INFO_LEASE_MS", lease_ms);
+    gather(story, count, &[lease]).await;
+}
+
 #[given(regex = r"^(\w+) and (\w+) of a\.example and (\w+) of b\.example, watched, in one room$")]
 async fn watched(story: &mut Story, creator: String, second: String, third: String) {
     let (net, cast) = story.stage();

@@ -1,7 +1,7 @@
 //! Commits, Proposals, and who wins.
 
 use super::{Story, WAIT, names, setting::agree_on, wait};
-use cucumber::{then, when};
+use cucumber::{given, then, when};
 use mimi_actors::wire::{
     Payload,
     answer::{Accepted, Answer, Refused},
@@ -313,6 +313,22 @@ async fn commit_up_to_date(story: &Story, member: &mut Member, den: &mimi_actors
             member.commit(&again).await.unwrap();
         }
         Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[given(regex = r"^(\S+\.example) lets a member commit (\d+) times, and once a minute after that$")]
+async fn limits_commits(story: &mut Story, provider: String, times: String) {
+    let keys = [("member__burst", &*times), ("member__per_minute", "1")];
+    story.restart_with(&provider, "commits", &keys).await;
+}
+
+#[then(regex = r"^it is refused, to be tried again after at most (\d+) s$")]
+fn refused_limited(story: &mut Story, within_s: u32) {
+    match story.answers.last() {
+        Some(Outcome::Refused(Refused::Limited { retry_after_ms })) => {
+            assert!((1..=within_s * 1_000).contains(retry_after_ms));
+        }
+        other => panic!("{other:?}"),
     }
 }
 

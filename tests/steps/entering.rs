@@ -1,8 +1,8 @@
 //! External Commits, members that leave, and the Proposals that a Commit must or must not take in.
 
-use super::{Story, names};
+use super::{Story, cluster, names, setting::agree_on, support};
 use cucumber::{given, then, when};
-use mimi_actors::wire::{Payload, answer::Refused};
+use mimi_actors::wire::{Payload, answer::Refused, event::Epoch};
 use mimi_node::client::member::{Entrance, Member, MemberError, Ticket};
 
 use super::commit::{Outcome, commit_seen, outcome};
@@ -135,4 +135,45 @@ async fn members(story: &mut Story, list: String, seer: String) {
     story
         .wait(&seer, "the members", |member| members(member) == wanted)
         .await;
+}
+
+/// Further devices of a watched user, each at another node than the one that leads the room, as far as there are some.
+#[given(regex = r"^(\w+) has the devices ([\w, ]+) at nodes that do not lead the room$")]
+async fn devices_elsewhere(story: &mut Story, name: String, list: String) {
+    let (net, cast) = story.stage();
+    let provider = cast.one(&name).member.client().provider().to_string();
+    let mut nodes: Vec<String> = cast.others(net);
+    if provider != cluster::A {
+        let own = net.nodes.iter();
+        let own = own.filter(|(_, node)| node.provider.as_str() == provider);
+        nodes = own.map(|(name, _)| name.clone()).collect();
+    }
+    let mut made = Vec::new();
+    for (device, node) in names(&list).into_iter().zip(nodes.iter().cycle()) {
+        let code = net.any(&provider).add_user(&name).await;
+        let client = support::client(&name, &device, &provider);
+        let mut member = Member::create(client, None).unwrap();
+        let door = net.node(node).door;
+        member.connect(&net.dialer, door).await.unwrap();
+        member.enrol(&code).await.unwrap();
+        made.push((device, member));
+    }
+    let den = cast.den.clone();
+    story.room = Some(den);
+    story.members.extend(made);
+}
+
+#[then(regex = r"^those who are watched are in epoch (\d+), with ([\w, ]+)$")]
+async fn all_agree(story: &mut Story, epoch: u64, list: String) {
+    let (den, epoch) = (story.room(), Epoch(epoch));
+    let devices = names(&list);
+    agree_on(story, &devices, epoch).await;
+    let (_, cast) = story.stage();
+    cast.catch_up().await;
+    let watched = story.cast.iter().flat_map(cluster::Cast::members);
+    let watched = watched.map(|(_, member)| member);
+    let devices = devices.iter().map(|name| &story.members[name]);
+    let everybody: Vec<_> = watched.chain(devices).collect();
+    support::agree(&everybody, &den);
+    assert_eq!(everybody[0].epoch(&den), Some(epoch));
 }

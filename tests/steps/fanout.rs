@@ -1,11 +1,17 @@
 //! What the providers of members hear, and when.
 
 use super::{Story, names};
-use crate::support::until;
-use cucumber::{then, when};
-use mimi_actors::wire::event::{ClientSeq, RoomSeq};
+use crate::support::{WAIT, until};
+use cucumber::{given, then, when};
+use mimi_actors::{
+    machine::Millis,
+    wire::{
+        door::DoorItem,
+        event::{ClientSeq, RoomSeq},
+    },
+};
 use mimi_node::{
-    admin::protocol::{Request, Response},
+    admin::protocol::{PeerRow, Request, Response},
     client::member::Member,
 };
 
@@ -81,12 +87,7 @@ async fn received_in_each(story: &mut Story, list: String, count: usize) {
 
 #[then(regex = r"^(\S+) sent (\S+) at least (\d+) events in at most (\d+) frames$")]
 async fn in_few_frames(story: &mut Story, hub: String, peer: String, events: u64, frames: u64) {
-    let status = story.net().node(&hub).status().await;
-    let row = status
-        .peers
-        .iter()
-        .find(|row| row.provider == peer)
-        .unwrap();
+    let row = peer_row(story, &hub, &peer).await;
     assert!(row.items_sent >= events, "{row:?}");
     assert!(row.frames_sent <= frames, "{row:?}");
 }
@@ -100,4 +101,100 @@ async fn nothing_owed(story: &mut Story, peer: String, hub: String) {
         (row.unacknowledged == 0).then_some(())
     })
     .await;
+}
+
+async fn peer_row(story: &Story, hub: &str, peer: &str) -> PeerRow {
+    let status = story.net().node(hub).status().await;
+    let mut rows = status.peers.into_iter();
+    rows.find(|row| row.provider == peer).unwrap()
+}
+
+#[given(regex = r"^it is known how much (\S+) sent (\S+)$")]
+async fn known_sent(story: &mut Story, hub: String, peer: String) {
+    story.sent = Some(peer_row(story, &hub, &peer).await.items_sent);
+}
+
+#[then(regex = r"^(\S+) has sent (\S+) nothing more$")]
+async fn nothing_more(story: &mut Story, hub: String, peer: String) {
+    let row = peer_row(story, &hub, &peer).await;
+    assert_eq!(Some(row.items_sent), story.sent);
+}
+
+#[then(
+    regex = r"^the messages of ([\w, ]+) have epochs that never go back, as ([\w, ]+) see them$"
+)]
+fn epochs_never_go_back(story: &mut Story, senders: String, list: String) {
+    let den = story.room();
+    for sender in names(&senders) {
+        let client = story.member(&sender).client().clone();
+        let mut orders = Vec::new();
+        for name in names(&list) {
+            let seen = story.member(&name).seen();
+            let seen = seen.filter(|seen| seen.room == den && seen.sender == client);
+            let order: Vec<_> = seen.map(|seen| (seen.seq, seen.epoch)).collect();
+            assert!(order.is_sorted(), "{name}: {order:?}");
+            assert!(
+                order.windows(2).all(|two| two[0].1 <= two[1].1),
+                "{name}: {order:?}"
+            );
+            orders.push(order);
+        }
+        assert!(orders.iter().all(|order| *order == orders[0]));
+    }
+}
+
+#[then(regex = r"^no proposal waits at ([\w, ]+)$")]
+fn no_proposal(story: &mut Story, list: String) {
+    let den = story.room();
+    for name in names(&list) {
+        assert_eq!(story.member(&name).pending_proposals(&den), 0, "{name}");
+    }
+}
+
+/// What a member is sent, and does not acknowledge: numbers and times.
+async fn sent_to(member: &mut Member, count: usize) -> Vec<(RoomSeq, Millis)> {
+    let mut lane = member.door().unwrap().events().await.unwrap();
+    let mut sent = Vec::new();
+    while sent.len() < count {
+        let batch = tokio::time::timeout(WAIT, lane.next()).await;
+        for item in batch.unwrap().unwrap().items {
+            if let DoorItem::Room { events, .. } = item {
+                // The first event, which adds everybody, its sender may not have acknowledged.
+                let said = events.iter().filter(|event| event.seq > RoomSeq(1));
+                sent.extend(said.map(|event| (event.seq, event.time)));
+            }
+        }
+    }
+    sent
+}
+
+#[when(regex = r"^([\w, ]+) say (\d+) messages each$")]
+async fn say(story: &mut Story, list: String, count: usize) {
+    let den = story.room();
+    for number in 0..count {
+        for name in names(&list) {
+            let text = format!("{name} {number:04}");
+            story.member(&name).send(&den, &[&text]).await.unwrap();
+        }
+    }
+    story.sent = Some((count * names(&list).len()) as u64);
+}
+
+#[then(
+    regex = r"^the events that ([\w, ]+) are sent have one number and one time everywhere, which never goes back$"
+)]
+async fn one_time(story: &mut Story, list: String) {
+    let count = usize::try_from(story.sent.unwrap()).unwrap();
+    let mut all = Vec::new();
+    for name in names(&list) {
+        let sent = sent_to(story.member(&name), count).await;
+        assert!(
+            sent.windows(2)
+                .all(|two| two[0].0 < two[1].0 && two[0].1 <= two[1].1),
+            "{name}: {sent:?}"
+        );
+        all.push(sent);
+    }
+    assert!(all.iter().all(|sent| *sent == all[0]), "{all:?}");
+    assert!(all[0][0].1 > Millis(0));
 }

@@ -19,7 +19,7 @@ use mimi_node::client::{
 };
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::task::JoinHandle;
 
@@ -72,14 +72,32 @@ fn refused_of(error: MemberError) -> Refused {
     }
 }
 
+/// Sends a request; while all providers run, the same one again until nobody is unavailable.
+async fn send_asking(
+    all: bool,
+    member: &Member,
+    asking: &Asking,
+) -> Result<SealedGroupInfo, MemberError> {
+    let deadline = Instant::now() + super::support::WAIT;
+    loop {
+        match member.send_asking(asking).await.map_err(refused_of) {
+            Err(Refused::Unavailable { .. }) if all && Instant::now() < deadline => {
+                tokio::time::sleep(super::RETRY_AFTER).await;
+            }
+            told => return told.map_err(MemberError::Refused),
+        }
+    }
+}
+
 /// Asks for the GroupInfo; waits for its turn as long as `wait_ms`, if that is said.
 async fn ask(story: &mut Story, name: &str, room: &RoomUri, ticket: &Ticket, wait_ms: Option<u32>) {
+    let all = story.everybody_runs();
     let member = story.member(name);
     let mut asking = member.prepare_asking(room, ticket).unwrap();
     if let Some(wait_ms) = wait_ms {
         asking.request.wait_ms = wait_ms;
     }
-    match member.send_asking(&asking).await {
+    match send_asking(all, member, &asking).await {
         Ok(sealed) => {
             let entrance = member.open_answer(&asking, &sealed).unwrap();
             story.joining.entrances.insert(name.to_owned(), entrance);
@@ -137,6 +155,14 @@ async fn asks_briefly(story: &mut Story, name: String, wait_ms: u32) {
 async fn queues(story: &mut Story, name: String) {
     let den = story.room();
     let member = story.take(&name);
+    // Who cannot wait is told its place, and keeps it for when it asks again.
+    let mut asking = member.prepare_asking(&den, &Ticket::default()).unwrap();
+    asking.request.wait_ms = 0;
+    let behind = u32::try_from(story.joining.queued.len()).unwrap();
+    match refused_of(member.send_asking(&asking).await.unwrap_err()) {
+        Refused::Busy { place, .. } => assert_eq!(place, behind + 1),
+        other => panic!("{other:?}"),
+    }
     let asking = member.prepare_asking(&den, &Ticket::default()).unwrap();
     let task = tokio::spawn(async move {
         let sealed = member.send_asking(&asking).await;
@@ -144,20 +170,6 @@ async fn queues(story: &mut Story, name: String) {
     });
     story.joining.since = Some(Instant::now());
     story.joining.queued.insert(name, task);
-    // Whoever asks now is told to come behind those who wait.
-    let waiting = u32::try_from(story.joining.queued.len()).unwrap();
-    let alice = story.member("alice");
-    let looked = Instant::now();
-    loop {
-        let mut asking = alice.prepare_asking(&den, &Ticket::default()).unwrap();
-        asking.request.wait_ms = 0;
-        let refused = refused_of(alice.send_asking(&asking).await.unwrap_err());
-        match refused {
-            Refused::Busy { place, .. } if place == waiting + 1 => break,
-            Refused::Busy { .. } if looked.elapsed() < super::support::WAIT => {}
-            other => panic!("{other:?}"),
-        }
-    }
 }
 
 #[then(regex = r"^(\w+)'s turn comes, within (\d+) s$")]
@@ -288,6 +300,65 @@ async fn join_together(story: &mut Story, list: String) {
         let (member, joined) = task.await.unwrap();
         joined.unwrap();
         story.members.insert(name, member);
+    }
+}
+
+#[when(regex = r"^(\w+) and (\w+) follow (\w+) at the same time$")]
+async fn follow_together(story: &mut Story, first: String, second: String, link: String) {
+    let link = story.joining.links[&link].0.clone();
+    let (mut one, mut other) = (story.take(&first), story.take(&second));
+    let joined = futures::join!(
+        one.follow_link(&link, None, JOIN_WAIT),
+        other.follow_link(&link, None, JOIN_WAIT)
+    );
+    story.members.insert(first, one);
+    story.members.insert(second, other);
+    story.answers = vec![outcome(joined.0), outcome(joined.1)];
+}
+
+#[then(regex = r"^exactly one of them is let in, and the other is not authorized$")]
+fn one_let_in(story: &mut Story) {
+    let told = &story.answers;
+    let let_in = |told: &&Outcome| matches!(told, Outcome::Accepted(_));
+    assert_eq!(told.iter().filter(let_in).count(), 1, "{told:?}");
+    let refused = Outcome::Refused(Refused::NotAuthorized);
+    assert!(told.contains(&refused), "{told:?}");
+}
+
+#[given(regex = r"^(\S+\.example) lends the GroupInfo for (\d+) ms$")]
+async fn lends(story: &mut Story, provider: String, lease_ms: String) {
+    let keys = [("group_info_lease_ms", &*lease_ms)];
+    story.restart_with(&provider, "limits", &keys).await;
+}
+
+#[when(regex = r"^the lease of (\w+) is over$")]
+async fn lease_is_over(story: &mut Story, name: String) {
+    let sealed = &story.joining.asked[&name].sealed;
+    let over = sealed.time.plus(sealed.lease_ms.into());
+    super::support::until("the lease is over", async || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        (now.as_millis() > u128::from(over.0)).then_some(())
+    })
+    .await;
+}
+
+#[then(regex = r"^it is refused, for the lease is over$")]
+fn lease_was_over(story: &mut Story) {
+    let told = story.answers.last();
+    assert_eq!(told, Some(&Outcome::Refused(Refused::LeaseExpired)));
+}
+
+#[then(regex = r"^([\w, ]+) are told to ask again$")]
+async fn told_again(story: &mut Story, list: String) {
+    for name in names(&list) {
+        let task = story.joining.queued.remove(&name).unwrap();
+        let (member, _, sealed) = task.await.unwrap();
+        story.members.insert(name.clone(), member);
+        let refused = refused_of(sealed.unwrap_err());
+        println!("{name} is told: {refused}");
+        // Who asked too late for the leader that is gone has a place in the queue of the next one.
+        let again = matches!(refused, Refused::Unavailable { .. } | Refused::Busy { .. });
+        assert!(again, "{refused:?}");
     }
 }
 

@@ -1,8 +1,14 @@
 //! In which order members read what they missed.
 
-use super::{Story, names};
+use super::{Story, names, support};
 use cucumber::{given, then, when};
-use mimi_actors::wire::{door::Order, event::Epoch};
+use mimi_actors::wire::{
+    door::{DoorItem, Order},
+    event::Epoch,
+};
+use mimi_node::client::member::Ticket;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// Messages of a round.
 const MESSAGES: usize = 60;
@@ -74,4 +80,55 @@ async fn has_read(story: &mut Story, name: String, rounds: u64, words: String) {
         Order::InOrder | Order::ControlFirst => assert!(as_sent, "not in the order they were sent"),
         Order::ControlThenNewest => assert!(newest, "the oldest message came first"),
     }
+}
+
+#[given(regex = r"^(\S+) keeps events for (\d+) s$")]
+async fn keeps(story: &mut Story, provider: String, retention_s: String) {
+    let node = story.net_mut().node_mut(&provider);
+    let key = "MIMI_NODE__STORAGE__RETENTION_S".to_owned();
+    node.kill();
+    node.env.push((key, retention_s));
+    story.net_mut().restart(&provider).await;
+}
+
+#[when(regex = r"^(\w+) stays away until nothing of the room is kept any more$")]
+async fn stays_away(story: &mut Story, name: String) {
+    // A stream of its own asks from the beginning, again and again, without an acknowledgement.
+    let mut member = story.take(&name);
+    support::until("the events are forgotten", async || {
+        story.net().reconnect(&mut member).await;
+        let mut lane = member.door().unwrap().events().await.unwrap();
+        let soon = Instant::now() + Duration::from_millis(300);
+        while let Ok(Ok(batch)) = timeout_at(soon, lane.next()).await {
+            if batch
+                .items
+                .iter()
+                .any(|item| matches!(item, DoorItem::Gap { .. }))
+            {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+    member.disconnect();
+    story.members.insert(name, member);
+}
+
+#[then(regex = r"^(\w+) is told that events are missing$")]
+async fn is_told_of_gap(story: &mut Story, name: String) {
+    let den = story.room();
+    story
+        .wait(&name, "word of the gap", |member| {
+            member.missed(&den).is_some()
+        })
+        .await;
+}
+
+#[when(regex = r"^(\w+) takes its own place in the room anew$")]
+async fn takes_own_place(story: &mut Story, name: String) {
+    let den = story.room();
+    let member = story.member(&name);
+    let (ticket, wait) = (Ticket::default(), support::WAIT);
+    member.join_by_itself(&den, &ticket, wait).await.unwrap();
 }

@@ -216,6 +216,35 @@ async fn send_many(story: &mut Story, list: String, count: usize) {
     .await;
 }
 
+#[when(regex = r"^(\w+) commits (\d+) times, while ([\w, ]+) send (\d+) messages each$")]
+async fn commits_meanwhile(
+    story: &mut Story,
+    name: String,
+    times: usize,
+    list: String,
+    count: usize,
+) {
+    let den = story.room();
+    let mut all = names(&list);
+    all.push(name.clone());
+    together(story, &all, async |who, member| {
+        if who == name {
+            for _ in 0..times {
+                let update = member.prepare_update(&den).unwrap();
+                member.commit(&update).await.unwrap();
+                let shortly = Duration::from_millis(50);
+                drop(member.run_until(shortly, |_| false).await);
+            }
+            return;
+        }
+        for number in 0..count {
+            member.send(&den, &[&text(who, number)]).await.unwrap();
+            drop(member.pump(Duration::from_millis(5)).await);
+        }
+    })
+    .await;
+}
+
 fn text(name: &str, number: usize) -> String {
     format!("{name} {number:04}")
 }

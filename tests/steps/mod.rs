@@ -56,6 +56,8 @@ pub struct Story {
     /// References of Proposals that were taken.
     proposed: Vec<Payload>,
     messages: message::Messages,
+    /// Items that were sent, by a hub to a provider or by members to a room.
+    sent: Option<u64>,
     hashes: BTreeMap<String, Vec<String>>,
     /// Members whose journal may hold what should not have happened.
     astray: Vec<String>,
@@ -127,6 +129,18 @@ impl Story {
                 net.reconnect(member).await;
             }
         }
+    }
+
+    /// Restarts a provider with these keys of a section of its configuration, as its environment has them.
+    async fn restart_with(&mut self, provider: &str, section: &str, keys: &[(&str, &str)]) {
+        let node = self.net_mut().node_mut(provider);
+        node.kill();
+        for (key, value) in keys {
+            let name = format!("MIMI_NODE__{section}__{key}").to_uppercase();
+            node.env.push((name, (*value).to_owned()));
+        }
+        self.net_mut().restart(provider).await;
+        self.reconnect(provider).await;
     }
 
     /// What is wrong at the end, and the nodes' logs if anything is.

@@ -147,6 +147,7 @@ fn lossy(story: &mut Story, lost_percent: u32, delay_max_ms: u64) {
     cast.network.all(Way {
         cut: false,
         lost_percent,
+        doubled_percent: 0,
         delay_max: Duration::from_millis(delay_max_ms),
     });
 }

@@ -1,4 +1,4 @@
-//! A network between the nodes of a cluster that fails when it is told to: each node is reached through a forwarder on
+//! A network between nodes that fails when it is told to: each node is reached through a forwarder on
 //! loopback, and what one sends another can be cut, lost in part or delayed.
 //!
 //! A node dials from the address on which it listens, so a forwarder knows by the source of a datagram whose it is. What
@@ -23,6 +23,8 @@ pub struct Way {
     pub cut: bool,
     /// Of a hundred datagrams about so many are lost.
     pub lost_percent: u32,
+    /// Of a hundred datagrams that arrive about so many arrive twice.
+    pub doubled_percent: u32,
     /// The others arrive so much later, at most; they overtake one another.
     pub delay_max: Duration,
 }
@@ -57,6 +59,12 @@ impl Network {
         let front = Arc::new(UdpSocket::from_std(front).unwrap());
         tokio::spawn(self.clone().forward(front, name.to_owned(), target));
         address
+    }
+
+    /// Makes the way from one to another like this.
+    pub fn set(&self, from: &str, to: &str, way: Way) {
+        let way_of = (from.to_owned(), to.to_owned());
+        self.known().ways.insert(way_of, way);
     }
 
     /// Cuts what some nodes send to others.
@@ -94,17 +102,20 @@ impl Network {
         self.known().dropped
     }
 
-    /// How long a datagram takes; `None` when it is dropped.
-    fn delay(&self, from: &str, to: &str) -> Option<Duration> {
+    /// How long a datagram takes, for each time that it arrives; nothing when it is dropped.
+    fn delays(&self, from: &str, to: &str) -> impl Iterator<Item = Duration> + use<> {
         let mut known = self.known();
         let way = known.ways.get(&(from.to_owned(), to.to_owned()));
         let way = way.copied().unwrap_or_default();
         let mut random = rand::rng();
         if way.cut || random.random_range(0..100) < way.lost_percent {
             known.dropped += 1;
-            return None;
+            return [None, None].into_iter().flatten();
         }
-        Some(way.delay_max.mul_f64(random.random()))
+        let delay = Some(way.delay_max.mul_f64(random.random()));
+        let doubled = random.random_range(0..100) < way.doubled_percent;
+        let again = doubled.then(|| way.delay_max.mul_f64(random.random()));
+        [delay, again].into_iter().flatten()
     }
 
     async fn forward(self, front: Arc<UdpSocket>, to: String, target: SocketAddr) {
@@ -131,8 +142,8 @@ impl Network {
                     back
                 }
             };
-            if let Some(delay) = self.delay(&from, &to) {
-                let datagram = datagram[..bytes].to_vec();
+            for delay in self.delays(&from, &to) {
+                let (datagram, back) = (datagram[..bytes].to_vec(), Arc::clone(&back));
                 // What is lost here is sent again by QUIC.
                 later(delay, async move { drop(back.send(&datagram).await) }).await;
             }
@@ -154,7 +165,7 @@ impl Network {
                 tokio::task::yield_now().await;
                 continue;
             };
-            if let Some(delay) = self.delay(&from, &to) {
+            for delay in self.delays(&from, &to) {
                 let (datagram, front) = (datagram[..bytes].to_vec(), Arc::clone(&front));
                 later(delay, async move {
                     drop(front.send_to(&datagram, source).await);

@@ -4,17 +4,17 @@ use super::{LOOK_INTERVAL, Net, Node, WAIT, until};
 use mimi_actors::{
     ids::{ClientUri, RoomUri, UserUri},
     wire::{
-        Payload,
-        answer::{Accepted, Refused},
+        BVec, Payload,
+        answer::{Accepted, Answer, Refused},
         claim::{ClaimId, ClaimResponse},
-        door::{DoorItem, DoorRefused, RoomBody},
+        door::{DoorItem, DoorRefused, Propose, RoomBody},
         event::{ClientSeq, Hash, RoomSeq, Verdict},
     },
 };
 use mimi_node::{
     client::{
         door::EventLane,
-        member::{Member, MemberError, PreparedCommit},
+        member::{Member, MemberError, PreparedCommit, Proposing},
     },
     history::{
         Applied, Delivered, Digest, Event, Fault, Invariant, Invoke, Nemesis, Op, Package, Phase,
@@ -244,6 +244,7 @@ impl Watched {
             id,
             added: added.to_vec(),
             removed: removed.to_vec(),
+            covers: digests(&self.member.named_by_commit(&prepared.room)),
         });
         let result = patient(self.patience, self.member.commit(prepared)).await;
         let committed = |accepted: &Accepted| Ret::Committed {
@@ -259,6 +260,34 @@ impl Watched {
             }
             other => ended(other),
         })
+    }
+
+    /// Proposes.
+    pub async fn propose(
+        &mut self,
+        room: &RoomUri,
+        what: Proposing<'_>,
+    ) -> Result<(), MemberError> {
+        let proposals = self.member.prepare_proposals(room, what)?;
+        self.member.save().await?;
+        self.begin(Op::Propose {
+            room: room.clone(),
+            id: Digest(hash_of(&proposals)),
+            references: digests(&self.member.references(room, &proposals)),
+        });
+        let frame = Propose {
+            room: room.clone(),
+            proposals: BVec::truncated(proposals.clone()),
+        };
+        let asked = async { Ok(self.member.door()?.propose(frame).await?) };
+        let result = match patient(self.patience, asked).await {
+            Ok(Answer::Refused(refused)) => Err(MemberError::Refused(refused)),
+            other => other,
+        };
+        if matches!(&result, Err(MemberError::Refused(_))) {
+            self.member.withdraw(room, &proposals)?;
+        }
+        self.end(result, |_| Ret::Proposed, ended).map(drop)
     }
 
     /// Sends texts, and with them whatever has no final word yet.
@@ -458,6 +487,11 @@ async fn patient<T>(
 ) -> Result<T, MemberError> {
     let answered = tokio::time::timeout(patience, asked).await;
     answered.unwrap_or(Err(MemberError::Deadline))
+}
+
+fn digests(references: &[Payload]) -> Vec<Digest> {
+    let references = references.iter();
+    references.map(|reference| Digest::of(reference)).collect()
 }
 
 /// Proposals that were accepted together are one event.

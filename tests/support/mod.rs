@@ -328,6 +328,11 @@ pub const TREE_HOST: &str = "trees.a.example";
 impl Net {
     /// Makes the files; starts nothing.
     pub fn prepare(providers: &[&str]) -> Self {
+        Self::prepare_over(providers, None)
+    }
+
+    /// The same for providers that reach each other over `network` if there is one.
+    pub fn prepare_over(providers: &[&str], network: Option<&faults::Network>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = dir.path();
         create_ca(ca).unwrap();
@@ -349,13 +354,18 @@ impl Net {
         }
         let dialer = DoorDialer::new(&ca.join("ca.crt")).unwrap();
         let net = Self { dir, nodes, dialer };
+        let reach = |(name, node): (&String, &Node)| {
+            let reached = network.map_or(node.link, |network| network.reach(name, node.link));
+            (name.clone(), reached)
+        };
+        let reached: BTreeMap<String, SocketAddr> = net.nodes.iter().map(reach).collect();
         for name in providers {
-            std::fs::write(&net.nodes[*name].config, net.config(name)).unwrap();
+            std::fs::write(&net.nodes[*name].config, net.config(name, &reached)).unwrap();
         }
         net
     }
 
-    fn config(&self, name: &str) -> String {
+    fn config(&self, name: &str, reached: &BTreeMap<String, SocketAddr>) -> String {
         let node = &self.nodes[name];
         let mut text = format!(
             "[node]\nprovider = \"{name}\"\ndata_dir = \"{name}-data\"\n\
@@ -364,11 +374,11 @@ impl Net {
              [limits]\ntree_hosts = [\"{TREE_HOST}\"]\n",
             node.link, node.door
         );
-        for (domain, peer) in self.nodes.iter().filter(|(domain, _)| *domain != name) {
+        for (domain, address) in reached.iter().filter(|(domain, _)| *domain != name) {
             writeln!(
                 text,
                 "[[peer]]\ndomain = \"{domain}\"\naddresses = [\"{}\"]\ntrust = {{ ca = \"ca.crt\" }}",
-                peer.link
+                address
             )
             .unwrap();
         }

@@ -27,6 +27,19 @@ use std::{
 };
 use tokio::sync::Notify;
 
+/// How a follower breaks a fan-out lane when a batch comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// It resets the lane.
+    Resets,
+    /// It sends bytes that are no acknowledgement.
+    Garbage,
+    /// It acknowledges what was never sent.
+    AcksAhead,
+    /// It goes back behind what it acknowledged.
+    AcksBack,
+}
+
 /// How the follower behaves, and what it has seen.
 #[derive(Default)]
 pub struct Script {
@@ -38,6 +51,10 @@ pub struct Script {
     pub holds: bool,
     /// It takes no batch, and says when to come again.
     pub retry_after_ms: Option<u32>,
+    /// It breaks every lane on which a batch comes.
+    pub breaks: Option<Break>,
+    /// How many lanes it broke.
+    pub broken: usize,
     /// KeyPackages of its clients, handed out in turn.
     pub packages: BTreeMap<UserUri, Vec<ClaimedClient>>,
     /// Numbers of the events that it took, by room.
@@ -238,6 +255,12 @@ async fn fanout(
                 if session.is_fresh() {
                     acked = LinkSeq(batch.first.0 - 1);
                 }
+                let breaks = script.lock().unwrap().breaks;
+                if let Some(how) = breaks {
+                    break_lane(how, &batch, to, from).await?;
+                    script.lock().unwrap().broken += 1;
+                    return Some(());
+                }
                 let upto = session.take(&hub, &own, &batch).expect("an honest hub");
                 script.lock().unwrap().under_way += 1;
                 waiting.push((upto, batch));
@@ -258,6 +281,34 @@ async fn fanout(
             acked = upto;
         }
     }
+}
+
+async fn break_lane(
+    how: Break,
+    batch: &Fanout,
+    to: &mut SendStream,
+    from: &mut RecvStream,
+) -> Option<()> {
+    let ack = |upto| Ack {
+        upto: LinkSeq(upto),
+        refused: BVec::default(),
+        credit_bytes: 1 << 20,
+        retry_after_ms: None,
+    };
+    let answer = match how {
+        Break::Resets => {
+            from.stop(1_u32.into()).ok()?;
+            return to.reset(1_u32.into()).ok();
+        }
+        Break::Garbage => vec![0xff; 64].into(),
+        Break::AcksAhead => wire::encode(&ack(batch.first.0 + 1_000)),
+        Break::AcksBack => wire::encode(&ack(batch.first.0.saturating_sub(2))),
+    };
+    to.write_all(&raw::frame(&answer)).await.ok()?;
+    // The hub ends a lane that is broken, or the follower does.
+    let ended = tokio::time::timeout(Duration::from_secs(1), read(from)).await;
+    drop(ended);
+    Some(())
 }
 
 fn take(script: &mut Script, upto: LinkSeq, acked: LinkSeq, batch: &Fanout) -> Ack {

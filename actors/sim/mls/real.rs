@@ -16,7 +16,7 @@ use crate::{
         credential::{client_of, identity_of},
         shelf::Shelf,
     },
-    room::checks::Mls,
+    room::checks::{COMMIT_RATE, Mls},
     wire::{
         Payload,
         door::RoomBody,
@@ -64,6 +64,7 @@ pub(super) fn verifier() -> Mls {
             trees: Shelf::none(),
         },
         lease_ms: LEASE_MS,
+        commit_rate: COMMIT_RATE,
     }
 }
 

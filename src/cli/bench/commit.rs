@@ -24,6 +24,10 @@ use std::time::Instant;
 
 /// Clients of the second user in a room, at most.
 const CLIENTS_MAX: usize = 31;
+/// The limit on Commits is there against those who do what this bench does.
+const UNLIMITED: &str = "[commits]
+member = { burst = 1000000, per_minute = 60000 }
+";
 /// KeyPackages that each of them uploads at a time.
 const PACKAGES: usize = 64;
 
@@ -87,7 +91,7 @@ impl CommitBench {
 
     async fn load(&self) -> anyhow::Result<serde_json::Value> {
         output::progress("a provider, rooms, members, prepared Commits");
-        let mut stage = Stage::build(&['a'], 1, None).await?;
+        let mut stage = Stage::build_with(&['a'], 1, None, UNLIMITED).await?;
         let mut cast = Cast::default();
         let rooms = self.prepare(&mut stage, &mut cast).await?;
         let last = rooms.first().and_then(|(_, chain)| chain.last());

@@ -37,6 +37,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::task::JoinHandle;
 
 /// How long the load runs before the measurement begins.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -44,6 +45,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 /// Events after which the receiver acknowledges.
 const ACK_EVENTS: u64 = 4_096;
+/// Samples of memory in a measurement, at most about so many.
+const RSS_SAMPLES_MAX: u64 = 60;
 /// Number of a room's first message: event 1 is the Commit that adds everybody else, who read from event 2 on.
 const FIRST_MESSAGE: u64 = 2;
 
@@ -161,6 +164,8 @@ pub(super) struct Measured {
     pub(super) duplicates: u64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
+    /// Time between two samples of memory, in seconds.
+    pub(super) rss_every_s: u64,
     /// Of each provider: CPU seconds for 100,000 events, and syncs.
     pub(super) providers: BTreeMap<char, Used>,
 }
@@ -172,6 +177,8 @@ pub(super) struct Used {
     /// Whether its first node wrote entries and synced them.
     pub(super) wrote: bool,
     pub(super) peak_rss_mib: f64,
+    /// What it held during the measurement, sample by sample.
+    pub(super) rss_mib: Vec<f64>,
 }
 
 impl Measured {
@@ -244,56 +251,32 @@ pub(super) async fn fill_rooms(
 pub(super) async fn measure(
     stage: &mut Stage,
     cast: &mut Cast,
-    (sender, receiver): (Seat, Seat),
+    seats: (Seat, Seat),
     pools: Vec<(RoomUri, Vec<Payload>)>,
     shape: &Shape,
 ) -> anyhow::Result<Measured> {
-    output::progress("load");
-    cast.reconnect(stage, receiver.provider).await?;
-    let events = cast.get(receiver.device)?.door()?.events().await?;
-    let (requests, replies) = cast.get(sender.device)?.door()?.sends().await?.split();
-    let load = Arc::new(Load {
-        stop: AtomicBool::new(false),
-        taken: AtomicU64::new(0),
-        sent: pools
-            .iter()
-            .map(|(room, _)| (room.clone(), Mutex::default()))
-            .collect(),
-    });
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    let sending = send(Arc::clone(&load), pools, requests, shape.batch, shape.pace);
-    let sending = tokio::spawn(sending);
-    let counting = tokio::spawn(count(Arc::clone(&load), replies));
-    let receiving = tokio::spawn(receive(Arc::clone(&load), events, Arc::clone(&seen)));
-
+    let running = Running::begin(stage, cast, seats, pools, shape).await?;
     tokio::time::sleep(WARM_UP).await;
-    held(&seen).latencies_us.clear();
-    let before = Usage::take(stage, &seen).await?;
+    running.latencies();
+    let before = Usage::take(stage, &running.seen).await?;
+    let mut rss_mib: BTreeMap<char, Vec<f64>> = BTreeMap::new();
+    let every = shape.seconds.div_ceil(RSS_SAMPLES_MAX).max(1);
     for second in 1..=shape.seconds {
         tokio::time::sleep(Duration::from_secs(1)).await;
+        for name in stage.names().into_iter().filter(|_| second % every == 0) {
+            let rss = sum(&stage.pids(name)?, process::rss_mib)?;
+            rss_mib.entry(name).or_default().push(round(rss));
+        }
         if second % 10 == 0 {
             output::progress(&format!("{second} of {} s", shape.seconds));
         }
     }
-    let after = Usage::take(stage, &seen).await?;
-    let latencies = std::mem::take(&mut held(&seen).latencies_us);
-    load.stop.store(true, Ordering::Relaxed);
-    sending.await??;
-    counting.await??;
-    let taken = load.taken.load(Ordering::Relaxed);
-    output::progress("draining");
-    let drained = Instant::now();
-    while held(&seen).events < taken && drained.elapsed() < DRAIN_DEADLINE {
-        ensure!(!receiving.is_finished(), "the event stream ended");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    receiving.abort();
-    let seen = std::mem::take(&mut *held(&seen));
-    ensure!(seen.gaps == 0, "{} gaps in the rooms' numbers", seen.gaps);
+    let after = Usage::take(stage, &running.seen).await?;
+    let (p50_ms, p99_ms) = running.latencies();
+    let (lost, duplicates) = running.end().await?;
     let window_s = after.at.duration_since(before.at).as_secs_f64();
     let events = after.received - before.received;
     ensure!(events > 0, "nothing arrived in {window_s} s");
-    let (p50_ms, p99_ms) = percentiles(latencies);
     let mut providers = BTreeMap::new();
     for (name, side) in after.sides {
         let begun = before.sides.get(&name).context("the same providers")?;
@@ -303,18 +286,91 @@ pub(super) async fn measure(
             wrote: side.status.log_entries > begun.status.log_entries
                 && side.status.log_syncs > begun.status.log_syncs,
             peak_rss_mib: sum(&stage.pids(name)?, process::peak_rss_mib)?,
+            rss_mib: rss_mib.remove(&name).unwrap_or_default(),
         };
         providers.insert(name, used);
     }
     Ok(Measured {
         window_s,
         events,
-        lost: taken.saturating_sub(seen.events),
-        duplicates: seen.duplicates,
+        lost,
+        duplicates,
         p50_ms,
         p99_ms,
+        rss_every_s: every,
         providers,
     })
+}
+
+/// A load under way.
+pub(super) struct Running {
+    load: Arc<Load>,
+    seen: Arc<Mutex<Seen>>,
+    sending: JoinHandle<anyhow::Result<()>>,
+    counting: JoinHandle<anyhow::Result<()>>,
+    receiving: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    /// Begins to send from one seat and to receive at the other.
+    pub(super) async fn begin(
+        stage: &mut Stage,
+        cast: &mut Cast,
+        (sender, receiver): (Seat, Seat),
+        pools: Vec<(RoomUri, Vec<Payload>)>,
+        shape: &Shape,
+    ) -> anyhow::Result<Self> {
+        output::progress("load");
+        cast.reconnect(stage, receiver.provider).await?;
+        let events = cast.get(receiver.device)?.door()?.events().await?;
+        let (requests, replies) = cast.get(sender.device)?.door()?.sends().await?.split();
+        let load = Arc::new(Load {
+            stop: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
+            sent: pools
+                .iter()
+                .map(|(room, _)| (room.clone(), Mutex::default()))
+                .collect(),
+        });
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let sending = send(Arc::clone(&load), pools, requests, shape.batch, shape.pace);
+        let receiving = receive(Arc::clone(&load), events, Arc::clone(&seen));
+        Ok(Self {
+            sending: tokio::spawn(sending),
+            counting: tokio::spawn(count(Arc::clone(&load), replies)),
+            receiving: tokio::spawn(receiving),
+            load,
+            seen,
+        })
+    }
+
+    /// The median and the 99th percentile of what arrived since the last time, in milliseconds.
+    pub(super) fn latencies(&self) -> (f64, f64) {
+        percentiles(std::mem::take(&mut held(&self.seen).latencies_us))
+    }
+
+    /// Events that arrived so far.
+    pub(super) fn received(&self) -> u64 {
+        held(&self.seen).events
+    }
+
+    /// Stops, and waits for what is under way; gives how many were lost and how many came twice.
+    pub(super) async fn end(self) -> anyhow::Result<(u64, u64)> {
+        self.load.stop.store(true, Ordering::Relaxed);
+        self.sending.await??;
+        self.counting.await??;
+        let taken = self.load.taken.load(Ordering::Relaxed);
+        output::progress("draining");
+        let drained = Instant::now();
+        while held(&self.seen).events < taken && drained.elapsed() < DRAIN_DEADLINE {
+            ensure!(!self.receiving.is_finished(), "the event stream ended");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.receiving.abort();
+        let seen = held(&self.seen);
+        ensure!(seen.gaps == 0, "{} gaps in the rooms' numbers", seen.gaps);
+        Ok((taken.saturating_sub(seen.events), seen.duplicates))
+    }
 }
 
 /// What the two ends of the load share.
@@ -337,7 +393,7 @@ struct Seen {
 }
 
 /// What all nodes of a provider have used together.
-fn sum(pids: &[u32], used: fn(u32) -> anyhow::Result<f64>) -> anyhow::Result<f64> {
+pub(super) fn sum(pids: &[u32], used: fn(u32) -> anyhow::Result<f64>) -> anyhow::Result<f64> {
     pids.iter().map(|pid| used(*pid)).sum()
 }
 

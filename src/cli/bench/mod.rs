@@ -5,11 +5,13 @@ mod claim;
 mod commit;
 mod failover;
 mod fanout;
+mod hostile;
 mod idle_rooms;
 mod join;
 mod latency;
 mod load;
 mod process;
+mod soak;
 mod submit;
 
 /// Arguments of `bench`.
@@ -29,6 +31,10 @@ enum What {
     Submit(submit::Submit),
     /// How long few messages take from a hub's client to a follower's, synced on both sides
     Latency(latency::Latency),
+    /// What honest providers notice of one that misbehaves, in each of several ways
+    Hostile(hostile::Hostile),
+    /// Memory over minutes of a steady load
+    Soak(soak::Soak),
     /// How long a provider of three nodes refuses after the leader of a room was killed with -9
     Failover(failover::Failover),
     /// Commits over many rooms, and what the check of one costs by group size and container of its tree
@@ -57,6 +63,8 @@ impl Bench {
             What::Failover(failover) => runtime.block_on(failover.run()),
             What::Fanout(fanout) => runtime.block_on(fanout.run()),
             What::Submit(submit) => runtime.block_on(submit.run()),
+            What::Hostile(hostile) => runtime.block_on(hostile.run()),
+            What::Soak(soak) => runtime.block_on(soak.run()),
             What::Latency(latency) => runtime.block_on(latency.run()),
             What::IdleRooms(idle_rooms) => runtime.block_on(idle_rooms.run()),
             What::Join(join) => runtime.block_on(join.run()),

@@ -42,6 +42,7 @@ struct Node {
     number: u64,
     config: PathBuf,
     door: SocketAddr,
+    link: SocketAddr,
     admin: PathBuf,
     log: PathBuf,
     /// While it runs.
@@ -127,6 +128,7 @@ impl Stage {
                     number,
                     config,
                     door: place.door,
+                    link: place.link,
                     admin: data.join("admin.sock"),
                     log,
                     process: Some(process),
@@ -185,6 +187,17 @@ impl Stage {
             bail!("{name}.example: {why}");
         }
         Ok(response)
+    }
+
+    /// Where a provider's peers come in; its process may have ended.
+    pub(crate) fn link(&mut self, name: char) -> anyhow::Result<SocketAddr> {
+        let node = self.provider(name)?.nodes.first();
+        Ok(node.context("a provider has a node")?.link)
+    }
+
+    /// The directory of the certificates.
+    pub(crate) fn pki(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Where a provider's clients come in.

@@ -145,6 +145,7 @@ impl Member {
         state.begun = after;
         state.last = after;
         state.control = after;
+        state.missed = None;
         state.pending = None;
         state.merged = None;
         state.leaving = None;

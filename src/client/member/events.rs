@@ -33,6 +33,7 @@ impl Member {
     pub fn take(&mut self, item: DoorItem) {
         match item {
             DoorItem::Room { room, events } => self.take_events(&room, events.into_vec()),
+            DoorItem::Gap { room, from, upto } => self.take_gap(&room, from, upto),
             DoorItem::Inbox { seq, room, notice } => self.take_notice(seq, &room, notice),
             DoorItem::Note { seq, note } => self.take_note(seq, note),
             DoorItem::Verdict { room, run } => self.decided(&room, &run),
@@ -69,6 +70,20 @@ impl Member {
             }
         }
         acks
+    }
+
+    /// Events that the provider does not keep any more: what was in them is lost here.
+    fn take_gap(&mut self, room: &RoomUri, from: RoomSeq, upto: RoomSeq) {
+        tracing::warn!(%room, %from, %upto, "events are not kept any more; if the room has moved on, join it again");
+        let state = self.room_mut(room);
+        state.missed = Some(upto);
+        state.last = state.last.max(upto);
+        state.control = state.control.max(upto);
+        self.moved.insert(room.clone());
+        // The Commit that removed the client may be among them.
+        if self.leaves_at(room, upto) {
+            self.leave(room);
+        }
     }
 
     fn take_events(&mut self, room: &RoomUri, events: Vec<RoomEvent>) {

@@ -9,7 +9,7 @@ use openmls::{
     ciphersuite::hash_ref::ProposalRef,
     prelude::{
         LeafNodeParameters, MlsMessageOut, OpenMlsProvider as _, ProcessedMessageContent, Proposal,
-        Sender,
+        ProposalOrRefType, Sender,
     },
 };
 
@@ -118,6 +118,29 @@ impl Member {
             .find(|queued| matches!(queued.proposal(), Proposal::SelfRemove))
             .ok_or_else(|| mls("propose to leave")("nothing is queued"))?;
         Ok(vec![(message, queued.proposal_reference_ref().clone())])
+    }
+
+    /// The references of own Proposals.
+    #[must_use]
+    pub fn references(&self, room: &RoomUri, proposals: &[Payload]) -> Vec<Payload> {
+        let proposed = self.room(room).map(|state| &state.proposed);
+        let known = |proposal| proposed?.get(&Hash::of(proposal)).cloned();
+        let proposals = proposals.iter();
+        proposals.filter_map(|proposal| known(proposal)).collect()
+    }
+
+    /// The references of the Proposals that the pending Commit names.
+    #[must_use]
+    pub fn named_by_commit(&self, room: &RoomUri) -> Vec<Payload> {
+        let staged = self
+            .group(room)
+            .ok()
+            .and_then(|group| group.pending_commit());
+        let queued = staged.into_iter().flat_map(|one| one.queued_proposals());
+        queued
+            .filter(|one| one.proposal_or_ref_type() == ProposalOrRefType::Reference)
+            .map(|one| one.proposal_reference_ref().as_slice().to_vec().into())
+            .collect()
     }
 
     /// Takes own Proposals back that the hub did not take.

@@ -57,6 +57,8 @@ pub(super) struct Room {
     pub(super) begun: RoomSeq,
     /// Everything up to this event is processed.
     pub(super) last: RoomSeq,
+    /// Events up to this one were not kept until this device came for them; none, once it has joined anew.
+    pub(super) missed: Option<RoomSeq>,
     /// Control events up to this one are processed, also beyond `last`.
     pub(super) control: RoomSeq,
     /// The highest own number in use.

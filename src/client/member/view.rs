@@ -64,6 +64,13 @@ impl Member {
             .map_or(0, |group| group.pending_proposals().count())
     }
 
+    /// The last event of a room that the provider did not keep until this device came for it. If there was a Commit among
+    /// them, the device must join the room anew ([`Member::join_by_itself`]); that it was in the room gives it the right.
+    #[must_use]
+    pub fn missed(&self, room: &RoomUri) -> Option<RoomSeq> {
+        self.room(room).and_then(|room| room.missed)
+    }
+
     /// Events of the room up to this one are processed.
     #[must_use]
     pub fn last_seq(&self, room: &RoomUri) -> RoomSeq {

@@ -22,7 +22,7 @@ use mimi_actors::{
     },
     record::{Command, Entry},
     room::{
-        checks::Mls,
+        checks::{COMMIT_RATE, Mls},
         hub::{self, CheckedOn},
     },
     shard::read::ReadError,
@@ -155,6 +155,7 @@ fn world() -> anyhow::Result<World> {
             hub_signer: Arc::new(|_| Vec::new()),
             terms: Terms::default(),
             lease_ms: LEASE_MS,
+            commit_rate: COMMIT_RATE,
         }),
         rules: Rules::default(),
         lane_credit_bytes: 0,
@@ -200,6 +201,7 @@ fn commands() -> anyhow::Result<Vec<Arc<hub::Command>>> {
         commit: add.commit,
         welcome: add.welcome,
         checked,
+        rate: COMMIT_RATE,
     };
     let create = hub::Create {
         creator,

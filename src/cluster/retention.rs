@@ -1,0 +1,39 @@
+//! How long events are kept: the leader of a shard has those forgotten whose time is over.
+//!
+//! The time is in the log, so that every replica forgets the same ones. What another provider is still owed is kept. The
+//! bytes go when the shard is sealed the next time.
+//!
+//! Source: transport requirements, section 5.
+
+use super::shards::Shards;
+use mimi_actors::{link, machine::Millis, record::Command};
+use std::time::Duration;
+
+/// Times that it is looked whether something is to be forgotten, while an event is kept.
+const LOOKS: u32 = 16;
+/// Shortest and longest time between two looks.
+const INTERVAL_MIN: Duration = Duration::from_millis(250);
+const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
+
+/// Has events forgotten that are older than `retention`, until the node stops.
+pub(crate) async fn keep(shards: Shards, retention: Duration, now: fn() -> Millis) {
+    let mut turn = tokio::time::interval((retention / LOOKS).clamp(INTERVAL_MIN, INTERVAL_MAX));
+    let kept_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+    loop {
+        turn.tick().await;
+        let before = Millis(now().0.saturating_sub(kept_ms));
+        for shard in shards.iter().filter(|shard| shard.leads()) {
+            let some = {
+                let derived = shard.looked_at();
+                derived.index.may_forget(before, &derived.links.owed_from())
+            };
+            if !some {
+                continue;
+            }
+            let forget = Command::Link(link::Command::Forget { before });
+            if let Err(refused) = shard.queue_own(forget).await {
+                tracing::debug!(shard = shard.id, %refused, "old events are forgotten later");
+            }
+        }
+    }
+}
