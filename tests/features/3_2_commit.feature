@@ -83,10 +83,22 @@ Feature: Sending a Commit
     Examples:
       | flaw                              | code                |
       | without its Welcome               | welcome_mismatch    |
-      | without external_pub              | group_info_mismatch |
       | with the tree of the epoch before | tree_mismatch       |
       | with the GroupInfo of another     | tree_mismatch       |
       | with another group's Welcome      | welcome_mismatch    |
+
+  @R3.2-08 @R3.2-10 @R3.2-11 @R3.2-19
+  Scenario Outline: a bundle of alice <flaw> is refused, and she is told which field it is
+    When alice sends a bundle that adds amy <flaw>
+    Then it is refused with the code <code>, for <reason>
+    And no state of a.example has changed
+    And alice, bob and carol agree on epoch 1
+
+    Examples:
+      | flaw                               | code                | reason       |
+      | without external_pub               | group_info_mismatch | external_pub |
+      | with the tree inside its GroupInfo | group_info_mismatch | ratchet_tree |
+      | with a GroupInfo signed by nobody  | signature           | GroupInfo    |
 
   @R3.2-05
   Scenario: a bundle that adds nobody must not hold a Welcome

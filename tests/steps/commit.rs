@@ -199,6 +199,15 @@ fn accepted(story: &mut Story, as_before: String) {
     }
 }
 
+#[then(regex = r"^it is refused with the code (\w+), for (\w+)$")]
+fn refused_for(story: &mut Story, code: String, reason: String) {
+    let Some(Outcome::Refused(Refused::Invalid { detail, .. })) = story.answers.last() else {
+        panic!("{:?}", story.answers);
+    };
+    assert!(detail.contains(&reason), "{}", &**detail);
+    refused_with(story, code);
+}
+
 #[then(regex = r"^it is refused with the code (\w+)$")]
 fn refused_with(story: &mut Story, code: String) {
     match story.answers.last() {
@@ -231,6 +240,28 @@ fn without_external_pub(group_info: &[u8]) -> Payload {
     bytes.into()
 }
 
+/// A GroupInfo with the tree in an extension, beside its external_pub, which is the only one it has.
+fn with_tree_inside(group_info: &[u8], tree: &[u8]) -> Payload {
+    let place = find(group_info, &[0x00, 0x04, 0x21, 0x20]);
+    assert_eq!(group_info[place - 1], 36);
+    let two_bytes = |length: usize| (u16::try_from(length).unwrap() | 0x4000).to_be_bytes();
+    let mut extension = vec![0x00, 0x02];
+    extension.extend(two_bytes(tree.len()));
+    extension.extend_from_slice(tree);
+    let mut bytes = group_info[..place - 1].to_vec();
+    bytes.extend(two_bytes(36 + extension.len()));
+    bytes.extend_from_slice(&extension);
+    bytes.extend_from_slice(&group_info[place..]);
+    bytes.into()
+}
+
+/// A GroupInfo whose signature has one bit that is another.
+fn signed_by_nobody(group_info: &[u8]) -> Payload {
+    let mut bytes = group_info.to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    bytes.into()
+}
+
 /// Sends a bundle that is not what the member prepared; the member forgets it.
 pub(super) async fn send_flawed(story: &mut Story, name: &str, flawed: &PreparedCommit) {
     story.hashes.clear();
@@ -260,6 +291,13 @@ async fn flawed(story: &mut Story, name: String, whom: String, flaw: String) {
     match flaw.as_str() {
         "without its Welcome" => flawed.welcome = None,
         "without external_pub" => flawed.group_info = without_external_pub(&flawed.group_info),
+        "with the tree inside its GroupInfo" => {
+            let tree = flawed.tree.carried();
+            flawed.group_info = with_tree_inside(&flawed.group_info, tree);
+        }
+        "with a GroupInfo signed by nobody" => {
+            flawed.group_info = signed_by_nobody(&flawed.group_info);
+        }
         "with the tree of the epoch before" => {
             let member = story.member(&name);
             member.abandon_commit(&den).unwrap();
