@@ -140,6 +140,7 @@ impl Chronicle {
             lane: None,
             held: Vec::new(),
             undecided: BTreeMap::new(),
+            committed: BTreeMap::new(),
         }
     }
 }
@@ -163,6 +164,8 @@ pub struct Watched {
     /// Events that the member holds until it has its Welcome.
     held: Vec<Delivered>,
     undecided: BTreeMap<(RoomUri, ClientSeq), Digest>,
+    /// The number of its last Commit in each room.
+    committed: BTreeMap<RoomUri, RoomSeq>,
 }
 
 impl Watched {
@@ -247,6 +250,9 @@ impl Watched {
             covers: digests(&self.member.named_by_commit(&prepared.room)),
         });
         let result = patient(self.patience, self.member.commit(prepared)).await;
+        if let Ok(accepted) = &result {
+            self.committed.insert(prepared.room.clone(), accepted.seq);
+        }
         let committed = |accepted: &Accepted| Ret::Committed {
             epoch: accepted.epoch,
             seq: accepted.seq,
@@ -260,6 +266,12 @@ impl Watched {
             }
             other => ended(other),
         })
+    }
+
+    /// Whether it has read its own last Commit in a room, which it entered with the answer.
+    pub fn has_read_own_commit(&self, room: &RoomUri) -> bool {
+        let committed = self.committed.get(room);
+        committed.is_none_or(|seq| *seq <= self.member.last_seq(room))
     }
 
     /// Proposes.
