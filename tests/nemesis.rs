@@ -311,6 +311,9 @@ impl Run {
             Deed::Contest => self.contest().await,
         }
         *self.done.entry(deed).or_default() += 1;
+        for one in self.cast.values() {
+            support::unhurt(&one.member);
+        }
         println!("{deed:?} in {:.1} s", began.elapsed().as_secs_f32());
     }
 
@@ -548,20 +551,20 @@ async fn what_is_promised_holds_over_cut_links_rough_networks_and_kills_on_both_
         run.does(deed).await;
     }
     run.settle().await;
+    let seen: usize = run.cast.values().map(|one| one.member.seen().count()).sum();
+    println!("seed {seed}: {seen} messages read in {:?}", began.elapsed());
+    println!("faults and contests: {:?}", run.done);
+    println!("{} datagrams were dropped", run.network.dropped());
+    if let Ok(kept) = std::env::var("HISTORY") {
+        std::fs::copy(&run.chronicle.path, kept).unwrap();
+    }
+    let output = Chronicle::verify(&run.chronicle.path, &SHOWN, WITHIN_S);
+    let said = [output.stdout, output.stderr].concat();
+    println!("{}", String::from_utf8_lossy(&said));
+    assert_eq!(output.status.code(), Some(0));
     for room in &run.rooms {
         let cast: Vec<_> = run.cast.values().map(|one| &one.member).collect();
         support::agree(&cast, room);
     }
     assert!(run.net.errors().is_empty(), "{:?}", run.net.errors());
-    let seen: usize = run.cast.values().map(|one| one.member.seen().count()).sum();
-    println!("seed {seed}: {seen} messages read in {:?}", began.elapsed());
-    println!("faults and contests: {:?}", run.done);
-    println!("{} datagrams were dropped", run.network.dropped());
-    let output = Chronicle::verify(&run.chronicle.path, &SHOWN, WITHIN_S);
-    let said = [output.stdout, output.stderr].concat();
-    println!("{}", String::from_utf8_lossy(&said));
-    if let Ok(kept) = std::env::var("HISTORY") {
-        std::fs::copy(&run.chronicle.path, kept).unwrap();
-    }
-    assert_eq!(output.status.code(), Some(0));
 }

@@ -92,8 +92,10 @@ impl Room {
         }
     }
 
-    /// As [`Self::check_rate`], by the rate of the last accepted Commit.
-    pub(super) fn check_last_rate(&self, sender: &ClientUri, time: Millis) -> Result<(), Refused> {
+    /// As [`Self::check_rate`], by the rate of the last accepted Commit, for a node whose clock says this.
+    pub(super) fn check_last_rate(&self, sender: &ClientUri, now: Millis) -> Result<(), Refused> {
+        // A clock that went back must not make anybody wait: the room's time does not go back.
+        let time = now.max(self.last_time);
         let rate = self.commit_rate;
         rate.map_or(Ok(()), |rate| self.check_rate(sender, rate, time))
     }

@@ -199,7 +199,7 @@ impl World {
             .collect();
         let mut world = Self {
             dice: Dice::new(plan.seed, 2),
-            orders: Dice::new(plan.seed, 8),
+            orders: Dice::new(plan.seed, 10),
             kind,
             epoch,
             now_ms: 0,

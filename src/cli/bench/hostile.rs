@@ -279,7 +279,7 @@ async fn lane(
                 node: 1,
                 features: BVec::default(),
             };
-            to.send(wire::encode(&hello).into()).await?;
+            to.send(wire::encode(&hello)).await?;
             while from.next(BATCH_FRAME_BYTES_MAX, None).await?.is_some() {}
         }
         Open::Fanout { .. } => take(to, from, way).await?,
@@ -308,7 +308,7 @@ async fn take(
                     credit_bytes: 0,
                     retry_after_ms: None,
                 };
-                to.send(wire::encode(&ack).into()).await?;
+                to.send(wire::encode(&ack)).await?;
             }
             Way::Resets => {
                 to.reset(1);
@@ -342,7 +342,7 @@ impl Flood {
         let submit = Submit {
             groups: BVec::truncated(vec![group]),
         };
-        wire::encode(&submit).into()
+        wire::encode(&submit)
     }
 }
 
@@ -388,7 +388,7 @@ async fn attack(
             tokio::time::sleep(REST).await;
             continue;
         }
-        to.send(wire::encode(&Open::Submit).into()).await?;
+        to.send(wire::encode(&Open::Submit)).await?;
         while *way.borrow() == now {
             to.send(flood.frame()).await?;
             from.next(BATCH_FRAME_BYTES_MAX, None)

@@ -19,9 +19,12 @@ use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
 use std::collections::BTreeMap;
 
-/// Past epochs whose messages a member can still read.
-const PAST_EPOCHS: usize = 5;
-const _: () = assert!(PAST_EPOCHS as u64 == EPOCH_TOLERANCE_EPOCHS);
+/// Past epochs whose messages a member can still read: as many as the hub tolerates, and some for own Commits. Those are
+/// merged with their answer, before the messages that the hub took just before them have come by the event stream.
+const PAST_EPOCHS: usize = 5 + OWN_COMMITS_AHEAD;
+/// Own Commits that the event stream has not come to, of which a member still reads everything.
+const OWN_COMMITS_AHEAD: usize = 3;
+const _: () = assert!((PAST_EPOCHS - OWN_COMMITS_AHEAD) as u64 == EPOCH_TOLERANCE_EPOCHS);
 /// Generations of a sender that may come out of order.
 const OUT_OF_ORDER_GENERATIONS: u32 = 200;
 /// Generations of a sender that may be skipped at once.
