@@ -41,6 +41,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "guesses_lock_everybody",
         "whoever tries wrong codes locks all others out",
     ),
+    (
+        "delta_base_unchecked",
+        "a tree delta of another tree is taken for one of this",
+    ),
     ("reinit_goes_on", "a room goes on after a ReInit"),
     (
         "self_remove_omitted",

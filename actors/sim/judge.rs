@@ -141,8 +141,9 @@ impl World {
                             .map_or(String::new(), |code| format!(" by code {code}"));
                         format!("{node}  grants {} the lease of {room}{by}", grant.joiner)
                     });
-                    self.history.leased(room, grant, time.0, until.0);
-                    self.history.admitted(room, grant, time);
+                    if self.history.leased(room, grant, time.0, until.0) {
+                        self.history.admitted(room, grant, time);
+                    }
                 } else if let Answer::Refused(Refused::Limited { .. }) = outcome.answer {
                     self.history.lease_given_up(room, &grant.joiner);
                 }

@@ -18,8 +18,8 @@ pub(super) struct Held {
 }
 
 impl History {
-    /// A hub's log has granted a lease.
-    pub(super) fn leased(&mut self, room: &RoomUri, grant: &Grant, from: u64, until: u64) {
+    /// A hub's log has granted a lease; whether it is a new one.
+    pub(super) fn leased(&mut self, room: &RoomUri, grant: &Grant, from: u64, until: u64) -> bool {
         let joiner = &grant.joiner;
         let held = Held {
             joiner: joiner.clone(),
@@ -30,13 +30,14 @@ impl History {
         let known = self.leases.get(room);
         if known.is_some_and(|known| known.request == grant.request && known.until > from) {
             // The request came twice.
-            return;
+            return false;
         }
         let lease = self.leases.insert(room.clone(), held);
         let other = lease.filter(|other| other.joiner != *joiner && other.until > from);
         self.demand("I8", other.is_none(), || {
             format!("{joiner} got the lease of {room} while {other:?} had it")
         });
+        true
     }
 
     /// A hub's log has taken a request of whoever has the lease, or had it, and which it may not have anew.
