@@ -35,11 +35,6 @@ impl EventRun {
         self.first.plus(u64::from(self.count))
     }
 
-    /// The part from `from` on, if there is one.
-    pub(super) fn after(&self, from: RoomSeq) -> Option<Self> {
-        (self.end() > from).then(|| self.cut(from))
-    }
-
     /// The part from `from` on.
     fn cut(&self, from: RoomSeq) -> Self {
         let skip = from.0.saturating_sub(self.first.0);

@@ -461,18 +461,18 @@ impl<S: Source> Reading<'_, S> {
             application,
             control,
         } = self.part.given;
-        let from = application.min(control).next();
-        let pieces = self
-            .source
-            .derived(|derived| derived.index.from(room, from, BATCH_EVENTS_MAX));
+        // Each lane from its own place: a lane that rests must not hold the other at the beginning.
+        let (control, messages) = self.source.derived(|derived| {
+            let index = &derived.index;
+            (
+                index.control_from(room, control.next(), BATCH_EVENTS_MAX),
+                index.application_from(room, application.next(), BATCH_EVENTS_MAX),
+            )
+        });
+        let mut pieces = control.into_iter().chain(messages).collect::<Vec<_>>();
+        pieces.sort_by_key(|run| run.first);
+        pieces.truncate(BATCH_EVENTS_MAX);
         for piece in pieces {
-            let lane_from = match piece.lane {
-                Lane::Application(_) => application.next(),
-                Lane::Commit(_) | Lane::Proposals => control.next(),
-            };
-            let Some(piece) = piece.after(lane_from) else {
-                continue;
-            };
             if !self.read(&piece, u32::MAX)? {
                 break;
             }
