@@ -5,10 +5,12 @@
 use crate::{
     doors::HubAsk,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    limits::READS_TOLD_MAX,
+    link::Has,
     record,
     room::follower,
     user::{command, outcome as user},
-    wire::answer::Answer,
+    wire::{BVec, answer::Answer},
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,8 @@ pub enum Ask {
     Knows(RoomUri, ProviderId),
     /// Send what waits of a room that a provider refused.
     Redrive(RoomUri, ProviderId),
+    /// What clients have acknowledged of rooms of one shard, the first of which tells which.
+    Read(BVec<Has, READS_TOLD_MAX>),
 }
 
 impl Ask {
@@ -40,6 +44,10 @@ impl Ask {
             | Self::Redrive(room, _) => room.to_string(),
             Self::User(user, _) => user.to_string(),
             Self::DeviceKey(client) => client.user().to_string(),
+            Self::Read(has) => {
+                let first = has.iter().next();
+                first.map_or_else(String::new, |has| has.room.to_string())
+            }
         }
     }
 
@@ -52,6 +60,7 @@ impl Ask {
             Self::Follower(_, command) => record::follower_bytes(command),
             Self::User(_, command) => record::user_bytes(command),
             Self::DeviceKey(_) | Self::Knows(..) | Self::Redrive(..) => 0,
+            Self::Read(has) => has.iter().map(Has::bytes).sum(),
         };
         FRAME + carried
     }

@@ -45,9 +45,10 @@ impl Bucket {
         (late_ms > 0).then_some(late_ms)
     }
 
-    /// Uses one, whether or not it is there.
-    pub fn take(&mut self, rate: Rate, now: Millis) {
-        self.full_at = self.full_at.max(now).plus(rate.interval_ms());
+    /// Uses so many, whether or not they are there.
+    pub fn take(&mut self, count: u32, rate: Rate, now: Millis) {
+        let used_ms = rate.interval_ms().saturating_mul(u64::from(count));
+        self.full_at = self.full_at.max(now).plus(used_ms);
     }
 
     /// Whether nothing of it is used.
@@ -81,8 +82,8 @@ impl<K: Ord + Clone> Buckets<K> {
         bucket.wait_ms(rate, time)
     }
 
-    /// Counts a use of `who`, where `max` are counted at most: who has rested is forgotten, then who used least.
-    pub fn take(&mut self, who: &K, rate: Rate, time: Millis, max: usize) {
+    /// Counts so many uses of `who`, where `max` are counted at most: who has rested is forgotten, then who used least.
+    pub fn take(&mut self, who: &K, count: u32, rate: Rate, time: Millis, max: usize) {
         if !self.0.contains_key(who) && self.0.len() >= max {
             self.keep(time, |_| true);
             let least = self.0.iter().min_by_key(|(_, bucket)| bucket.full_at());
@@ -92,7 +93,10 @@ impl<K: Ord + Clone> Buckets<K> {
                 self.0.remove(&least);
             }
         }
-        self.0.entry(who.clone()).or_default().take(rate, time);
+        self.0
+            .entry(who.clone())
+            .or_default()
+            .take(count, rate, time);
     }
 
     /// Forgets who has rested, and who does not count any more.
@@ -134,12 +138,12 @@ mod tests {
         let (mut bucket, now) = (Bucket::default(), Millis(1_000_000));
         for _ in 0..3 {
             assert_eq!(bucket.wait_ms(RATE, now), None);
-            bucket.take(RATE, now);
+            bucket.take(1, RATE, now);
         }
         assert_eq!(bucket.wait_ms(RATE, now), Some(1_000));
         assert_eq!(bucket.wait_ms(RATE, now.plus(999)), Some(1));
         assert_eq!(bucket.wait_ms(RATE, now.plus(1_000)), None);
-        bucket.take(RATE, now.plus(1_000));
+        bucket.take(1, RATE, now.plus(1_000));
         assert_eq!(bucket.wait_ms(RATE, now.plus(1_000)), Some(1_000));
         assert!(!bucket.is_full(now.plus(3_999)));
         assert!(bucket.is_full(now.plus(4_000)));
@@ -149,13 +153,13 @@ mod tests {
     fn a_clock_that_goes_back_refills_nothing_and_a_long_rest_no_more_than_a_burst() {
         let (mut bucket, now) = (Bucket::default(), Millis(1_000_000));
         for _ in 0..3 {
-            bucket.take(RATE, now);
+            bucket.take(1, RATE, now);
         }
         assert_eq!(bucket.wait_ms(RATE, Millis(now.0 - 500)), Some(1_500));
         let later = now.plus(1_000_000);
         for _ in 0..3 {
             assert_eq!(bucket.wait_ms(RATE, later), None);
-            bucket.take(RATE, later);
+            bucket.take(1, RATE, later);
         }
         assert_eq!(bucket.wait_ms(RATE, later), Some(1_000));
     }
@@ -168,22 +172,22 @@ mod tests {
         };
         let mut bucket = Bucket::default();
         assert_eq!(bucket.wait_ms(none, Millis(5)), None);
-        bucket.take(none, Millis(5));
+        bucket.take(1, none, Millis(5));
         assert_eq!(bucket.wait_ms(none, Millis(5)), Some(MINUTE_MS));
     }
     #[test]
     fn only_so_many_are_counted_and_who_used_least_goes_first() {
         let mut counted = Buckets::<u32>::default();
         let now = Millis(1_000);
-        counted.take(&1, RATE, now, 2);
+        counted.take(&1, 1, RATE, now, 2);
         for _ in 0..3 {
-            counted.take(&2, RATE, now, 2);
+            counted.take(&2, 1, RATE, now, 2);
         }
-        counted.take(&3, RATE, now, 2);
+        counted.take(&3, 1, RATE, now, 2);
         assert_eq!(counted.len(), 2);
         assert_eq!(counted.wait_ms(&1, RATE, now), None);
         assert_eq!(counted.wait_ms(&2, RATE, now), Some(1_000));
-        counted.take(&4, RATE, now.plus(60_000), 2);
+        counted.take(&4, 1, RATE, now.plus(60_000), 2);
         assert_eq!(counted.len(), 1);
     }
 
@@ -192,7 +196,7 @@ mod tests {
         let mut counted = Buckets::<u32>::default();
         let now = Millis(1_000);
         for who in 0..3 {
-            counted.take(&who, RATE, now.plus(u64::from(who)), 9);
+            counted.take(&who, 1, RATE, now.plus(u64::from(who)), 9);
         }
         counted.keep(now.plus(1_000), |who| *who != 2);
         assert_eq!(counted.len(), 1);

@@ -223,10 +223,33 @@ pub const CREDIT_BYTES_FIRST: u32 = 4 << 20;
 pub const CREDIT_BYTES: u32 = 16 << 20;
 /// Longest wait that a receiver of fan-out may ask for, in milliseconds; what is longer is cut to this.
 pub const RETRY_AFTER_MS_MAX: u32 = 60_000;
+/// Submissions of one provider that are refused at once after a rest, before it is read more slowly.
+pub const REFUSED_ITEMS_BURST: u32 = 16_384;
+/// Submissions of one provider that may be refused more, each minute: beyond it its next frames wait.
+pub const REFUSED_ITEMS_PER_MINUTE: u32 = 60_000;
+/// Providers whose refused submissions a node counts; the one that used least is forgotten first.
+pub const PEERS_COUNTED_MAX: usize = 1_024;
+/// Connections of one address that a node's link endpoint begins at once after a rest.
+pub const HANDSHAKES_BURST_PER_ADDRESS: u32 = 64;
+/// Connections of one address that it may begin more, each minute: further ones are refused before any cryptography.
+pub const HANDSHAKES_PER_MINUTE_PER_ADDRESS: u32 = 600;
+/// Addresses whose connections are counted; the one that used least is forgotten first.
+pub const ADDRESSES_COUNTED_MAX: usize = 4_096;
 /// Runs of items on one link, at most: rooms of a peer that is further behind wait beside it, as few runs each.
 pub const LINK_RUNS_MAX: u32 = 65_536;
 /// Runs kept of one room that waits beside a link, at most; of what comes after only the fact that it is lost is kept.
 pub const PARKED_RUNS_PER_ROOM_MAX: usize = 4_096;
+
+/// Words of what clients have read of rooms of a shard in one command, at most.
+pub const READS_TOLD_MAX: usize = 1_024;
+/// Words of what clients have read that wait on a node for the shard of the rooms, at most. One that finds no place is
+/// lost: events are kept for longer.
+pub const READS_WAITING_MAX: usize = 65_536;
+
+/// Items that may be owed to one provider by one shard before it is brought into no more rooms of the shard, by default.
+pub const BACKLOG_ITEMS_MAX: u64 = 1_000_000;
+/// When a Commit may be sent again that would bring in a provider that is too far behind, in milliseconds.
+pub const PEER_BEHIND_RETRY_AFTER_MS: u32 = 10_000;
 
 /// Commands in one log entry, at most.
 pub const ENTRY_COMMANDS_MAX: usize = 4_096;

@@ -69,6 +69,7 @@ impl Command {
             },
             Self::Follower(_, command) => follower_bytes(command),
             Self::User(_, command) => user_bytes(command),
+            Self::Link(link::Command::Read { has }) => has.iter().map(link::Has::bytes).sum(),
             Self::Link(_) => 0,
         };
         FRAME + carried

@@ -1,6 +1,7 @@
-//! The hot parts: a frame out and in, a batch of messages through a room, a link's runs, the log.
+//! The hot parts: a frame out and in, a batch of messages through a room, a link's runs, a batch out of the log, the log.
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     missing_docs,
     reason = "benches, where a panic is the report"
 )]
@@ -10,18 +11,29 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::{LINK_RUNS_MAX, SUBMIT_ITEMS_MAX},
-    link::outgoing::{Outgoing, Owed},
+    link::{
+        Peer,
+        outgoing::{Outgoing, Owed},
+    },
     machine::{Fold as _, Millis, Position},
     mls::view::{GroupView, Member},
-    room::hub::{Command, Create, Fold, Submit, Via},
+    record::{Command as Record, Entry},
+    room::{
+        hub::{Command, Create, Fold, Submit, Via},
+        outcome::Emission,
+    },
+    shard::{
+        Derived,
+        read::{self, ReadError, Source},
+    },
     wire::{
         self, BVec, Payload,
-        event::{Body, ClientSeq, Copy, Event, Item, LinkSeq, RoomSeq},
+        event::{Body, ClientSeq, Copy, Epoch, Event, Item, Lane, LinkSeq, RoomSeq},
         link::{Fanout, FanoutGroup},
     },
 };
 use mimi_node::store::{log::Log, round::ShardWrite};
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc};
 
 const MESSAGE_BYTES: usize = 1_024;
 const BATCH: usize = SUBMIT_ITEMS_MAX;
@@ -177,5 +189,97 @@ fn log(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, frames, hub, link, log);
+/// A shard's log in memory.
+struct Shard {
+    derived: Derived,
+    entries: Vec<Arc<Held>>,
+}
+
+struct Held(Entry);
+
+impl AsRef<Entry> for Held {
+    fn as_ref(&self) -> &Entry {
+        &self.0
+    }
+}
+
+impl Source for Shard {
+    type Held = Held;
+
+    fn derived<R>(&self, look: impl FnOnce(&Derived) -> R) -> R {
+        look(&self.derived)
+    }
+
+    fn entry(&self, index: u64) -> Result<Arc<Held>, ReadError> {
+        let place = usize::try_from(index - 1).unwrap();
+        Ok(Arc::clone(&self.entries[place]))
+    }
+}
+
+impl Shard {
+    /// A shard that owes `b.example` what was sent to 16 rooms by turns, 64 messages at a time, `turns` times.
+    fn owing(turns: u64) -> Self {
+        let mut shard = Self {
+            derived: Derived::default(),
+            entries: Vec::new(),
+        };
+        let peer = Peer::Provider("b.example".parse().unwrap());
+        for turn in 0..turns {
+            for number in 0..16 {
+                let room: RoomUri = format!("mimi://a.example/r/room{number}").parse().unwrap();
+                let submit = Submit {
+                    sender: alice(),
+                    via: Via::Client(ClientSeq(1 + 64 * turn)),
+                    messages: BVec::truncated(vec![message(); 64]),
+                };
+                let command = Record::Hub(room.clone(), Arc::new(Command::Submit(submit)));
+                shard.entries.push(Arc::new(Held(Entry {
+                    stamp: Millis(1),
+                    commands: BVec::truncated(vec![command]),
+                })));
+                let (first, count) = (RoomSeq(1 + 64 * turn), 64);
+                let emission = Emission {
+                    first,
+                    count,
+                    at: Position {
+                        entry: shard.entries.len() as u64,
+                        command: 0,
+                    },
+                    item: 0,
+                    time: Millis(1),
+                    origin: None,
+                    lane: Lane::Application(Epoch(0)),
+                    recipients: Vec::new(),
+                };
+                shard.derived.index.push(&room, &emission);
+                let copy = Copy::Full;
+                let owed = Owed::Events { room, first, copy };
+                shard.derived.links.to(&peer).push(owed, count);
+            }
+        }
+        shard
+    }
+}
+
+fn fill(c: &mut Criterion) {
+    let provider = "b.example".parse().unwrap();
+    let mut group = c.benchmark_group("batch for a peer, read out of the log");
+    for (name, turns) in [
+        ("a peer that keeps up", 1),
+        ("a peer that is far behind", 64),
+    ] {
+        let shard = Shard::owing(turns);
+        let batch = || {
+            read::fanout(&shard, &provider, LinkSeq(1))
+                .unwrap()
+                .unwrap()
+        };
+        let (_, next, _) = batch();
+        group.throughput(Throughput::Elements(next.0 - 1));
+        group.bench_function(name, |b| b.iter(batch));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, frames, hub, link, fill, log);
 criterion_main!(benches);

@@ -9,7 +9,7 @@ use crate::{
         lead::Lead,
         machine::ApplyToActors,
         mesh::Mesh,
-        notices, retention,
+        notices, reads, retention,
         scrub::{Scrub, Scrubbed},
         shard::{self, NotQueued, Shard},
         shards::Shards,
@@ -176,6 +176,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let idle = Duration::from_secs(config.limits.idle_s);
     tasks.spawn(put_to_sleep(shards.clone(), idle));
+    tasks.spawn(reads::tell(shards.clone()));
     tasks.spawn(retention::keep(shards.clone(), config.retention(), now));
     tasks.spawn(collect(disk.clone(), groups.clone()));
 
@@ -279,6 +280,7 @@ fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
         clock: Arc::new(now),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
         bells: crate::cluster::wake::Bells::default(),
+        patience: crate::cluster::patience::Patience::default(),
         mls: Arc::new(Mls {
             hub_signature_key: hub_key.public(),
             hub_signer: hub_key.signer(),
@@ -289,6 +291,7 @@ fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
         hub_key,
         rules: config.claims.rules(),
         lane_credit_bytes: config.link.lane_credit_bytes,
+        backlog_items_max: config.link.backlog_items_max,
         request_deadline: config.request_deadline(),
     }
 }

@@ -1,5 +1,19 @@
 //! A hub and a follower that is difficult: it refuses a room, takes little, takes nothing, asks for time.
 //!
+//! Which peers and networks are difficult, and where that is shown (ratios of latency and memory: `bench hostile`):
+//!
+//! | | fault | shown by |
+//! | --- | --- | --- |
+//! | 16 | a provider is away | features R5-14, R5-20, R5-21; `tests/nemesis.rs`; not for an hour |
+//! | 17 | loss, duplicates, disorder, cuts | `tests/nemesis.rs`; not flipped bits and small MTUs, which are QUIC's |
+//! | 21 | it never acknowledges | `bench hostile`: `Silent`; R5-21: no more rooms with it; the world's spill |
+//! | 22 | it acknowledges what was not sent, goes back, says nothing sensible | here: lanes that are broken |
+//! | 23 | old batches again | the world; R5-14: the hub is killed; R5-20 |
+//! | 24 | it floods | `cluster::patience`; `bench hostile`: `Floods`, `Reconnects` |
+//! | 25 | half frames, idle lanes, handshakes without an end | `quic/tests/lanes.rs`, `quic/tests/links.rs`; not 10,000 |
+//! | 26 | frames too large | `quic/tests/lanes.rs`; `tests/hostile.rs` |
+//! | 28 | it takes little | here: without credit; `bench hostile`: `NoCredit` |
+//!
 //! Source: transport requirements, section 5.
 #![allow(
     clippy::unwrap_used,

@@ -319,7 +319,7 @@ mod ordinary {
             .story
             .iter()
             .map(String::as_str)
-            .filter(|line| line.trim_start().starts_with(['3', '4']))
+            .filter(|line| line.trim_start().starts_with(['3', '4', '5']))
             .collect();
         let readme = include_str!("../README.md");
         assert!(

@@ -12,11 +12,12 @@ pub mod session;
 pub mod submissions;
 
 use crate::{
-    ids::{ProviderId, RoomUri},
-    limits::LINK_RUNS_MAX,
+    ids::{ClientUri, ProviderId, RoomUri},
+    limits::{LINK_RUNS_MAX, READS_TOLD_MAX},
     machine::Millis,
     wire::{
-        event::{LinkSeq, RoomSeq},
+        BVec,
+        event::{Given, LinkSeq, RoomSeq},
         link::RoomRefused,
     },
 };
@@ -67,6 +68,32 @@ pub enum Command {
         /// The time.
         before: Millis,
     },
+    /// Clients of this provider have acknowledged something of rooms of the shard. What all have, and no provider is
+    /// owed, is forgotten.
+    Read {
+        /// Who has what.
+        has: BVec<Has, READS_TOLD_MAX>,
+    },
+}
+
+/// What a client has acknowledged of a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Has {
+    /// The room.
+    pub room: RoomUri,
+    /// The client.
+    pub client: ClientUri,
+    /// How far it has the room.
+    pub given: Given,
+}
+
+impl Has {
+    /// About how many bytes it takes.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        const TWO_URIS: usize = 256;
+        TWO_URIS
+    }
 }
 
 /// Why an acknowledgement is not taken.
@@ -134,7 +161,7 @@ impl Links {
                 Ok(())
             }
             // Nothing that is owed is forgotten.
-            Command::Forget { .. } => Ok(()),
+            Command::Forget { .. } | Command::Read { .. } => Ok(()),
         }
     }
 
@@ -144,8 +171,11 @@ impl Links {
         let mut from: BTreeMap<RoomUri, RoomSeq> = BTreeMap::new();
         let links = self.outgoing.values();
         for (room, first) in links.flat_map(Outgoing::owed_events) {
-            let known = from.entry(room).or_insert(first);
-            *known = first.min(*known);
+            if let Some(known) = from.get_mut(room) {
+                *known = first.min(*known);
+            } else {
+                from.insert(room.clone(), first);
+            }
         }
         from
     }

@@ -98,18 +98,28 @@ impl Outgoing {
         self.acked
     }
 
+    /// How many items are owed, on the link and beside it.
+    #[must_use]
+    pub fn items(&self) -> u64 {
+        let beside: u64 = self.parked.values().map(Parked::items).sum();
+        self.last.0.saturating_sub(self.acked.0) + beside
+    }
+
     /// The rooms that wait beside the link.
     pub fn parked(&self) -> impl Iterator<Item = (&RoomUri, &Parked)> {
         self.parked.iter()
     }
 
     /// Rooms and the first event of each run that is owed, beside the link too.
-    pub fn owed_events(&self) -> impl Iterator<Item = (RoomUri, RoomSeq)> + '_ {
+    pub fn owed_events(&self) -> impl Iterator<Item = (&RoomUri, RoomSeq)> {
         let beside = self.parked.values().flat_map(Parked::owed);
-        let unacked = self.from(self.acked.next()).map(|run| run.owed);
-        let all = unacked.chain(beside.cloned());
-        all.filter_map(|owed| match owed {
-            Owed::Events { room, first, .. } => Some((room, first)),
+        let unacked = self.runs.iter().map(|run| {
+            let acked = self.acked.next().0.saturating_sub(run.first.0);
+            (&run.owed, acked)
+        });
+        let all = unacked.chain(beside.map(|owed| (owed, 0)));
+        all.filter_map(|(owed, acked)| match owed {
+            Owed::Events { room, first, .. } => Some((room, first.plus(acked))),
             Owed::Refused { .. } | Owed::Notice { .. } | Owed::Refilled(_) => None,
         })
     }
@@ -119,10 +129,12 @@ impl Outgoing {
         let room = owed.room();
         let notice = matches!(owed, Owed::Notice { .. });
         let long = self.runs.len() >= self.runs_max as usize && !self.continues(&owed, count);
-        if let Some(parked) = self.parked.get_mut(room) {
+        if notice {
+            // From one shard to another: always taken, whatever of the room waits beside the link.
+            self.give(owed, count);
+        } else if let Some(parked) = self.parked.get_mut(room) {
             parked.add(owed, count);
-        } else if long && !notice {
-            // Notices, from one shard to another, are always taken.
+        } else if long {
             let mut parked = Parked::new(Why::Behind);
             let room = room.clone();
             parked.add(owed, count);
@@ -321,6 +333,39 @@ mod tests {
             first: RoomSeq(first),
             copy: Copy::Full,
         }
+    }
+
+    #[test]
+    fn a_notice_is_taken_also_while_something_of_its_room_waits_beside_the_link() {
+        let mut link = Outgoing::new(1);
+        let room: RoomUri = "mimi://a.example/r/x".parse().unwrap();
+        let refilled = |user: &str| {
+            Owed::Refilled(Refilled {
+                requester: format!("mimi://a.example/u/{user}").parse().unwrap(),
+                room: room.clone(),
+                client: "mimi://a.example/d/bob/phone".parse().unwrap(),
+            })
+        };
+        link.push(refilled("alice"), 1);
+        link.push(refilled("amy"), 1);
+        assert_eq!(link.parked().count(), 1);
+        let notice = UserNotice {
+            user: "mimi://a.example/u/bob".parse().unwrap(),
+            clients: Vec::new(),
+            change: crate::wire::post::Change::Created,
+            at: crate::machine::Position {
+                entry: 1,
+                command: 0,
+            },
+            item: 0,
+        };
+        let notice = Owed::Notice {
+            room: room.clone(),
+            notice,
+        };
+        link.push(notice.clone(), 1);
+        let owed: Vec<Owed> = link.from(LinkSeq(1)).map(|run| run.owed).collect();
+        assert_eq!(owed, [refilled("alice"), notice]);
     }
 
     #[test]

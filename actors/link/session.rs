@@ -540,7 +540,9 @@ mod tests {
         assert!(!sender.must_record());
         let rooms = |command| match command {
             Command::Ack { refused, .. } => refused.len(),
-            Command::Redrive { .. } | Command::Forget { .. } => panic!("an acknowledgement"),
+            Command::Redrive { .. } | Command::Forget { .. } | Command::Read { .. } => {
+                panic!("an acknowledgement")
+            }
         };
         assert_eq!(rooms(sender.record(peer())), 1);
         assert_eq!(rooms(sender.record(peer())), 0);

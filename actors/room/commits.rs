@@ -12,7 +12,10 @@ use super::{
 use crate::{
     bucket::{Rate, told_ms},
     ids::{ClientUri, ProviderId, UserUri},
-    limits::{BUNDLES_REMEMBERED_PER_ROOM_MAX, COMMITTERS_COUNTED_PER_ROOM_MAX},
+    limits::{
+        BUNDLES_REMEMBERED_PER_ROOM_MAX, COMMITTERS_COUNTED_PER_ROOM_MAX,
+        PEER_BEHIND_RETRY_AFTER_MS,
+    },
     machine::{Millis, Position},
     mls::{bundle::CheckedBundle, view::GroupView},
     wire::event::{Copy, Hash, Lane, Recipient, RoomSeq},
@@ -37,6 +40,9 @@ impl Fold {
             return Outcome::refused(refused);
         }
         if let Err(refused) = room.check_rate(&commit.sender, commit.rate, time) {
+            return Outcome::refused(refused);
+        }
+        if let Err(refused) = room.check_reach(commit) {
             return Outcome::refused(refused);
         }
         if commit.on != room.checked_on() && planted!("refused_group_info_readable") {
@@ -79,6 +85,22 @@ impl Room {
         Ok(())
     }
 
+    /// Nobody is brought in whose provider is too far behind, unless it is in the room already. Who comes by itself shows
+    /// that its provider is there.
+    fn check_reach(&self, commit: &Commit) -> Result<(), Refused> {
+        let joined = commit.checked.joined.iter();
+        let mut providers = joined.map(|joined| joined.client.provider());
+        let unreached =
+            providers.find(|provider| commit.behind.contains(provider) && !self.hears(provider));
+        match unreached {
+            Some(provider) if !commit.checked.external => Err(Refused::PeerBehind {
+                provider: provider.clone(),
+                retry_after_ms: PEER_BEHIND_RETRY_AFTER_MS,
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Whether a client may open one more epoch now.
     pub(super) fn check_rate(
         &self,
@@ -108,7 +130,8 @@ impl Room {
         self.committers.keep(time, is_member);
         if is_member(&commit.sender) {
             let max = COMMITTERS_COUNTED_PER_ROOM_MAX;
-            self.committers.take(&commit.sender, commit.rate, time, max);
+            self.committers
+                .take(&commit.sender, 1, commit.rate, time, max);
         }
     }
 

@@ -6,6 +6,7 @@ use super::{
 use crate::{
     bucket::Rate,
     ids::ClientUri,
+    limits::PEER_BEHIND_RETRY_AFTER_MS,
     machine::Fold as _,
     mls::{bundle::Joined, view::Member},
     wire::event::Hash,
@@ -146,4 +147,34 @@ fn only_members_are_counted_and_only_as_long_as_it_matters() {
     hub.time = 120_000;
     assert!(opened(&next(&mut hub, &bob(), 1)));
     assert_eq!(hub.room().committers.len(), 1);
+}
+
+#[test]
+fn nobody_is_brought_in_whose_provider_is_too_far_behind_and_rooms_it_is_in_go_on() {
+    let mut hub = room_of_two();
+    let behind = |command: Command, provider: &str| {
+        let Command::Commit(mut commit) = command else {
+            panic!("a Commit");
+        };
+        commit.behind = vec![provider.parse().unwrap()];
+        Command::Commit(commit)
+    };
+    let bob = || vec![(2, client("b", "bob", "phone"))];
+    let refused = hub.apply(&behind(hub.adding("with bob", bob()), "b.example"));
+    let answer = Answer::Refused(Refused::PeerBehind {
+        provider: "b.example".parse().unwrap(),
+        retry_after_ms: PEER_BEHIND_RETRY_AFTER_MS,
+    });
+    assert_eq!((refused.answer, refused.emitted.len()), (answer, 0));
+
+    assert!(opened(
+        &hub.apply(&behind(hub.adding("bob", bob()), "c.example"))
+            .answer
+    ));
+    let billy = vec![(3, client("b", "billy", "phone"))];
+    let billy = behind(hub.adding("billy", billy), "b.example");
+    assert!(
+        opened(&hub.apply(&billy).answer),
+        "it is in the room already"
+    );
 }

@@ -583,6 +583,7 @@ impl WaitingCommit {
             welcome: self.bundle.welcome.clone().map(Payload),
             checked,
             rate,
+            behind: Vec::new(),
         }))
     }
 }

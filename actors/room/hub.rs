@@ -78,6 +78,8 @@ pub struct Commit {
     pub checked: CheckedBundle,
     /// How often a member may commit, as the node that checked it knows.
     pub rate: Rate,
+    /// Providers, of those whose clients it adds, for which too much waits, as the leader knows.
+    pub behind: Vec<ProviderId>,
 }
 
 /// The state that a check relied on; if the fold has moved, the check is void.

@@ -43,4 +43,4 @@ mod property_tests;
 #[cfg(test)]
 mod submissions_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

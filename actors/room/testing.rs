@@ -187,7 +187,7 @@ pub(super) fn create() -> Create {
 
 /// A room at its hub, and the log that it is a fold of.
 #[derive(Clone, Default)]
-pub(super) struct Hub {
+pub(crate) struct Hub {
     pub(super) fold: Fold,
     pub(super) entry: u64,
     pub(super) time: u64,
@@ -195,7 +195,7 @@ pub(super) struct Hub {
 
 impl Hub {
     /// A room whose only member is `alice/phone`, leaf 0.
-    pub(super) fn created() -> Self {
+    pub(crate) fn created() -> Self {
         let mut hub = Self {
             time: 100,
             ..Self::default()
@@ -247,11 +247,12 @@ impl Hub {
             welcome: None,
             checked: checked(on.epoch.0),
             rate: PLENTY,
+            behind: Vec::new(),
         }
     }
 
     /// A Commit of Alice that adds.
-    pub(super) fn adding(&self, name: &str, clients: Vec<(u32, ClientUri)>) -> Command {
+    pub(crate) fn adding(&self, name: &str, clients: Vec<(u32, ClientUri)>) -> Command {
         let mut commit = self.commit(name);
         commit.welcome = Some(Payload::from(format!("welcome {name}").into_bytes()));
         let joined = |(leaf, client)| Joined {

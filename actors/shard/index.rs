@@ -1,10 +1,14 @@
 //! Where the events of each room lie in the log: derived state, rebuilt by replay.
+//!
+//! Promises: an event is kept for as long as a provider is owed it; until every client of this provider that may read
+//! it has it, or its retention is over. Events of a room are forgotten in their order.
 
+use super::readers::Readers;
 use crate::{
     ids::{ClientUri, RoomUri},
     machine::{Millis, Position},
-    room::outcome::Emission,
-    wire::event::{ClientSeq, Lane, RoomSeq},
+    room::outcome::{Change, Emission},
+    wire::event::{ClientSeq, Given, Lane, RoomSeq},
 };
 use itertools::Itertools as _;
 use serde::{Deserialize, Serialize};
@@ -35,8 +39,12 @@ impl EventRun {
         self.first.plus(u64::from(self.count))
     }
 
+    fn last(&self) -> RoomSeq {
+        RoomSeq(self.end().0.saturating_sub(1))
+    }
+
     /// The part from `from` on.
-    fn cut(&self, from: RoomSeq) -> Self {
+    pub(super) fn cut(&self, from: RoomSeq) -> Self {
         let skip = from.0.saturating_sub(self.first.0);
         let skipped = u32::try_from(skip).unwrap_or(u32::MAX);
         Self {
@@ -65,34 +73,44 @@ pub struct EventIndex {
 struct RoomIndex {
     control: VecDeque<EventRun>,
     application: VecDeque<EventRun>,
-    /// Everything up to this event was forgotten.
-    forgotten: RoomSeq,
+    /// The last event of each lane that was forgotten.
+    forgotten: Given,
+    readers: Readers,
 }
 
 impl RoomIndex {
-    /// The oldest run, if it may be forgotten: it is of before this time, and ends before an event that is owed.
+    /// The oldest run, if it may be forgotten: it is of before this time or everybody has it, and it ends before an
+    /// event that is owed.
     fn oldest(&self, before: Millis, owed: Option<RoomSeq>) -> Option<&EventRun> {
         let fronts = [self.control.front(), self.application.front()];
-        let oldest = fronts.into_iter().flatten().min_by_key(|run| run.first);
-        oldest.filter(|run| run.time < before && owed.is_none_or(|owed| run.end() <= owed))
+        let oldest = fronts.into_iter().flatten().min_by_key(|run| run.first)?;
+        let is_owed = owed.is_some_and(|owed| oldest.end() > owed) && !planted!("owed_forgotten");
+        let needed = oldest.time >= before && !self.readers.all_past(oldest.last(), oldest.lane);
+        (!is_owed && !needed).then_some(oldest)
     }
 
     fn forget(&mut self, before: Millis, owed: Option<RoomSeq>) {
         while let Some(oldest) = self.oldest(before, owed) {
-            let (last, lane) = (RoomSeq(oldest.end().0 - 1), oldest.lane);
+            let (last, lane) = (oldest.last(), oldest.lane);
             match lane {
-                Lane::Commit(_) | Lane::Proposals => self.control.pop_front(),
-                Lane::Application(_) => self.application.pop_front(),
-            };
-            self.forgotten = last;
+                Lane::Commit(_) | Lane::Proposals => {
+                    self.control.pop_front();
+                    self.forgotten.control = last;
+                }
+                Lane::Application(_) => {
+                    self.application.pop_front();
+                    self.forgotten.application = last;
+                }
+            }
         }
+        self.readers.let_go();
     }
 }
 
-/// The runs that hold events from `from` on, the first one cut to begin there.
-fn runs_from(runs: &VecDeque<EventRun>, from: RoomSeq) -> impl Iterator<Item = EventRun> {
-    let skip = runs.partition_point(|run| run.end() <= from);
-    runs.iter().skip(skip).map(move |run| run.cut(from))
+/// The runs that hold events behind `given`.
+fn runs_after(runs: &VecDeque<EventRun>, given: RoomSeq) -> impl Iterator<Item = &EventRun> {
+    let skip = runs.partition_point(|run| run.last() <= given);
+    runs.range(skip..)
 }
 
 impl EventIndex {
@@ -107,19 +125,39 @@ impl EventIndex {
             origin: emission.origin.clone(),
             lane: emission.lane,
         };
-        if !self.rooms.contains_key(room) {
-            self.rooms.insert(room.clone(), RoomIndex::default());
-        }
-        let Some(known) = self.rooms.get_mut(room) else {
-            return;
-        };
+        let known = self.begun(room);
         match run.lane {
             Lane::Commit(_) | Lane::Proposals => known.control.push_back(run),
             Lane::Application(_) => known.application.push_back(run),
         }
     }
 
-    /// Forgets events that were accepted before a time, except those that are owed: for each room the first of them.
+    /// A room, begun when there is none.
+    fn begun(&mut self, room: &RoomUri) -> &mut RoomIndex {
+        self.rooms.entry(room.clone()).or_default()
+    }
+
+    /// Takes note that a client of this provider joined or left a room.
+    pub fn change(&mut self, room: &RoomUri, client: &ClientUri, change: Change) {
+        self.begun(room).readers.change(client, change);
+    }
+
+    /// Takes note of what a client has acknowledged of a room.
+    pub fn read(&mut self, room: &RoomUri, client: &ClientUri, has: Given) {
+        if let Some(known) = self.rooms.get_mut(room) {
+            known.readers.read(client, has);
+        }
+    }
+
+    /// Forgets the events of a room that everybody has, except those from the first on that is owed.
+    pub fn forget_read(&mut self, room: &RoomUri, owed: Option<RoomSeq>) {
+        if let Some(known) = self.rooms.get_mut(room) {
+            known.forget(Millis(0), owed);
+        }
+    }
+
+    /// Forgets events that everybody has or that were accepted before a time, except those that are owed: for each
+    /// room the first of them.
     pub fn forget(&mut self, before: Millis, owed: &BTreeMap<RoomUri, RoomSeq>) {
         for (room, known) in &mut self.rooms {
             known.forget(before, owed.get(room).copied());
@@ -133,12 +171,23 @@ impl EventIndex {
         rooms.any(|(room, known)| known.oldest(before, owed.get(room).copied()).is_some())
     }
 
-    /// The last event of a room that was forgotten; zero when none was.
+    /// What a client whose stream was given this much of a room has, as far as the room's shard was told of its
+    /// acknowledgements, and its last event, if it has left; `None` when there is nothing to read where the stream is.
     #[must_use]
-    pub fn forgotten(&self, room: &RoomUri) -> RoomSeq {
-        self.rooms
-            .get(room)
-            .map_or(RoomSeq(0), |known| known.forgotten)
+    pub fn stands(
+        &self,
+        room: &RoomUri,
+        client: &ClientUri,
+        given: Given,
+    ) -> Option<(Given, Option<RoomSeq>)> {
+        self.rooms.get(room)?.readers.stands(client, given)
+    }
+
+    /// The last event of each lane of a room that was forgotten; zero when none was.
+    #[must_use]
+    pub fn forgotten(&self, room: &RoomUri) -> Given {
+        let known = self.rooms.get(room);
+        known.map_or_else(Given::default, |known| known.forgotten)
     }
 
     /// Every run of every room.
@@ -147,42 +196,45 @@ impl EventIndex {
         rooms.flat_map(|room| room.control.iter().chain(&room.application))
     }
 
-    /// The runs that hold events from `from` on, the first one cut to begin there; at most `runs_max`.
+    /// The runs that hold what follows of each lane, in the room's order, each lane cut to begin there; as many as hold
+    /// `events_max` events.
     #[must_use]
-    pub fn from(&self, room: &RoomUri, from: RoomSeq, runs_max: usize) -> Vec<EventRun> {
-        let Some(known) = self.rooms.get(room) else {
-            return Vec::new();
-        };
-        let control = runs_from(&known.control, from);
-        let application = runs_from(&known.application, from);
-        control
-            .merge_by(application, |one, other| one.first <= other.first)
-            .take(runs_max)
-            .collect()
+    pub fn after(&self, room: &RoomUri, given: Given, events_max: usize) -> Vec<EventRun> {
+        let control = self.control_after(room, given.control);
+        let application = self.application_after(room, given.application);
+        let merged = control.map(|run| run.cut(given.control.next())).merge_by(
+            application.map(|run| run.cut(given.application.next())),
+            |one, other| one.first <= other.first,
+        );
+        holding(merged, events_max)
     }
 
-    /// As [`Self::from`], control events alone.
-    #[must_use]
-    pub fn control_from(&self, room: &RoomUri, from: RoomSeq, runs_max: usize) -> Vec<EventRun> {
-        let known = self.rooms.get(room);
-        known.map_or_else(Vec::new, |known| {
-            runs_from(&known.control, from).take(runs_max).collect()
-        })
+    /// The runs of control events that hold any behind `given`, which the first may begin before.
+    pub fn control_after(&self, room: &RoomUri, given: RoomSeq) -> impl Iterator<Item = &EventRun> {
+        let known = self.rooms.get(room).into_iter();
+        known.flat_map(move |known| runs_after(&known.control, given))
     }
 
-    /// As [`Self::from`], application messages alone.
-    #[must_use]
-    pub fn application_from(
+    /// As [`Self::control_after`], of application messages.
+    pub fn application_after(
         &self,
         room: &RoomUri,
-        from: RoomSeq,
-        runs_max: usize,
-    ) -> Vec<EventRun> {
-        let known = self.rooms.get(room);
-        known.map_or_else(Vec::new, |known| {
-            runs_from(&known.application, from).take(runs_max).collect()
-        })
+        given: RoomSeq,
+    ) -> impl Iterator<Item = &EventRun> {
+        let known = self.rooms.get(room).into_iter();
+        known.flat_map(move |known| runs_after(&known.application, given))
     }
+}
+
+/// As many runs as hold so many events.
+pub(super) fn holding(runs: impl Iterator<Item = EventRun>, events_max: usize) -> Vec<EventRun> {
+    let mut events = 0;
+    let wanted = |run: &EventRun| {
+        let wanted = events < events_max;
+        events += run.count as usize;
+        wanted
+    };
+    runs.take_while(wanted).collect()
 }
 
 #[cfg(test)]
@@ -192,6 +244,17 @@ mod tests {
 
     fn room() -> RoomUri {
         "mimi://a.example/r/club".parse().unwrap()
+    }
+
+    fn bob() -> ClientUri {
+        "mimi://a.example/d/bob/phone".parse().unwrap()
+    }
+
+    fn given(application: u64, control: u64) -> Given {
+        Given {
+            application: RoomSeq(application),
+            control: RoomSeq(control),
+        }
     }
 
     /// A run of events, one of each entry and millisecond.
@@ -213,6 +276,7 @@ mod tests {
 
     fn index() -> EventIndex {
         let mut index = EventIndex::default();
+        index.change(&room(), &bob(), Change::Created);
         let message = Lane::Application(Epoch(1));
         for emission in [
             emission(1, 1, Lane::Commit(Epoch(1))),
@@ -233,12 +297,18 @@ mod tests {
     #[test]
     fn both_lanes_are_one_order_and_each_is_found_alone() {
         let index = index();
-        let all = index.from(&room(), RoomSeq(3), 64);
+        let all = index.after(&room(), given(2, 2), 64);
         assert_eq!(firsts(&all), [(3, 2), (5, 1), (6, 1), (7, 2)]);
-        let control = index.control_from(&room(), RoomSeq(2), 1);
-        assert_eq!(firsts(&control), [(5, 1)]);
-        let messages = index.application_from(&room(), RoomSeq(8), 64);
-        assert_eq!(firsts(&messages), [(8, 1)]);
+        let three = index.after(&room(), given(2, 2), 3);
+        assert_eq!(firsts(&three), [(3, 2), (5, 1)], "as many as hold three");
+        let ahead = index.after(&room(), given(7, 1), 64);
+        assert_eq!(firsts(&ahead), [(5, 1), (6, 1), (8, 1)]);
+        let club = room();
+        let first = |run: Option<&EventRun>| run.map(|run| run.first);
+        let control = index.control_after(&club, RoomSeq(5)).next();
+        assert_eq!(first(control), Some(RoomSeq(6)));
+        let message = index.application_after(&club, RoomSeq(7)).next();
+        assert_eq!(first(message), Some(RoomSeq(7)), "not cut");
     }
 
     #[test]
@@ -247,17 +317,42 @@ mod tests {
         let nothing = BTreeMap::new();
         assert!(!index.may_forget(Millis(1), &nothing));
         index.forget(Millis(3), &nothing);
-        assert_eq!(index.forgotten(&room()), RoomSeq(4), "a run at a time");
+        assert_eq!(index.forgotten(&room()), given(4, 1), "a run at a time");
         let owed = BTreeMap::from([(room(), RoomSeq(6))]);
         index.forget(Millis(100), &owed);
-        assert_eq!(index.forgotten(&room()), RoomSeq(5));
+        assert_eq!(index.forgotten(&room()), given(4, 5));
         assert!(!index.may_forget(Millis(100), &owed));
-        let kept = index.from(&room(), RoomSeq(1), 64);
+        let kept = index.after(&room(), given(0, 0), 64);
         assert_eq!(firsts(&kept), [(6, 1), (7, 2)]);
         index.forget(Millis(100), &nothing);
         assert_eq!(
             (index.forgotten(&room()), index.runs().count()),
-            (RoomSeq(8), 0)
+            (given(8, 6), 0)
         );
+    }
+
+    #[test]
+    fn what_everybody_has_is_forgotten_up_to_what_a_provider_is_owed() {
+        let mut index = index();
+        index.forget_read(&room(), None);
+        assert_eq!(index.forgotten(&room()), given(0, 0));
+        index.read(&room(), &bob(), given(3, 6));
+        index.forget_read(&room(), None);
+        assert_eq!(index.forgotten(&room()), given(0, 1), "in their order");
+        index.read(&room(), &bob(), given(7, 7));
+        index.forget_read(&room(), Some(RoomSeq(6)));
+        assert_eq!(index.forgotten(&room()), given(4, 5));
+        index.forget_read(&room(), None);
+        assert_eq!(index.forgotten(&room()), given(4, 6));
+        let kept = index.after(&room(), given(0, 0), 64);
+        assert_eq!(
+            firsts(&kept),
+            [(7, 2)],
+            "a run goes when its last event is had"
+        );
+        let unknown = "mimi://a.example/r/den".parse().unwrap();
+        index.read(&unknown, &bob(), given(1, 1));
+        index.forget_read(&unknown, None);
+        assert_eq!(index.forgotten(&unknown), given(0, 0));
     }
 }

@@ -5,19 +5,25 @@
 
 pub mod index;
 pub mod read;
+mod readers;
 mod record;
 pub mod spending;
 
 use crate::{
-    link::{Links, outgoing::Owed},
+    ids::ProviderId,
+    link::{
+        Links, Peer,
+        outgoing::{Outgoing, Owed},
+    },
     machine::{Millis, ReviveError},
+    room::hub,
     wire::{self, event::Hash},
 };
 use index::EventIndex;
 pub use record::{Done, News};
 use serde::{Deserialize, Serialize};
 use spending::Spending;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The shard that a room or user belongs to, by its URI, in a provider of `shards` shards.
 #[must_use]
@@ -56,6 +62,33 @@ impl Derived {
     /// [`ReviveError`] when the bytes are not that.
     pub fn revive(bytes: &[u8]) -> Result<Self, ReviveError> {
         wire::decode(&bytes.to_vec().into()).map_err(|error| ReviveError(error.to_string()))
+    }
+
+    /// The command as it goes into the log: of a Commit that adds clients of other providers it says for which of those more
+    /// than `items_max` items wait.
+    #[must_use]
+    pub fn tell_behind(&self, mut command: Arc<hub::Command>, items_max: u64) -> Arc<hub::Command> {
+        let hub::Command::Commit(commit) = &*command else {
+            return command;
+        };
+        let joined = commit.checked.joined.iter();
+        let providers: BTreeSet<_> = joined.map(|joined| joined.client.provider()).collect();
+        let is_behind = |provider: &&&ProviderId| {
+            let peer = Peer::Provider((**provider).clone());
+            let owed = self.links.outgoing(&peer).map_or(0, Outgoing::items);
+            owed > items_max
+        };
+        let behind: Vec<ProviderId> = providers
+            .iter()
+            .filter(is_behind)
+            .map(|provider| (*provider).clone())
+            .collect();
+        if !behind.is_empty()
+            && let hub::Command::Commit(commit) = Arc::make_mut(&mut command)
+        {
+            commit.behind = behind;
+        }
+        command
     }
 
     /// The log entries below `below` whose bytes may still be asked for: those of events, of notices on their way to
@@ -153,6 +186,44 @@ mod tests {
             .submissions_to(&hub)
             .settle(&room, SubmitSeq(2));
         assert_eq!(derived.pointed_at(u64::MAX), [3, 5].into());
+    }
+
+    #[test]
+    fn a_commit_says_which_providers_that_it_brings_in_are_too_far_behind() {
+        let mut derived = Derived::default();
+        let room: crate::ids::RoomUri = "mimi://a.example/r/x".parse().unwrap();
+        for (provider, items) in [("b.example", 11), ("c.example", 10), ("d.example", 99)] {
+            let owed = Owed::Events {
+                room: room.clone(),
+                first: RoomSeq(1),
+                copy: crate::wire::event::Copy::Full,
+            };
+            let peer = Peer::Provider(provider.parse().unwrap());
+            derived.links.to(&peer).push(owed, items);
+        }
+        let b: ProviderId = "b.example".parse().unwrap();
+        assert_eq!(
+            told(&derived, &["a", "b", "c", "e"]),
+            ["b.example".parse().unwrap()]
+        );
+        assert_eq!(told(&derived, &["c"]), []);
+        let (peer, upto) = (Peer::Provider(b), LinkSeq(1));
+        derived.links.to(&peer).ack(upto, &[]).unwrap();
+        assert_eq!(told(&derived, &["b"]), []);
+    }
+
+    /// The providers that a Commit which adds a client of each of these is told are behind.
+    fn told(derived: &Derived, providers: &[&str]) -> Vec<ProviderId> {
+        let joined = (1..).zip(providers).map(|(leaf, provider)| {
+            let client = format!("mimi://{provider}.example/d/bob/phone");
+            (leaf, client.parse().unwrap())
+        });
+        let adding = crate::room::testing::Hub::created().adding("many", joined.collect());
+        let told = derived.tell_behind(Arc::new(adding), 10);
+        let hub::Command::Commit(commit) = &*told else {
+            panic!("a Commit");
+        };
+        commit.behind.clone()
     }
 
     #[test]

@@ -2,18 +2,21 @@
 
 use super::{
     Derived,
-    read::{Given, ReadError, Source, room_events},
+    read::{ReadError, Source, room_events},
 };
 use crate::{
     ids::{ClientUri, RoomUri},
     limits::{BATCH_EVENTS_MAX, WINDOW_EVENTS_MAX},
     machine::{Millis, Position},
     record::{Command, Entry},
-    room::{follower, outcome::Emission},
+    room::{
+        follower,
+        outcome::{Change, Emission},
+    },
     wire::{
         BVec, Payload,
         door::{Order, PAST_EPOCHS, RoomBody},
-        event::{Body, CommitEvent, Epoch, Event, Item, Lane, RoomSeq},
+        event::{Body, CommitEvent, Epoch, Event, Given, Item, Lane, RoomSeq},
     },
 };
 use proptest::prelude::*;
@@ -67,6 +70,14 @@ fn reader() -> ClientUri {
 }
 
 impl Room {
+    /// An empty room that the reader reads.
+    fn read() -> Self {
+        let mut room = Self::default();
+        let index = &mut room.derived.index;
+        index.change(&self::room(), &reader(), Change::Created);
+        room
+    }
+
     fn add(&mut self, kind: Kind, removes_reader: bool) {
         let seq = RoomSeq(self.events.len() as u64 + 1);
         let some = || Payload::from(seq.0.to_be_bytes().to_vec());
@@ -176,7 +187,7 @@ impl Room {
 }
 
 fn history(kinds: &[Kind]) -> Room {
-    let mut room = Room::default();
+    let mut room = Room::read();
     for kind in kinds {
         room.add(*kind, false);
     }
@@ -271,7 +282,7 @@ proptest! {
 
 #[test]
 fn control_events_run_ahead_as_far_as_the_oldest_message_can_still_be_read() {
-    let mut room = Room::default();
+    let mut room = Room::read();
     room.add(Kind::Commit, false);
     room.add(Kind::Message(0), false);
     for _ in 0..20 {
@@ -284,6 +295,28 @@ fn control_events_run_ahead_as_far_as_the_oldest_message_can_still_be_read() {
     assert_eq!(parts[0], ahead);
     assert!(parts[1].contains(&2));
     assert_eq!(parts.concat().len(), 42);
+}
+
+#[test]
+fn a_lane_that_rests_does_not_hold_the_other_whatever_lies_behind_it() {
+    let long = 2 * BATCH_EVENTS_MAX;
+    let message = std::iter::repeat_n(Kind::Message(0), long);
+    let control = std::iter::repeat_n(Kind::Proposals, long);
+    let first = || std::iter::once(Kind::Commit);
+    for kinds in [
+        first().chain(message.clone()).collect::<Vec<_>>(),
+        first().chain([Kind::Message(0)]).chain(control).collect(),
+        message.chain([Kind::Commit, Kind::Message(0)]).collect(),
+    ] {
+        let room = history(&kinds);
+        for order in ORDERS {
+            let (parts, _) = room.give(Given::default(), order);
+            let mut all = parts.concat();
+            all.sort_unstable();
+            let whole = (1..=kinds.len() as u64).collect::<Vec<_>>();
+            assert_eq!(all, whole, "{order:?}");
+        }
+    }
 }
 
 #[test]

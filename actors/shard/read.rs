@@ -2,7 +2,10 @@
 //!
 //! Source: transport requirements, section 5.
 
-use super::{Derived, index::EventRun};
+use super::{
+    Derived,
+    index::{EventRun, holding},
+};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{
@@ -24,7 +27,7 @@ use crate::{
     wire::{
         BVec, Payload,
         door::{DoorItem, Order, PAST_EPOCHS, RoomBody, RoomEvent},
-        event::{Body, Copy, Epoch, Event, Item, Lane, LinkSeq, RoomSeq, SubmitSeq},
+        event::{Body, Copy, Epoch, Event, Given, Item, Lane, LinkSeq, RoomSeq, SubmitSeq},
         link::{Fanout, FanoutGroup, Submit, SubmitGroup},
         post::Post,
     },
@@ -199,8 +202,9 @@ fn items<S: Source>(
         }
         Owed::Events { room, first, copy } => {
             let end = first.plus(u64::from(run.count));
-            let pieces =
-                source.derived(|derived| derived.index.from(room, *first, BATCH_EVENTS_MAX));
+            let before = Given::all(RoomSeq(first.0.saturating_sub(1)));
+            let wanted = BATCH_EVENTS_MAX.min(run.count as usize);
+            let pieces = source.derived(|derived| derived.index.after(room, before, wanted));
             'runs: for piece in pieces {
                 let at = self::at(source, piece.at)?;
                 for number in 0..piece.count {
@@ -349,26 +353,6 @@ pub fn submissions<S: Source>(
     }))
 }
 
-/// How far a reader was given a room: everything of a lane up to and with this number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Given {
-    /// Of application messages.
-    pub application: RoomSeq,
-    /// Of control events.
-    pub control: RoomSeq,
-}
-
-impl Given {
-    /// Everything up to and with this number.
-    #[must_use]
-    pub const fn all(upto: RoomSeq) -> Self {
-        Self {
-            application: upto,
-            control: upto,
-        }
-    }
-}
-
 /// What a member may read of a room now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoomPart {
@@ -391,10 +375,10 @@ struct Reading<'a, S: Source> {
     part: RoomPart,
 }
 
-/// Events of a room for one of its members, beyond what it was given, up to `upto` or its removal; as many as fit a
+/// Events of a room for one of its members, beyond what it was given or has, up to `upto` or its removal; as many as fit a
 /// frame. Numbers that hold nothing to read (the Welcome of a provider's first clients) are passed over.
 ///
-/// The notice that the reader has left comes from another shard and may be late; the Commit itself is not.
+/// Who reads the room is known to its shard, in log order: the cursors of the reader's own shard may be behind.
 ///
 /// # Errors
 /// [`ReadError`] when the log does not give an entry back.
@@ -406,7 +390,19 @@ pub fn room_events<S: Source>(
     upto: Option<RoomSeq>,
     order: Order,
 ) -> Result<RoomPart, ReadError> {
-    let forgotten = source.derived(|derived| derived.index.forgotten(room));
+    let (forgotten, stands) = source.derived(|derived| {
+        let index = &derived.index;
+        (index.forgotten(room), index.stands(room, reader, given))
+    });
+    // Who has its last event reads no more; who is in the room anew begins where its Welcome says.
+    let Some((given, left)) = stands else {
+        return Ok(RoomPart {
+            given,
+            ..RoomPart::default()
+        });
+    };
+    // Where the stream was opened, the reader's own acknowledgements, or that it has left, may not have been known yet.
+    let upto = upto.or(left);
     if let Some((part, gap)) = gap(given, forgotten, upto) {
         let gap = Some(gap);
         return Ok(RoomPart { gap, ..part });
@@ -438,17 +434,19 @@ pub fn room_events<S: Source>(
 /// What a reader is not given any more because it was forgotten, and how far it is then.
 fn gap(
     given: Given,
-    forgotten: RoomSeq,
+    forgotten: Given,
     upto: Option<RoomSeq>,
 ) -> Option<(RoomPart, (RoomSeq, RoomSeq))> {
-    let from = given.application.min(given.control).next();
-    let last = upto.map_or(forgotten, |upto| upto.min(forgotten));
-    let passed = Given {
-        application: given.application.max(last),
-        control: given.control.max(last),
-    };
+    let lanes = [
+        (given.application, forgotten.application),
+        (given.control, forgotten.control),
+    ];
+    let lacking = lanes.iter().filter(|(given, gone)| given < gone);
+    let from = lacking.map(|(given, _)| given.next()).min()?;
+    let last = forgotten.application.max(forgotten.control);
+    let last = upto.map_or(last, |upto| upto.min(last));
     let part = RoomPart {
-        given: passed,
+        given: given.max(Given::all(last)),
         ..RoomPart::default()
     };
     (from <= last).then_some((part, (from, last)))
@@ -457,21 +455,10 @@ fn gap(
 impl<S: Source> Reading<'_, S> {
     /// Everything as it happened.
     fn in_order(mut self, room: &RoomUri) -> Result<RoomPart, ReadError> {
-        let Given {
-            application,
-            control,
-        } = self.part.given;
-        // Each lane from its own place: a lane that rests must not hold the other at the beginning.
-        let (control, messages) = self.source.derived(|derived| {
-            let index = &derived.index;
-            (
-                index.control_from(room, control.next(), BATCH_EVENTS_MAX),
-                index.application_from(room, application.next(), BATCH_EVENTS_MAX),
-            )
-        });
-        let mut pieces = control.into_iter().chain(messages).collect::<Vec<_>>();
-        pieces.sort_by_key(|run| run.first);
-        pieces.truncate(BATCH_EVENTS_MAX);
+        let given = self.part.given;
+        let pieces = self
+            .source
+            .derived(|derived| derived.index.after(room, given, BATCH_EVENTS_MAX));
         for piece in pieces {
             if !self.read(&piece, u32::MAX)? {
                 break;
@@ -483,27 +470,22 @@ impl<S: Source> Reading<'_, S> {
     /// Control events as far as the reader may run ahead of the application messages before them; when there are none,
     /// at most `messages_max` of those.
     fn control_first(mut self, room: &RoomUri, messages_max: usize) -> Result<RoomPart, ReadError> {
-        let Given {
-            application,
-            control,
-        } = self.part.given;
-        let (commits, messages) = self.source.derived(|derived| {
+        let given = self.part.given;
+        let (ahead, messages) = self.source.derived(|derived| {
             let index = &derived.index;
-            (
-                index.control_from(room, control.next(), BATCH_EVENTS_MAX),
-                index.application_from(room, application.next(), RUNS_OVERTAKEN_MAX),
-            )
+            let messages = || index.application_after(room, given.application);
+            let control = index.control_after(room, given.control);
+            let cut = messages().map(|run| run.cut(given.application.next()));
+            (Ahead::of(control, messages()), holding(cut, messages_max))
         });
-        let mut ahead = Ahead::of(&messages);
-        let mut barrier = None;
-        for piece in &commits {
+        let mut barrier = ahead.barrier;
+        for piece in &ahead.runs {
             let removes = at(self.source, piece.at)?.removes(piece.item, self.reader);
-            let overtakes = messages.first().is_some_and(|run| run.first < piece.first);
-            if !ahead.may_overtake(piece) || removes && overtakes {
+            if removes && messages.first().is_some_and(|run| run.first < piece.first) {
                 barrier = Some(piece.first);
                 break;
             }
-            if !self.read(piece, u32::MAX)? {
+            if !self.read(&piece.cut(given.control.next()), u32::MAX)? {
                 return Ok(self.part);
             }
         }
@@ -562,39 +544,51 @@ impl<S: Source> Reading<'_, S> {
 }
 
 /// How far control events may run ahead of the application messages that a reader was not given.
-struct Ahead<'a> {
-    messages: &'a [EventRun],
-    passed: usize,
-    /// The oldest epoch of the messages that were passed.
-    oldest: Option<Epoch>,
+#[derive(Default)]
+struct Ahead {
+    /// The runs that may be given now.
+    runs: Vec<EventRun>,
+    /// The first that may not.
+    barrier: Option<RoomSeq>,
 }
 
-impl<'a> Ahead<'a> {
-    fn of(messages: &'a [EventRun]) -> Self {
-        Self {
-            messages,
-            passed: 0,
-            oldest: None,
-        }
-    }
-
-    /// Whether a control event may come before the messages that precede it in the room; asked in their order.
-    fn may_overtake(&mut self, run: &EventRun) -> bool {
-        while let Some(passed) = self.messages.get(self.passed)
-            && passed.first < run.first
-        {
-            if let Lane::Application(epoch) = passed.lane {
-                self.oldest = Some(self.oldest.map_or(epoch, |oldest| oldest.min(epoch)));
+impl Ahead {
+    /// Control events overtake messages only as far as who keeps the epochs that everybody must can still read those.
+    fn of<'a>(
+        control: impl Iterator<Item = &'a EventRun>,
+        messages: impl Iterator<Item = &'a EventRun>,
+    ) -> Self {
+        let mut ahead = Self::default();
+        let mut oldest: Option<Epoch> = None;
+        let mut messages = messages.enumerate().peekable();
+        for run in control {
+            let mut known = true;
+            while let Some((passed, message)) =
+                messages.next_if(|(_, message)| message.first < run.first)
+            {
+                if let Lane::Application(epoch) = message.lane {
+                    oldest = Some(oldest.map_or(epoch, |oldest| oldest.min(epoch)));
+                }
+                // What lies beyond those is not looked at.
+                known = passed + 1 < RUNS_OVERTAKEN_MAX;
+                if !known {
+                    break;
+                }
             }
-            self.passed += 1;
+            let readable = match (run.lane, oldest) {
+                (Lane::Commit(opens), Some(oldest)) => oldest.plus(PAST_EPOCHS) >= opens,
+                (Lane::Commit(_), None) | (Lane::Proposals | Lane::Application(_), _) => true,
+            };
+            if !(known && (readable || planted!("control_runs_away"))) {
+                ahead.barrier = Some(run.first);
+                return ahead;
+            }
+            ahead.runs.push(run.clone());
+            if ahead.runs.len() >= BATCH_EVENTS_MAX {
+                return ahead;
+            }
         }
-        // What lies beyond those that were looked at is not known.
-        let known = self.passed < RUNS_OVERTAKEN_MAX;
-        let Lane::Commit(opens) = run.lane else {
-            return known;
-        };
-        let readable = |oldest: Epoch| oldest.plus(PAST_EPOCHS) >= opens;
-        known && (self.oldest.is_none_or(readable) || planted!("control_runs_away"))
+        ahead
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::{Derived, place};
 use crate::{
-    ids::{ClientUri, RoomUri, UserUri},
-    link::{self, AckRefused, Peer, outgoing::Owed, submissions::SubmitRun},
+    ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    link::{self, AckRefused, Has, Peer, outgoing::Owed, submissions::SubmitRun},
     machine::Millis,
     record::Command,
     room::outcome::{Outcome, UserNotice},
@@ -33,6 +33,8 @@ pub struct News {
     pub verdicts: Vec<(RoomUri, ClientUri, VerdictRun)>,
     /// Clients for whom something was not stored.
     pub inbox_full: Vec<ClientUri>,
+    /// Submissions of other providers that were refused: whose, and how many.
+    pub refused: Vec<(ProviderId, u32)>,
     /// Acknowledgements of what was never sent.
     pub acks_refused: Vec<AckRefused>,
 }
@@ -72,6 +74,7 @@ impl Derived {
                 (Command::Link(link::Command::Forget { before }), _) => {
                     self.index.forget(*before, &self.links.owed_from());
                 }
+                (Command::Link(link::Command::Read { has }), _) => self.record_read(has),
                 (Command::Link(command), _) => {
                     news.acks_refused.extend(self.links.apply(command).err());
                 }
@@ -105,6 +108,7 @@ impl Derived {
             };
             let peer = Peer::Provider(refused.provider.clone());
             self.links.to(&peer).push(owed, refused.count);
+            news.refused.push((refused.provider.clone(), refused.count));
         }
     }
 
@@ -151,9 +155,30 @@ impl Derived {
         }
     }
 
-    /// Notices go to the users' shards, over a link of their own.
+    /// What everybody has now is forgotten.
+    fn record_read(&mut self, has: &[Has]) {
+        for Has {
+            room,
+            client,
+            given,
+        } in has
+        {
+            self.index.read(room, client, *given);
+        }
+        let owed = self.links.owed_from();
+        let mut rooms = has.iter().map(|has| &has.room).collect::<Vec<_>>();
+        rooms.dedup();
+        for room in rooms {
+            self.index.forget_read(room, owed.get(room).copied());
+        }
+    }
+
+    /// Notices go to the users' shards, over a link of their own; whose clients read the room is known here too.
     fn record_notices(&mut self, room: &RoomUri, notices: Vec<UserNotice>, shards: u16) {
         for notice in notices {
+            for client in &notice.clients {
+                self.index.change(room, client, notice.change);
+            }
             let peer = Peer::Shard(place(&notice.user.to_string(), shards));
             let room = room.clone();
             self.links.to(&peer).push(Owed::Notice { room, notice }, 1);

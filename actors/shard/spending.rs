@@ -40,8 +40,9 @@ impl Spending {
         let (rules, terms) = (&claim.rules, &claim.terms);
         let max = CLAIMANTS_COUNTED_PER_SHARD_MAX;
         self.requesters
-            .take(&terms.requester, rules.requester, time, max);
-        self.providers.take(&claim.peer, rules.provider, time, max);
+            .take(&terms.requester, 1, rules.requester, time, max);
+        self.providers
+            .take(&claim.peer, 1, rules.provider, time, max);
         self.handed_out = self.handed_out.saturating_add(u64::from(packages));
     }
 

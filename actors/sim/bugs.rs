@@ -192,6 +192,14 @@ pub const BUGS: &[(&str, &str)] = &[
         "a Commit comes before messages that nobody can read any more after it",
     ),
     (
+        "first_reader_is_all",
+        "what one client has read is forgotten for all of its provider",
+    ),
+    (
+        "owed_forgotten",
+        "what everybody here has read is forgotten before other providers have it",
+    ),
+    (
         "notice_dropped_when_unavailable",
         "a notice that nobody took is forgotten",
     ),

@@ -3,7 +3,7 @@
 use super::{
     client::{CLAIM_TRIES_MAX, ClientRoom, Purpose},
     mls::Intent,
-    post::Reply,
+    post::{ClientAsk, Reply},
     reads::Reads,
     world::World,
 };
@@ -140,10 +140,22 @@ impl World {
                 }
                 self.learn_sent(client, room, *first, *count, &answer);
             }
-            (Purpose::Upload | Purpose::Ack, Reply::User(answer)) => {
+            (Purpose::Upload, Reply::User(answer)) => {
                 if is_open_user(&answer) {
                     self.ask_later(client, request);
                     return false;
+                }
+            }
+            (Purpose::Ack, Reply::User(answer)) => {
+                if is_open_user(&answer) {
+                    self.ask_later(client, request);
+                    return false;
+                }
+                let pending = self.clients[client].requests.get(&request);
+                if let Some(ClientAsk::Ack(ack)) = pending.map(|pending| pending.ask.clone())
+                    && answer == UserAnswer::Done
+                {
+                    self.tell_read(client, &ack);
                 }
             }
             (Purpose::Delete, Reply::User(answer)) => {
@@ -231,6 +243,13 @@ impl World {
         (flawed, entry): (bool, bool),
         answer: &Answer,
     ) -> bool {
+        if matches!(answer, Answer::Refused(Refused::PeerBehind { .. })) {
+            self.counts.one("commits refused for a peer that is behind");
+            let bounded = self.plan.weather.backlog_items_max < u64::MAX;
+            self.history.demand("I24", bounded, || {
+                format!("nothing is too much in this world, and yet: {answer:?}")
+            });
+        }
         if is_open(answer) {
             self.ask_later(client, request);
             return false;
@@ -534,7 +553,9 @@ impl World {
 fn is_open(answer: &Answer) -> bool {
     matches!(
         answer,
-        Answer::Refused(Refused::Unavailable { .. } | Refused::Overloaded { .. })
+        Answer::Refused(
+            Refused::Unavailable { .. } | Refused::Overloaded { .. } | Refused::PeerBehind { .. }
+        )
     )
 }
 

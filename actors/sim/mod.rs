@@ -21,6 +21,7 @@ mod client;
 mod cluster;
 mod codes;
 mod dice;
+mod draw;
 mod faults;
 mod frozen;
 mod history;

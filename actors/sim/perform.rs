@@ -34,6 +34,11 @@ impl World {
     fn perform_hub(&mut self, node: NodeRef, shard: u16, room: RoomUri, effect: desk::Effect) {
         match effect {
             desk::Effect::Append { ticket, command } => {
+                let items_max = self.plan.weather.backlog_items_max;
+                let command = match self.shard(node, shard) {
+                    Some(own) => own.derived.tell_behind(command, items_max),
+                    None => command,
+                };
                 let record = Command::Hub(room.clone(), command);
                 if !self.queue_command(node, shard, record, Some(ticket)) {
                     let refused = Refused::Unavailable {

@@ -10,7 +10,7 @@ use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     link::session::{Acking, FanoutReceiver, Judging},
     room::{follower, outcome::Answer},
-    shard::read::{Given, RoomPart},
+    shard::read::RoomPart,
     user::{
         command as user,
         cursors::Membership,
@@ -20,7 +20,7 @@ use crate::{
         Payload,
         claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimedUser},
         door::{self, Order},
-        event::{InboxSeq, LinkSeq, RoomSeq, SubmitSeq},
+        event::{Given, InboxSeq, LinkSeq, RoomSeq, SubmitSeq},
         joining::{CodesRequest, GroupInfoRequest},
         link::{self, Ack, Fanout, Submit, Submitted},
     },

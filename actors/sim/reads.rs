@@ -8,11 +8,14 @@ use super::{client::Purpose, mls::Took, post::ClientAsk, world::World};
 use crate::{
     ids::RoomUri,
     limits::WINDOW_EVENTS_MAX,
-    shard::read::{Given, RoomPart},
+    link::{self, Has},
+    record::Command,
+    shard::{place, read::RoomPart},
     user::{command::Ack, cursors::Membership},
     wire::{
+        BVec,
         door::{Order, RoomBody, RoomEvent},
-        event::RoomSeq,
+        event::{Given, RoomSeq},
     },
 };
 use std::collections::BTreeSet;
@@ -186,6 +189,33 @@ impl World {
         self.ask(client, Purpose::Ack, ClientAsk::Ack(ack));
     }
 
+    /// The node that took an acknowledgement tells the shards of the rooms, unless it ends just then.
+    pub(super) fn tell_read(&mut self, client: usize, ack: &Ack) {
+        let provider = self.clients[client].provider;
+        for (room, given) in ack.given() {
+            if !self.calm && self.orders.hits(self.plan.weather.reads_lost_permille) {
+                self.counts.one("words of what was read that were lost");
+                continue;
+            }
+            let shard = place(&room.to_string(), self.shards(provider));
+            let has = Has {
+                room,
+                client: ack.client.clone(),
+                given,
+            };
+            for node in self.plan.nodes().collect::<Vec<_>>() {
+                let read = link::Command::Read {
+                    has: BVec::truncated(vec![has.clone()]),
+                };
+                if node.provider == provider
+                    && self.queue_command(node, shard, Command::Link(read), None)
+                {
+                    self.counts.one("words of what was read");
+                }
+            }
+        }
+    }
+
     /// Takes what the provider gave, beyond what and in which order it was asked.
     pub(super) fn read_events(
         &mut self,
@@ -201,6 +231,9 @@ impl World {
             // An answer to a stream that is not open any more.
             return self.read_room(client, room);
         }
+        self.history.demand("I16", part.gap.is_none(), || {
+            format!("client {client} was told of a gap in {room}, where nothing is forgotten that it has not: {:?}", part.gap)
+        });
         if part.events.is_empty() {
             return;
         }

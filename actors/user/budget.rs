@@ -40,11 +40,16 @@ impl Budgets {
     /// Counts a claim.
     pub(super) fn count(&mut self, time: Millis, claim: &Claim) {
         let (rules, max) = (&claim.rules, CLAIMANTS_COUNTED_PER_USER_MAX);
-        self.requesters
-            .take(&claim.terms.requester, rules.requester_on_user, time, max);
+        self.requesters.take(
+            &claim.terms.requester,
+            1,
+            rules.requester_on_user,
+            time,
+            max,
+        );
         self.providers
-            .take(&claim.peer, rules.provider_on_user, time, max);
-        self.all.take(rules.user, time);
+            .take(&claim.peer, 1, rules.provider_on_user, time, max);
+        self.all.take(1, rules.user, time);
     }
 }
 

@@ -10,11 +10,12 @@ use crate::{
         Payload,
         claim::{ClaimId, ClaimTerms},
         door::PackageRefused,
-        event::{Hash, InboxSeq, LinkSeq, RoomSeq},
+        event::{Given, Hash, InboxSeq, LinkSeq, RoomSeq},
         post::{Post, Refilled},
     },
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What the log can tell a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,4 +261,20 @@ pub struct Ack {
     pub rooms: Vec<(RoomUri, RoomSeq)>,
     /// Control events alone up to these numbers of rooms.
     pub control: Vec<(RoomUri, RoomSeq)>,
+}
+
+impl Ack {
+    /// How far it says the client is with each room.
+    #[must_use]
+    pub fn given(&self) -> BTreeMap<RoomUri, Given> {
+        let mut given: BTreeMap<RoomUri, Given> = BTreeMap::new();
+        for (room, seq) in &self.rooms {
+            given.insert(room.clone(), Given::all(*seq));
+        }
+        for (room, seq) in &self.control {
+            let given = given.entry(room.clone()).or_default();
+            given.control = given.control.max(*seq);
+        }
+        given
+    }
 }

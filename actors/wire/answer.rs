@@ -8,6 +8,7 @@ use super::{
     joining::{CodeId, CodeList, MadeCode, SealedGroupInfo},
 };
 use crate::{
+    ids::ProviderId,
     limits::{PROPOSALS_PER_BUNDLE_MAX, REFUSAL_DETAIL_BYTES_MAX, SUBMIT_ITEMS_MAX},
     machine::Millis,
 };
@@ -135,6 +136,17 @@ pub enum Refused {
         "too many leases without a Commit, or too many Commits, retry after {retry_after_ms} ms"
     )]
     Limited {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+    /// The Commit brings in the first clients of a provider that takes nothing: too much waits for it already. The same
+    /// bundle may be sent again.
+    #[error(
+        "too much waits for {provider} already, so it is brought into no more rooms, retry after {retry_after_ms} ms"
+    )]
+    PeerBehind {
+        /// The provider.
+        provider: ProviderId,
         /// When to try again, in milliseconds.
         retry_after_ms: u32,
     },

@@ -99,6 +99,44 @@ pub enum Lane {
     Application(Epoch),
 }
 
+/// How far a client is with a room: it was given, or has, everything of a lane up to and with this number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// Of application messages.
+    pub application: RoomSeq,
+    /// Of control events.
+    pub control: RoomSeq,
+}
+
+impl Given {
+    /// Everything up to and with this number.
+    #[must_use]
+    pub const fn all(upto: RoomSeq) -> Self {
+        Self {
+            application: upto,
+            control: upto,
+        }
+    }
+
+    /// What one of two reaches.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            application: self.application.max(other.application),
+            control: self.control.max(other.control),
+        }
+    }
+
+    /// What both reach.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self {
+            application: self.application.min(other.application),
+            control: self.control.min(other.control),
+        }
+    }
+}
+
 /// One event of a room, as its hub sends it to one follower.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {

@@ -4,6 +4,10 @@ use crate::{config::Config, logging, node};
 use anyhow::anyhow;
 use std::path::PathBuf;
 
+/// Threads for work that waits for the disk or computes for long, at most; more of it queues. Each keeps some MiB of what it
+/// last used to itself.
+const BLOCKING_THREADS_MAX: usize = 4;
+
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
@@ -21,6 +25,7 @@ impl Serve {
         let config = Config::load(&self.config)?;
         logging::start(&config.log).map_err(|error| anyhow!("read RUST_LOG: {error}"))?;
         tokio::runtime::Builder::new_multi_thread()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
             .enable_all()
             .build()?
             .block_on(node::run(config))

@@ -15,8 +15,10 @@ impl Tail {
     pub(crate) async fn carry(self: &Arc<Self>, below: u64) -> Result<(), LogFault> {
         let busy = self.rest().await;
         let needed = self.pointed_at(below).await?;
+        let turn = self.backlog.turn().await;
         let tail = Arc::clone(self);
         let carried = task::spawn_blocking(move || {
+            let _turn = turn;
             let carried = tail.carry_stored(below, &needed);
             // Whoever waits for this to end may open the log again.
             drop(tail);
@@ -76,25 +78,25 @@ impl Tail {
         // What lies above came with another node's snapshot. openraft discards the log while that is still taken over,
         // so the state may not point at it yet.
         let looked = self.backlog.carried(shard).min(below);
-        let mut from = self.backlog.carried(shard).max(span.start);
+        let from = self.backlog.carried(shard).max(span.start);
         let end = below.min(span.end);
+        // What came with another node's snapshot was committed; the log may hold an entry that never was.
         let here: BTreeSet<u64> = self.backlog.indexes(shard)?.into_iter().collect();
-        while from < end {
-            let stored = self
-                .log
-                .read(shard, from, end, READ_BYTES_MAX)
-                .map_err(|error| LogFault::Read(Arc::new(error)))?;
-            let Some((last, _)) = stored.last().filter(|_| starts_at(&stored, from)) else {
-                return Err(LogFault::Missing { shard, index: from });
-            };
-            let next = last.saturating_add(1);
-            // What came with another node's snapshot was committed; the log may hold an entry that never was.
-            let kept: Vec<_> = stored
-                .into_iter()
-                .filter(|(index, _)| needed.contains(index) && !here.contains(index))
-                .collect();
-            self.backlog.carry(shard, next, &kept, &[])?;
-            from = next;
+        let missing = needed.range(from..end.max(from)).copied();
+        // Most of the log was read by everybody by now: nothing else of it is read again.
+        for run in runs(missing.filter(|index| !here.contains(index))) {
+            let mut from = run.start;
+            while from < run.end {
+                let stored = self
+                    .log
+                    .read(shard, from, run.end, READ_BYTES_MAX)
+                    .map_err(|error| LogFault::Read(Arc::new(error)))?;
+                let Some((last, _)) = stored.last().filter(|_| starts_at(&stored, from)) else {
+                    return Err(LogFault::Missing { shard, index: from });
+                };
+                from = last.saturating_add(1);
+                self.backlog.carry(shard, from, &stored, &[])?;
+            }
         }
         let mut unneeded = self.backlog.indexes(shard)?;
         unneeded.retain(|index| *index < looked && !needed.contains(index));
@@ -103,6 +105,18 @@ impl Tail {
         }
         Ok(())
     }
+}
+
+/// Ascending numbers as ranges.
+fn runs(indexes: impl Iterator<Item = u64>) -> Vec<Range<u64>> {
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for index in indexes {
+        match runs.last_mut() {
+            Some(run) if run.end == index => run.end = index.saturating_add(1),
+            Some(_) | None => runs.push(index..index.saturating_add(1)),
+        }
+    }
+    runs
 }
 
 fn starts_at(stored: &[(u64, Bytes)], from: u64) -> bool {

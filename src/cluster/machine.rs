@@ -110,13 +110,13 @@ impl Shard {
             .unwrap_or_else(PoisonError::into_inner)
             .record(index, time, SHARDS, done);
         orders.into_iter().for_each(|carry_out| carry_out());
-        self.tell(news);
+        self.tell(news, time);
         self.applied.send_replace(index);
         Ok(())
     }
 
     /// Rings the bells of the clients of this node, and tells the operator what was refused.
-    fn tell(&self, news: News) {
+    fn tell(&self, news: News, time: Millis) {
         let bells = &self.world().bells;
         for room in &news.rooms {
             self.watchers.ring(room);
@@ -129,6 +129,9 @@ impl Shard {
         }
         for client in &news.inbox_full {
             tracing::warn!(%client, "an inbox is full; a notice was not stored");
+        }
+        for (peer, items) in &news.refused {
+            self.world().patience.use_up(peer, *items, time);
         }
         for refused in &news.acks_refused {
             tracing::warn!(shard = self.id, %refused, "an acknowledgement was not taken");

@@ -24,7 +24,7 @@ use mimi_actors::{
     room::checks::{COMMIT_RATE, Mls},
     room::follower,
     room::follower::{Deliver, Queue},
-    shard::read::{self, Given},
+    shard::read,
     supervisor::Supervisor,
     user::{
         command as user_command,
@@ -34,7 +34,8 @@ use mimi_actors::{
         BVec, Payload,
         door::{DoorItem, Order},
         event::{
-            Body, ClientSeq, Epoch, Event, Hash, InboxSeq, Invitation, Item, LinkSeq, RoomSeq,
+            Body, ClientSeq, Epoch, Event, Given, Hash, InboxSeq, Invitation, Item, LinkSeq,
+            RoomSeq,
         },
         post::{Notice, Post, WelcomeNotice},
     },
@@ -61,6 +62,7 @@ impl Node {
             clock: Arc::new(|| Millis(7)),
             workers: Workers::new(1, 1),
             bells: Bells::default(),
+            patience: crate::cluster::patience::Patience::default(),
             hub_key: crate::directory::HubKey::generate().unwrap(),
             mls: Arc::new(Mls {
                 hub_signature_key: [7; 32],
@@ -71,6 +73,7 @@ impl Node {
             }),
             rules: user_command::Rules::default(),
             lane_credit_bytes: 0,
+            backlog_items_max: u64::MAX,
             request_deadline: Duration::from_secs(10),
         });
         let reading = disk.clone();

@@ -187,8 +187,10 @@ impl Sealing {
         let rows = rows?;
         let next = next_of(&place);
         let position = record::encode_small(&place)?;
+        let turn = self.store.turn().await;
         let sealing = Arc::clone(self);
         let sealed = task::spawn_blocking(move || {
+            let _turn = turn;
             let sealed = sealing
                 .store
                 .seal(sealing.shard, next, position, &rows)

@@ -11,6 +11,7 @@ use super::{
     directory::{Directory, WakeError},
     entries::Entries,
     lead::{Lead, lost},
+    reads::Reads,
     watchers::Watchers,
 };
 use crate::perform::{self, Basis, World, answers::Answers};
@@ -93,6 +94,7 @@ pub(crate) struct Shard {
     pub(crate) derived: RwLock<Derived>,
     pub(crate) entries: Entries,
     pub(crate) watchers: Watchers,
+    pub(crate) reads: Reads,
     queue: mpsc::Sender<Queued>,
     /// The last entry applied: link sessions wait on it.
     pub(crate) applied: watch::Sender<u64>,
@@ -145,6 +147,7 @@ impl Shard {
                 derived: RwLock::default(),
                 entries,
                 watchers: Watchers::default(),
+                reads: Reads::default(),
                 queue,
                 applied: watch::Sender::new(0),
                 rooms: Answers::default(),

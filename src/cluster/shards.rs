@@ -11,12 +11,13 @@ use mimi_actors::{
     ask::{Answered, Ask},
     doors::HubAsk,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    link,
+    limits::READS_TOLD_MAX,
+    link::{self, Has},
     machine::Ticket,
     record::Command,
     room::{follower, follower_desk, outcome},
     user::{command as user_command, desk as user_desk, outcome as user_outcome},
-    wire::event::Hash,
+    wire::{BVec, event::Hash},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
@@ -386,18 +387,33 @@ impl Shards {
             let ask = Ask::Redrive(room.clone(), provider.clone());
             return self.pass_on(shard, ask, done_of);
         }
-        let (give, answer) = oneshot::channel();
         let redrive = link::Command::Redrive {
             provider: provider.clone(),
             room: room.clone(),
         };
-        let queued = shard.queue_own(Command::Link(redrive)).await;
-        queued.map_err(|_| Unanswered)?;
-        let _ = give.send(());
-        let give_up = Box::new(|| {});
-        Ok(Pending {
-            way: Way::Here { answer, give_up },
-        })
+        queued_own(shard, redrive).await
+    }
+
+    /// Tells a shard of rooms what clients have acknowledged of them, wherever it is led; returns when that is on its way
+    /// into the log.
+    pub(crate) async fn tell_read(
+        &self,
+        shard: &Shard,
+        has: BVec<Has, READS_TOLD_MAX>,
+    ) -> Result<(), Unanswered> {
+        let pending = self.begin_read(shard, has).await?;
+        pending.wait(self.world.request_deadline).await
+    }
+
+    async fn begin_read(
+        &self,
+        shard: &Shard,
+        has: BVec<Has, READS_TOLD_MAX>,
+    ) -> Result<Pending<()>, Unanswered> {
+        if !shard.leads() {
+            return self.pass_on(shard, Ask::Read(has), done_of);
+        }
+        queued_own(shard, link::Command::Read { has }).await
     }
 
     /// Asks an actor of a shard that this node leads, for another node that does not. What is returned waits for the
@@ -423,6 +439,10 @@ impl Shards {
             Ask::Redrive(room, provider) => {
                 self.begin_redrive(&room, &provider).await.map(Asked::Done)
             }
+            Ask::Read(has) => match has.first().map(|has| self.of_room(&has.room)) {
+                Some(Ok(shard)) => self.begin_read(shard, has).await.map(Asked::Done),
+                Some(Err(_)) | None => Err(Unanswered),
+            },
         };
         async move {
             let answered = match begun {
@@ -485,6 +505,18 @@ enum Asked {
     Key(Pending<Option<[u8; 32]>>),
     Knows(Pending<bool>),
     Done(Pending<()>),
+}
+
+/// A command without a ticket, on its way into the log of a shard that this node leads.
+async fn queued_own(shard: &Shard, command: link::Command) -> Result<Pending<()>, Unanswered> {
+    let (give, answer) = oneshot::channel();
+    let queued = shard.queue_own(Command::Link(command)).await;
+    queued.map_err(|_| Unanswered)?;
+    let _ = give.send(());
+    let give_up = Box::new(|| {});
+    Ok(Pending {
+        way: Way::Here { answer, give_up },
+    })
 }
 
 /// The answer that a look at an actor gave, once it is confirmed that this node still leads.

@@ -1,7 +1,7 @@
 //! The sections of a configuration, and every default.
 
 use crate::cluster::group::SNAPSHOT_ENTRIES;
-use mimi_actors::limits::{AUDITED_MEMBERS_MAX, CREDIT_BYTES, LEASE_MS};
+use mimi_actors::limits::{AUDITED_MEMBERS_MAX, BACKLOG_ITEMS_MAX, CREDIT_BYTES, LEASE_MS};
 use serde::{Deserialize, Serialize};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -43,6 +43,8 @@ pub struct LinkConfig {
     pub listen: SocketAddr,
     /// Payload bytes that a peer may have under way on one fan-out lane; each shard of a peer has one.
     pub lane_credit_bytes: u32,
+    /// Events and final words that may wait for a peer in one shard before it is brought into no more rooms of that shard.
+    pub backlog_items_max: u64,
 }
 
 /// The door for clients.
@@ -194,6 +196,7 @@ impl Default for LinkConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7470)),
             lane_credit_bytes: CREDIT_BYTES,
+            backlog_items_max: BACKLOG_ITEMS_MAX,
         }
     }
 }

@@ -7,23 +7,24 @@
 
 use super::{FRAME_DEADLINE, Session};
 use crate::{
-    cluster::wake::Wake,
+    cluster::{shards::Unanswered, wake::Wake},
     quic::{LaneReceiver, LaneSender},
 };
 use anyhow::Context;
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::{BATCH_FILL_BYTES, REQUEST_FRAME_BYTES_MAX},
-    shard::read::{self, Given},
+    shard::read,
     user::{
         command::{Ack, Command as UserCommand},
         cursors::Membership,
         inbox::InboxItem,
+        outcome as user_outcome,
     },
     wire::{
         self, BVec,
         door::{Acks, DoorItem, Events, Order},
-        event::{InboxSeq, RoomSeq},
+        event::{Given, InboxSeq, RoomSeq},
     },
 };
 use std::{
@@ -102,19 +103,41 @@ pub(super) async fn serve(
                 None => break Ok(()),
             },
             _ = record.tick(), if !pending.is_empty() => {
-                let ack = UserCommand::Ack(pending.take(client));
-                if session.shards.ask_user(client.user(), ack).await.is_err() {
+                if record_acks(session, client, &mut pending).await.is_err() {
                     tracing::warn!("an acknowledgement was not recorded; events will come again");
                 }
             }
         }
     };
     if !pending.is_empty() {
-        let ack = UserCommand::Ack(pending.take(client));
-        drop(session.shards.ask_user(client.user(), ack).await);
+        let _ = record_acks(session, client, &mut pending).await;
     }
     reading.abort();
     ended
+}
+
+/// Puts acknowledgements into the user's log; what that made durable, the shards of the rooms hear.
+async fn record_acks(
+    session: &Session,
+    client: &ClientUri,
+    pending: &mut PendingAcks,
+) -> Result<(), Unanswered> {
+    let ack = pending.take(client);
+    let given = ack.given();
+    let asked = UserCommand::Ack(ack);
+    let answer = session.shards.ask_user(client.user(), asked).await?;
+    if answer != user_outcome::Answer::Done {
+        tracing::debug!(?answer, "an acknowledgement was refused");
+        return Ok(());
+    }
+    for (room, given) in given {
+        session
+            .shards
+            .of_room(&room)?
+            .reads
+            .note(&room, client, given);
+    }
+    Ok(())
 }
 
 /// Looks at the user's fold: which rooms there are to read, and what is in the inbox.

@@ -225,6 +225,7 @@ pub(super) async fn submissions(
     mut to: LaneSender,
     mut from: LaneReceiver,
 ) -> Result<(), LaneEnd> {
+    let world = shards.world();
     let mut under_way = FuturesOrdered::new();
     let mut ended = false;
     while !ended || !under_way.is_empty() {
@@ -232,11 +233,14 @@ pub(super) async fn submissions(
             biased;
             Some(submitted) = under_way.next(), if !under_way.is_empty() => {
                 let submitted: Submitted = submitted;
+                let refused = submitted.refused.iter().map(|run| run.count).sum();
+                world.patience.use_up(link.peer(), refused, (world.clock)());
                 to.send(wire::encode(&submitted)).await.map_err(anyhow::Error::from)?;
             }
-            frame = next_frame(&mut from),
-                if !ended && under_way.len() < LANE_FRAMES_UNACKED_MAX =>
-            {
+            frame = async {
+                tokio::time::sleep(world.patience.wait(link.peer(), (world.clock)())).await;
+                next_frame(&mut from).await
+            }, if !ended && under_way.len() < LANE_FRAMES_UNACKED_MAX => {
                 let Some(frame) = frame? else {
                     ended = true;
                     continue;

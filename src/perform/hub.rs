@@ -18,6 +18,8 @@ use std::{sync::Arc, time::Duration};
 pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, basis: Basis) {
     match effect {
         Effect::Append { ticket, command } => {
+            let items_max = shard.world().backlog_items_max;
+            let command = shard.looked_at().tell_behind(command, items_max);
             let record = Command::Hub(room.clone(), command);
             if let Err(refused) = shard.queue(record, Some(ticket)) {
                 let refused = not_queued(refused);

@@ -9,7 +9,10 @@ pub(crate) mod hub;
 pub(crate) mod user;
 pub(crate) mod workers;
 
-use crate::{cluster::wake::Bells, directory::HubKey};
+use crate::{
+    cluster::{patience::Patience, wake::Bells},
+    directory::HubKey,
+};
 use mimi_actors::{host::Clock, ids::ProviderId, room::checks::Mls, user::command::Rules};
 use std::{sync::Arc, time::Duration};
 use workers::Workers;
@@ -24,6 +27,8 @@ pub(crate) struct World {
     pub(crate) workers: Workers,
     /// The client streams of this node.
     pub(crate) bells: Bells,
+    /// What peers have used of this node's patience.
+    pub(crate) patience: Patience,
     /// The hub's key, which rooms list in external_senders.
     pub(crate) hub_key: HubKey,
     /// What rooms are checked with.
@@ -32,6 +37,8 @@ pub(crate) struct World {
     pub(crate) rules: Rules,
     /// Payload bytes that a peer may have under way on one fan-out lane.
     pub(crate) lane_credit_bytes: u32,
+    /// Items that may be owed to a peer by one shard before it is brought into no more rooms.
+    pub(crate) backlog_items_max: u64,
     /// How long a request may wait for its answer.
     pub(crate) request_deadline: Duration,
 }

@@ -1,14 +1,20 @@
-//! Connections that come in: how many at a time, and how many of one peer.
+//! Connections that come in: how many at a time, how many of one peer, and how fast from one address.
 
-use mimi_actors::ids::ProviderId;
+use mimi_actors::{
+    bucket::{Buckets, Rate},
+    ids::ProviderId,
+    limits::ADDRESSES_COUNTED_MAX,
+    machine::Millis,
+};
 use quinn::{Connecting, Connection, ConnectionError, Endpoint, Incoming};
 use std::{
     collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long a handshake may take.
@@ -23,6 +29,38 @@ const HANDSHAKES_UNPROVEN_MAX: usize = HANDSHAKES_MAX / 2;
 pub(super) struct Gate {
     under_way: Arc<AtomicUsize>,
     connections_max: usize,
+    addresses: Option<Addresses>,
+}
+
+/// Counts the handshakes of each address.
+#[derive(Debug)]
+struct Addresses {
+    rate: Rate,
+    since: Instant,
+    begun: Mutex<Buckets<IpAddr>>,
+}
+
+impl Addresses {
+    /// Counts a handshake, unless there were too many of this address lately: then it says `false`.
+    fn admit(&self, address: IpAddr) -> bool {
+        let elapsed = self.since.elapsed().as_millis();
+        let now = Millis(u64::try_from(elapsed).unwrap_or(u64::MAX));
+        let address = network_of(address);
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = begun.wait_ms(&address, self.rate, now).is_none();
+        if may {
+            begun.take(&address, 1, self.rate, now, ADDRESSES_COUNTED_MAX);
+        }
+        may
+    }
+}
+
+/// What one machine may have of addresses: of IPv6 a whole /64.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 impl Gate {
@@ -30,6 +68,20 @@ impl Gate {
         Self {
             under_way: Arc::default(),
             connections_max,
+            addresses: None,
+        }
+    }
+
+    /// Lets each address begin only so many handshakes: peers are few, and keep their connections.
+    pub(super) fn with_rate(self, rate: Rate) -> Self {
+        let addresses = Addresses {
+            rate,
+            since: Instant::now(),
+            begun: Mutex::default(),
+        };
+        Self {
+            addresses: Some(addresses),
+            ..self
         }
     }
 
@@ -43,6 +95,10 @@ impl Gate {
             } else if under_way >= HANDSHAKES_UNPROVEN_MAX && incoming.may_retry() {
                 // It comes again, from an address that is its own.
                 drop(incoming.retry());
+            } else if let Some(addresses) = &self.addresses
+                && !addresses.admit(incoming.remote_address().ip())
+            {
+                incoming.refuse();
             } else {
                 self.under_way.fetch_add(1, Ordering::Relaxed);
                 let counted = Counted(Arc::clone(&self.under_way));
@@ -121,6 +177,31 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_connects_again_and_again_is_held_back_and_another_is_not() {
+        let rate = Rate {
+            burst: 3,
+            per_minute: 1,
+        };
+        let gate = Gate::new(1).with_rate(rate);
+        let addresses = gate.addresses.unwrap();
+        let admit = |address: &str| addresses.admit(address.parse().unwrap());
+        for _ in 0..3 {
+            assert!(admit("192.0.2.1"));
+        }
+        assert!(!admit("192.0.2.1"));
+        assert!(
+            !admit("::ffff:192.0.2.1"),
+            "the same in the clothes of IPv6"
+        );
+        assert!(admit("192.0.2.2"));
+        for host in 0..3 {
+            assert!(admit(&format!("2001:db8::{host}")));
+        }
+        assert!(!admit("2001:db8::9"), "one network");
+        assert!(admit("2001:db8:0:1::9"));
+    }
 
     #[test]
     fn a_seat_is_free_again_when_it_is_dropped() {

@@ -8,7 +8,11 @@ use super::{
     settings,
     trust::Recognise,
 };
-use mimi_actors::ids::ProviderId;
+use mimi_actors::{
+    bucket::Rate,
+    ids::ProviderId,
+    limits::{HANDSHAKES_BURST_PER_ADDRESS, HANDSHAKES_PER_MINUTE_PER_ADDRESS},
+};
 use quinn::{Connection, Endpoint, VarInt};
 use rustls::pki_types::CertificateDer;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
@@ -72,7 +76,10 @@ impl LinkEndpoint {
         endpoint.set_default_client_config(client);
         Ok(Self {
             endpoint,
-            gate: Gate::new(LINKS_MAX),
+            gate: Gate::new(LINKS_MAX).with_rate(Rate {
+                burst: HANDSHAKES_BURST_PER_ADDRESS,
+                per_minute: HANDSHAKES_PER_MINUTE_PER_ADDRESS,
+            }),
             seats: Seats::default(),
         })
     }

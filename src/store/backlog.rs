@@ -20,8 +20,9 @@ use fjall::{
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
+use tokio::sync::OwnedMutexGuard;
 
 /// Blocks that fjall keeps in memory, in bytes.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -84,6 +85,7 @@ pub struct Backlog {
     path: PathBuf,
     /// How far each shard's log is known, on the disk, to have been looked through.
     durable: Mutex<BTreeMap<u16, u64>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Backlog {
@@ -127,7 +129,13 @@ impl Backlog {
             carried,
             path: dir.to_path_buf(),
             durable: Mutex::new(durable),
+            turn: Arc::default(),
         })
+    }
+
+    /// Waits until no shard of the node is being carried, and keeps it so.
+    pub async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     /// One more than the last entry of a shard that was looked at: below it, what is needed is here.

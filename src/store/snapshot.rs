@@ -15,8 +15,12 @@ use super::{
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+use tokio::sync::OwnedMutexGuard;
 
 pub use super::snapshot_rows::Row;
 
@@ -181,9 +185,16 @@ pub struct Snapshots {
     dir: PathBuf,
     /// Gives every scratch copy a directory of its own.
     copies: AtomicU64,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Snapshots {
+    /// Waits until no shard of the node is being sealed, and keeps it so. Each needs a few MiB and all cores for a moment:
+    /// all shards at once would be felt by everybody.
+    pub async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
     /// Opens the directory of snapshots, creating it where there is none. The log beside it keeps other processes out.
     ///
     /// # Errors
@@ -193,6 +204,7 @@ impl Snapshots {
         let snapshots = Self {
             dir: dir.to_path_buf(),
             copies: AtomicU64::new(0),
+            turn: Arc::default(),
         };
         files::remove_dir(&snapshots.scratch())?;
         Ok(snapshots)

@@ -136,6 +136,23 @@ Feature: Fanning out to the providers of the members
     When c.example is started again
     Then dora has received "hurry"
 
+  @R5-14 @R5-21
+  Scenario: a provider for which too much waits is brought into no more rooms until it is back
+    Given a.example lets 3 items wait for a provider before it is brought into no more rooms
+    When alice comes back
+    And amy comes back
+    Given the room den of a.example with alice, bob and dora
+    And alice has a KeyPackage of dora for a room beside it
+    When c.example is killed
+    And alice sends "one"
+    And alice commits 4 times
+    Then alice cannot bring dora into that room, for too much waits for c.example
+    When alice sends "den goes on"
+    Then alice and bob have received "one" and "den goes on"
+    When c.example is started again
+    Then dora has received "one" and "den goes on"
+    And alice brings dora into that room
+
   @R5-27
   Scenario: the own messages come back with their own number
     Given the room den of a.example with alice and bob

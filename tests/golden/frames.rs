@@ -413,6 +413,13 @@ pub(super) fn refusals() -> Group {
                 },
             ),
             ("limited", Refused::Limited { retry_after_ms }),
+            (
+                "peer-behind",
+                Refused::PeerBehind {
+                    provider: provider(),
+                    retry_after_ms,
+                },
+            ),
             ("lease-required", Refused::LeaseRequired),
             ("lease-expired", Refused::LeaseExpired),
             ("overloaded", Refused::Overloaded { retry_after_ms }),

@@ -23,8 +23,8 @@ use mimi_actors::{
         BText, Payload,
         claim::{ClaimId, ClaimTerms},
         event::{
-            Body, ClientSeq, Copy, Epoch, Hash, InboxSeq, Item, LinkSeq, RoomSeq, SubmitRefused,
-            SubmitSeq,
+            Body, ClientSeq, Copy, Epoch, Given, Hash, InboxSeq, Item, LinkSeq, RoomSeq,
+            SubmitRefused, SubmitSeq,
         },
         joining::CodeId,
         link::RoomRefused,
@@ -121,6 +121,7 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
         welcome: Some(some("welcome")),
         checked,
         rate: COMMIT_RATE,
+        behind: vec!["c.example".parse().unwrap()],
     };
     let entry = hub::Commit {
         sender: bob(),
@@ -349,6 +350,13 @@ fn link_commands() -> Vec<(&'static str, link::Command)> {
     let forget = link::Command::Forget {
         before: Millis(1_700_000_000_000),
     };
+    let read = link::Command::Read {
+        has: list(vec![link::Has {
+            room: room(),
+            client: bob(),
+            given: Given::all(RoomSeq(1)),
+        }]),
+    };
     let refused = link::Command::Ack {
         peer: Peer::Provider(provider()),
         upto: LinkSeq(1),
@@ -367,6 +375,7 @@ fn link_commands() -> Vec<(&'static str, link::Command)> {
         ("ack-refused", refused),
         ("redrive", redrive),
         ("forget", forget),
+        ("read", read),
     ]
 }
 

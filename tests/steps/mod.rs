@@ -7,6 +7,7 @@
     reason = "tests stop at what they did not expect"
 )]
 
+mod behind;
 mod claim;
 mod claim_rules;
 mod cluster;
@@ -46,6 +47,8 @@ pub struct Story {
     room: Option<RoomUri>,
     rooms: Vec<RoomUri>,
     claims: Vec<ClaimResponse>,
+    /// KeyPackages that were claimed and not used yet.
+    packages: Vec<Payload>,
     asked: Option<ClaimRequest>,
     /// The key of somebody's pseudonym.
     pseudonym: Option<(DeviceKey, PseudonymUri)>,

@@ -10,13 +10,13 @@ use crate::{
         hub,
         outcome::{Answer, Refused},
     },
-    shard::read::{self, Given},
+    shard::read,
     sim::mls::{Intent, Took, Wish},
     user::outcome::Answer as UserAnswer,
     wire::{
         self, Payload,
         door::{Order, RoomBody, RoomEvent},
-        event::{ClientSeq, Hash, RoomSeq},
+        event::{ClientSeq, Given, Hash, RoomSeq},
     },
 };
 use std::{fmt, rc::Rc};

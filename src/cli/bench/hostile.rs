@@ -119,6 +119,7 @@ impl Hostile {
             message_bytes: self.message_bytes,
             pool: 64,
             pace: load::pace(Some(self.rate), 1)?,
+            sender_reads: false,
         };
         output::progress("three providers, rooms, members, encrypted messages");
         let mut stage = Stage::build(&['a', 'b', 'c'], 1, None).await?;

@@ -55,6 +55,7 @@ impl Latency {
             message_bytes: self.message_bytes,
             pool: 64,
             pace: load::pace(Some(self.rate), 1)?,
+            sender_reads: false,
         };
         output::progress("two providers, rooms, members, encrypted messages");
         let mut stage = Stage::build(&['a', 'b'], self.nodes, None).await?;

@@ -14,7 +14,7 @@ use crate::{
         },
     },
     client::{
-        door::{DoorError, EventLane, SendReplies, SendRequests},
+        door::{DoorError, EventAcks, EventLane, SendReplies, SendRequests},
         member::{PackageOptions, packages},
     },
 };
@@ -69,6 +69,8 @@ pub(super) struct Shape {
     pub(super) pool: usize,
     /// Time between two frames; none as fast as they are taken.
     pub(super) pace: Option<Duration>,
+    /// Whether the sending client reads the rooms too, as clients do: what one has not read is kept.
+    pub(super) sender_reads: bool,
 }
 
 /// What loads have in common on the command line.
@@ -112,6 +114,7 @@ impl LoadArgs {
             message_bytes: self.message_bytes,
             pool: self.pool,
             pace: pace(self.rate, self.batch)?,
+            sender_reads: false,
         })
     }
 }
@@ -309,6 +312,7 @@ pub(super) struct Running {
     sending: JoinHandle<anyhow::Result<()>>,
     counting: JoinHandle<anyhow::Result<()>>,
     receiving: JoinHandle<anyhow::Result<()>>,
+    reading_along: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
 impl Running {
@@ -323,6 +327,12 @@ impl Running {
         output::progress("load");
         cast.reconnect(stage, receiver.provider).await?;
         let events = cast.get(receiver.device)?.door()?.events().await?;
+        let reading_along = if shape.sender_reads {
+            let events = cast.get(sender.device)?.door()?.events().await?;
+            Some(tokio::spawn(read_along(events)))
+        } else {
+            None
+        };
         let (requests, replies) = cast.get(sender.device)?.door()?.sends().await?.split();
         let load = Arc::new(Load {
             stop: AtomicBool::new(false),
@@ -339,6 +349,7 @@ impl Running {
             sending: tokio::spawn(sending),
             counting: tokio::spawn(count(Arc::clone(&load), replies)),
             receiving: tokio::spawn(receiving),
+            reading_along,
             load,
             seen,
         })
@@ -367,6 +378,10 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.receiving.abort();
+        if let Some(reading) = self.reading_along {
+            ensure!(!reading.is_finished(), "the sender's event stream ended");
+            reading.abort();
+        }
         let seen = held(&self.seen);
         ensure!(seen.gaps == 0, "{} gaps in the rooms' numbers", seen.gaps);
         Ok((taken.saturating_sub(seen.events), seen.duplicates))
@@ -521,6 +536,41 @@ async fn count(load: Arc<Load>, mut replies: SendReplies) -> anyhow::Result<()> 
     }
 }
 
+/// Takes what arrives and acknowledges it now and then.
+async fn read_along(events: EventLane) -> anyhow::Result<()> {
+    let (mut items, mut acks) = events.split();
+    let mut reached: BTreeMap<RoomUri, RoomSeq> = BTreeMap::new();
+    let mut unacked = 0;
+    loop {
+        for item in items.next().await?.items {
+            if let DoorItem::Room { room, events } = item
+                && let Some(last) = events.last()
+            {
+                unacked += events.len() as u64;
+                reached.insert(room, last.seq);
+            }
+        }
+        if unacked >= ACK_EVENTS {
+            unacked = 0;
+            acknowledge(&mut acks, &reached).await?;
+        }
+    }
+}
+
+/// Acknowledges rooms up to their last events that were read.
+async fn acknowledge(
+    acks: &mut EventAcks,
+    reached: &BTreeMap<RoomUri, RoomSeq>,
+) -> anyhow::Result<()> {
+    let rooms = reached.iter().map(|(room, seq)| (room.clone(), *seq));
+    let reached = Acks {
+        inbox: None,
+        rooms: BVec::truncated(rooms.collect()),
+        control: BVec::default(),
+    };
+    Ok(acks.ack(&reached).await?)
+}
+
 /// Counts what arrives, in which order, and how long it took; acknowledges now and then.
 async fn receive(load: Arc<Load>, events: EventLane, seen: Arc<Mutex<Seen>>) -> anyhow::Result<()> {
     let (mut items, mut acks) = events.split();
@@ -564,12 +614,7 @@ async fn receive(load: Arc<Load>, events: EventLane, seen: Arc<Mutex<Seen>>) -> 
                 .iter()
                 .map(|(room, next)| (room.clone(), RoomSeq(next - 1)))
                 .collect();
-            acks.ack(&Acks {
-                inbox: None,
-                rooms: BVec::truncated(reached),
-                control: BVec::default(),
-            })
-            .await?;
+            acknowledge(&mut acks, &reached).await?;
         }
     }
 }

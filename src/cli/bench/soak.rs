@@ -47,6 +47,7 @@ impl Soak {
             shape.pace = load::pace(Some(rate * self.share), self.load.batch)?;
         }
         shape.seconds = self.minutes * 60;
+        shape.sender_reads = true;
         let measured = measure(&shape).await?;
         let figures = json!({
             "bench": "soak",
@@ -61,6 +62,10 @@ impl Soak {
             "rss_mib": by_provider(&measured, |samples| json!(samples)),
             "slope_mib_per_min": by_provider(&measured, |samples| {
                 json!(round(slope_per_min(samples, measured.rss_every_s)))
+            }),
+            "slope_second_half_mib_per_min": by_provider(&measured, |samples| {
+                let (_, second) = samples.split_at(samples.len() / 2);
+                json!(round(slope_per_min(second, measured.rss_every_s)))
             }),
             "lost": measured.lost,
             "duplicates": measured.duplicates,

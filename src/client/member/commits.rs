@@ -258,6 +258,7 @@ impl Member {
             }
             Refused::Overloaded { .. }
             | Refused::Unavailable { .. }
+            | Refused::PeerBehind { .. }
             | Refused::StorageFull
             | Refused::Poisoned => Err(MemberError::Refused(refused)),
             Refused::UnknownProposals { ref references } => {

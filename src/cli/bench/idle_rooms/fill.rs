@@ -149,6 +149,7 @@ fn world() -> anyhow::Result<World> {
         clock: Arc::new(|| Millis(1)),
         workers: Workers::new(1, 1),
         bells: crate::cluster::wake::Bells::default(),
+        patience: crate::cluster::patience::Patience::default(),
         hub_key: HubKey::generate()?,
         mls: Arc::new(Mls {
             hub_signature_key: [0; 32],
@@ -159,6 +160,7 @@ fn world() -> anyhow::Result<World> {
         }),
         rules: Rules::default(),
         lane_credit_bytes: 0,
+        backlog_items_max: u64::MAX,
         request_deadline: Duration::from_secs(10),
     })
 }
@@ -202,6 +204,7 @@ fn commands() -> anyhow::Result<Vec<Arc<hub::Command>>> {
         welcome: add.welcome,
         checked,
         rate: COMMIT_RATE,
+        behind: Vec::new(),
     };
     let create = hub::Create {
         creator,

@@ -36,6 +36,41 @@ fn a_removed_member_reads_up_to_its_removal_and_may_come_back() {
 }
 
 #[test]
+fn one_whose_removal_is_among_events_that_are_not_kept_leaves_and_may_come_back() {
+    let (mut hub, mut alice, mut bob) = pair();
+    let words = alice.encrypt(&room(), &["nobody keeps this"]).unwrap();
+    let lost = hub.messages(alice.frames(&room(), words)).remove(0);
+    hub.fan_out(&lost, &mut [&mut alice]);
+    let remove = alice.prepare_remove(&room(), &[uri("bob")]).unwrap();
+    let (answer, gone) = hub.commit(&remove);
+    alice.commit_answered(&room(), answer).unwrap();
+    let gone = gone.unwrap();
+    hub.fan_out(&gone, &mut [&mut alice]);
+
+    hub.notify(&mut bob, Notice::Left { upto: gone.seq });
+    assert_eq!(
+        bob.epoch(&room()),
+        Some(Epoch(1)),
+        "its last events may come"
+    );
+    bob.take(DoorItem::Gap {
+        room: room(),
+        from: lost.seq,
+        upto: gone.seq,
+    });
+    assert_eq!(
+        (bob.missed(&room()), bob.epoch(&room())),
+        (Some(gone.seq), None)
+    );
+
+    let add = alice.prepare_add(&room(), &one_package(&mut bob)).unwrap();
+    hub.committed(&mut alice, &add, &mut []);
+    hub.welcome(&add, &mut bob);
+    agree(&[&alice, &bob]);
+    assert_eq!(bob.received(&room()), [""; 0]);
+}
+
+#[test]
 fn one_that_is_removed_and_added_again_before_it_reads_loses_no_old_event() {
     let (mut hub, mut alice, mut bob) = pair();
     let first = alice.encrypt(&room(), &["old"]).unwrap();

@@ -1,0 +1,88 @@
+//! How long the lanes of a peer wait that sends what the rooms here refuse.
+//!
+//! A refusal costs as much as a message: it is judged in log order, synced, and told. Who sends little of it notices
+//! nothing; who sends more is read as slowly as [`REFUSED_ITEMS`] says, for its unread bytes wait in its own windows.
+//!
+//! Source: transport requirements, section 4.
+
+use mimi_actors::{
+    bucket::{Buckets, Rate},
+    ids::ProviderId,
+    limits::{PEERS_COUNTED_MAX, REFUSED_ITEMS_BURST, REFUSED_ITEMS_PER_MINUTE},
+    machine::Millis,
+};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// Submissions of one peer that are refused without making it wait.
+const REFUSED_ITEMS: Rate = Rate {
+    burst: REFUSED_ITEMS_BURST,
+    per_minute: REFUSED_ITEMS_PER_MINUTE,
+};
+/// Longest wait before a frame, in milliseconds; what is refused meanwhile is not counted.
+const WAIT_MS_MAX: u64 = 10_000;
+
+/// What each peer has used of its node's patience.
+#[derive(Default)]
+pub(crate) struct Patience(Mutex<Buckets<ProviderId>>);
+
+impl Patience {
+    fn used(&self) -> MutexGuard<'_, Buckets<ProviderId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many submissions of a peer were refused.
+    pub(crate) fn use_up(&self, peer: &ProviderId, items: u32, time: Millis) {
+        let mut used = self.used();
+        let wait_ms = used.wait_ms(peer, REFUSED_ITEMS, time);
+        if wait_ms.is_none_or(|wait_ms| wait_ms < WAIT_MS_MAX) {
+            used.take(peer, items, REFUSED_ITEMS, time, PEERS_COUNTED_MAX);
+        }
+    }
+
+    /// How long the next frame of a peer must wait.
+    pub(crate) fn wait(&self, peer: &ProviderId, time: Millis) -> Duration {
+        let wait_ms = self.used().wait_ms(peer, REFUSED_ITEMS, time);
+        Duration::from_millis(wait_ms.unwrap_or_default().min(WAIT_MS_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_often_waits_and_nobody_else_does() {
+        let patience = Patience::default();
+        let (mallory, bob) = ("m.example".parse().unwrap(), "b.example".parse().unwrap());
+        let now = Millis(1_000_000);
+        patience.use_up(&mallory, REFUSED_ITEMS_BURST - 1, now);
+        assert_eq!(patience.wait(&mallory, now), Duration::ZERO);
+        patience.use_up(&mallory, 501, now);
+        let wait = patience.wait(&mallory, now);
+        assert!(
+            wait > Duration::ZERO && wait < Duration::from_secs(1),
+            "{wait:?}"
+        );
+        assert_eq!(patience.wait(&mallory, now.plus(1_000)), Duration::ZERO);
+        assert_eq!(patience.wait(&bob, now), Duration::ZERO);
+    }
+
+    #[test]
+    fn patience_comes_back_however_much_was_refused() {
+        let patience = Patience::default();
+        let mallory = "m.example".parse().unwrap();
+        let now = Millis(1_000_000);
+        for _ in 0..1_000 {
+            patience.use_up(&mallory, 4_096, now);
+        }
+        assert_eq!(
+            patience.wait(&mallory, now),
+            Duration::from_millis(WAIT_MS_MAX)
+        );
+        let later = now.plus(2 * WAIT_MS_MAX);
+        assert_eq!(patience.wait(&mallory, later), Duration::ZERO);
+    }
+}
