@@ -88,6 +88,8 @@ enum Deed {
     Kill,
     /// Of both sides of a link.
     KillBoth,
+    /// The hub is killed while a Commit of a follower's is on its way to it.
+    KillInCommit,
     /// A follower acknowledges, is cut off and killed; its devices read on.
     Crash,
     /// A member is removed while it sends, and added again.
@@ -98,7 +100,7 @@ enum Deed {
     Contest,
 }
 
-const DEEDS: [Deed; 9] = [
+const DEEDS: [Deed; 10] = [
     Deed::Rough,
     Deed::Contest,
     Deed::Cut,
@@ -106,6 +108,7 @@ const DEEDS: [Deed; 9] = [
     Deed::Kill,
     Deed::Proposal,
     Deed::KillBoth,
+    Deed::KillInCommit,
     Deed::Crash,
     Deed::CutOneWay,
 ];
@@ -305,6 +308,7 @@ impl Run {
                 let follower = self.follower();
                 self.killed(&[HUB, follower]).await;
             }
+            Deed::KillInCommit => self.killed_in_commit().await,
             Deed::Crash => self.crash().await,
             Deed::Removal => self.removal().await,
             Deed::Proposal => self.proposal().await,
@@ -350,6 +354,26 @@ impl Run {
         let time = self.a_while();
         self.talk(time, names).await;
         self.talk(A_MOMENT, &[]).await;
+    }
+
+    /// A member of a follower commits while the hub cannot be reached, and then the hub is killed.
+    async fn killed_in_commit(&mut self) {
+        self.settle().await;
+        let room = self.rooms.choose(&mut self.random).unwrap().clone();
+        let mut bob = self.cast.remove("bob").unwrap();
+        let update = bob.member.prepare_update(&room).unwrap();
+        self.cut(HUB, "b.example");
+        self.cut("b.example", HUB);
+        self.partition("b.example", Phase::Start);
+        let killing = async {
+            self.chronicle.kill(&mut self.net, HUB);
+            start(&self.chronicle, &mut self.net, HUB).await;
+            self.heal("b.example");
+        };
+        // It is begun first. How it ends is in the history; what is open then is settled with the rest.
+        let (_, ()) = futures::join!(bob.commit(&update, &[], &[]), killing);
+        self.cast.insert("bob", bob);
+        self.settle().await;
     }
 
     /// A follower acknowledges what its device has not read. Then it is cut off from the hub, and killed.
@@ -426,13 +450,16 @@ impl Run {
         self.settle().await;
         let room = self.rooms.choose(&mut self.random).unwrap().clone();
         let bob = self.one("bob");
-        let proposed = bob.propose(&room, Proposing::Update).await;
+        // The hub may be out of reach a moment longer.
+        bob.patience = Duration::from_secs(WITHIN_S);
+        until("the hub has a Proposal of bob's", async || {
+            bob.propose(&room, Proposing::Update).await.ok()
+        })
+        .await;
+        bob.patience = PATIENCE;
         let alice = self.one("alice");
-        // The hub may be out of reach a moment longer; then the Commit makes it void.
-        if proposed.is_ok() {
-            let seen = |member: &Member| member.pending_proposals(&room) == 1;
-            alice.read_until("the Proposal", seen).await;
-        }
+        let seen = |member: &Member| member.pending_proposals(&room) > 0;
+        alice.read_until("the Proposal", seen).await;
         let update = alice.member.prepare_update(&room).unwrap();
         alice.commit(&update, &[], &[]).await.unwrap();
         self.settle().await;
