@@ -130,8 +130,10 @@ impl Shard {
         for client in &news.inbox_full {
             tracing::warn!(%client, "an inbox is full; a notice was not stored");
         }
+        let world = self.world();
         for (peer, items) in &news.refused {
-            self.world().patience.use_up(peer, *items, time);
+            let age_ms = (world.clock)().0.saturating_sub(time.0);
+            world.patience.use_up(peer, *items, age_ms);
         }
         for refused in &news.acks_refused {
             tracing::warn!(shard = self.id, %refused, "an acknowledgement was not taken");

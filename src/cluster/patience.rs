@@ -13,7 +13,7 @@ use mimi_actors::{
 };
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Submissions of one peer that are refused without making it wait.
@@ -24,17 +24,42 @@ const REFUSED_ITEMS: Rate = Rate {
 /// Longest wait before a frame, in milliseconds; what is refused meanwhile is not counted.
 const WAIT_MS_MAX: u64 = 10_000;
 
-/// What each peer has used of its node's patience.
-#[derive(Default)]
-pub(crate) struct Patience(Mutex<Buckets<ProviderId>>);
+/// When a node starts, on the time of its patience, in milliseconds: what is read again of the log was refused before.
+const START_MS: u64 = 3_600_000;
+
+/// What each peer has used of its node's patience. Its time is this node's own since the start: a clock that is set, or
+/// that of a leader that is ahead, makes nobody wait.
+pub(crate) struct Patience {
+    since: Instant,
+    used: Mutex<Buckets<ProviderId>>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            used: Mutex::default(),
+        }
+    }
+}
 
 impl Patience {
     fn used(&self) -> MutexGuard<'_, Buckets<ProviderId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many submissions of a peer were refused.
-    pub(crate) fn use_up(&self, peer: &ProviderId, items: u32, time: Millis) {
+    fn now(&self) -> Millis {
+        let elapsed_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Millis(START_MS).plus(elapsed_ms)
+    }
+
+    /// So many submissions of a peer were refused, so many milliseconds ago.
+    pub(crate) fn use_up(&self, peer: &ProviderId, items: u32, age_ms: u64) {
+        let time = Millis(self.now().0.saturating_sub(age_ms));
+        self.use_up_at(peer, items, time);
+    }
+
+    fn use_up_at(&self, peer: &ProviderId, items: u32, time: Millis) {
         let mut used = self.used();
         let wait_ms = used.wait_ms(peer, REFUSED_ITEMS, time);
         if wait_ms.is_none_or(|wait_ms| wait_ms < WAIT_MS_MAX) {
@@ -43,7 +68,11 @@ impl Patience {
     }
 
     /// How long the next frame of a peer must wait.
-    pub(crate) fn wait(&self, peer: &ProviderId, time: Millis) -> Duration {
+    pub(crate) fn wait(&self, peer: &ProviderId) -> Duration {
+        self.wait_at(peer, self.now())
+    }
+
+    fn wait_at(&self, peer: &ProviderId, time: Millis) -> Duration {
         let wait_ms = self.used().wait_ms(peer, REFUSED_ITEMS, time);
         Duration::from_millis(wait_ms.unwrap_or_default().min(WAIT_MS_MAX))
     }
@@ -58,16 +87,16 @@ mod tests {
         let patience = Patience::default();
         let (mallory, bob) = ("m.example".parse().unwrap(), "b.example".parse().unwrap());
         let now = Millis(1_000_000);
-        patience.use_up(&mallory, REFUSED_ITEMS_BURST - 1, now);
-        assert_eq!(patience.wait(&mallory, now), Duration::ZERO);
-        patience.use_up(&mallory, 501, now);
-        let wait = patience.wait(&mallory, now);
+        patience.use_up_at(&mallory, REFUSED_ITEMS_BURST - 1, now);
+        assert_eq!(patience.wait_at(&mallory, now), Duration::ZERO);
+        patience.use_up_at(&mallory, 501, now);
+        let wait = patience.wait_at(&mallory, now);
         assert!(
             wait > Duration::ZERO && wait < Duration::from_secs(1),
             "{wait:?}"
         );
-        assert_eq!(patience.wait(&mallory, now.plus(1_000)), Duration::ZERO);
-        assert_eq!(patience.wait(&bob, now), Duration::ZERO);
+        assert_eq!(patience.wait_at(&mallory, now.plus(1_000)), Duration::ZERO);
+        assert_eq!(patience.wait_at(&bob, now), Duration::ZERO);
     }
 
     #[test]
@@ -76,13 +105,23 @@ mod tests {
         let mallory = "m.example".parse().unwrap();
         let now = Millis(1_000_000);
         for _ in 0..1_000 {
-            patience.use_up(&mallory, 4_096, now);
+            patience.use_up_at(&mallory, 4_096, now);
         }
         assert_eq!(
-            patience.wait(&mallory, now),
+            patience.wait_at(&mallory, now),
             Duration::from_millis(WAIT_MS_MAX)
         );
         let later = now.plus(2 * WAIT_MS_MAX);
-        assert_eq!(patience.wait(&mallory, later), Duration::ZERO);
+        assert_eq!(patience.wait_at(&mallory, later), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_was_refused_long_ago_makes_nobody_wait_and_what_is_just_refused_does() {
+        let patience = Patience::default();
+        let mallory = "m.example".parse().unwrap();
+        patience.use_up(&mallory, 2 * REFUSED_ITEMS_BURST, START_MS);
+        assert_eq!(patience.wait(&mallory), Duration::ZERO);
+        patience.use_up(&mallory, 2 * REFUSED_ITEMS_BURST, 0);
+        assert!(patience.wait(&mallory) > Duration::ZERO);
     }
 }

@@ -234,11 +234,11 @@ pub(super) async fn submissions(
             Some(submitted) = under_way.next(), if !under_way.is_empty() => {
                 let submitted: Submitted = submitted;
                 let refused = submitted.refused.iter().map(|run| run.count).sum();
-                world.patience.use_up(link.peer(), refused, (world.clock)());
+                world.patience.use_up(link.peer(), refused, 0);
                 to.send(wire::encode(&submitted)).await.map_err(anyhow::Error::from)?;
             }
             frame = async {
-                tokio::time::sleep(world.patience.wait(link.peer(), (world.clock)())).await;
+                tokio::time::sleep(world.patience.wait(link.peer())).await;
                 next_frame(&mut from).await
             }, if !ended && under_way.len() < LANE_FRAMES_UNACKED_MAX => {
                 let Some(frame) = frame? else {
