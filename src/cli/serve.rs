@@ -4,9 +4,9 @@ use crate::{config::Config, logging, node};
 use anyhow::anyhow;
 use std::path::PathBuf;
 
-/// Threads for work that waits for the disk or computes for long, at most; more of it queues. Each keeps some MiB of what it
-/// last used to itself.
-const BLOCKING_THREADS_MAX: usize = 4;
+/// Threads for work that waits for the disk, beside one for each core that computes for long, at most; more of it queues.
+/// Each keeps some MiB of what it last used to itself.
+const DISK_THREADS_MAX: usize = 2;
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -24,8 +24,9 @@ impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.config)?;
         logging::start(&config.log).map_err(|error| anyhow!("read RUST_LOG: {error}"))?;
+        let cores = std::thread::available_parallelism()?.get();
         tokio::runtime::Builder::new_multi_thread()
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .max_blocking_threads(cores + DISK_THREADS_MAX)
             .enable_all()
             .build()?
             .block_on(node::run(config))
