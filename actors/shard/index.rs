@@ -180,7 +180,8 @@ impl EventIndex {
         client: &ClientUri,
         given: Given,
     ) -> Option<(Given, Option<RoomSeq>)> {
-        self.rooms.get(room)?.readers.stands(client, given)
+        let known = self.rooms.get(room)?;
+        known.readers.stands(client, given, known.forgotten)
     }
 
     /// The last event of each lane of a room that was forgotten; zero when none was.
@@ -315,7 +316,7 @@ mod tests {
     fn what_is_old_is_forgotten_up_to_what_a_provider_is_owed() {
         let mut index = index();
         let nothing = BTreeMap::new();
-        assert!(!index.may_forget(Millis(1), &nothing));
+        assert!(!index.may_forget(Millis(1), &nothing), "bob reads");
         index.forget(Millis(3), &nothing);
         assert_eq!(index.forgotten(&room()), given(4, 1), "a run at a time");
         let owed = BTreeMap::from([(room(), RoomSeq(6))]);
@@ -329,6 +330,19 @@ mod tests {
             (index.forgotten(&room()), index.runs().count()),
             (given(8, 6), 0)
         );
+    }
+
+    #[test]
+    fn a_room_that_nobody_reads_here_is_kept_for_other_providers_alone() {
+        let mut index = index();
+        let upto = RoomSeq(0);
+        index.change(&room(), &bob(), Change::Left { upto });
+        let owed = BTreeMap::from([(room(), RoomSeq(1))]);
+        assert!(!index.may_forget(Millis(0), &owed));
+        let nothing = BTreeMap::new();
+        assert!(index.may_forget(Millis(0), &nothing));
+        index.forget(Millis(0), &nothing);
+        assert_eq!(index.runs().count(), 0);
     }
 
     #[test]

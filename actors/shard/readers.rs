@@ -21,6 +21,8 @@ struct Reader {
     has: Given,
     /// The last event that is its to read, once that is known.
     upto: Option<RoomSeq>,
+    /// The last event that was its to read when it was here before, if it was: a stream of then may still be open.
+    before: Option<RoomSeq>,
 }
 
 impl Reader {
@@ -30,7 +32,7 @@ impl Reader {
             Lane::Application(_) => self.has.application,
             Lane::Commit(_) | Lane::Proposals => self.has.control,
         };
-        last <= self.upto.map_or(has, |upto| upto.min(has))
+        last <= has || self.upto.is_some_and(|upto| last > upto)
     }
 
     /// Its last event is the Commit that removes it, which it has.
@@ -67,11 +69,13 @@ impl Readers {
             after,
             has: Given::all(after),
             upto: None,
+            before: None,
         };
         match place {
             Ok(place) => {
                 if let Some(known) = self.0.get_mut(place) {
-                    *known = reader;
+                    let before = known.upto;
+                    *known = Reader { before, ..reader };
                 }
             }
             Err(place) => self.0.insert(place, reader),
@@ -97,18 +101,24 @@ impl Readers {
     }
 
     /// How far a client is whose stream was given this much, and its last event, if that is known; `None` when it has
-    /// nothing to read, or not there: it was removed and added again since.
+    /// nothing to read, or not there: it was removed and added again since, and what came before it has, or it is
+    /// forgotten, for its Welcome is all that it needs.
     pub(super) fn stands(
         &self,
         client: &ClientUri,
         given: Given,
+        forgotten: Given,
     ) -> Option<(Given, Option<RoomSeq>)> {
         let reader = self
             .place(client)
             .ok()
             .and_then(|place| self.0.get(place))?;
-        let same = given.application >= reader.after && given.control >= reader.after;
-        same.then(|| (given.max(reader.has), reader.upto))
+        if given.application >= reader.after && given.control >= reader.after {
+            return Some((given.max(reader.has), reader.upto));
+        }
+        let before = reader.before?;
+        let is_kept = given.max(forgotten) == given;
+        (is_kept && given.control < before).then_some((given, Some(before)))
     }
 
     /// Lets those go who have their last event.
@@ -168,8 +178,13 @@ mod tests {
         readers.read(&client("bob"), Given::all(RoomSeq(5)));
         readers.let_go();
         assert_eq!(past(&readers, 6), (false, false));
+        assert_eq!(past(&readers, 7), (true, true), "not its to read");
         let stands = |readers: &Readers, given| {
-            let stands = readers.stands(&client("bob"), Given::all(RoomSeq(given)));
+            let stands = readers.stands(
+                &client("bob"),
+                Given::all(RoomSeq(given)),
+                Given::all(RoomSeq(8)),
+            );
             stands.map(|(given, upto)| (given.control.0, upto))
         };
         assert_eq!(stands(&readers, 2), Some((5, Some(upto))));
@@ -183,5 +198,17 @@ mod tests {
         readers.change(&client("bob"), Change::Joined { after });
         assert_eq!(stands(&readers, 7), None, "a stream of before");
         assert_eq!(stands(&readers, 8), Some((8, None)));
+        let upto = RoomSeq(10);
+        readers.change(&client("bob"), Change::Left { upto });
+        let after = RoomSeq(12);
+        readers.change(&client("bob"), Change::Joined { after });
+        assert_eq!(
+            stands(&readers, 8),
+            Some((8, Some(upto))),
+            "it reads on to its removal"
+        );
+        assert_eq!(stands(&readers, 7), None, "what is behind it is forgotten");
+        assert_eq!(stands(&readers, 10), None, "no further than its removal");
+        assert_eq!(stands(&readers, 12), Some((12, None)));
     }
 }

@@ -126,15 +126,6 @@ impl Given {
             control: self.control.max(other.control),
         }
     }
-
-    /// What both reach.
-    #[must_use]
-    pub fn min(self, other: Self) -> Self {
-        Self {
-            application: self.application.min(other.application),
-            control: self.control.min(other.control),
-        }
-    }
 }
 
 /// One event of a room, as its hub sends it to one follower.

@@ -110,6 +110,7 @@ pub(super) async fn serve(
         }
     };
     if !pending.is_empty() {
+        // Nobody is there to be told: what is not recorded comes again on the next stream.
         let _ = record_acks(session, client, &mut pending).await;
     }
     reading.abort();
