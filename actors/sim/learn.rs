@@ -250,7 +250,8 @@ impl World {
                 format!("nothing is too much in this world, and yet: {answer:?}")
             });
         }
-        if is_open(answer) {
+        // Who waits for its turn must not give a Commit up: a copy of it may come late, when its turn has come.
+        if is_open(answer) || matches!(answer, Answer::Refused(Refused::Limited { .. })) {
             self.ask_later(client, request);
             return false;
         }

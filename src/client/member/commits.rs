@@ -258,6 +258,7 @@ impl Member {
             }
             Refused::Overloaded { .. }
             | Refused::Unavailable { .. }
+            | Refused::Limited { .. }
             | Refused::PeerBehind { .. }
             | Refused::StorageFull
             | Refused::Poisoned => Err(MemberError::Refused(refused)),
@@ -274,7 +275,6 @@ impl Member {
             | Refused::InvalidProposals { .. }
             | Refused::Invalid { .. }
             | Refused::Busy { .. }
-            | Refused::Limited { .. }
             | Refused::LeaseRequired
             | Refused::LeaseExpired
             | Refused::TooMany { .. } => {
