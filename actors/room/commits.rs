@@ -85,18 +85,24 @@ impl Room {
         Ok(())
     }
 
-    /// Nobody is brought in whose provider is too far behind, unless it is in the room already. Who comes by itself shows
-    /// that its provider is there.
+    /// Nobody is brought in whose provider is too far behind, unless another client of it is in the room. Who comes by
+    /// itself shows that its provider is there.
     fn check_reach(&self, commit: &Commit) -> Result<(), Refused> {
         let joined = commit.checked.joined.iter();
         let mut providers = joined.map(|joined| joined.client.provider());
+        let is_in = |provider: &ProviderId| {
+            let mut members = self.members.keys();
+            members.any(|client| client.provider() == provider)
+        };
         let unreached =
-            providers.find(|provider| commit.behind.contains(provider) && !self.hears(provider));
+            providers.find(|provider| commit.behind.contains(provider) && !is_in(provider));
         match unreached {
-            Some(provider) if !commit.checked.external => Err(Refused::PeerBehind {
-                provider: provider.clone(),
-                retry_after_ms: PEER_BEHIND_RETRY_AFTER_MS,
-            }),
+            Some(provider) if !commit.checked.external && !planted!("behind_brought_in") => {
+                Err(Refused::PeerBehind {
+                    provider: provider.clone(),
+                    retry_after_ms: PEER_BEHIND_RETRY_AFTER_MS,
+                })
+            }
             Some(_) | None => Ok(()),
         }
     }

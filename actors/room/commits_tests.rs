@@ -177,4 +177,13 @@ fn nobody_is_brought_in_whose_provider_is_too_far_behind_and_rooms_it_is_in_go_o
         opened(&hub.apply(&billy).answer),
         "it is in the room already"
     );
+
+    let mut both = bob();
+    both.push((3, client("b", "billy", "phone")));
+    assert!(opened(&hub.apply(&hub.removing("all of b", both)).answer));
+    let again = hub.apply(&behind(hub.adding("bob again", bob()), "b.example"));
+    assert!(
+        matches!(again.answer, Answer::Refused(Refused::PeerBehind { .. })),
+        "it was in the room, and is not any more"
+    );
 }

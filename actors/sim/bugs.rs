@@ -196,6 +196,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "what one client has read is forgotten for all of its provider",
     ),
     (
+        "behind_brought_in",
+        "a provider for which too much waits is brought into rooms",
+    ),
+    (
         "owed_forgotten",
         "what everybody here has read is forgotten before other providers have it",
     ),

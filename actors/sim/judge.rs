@@ -18,7 +18,7 @@ use crate::{
         command::{self as user, Command as UserCommand},
         outcome::Answer as UserAnswer,
     },
-    wire::event::Hash,
+    wire::event::{Copy, Hash},
 };
 
 impl World {
@@ -116,6 +116,13 @@ impl World {
                         commit.sender,
                         commit.on.epoch.next()
                     )
+                });
+                let recipients = outcome.emitted.iter().flat_map(|one| &one.recipients);
+                let mut begin = recipients.filter(|one| one.copy == Copy::Invitation);
+                let behind = begin.find(|one| commit.behind.contains(&one.provider));
+                let is_kept = commit.checked.external || behind.is_none();
+                self.history.demand("behind", is_kept, || {
+                    format!("{room} brings in a provider for which too much waits: {behind:?}")
                 });
                 self.history.applied_commit(room, commit);
                 let time = outcome.emitted.first().map_or(0, |one| one.time.0);
