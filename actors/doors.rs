@@ -19,7 +19,7 @@ use crate::{
         desk, follower,
         hub::{self, Via},
     },
-    user::command::{Hear, Speaker, StoredPackage},
+    user::command::{Hear, StoredPackage},
     wire::{
         BText, BVec, Payload,
         claim::ClaimRequest,
@@ -304,11 +304,10 @@ pub enum Fanned {
     User(RoomUri, UserUri, Hear),
 }
 
-/// The parts of a batch that the shard `shard` of `peer` fans out, in order.
+/// The parts of a batch that a shard of a peer fans out, in order.
 #[must_use]
-pub fn fanned(peer: &ProviderId, shard: u16, batch: Fanout) -> Vec<Fanned> {
+pub fn fanned(batch: Fanout) -> Vec<Fanned> {
     let mut parts = Vec::with_capacity(batch.groups.len());
-    let mut seq = batch.first;
     for FanoutGroup { room, items } in batch.groups {
         let mut for_room = Vec::with_capacity(items.len());
         for item in items {
@@ -319,17 +318,14 @@ pub fn fanned(peer: &ProviderId, shard: u16, batch: Fanout) -> Vec<Fanned> {
                         room: room.clone(),
                         client,
                     };
-                    let from = Speaker::Provider(peer.clone(), shard);
                     let hear = Hear {
-                        from,
-                        seq,
+                        from: None,
                         refilled,
                     };
                     parts.push(Fanned::User(room.clone(), requester, hear));
                 }
                 Item::Event(_) | Item::Refused { .. } => for_room.push(item),
             }
-            seq = seq.next();
         }
         if !for_room.is_empty() {
             let items = BVec::truncated(for_room);

@@ -178,8 +178,6 @@ pub const INBOX_ITEMS_PER_CLIENT_MAX: usize = 4_096;
 /// Notes of the provider in the inbox of one client that wait to be acknowledged, at most; further ones are not stored.
 pub const NOTES_PER_CLIENT_MAX: usize = 64;
 const _: () = assert!(NOTES_PER_CLIENT_MAX < INBOX_ITEMS_PER_CLIENT_MAX);
-/// Shards of another provider whose words a user hears.
-pub const SHARDS_HEARD_MAX: u16 = 1_024;
 /// Rooms one client may be a member of.
 pub const ROOMS_PER_CLIENT_MAX: usize = 10_000;
 

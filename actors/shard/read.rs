@@ -21,7 +21,7 @@ use crate::{
     record::{Command, Entry},
     room::{fanout, follower, hub},
     user::{
-        command::{Command as UserCommand, Deliver, Hear, Speaker},
+        command::{Command as UserCommand, Deliver, Hear},
         inbox::{Held, InboxItem},
     },
     wire::{
@@ -262,8 +262,7 @@ pub fn notice<S: Source>(
         }) => {
             let user = refilled.requester.clone();
             let hear = UserCommand::Hear(Hear {
-                from: Speaker::Shard(here),
-                seq: first,
+                from: Some((here, first)),
                 refilled,
             });
             return Ok(Some((first, Some((user, hear)))));

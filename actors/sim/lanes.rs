@@ -315,7 +315,7 @@ impl World {
         });
         let mut rooms = Vec::new();
         let mut targets = Vec::new();
-        for part in doors::fanned(&peer, shard, Fanout::clone(batch)) {
+        for part in doors::fanned(Fanout::clone(batch)) {
             let (room, target) = match part {
                 doors::Fanned::Room(room, deliver) => {
                     let command = follower::Command::Deliver(deliver);

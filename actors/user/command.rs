@@ -233,21 +233,11 @@ pub struct Deliver {
 /// The word that a client, which once had no package for a room, can be added to it now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hear {
-    /// Who says so.
-    pub from: Speaker,
-    /// Its number of the word.
-    pub seq: LinkSeq,
+    /// The shard of the user's own provider that says so, and its number of the word. What another provider says has
+    /// none: its words may come again, and in another order.
+    pub from: Option<(u16, LinkSeq)>,
     /// The word.
     pub refilled: Refilled,
-}
-
-/// Who numbers the words for a user.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Speaker {
-    /// A shard of the user's own provider.
-    Shard(u16),
-    /// A shard of another provider.
-    Provider(ProviderId, u16),
 }
 
 /// What a client has, durably.

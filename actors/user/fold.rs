@@ -7,7 +7,7 @@
 use super::{
     budget::Budgets,
     claims::{Claims, Handed, told},
-    command::{Claim, Command, Deliver, Hear, Speaker},
+    command::{Claim, Command, Deliver, Hear},
     consent::Consents,
     cursors::Membership,
     devices::{Codes, Device},
@@ -68,7 +68,7 @@ pub(super) struct User {
     pub(super) consents: Consents,
     pub(super) introductions: Introductions,
     /// The last notice or word taken of each shard.
-    pub(super) heard: BTreeMap<Speaker, LinkSeq>,
+    pub(super) heard: BTreeMap<u16, LinkSeq>,
 }
 
 impl machine::Fold for Fold {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::stream::{FuturesOrdered, StreamExt};
 use mimi_actors::{
     doors::{self, Fanned},
-    ids::{ProviderId, RoomUri},
+    ids::RoomUri,
     limits::{BATCH_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX},
     link::session::{Acking, FanoutReceiver, Judging, check_submit},
     room::{
@@ -87,7 +87,7 @@ pub(super) async fn fanout(
                 if fresh {
                     acked = LinkSeq(batch.first.0.saturating_sub(1));
                 }
-                let begun = begin_fanout(shards, link.peer(), shard, batch).await;
+                let begun = begin_fanout(shards, batch).await;
                 tracing::trace!(shard, %upto, "batch taken");
                 under_way.push_back(finish_fanout(shards, begun, Acking::new(upto, fresh)));
             }
@@ -151,14 +151,9 @@ enum Delivery {
     User(Pending<UserAnswer>),
 }
 
-async fn begin_fanout(
-    shards: &Shards,
-    peer: &ProviderId,
-    shard: u16,
-    batch: Fanout,
-) -> Result<Delivering, Unanswered> {
+async fn begin_fanout(shards: &Shards, batch: Fanout) -> Result<Delivering, Unanswered> {
     let mut begun = Vec::with_capacity(batch.groups.len());
-    for part in doors::fanned(peer, shard, batch) {
+    for part in doors::fanned(batch) {
         let (room, pending) = match part {
             Fanned::Room(room, deliver) => {
                 let deliver = follower::Command::Deliver(deliver);

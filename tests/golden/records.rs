@@ -224,8 +224,8 @@ fn follower_commands() -> Vec<(&'static str, follower::Command)> {
 
 fn user_commands() -> Vec<(&'static str, user::command::Command)> {
     use user::command::{
-        Ack, Add, Claim, Command, Consent, Deliver, Enrol, Hear, Revoke, Rules, Speaker,
-        StoredPackage, Upload,
+        Ack, Add, Claim, Command, Consent, Deliver, Enrol, Hear, Revoke, Rules, StoredPackage,
+        Upload,
     };
     let stored = StoredPackage {
         package: some("package"),
@@ -316,8 +316,7 @@ fn user_commands() -> Vec<(&'static str, user::command::Command)> {
     commands.push((
         "hear",
         Command::Hear(Hear {
-            from: Speaker::Provider(provider(), 3),
-            seq: LinkSeq(1),
+            from: Some((3, LinkSeq(1))),
             refilled: Refilled {
                 requester: user_uri(),
                 room: room(),
