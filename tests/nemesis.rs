@@ -254,13 +254,24 @@ impl Run {
         for room in &self.rooms {
             let here = |one: &&Watched| one.member.epoch(room).is_some();
             let here = self.cast.values().filter(here);
-            let last = here.map(|one| one.member.last_seq(room)).max();
+            // What somebody was told is in the room is to be read too, by all.
+            let told = |one: &Watched| {
+                let verdicts = one.member.verdicts(room).into_iter();
+                let seqs = verdicts.filter_map(|(_, verdict)| match verdict {
+                    Verdict::Accepted { seq, .. } => Some(seq),
+                    Verdict::Queued | Verdict::Refused(_) => None,
+                });
+                seqs.max()
+            };
+            let last = here.map(|one| told(one).max(Some(one.member.last_seq(room))));
+            let last = last.max().flatten();
             for (name, one) in &self.cast {
                 let member = &one.member;
                 let unresolved = member.unresolved(room).len();
                 let pending = member.pending_commit(room).is_some();
                 let at = member.epoch(room).map(|_| member.last_seq(room));
-                if unresolved > 0 || pending || at.is_some_and(|at| Some(at) != last) {
+                let unread = at.is_some() && !one.has_read_own_commit(room);
+                if unresolved > 0 || pending || unread || at.is_some_and(|at| Some(at) != last) {
                     open.push(format!(
                         "{name} in {room}: {unresolved} messages, pending {pending}, at {at:?} of {last:?}, {:?}",
                         member.counts()
