@@ -170,7 +170,9 @@ pub enum Refusal {
         level: BTreeSet<u64>,
     },
     /// The last voter cannot go.
-    #[error("shard {shard}: node {node} is its only voter and cannot go; `cluster join` another one first")]
+    #[error(
+        "shard {shard}: node {node} is its only voter and cannot go; `cluster join` another one first"
+    )]
     LastVoter {
         /// The shard.
         shard: u16,

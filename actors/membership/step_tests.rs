@@ -180,10 +180,7 @@ fn a_lost_node_is_replaced_step_by_step_from_wherever_it_was_interrupted() {
 #[test]
 fn who_leaves_is_followed_by_a_learner_that_has_everything_and_not_before() {
     let wish = Wish::Leave { node: 1 };
-    assert_eq!(
-        next(&wish, &view(&[2, 1, 3], &[4, 5])),
-        votes(&[2, 3, 4])
-    );
+    assert_eq!(next(&wish, &view(&[2, 1, 3], &[4, 5])), votes(&[2, 3, 4]));
     let lagging = lagging(view(&[2, 1, 3], &[4]), 4, 65);
     assert!(matches!(
         next(&wish, &lagging),
@@ -245,10 +242,7 @@ fn a_node_moves_only_to_where_it_answers() {
 
 #[test]
 fn settling_lets_learners_vote_where_there_is_room_and_waits_for_a_change_that_began() {
-    assert_eq!(
-        next(&Wish::Settle, &view(&[1, 2], &[5])),
-        votes(&[1, 2, 5])
-    );
+    assert_eq!(next(&Wish::Settle, &view(&[1, 2], &[5])), votes(&[1, 2, 5]));
     assert_eq!(next(&Wish::Settle, &view(&[1, 2, 3], &[5])), Next::Done);
     let behind = lagging(view(&[1, 2], &[5]), 5, 65);
     assert_eq!(next(&Wish::Settle, &behind), Next::Done);
@@ -256,8 +250,5 @@ fn settling_lets_learners_vote_where_there_is_room_and_waits_for_a_change_that_b
         changing: true,
         ..view(&[1, 2], &[5])
     };
-    assert_eq!(
-        next(&Wish::Settle, &changing),
-        Next::Wait(Waiting::Change)
-    );
+    assert_eq!(next(&Wish::Settle, &changing), Next::Wait(Waiting::Change));
 }

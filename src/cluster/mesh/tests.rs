@@ -2,7 +2,8 @@
 
 use super::{
     Mesh,
-    frame::{Calls, Greeting, Hello, Offer, Open, RaftAnswer, RaftCall, Rpc, Want},
+    frame::{Calls, Greeting, Ground, Hello, Offer, Open, RaftAnswer, RaftCall, Rpc, Want},
+    identity::Own,
 };
 use crate::{
     cli::pki::{create_ca, create_certificate},
@@ -19,6 +20,7 @@ use crate::{
 use mimi_actors::{
     ids::ProviderId,
     limits::SHARDS,
+    membership::Address,
     wire::{self, BVec},
 };
 use openraft::{BasicNode, Vote, raft::VoteRequest};
@@ -32,6 +34,8 @@ use std::{
 
 /// Entries after which a shard is sealed.
 const EVERY: u64 = 10;
+/// The public half of the hub's key.
+const HUB_KEY: [u8; 32] = [5; 32];
 /// How long anything may take.
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -76,11 +80,18 @@ impl Site {
     async fn start(&self, node: u64) -> Node {
         let data = self.path().join(format!("data-{node}"));
         std::fs::create_dir_all(&data).unwrap();
-        let claimed = directory::claim(&data, &name("a.example"), node, Some([1; 32])).unwrap();
+        let cluster = name("main.a.example");
+        let provider = name("a.example");
+        let claimed = directory::claim(&data, &provider, node, Some(&cluster), Some([1; 32]));
+        let claimed = claimed.unwrap().start(HUB_KEY).unwrap();
         let disk = Disk::open(&data, SHARDS, u64::MAX).unwrap();
-        let claimed = claimed.start().unwrap();
         let endpoint = self.endpoint(node, self.addresses[&node]);
-        let mesh = Mesh::new(node, endpoint, claimed, &data, disk.clone()).unwrap();
+        let own = Own {
+            cluster,
+            address: self.addresses[&node].to_string(),
+            waits: false,
+        };
+        let mesh = Mesh::new(node, endpoint, (claimed, own), &data, disk.clone()).unwrap();
         let recorder = Arc::new(Recorder::default());
         let apply = Arc::clone(&recorder) as _;
         let group = Group::start(0, node, &disk, EVERY, apply, Some(Arc::clone(&mesh)));
@@ -105,10 +116,14 @@ impl Site {
         let link = endpoint.connect(self.addresses[&node], node).await.unwrap();
         let hello = Hello {
             incarnation: [9; 16],
-            starts: 1,
-            session: [9; 16],
+            starts: vec![[9; 16]].try_into().unwrap(),
             founding: None,
+            hub_key: HUB_KEY,
+            address: Address::default(),
+            waits: true,
+            left: BVec::default(),
             reach: BVec::default(),
+            applied: BVec::default(),
         };
         let (mut to, mut from) = link.link().open_lane().await.unwrap();
         to.send(wire::encode(&Open::Hello(hello))).await.unwrap();
@@ -303,7 +318,11 @@ async fn a_node_that_was_let_go_is_not_greeted() {
     assert!(matches!(greeting, Greeting::Welcome(_)));
     node.mesh.forget(7);
     let (_endpoint, _link, greeting) = site.dial(7, 1).await;
-    let Greeting::Refused(why) = greeting else {
+    let Greeting::Refused {
+        ground: Ground::Left,
+        why,
+    } = greeting
+    else {
         panic!("{greeting:?}");
     };
     assert!(why.contains("node 7 has left the cluster"), "{why}");
