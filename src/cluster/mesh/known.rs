@@ -6,7 +6,7 @@
 use super::frame::{Ground, Hello, LEFT_MAX};
 use crate::directory::Founding;
 use anyhow::Context;
-use mimi_actors::membership::chain::{self, NotTheOne, Seen, Shown, StartId};
+use mimi_actors::membership::chain::{self, NotTheOne, Seen, Shown};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
