@@ -37,6 +37,12 @@ pub enum Order {
         /// The node.
         node: u64,
     },
+    /// Another voter leads: a leader never takes its own vote away. If it died before the others have the entry that ends
+    /// the change, they could not elect without it, and it would not stand.
+    HandOver {
+        /// The voter, which has everything.
+        to: u64,
+    },
     /// A member is reached at another address.
     Readdress {
         /// The node.
@@ -317,17 +323,32 @@ fn leave(view: &View, node: u64) -> Next {
     if !view.voters.contains(&node) {
         return Next::Done;
     }
-    let mut voters = view.voters.clone();
-    voters.remove(&node);
     // Somebody who learns votes in its place, once it has everything.
     let heir = view.learners.iter().copied();
     let mut heirs: Vec<u64> = heir.filter(|heir| view.hears(*heir)).collect();
     heirs.sort_by_key(|heir| view.lag_entries.get(heir).copied().unwrap_or_default());
-    if let Some(heir) = heirs.first() {
-        voters.insert(*heir);
-        return elect(view, *heir, voters);
+    take_out(view, node, heirs.first().copied())
+}
+
+/// Takes a voter's vote away; `heir`, who learns, votes in its place.
+fn take_out(view: &View, node: u64, heir: Option<u64>) -> Next {
+    let mut voters = view.voters.clone();
+    let leads = node == view.leader && !planted!("leader_removes_itself");
+    let successor = view.voters.iter().copied();
+    let mut successors = successor.filter(|voter| *voter != node && view.is_level(*voter));
+    match successors.next() {
+        Some(to) if leads => return Next::Do(Order::HandOver { to }),
+        // Whoever comes votes first, beside the leader, and leads then.
+        None if leads => {}
+        Some(_) | None => {
+            voters.remove(&node);
+        }
     }
-    if voters.is_empty() {
+    if let Some(heir) = heir {
+        voters.insert(heir);
+        return elect(view, heir, voters);
+    }
+    if voters.is_empty() || voters == view.voters {
         return Next::Refuse(Refusal::LastVoter {
             shard: view.shard,
             node,
@@ -352,10 +373,11 @@ fn replace(view: &View, node: u64, (with, address): (u64, &Address), force: bool
         return step;
     }
     if votes {
-        let mut voters = view.voters.clone();
-        voters.remove(&node);
-        voters.insert(with);
-        return elect(view, with, voters);
+        return take_out(
+            view,
+            node,
+            Some(with).filter(|with| !view.voters.contains(with)),
+        );
     }
     if view.learners.contains(&node) {
         return no_majority(view).map_or(Next::Do(Order::Forget { node }), Next::Refuse);

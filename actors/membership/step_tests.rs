@@ -180,6 +180,9 @@ fn a_lost_node_is_replaced_step_by_step_from_wherever_it_was_interrupted() {
 #[test]
 fn who_leaves_is_followed_by_a_learner_that_has_everything_and_not_before() {
     let wish = Wish::Leave { node: 1 };
+    let leader = view(&[1, 2, 3], &[4]);
+    assert_eq!(next(&wish, &leader), Next::Do(Order::HandOver { to: 2 }));
+    assert_eq!(next(&wish, &view(&[1], &[4])), votes(&[1, 4]));
     assert_eq!(next(&wish, &view(&[2, 1, 3], &[4, 5])), votes(&[2, 3, 4]));
     let lagging = lagging(view(&[2, 1, 3], &[4]), 4, 65);
     assert!(matches!(

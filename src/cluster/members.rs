@@ -162,26 +162,25 @@ impl Group {
         })
     }
 
-    /// Changes who has this shard.
+    /// Changes who has this shard; where it is told to hand over, it goes silent for the one that should lead.
     pub(crate) async fn order(&self, order: Order) -> ControlAnswer {
-        let changed = async {
-            match order {
-                Order::Learn { node, address } => {
-                    let node_is = BasicNode::new(address.to_string());
-                    self.raft.add_learner(node, node_is, false).await
-                }
-                Order::Vote { voters } => self.raft.change_membership(voters, true).await,
-                Order::Forget { node } => {
-                    let gone = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
-                    self.raft.change_membership(gone, true).await
-                }
-                Order::Readdress { node, address } => {
-                    let moved = BTreeMap::from([(node, BasicNode::new(address.to_string()))]);
-                    let moved = ChangeMembers::SetNodes(moved);
-                    self.raft.change_membership(moved, true).await
-                }
+        let change = match order {
+            Order::HandOver { to } => return self.give_up(to),
+            Order::Learn { node, address } => {
+                ChangeMembers::AddNodes(BTreeMap::from([(node, BasicNode::new(&*address))]))
+            }
+            Order::Vote { voters } => ChangeMembers::ReplaceAllVoters(voters),
+            Order::Forget { node } => ChangeMembers::RemoveNodes(BTreeSet::from([node])),
+            Order::Readdress { node, address } => {
+                ChangeMembers::SetNodes(BTreeMap::from([(node, BasicNode::new(&*address))]))
             }
         };
+        self.change(change).await
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> ControlAnswer {
+        // Whoever does not vote any more goes on learning until it is forgotten.
+        let changed = self.raft.change_membership(change, true);
         match tokio::time::timeout(CHANGE_DEADLINE, changed).await {
             Ok(Ok(_)) => ControlAnswer::Done,
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
@@ -194,20 +193,12 @@ impl Group {
         }
     }
 
-    /// Takes note of where members are: as many as are named, in one change, none of whom is a member yet or all of
-    /// whom are.
+    /// Takes nodes in that do not vote, all in one change.
     pub(crate) async fn add_learners(&self, nodes: BTreeMap<u64, String>) -> ControlAnswer {
         let nodes = nodes
             .into_iter()
             .map(|(node, address)| (node, BasicNode::new(address)));
-        let added = self
-            .raft
-            .change_membership(ChangeMembers::AddNodes(nodes.collect()), true);
-        match tokio::time::timeout(CHANGE_DEADLINE, added).await {
-            Ok(Ok(_)) => ControlAnswer::Done,
-            Ok(Err(error)) => ControlAnswer::Refused(Why::clipped(&error.to_string())),
-            Err(_) => ControlAnswer::Refused(Why::clipped("it was not done in time")),
-        }
+        self.change(ChangeMembers::AddNodes(nodes.collect())).await
     }
 
     /// Whether the members are those that the shard began with.

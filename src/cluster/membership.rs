@@ -8,15 +8,17 @@ use super::{
     group::Group,
     mesh::{
         Mesh,
-        frame::{ControlAnswer, Why},
+        frame::{Control, ControlAnswer, Why},
     },
 };
-use mimi_actors::membership::{Next, View, Wish, next};
+use mimi_actors::membership::{Next, Order, View, Wish, next};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long carrying a wish out in one shard may take, a node's catching up included.
 const CARRY_DEADLINE: Duration = Duration::from_secs(60);
+/// How long another node may take to answer.
+const ASK_DEADLINE: Duration = Duration::from_secs(2);
 /// How often it is looked whether what is waited for has come.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -68,6 +70,10 @@ impl Mesh {
                     return ControlAnswer::Refused(Why::clipped(&why));
                 }
                 Some(Next::Wait(_)) => tokio::time::sleep(LOOK_INTERVAL).await,
+                Some(Next::Do(Order::HandOver { to })) => {
+                    tracing::info!(shard = group.shard(), to, "the leader of a shard is to go");
+                    return self.hand_over(group, to).await;
+                }
                 Some(Next::Do(order)) => {
                     tracing::info!(
                         shard = group.shard(),
@@ -81,5 +87,19 @@ impl Mesh {
                 }
             }
         }
+    }
+
+    /// Gives the leadership of a shard to another voter. Whoever asked asks there then.
+    async fn hand_over(&self, group: &Group, to: u64) -> ControlAnswer {
+        match group.give_up(to) {
+            ControlAnswer::Done => {}
+            other => return other,
+        }
+        let take = Control::Take {
+            shard: group.shard(),
+        };
+        // A node that does not hear it elects by itself, a little later.
+        let _ = self.control(to, take, ASK_DEADLINE).await;
+        ControlAnswer::NotLed(Some(to))
     }
 }
