@@ -14,6 +14,8 @@ mod process;
 mod soak;
 mod submit;
 
+use super::output;
+
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
@@ -57,18 +59,20 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
-        match self.what {
-            What::Claim(claim) => runtime.block_on(claim.run()),
-            What::Commit(commit) => runtime.block_on(commit.run()),
-            What::Failover(failover) => runtime.block_on(failover.run()),
-            What::Fanout(fanout) => runtime.block_on(fanout.run()),
-            What::Submit(submit) => runtime.block_on(submit.run()),
-            What::Hostile(hostile) => runtime.block_on(hostile.run()),
-            What::Soak(soak) => runtime.block_on(soak.run()),
-            What::Latency(latency) => runtime.block_on(latency.run()),
-            What::IdleRooms(idle_rooms) => runtime.block_on(idle_rooms.run()),
-            What::Join(join) => runtime.block_on(join.run()),
-            What::CeilingPeer(peer) => runtime.block_on(peer.run()),
-        }
+        runtime.block_on(output::while_read(async {
+            match self.what {
+                What::Claim(claim) => claim.run().await,
+                What::Commit(commit) => commit.run().await,
+                What::Failover(failover) => failover.run().await,
+                What::Fanout(fanout) => fanout.run().await,
+                What::Submit(submit) => submit.run().await,
+                What::Hostile(hostile) => hostile.run().await,
+                What::Soak(soak) => soak.run().await,
+                What::Latency(latency) => latency.run().await,
+                What::IdleRooms(idle_rooms) => idle_rooms.run().await,
+                What::Join(join) => join.run().await,
+                What::CeilingPeer(peer) => peer.run().await,
+            }
+        }))
     }
 }

@@ -8,7 +8,7 @@ mod narrator;
 mod story;
 mod verify;
 
-use super::stage::Stage;
+use super::{output, stage::Stage};
 use anyhow::Context;
 use narrator::Narrator;
 
@@ -35,7 +35,7 @@ impl Demo {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
-        runtime.block_on(self.tell())
+        runtime.block_on(output::while_read(self.tell()))
     }
 
     async fn tell(self) -> anyhow::Result<()> {
