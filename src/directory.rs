@@ -1,5 +1,6 @@
 //! A node's data directory: whose it is, how often it was started, and the hub's key.
 
+use crate::private::read_private;
 use anyhow::{Context, bail};
 use mimi_actors::{ids::ProviderId, limits::SHARDS, room::checks::HubSigner};
 use rand::RngCore;
@@ -49,31 +50,12 @@ pub(crate) fn claim(
     let path = data_dir.join("node.json");
     let owner = match std::fs::read(&path) {
         Ok(bytes) => {
-            let found: Owner = serde_json::from_slice(&bytes).with_context(|| {
-                format!(
-                    "{} does not read; is this a data directory?",
-                    path.display()
-                )
-            })?;
-            if (&*found.provider, found.node, found.shards) != (provider.as_str(), node, SHARDS) {
-                bail!(
-                    "{} belongs to node {} of {} ({} shards), this is node {node} of {provider}: \
-                     set node.data_dir to this node's own directory",
-                    data_dir.display(),
-                    found.node,
-                    found.provider,
-                    found.shards,
-                );
-            }
+            let found = read_owner(&path, &bytes)?;
+            found.check(data_dir, provider, node)?;
             found
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if data_dir.join("log").exists() {
-                bail!(
-                    "{} holds a log but no node.json: it is damaged; restore node.json",
-                    data_dir.display()
-                );
-            }
+            without_owner(data_dir)?;
             let owner = Owner {
                 provider: provider.to_string(),
                 node,
@@ -88,6 +70,55 @@ pub(crate) fn claim(
         Err(error) => return Err(error).context(format!("read {}", path.display())),
     };
     Ok(Claimed { path, owner })
+}
+
+fn read_owner(path: &Path, bytes: &[u8]) -> anyhow::Result<Owner> {
+    serde_json::from_slice(bytes).with_context(|| {
+        format!(
+            "{} does not read; is this a data directory?",
+            path.display()
+        )
+    })
+}
+
+/// A directory without an owner is new.
+fn without_owner(data_dir: &Path) -> anyhow::Result<()> {
+    if data_dir.join("log").exists() {
+        bail!(
+            "{} holds a log but no node.json: it is damaged; restore node.json",
+            data_dir.display()
+        );
+    }
+    Ok(())
+}
+
+impl Owner {
+    fn check(&self, data_dir: &Path, provider: &ProviderId, node: u64) -> anyhow::Result<()> {
+        if (&*self.provider, self.node, self.shards) != (provider.as_str(), node, SHARDS) {
+            bail!(
+                "{} belongs to node {} of {} ({} shards), this is node {node} of {provider}: \
+                 set node.data_dir to this node's own directory",
+                data_dir.display(),
+                self.node,
+                self.provider,
+                self.shards,
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Looks whether a data directory is this node's, or new. Nothing is written.
+///
+/// # Errors
+/// As [`claim`].
+pub(crate) fn belongs(data_dir: &Path, provider: &ProviderId, node: u64) -> anyhow::Result<()> {
+    let path = data_dir.join("node.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => read_owner(&path, &bytes)?.check(data_dir, provider, node),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => without_owner(data_dir),
+        Err(error) => Err(error).context(format!("read {}", path.display())),
+    }
 }
 
 impl Claimed {
@@ -166,11 +197,31 @@ pub(crate) fn hub_key(data_dir: &Path, configured: &Path) -> anyhow::Result<HubK
     } else {
         configured
     };
-    let stored = std::fs::read(path)
-        .with_context(|| format!("read {}; `mimi-node pki hub-key` makes one", path.display()))?;
+    read_hub_key(path)
+}
+
+fn read_hub_key(path: &Path) -> anyhow::Result<HubKey> {
+    let stored = read_private(path).context("`mimi-node pki hub-key` makes one")?;
     let pair = Ed25519KeyPair::from_pkcs8(&stored)
         .map_err(|error| anyhow::anyhow!("{} is not an Ed25519 key: {error}", path.display()))?;
     Ok(HubKey(Arc::new(pair)))
+}
+
+/// Looks at the hub's key, where there is one already. Nothing is written.
+///
+/// # Errors
+/// As [`hub_key`].
+pub(crate) fn check_hub_key(data_dir: &Path, configured: &Path) -> anyhow::Result<()> {
+    let own = data_dir.join("hub.key");
+    let path = if configured == Path::new("") {
+        own.as_path()
+    } else {
+        configured
+    };
+    if path == own && !own.exists() {
+        return Ok(());
+    }
+    read_hub_key(path).map(drop)
 }
 
 /// Makes a hub's key.

@@ -6,6 +6,7 @@
 //! `cluster::machine` (apply, record, answer) → `peering::fanout` and `gateway::events` (cursors).
 
 pub mod admin;
+mod certificates;
 pub mod cli;
 pub mod client;
 pub mod cluster;
@@ -17,5 +18,8 @@ pub mod logging;
 pub mod node;
 pub mod peering;
 mod perform;
+mod preflight;
+mod private;
 pub mod quic;
+mod signals;
 pub mod store;

@@ -50,7 +50,11 @@ impl User {
         let scope = (consent.requester.clone(), consent.room.clone());
         let Some(grant) = consent.grant else {
             let known = said.remove(&scope).is_some();
-            return Outcome::answer(if known { Answer::Done } else { Answer::Unchanged });
+            return Outcome::answer(if known {
+                Answer::Done
+            } else {
+                Answer::Unchanged
+            });
         };
         if said.len() >= CONSENTS_PER_USER_MAX && !said.contains_key(&scope) {
             let what = Counted::Consents;
@@ -58,7 +62,11 @@ impl User {
         }
         let before = said.insert(scope, grant);
         let same = before == Some(grant);
-        Outcome::answer(if same { Answer::Unchanged } else { Answer::Done })
+        Outcome::answer(if same {
+            Answer::Unchanged
+        } else {
+            Answer::Done
+        })
     }
 }
 

@@ -54,7 +54,10 @@ impl Refusal {
 enum Attempt<A> {
     Answered(A),
     /// The shard takes nothing now; when it may.
-    TryLater { retry_after_ms: u32, code: Code },
+    TryLater {
+        retry_after_ms: u32,
+        code: Code,
+    },
     Unanswered(Unanswered),
 }
 
@@ -137,11 +140,7 @@ fn lost(unanswered: Unanswered, asked: Duration, open: bool) -> Refusal {
 }
 
 /// Has a command to a user done; says what the log made of it.
-async fn ask_user(
-    node: &Node,
-    user: &UserUri,
-    command: Command,
-) -> Result<Asked<Answer>, Refusal> {
+async fn ask_user(node: &Node, user: &UserUri, command: Command) -> Result<Asked<Answer>, Refusal> {
     let attempt = || {
         let (shards, user, command) = (node.shards.clone(), user.clone(), command.clone());
         async move {
@@ -171,7 +170,9 @@ fn judged(user: &UserUri, asked: Asked<Answer>) -> Result<Response, Refusal> {
         )),
         Answer::Refused(Refused::Deleted) => Err(Refusal::new(
             Code::Unknown,
-            format!("{user} was deleted, for good; another name can be given to `mimi-node user add`"),
+            format!(
+                "{user} was deleted, for good; another name can be given to `mimi-node user add`"
+            ),
         )),
         Answer::Refused(Refused::StorageFull) => Err(Refusal::full()),
         Answer::Refused(refused) => Err(Refusal::new(Code::Refused, format!("{user}: {refused}"))),

@@ -2,9 +2,18 @@
 
 use super::{
     change::{self, Refusal},
-    protocol::{Code, DeviceRow, PeerRow, Request, Response, ShardRow, Status, UserRow},
+    protocol::{
+        CertificateRow, Code, DeviceRow, PeerRow, Request, Response, ShardRow, Status, TroubleRow,
+        UserRow,
+    },
+    ready::Ready,
+    unwell,
 };
-use crate::node::Node;
+use crate::{
+    node::Node,
+    peering::{outgoing, trouble::Trouble},
+    preflight::not_in_the_way,
+};
 use anyhow::{Context, bail};
 use mimi_actors::{
     ids::{ClientUri, UserUri},
@@ -48,14 +57,16 @@ pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
             path.display()
         );
     }
-    match std::fs::remove_file(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).context(format!("remove the old {}", path.display())),
+    // The socket must never be open to others, not even for a moment: it gets its name when it is closed to them.
+    let staging = staging(path);
+    for old in [path, &staging] {
+        not_in_the_way(old)?;
+        match std::fs::remove_file(old) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).context(format!("remove the old {}", old.display())),
+        }
     }
-    // The socket must never be open to others, not even for a moment: it is born in a directory of its own.
-    let staging = path.with_extension("new");
-    drop(std::fs::remove_file(&staging));
     let listener =
         UnixListener::bind(&staging).with_context(|| format!("listen on {}", path.display()))?;
     std::fs::set_permissions(&staging, std::fs::Permissions::from_mode(0o600))
@@ -64,8 +75,13 @@ pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
+/// What a socket is called until it is closed to others.
+pub(crate) fn staging(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
 /// Serves the socket until the node stops. A fault of one connection, or a lack of descriptors, ends none of it.
-pub(crate) async fn serve(listener: UnixListener, node: Arc<Node>) {
+pub(crate) async fn serve(listener: UnixListener, node: Arc<Node>, ready: Arc<Ready>) {
     let places = Arc::new(Semaphore::new(EXCHANGES_MAX));
     let mut faults = Faults::default();
     loop {
@@ -81,10 +97,11 @@ pub(crate) async fn serve(listener: UnixListener, node: Arc<Node>) {
                 continue;
             }
         };
-        let node = Arc::clone(&node);
+        let (node, ready) = (Arc::clone(&node), Arc::clone(&ready));
         tokio::spawn(async move {
             let _place = place;
-            match tokio::time::timeout(EXCHANGE_DEADLINE, exchange(stream, &node)).await {
+            let exchange = exchange(stream, &node, &ready);
+            match tokio::time::timeout(EXCHANGE_DEADLINE, exchange).await {
                 Ok(Ok(())) | Err(_) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "an exchange on the local socket failed"),
             }
@@ -121,14 +138,14 @@ impl Faults {
     }
 }
 
-async fn exchange(stream: UnixStream, node: &Node) -> anyhow::Result<()> {
+async fn exchange(stream: UnixStream, node: &Node, ready: &Ready) -> anyhow::Result<()> {
     let (from, mut to) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(from.take(REQUEST_LINE_BYTES_MAX));
     // Who says nothing gives its place up.
     tokio::time::timeout(REQUEST_DEADLINE, reader.read_line(&mut line)).await??;
     let response = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => answer(node, request).await,
+        Ok(request) => answer(node, ready, request).await,
         Err(error) => refused(&anyhow::anyhow!("the request does not read: {error}")),
     };
     let mut line = serde_json::to_vec(&response)?;
@@ -181,7 +198,9 @@ pub enum AskError {
         waited_s: u64,
     },
     /// It answered something else.
-    #[error("the node's answer does not read ({0}): this command and the node are of different versions")]
+    #[error(
+        "the node's answer does not read ({0}): this command and the node are of different versions"
+    )]
     Unreadable(String),
 }
 
@@ -245,7 +264,7 @@ fn refused(error: &anyhow::Error) -> Response {
     }
 }
 
-async fn answer(node: &Node, request: Request) -> Response {
+async fn answer(node: &Node, ready: &Ready, request: Request) -> Response {
     let provider = &node.shards.world().provider;
     let local = |user: &str| {
         UserUri::new(provider, user).map_err(|error| anyhow::anyhow!("{user}: {error}"))
@@ -276,11 +295,9 @@ async fn answer(node: &Node, request: Request) -> Response {
             }
             Err(error) => Err(error),
         },
-        Request::RevokeDevice { client } => {
-            change::revoke(node, client).await.map_err(Into::into)
-        }
+        Request::RevokeDevice { client } => change::revoke(node, client).await.map_err(Into::into),
         Request::ListUsers => list_users(node).await,
-        Request::Status => Ok(Response::Status(status(node).await)),
+        Request::Status => Ok(Response::Status(status(node, ready).await)),
         Request::Parked { provider } => Ok(super::parked::list(node, provider.as_ref())),
         Request::Redrive { provider, room } => {
             let redriven = change::redrive(node, &provider, &room).await;
@@ -326,7 +343,7 @@ async fn list_users(node: &Node) -> anyhow::Result<Response> {
     Ok(Response::Users { users })
 }
 
-async fn status(node: &Node) -> Status {
+async fn status(node: &Node, ready: &Ready) -> Status {
     let (actors_awake, actors_asleep) = node.shards.counts().await;
     let hashes = node.shards.state_hashes().await;
     let shards = (0_u16..).zip(hashes);
@@ -343,6 +360,7 @@ async fn status(node: &Node) -> Status {
             unacknowledged: owed.sum(),
             frames_sent: peer.credits().sent().0,
             items_sent: peer.credits().sent().1,
+            troubles: troubles(peer),
         }
     });
     Status {
@@ -363,7 +381,27 @@ async fn status(node: &Node) -> Status {
                 state_hash: hash.to_string(),
             })
             .collect(),
+        certificates: node
+            .certificates
+            .iter()
+            .map(|certificate| CertificateRow {
+                key: certificate.key.clone(),
+                ends_at_s: certificate.ends_at_s,
+            })
+            .collect(),
+        unwell: unwell::look(node, ready),
     }
+}
+
+fn troubles(peer: &outgoing::Peer) -> Vec<TroubleRow> {
+    let troubles = peer.troubles().into_iter();
+    let row = |(address, trouble): (String, Trouble)| TroubleRow {
+        address,
+        why: trouble.why,
+        since_s: trouble.since_s,
+        attempts: trouble.attempts,
+    };
+    troubles.map(row).collect()
 }
 
 /// Where the socket of a data directory is, unless the config says otherwise.

@@ -10,3 +10,4 @@ mod metrics;
 mod parked;
 pub mod protocol;
 pub(crate) mod ready;
+mod unwell;

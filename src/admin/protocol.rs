@@ -235,6 +235,21 @@ pub struct Status {
     pub peers: Vec<PeerRow>,
     /// The shards.
     pub shards: Vec<ShardRow>,
+    /// The certificates of the configuration.
+    #[serde(default)]
+    pub certificates: Vec<CertificateRow>,
+    /// What is not well, and what to do about each.
+    #[serde(default)]
+    pub unwell: Vec<String>,
+}
+
+/// One certificate of a status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRow {
+    /// The key of the configuration that names it.
+    pub key: String,
+    /// When it ends, in seconds since 1970.
+    pub ends_at_s: i64,
 }
 
 /// One peer of a status.
@@ -250,6 +265,22 @@ pub struct PeerRow {
     pub frames_sent: u64,
     /// Items in those frames.
     pub items_sent: u64,
+    /// Why each of its addresses cannot be reached; nothing while it is connected.
+    #[serde(default)]
+    pub troubles: Vec<TroubleRow>,
+}
+
+/// Why an address of a peer cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TroubleRow {
+    /// The address.
+    pub address: String,
+    /// What failed last.
+    pub why: String,
+    /// Since when nothing but failures, in seconds since 1970.
+    pub since_s: i64,
+    /// How many attempts have failed since.
+    pub attempts: u64,
 }
 
 /// One shard of a status.

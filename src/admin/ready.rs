@@ -1,6 +1,6 @@
 //! Whether a node is ready for its users and peers, and why it is not.
 
-use crate::{cluster::figures::GroupFigures, node::Node};
+use crate::{certificates::now_s, cluster::figures::GroupFigures, node::Node};
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
@@ -22,6 +22,11 @@ pub(crate) enum NotReady {
     /// It was told to stop.
     #[error("draining: the node stops when what is under way is finished; ask another one")]
     Draining,
+    /// What it shows to prove who it is has ended.
+    #[error(
+        "a certificate that this node shows has ended: nobody makes a new connection to it; `mimi-node status` says which"
+    )]
+    Certificate,
     /// Some of its shards cannot write.
     #[error(
         "shard {shard} ({count} in all) has no leader that a majority of its voters answers: \
@@ -56,6 +61,11 @@ impl Ready {
     pub(crate) fn check(&self) -> Result<(), NotReady> {
         let draining = self.draining.load(Ordering::Relaxed);
         let groups = self.node().map(|node| node.groups.iter());
+        let mut certificates = self.node().into_iter().flat_map(|node| &node.certificates);
+        let now_s = now_s();
+        if certificates.any(|certificate| certificate.keeps_all_out(now_s)) {
+            return Err(NotReady::Certificate);
+        }
         judge(
             draining,
             groups.map(|groups| groups.map(|group| group.figures())),
@@ -120,7 +130,13 @@ mod tests {
     #[test]
     fn why_a_node_is_not_ready_is_one_line() {
         let no_leader = NotReady::NoLeader { shard: 3, count: 5 };
-        for why in [NotReady::Starting, NotReady::Draining, no_leader] {
+        let certificate = NotReady::Certificate;
+        for why in [
+            NotReady::Starting,
+            NotReady::Draining,
+            certificate,
+            no_leader,
+        ] {
             assert!(!why.to_string().contains('\n'), "{why}");
         }
         assert!(

@@ -17,6 +17,7 @@ use super::{output, verify::Unproven};
 use crate::{
     admin::{local::AskError, protocol::Code},
     config::ConfigError,
+    preflight::Unusable,
 };
 use serde_json::json;
 use std::process::ExitCode;
@@ -66,7 +67,10 @@ pub fn end(result: anyhow::Result<()>, as_json: bool) -> ExitCode {
     let message = format!("{error:#}").replace('\n', " ");
     if as_json {
         let mut said = json!({ "code": code, "message": message, "exit": exit });
-        if let Some(Refused { retry_after_ms: Some(ms), .. }) = error.downcast_ref()
+        if let Some(Refused {
+            retry_after_ms: Some(ms),
+            ..
+        }) = error.downcast_ref()
             && let Some(fields) = said.as_object_mut()
         {
             fields.insert("retry_after_ms".to_owned(), json!(ms));
@@ -84,7 +88,7 @@ fn judge(error: &anyhow::Error) -> (Code, u8) {
         (refused.code, FAILED)
     } else if let Some(asking) = error.downcast_ref::<AskError>() {
         (asking.code(), FAILED)
-    } else if error.is::<ConfigError>() {
+    } else if error.is::<ConfigError>() || error.is::<Unusable>() {
         (Code::Config, USAGE)
     } else if error.is::<Usage>() {
         (Code::Usage, USAGE)
@@ -125,6 +129,9 @@ mod tests {
         let word = |code: Code| serde_json::to_string(&code).unwrap();
         assert_eq!(word(Code::NoLeader), "\"no_leader\"");
         assert_eq!(word(Code::NothingWaits), "\"nothing_waits\"");
-        assert_eq!(serde_json::from_str::<Code>("\"late\"").unwrap(), Code::Late);
+        assert_eq!(
+            serde_json::from_str::<Code>("\"late\"").unwrap(),
+            Code::Late
+        );
     }
 }

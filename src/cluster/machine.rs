@@ -187,7 +187,8 @@ impl Apply for ApplyToActors {
 fn redrives<'a>(
     commands: impl Iterator<Item = (&'a Command, Option<Ticket>)>,
 ) -> impl Iterator<Item = Option<Ticket>> {
-    let redrive = |command: &Command| matches!(command, Command::Link(link::Command::Redrive { .. }));
+    let redrive =
+        |command: &Command| matches!(command, Command::Link(link::Command::Redrive { .. }));
     commands.filter_map(move |(command, ticket)| redrive(command).then_some(ticket))
 }
 

@@ -382,7 +382,10 @@ impl Shards {
         if !shard.leads() {
             return self.pass_on(shard, Ask::DeviceKey(client.clone()), key_of);
         }
-        let actor = shard.user(client.user()).await.map_err(|_| Unanswered::Unreachable)?;
+        let actor = shard
+            .user(client.user())
+            .await
+            .map_err(|_| Unanswered::Unreachable)?;
         let device = client.clone();
         let key = actor.look(move |fold| fold.device_key(&device)).await;
         let key = key.map_err(|_| Unanswered::Unreachable)?;
@@ -445,7 +448,9 @@ impl Shards {
         };
         let (ticket, answer) = shard.redriving.open();
         if let Err(refused) = shard.queue(Command::Link(redrive), Some(ticket)) {
-            shard.redriving.give(ticket, perform::link::not_queued(refused));
+            shard
+                .redriving
+                .give(ticket, perform::link::not_queued(refused));
         }
         begun(shard, Ok(()), ticket, answer, |shard| &shard.redriving)
     }

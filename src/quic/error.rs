@@ -2,7 +2,7 @@
 
 use super::TrustError;
 use mimi_actors::ids::ProviderId;
-use quinn::ConnectionError;
+use quinn::{ConnectionError, TransportErrorCode};
 use std::{io, net::SocketAddr, path::PathBuf};
 
 /// Characters of the other side's words that are repeated, at most.
@@ -102,6 +102,19 @@ impl From<ConnectionError> for Ended {
             },
             ConnectionError::LocallyClosed => Self::Here,
             ConnectionError::TimedOut => Self::Silent,
+            ConnectionError::TransportError(error) if alert(error.code).is_some() => {
+                Self::Failed(printable(&format!(
+                    "refused on this side: {}",
+                    error.reason.replace(NOT_OURS, "")
+                )))
+            }
+            ConnectionError::ConnectionClosed(close) if alert(close.error_code).is_some() => {
+                let reason = String::from_utf8_lossy(&close.reason).replace(NOT_OURS, "");
+                let code = alert(close.error_code).unwrap_or_default();
+                Self::Failed(printable(&format!(
+                    "refused by the other side (TLS alert {code}): {reason}"
+                )))
+            }
             failed @ (ConnectionError::VersionMismatch
             | ConnectionError::TransportError(_)
             | ConnectionError::ConnectionClosed(_)
@@ -117,6 +130,13 @@ impl From<ConnectionError> for ConnectError {
     fn from(error: ConnectionError) -> Self {
         Self::Ended(error.into())
     }
+}
+
+/// The TLS alert that a code of QUIC stands for.
+fn alert(code: TransportErrorCode) -> Option<u64> {
+    const ALERTS: std::ops::Range<u64> = 0x100..0x200;
+    let code = u64::from(code);
+    ALERTS.contains(&code).then(|| code - ALERTS.start)
 }
 
 /// Words of the other side, fit for a log line and a terminal.

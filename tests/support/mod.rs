@@ -223,6 +223,11 @@ impl Node {
         status
     }
 
+    /// The id of the process, which runs.
+    pub fn pid(&self) -> u32 {
+        self.running.as_ref().expect("the node runs").child.id()
+    }
+
     pub fn runs(&self) -> bool {
         self.running.is_some()
     }

@@ -15,6 +15,43 @@ mod soak;
 mod submit;
 
 use super::output;
+use mimi_actors::limits::MESSAGE_BYTES_MAX;
+use std::str::FromStr;
+
+/// Shortest message of a measurement, in bytes: below it MLS itself takes more.
+const MESSAGE_BYTES_MIN: usize = 512;
+/// How many nodes a provider of a measurement may have.
+const NODES_MAX: u64 = 5;
+
+/// A count of which there must be one at least.
+fn some<T: FromStr + Default + PartialEq>(text: &str) -> Result<T, String> {
+    match text.parse() {
+        Ok(count) if count != T::default() => Ok(count),
+        Ok(_) => Err("nothing can be measured with none: at least 1".to_owned()),
+        Err(_) => Err("a whole number, at least 1".to_owned()),
+    }
+}
+
+/// A number of nodes.
+fn nodes(text: &str) -> Result<u64, String> {
+    let nodes = text.parse().ok();
+    let nodes = nodes.filter(|nodes| (1..=NODES_MAX).contains(nodes));
+    nodes.ok_or_else(|| format!("1 to {NODES_MAX}"))
+}
+
+/// A rate or share, above nothing.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "a number above 0".to_owned())
+}
+
+/// The length of a message on the wire, in bytes.
+fn message_bytes(text: &str) -> Result<usize, String> {
+    let bytes = text.parse().ok();
+    let bytes = bytes.filter(|bytes| (MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX).contains(bytes));
+    bytes.ok_or_else(|| format!("{MESSAGE_BYTES_MIN} to {MESSAGE_BYTES_MAX}"))
+}
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
