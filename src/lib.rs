@@ -14,6 +14,7 @@ pub mod config;
 mod directory;
 pub mod gateway;
 pub mod history;
+mod holder;
 pub mod logging;
 pub mod node;
 pub mod peering;

@@ -331,6 +331,26 @@ mod tests {
         assert_eq!(refused(Unanswered::Lost).await.code, Code::LeaderLost);
     }
 
+    #[test]
+    fn a_full_log_is_told_as_such_with_what_to_do() {
+        let user = "mimi://a.example/u/alice".parse().unwrap();
+        let full = Asked {
+            answer: Answer::Refused(Refused::StorageFull),
+            again: false,
+        };
+        let refused = judged(&user, full).unwrap_err();
+        assert_eq!(refused.code, Code::StorageFull);
+        assert!(
+            refused.why.contains("so nothing was done: make room"),
+            "{refused}"
+        );
+        let lost_before = Asked {
+            answer: Answer::Unchanged,
+            again: true,
+        };
+        assert_eq!(judged(&user, lost_before), Ok(Response::Done));
+    }
+
     #[tokio::test]
     async fn what_may_have_been_done_stays_so_when_there_is_no_leader_afterwards() {
         let mut attempts = 0;

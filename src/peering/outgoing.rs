@@ -14,7 +14,7 @@ use crate::{
         shard::Shard,
         shards::Shards,
     },
-    quic::{Ended, Link, LinkEndpoint},
+    quic::{ConnectError, Ended, Link, LinkEndpoint},
 };
 use anyhow::Context;
 use futures::future::select_ok;
@@ -184,8 +184,11 @@ impl Peer {
                 tokio::time::sleep(NEXT_ADDRESS_AFTER * turn).await;
                 let dialled = dial(endpoint, address, &self.provider, node).await;
                 let failed = |error: &anyhow::Error| {
-                    self.troubles
-                        .failed(address, &format!("{error:#}"), now_s());
+                    let refused = error.downcast_ref::<ConnectError>();
+                    if !refused.is_some_and(ConnectError::is_stopping) {
+                        self.troubles
+                            .failed(address, &format!("{error:#}"), now_s());
+                    }
                 };
                 let link = dialled.inspect_err(failed);
                 link.map(|link| (address.clone(), link))

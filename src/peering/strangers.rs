@@ -1,4 +1,4 @@
-//! Who was not let in, and why: told to the operator, so much and no more.
+//! Connections of providers that did not come about, from where and why: told to the operator, so much and no more.
 
 use mimi_actors::{
     bucket::{Bucket, Buckets, Rate},
@@ -48,7 +48,7 @@ impl Default for Strangers {
 }
 
 impl Strangers {
-    /// Tells that somebody was not let in, or counts it.
+    /// Tells that a connection did not come about, or counts it.
     pub(crate) fn refused(&self, address: SocketAddr, why: &impl Display) {
         let elapsed = self.since.elapsed().as_millis();
         let now = Millis(u64::try_from(elapsed).unwrap_or(u64::MAX));
@@ -58,7 +58,7 @@ impl Strangers {
                 %address,
                 %why,
                 untold,
-                "somebody was not let in as a provider"
+                "a connection of another provider did not come about"
             );
         }
     }

@@ -1,6 +1,7 @@
 //! Why there is no endpoint, no connection, or no longer one.
 
 use super::TrustError;
+use crate::holder::{Protocol, holder};
 use mimi_actors::ids::ProviderId;
 use quinn::{ConnectionError, TransportErrorCode};
 use std::{io, net::SocketAddr, path::PathBuf};
@@ -14,10 +15,12 @@ const NOT_OURS: &str = "unexpected error: ";
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another process listens there.
-    #[error("listen on UDP {address}: the port is in use")]
+    #[error("listen on UDP {address}: the port is in use{holder}")]
     InUse {
         /// The address asked for.
         address: SocketAddr,
+        /// Who has it, as far as can be seen.
+        holder: String,
     },
     /// The address is not this machine's, or not for this user.
     #[error("listen on UDP {address}")]
@@ -38,7 +41,8 @@ pub enum BindError {
 impl BindError {
     pub(super) fn socket(address: SocketAddr, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::AddrInUse {
-            Self::InUse { address }
+            let holder = holder(Protocol::Udp, address);
+            Self::InUse { address, holder }
         } else {
             Self::Socket { address, source }
         }
@@ -69,6 +73,14 @@ pub enum ConnectError {
         /// How many one peer may have.
         max: usize,
     },
+}
+
+impl ConnectError {
+    /// Whether it is only that this side stops.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        matches!(self, Self::Begin(quinn::ConnectError::EndpointStopping))
+    }
 }
 
 /// Why a connection has ended.

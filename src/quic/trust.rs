@@ -204,9 +204,9 @@ impl Recognise {
 /// Why a certificate is refused that passed no check, with whom it names.
 fn not_trusted(named: &ProviderId, error: &Error) -> Error {
     let why = match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "it is not of the CA that is configured (UnknownIssuer)".to_owned()
-        }
+        Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "it is not of the CA that is configured".to_owned(),
         Error::General(why) => why.clone(),
         other => other.to_string(),
     };

@@ -193,7 +193,7 @@ Feature: A command says only what was verified when it said so
     And somebody else listens at the link of a.example
     When the operator of a.example runs "serve"
     Then it ends with 1
-    And it says "mimi-node: `link.listen`: choose another address, or end who has it: listen on UDP 127.0.0.1:…: the port is in use"
+    And it says "mimi-node: `link.listen`: choose another address, or end who has it: listen on UDP 127.0.0.1:…: the port is in use by features… (process …)"
 
   Scenario: the operator's socket survives that there are no descriptors
     Given the files of a.example
@@ -236,10 +236,10 @@ Feature: A command says only what was verified when it said so
     And b.example has a certificate of another CA
     And a.example runs
     And b.example runs
-    Then the log of a.example says because of "refused on this side: the certificate names b.example: it is not of the CA that is configured (UnknownIssuer)": "somebody was not let in as a provider"
-    And the log of a.example says because of "refused on this side: the certificate names b.example: it is not of the CA that is configured (UnknownIssuer)": "the peer cannot be reached; it is tried until it can be"
-    And the log of b.example says because of "refused by the other side (TLS alert 40): the certificate names b.example: it is not of the CA that is configured (UnknownIssuer)": "the peer cannot be reached; it is tried until it can be"
-    And the lines "somebody was not let in as a provider" in the log of a.example name an address
+    Then the log of a.example says because of "refused on this side: the certificate names b.example: it is not of the CA that is configured": "a connection of another provider did not come about"
+    And the log of a.example says because of "refused on this side: the certificate names b.example: it is not of the CA that is configured": "the peer cannot be reached; it is tried until it can be"
+    And the log of b.example says because of "refused by the other side (TLS alert 40): the certificate names b.example: it is not of the CA that is configured": "the peer cannot be reached; it is tried until it can be"
+    And the lines "a connection of another provider did not come about" in the log of a.example name an address
 
   Scenario: a certificate that ends soon is spoken of by the check, the start and the status
     Given the files of a.example
