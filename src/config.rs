@@ -1,7 +1,8 @@
 //! Configuration: one TOML file, overridden by `MIMI_NODE__SECTION__KEY`, checked once.
 //!
 //! Every default is in `sections`; `configs/node.toml` shows them and a test proves that it does. An unknown key is an
-//! error that names the nearest known one. Not here: whether files exist and ports are free, which the start finds out.
+//! error that names the nearest known one. Not here: whether files are what they must be (`preflight`), and whether ports
+//! are free, which the start finds out.
 
 mod claims;
 mod commits;

@@ -1,5 +1,6 @@
 //! A node's data directory: whose it is, the starts that it has been in, and the hub's key.
 
+use crate::private::read_private;
 use anyhow::{Context, bail};
 use mimi_actors::{
     ids::ProviderId,
@@ -68,22 +69,12 @@ pub(crate) fn claim(
     let path = data_dir.join("node.json");
     let owner = match std::fs::read(&path) {
         Ok(bytes) => {
-            let found: Owner = serde_json::from_slice(&bytes).with_context(|| {
-                format!(
-                    "{} does not read; is this a data directory?",
-                    path.display()
-                )
-            })?;
-            recognise(data_dir, &found, (provider, node), cluster)?;
+            let found = read_owner(&path, &bytes)?;
+            found.check(data_dir, (provider, node), cluster)?;
             found
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if data_dir.join("log").exists() {
-                bail!(
-                    "{} holds a log but no node.json: it is damaged; restore node.json",
-                    data_dir.display()
-                );
-            }
+            without_owner(data_dir)?;
             let owner = Owner {
                 provider: provider.to_string(),
                 node,
@@ -103,39 +94,92 @@ pub(crate) fn claim(
     Ok(Claimed { path, owner })
 }
 
-/// Compares what a directory says with what the configuration says.
-fn recognise(
+fn read_owner(path: &Path, bytes: &[u8]) -> anyhow::Result<Owner> {
+    serde_json::from_slice(bytes).with_context(|| {
+        format!(
+            "{} does not read; is this a data directory?",
+            path.display()
+        )
+    })
+}
+
+/// A directory without an owner is new.
+fn without_owner(data_dir: &Path) -> anyhow::Result<()> {
+    if data_dir.join("log").exists() {
+        bail!(
+            "{} holds a log but no node.json: it is damaged; restore node.json",
+            data_dir.display()
+        );
+    }
+    Ok(())
+}
+
+impl Owner {
+    /// Compares what the directory says with what the configuration says.
+    fn check(
+        &self,
+        data_dir: &Path,
+        (provider, node): (&ProviderId, u64),
+        cluster: Option<&ProviderId>,
+    ) -> anyhow::Result<()> {
+        let shown = data_dir.display();
+        if (&*self.provider, self.node, self.shards) != (provider.as_str(), node, SHARDS) {
+            bail!(
+                "{shown} belongs to node {} of {} ({} shards), this is node {node} of {provider}: \
+                 set node.data_dir to this node's own directory",
+                self.node,
+                self.provider,
+                self.shards,
+            );
+        }
+        if self.left {
+            bail!(
+                "{shown}: node {node} has left its cluster, and neither its number nor its directory is used again: \
+                 give the node an empty data directory and a new number, and `mimi-node cluster join` it"
+            );
+        }
+        match (&self.cluster, cluster) {
+            (Some(name), Some(configured)) if *name != configured.as_str() => bail!(
+                "{shown} belongs to the cluster {name}, but cluster.name is {configured}: set cluster.name to {name}, or \
+                 node.data_dir to this node's own directory"
+            ),
+            (Some(name), None) => bail!(
+                "{shown} belongs to the cluster {name}, but the configuration has no [cluster]: put it back; a node of a \
+                 cluster cannot go on alone"
+            ),
+            (Some(_), Some(_)) | (None, _) => Ok(()),
+        }
+    }
+}
+
+impl Owner {
+    /// Compares the hub's key with the one that this node had.
+    fn check_hub_key(&self, hub_key: [u8; 32]) -> anyhow::Result<()> {
+        if self.hub_key.is_some_and(|known| known != hub_key) {
+            bail!(
+                "the hub's key is another one than this node had: the rooms of this provider know the one before, and \
+                 nobody could enter them by itself; put that file back as node.hub_key"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Looks whether a data directory is this node's, or new. Nothing is written.
+///
+/// # Errors
+/// As [`claim`].
+pub(crate) fn belongs(
     data_dir: &Path,
-    found: &Owner,
-    (provider, node): (&ProviderId, u64),
+    provider: &ProviderId,
+    node: u64,
     cluster: Option<&ProviderId>,
 ) -> anyhow::Result<()> {
-    let shown = data_dir.display();
-    if (&*found.provider, found.node, found.shards) != (provider.as_str(), node, SHARDS) {
-        bail!(
-            "{shown} belongs to node {} of {} ({} shards), this is node {node} of {provider}: \
-             set node.data_dir to this node's own directory",
-            found.node,
-            found.provider,
-            found.shards,
-        );
-    }
-    if found.left {
-        bail!(
-            "{shown}: node {node} has left its cluster, and neither its number nor its directory is used again: \
-             give the node an empty data directory and a new number, and `mimi-node cluster join` it"
-        );
-    }
-    match (&found.cluster, cluster) {
-        (Some(name), Some(configured)) if *name != configured.as_str() => bail!(
-            "{shown} belongs to the cluster {name}, but cluster.name is {configured}: set cluster.name to {name}, or \
-             node.data_dir to this node's own directory"
-        ),
-        (Some(name), None) => bail!(
-            "{shown} belongs to the cluster {name}, but the configuration has no [cluster]: put it back; a node of a \
-             cluster cannot go on alone"
-        ),
-        (Some(_), Some(_)) | (None, _) => Ok(()),
+    let path = data_dir.join("node.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => read_owner(&path, &bytes)?.check(data_dir, (provider, node), cluster),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => without_owner(data_dir),
+        Err(error) => Err(error).context(format!("read {}", path.display())),
     }
 }
 
@@ -145,13 +189,7 @@ impl Claimed {
     /// # Errors
     /// When that cannot be written, or the hub had another key before.
     pub(crate) fn start(mut self, hub_key: [u8; 32]) -> anyhow::Result<Self> {
-        if self.owner.hub_key.is_some_and(|known| known != hub_key) {
-            bail!(
-                "the hub's key is another one than this node had ({}): the rooms of this provider know the one before, \
-                 and nobody could enter them by itself; put that file back as node.hub_key",
-                self.path.display()
-            );
-        }
+        self.owner.check_hub_key(hub_key)?;
         self.owner.hub_key = Some(hub_key);
         self.owner.chain = chain::started(self.owner.chain, random());
         self.write()?;
@@ -256,11 +294,36 @@ pub(crate) fn hub_key(data_dir: &Path, configured: &Path) -> anyhow::Result<HubK
     } else {
         configured
     };
-    let stored = std::fs::read(path)
-        .with_context(|| format!("read {}; `mimi-node pki hub-key` makes one", path.display()))?;
+    read_hub_key(path)
+}
+
+fn read_hub_key(path: &Path) -> anyhow::Result<HubKey> {
+    let stored = read_private(path).context("`mimi-node pki hub-key` makes one")?;
     let pair = Ed25519KeyPair::from_pkcs8(&stored)
         .map_err(|error| anyhow::anyhow!("{} is not an Ed25519 key: {error}", path.display()))?;
     Ok(HubKey(Arc::new(pair)))
+}
+
+/// Looks at the hub's key, where there is one already. Nothing is written.
+///
+/// # Errors
+/// As [`hub_key`].
+pub(crate) fn check_hub_key(data_dir: &Path, configured: &Path) -> anyhow::Result<()> {
+    let own = data_dir.join("hub.key");
+    let path = if configured == Path::new("") {
+        own.as_path()
+    } else {
+        configured
+    };
+    if path == own && !own.exists() {
+        return Ok(());
+    }
+    let key = read_hub_key(path)?;
+    match std::fs::read(data_dir.join("node.json")) {
+        Ok(bytes) => read_owner(path, &bytes)?.check_hub_key(key.public()),
+        // Whether it should be there is looked at elsewhere.
+        Err(_) => Ok(()),
+    }
 }
 
 /// Makes a hub's key.

@@ -2,6 +2,7 @@
 
 use crate::{
     admin::{http, local, ready::Ready},
+    certificates::{Certificate, keep_telling},
     cluster::{
         batch::Batch,
         entries::Entries,
@@ -18,9 +19,12 @@ use crate::{
     config::{self, Config},
     directory::{self, Founding, HubKey},
     gateway, peering,
-    peering::{Peers, outgoing::Peer},
+    peering::{Peers, outgoing::Peer, strangers::Strangers},
     perform::{World, workers::Workers},
-    quic::{ClusterEndpoint, DoorEndpoint, Identity, LinkEndpoint, PeerTrust, cluster_member},
+    preflight,
+    private::close_to_others,
+    quic::{BindError, ClusterEndpoint, DoorEndpoint, Identity, LinkEndpoint},
+    signals::{self, Stop},
     store::Disk,
 };
 use anyhow::{Context, bail};
@@ -33,16 +37,14 @@ use mimi_actors::{
     supervisor::Supervisor,
 };
 use std::{
-    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc},
     task::JoinSet,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// How often idle actors are looked for.
 const SLEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -65,6 +67,7 @@ pub(crate) struct Node {
     pub(crate) peers: Peers,
     pub(crate) groups: Vec<Group>,
     pub(crate) scrubbed: Arc<Scrubbed>,
+    pub(crate) certificates: Vec<Certificate>,
     requests: Arc<Semaphore>,
     disk: Disk,
     log_bytes_max: u64,
@@ -101,35 +104,40 @@ impl Node {
 /// # Errors
 /// When it cannot start, or a shard stops: one line that says what to do.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let identity = Identity::load(&config.tls.certificate, &config.tls.key)?;
-    let provider = config.provider()?;
-    if *identity.provider() != provider {
-        bail!(
-            "the certificate names {}, but node.provider is {provider}",
-            identity.provider()
-        );
-    }
-    let peer_configs = config.peers()?;
-    let trust: BTreeMap<ProviderId, PeerTrust> = peer_configs
-        .iter()
-        .map(|(peer, config)| (peer.clone(), config.trust.clone()))
-        .collect();
-    let links = Arc::new(LinkEndpoint::bind(config.link.listen, &identity, &trust)?);
-    let doors = Arc::new(DoorEndpoint::bind(config.door.listen, &identity)?);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(signals::ignore_the_rest().context("listen for signals")?);
+    let found = preflight::look(&config)?;
+    tasks.spawn(keep_telling(found.certificates.clone()));
+    let (provider, identity) = (found.provider.clone(), &found.identity);
+    let listening = |key| move || format!("`{key}`: choose another address, or end who has it");
+    let links = LinkEndpoint::bind(config.link.listen, identity, &found.trust());
+    let links = Arc::new(links.with_context(listening("link.listen"))?);
+    let doors = DoorEndpoint::bind(config.door.listen, identity);
+    let doors = Arc::new(doors.with_context(listening("door.listen"))?);
 
     let data_dir = &config.node.data_dir;
     std::fs::create_dir_all(data_dir)
         .with_context(|| format!("create the data directory {}", data_dir.display()))?;
-    let cluster = config.cluster()?;
+    let opened = close_to_others(data_dir)
+        .with_context(|| format!("close {} to others", data_dir.display()))?;
+    if opened > 0 {
+        warn!(
+            files = opened,
+            "the data directory was open to others; it is its owner's alone from now on"
+        );
+    }
+    let (cluster, nodes_door) = match found.cluster {
+        Some((cluster, identity)) => {
+            let door = bind_cluster(&config, &cluster, &identity);
+            let door = door.with_context(listening("cluster.listen"))?;
+            (Some(cluster), Some(door))
+        }
+        None => (None, None),
+    };
     let founding = cluster.as_ref().and_then(founding);
     let name = cluster.as_ref().map(|cluster| &cluster.name);
-    let nodes_door = cluster
-        .as_ref()
-        .map(|cluster| bind_cluster(&config, cluster))
-        .transpose()?;
     let claimed = directory::claim(data_dir, &provider, config.node.id, name, founding)?;
     let hub_key = directory::hub_key(data_dir, &config.node.hub_key)?;
-    let mut tasks = JoinSet::new();
     let ready = Arc::new(Ready::default());
     if let Some(address) = config.admin_listen()? {
         let listener = http::bind(address).await?;
@@ -187,7 +195,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(retention::keep(shards.clone(), config.retention(), now));
     tasks.spawn(collect(disk.clone(), groups.clone()));
 
-    let peers = peer_configs.into_iter().map(|(id, peer)| {
+    let peers = found.peers.into_iter().map(|(id, peer)| {
         let deadline = config.request_deadline();
         (
             id.clone(),
@@ -223,13 +231,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         peers,
         groups: groups.clone(),
         scrubbed: scrub.scrubbed(),
+        certificates: found.certificates,
         requests: Arc::clone(&requests),
         disk: disk.clone(),
         log_bytes_max,
     };
     let node = Arc::new(node);
     ready.open(Arc::clone(&node));
-    tasks.spawn(local::serve(admin, node));
+    tasks.spawn(local::serve(admin, node, Arc::clone(&ready)));
     info!(
         %provider,
         node = config.node.id,
@@ -238,28 +247,31 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         "node ready"
     );
 
+    let mut stop = Stop::listen();
     let why = tokio::select! {
-        () = told_to_stop() => None,
+        () = stop.told() => None,
         Some(why) = failed.recv() => Some(format!("{why}; {REPLAY}")),
         why = supervisor.failed() => Some(format!("{why}; {REPLAY}")),
         why = doubted(mesh.as_ref()) => Some(why),
         found = scrub.run() => Some(format!("{found}; {REPLACE}")),
     };
     ready.drain();
-    if let (Some(mesh), None) = (&mesh, &why) {
-        info!("stopping: leaderships move to other nodes");
-        steward::retire(
-            mesh,
-            &shards,
-            Duration::from_millis(config.limits.drain_deadline_ms),
-        )
-        .await;
-    }
-    info!("stopping: what is under way is finished, nothing new is taken");
-    let drain = requests.acquire_many(u32::try_from(REQUESTS_IN_FLIGHT_MAX).unwrap_or(u32::MAX));
     let deadline = Duration::from_millis(config.limits.drain_deadline_ms);
-    if tokio::time::timeout(deadline, drain).await.is_err() {
-        info!("requests were still under way at the deadline");
+    let in_order = async {
+        if let (Some(mesh), None) = (&mesh, &why) {
+            info!("stopping: leaderships move to other nodes");
+            steward::retire(mesh, &shards, deadline).await;
+        }
+        info!("stopping: what is under way is finished, nothing new is taken");
+        let all = u32::try_from(REQUESTS_IN_FLIGHT_MAX).unwrap_or(u32::MAX);
+        let drain = requests.acquire_many(all);
+        if tokio::time::timeout(deadline, drain).await.is_err() {
+            info!("requests were still under way at the deadline");
+        }
+    };
+    tokio::select! {
+        () = in_order => {}
+        () = stop.told() => info!("told again: what is under way is not waited for"),
     }
     links.close().await;
     doors.close().await;
@@ -395,27 +407,13 @@ fn adopt(mesh: &Mesh, cluster: &config::Cluster, groups: &[Group]) -> anyhow::Re
     mesh.belong(founded_by(&cluster.name, std::iter::once(&me)))
 }
 
-fn bind_cluster(config: &Config, cluster: &config::Cluster) -> anyhow::Result<ClusterEndpoint> {
+fn bind_cluster(
+    config: &Config,
+    cluster: &config::Cluster,
+    identity: &Identity,
+) -> Result<ClusterEndpoint, BindError> {
     let given = &config.cluster;
-    let identity = Identity::load(&given.certificate, &given.key)?;
-    let named = cluster_member(identity.provider(), &cluster.name);
-    if named != Some(config.node.id) {
-        bail!(
-            "{} names {}, but this is node {} of the cluster {}: `mimi-node pki cert --domain n{}.{}` makes a certificate for it",
-            given.certificate.display(),
-            identity.provider(),
-            config.node.id,
-            cluster.name,
-            config.node.id,
-            cluster.name,
-        );
-    }
-    Ok(ClusterEndpoint::bind(
-        given.listen,
-        &identity,
-        &cluster.name,
-        &given.ca,
-    )?)
+    ClusterEndpoint::bind(given.listen, identity, &cluster.name, &given.ca)
 }
 
 /// Meets the other nodes, and begins the cluster or waits to be taken in.
@@ -475,7 +473,7 @@ async fn propose(group: Group, batch: Batch) -> Result<(), NotQueued> {
     match group.propose(batch).await {
         Ok(_) => Ok(()),
         Err(ProposeError::StorageFull { bytes, max }) => {
-            tracing::warn!(bytes, max, "the log is full; writes are refused");
+            warn!(bytes, max, "the log is full; writes are refused");
             Err(NotQueued::StorageFull)
         }
         Err(ProposeError::Unavailable { retry_after_ms }) => {
@@ -535,15 +533,17 @@ async fn accept_links(
     node: u64,
     requests: Arc<Semaphore>,
 ) {
+    let strangers = Arc::new(Strangers::default());
     while let Some(incoming) = endpoint.accept().await {
         let (shards, peers, requests) = (shards.clone(), peers.clone(), Arc::clone(&requests));
+        let (strangers, address) = (Arc::clone(&strangers), incoming.remote_address());
         tokio::spawn(async move {
             match incoming.establish().await {
                 Ok(link) => {
                     let link = Arc::new(link);
                     peering::incoming::serve(link, shards, peers, node, requests).await;
                 }
-                Err(error) => info!(%error, "a provider was not let in"),
+                Err(error) => strangers.refused(address, &error),
             }
         });
     }
@@ -563,22 +563,5 @@ async fn accept_doors(
                 Err(error) => tracing::debug!(%error, "a client was not let in"),
             }
         });
-    }
-}
-
-async fn told_to_stop() {
-    let (term, int) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    match (term, int) {
-        (Ok(mut term), Ok(mut int)) => {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-        }
-        // Without signals only the log's failure ends the node.
-        _ => std::future::pending().await,
     }
 }

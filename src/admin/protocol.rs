@@ -45,7 +45,7 @@ pub enum Request {
         /// The provider; every one without.
         provider: Option<ProviderId>,
     },
-    /// Send what waits of a room that a provider refused. Asked for again, it is done already.
+    /// Send what waits of a room that a provider refused; refused where nothing waits.
     Redrive {
         /// The provider.
         provider: ProviderId,
@@ -125,11 +125,61 @@ pub enum Response {
         /// Each thing once.
         findings: Vec<Finding>,
     },
-    /// Nothing was done.
+    /// What waited of a room is on its way again.
+    Redriven {
+        /// How many items.
+        items: u64,
+    },
+    /// It was so before: nothing had to be done.
+    Unchanged,
+    /// Nothing was done or, where the words say so, nobody knows whether.
     Refused {
         /// Why, and what to do about it.
         why: String,
+        /// A word for machines.
+        #[serde(default)]
+        code: Code,
+        /// When the same request may be sent again, in milliseconds, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u32>,
     },
+}
+
+/// Why something was not done, as a word that stays the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The node refuses; the words say why.
+    #[default]
+    Refused,
+    /// What is named does not exist.
+    Unknown,
+    /// Nothing waits that could be sent again.
+    NothingWaits,
+    /// The disk or the log is full. Nothing was done.
+    StorageFull,
+    /// The shard has no leader that can be asked. Nothing was done.
+    NoLeader,
+    /// Too much waits already. Nothing was done.
+    Overloaded,
+    /// The leader changed before it answered: it may have been done.
+    LeaderLost,
+    /// The deadline is over: it may have been done.
+    Late,
+    /// No node listens.
+    NotRunning,
+    /// The node ended before it answered: it may have been done.
+    Ended,
+    /// The arguments are not usable.
+    Usage,
+    /// The configuration, or what it names, is not usable.
+    Config,
+    /// A history proves nothing.
+    Unproven,
+    /// Answered, and something is not well.
+    Unwell,
+    /// Anything else.
+    Failed,
 }
 
 /// A room of which something waits beside a link.
@@ -196,6 +246,21 @@ pub struct Status {
     pub peers: Vec<PeerRow>,
     /// The shards.
     pub shards: Vec<ShardRow>,
+    /// The certificates of the configuration.
+    #[serde(default)]
+    pub certificates: Vec<CertificateRow>,
+    /// What is not well, and what to do about each.
+    #[serde(default)]
+    pub unwell: Vec<String>,
+}
+
+/// One certificate of a status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRow {
+    /// The key of the configuration that names it.
+    pub key: String,
+    /// When it ends, in seconds since 1970.
+    pub ends_at_s: i64,
 }
 
 /// One peer of a status.
@@ -211,6 +276,22 @@ pub struct PeerRow {
     pub frames_sent: u64,
     /// Items in those frames.
     pub items_sent: u64,
+    /// Why each of its addresses cannot be reached; nothing while it is connected.
+    #[serde(default)]
+    pub troubles: Vec<TroubleRow>,
+}
+
+/// Why an address of a peer cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TroubleRow {
+    /// The address.
+    pub address: String,
+    /// What failed last.
+    pub why: String,
+    /// Since when nothing but failures, in seconds since 1970.
+    pub since_s: i64,
+    /// How many attempts have failed since.
+    pub attempts: u64,
 }
 
 /// One shard of a status.

@@ -1,6 +1,7 @@
 //! Whether a node is ready for its users and peers, and why it is not.
 
 use crate::{
+    certificates::now_s,
     cluster::{
         figures::{GroupFigures, Role},
         mesh::identity::Standing,
@@ -45,6 +46,11 @@ pub(crate) enum NotReady {
         /// How many.
         count: usize,
     },
+    /// What it shows to prove who it is has ended.
+    #[error(
+        "a certificate that this node shows has ended: nobody makes a new connection to it; `mimi-node status` says which"
+    )]
+    Certificate,
     /// Some of its shards cannot write.
     #[error(
         "shard {shard} ({count} in all) has no leader that a majority of its voters answers: \
@@ -83,6 +89,11 @@ impl Ready {
             return Err(NotReady::Left);
         }
         let groups = self.node().map(|node| node.groups.iter());
+        let mut certificates = self.node().into_iter().flat_map(|node| &node.certificates);
+        let now_s = now_s();
+        if certificates.any(|certificate| certificate.keeps_all_out(now_s)) {
+            return Err(NotReady::Certificate);
+        }
         judge(
             draining,
             groups.map(|groups| groups.map(|group| group.figures())),
@@ -157,11 +168,13 @@ mod tests {
     #[test]
     fn why_a_node_is_not_ready_is_one_line() {
         let no_leader = NotReady::NoLeader { shard: 3, count: 5 };
+        let certificate = NotReady::Certificate;
         let stopped = NotReady::Stopped { shard: 2, count: 1 };
         for why in [
             NotReady::Starting,
             NotReady::Draining,
             NotReady::Left,
+            certificate,
             stopped,
             no_leader,
         ] {

@@ -4,7 +4,7 @@
 //! shard, each shown when it is done, and in the end every shard is looked at again. A command that is stopped, or whose
 //! node dies, leaves whole shards changed and the others as they were; the same command goes on from there.
 
-use super::{Target, output};
+use super::{Target, failure::Unwell, output};
 use crate::{
     admin::protocol::{ClusterStatus, Request, Response},
     directory,
@@ -90,11 +90,6 @@ enum What {
     },
 }
 
-/// The cluster was looked at, and something is not well.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotWell(String);
-
 fn address(text: &str) -> Result<Address, String> {
     Address::exact(text)
         .filter(|text| crate::config::is_address(text))
@@ -105,7 +100,7 @@ impl Cluster {
     /// Does it.
     ///
     /// # Errors
-    /// When the node does not run, a leader refuses, or ([`NotWell`]) what was looked at is not well.
+    /// When the node does not run, a leader refuses, or ([`Unwell`]) what was looked at is not well.
     pub fn run(self) -> anyhow::Result<()> {
         match self.what {
             What::Init(init) => init.run(),
@@ -269,11 +264,11 @@ fn check(target: &Target, repair: bool) -> anyhow::Result<()> {
     let mends = found.iter().any(|finding| finding.repair().is_some());
     match found.len() {
         0 => Ok(()),
-        count if mends && !repair => Err(NotWell(format!(
+        count if mends && !repair => Err(Unwell(format!(
             "{count} things are not as they should be; `mimi-node cluster check --repair` mends what it can"
         ))
         .into()),
-        count => Err(NotWell(format!("{count} things are not as they should be")).into()),
+        count => Err(Unwell(format!("{count} things are not as they should be")).into()),
     }
 }
 
@@ -324,7 +319,7 @@ fn led(status: &ClusterStatus) -> anyhow::Result<()> {
     if without.is_empty() {
         return Ok(());
     }
-    Err(NotWell(format!(
+    Err(Unwell(format!(
         "{} of {} shards have no leader that a majority of their voters answers ({}): see that the voters run and \
          reach each other",
         without.len(),

@@ -99,7 +99,9 @@ impl Mesh {
             shard: group.shard(),
         };
         // A node that does not hear it elects by itself, a little later.
-        let _ = self.control(to, take, ASK_DEADLINE).await;
+        if let Some(neighbour) = self.known_neighbour(to) {
+            let _ = neighbour.control(take, ASK_DEADLINE).await;
+        }
         ControlAnswer::NotLed(Some(to))
     }
 }

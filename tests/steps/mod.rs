@@ -19,6 +19,7 @@ mod joining;
 mod lanes;
 mod message;
 mod nemesis;
+mod operate;
 mod policy;
 mod setting;
 mod trees;
@@ -67,6 +68,8 @@ pub struct Story {
     joining: joining::Joining,
     /// Watched members, in a story of several nodes.
     cast: Option<cluster::Cast>,
+    /// The commands of an operator.
+    desk: operate::Desk,
     /// Parts of lines that nodes must write because of what is done to them, though they say that something broke.
     announced: Vec<&'static str>,
 }

@@ -174,7 +174,7 @@ impl Neighbour {
     ///
     /// # Errors
     /// [`Lost`] when there is no connection, or it is lost, or nothing comes back in time.
-    pub(super) async fn control(
+    pub(crate) async fn control(
         &self,
         control: Control,
         deadline: Duration,
