@@ -8,6 +8,7 @@ pub mod planted;
 pub mod ask;
 pub mod bucket;
 pub mod doors;
+pub mod election;
 pub mod group_info;
 pub mod ids;
 pub mod limits;

@@ -1,7 +1,7 @@
 //! Begins the cluster, and brings each shard's leadership to where it should be: one shard at a time.
 //!
-//! openraft 0.9 cannot hand leadership over, so the leader goes silent and the node that should lead stands for
-//! election when the lease is over. The shard accepts nothing meanwhile, for about two seconds.
+//! openraft 0.9 cannot hand leadership over, so the leader steps down and votes for the node that should lead, which
+//! stands at once. The shard accepts nothing meanwhile, for some tens of milliseconds.
 
 use super::{
     group::Group,
@@ -83,7 +83,8 @@ pub(crate) async fn keep(mesh: Arc<Mesh>, shards: Shards, founders: BTreeMap<u64
                 looks.remove(&shard.id);
                 continue;
             };
-            if !should {
+            // A node that pauses again and again must not draw leaderships to itself in between.
+            if !should || !group.is_steady() {
                 continue;
             }
             let seen = looks.entry(shard.id).or_default();
@@ -159,7 +160,7 @@ pub(crate) async fn retire(mesh: &Mesh, shards: &Shards, deadline: Duration) {
         let Some(to) = group.successor() else {
             continue;
         };
-        if group.give_up(to) == ControlAnswer::Done {
+        if group.give_up(to).await == ControlAnswer::Done {
             let take = Control::Take { shard: shard.id };
             // A node that does not hear it elects by itself, a little later.
             let _ = mesh.control(to, take, ASK_DEADLINE).await;

@@ -12,7 +12,7 @@
 //! postcard behind a version byte, as everywhere. The types of openraft are bounded by the frame they come in.
 
 use crate::cluster::{
-    raft::{SnapshotMeta, Types, Vote},
+    raft::{LogId, SnapshotMeta, Types, Vote},
     record::{self, RecordError},
 };
 use mimi_actors::wire::{BText, BVec};
@@ -89,11 +89,13 @@ pub(crate) struct RaftCall {
     pub(crate) rpc: Rpc,
 }
 
-/// openraft's calls, beside snapshots.
+/// Calls of one group to another: openraft's beside snapshots, and what is asked before a vote.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Rpc {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<u64>),
+    /// Would you vote for the caller, whose last entry is this? Nothing changes by it.
+    PreVote(Option<LogId>),
 }
 
 /// Their answers.
@@ -103,6 +105,8 @@ pub(crate) enum RaftAnswer {
     Vote(VoteResponse<u64>),
     /// The shard does not run there.
     Refused(Why),
+    /// Whether it would.
+    PreVote(bool),
 }
 
 /// A request about the cluster.

@@ -104,6 +104,11 @@ fn samples() -> Vec<(&'static str, String)> {
             "stored",
             hex(&Give::Entries(vec![(7, Payload("entry".into()))])),
         ),
+        ("asks before", hex(&call(Rpc::PreVote(Some(log_id(9)))))),
+        (
+            "would vote",
+            hex(&Answers(vec![(1, RaftAnswer::PreVote(true))])),
+        ),
     ]
 }
 

@@ -359,7 +359,7 @@ impl Mesh {
         };
         match control {
             Control::Take { .. } => group.take_over(),
-            Control::Give { .. } => group.give_up(from),
+            Control::Give { .. } => group.give_up(from).await,
             Control::Member { change, .. } => group.change_member(change).await,
         }
     }
