@@ -9,8 +9,8 @@
 //!   that says yes lets it raise the term. Asking changes nothing anywhere, so it may ask again and again.
 //! - A voter that was away itself (stopped, suspended, starved: it looks much later than it meant to) takes the silence
 //!   for its own and begins its patience anew.
-//! - A leader that no majority has answered for [`CUT_OFF_MS`] steps down by itself. It may still be heard by voters whose
-//!   answers do not arrive, and these would follow it for ever.
+//! - A leader that no majority has answered for [`CUT_OFF_MS`] steps down by itself, and says so. It may still be heard by
+//!   voters whose answers do not arrive, and these would follow it for ever.
 //! - A voter that is asked by one with a shorter log stands in its place, at once.
 //!
 //! Not here: terms, votes and logs, which are the consensus engine's; who asks whom, which is the network's.
@@ -138,6 +138,14 @@ impl Election {
         self.leads_since_ms = None;
         self.heard_ms = None;
         self.ask_at_ms = now_ms + PATIENCE_MS_MIN + TURNS * TURN_MS;
+    }
+
+    /// Takes note that the leader whom it follows has stepped down: its lease is over, and the first turn asks at once.
+    pub fn release(&mut self, now_ms: u64) {
+        self.notice(now_ms);
+        self.heard_ms = None;
+        let turn_ms = self.patience_ms.saturating_sub(PATIENCE_MS_MIN);
+        self.ask_at_ms = self.ask_at_ms.min(now_ms + turn_ms);
     }
 
     /// Whether it has heard of a leader within the lease.

@@ -108,6 +108,17 @@ fn a_voter_in_whose_favour_its_leader_stepped_down_asks_at_once() {
 }
 
 #[test]
+fn voters_whose_leader_says_that_it_stepped_down_ask_in_turn_without_waiting_for_the_lease() {
+    for turn in 0..TURNS {
+        let mut one = Election::new(PATIENCE_MS + turn * TURN_MS, true, BEGAN_MS);
+        one.release(BEGAN_MS + 10);
+        assert!(one.would_vote(BEGAN_MS + 10, false));
+        let due = BEGAN_MS + 10 + turn * TURN_MS;
+        assert!((turn == 0 || !one.look(due - 1)) && one.look(due));
+    }
+}
+
+#[test]
 fn neighbours_take_turns_in_each_shard() {
     for shard in 0..16 {
         let turns: BTreeSet<u64> = (4..7).map(|node| patience_ms(shard, node)).collect();

@@ -7,6 +7,7 @@ pub mod planted;
 
 pub mod ask;
 pub mod bucket;
+pub mod clock;
 pub mod doors;
 pub mod election;
 pub mod group_info;

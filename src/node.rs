@@ -4,6 +4,7 @@ use crate::{
     admin::{http, local, ready::Ready},
     cluster::{
         batch::Batch,
+        clock::{self, NodeClock},
         entries::Entries,
         group::{Group, ProposeError},
         lead::Lead,
@@ -28,14 +29,13 @@ use futures::future::try_join_all;
 use mimi_actors::{
     ids::ProviderId,
     limits::{CHECKS_WAITING_MAX, REQUESTS_IN_FLIGHT_MAX, SHARDS},
-    machine::Millis,
     room::checks::Mls,
     supervisor::Supervisor,
 };
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -59,6 +59,8 @@ const REPLACE: &str = "it must not lead or vote on what it cannot read: put a ne
 /// A running node.
 pub(crate) struct Node {
     pub(crate) id: u64,
+    /// What time it is.
+    pub(crate) clock: Arc<NodeClock>,
     /// The other nodes, where there are any.
     pub(crate) mesh: Option<Arc<Mesh>>,
     pub(crate) shards: Shards,
@@ -136,13 +138,23 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let disk = Disk::open(data_dir, SHARDS, config.storage.log_bytes_max)?;
     let claimed = claimed.start()?;
+    let clock = Arc::new(NodeClock::start(config.node.id, nodes_door.is_none()));
     let mesh = nodes_door
-        .map(|door| Mesh::new(config.node.id, door, claimed, data_dir, disk.clone()))
+        .map(|door| {
+            let (id, clock) = (config.node.id, Arc::clone(&clock));
+            Mesh::new(id, door, claimed, data_dir, disk.clone(), clock)
+        })
         .transpose()?;
+    tasks.spawn(clock::keep(Arc::clone(&clock), mesh.clone()));
     let admin = local::bind(&config.node.admin_socket)?;
 
     let supervisor = Supervisor::start().await?;
-    let world = Arc::new(world(&config, provider.clone(), hub_key));
+    let world = Arc::new(world(
+        &config,
+        provider.clone(),
+        hub_key,
+        Arc::clone(&clock),
+    ));
     let (fatal, mut failed) = mpsc::channel(1);
     let starting =
         (0..SHARDS).map(|id| start_shard(id, &config, &world, &disk, &supervisor, mesh.as_ref()));
@@ -177,7 +189,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let idle = Duration::from_secs(config.limits.idle_s);
     tasks.spawn(put_to_sleep(shards.clone(), idle));
     tasks.spawn(reads::tell(shards.clone()));
-    tasks.spawn(retention::keep(shards.clone(), config.retention(), now));
+    tasks.spawn(retention::keep(shards.clone(), config.retention()));
     tasks.spawn(collect(disk.clone(), groups.clone()));
 
     let peers = peer_configs.into_iter().map(|(id, peer)| {
@@ -211,6 +223,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut scrub = Scrub::new(disk.clone(), groups.clone(), rate);
     let node = Node {
         id: config.node.id,
+        clock,
         mesh: mesh.clone(),
         shards: shards.clone(),
         peers,
@@ -273,11 +286,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 }
 
-fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
+fn world(config: &Config, provider: ProviderId, hub_key: HubKey, clock: Arc<NodeClock>) -> World {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     World {
         provider,
-        clock: Arc::new(now),
+        clock: Arc::new(move || clock.now()),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
         bells: crate::cluster::wake::Bells::default(),
         patience: crate::cluster::patience::Patience::default(),
@@ -294,14 +307,6 @@ fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
         backlog_items_max: config.link.backlog_items_max,
         request_deadline: config.request_deadline(),
     }
-}
-
-/// The node's clock.
-fn now() -> Millis {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 struct Started {

@@ -92,7 +92,7 @@ pub(super) async fn change_member(
             match mesh.control(at, control, CHANGE_DEADLINE).await {
                 Ok(ControlAnswer::Done) => return Ok(Response::Done),
                 Ok(ControlAnswer::Refused(why)) => bail!("shard {shard}: {why}"),
-                Ok(ControlAnswer::NotLed(_)) | Err(Lost) => {}
+                Ok(ControlAnswer::NotLed(_) | ControlAnswer::Clock { .. }) | Err(Lost) => {}
             }
         }
         if Instant::now() > gives_up {

@@ -22,6 +22,17 @@ pub(crate) enum NotReady {
     /// It was told to stop.
     #[error("draining: the node stops when what is under way is finished; ask another one")]
     Draining,
+    /// Its clock is not that of most other nodes.
+    #[error(
+        "the clock of this node (node {node}) is {ms} ms ahead of most others' (less than zero: behind): \
+         set it, and see that time synchronisation runs; its leaderships go to the others meanwhile"
+    )]
+    ClockApart {
+        /// This node.
+        node: u64,
+        /// How far it is ahead, in milliseconds.
+        ms: i64,
+    },
     /// Some of its shards cannot write.
     #[error(
         "shard {shard} ({count} in all) has no leader that a majority of its voters answers: \
@@ -59,7 +70,11 @@ impl Ready {
         judge(
             draining,
             groups.map(|groups| groups.map(|group| group.figures())),
-        )
+        )?;
+        let apart = self
+            .node()
+            .and_then(|node| Some((node.id, node.clock.apart_ms()?)));
+        apart.map_or(Ok(()), |(node, ms)| Err(NotReady::ClockApart { node, ms }))
     }
 }
 
@@ -120,7 +135,11 @@ mod tests {
     #[test]
     fn why_a_node_is_not_ready_is_one_line() {
         let no_leader = NotReady::NoLeader { shard: 3, count: 5 };
-        for why in [NotReady::Starting, NotReady::Draining, no_leader] {
+        let apart = NotReady::ClockApart {
+            node: 2,
+            ms: -3_600_000,
+        };
+        for why in [NotReady::Starting, NotReady::Draining, no_leader, apart] {
             assert!(!why.to_string().contains('\n'), "{why}");
         }
         assert!(

@@ -381,7 +381,12 @@ impl Group {
         let mut seen_at = Instant::now();
         loop {
             let seen = metrics.borrow_and_update().clone();
-            let silent = self.silent.load(Ordering::Acquire);
+            let settled = self
+                .mesh
+                .as_ref()
+                .is_none_or(|mesh| mesh.clock().is_settled());
+            // It stamps by the others' clocks, so it hears of them first.
+            let silent = self.silent.load(Ordering::Acquire) || !settled;
             let answered_ago_ms = answered_ago_ms(&seen, seen_at);
             let lead = match lead_in(&seen, self.node, silent, answered_ago_ms) {
                 // Nobody has heard of it for longer than a leader leads that is not answered.
@@ -444,6 +449,10 @@ impl Group {
                 answer.map_or_else(refused, RaftAnswer::Vote)
             }
             Rpc::PreVote(last) => RaftAnswer::PreVote(self.would_vote(last)),
+            Rpc::Released(leader) => {
+                self.released(leader);
+                RaftAnswer::Released
+            }
         }
     }
 

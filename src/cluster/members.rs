@@ -2,7 +2,10 @@
 
 use super::{
     group::Group,
-    mesh::frame::{ControlAnswer, MemberChange, RaftAnswer, RaftCall, Rpc, Why},
+    mesh::{
+        frame::{ControlAnswer, MemberChange, RaftAnswer, RaftCall, Rpc, Why},
+        neighbour::Neighbour,
+    },
     raft::{LogId, Vote},
 };
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -14,7 +17,7 @@ use openraft::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -32,11 +35,15 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const ELECTION_DEADLINE: Duration = Duration::from_millis(400);
 /// A node that came back from being away so lately does not ask for leaderships.
 const STEADY_MS: u64 = 20_000;
+/// How long a node that is to be taken in may take to say what time it is there.
+const CLOCK_DEADLINE: Duration = Duration::from_secs(3);
+/// By how much a node stands later whose clock is apart from the others'.
+const APART_STANDS_LATER: Duration = Duration::from_secs(1);
 /// For whom a leader votes that steps down: nodes are numbered from one.
 const NOBODY: u64 = 0;
 
-/// About how many bytes a pre-vote has.
-const PRE_VOTE_BYTES: usize = 128;
+/// About how many bytes a call has that carries a vote, or asks for one.
+const SMALL_CALL_BYTES: usize = 128;
 
 /// Who has a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -197,7 +204,11 @@ impl Group {
                     shard = group.tail.shard,
                     "no majority answers this node: it leads the shard no longer"
                 );
-                group.step_down().await;
+                let voters = group.others();
+                let own = group.raft.metrics().borrow().vote;
+                if group.step_down().await {
+                    group.tell_released(voters, own);
+                }
             } else if group.is_wanted().await {
                 // A group that has stopped is noticed elsewhere.
                 drop(group.raft.trigger().elect().await);
@@ -208,22 +219,23 @@ impl Group {
 
     /// Asks the other voters whether they would vote for this node; whether a majority would.
     async fn is_wanted(&self) -> bool {
+        if let Some(mesh) = &self.mesh
+            && mesh.clock().apart_ms().is_some()
+        {
+            // Whose clock is right stands before this node; where nobody else can lead, it does.
+            tokio::time::sleep(APART_STANDS_LATER).await;
+        }
         let last = self.tail.last();
-        let (sets, addresses) = {
+        let sets = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow();
             let membership = metrics.membership_config.membership();
-            let addresses: BTreeMap<u64, String> = membership
-                .nodes()
-                .map(|(node, is)| (*node, is.addr.clone()))
-                .collect();
-            (membership.get_joint_config().clone(), addresses)
+            membership.get_joint_config().clone()
         };
-        let others: BTreeSet<u64> = sets.iter().flatten().copied().collect();
-        let mut asked: FuturesUnordered<_> = others
+        let mut asked: FuturesUnordered<_> = self
+            .others()
             .into_iter()
-            .filter(|node| *node != self.node)
-            .map(|node| self.would_other_vote(node, addresses.get(&node), last))
+            .map(|other| self.would_other_vote(other, last))
             .collect();
         let mut yes = BTreeSet::from([self.node]);
         let answering = async {
@@ -242,22 +254,48 @@ impl Group {
             .unwrap_or(false)
     }
 
+    /// The other voters that can be spoken to.
+    fn others(&self) -> Vec<(u64, Arc<Neighbour>)> {
+        let Some(mesh) = &self.mesh else {
+            return Vec::new();
+        };
+        let members = self.members();
+        let others = members.voters.iter().filter(|node| **node != self.node);
+        others
+            .filter_map(|node| Some((*node, mesh.neighbour(*node, members.addresses.get(node)?))))
+            .collect()
+    }
+
+    fn call_of(&self, rpc: Rpc) -> RaftCall {
+        let shard = self.tail.shard;
+        RaftCall { shard, rpc }
+    }
+
     async fn would_other_vote(
         &self,
-        node: u64,
-        address: Option<&String>,
+        (node, other): (u64, Arc<Neighbour>),
         last: Option<LogId>,
     ) -> (u64, bool) {
-        let (Some(mesh), Some(address)) = (&self.mesh, address) else {
-            return (node, false);
-        };
-        let neighbour = mesh.neighbour(node, address);
-        let call = RaftCall {
-            shard: self.tail.shard,
-            rpc: Rpc::PreVote(last),
-        };
-        let answer = neighbour.urgent().call(call, PRE_VOTE_BYTES).await;
+        let call = self.call_of(Rpc::PreVote(last));
+        let answer = other.urgent().call(call, SMALL_CALL_BYTES).await;
         (node, matches!(answer, Ok(RaftAnswer::PreVote(true))))
+    }
+
+    /// Tells the other voters that the leader whose vote this was has stepped down; some may hear it, and need not wait.
+    fn tell_released(&self, others: Vec<(u64, Arc<Neighbour>)>, own: Vote) {
+        for (_, other) in others {
+            let call = self.call_of(Rpc::Released(own));
+            // Whoever does not hear it waits for the lease.
+            drop(other.urgent().begin(call, SMALL_CALL_BYTES));
+        }
+    }
+
+    /// Takes note that a leader has stepped down.
+    pub(super) fn released(&self, leader: Vote) {
+        if self.raft.metrics().borrow().vote == leader {
+            self.election.at(Election::release);
+            self.election.call();
+        }
     }
 
     /// Whether this node would vote for one whose last entry is `last`.
@@ -306,8 +344,26 @@ impl Group {
         Some(*furthest.0)
     }
 
+    /// By how much the clock of a node that is to be taken in is ahead of the cluster's time, where it is too much.
+    async fn clock_apart(&self, node: u64, address: &str) -> Option<i64> {
+        let mesh = self.mesh.as_ref()?;
+        mesh.neighbour(node, address);
+        // One that is not reached is not taken in either, for it does not become level.
+        self.until(CLOCK_DEADLINE, |_| mesh.clock().ahead_ms(node).is_some())
+            .await;
+        mesh.clock_apart(node)
+    }
+
     /// Changes who has this shard. Asked for again, it is done already.
     pub(crate) async fn change_member(&self, change: MemberChange) -> ControlAnswer {
+        if let MemberChange::Learn { node, address } = &change
+            && let Some(ahead_ms) = self.clock_apart(*node, address).await
+        {
+            let why = format!(
+                "the clock of node {node} is {ahead_ms} ms ahead of the cluster's (less than zero: behind): set it, then ask again"
+            );
+            return ControlAnswer::Refused(Why::clipped(&why));
+        }
         let changed = async {
             match change {
                 MemberChange::Learn { node, address } => {

@@ -92,7 +92,9 @@ impl Voter {
                 let entries = append.entries.iter().map(super::recent::cost);
                 (neighbour.bulk(), entries.sum::<usize>())
             }
-            Rpc::Append(_) | Rpc::Vote(_) | Rpc::PreVote(_) => (neighbour.urgent(), 0),
+            Rpc::Append(_) | Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::Released(_) => {
+                (neighbour.urgent(), 0)
+            }
         };
         if neighbour.link().is_none() {
             return Err(Unreachable::new(&NoAnswer::Lost(node)).into());
@@ -125,9 +127,10 @@ impl RaftNetwork<Types> for Voter {
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
         match self.call(Rpc::Append(rpc), &option).await? {
             RaftAnswer::Append(answer) => Ok(answer),
-            RaftAnswer::Vote(_) | RaftAnswer::Refused(_) | RaftAnswer::PreVote(_) => {
-                Err(self.confused())
-            }
+            RaftAnswer::Vote(_)
+            | RaftAnswer::Refused(_)
+            | RaftAnswer::PreVote(_)
+            | RaftAnswer::Released => Err(self.confused()),
         }
     }
 
@@ -138,9 +141,10 @@ impl RaftNetwork<Types> for Voter {
     ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
         match self.call(Rpc::Vote(rpc), &option).await? {
             RaftAnswer::Vote(answer) => Ok(answer),
-            RaftAnswer::Append(_) | RaftAnswer::Refused(_) | RaftAnswer::PreVote(_) => {
-                Err(self.confused())
-            }
+            RaftAnswer::Append(_)
+            | RaftAnswer::Refused(_)
+            | RaftAnswer::PreVote(_)
+            | RaftAnswer::Released => Err(self.confused()),
         }
     }
 

@@ -11,6 +11,7 @@ use super::{
         frame::{Control, ControlAnswer, MemberChange},
     },
     placement::{preferred, voters},
+    shard::Shard,
     shards::Shards,
 };
 use mimi_actors::wire::BText;
@@ -68,6 +69,13 @@ pub(crate) async fn keep(mesh: Arc<Mesh>, shards: Shards, founders: BTreeMap<u64
     loop {
         turn.tick().await;
         forget_leavers(&mesh, &shards, &mut belonged);
+        if let Some(ahead_ms) = mesh.clock().apart_ms() {
+            tracing::warn!(
+                ahead_ms,
+                "this node's clock is apart from the others': its leaderships go to them"
+            );
+            hand_on(&mesh, &shards).await;
+        }
         let mut moved = false;
         for shard in shards.iter() {
             let Some(group) = mesh.group(shard.id) else {
@@ -84,7 +92,7 @@ pub(crate) async fn keep(mesh: Arc<Mesh>, shards: Shards, founders: BTreeMap<u64
                 continue;
             };
             // A node that pauses again and again must not draw leaderships to itself in between.
-            if !should || !group.is_steady() {
+            if !should || !group.is_steady() || mesh.clock().apart_ms().is_some() {
                 continue;
             }
             let seen = looks.entry(shard.id).or_default();
@@ -152,6 +160,21 @@ async fn inform(group: &Group, founders: &BTreeMap<u64, String>) {
 
 /// Gives up every leadership of this node to whoever is furthest; returns when nothing is led here, or time is up.
 pub(crate) async fn retire(mesh: &Mesh, shards: &Shards, deadline: Duration) {
+    let led = hand_on(mesh, shards).await;
+    let gone = async {
+        for shard in led {
+            let mut lead = shard.lead.subscribe();
+            // A shard that is gone is led elsewhere.
+            drop(lead.wait_for(|lead| matches!(lead, Lead::At(_))).await);
+        }
+    };
+    if tokio::time::timeout(deadline, gone).await.is_err() {
+        tracing::warn!("some shards have no other leader yet; their voters elect one");
+    }
+}
+
+/// Gives up every leadership of this node to whoever is furthest; which were given up.
+async fn hand_on<'a>(mesh: &Mesh, shards: &'a Shards) -> Vec<&'a Arc<Shard>> {
     let mut led = Vec::new();
     for shard in shards.iter().filter(|shard| shard.leads()) {
         let Some(group) = mesh.group(shard.id) else {
@@ -167,14 +190,5 @@ pub(crate) async fn retire(mesh: &Mesh, shards: &Shards, deadline: Duration) {
             led.push(shard);
         }
     }
-    let gone = async {
-        for shard in led {
-            let mut lead = shard.lead.subscribe();
-            // A shard that is gone is led elsewhere.
-            drop(lead.wait_for(|lead| matches!(lead, Lead::At(_))).await);
-        }
-    };
-    if tokio::time::timeout(deadline, gone).await.is_err() {
-        tracing::warn!("some shards have no other leader yet; their voters elect one");
-    }
+    led
 }

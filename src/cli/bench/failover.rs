@@ -103,7 +103,7 @@ impl Failover {
             return Ok(Err(why));
         }
         let rooms = rooms(&mut stage).await?;
-        let mut writers = Writers::begin(&mut stage, rooms.values()).await?;
+        let mut writers = Writers::begin(&mut stage, rooms.values(), fault.text_bytes()).await?;
         for round in 1..=self.rounds {
             let turn = u64::try_from(round)? % NODES + 1;
             let room = rooms.get(&turn).context("each node leads a room")?;

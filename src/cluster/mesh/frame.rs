@@ -15,7 +15,10 @@ use crate::cluster::{
     raft::{LogId, SnapshotMeta, Types, Vote},
     record::{self, RecordError},
 };
-use mimi_actors::wire::{BText, BVec};
+use mimi_actors::{
+    machine::Millis,
+    wire::{BText, BVec},
+};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
@@ -96,6 +99,8 @@ pub(crate) enum Rpc {
     Vote(VoteRequest<u64>),
     /// Would you vote for the caller, whose last entry is this? Nothing changes by it.
     PreVote(Option<LogId>),
+    /// The leader whose vote this is leads no longer.
+    Released(Vote),
 }
 
 /// Their answers.
@@ -107,6 +112,8 @@ pub(crate) enum RaftAnswer {
     Refused(Why),
     /// Whether it would.
     PreVote(bool),
+    /// Heard.
+    Released,
 }
 
 /// A request about the cluster.
@@ -118,6 +125,8 @@ pub(crate) enum Control {
     Give { shard: u16 },
     /// To the leader of a shard: let a node learn, or make it a voter in place of others.
     Member { shard: u16, change: MemberChange },
+    /// What time is it there?
+    Clock,
 }
 
 /// A change of one shard's members, idempotent.
@@ -138,6 +147,12 @@ pub(crate) enum ControlAnswer {
     /// The node that leads the shard, if it is known; ask there.
     NotLed(Option<u64>),
     Refused(Why),
+    /// What the node's own clock says, what it takes the time to be, and for how many milliseconds it has run.
+    Clock {
+        wall: Millis,
+        time: Millis,
+        running_ms: u64,
+    },
 }
 
 /// A snapshot that a leader offers. openraft's parts are encoded as on the disk.

@@ -13,7 +13,7 @@ pub(crate) mod neighbour;
 mod tests;
 mod transfer;
 
-use super::{group::Group, shards::Shards};
+use super::{clock::NodeClock, group::Group, shards::Shards};
 use crate::{
     directory::{self, Claimed},
     peering::code,
@@ -27,6 +27,7 @@ use futures::future::BoxFuture;
 use known::{Known, Stranger};
 use mimi_actors::{
     ask::{Answered, Ask},
+    clock::APART_MS_MAX,
     limits::{GREETING_FRAME_BYTES_MAX, SHARDS},
     wire::{self, BVec},
 };
@@ -59,6 +60,7 @@ pub(crate) struct Mesh {
     claimed: Claimed,
     session: [u8; 16],
     known: Known,
+    clock: Arc<NodeClock>,
     disk: Disk,
     neighbours: Mutex<BTreeMap<u64, Arc<Neighbour>>>,
     groups: OnceLock<Vec<Group>>,
@@ -77,6 +79,7 @@ impl Mesh {
         claimed: Claimed,
         data_dir: &Path,
         disk: Disk,
+        clock: Arc<NodeClock>,
     ) -> anyhow::Result<Arc<Self>> {
         let known = Known::open(data_dir, me, claimed.founding())?;
         Ok(Arc::new_cyclic(|myself| Self {
@@ -85,6 +88,7 @@ impl Mesh {
             claimed,
             session: directory::random(),
             known,
+            clock,
             disk,
             neighbours: Mutex::default(),
             groups: OnceLock::new(),
@@ -96,6 +100,18 @@ impl Mesh {
     /// The number of this node.
     pub(crate) fn me(&self) -> u64 {
         self.me
+    }
+
+    /// This node's time, and what it knows of the others'.
+    pub(crate) fn clock(&self) -> &NodeClock {
+        &self.clock
+    }
+
+    /// By how much the clock of another node is ahead of the cluster's time, in milliseconds, where that is too much for a
+    /// node to be taken in: `None` where it is not, or is not known yet.
+    pub(crate) fn clock_apart(&self, node: u64) -> Option<i64> {
+        let ahead_ms = self.clock.ahead_ms(node)?;
+        (ahead_ms.unsigned_abs() > APART_MS_MAX).then_some(ahead_ms)
     }
 
     /// What this node keeps.
@@ -352,15 +368,28 @@ impl Mesh {
 
     /// Does what another node asks about the cluster.
     async fn do_control(&self, control: Control, from: u64) -> ControlAnswer {
-        let (Control::Take { shard } | Control::Give { shard } | Control::Member { shard, .. }) =
-            &control;
-        let Some(group) = self.group(*shard) else {
-            return ControlAnswer::Refused(Why::clipped("the shard is not started here"));
+        let led = |shard: u16| {
+            let why = Why::clipped("the shard is not started here");
+            self.group(shard).ok_or(ControlAnswer::Refused(why))
         };
         match control {
-            Control::Take { .. } => group.take_over(),
-            Control::Give { .. } => group.give_up(from).await,
-            Control::Member { change, .. } => group.change_member(change).await,
+            Control::Take { shard } => led(shard).map_or_else(|why| why, Group::take_over),
+            Control::Give { shard } => match led(shard) {
+                Ok(group) => group.give_up(from).await,
+                Err(why) => why,
+            },
+            Control::Member { shard, change } => match led(shard) {
+                Ok(group) => group.change_member(change).await,
+                Err(why) => why,
+            },
+            Control::Clock => {
+                let told = self.clock.tell();
+                ControlAnswer::Clock {
+                    wall: told.wall,
+                    time: told.time,
+                    running_ms: told.running_ms,
+                }
+            }
         }
     }
 

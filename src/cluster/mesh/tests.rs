@@ -8,6 +8,7 @@ use crate::{
     cli::pki::{create_ca, create_certificate},
     cluster::{
         batch::Batch,
+        clock::{self, NodeClock},
         figures::Role,
         group::{Group, ProposeError},
         raft::{LogId, SnapshotMeta},
@@ -81,7 +82,16 @@ impl Site {
         let disk = Disk::open(&data, SHARDS, u64::MAX).unwrap();
         let claimed = claimed.start().unwrap();
         let endpoint = self.endpoint(node, self.addresses[&node]);
-        let mesh = Mesh::new(node, endpoint, claimed, &data, disk.clone()).unwrap();
+        let clock = Arc::new(NodeClock::start(node, false));
+        let mesh = Mesh::new(
+            node,
+            endpoint,
+            claimed,
+            &data,
+            disk.clone(),
+            Arc::clone(&clock),
+        )
+        .unwrap();
         let recorder = Arc::new(Recorder::default());
         let apply = Arc::clone(&recorder) as _;
         let group = Group::start(0, node, &disk, EVERY, apply, Some(Arc::clone(&mesh)));
@@ -92,6 +102,7 @@ impl Site {
         }
         let serving = tokio::spawn(Arc::clone(&mesh).serve());
         let watched = group.clone();
+        tokio::spawn(clock::keep(Arc::clone(&clock), Some(Arc::clone(&mesh))));
         // It stands for election where the rules say so, and ends with its group.
         tokio::spawn(async move { watched.watch_lead(|_| std::future::ready(())).await });
         Node {

@@ -19,7 +19,7 @@ const PAUSE_MS: std::ops::RangeInclusive<u64> = 1_000..=3_000;
 /// How long the node runs in between, in milliseconds.
 const RUN_MS: std::ops::RangeInclusive<u64> = 200..=2_000;
 /// Size of the file system of a node whose disk is to be full.
-const SMALL: &str = "size=192m";
+const SMALL: &str = "size=1g";
 
 /// What happens to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -62,6 +62,12 @@ impl Fault {
             | Self::Pause
             | Self::DiskFull => vec![self],
         }
+    }
+
+    /// How long a message is that is written meanwhile, in bytes: the log takes its file in pieces of 2 MiB, and what it
+    /// has already cannot be full.
+    pub(super) fn text_bytes(self) -> usize {
+        if self == Self::DiskFull { 16 << 10 } else { 2 }
     }
 
     /// What it is called.

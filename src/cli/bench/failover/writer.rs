@@ -42,10 +42,11 @@ fn held<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Writers(Vec<(Arc<Shared>, JoinHandle<anyhow::Result<()>>)>);
 
 impl Writers {
-    /// One for each room, which it creates.
+    /// One for each room, which it creates; each message has so many bytes.
     pub(super) async fn begin(
         stage: &mut Stage,
         rooms: impl Iterator<Item = &RoomUri>,
+        text_bytes: usize,
     ) -> anyhow::Result<Self> {
         let mut cast = Cast::default();
         let mut writers = Vec::new();
@@ -57,12 +58,8 @@ impl Writers {
             member.create_room(room).await?;
             let shared = Arc::new(Shared::default());
             *held(&shared.doors) = stage.doors('a')?;
-            let write = write(
-                member,
-                room.clone(),
-                stage.dialer.clone(),
-                Arc::clone(&shared),
-            );
+            let what = (room.clone(), "x".repeat(text_bytes));
+            let write = write(member, what, stage.dialer.clone(), Arc::clone(&shared));
             writers.push((shared, tokio::spawn(write)));
         }
         Ok(Self(writers))
@@ -128,7 +125,7 @@ impl Writers {
 /// Writes until it is told to end: a message whose fate is not known is sent again as it was.
 async fn write(
     mut member: Member,
-    room: RoomUri,
+    (room, text): (RoomUri, String),
     dialer: DoorDialer,
     shared: Arc<Shared>,
 ) -> anyhow::Result<()> {
@@ -150,7 +147,7 @@ async fn write(
             }
         }
         if member.unresolved(&room).is_empty() {
-            member.encrypt(&room, &["on"])?;
+            member.encrypt(&room, &[&text])?;
         }
         let sent = tokio::time::timeout(TRY, member.resend(&room)).await;
         if matches!(sent, Ok(Ok(()))) {
