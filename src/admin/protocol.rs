@@ -342,6 +342,8 @@ pub struct ClusterShardRow {
     pub voters: Vec<u64>,
     /// Who gets everything and does not vote.
     pub learners: Vec<u64>,
+    /// Where each of them is.
+    pub addresses: Vec<(u64, String)>,
     /// The last entry in this node's log.
     pub last: u64,
     /// The last entry that this node applied.

@@ -33,7 +33,7 @@ use openraft::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -218,8 +218,8 @@ pub struct Group {
     keeper: Arc<Keeper>,
     apply: Arc<dyn Apply>,
     pub(super) node: u64,
-    /// The other nodes, where there are any.
-    pub(super) mesh: Option<Arc<Mesh>>,
+    /// The other nodes, where there are any. They hold the groups.
+    pub(super) mesh: Weak<Mesh>,
     /// It gives up its leadership: nothing new is taken.
     pub(super) silent: Arc<AtomicBool>,
     /// A task of it has panicked: it does nothing any more until the node is started again.
@@ -286,7 +286,8 @@ impl Group {
             },
         };
         let store = LogStore::new(tail.clone());
-        let network = Network::new(shard, mesh.clone());
+        let others = mesh.as_ref().map(Arc::downgrade).unwrap_or_default();
+        let network = Network::new(shard, mesh);
         let raft = Raft::new(node_id, config, network, store, machine)
             .await
             .map_err(stopped)?;
@@ -300,7 +301,7 @@ impl Group {
             keeper: Arc::new(keeper),
             apply,
             node: node_id,
-            mesh,
+            mesh: others,
             silent: Arc::default(),
             fenced,
             election: Arc::new(Election::new(shard, node_id, followed)),
@@ -391,7 +392,7 @@ impl Group {
             let seen = metrics.borrow_and_update().clone();
             let settled = self
                 .mesh
-                .as_ref()
+                .upgrade()
                 .is_none_or(|mesh| mesh.clock().is_settled());
             // It stamps by the others' clocks, so it hears of them first.
             let silent = self.silent.load(Ordering::Acquire) || !settled;

@@ -221,7 +221,7 @@ impl Group {
 
     /// Asks the other voters whether they would vote for this node; whether a majority would.
     async fn is_wanted(&self) -> bool {
-        if let Some(mesh) = &self.mesh
+        if let Some(mesh) = self.mesh.upgrade()
             && mesh.clock().apart_ms().is_some()
         {
             // Whose clock is right stands before this node; where nobody else can lead, it does.
@@ -258,7 +258,7 @@ impl Group {
 
     /// The other voters that can be spoken to.
     fn others(&self) -> Vec<(u64, Arc<Neighbour>)> {
-        let Some(mesh) = &self.mesh else {
+        let Some(mesh) = self.mesh.upgrade() else {
             return Vec::new();
         };
         let members = self.members();

@@ -17,6 +17,7 @@ mod fanout;
 mod intruder;
 mod joining;
 mod lanes;
+mod membership;
 mod message;
 mod nemesis;
 mod operate;

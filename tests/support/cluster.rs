@@ -39,6 +39,20 @@ impl Node {
         }
     }
 
+    /// A node whose files are there; it does not run.
+    pub fn at(provider: ProviderId, config: PathBuf, data: PathBuf) -> Self {
+        Self {
+            provider,
+            door: free_address(),
+            link: free_address(),
+            config,
+            data,
+            env: Vec::new(),
+            running: None,
+            log: Arc::default(),
+        }
+    }
+
     /// The cluster, as this node sees it.
     pub async fn cluster(&self) -> ClusterStatus {
         match self.ask(&Request::Cluster).await {
