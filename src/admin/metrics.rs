@@ -370,6 +370,7 @@ mod tests {
         assert!(render(&figures()).contains("b.example"));
         let alone = Figures {
             peers: Vec::new(),
+            certificates: Vec::new(),
             ..figures()
         };
         assert!(!render(&alone).contains("b.example"));
