@@ -163,7 +163,9 @@ fn data_directory(config: &Config, provider: &ProviderId) -> Result<(), Unusable
         return Err(unusable(KEY, &why));
     }
     writable(path)?;
-    directory::belongs(path, provider, config.node.id)
+    let cluster = config.cluster().ok().flatten();
+    let name = cluster.map(|cluster| cluster.name);
+    directory::belongs(path, provider, config.node.id, name.as_ref())
         .map_err(|error| unusable(KEY, &format!("{error:#}")))
 }
 

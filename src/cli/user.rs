@@ -133,6 +133,8 @@ impl User {
             | Response::Parked { .. }
             | Response::Redriven { .. }
             | Response::Cluster(_)
+            | Response::Next { .. }
+            | Response::Checked { .. }
             | Response::Refused { .. } => bail!("the node answered something else"),
         }
         Ok(())
