@@ -114,9 +114,10 @@ fn known(open: bool) -> &'static str {
 
 fn later(code: Code, asked: Duration, open: bool) -> Refusal {
     let seconds = asked.as_secs_f32();
-    let what = match code {
-        Code::Overloaded => "too much waits for the shard already",
-        _ => "the shard cannot write now: its leader is changing, or has no majority",
+    let what = if code == Code::Overloaded {
+        "too much waits for the shard already"
+    } else {
+        "the shard cannot write now: its leader is changing, or has no majority"
     };
     let why = format!("{what} (asked for {seconds:.1} s); {}", known(open));
     Refusal::new(code, why)

@@ -28,9 +28,10 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// When it cannot be had.
 pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        let holder = match error.kind() {
-            ErrorKind::AddrInUse => holder(Protocol::Tcp, address),
-            _ => String::new(),
+        let holder = if error.kind() == ErrorKind::AddrInUse {
+            holder(Protocol::Tcp, address)
+        } else {
+            String::new()
         };
         anyhow!("`admin.listen`: listen on TCP {address}: {error}{holder}; set admin.listen to a free address")
     })

@@ -207,10 +207,12 @@ pub enum AskError {
 impl AskError {
     fn connect(path: &Path, source: std::io::Error) -> Self {
         let path = path.to_owned();
-        match source.kind() {
-            ErrorKind::NotFound => Self::NotRunning { path },
-            ErrorKind::ConnectionRefused => Self::Gone { path },
-            _ => Self::Connect { path, source },
+        if source.kind() == ErrorKind::NotFound {
+            Self::NotRunning { path }
+        } else if source.kind() == ErrorKind::ConnectionRefused {
+            Self::Gone { path }
+        } else {
+            Self::Connect { path, source }
         }
     }
 

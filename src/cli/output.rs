@@ -102,19 +102,21 @@ pub async fn while_read(work: impl Future<Output = anyhow::Result<()>>) -> anyho
 /// When no node runs there, or it refuses.
 pub fn ask(config: &Path, request: &Request) -> anyhow::Result<Response> {
     let config = Config::load(config)?;
-    match block_on(patiently(&config.node.admin_socket, request))? {
-        Response::Refused {
-            code,
-            why,
-            retry_after_ms,
-        } => Err(Refused {
+    let response = block_on(patiently(&config.node.admin_socket, request))?;
+    if let Response::Refused {
+        code,
+        why,
+        retry_after_ms,
+    } = response
+    {
+        return Err(Refused {
             code,
             why,
             retry_after_ms,
         }
-        .into()),
-        response => Ok(response),
+        .into());
     }
+    Ok(response)
 }
 
 /// Asks, and says so when it takes long.

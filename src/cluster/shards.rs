@@ -428,11 +428,11 @@ impl Shards {
         room: &RoomUri,
         provider: &ProviderId,
     ) -> Result<Redriven, Unanswered> {
-        let pending = self.begin_redrive(room, provider).await?;
+        let pending = self.begin_redrive(room, provider)?;
         pending.wait(self.world.request_deadline).await
     }
 
-    async fn begin_redrive(
+    fn begin_redrive(
         &self,
         room: &RoomUri,
         provider: &ProviderId,
@@ -497,7 +497,7 @@ impl Shards {
                 knows.map(Asked::Knows)
             }
             Ask::Redrive(room, provider) => {
-                let redriven = self.begin_redrive(&room, &provider).await;
+                let redriven = self.begin_redrive(&room, &provider);
                 redriven.map(Asked::Redriven)
             }
             Ask::Read(has) => match has.first().map(|has| self.of_room(&has.room)) {

@@ -203,12 +203,15 @@ impl Recognise {
 
 /// Why a certificate is refused that passed no check, with whom it names.
 fn not_trusted(named: &ProviderId, error: &Error) -> Error {
-    let why = match error {
-        Error::InvalidCertificate(
-            CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => "it is not of the CA that is configured".to_owned(),
-        Error::General(why) => why.clone(),
-        other => other.to_string(),
+    let why = if let Error::InvalidCertificate(
+        CertificateError::UnknownIssuer | CertificateError::BadSignature,
+    ) = error
+    {
+        "it is not of the CA that is configured".to_owned()
+    } else if let Error::General(why) = error {
+        why.clone()
+    } else {
+        error.to_string()
     };
     Error::General(format!("the certificate names {named}: {why}"))
 }
