@@ -248,6 +248,8 @@ async fn status(node: &Node) -> Status {
             unacknowledged: owed.sum(),
             frames_sent: peer.credits().sent().0,
             items_sent: peer.credits().sent().1,
+            submit_frames_sent: peer.credits().submitted().0,
+            submissions_sent: peer.credits().submitted().1,
         }
     });
     Status {
