@@ -11,14 +11,17 @@ mod behind;
 mod claim;
 mod claim_rules;
 mod cluster;
+mod codes;
 mod commit;
 mod entering;
 mod fanout;
+mod forged;
 mod intruder;
 mod joining;
 mod lanes;
 mod message;
 mod nemesis;
+mod played;
 mod policy;
 mod setting;
 mod trees;
@@ -65,6 +68,9 @@ pub struct Story {
     /// Members whose journal may hold what should not have happened.
     astray: Vec<String>,
     joining: joining::Joining,
+    played: played::Played,
+    /// Where members say that their trees lie.
+    trees: trees::Place,
     /// Watched members, in a story of several nodes.
     cast: Option<cluster::Cast>,
     /// Parts of lines that nodes must write because of what is done to them, though they say that something broke.
