@@ -204,21 +204,22 @@ Feature: Fanning out to the providers of the members
   Scenario: a frame is acknowledged once, and only when it is there to stay
     Given the room den of a.example with alice and dora
     When a.example is killed
-    And alice says 60 messages, which the story brings dora's provider in 4 frames, and kills it with the last acknowledgement
+    And alice says 480 messages, which the story brings dora's provider in 12 frames, and kills it with the last acknowledgement
     And c.example is started again
-    Then dora has received 60 messages of alice, in order
+    Then dora has received 480 messages of alice, in order
 
   @R5-20
   Scenario: events that come again are taken as before, and change nothing
     Given the room den of a.example with alice and dora
+    And dora is offline
     When a.example is killed
     And alice says 12 messages, which the story brings dora's provider in 3 frames
-    Then dora has received 12 messages of alice, in order
     Given c.example is at rest
     When the story brings c.example the same frames again
     Then no state of c.example has changed, nor does it
+    When dora comes back
+    Then dora is sent 12 events, each once
     And dora has received 12 messages of alice, in order
-    And dora was sent nothing twice
 
   @R5-11 @R5-12
   Scenario: many events of many rooms go in few frames, and are acknowledged in bulk

@@ -196,6 +196,13 @@ async fn sent_to(member: &mut Member, count: usize) -> Vec<(RoomSeq, Millis)> {
     sent
 }
 
+#[then(regex = r"^(\w+) is sent (\d+) events, each once$")]
+async fn each_once(story: &mut Story, name: String, count: usize) {
+    let sent = sent_to(story.member(&name), count).await;
+    let once = sent.windows(2).all(|two| two[0].0 < two[1].0);
+    assert!(once && sent.len() == count, "{sent:?}");
+}
+
 #[when(regex = r"^([\w, ]+) say (\d+) messages each$")]
 async fn say(story: &mut Story, list: String, count: usize) {
     let den = story.room();

@@ -289,11 +289,6 @@ async fn of_one_in_order(story: &mut Story, name: String, count: usize, sender: 
     assert_eq!(story.member(&name).received(&den), said);
 }
 
-#[then(regex = r"^(\w+) was sent nothing twice$")]
-fn nothing_twice(story: &mut Story, name: String) {
-    assert_eq!(story.member(&name).counts().duplicates, 0);
-}
-
 /// Sends messages until the lane breaks or there are enough, and never again; gives what was sent and acknowledged.
 async fn stream(
     name: &str,

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use cucumber::{given, then, when};
 use mimi_actors::{
     ids::{ClientUri, UserUri},
+    limits::LANE_FRAMES_UNACKED_MAX,
     machine::Millis,
     wire::{
         self, BVec, Payload,
@@ -222,6 +223,7 @@ async fn brings(story: &mut Story, name: String, count: usize, reader: String, f
     };
     let items: Vec<Item> = (1..).zip(&messages).map(event).collect();
     let each = count / frames;
+    assert!(frames <= LANE_FRAMES_UNACKED_MAX);
     let batch = |(number, items): (u64, &[Item])| Fanout {
         first: LinkSeq(1 + number * each as u64),
         groups: BVec::truncated(vec![FanoutGroup {
