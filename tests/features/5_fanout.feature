@@ -102,6 +102,17 @@ Feature: Fanning out to the providers of the members
       | control events first                           |
       | control events first, then the newest messages |
 
+  @R5-23
+  Scenario: a Welcome comes before all that waits in other rooms
+    Given the room den of a.example with alice, bob and dora
+    And dora is offline
+    When alice sends many messages and commits, 2 times over
+    And alice opens the room attic of a.example and adds dora
+    Then nothing is owed to c.example by a.example any more
+    And dora is sent the Welcome to attic before any event
+    When dora comes back
+    Then dora has read all messages of 2 rounds, everything in order
+
   @R5-14 @R5-24
   Scenario: who comes when the events are not kept any more is told which, and joins again
     Given the room den of a.example with alice, bob and dora

@@ -5,9 +5,11 @@ use cucumber::{given, then, when};
 use mimi_actors::wire::{
     door::{DoorItem, Order, PAST_EPOCHS, RoomBody},
     event::{Epoch, RoomSeq},
+    post::Notice,
 };
 use mimi_node::client::member::Ticket;
 use std::time::Duration;
+use support::{invite, room};
 use tokio::time::{Instant, timeout_at};
 
 /// Messages of a round.
@@ -99,6 +101,45 @@ async fn is_first_sent(story: &mut Story, name: String, words: String) {
             assert!(backwards.is_sorted() && messages[0] > in_order[0]);
         }
     }
+}
+
+#[when(regex = r"^(\w+) opens the room (\w+) of (\S+) and adds (\w+)$")]
+async fn opens_and_adds(story: &mut Story, name: String, of: String, hub: String, whom: String) {
+    let attic = room(&of, &hub);
+    let users = [story.user(&whom)];
+    let member = story.member(&name);
+    member.create_room(&attic).await.unwrap();
+    invite(member, &attic, &users).await.unwrap();
+}
+
+#[then(regex = r"^(\w+) is sent the Welcome to (\w+) before any event$")]
+async fn welcome_first(story: &mut Story, name: String, of: String) {
+    let mut member = story.take(&name);
+    story.net().reconnect(&mut member).await;
+    let mut lane = member.door().unwrap().events().await.unwrap();
+    let deadline = Instant::now() + support::WAIT;
+    let (mut welcomed, mut events) = (false, 0);
+    while events == 0 {
+        let batch = timeout_at(deadline, lane.next()).await.unwrap().unwrap();
+        for item in batch.items {
+            match item {
+                DoorItem::Inbox { room, notice, .. } if room.room() == of => {
+                    welcomed |= matches!(
+                        notice,
+                        Notice::Joined {
+                            welcome: Some(_),
+                            ..
+                        }
+                    );
+                }
+                DoorItem::Room { events: more, .. } => events += more.len(),
+                _ => {}
+            }
+        }
+    }
+    assert!(welcomed, "{events} events came first");
+    member.disconnect();
+    story.members.insert(name, member);
 }
 
 #[then(regex = r"^(\w+) has read all messages of (\d+) rounds, (.+)$")]

@@ -145,10 +145,9 @@ fn heal(story: &mut Story) {
 fn lossy(story: &mut Story, lost_percent: u32, delay_max_ms: u64) {
     let (_, cast) = story.stage();
     cast.network.all(Way {
-        cut: false,
         lost_percent,
-        doubled_percent: 0,
         delay_max: Duration::from_millis(delay_max_ms),
+        ..Way::default()
     });
 }
 
