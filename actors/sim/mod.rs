@@ -41,6 +41,7 @@ pub mod plan;
 mod post;
 mod reads;
 mod replica;
+mod retention;
 mod route;
 mod sealed;
 pub mod shrink;
