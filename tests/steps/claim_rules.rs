@@ -318,7 +318,10 @@ async fn too_many_users(story: &mut Story, provider: String, name: String, count
     let first = text(1);
     let place = frame.windows(first.len()).position(|part| part == first);
     let place = place.expect("the users are there");
-    let length = |count: usize| [(count & 0x7f) as u8 | 0x80, (count >> 7) as u8];
+    let length = |count: usize| {
+        let [low, high] = [count & 0x7f | 0x80, count >> 7];
+        [low, high].map(|byte| u8::try_from(byte).unwrap())
+    };
     assert_eq!(frame[place - 2..place], length(count - 1));
     frame[place - 2..place].copy_from_slice(&length(count));
     frame.splice(place..place, text(0));
