@@ -139,11 +139,9 @@ impl Net {
                     leaders.insert(status.shards.iter().map(|row| row.leader).collect());
                 }
                 let agreed = leaders.len() == 1;
-                let led = leaders
-                    .first()?
-                    .iter()
-                    .all(|leader| running.contains(leader));
-                (agreed && led).then_some(())
+                let leaders = leaders.first()?;
+                let led = leaders.iter().all(|leader| running.contains(leader));
+                (agreed && led && !leaders.is_empty()).then_some(())
             },
         )
         .await;
