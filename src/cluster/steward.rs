@@ -30,6 +30,8 @@ const FOUND_INTERVAL: Duration = Duration::from_millis(100);
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// For how many looks a leadership must be out of place before it is moved: a node that was just started catches up.
 const LOOKS_BEFORE: u32 = 3;
+/// After how many looks it is written down how far the other nodes are.
+const LOOKS_PER_REACH: u64 = 5;
 /// How long a request to another node may take.
 const ASK_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -77,8 +79,11 @@ pub(crate) async fn keep(
     let mut looks: BTreeMap<u16, u32> = BTreeMap::new();
     let mut belonged: BTreeSet<u64> = BTreeSet::new();
     let mut turn = tokio::time::interval(LOOK_INTERVAL);
-    loop {
+    for look in 0_u64.. {
         turn.tick().await;
+        if look % LOOKS_PER_REACH == 0 {
+            mesh.remember_reach().await;
+        }
         forget_leavers(&mesh, &shards, &mut belonged);
         if let Some(ahead_ms) = mesh.clock().apart_ms() {
             tracing::warn!(

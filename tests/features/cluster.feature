@@ -186,6 +186,33 @@ Feature: A provider of several nodes
     Then node 3 is refused by the others, which say what to do
     And amy's Commit is accepted
 
+  @I10 @I11 @I14 @I15 @I28
+  Scenario: an older copy of a disk stays out at every start, and the disk itself is let in again
+    Given 3 nodes of a.example and one of b.example
+    And alice and amy of a.example and bob of b.example, watched, in one room
+    And alice asks the node that leads the room, and amy another
+    When everybody talks
+    And that node is killed, its directory is copied, and it is started again
+    And everybody talks
+    And that node is killed, and started on the copy, 3 times
+    Then each time it has ended by itself, and said that its directory is an older copy
+    When everybody talks
+    And that node is started on its own directory
+    And everybody talks
+    Then all nodes of a.example have one state
+    And the history shows I10, I11, I14, I15 and I28
+
+  @I10 @I11 @I15 @I28
+  Scenario: a copy of a disk that runs beside its node ends by itself, and the node goes on
+    Given 3 nodes of a.example and one of b.example
+    And alice and amy of a.example and bob of b.example, watched, in one room
+    And alice asks the node that leads the room, and amy another
+    When everybody talks
+    Then a copy of that node's directory, started at another address, ends by itself and says that the node runs already
+    When everybody talks
+    Then all nodes of a.example have one state
+    And the history shows I10, I11, I15 and I28
+
   @root @I15
   Scenario: a leader with a slow disk goes on leading, slowly
     Given 3 nodes of a.example and one of b.example

@@ -13,6 +13,7 @@ mod claim_rules;
 mod cluster;
 mod codes;
 mod commit;
+mod copies;
 mod entering;
 mod fanout;
 mod forged;
@@ -75,6 +76,7 @@ pub struct Story {
     trees: trees::Place,
     /// Watched members, in a story of several nodes.
     cast: Option<cluster::Cast>,
+    copies: copies::Copies,
     /// The commands of an operator.
     desk: operate::Desk,
     /// Parts of lines that nodes must write because of what is done to them, though they say that something broke.

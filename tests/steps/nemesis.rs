@@ -53,7 +53,7 @@ async fn killed_amid(story: &mut Story, committer: String, sender: String) {
 }
 
 /// Starts a node of which the history says that it was killed.
-async fn revive(story: &mut Story, name: &str) {
+pub async fn revive(story: &mut Story, name: &str) {
     let (net, cast) = story.stage();
     net.node_mut(name).start().await;
     cast.chronicle.nemesis(Fault::Kill, &[name], Phase::Stop);

@@ -39,6 +39,8 @@ pub(super) const CALLS_MAX: usize = 1_024;
 const SHARDS_MAX: usize = 1_024;
 /// Nodes that have left which a greeting names, at most: the highest numbers.
 pub(super) const LEFT_MAX: usize = 256;
+/// Rows of who has been how far in one request, at most; the others come with the next leader's.
+const REACHED_MAX: usize = 4_096;
 /// Longest explanation of a refusal, in bytes.
 const WHY_BYTES_MAX: usize = 512;
 
@@ -208,6 +210,8 @@ pub(crate) enum Control {
     Ping,
     /// What time is it there?
     Clock,
+    /// Write down how far nodes have been: node, shard, one more than the last committed entry.
+    Reached(BVec<(u64, u16, u64), REACHED_MAX>),
 }
 
 /// A change of the members of all shards that has begun.

@@ -132,6 +132,10 @@ fn samples() -> Vec<(&'static str, String)> {
         ("noted?", control(Control::Noted)),
         ("ping", control(Control::Ping)),
         (
+            "reached",
+            control(Control::Reached(BVec::truncated(vec![(2, 3, 300)]))),
+        ),
+        (
             "next",
             hex(&ControlAnswer::Next(Next::Do(Order::Forget { node: 4 }))),
         ),

@@ -222,9 +222,11 @@ impl Mesh {
         };
         let shown = self.known.judge(node, hello, ours)?;
         for (shard, replicated) in before {
-            let (shard, acked) = (*shard, replicated.get(&node).copied());
+            let shard = *shard;
+            let acked = replicated.get(&node).copied().unwrap_or_default();
+            let acked = acked.max(self.known.reached_by(node, shard));
             let reach = hello.reach_of(shard);
-            if let Some(acked) = acked.filter(|acked| reach < *acked) {
+            if reach < acked {
                 return Err(Stranger::Shorter {
                     node,
                     shard,

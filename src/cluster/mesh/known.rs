@@ -2,11 +2,15 @@
 //!
 //! What decides is pure ([`mimi_actors::membership::chain`]). Here it is remembered, durably and before a node is spoken
 //! to. Which nodes have left is told from one node to the other, for one that was away did not see it.
+//!
+//! A copy of a disk that was made since the last start shows the same chain. So leaders also write down, every few
+//! seconds, how far each node has acknowledged what is committed: a disk that has less is an older copy.
 
 use super::frame::{Ground, Hello, LEFT_MAX};
 use crate::directory::Founding;
 use anyhow::Context;
 use mimi_actors::membership::chain::{self, NotTheOne, Seen, Shown};
+use serde::de::DeserializeOwned;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -138,6 +142,24 @@ pub(crate) struct Known {
     path: PathBuf,
     me: u64,
     nodes: Mutex<BTreeMap<u64, Seen>>,
+    reached_path: PathBuf,
+    reached: Mutex<Reached>,
+}
+
+/// For each node and shard one more than the last committed entry that it is known to have had.
+pub(super) type Reached = BTreeMap<u64, BTreeMap<u16, u64>>;
+
+fn read<T: DeserializeOwned + Default>(path: &Path) -> anyhow::Result<T> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+            format!(
+                "{} does not read; restore it from a copy of this node",
+                path.display()
+            )
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) => Err(error).context(format!("read {}", path.display())),
+    }
 }
 
 impl Known {
@@ -147,21 +169,47 @@ impl Known {
     /// When the file is there and does not read.
     pub(crate) fn open(data_dir: &Path, me: u64) -> anyhow::Result<Self> {
         let path = data_dir.join("neighbours.json");
-        let nodes = match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
-                format!(
-                    "{} does not read; restore it from a copy of this node",
-                    path.display()
-                )
-            })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(error).context(format!("read {}", path.display())),
-        };
+        let reached_path = data_dir.join("reached.json");
         Ok(Self {
-            path,
             me,
-            nodes: Mutex::new(nodes),
+            nodes: Mutex::new(read(&path)?),
+            reached: Mutex::new(read(&reached_path)?),
+            path,
+            reached_path,
         })
+    }
+
+    fn reached(&self) -> MutexGuard<'_, Reached> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far a node is known to have been in a shard.
+    pub(super) fn reached_by(&self, node: u64, shard: u16) -> u64 {
+        let reached = self.reached();
+        let of_node = reached.get(&node).and_then(|shards| shards.get(&shard));
+        of_node.copied().unwrap_or_default()
+    }
+
+    /// Takes note of how far nodes are, durably.
+    ///
+    /// # Errors
+    /// When that cannot be written; it is tried again with the next.
+    pub(super) fn reach(&self, now: Reached) -> anyhow::Result<()> {
+        let mut reached = self.reached();
+        let before = reached.clone();
+        for (node, shards) in now {
+            let of_node = reached.entry(node).or_default();
+            for (shard, next) in shards {
+                let known = of_node.entry(shard).or_default();
+                *known = next.max(*known);
+            }
+        }
+        if *reached == before {
+            return Ok(());
+        }
+        let bytes = serde_json::to_vec(&*reached)?;
+        crate::directory::write_durably(&self.reached_path, &bytes)
+            .inspect_err(|_| *reached = before)
     }
 
     fn nodes(&self) -> MutexGuard<'_, BTreeMap<u64, Seen>> {
@@ -299,6 +347,18 @@ mod tests {
         }
         let_in(&known, 2, &hello(7, &[1, 2, 3, 4])).unwrap();
         let_in(&known, 3, &hello(8, &[1])).unwrap();
+    }
+
+    #[test]
+    fn how_far_a_node_was_is_never_forgotten_nor_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |next| BTreeMap::from([(2, BTreeMap::from([(7, next)]))]);
+        let known = Known::open(dir.path(), 1).unwrap();
+        known.reach(at(30)).unwrap();
+        known.reach(at(20)).unwrap();
+        let known = Known::open(dir.path(), 1).unwrap();
+        assert_eq!(known.reached_by(2, 7), 30);
+        assert_eq!((known.reached_by(2, 8), known.reached_by(3, 7)), (0, 0));
     }
 
     #[test]

@@ -26,14 +26,14 @@ use crate::{
 use anyhow::Context;
 use calls::{Lost, Serve};
 use frame::{Control, ControlAnswer, Greeting, Hello, Open, RaftAnswer, RaftCall, Why};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use identity::{Identity, Own};
-use known::Known;
+use known::{Known, Reached};
 use mimi_actors::{
     ask::{Answered, Ask},
     limits::{GREETING_FRAME_BYTES_MAX, SHARDS},
     membership::chain::StartId,
-    wire,
+    wire::{self, BVec},
 };
 use neighbour::Neighbour;
 use notes::Notes;
@@ -43,12 +43,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::spawn_blocking};
 
 pub(crate) use transfer::send as send_snapshot;
 
 /// How long a lane may take to say what it is for.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a node may take to write down how far the others are.
+const REACHED_DEADLINE: Duration = Duration::from_secs(2);
 /// How long the rest of a frame may take.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -234,6 +236,47 @@ impl Mesh {
             .collect()
     }
 
+    /// Has every node write down how far the others have come in the shards that are led here, as far as it is committed:
+    /// what is not may still be cut off.
+    pub(crate) async fn remember_reach(&self) {
+        let mut rows = Vec::new();
+        for (shard, replicated) in self.acknowledged() {
+            let applied = self.group(shard).and_then(Group::applied);
+            let committed = applied.map_or(0, |applied| applied.saturating_add(1));
+            let reached = replicated.into_iter();
+            rows.extend(reached.map(|(node, next)| (node, shard, next.min(committed))));
+        }
+        if rows.is_empty() {
+            return;
+        }
+        // What does not fit is told with the next look, once others lead.
+        let reached = Control::Reached(BVec::truncated(rows));
+        let everybody = self.others().into_iter().filter(|(_, _, up)| *up);
+        let everybody = everybody.map(|(node, _, _)| node).chain([self.me]);
+        let asked = everybody.map(|node| self.control(node, reached.clone(), REACHED_DEADLINE));
+        // Whoever did not hear it hears the next.
+        join_all(asked).await;
+    }
+
+    async fn reached(&self, rows: Vec<(u64, u16, u64)>) -> ControlAnswer {
+        let Some(mesh) = self.myself.upgrade() else {
+            return ControlAnswer::Refused(Why::clipped("the node stops"));
+        };
+        let mut reached = Reached::new();
+        for (node, shard, next) in rows.into_iter().filter(|(node, _, _)| *node != self.me) {
+            reached.entry(node).or_default().insert(shard, next);
+        }
+        match spawn_blocking(move || mesh.known.reach(reached)).await {
+            Ok(Ok(())) => ControlAnswer::Done,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "how far the other nodes are is not written down; it is tried again");
+                ControlAnswer::Refused(Why::clipped(&format!("{error:#}")))
+            }
+            // The runtime is being shut down.
+            Err(_) => ControlAnswer::Refused(Why::clipped("the node stops")),
+        }
+    }
+
     /// Takes the connections of the other nodes, until the endpoint is closed.
     pub(crate) async fn serve(self: Arc<Self>) {
         while let Some(incoming) = self.endpoint.accept().await {
@@ -375,6 +418,7 @@ impl Mesh {
             Control::Note { id, wish } => Ok(self.note(id, wish)),
             Control::Noted => Ok(ControlAnswer::Noted(self.notes.open_change())),
             Control::Ping => Ok(ControlAnswer::Done),
+            Control::Reached(rows) => Ok(self.reached(rows.into_vec()).await),
             Control::Clock => {
                 let told = self.clock.tell();
                 Ok(ControlAnswer::Clock {

@@ -497,6 +497,37 @@ async fn an_older_copy_stops_at_each_start_and_the_true_disk_is_let_in_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_was_made_since_the_last_start_is_known_by_how_far_the_node_had_come() {
+    let site = Site::new(3);
+    let third = site.start(3).await;
+    let mut nodes = vec![site.start(1).await, site.start(2).await, third];
+    found(&site, &nodes).await;
+    propose(&nodes, "one").await;
+    all_applied(&nodes, "one").await;
+    let (older, truth) = (site.path().join("older"), site.path().join("truth"));
+    copy(&site.data(3), &older);
+    propose(&nodes, "two").await;
+    propose(&nodes, "three").await;
+    all_applied(&nodes, "three").await;
+    for node in &nodes {
+        node.mesh.remember_reach().await;
+    }
+    while let Some(node) = nodes.pop() {
+        node.end().await;
+    }
+    // Nobody remembers anything but what is written down.
+    let nodes = vec![site.start(1).await, site.start(2).await];
+    put_in_place(&older, &site.data(3), &truth);
+    let copied = site.start(3).await;
+    let why = doubted(&copied).await;
+    assert!(why.contains("has lost entries of shard 0"), "{why}");
+    copied.end().await;
+    for node in nodes {
+        node.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_that_runs_beside_its_node_stops_and_the_node_goes_on() {
     let site = Site::new(2);
     let nodes = vec![site.start(1).await, site.start(2).await];
