@@ -67,7 +67,7 @@ async fn asks(story: &mut Story) {
 }
 
 #[when(regex = r"^all clocks are right again$")]
-async fn right(story: &mut Story) {
+fn right(story: &mut Story) {
     set_all(story, 0);
 }
 
