@@ -3,7 +3,7 @@
 use super::{Derived, place};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    link::{self, AckRefused, Has, Peer, outgoing::Owed, submissions::SubmitRun},
+    link::{self, AckRefused, Has, Peer, Redriven, outgoing::Owed, submissions::SubmitRun},
     machine::Millis,
     record::Command,
     room::outcome::{Outcome, UserNotice},
@@ -37,6 +37,8 @@ pub struct News {
     pub refused: Vec<(ProviderId, u32)>,
     /// Acknowledgements of what was never sent.
     pub acks_refused: Vec<AckRefused>,
+    /// What each redrive of the entry sent, in order.
+    pub redriven: Vec<Redriven>,
 }
 
 impl Derived {
@@ -76,6 +78,11 @@ impl Derived {
                     self.index.forget(*before, &self.links.owed_from());
                 }
                 (Command::Link(link::Command::Read { has }), _) => self.record_read(has),
+                (Command::Link(link::Command::Redrive { provider, room }), _) => {
+                    let items = self.links.redrive(provider, room);
+                    news.redriven
+                        .push(items.map_or(Redriven::Nothing, Redriven::Items));
+                }
                 (Command::Link(command), _) => {
                     news.acks_refused.extend(self.links.apply(command).err());
                 }

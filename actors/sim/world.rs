@@ -333,6 +333,7 @@ impl World {
             Event::Links { node, life, shard } => {
                 if self.is_alive(node, life) && self.leads(node, shard) {
                     self.look_after_links(node, shard);
+                    self.forget_old(node, shard);
                     self.after(ACK_RECORD_MS, Event::Links { node, life, shard });
                 }
             }

@@ -33,7 +33,7 @@ use openraft::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -218,10 +218,12 @@ pub struct Group {
     keeper: Arc<Keeper>,
     apply: Arc<dyn Apply>,
     pub(super) node: u64,
-    /// The other nodes, where there are any.
-    pub(super) mesh: Option<Arc<Mesh>>,
+    /// The other nodes, where there are any. They hold the groups.
+    pub(super) mesh: Weak<Mesh>,
     /// It gives up its leadership: nothing new is taken.
     pub(super) silent: Arc<AtomicBool>,
+    /// A task of it has panicked: it does nothing any more until the node is started again.
+    fenced: Arc<AtomicBool>,
     /// When this voter stands for election, and for whom it votes.
     pub(super) election: Arc<Election>,
     /// It asks for votes, or steps down, at this moment.
@@ -274,7 +276,7 @@ impl Group {
                 checked => checked?,
             }
         }
-        let sealing = Arc::clone(machine.sealing());
+        let (sealing, fenced) = (Arc::clone(machine.sealing()), Arc::clone(machine.bug()));
         // openraft passes on the text of a fault; the tail has kept the fault itself.
         let stopped = |source| match tail.fault() {
             Some(fault) => StartError::Log(fault),
@@ -284,7 +286,8 @@ impl Group {
             },
         };
         let store = LogStore::new(tail.clone());
-        let network = Network::new(shard, mesh.clone());
+        let others = mesh.as_ref().map(Arc::downgrade).unwrap_or_default();
+        let network = Network::new(shard, mesh);
         let raft = Raft::new(node_id, config, network, store, machine)
             .await
             .map_err(stopped)?;
@@ -298,8 +301,9 @@ impl Group {
             keeper: Arc::new(keeper),
             apply,
             node: node_id,
-            mesh,
+            mesh: others,
             silent: Arc::default(),
+            fenced,
             election: Arc::new(Election::new(shard, node_id, followed)),
             acting: Arc::default(),
             turn: Arc::default(),
@@ -340,6 +344,11 @@ impl Group {
             }),
             Err(RaftError::Fatal(_)) => Err(ProposeError::Stopped),
         }
+    }
+
+    /// Its shard.
+    pub(crate) fn shard(&self) -> u16 {
+        self.tail.shard
     }
 
     /// Begins the cluster of this shard with these voters, unless it has begun.
@@ -383,7 +392,7 @@ impl Group {
             let seen = metrics.borrow_and_update().clone();
             let settled = self
                 .mesh
-                .as_ref()
+                .upgrade()
                 .is_none_or(|mesh| mesh.clock().is_settled());
             // It stamps by the others' clocks, so it hears of them first.
             let silent = self.silent.load(Ordering::Acquire) || !settled;
@@ -403,8 +412,15 @@ impl Group {
                 Err(fault) => return Some(fault.clone()),
             }
             tokio::select! {
-                // An error of the watch is the end of the group, which the next look sees.
-                _ = metrics.changed() => seen_at = Instant::now(),
+                changed = metrics.changed() => {
+                    seen_at = Instant::now();
+                    // A group that ends in order says so in its figures first.
+                    if changed.is_err() && metrics.borrow().running_state.is_ok() {
+                        self.fenced.store(true, Ordering::Release);
+                        report(Lead::Nobody).await;
+                        return Some(Fatal::Panicked);
+                    }
+                }
                 () = self.election.called(LOOK_INTERVAL) => {}
             }
         }
@@ -454,6 +470,32 @@ impl Group {
                 RaftAnswer::Released
             }
         }
+    }
+
+    /// Why a call of another node's group cannot be of this group's log: it holds another entry where this node has
+    /// applied one.
+    pub(crate) fn contradicted(&self, rpc: &Rpc) -> Option<String> {
+        let Rpc::Append(append) = rpc else {
+            return None;
+        };
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let applied = metrics.last_applied?;
+        if append.vote < metrics.vote {
+            return None;
+        }
+        let sent = append.entries.iter().map(|entry| entry.log_id);
+        let other = sent
+            .chain(append.prev_log_id)
+            .find(|sent| sent.index == applied.index && *sent != applied)?;
+        Some(format!(
+            "shard {}: the leader of term {} has {other} where this node has applied {applied}: this node's data \
+             directory is an older copy, or the others ran on one. Nothing was deleted; keep this directory, and put a \
+             new node in this one's place (`mimi-node cluster replace --node {} --with NUMBER`)",
+            self.tail.shard,
+            append.vote.leader_id().term,
+            self.node,
+        ))
     }
 
     /// One more than the last entry that each node has acknowledged to this one; empty where this one does not lead.
@@ -568,12 +610,21 @@ impl Group {
     /// What the group is doing at this moment.
     #[must_use]
     pub fn figures(&self) -> GroupFigures {
-        GroupFigures::of(&self.raft.metrics().borrow())
+        let figures = GroupFigures::of(&self.raft.metrics().borrow());
+        if self.fenced.load(Ordering::Acquire) {
+            return figures.stopped();
+        }
+        figures
     }
 
     #[cfg(test)]
     pub(crate) fn sealing(&self) -> &Sealing {
         &self.sealing
+    }
+
+    /// Whether a task of it has panicked.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Acquire)
     }
 
     /// Stops the group; proposals on their way may still be committed, and a snapshot on its way is
@@ -648,7 +699,7 @@ fn answered_ago_ms(shown: &RaftMetrics<u64, BasicNode>, shown_at: Instant) -> Op
 
 /// Who leads, as `node`'s figures show it; a leader that goes `silent` leads no longer, nor does one that no majority
 /// has answered.
-fn lead_in(
+pub(super) fn lead_in(
     metrics: &RaftMetrics<u64, BasicNode>,
     node: u64,
     silent: bool,

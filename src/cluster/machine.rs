@@ -18,6 +18,7 @@ use mimi_actors::{
     host::{Applied, Poisoned, Work},
     ids::{RoomUri, UserUri},
     limits::SHARDS,
+    link,
     machine::{Desk, Millis, Position, Ticket},
     record::Command,
     room::{desk, follower_desk, outcome::Outcome},
@@ -105,12 +106,18 @@ impl Shard {
         let commands = (0_u32..).zip(decoded.commands(reign));
         let done = commands
             .map(|(number, (command, _))| (command, done.remove(&number).unwrap_or(Done::Nothing)));
-        let news = self
+        let mut news = self
             .derived
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .record(index, stamp, SHARDS, done);
         orders.into_iter().for_each(|carry_out| carry_out());
+        let redriven = std::mem::take(&mut news.redriven);
+        for (ticket, redriven) in redrives(decoded.commands(reign)).zip(redriven) {
+            if let Some(ticket) = ticket {
+                self.redriving.give(ticket, redriven);
+            }
+        }
         self.tell(news, time);
         self.applied.send_replace(index);
         Ok(())
@@ -175,6 +182,15 @@ impl Apply for ApplyToActors {
     fn pointed_at(&self, below: u64) -> BoxFuture<'_, Result<BTreeSet<u64>, StateError>> {
         Box::pin(self.0.pointed_at(below))
     }
+}
+
+/// Who waits for each redrive of an entry, in order.
+fn redrives<'a>(
+    commands: impl Iterator<Item = (&'a Command, Option<Ticket>)>,
+) -> impl Iterator<Item = Option<Ticket>> {
+    let redrive =
+        |command: &Command| matches!(command, Command::Link(link::Command::Redrive { .. }));
+    commands.filter_map(move |(command, ticket)| redrive(command).then_some(ticket))
 }
 
 /// A frozen room: its host has said so.

@@ -1,15 +1,19 @@
 //! Who has a shard, who leads it, and how both are changed.
 
 use super::{
-    group::Group,
+    group::{Group, lead_in},
+    lead::Lead,
     mesh::{
-        frame::{ControlAnswer, MemberChange, RaftAnswer, RaftCall, Rpc, Why},
+        frame::{ControlAnswer, Place, RaftAnswer, RaftCall, Rpc, Why},
         neighbour::Neighbour,
     },
     raft::{LogId, Vote},
 };
 use futures::stream::{FuturesUnordered, StreamExt};
-use mimi_actors::election::{ASK_AGAIN_MS, CUT_OFF_MS, Election, LEASE_MS, is_majority};
+use mimi_actors::{
+    election::{ASK_AGAIN_MS, CUT_OFF_MS, Election, LEASE_MS, is_majority},
+    membership::{Order, View},
+};
 use openraft::{
     BasicNode, ChangeMembers, CommittedLeaderId, RaftMetrics, ServerState,
     error::{ClientWriteError, RaftError},
@@ -24,7 +28,7 @@ use std::{
 /// Entries that a node may be behind and still take over, at most.
 const BEHIND_MAX: u64 = 64;
 /// How long a change of a shard's members may take.
-const CHANGE_DEADLINE: Duration = Duration::from_secs(60);
+const CHANGE_DEADLINE: Duration = Duration::from_secs(20);
 /// How long the node that is to take over may take to have everything.
 const LEVEL_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a leader may take to step down: openraft lets none go within its lease's first term.
@@ -35,8 +39,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const ELECTION_DEADLINE: Duration = Duration::from_millis(400);
 /// A node that came back from being away so lately does not ask for leaderships.
 const STEADY_MS: u64 = 20_000;
-/// How long a node that is to be taken in may take to say what time it is there.
-const CLOCK_DEADLINE: Duration = Duration::from_secs(3);
 /// By how much a node stands later whose clock is apart from the others'.
 const APART_STANDS_LATER: Duration = Duration::from_secs(1);
 /// For whom a leader votes that steps down: nodes are numbered from one.
@@ -219,7 +221,7 @@ impl Group {
 
     /// Asks the other voters whether they would vote for this node; whether a majority would.
     async fn is_wanted(&self) -> bool {
-        if let Some(mesh) = &self.mesh
+        if let Some(mesh) = self.mesh.upgrade()
             && mesh.clock().apart_ms().is_some()
         {
             // Whose clock is right stands before this node; where nobody else can lead, it does.
@@ -256,7 +258,7 @@ impl Group {
 
     /// The other voters that can be spoken to.
     fn others(&self) -> Vec<(u64, Arc<Neighbour>)> {
-        let Some(mesh) = &self.mesh else {
+        let Some(mesh) = self.mesh.upgrade() else {
             return Vec::new();
         };
         let members = self.members();
@@ -344,42 +346,71 @@ impl Group {
         Some(*furthest.0)
     }
 
-    /// By how much the clock of a node that is to be taken in is ahead of the cluster's time, where it is too much.
-    async fn clock_apart(&self, node: u64, address: &str) -> Option<i64> {
-        let mesh = self.mesh.as_ref()?;
-        mesh.neighbour(node, address);
-        // One that is not reached is not taken in either, for it does not become level.
-        self.until(CLOCK_DEADLINE, |_| mesh.clock().ahead_ms(node).is_some())
-            .await;
-        mesh.clock_apart(node)
+    /// Whether this node leads, and a majority has heard of it lately.
+    pub(crate) fn leads(&self) -> bool {
+        let silent = self.silent.load(Ordering::Acquire);
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let answered_ago_ms = metrics.millis_since_quorum_ack;
+        lead_in(&metrics, self.node, silent, answered_ago_ms) == Lead::Here
     }
 
-    /// Changes who has this shard. Asked for again, it is done already.
-    pub(crate) async fn change_member(&self, change: MemberChange) -> ControlAnswer {
-        if let MemberChange::Learn { node, address } = &change
-            && let Some(ahead_ms) = self.clock_apart(*node, address).await
-        {
-            let why = format!(
-                "the clock of node {node} is {ahead_ms} ms ahead of the cluster's (less than zero: behind): set it, then ask again"
-            );
-            return ControlAnswer::Refused(Why::clipped(&why));
+    /// The members as this node sees them, where it leads; `hears` says whether a connection to a node is up.
+    pub(crate) fn view(&self, hears: impl Fn(u64) -> bool) -> Option<View> {
+        if !self.leads() {
+            return None;
         }
-        let changed = async {
-            match change {
-                MemberChange::Learn { node, address } => {
-                    let node_is = BasicNode::new(address.to_string());
-                    self.raft.add_learner(node, node_is, true).await
-                }
-                MemberChange::Vote { voters } => {
-                    let voters: BTreeSet<u64> = voters.iter().copied().collect();
-                    self.raft.change_membership(voters, true).await
-                }
-                MemberChange::Forget { node } => {
-                    let gone = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
-                    self.raft.change_membership(gone, true).await
-                }
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let stored = &metrics.membership_config;
+        let membership = stored.membership();
+        let last = metrics.last_log_index.unwrap_or_default();
+        // Where it is not applied yet, it may still be undone.
+        let settled = stored.log_id().is_none_or(|at| {
+            metrics
+                .last_applied
+                .is_some_and(|applied| applied.index >= at.index)
+        });
+        let replication = metrics.replication.iter().flatten();
+        let lag = |(node, matched): (&u64, &Option<LogId>)| {
+            let matched = matched.map_or(0, |matched| matched.index);
+            (*node, last.saturating_sub(matched))
+        };
+        let members = self.members();
+        Some(View {
+            shard: self.shard(),
+            leader: self.node,
+            changing: !settled || membership.get_joint_config().len() > 1,
+            lag_entries: replication
+                .filter(|(node, _)| **node != self.node && hears(**node))
+                .map(lag)
+                .collect(),
+            voters: members.voters,
+            learners: members.learners,
+            addresses: members.addresses,
+            newcomer: None,
+        })
+    }
+
+    /// Changes who has this shard; where it is told to hand over, it steps down for the one that should lead.
+    pub(crate) async fn order(&self, order: Order) -> ControlAnswer {
+        let change = match order {
+            Order::HandOver { to } => return self.give_up(to).await,
+            Order::Learn { node, address } => {
+                ChangeMembers::AddNodes(BTreeMap::from([(node, BasicNode::new(&*address))]))
+            }
+            Order::Vote { voters } => ChangeMembers::ReplaceAllVoters(voters),
+            Order::Forget { node } => ChangeMembers::RemoveNodes(BTreeSet::from([node])),
+            Order::Readdress { node, address } => {
+                ChangeMembers::SetNodes(BTreeMap::from([(node, BasicNode::new(&*address))]))
             }
         };
+        self.change(change).await
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> ControlAnswer {
+        // Whoever does not vote any more goes on learning until it is forgotten.
+        let changed = self.raft.change_membership(change, true);
         match tokio::time::timeout(CHANGE_DEADLINE, changed).await {
             Ok(Ok(_)) => ControlAnswer::Done,
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
@@ -387,8 +418,44 @@ impl Group {
             }
             Ok(Err(error)) => ControlAnswer::Refused(Why::clipped(&error.to_string())),
             Err(_) => ControlAnswer::Refused(Why::clipped(
-                "it was not done in time: the node cannot be reached, or lags far behind; ask again",
+                "it was not done in time: see `mimi-node cluster status`, and ask again",
             )),
         }
+    }
+
+    /// Takes nodes in that do not vote, all in one change.
+    pub(crate) async fn add_learners(&self, nodes: BTreeMap<u64, String>) -> ControlAnswer {
+        let nodes = nodes
+            .into_iter()
+            .map(|(node, address)| (node, BasicNode::new(address)));
+        self.change(ChangeMembers::AddNodes(nodes.collect())).await
+    }
+
+    /// Whether the members are those that the shard began with.
+    pub(crate) fn is_as_founded(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let at = metrics.membership_config.log_id();
+        at.is_some_and(|at| at.index == 0)
+    }
+
+    /// The last entry that this node applied.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.raft.metrics().borrow().last_applied.map(Place::from)
+    }
+
+    /// The entry at `index` as far as this node has applied it, and still has it.
+    pub(crate) async fn place_at(&self, index: u64) -> Option<Place> {
+        let applied = self.raft.metrics().borrow().last_applied?;
+        if applied.index == index {
+            return Some(applied.into());
+        }
+        if index > applied.index {
+            return None;
+        }
+        // One that does not read is found by the scrub; nothing is concluded from it here.
+        let read = self.tail.read(index..index.saturating_add(1)).await;
+        let entry = read.ok()?.into_iter().next()?;
+        (entry.log_id.index == index).then(|| entry.log_id.into())
     }
 }

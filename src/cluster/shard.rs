@@ -19,6 +19,7 @@ use mimi_actors::{
     host::{Clock, Gone, Handle},
     ids::{RoomUri, UserUri},
     limits::{ENTRY_COMMANDS_MAX, ENTRY_FILL_BYTES, SHARD_QUEUE_COMMANDS_MAX},
+    link::Redriven,
     machine::{Millis, Ticket},
     record::{Command, Entry},
     room::{desk, follower_desk, outcome},
@@ -102,6 +103,8 @@ pub(crate) struct Shard {
     pub(crate) rooms: Answers<outcome::Answer>,
     /// Who waits for a user.
     pub(crate) users_waiting: Answers<user_outcome::Answer>,
+    /// Who waits for a redrive.
+    pub(crate) redriving: Answers<Redriven>,
     /// Who leads.
     pub(crate) lead: watch::Sender<Lead>,
     /// Counts the times that this node began to lead or ceased to.
@@ -158,6 +161,7 @@ impl Shard {
                 applied: watch::Sender::new(0),
                 rooms: Answers::default(),
                 users_waiting: Answers::default(),
+                redriving: Answers::default(),
                 lead: watch::Sender::new(Lead::Nobody),
                 // The tickets of entries that were read from the log are of reign 0.
                 reign: AtomicU64::new(1),
@@ -207,6 +211,7 @@ impl Shard {
             }
             self.rooms.forget_all();
             self.users_waiting.forget_all();
+            self.redriving.forget_all();
         }
         self.lead.send_replace(lead);
         tracing::info!(shard = self.id, ?lead, "the shard's leader");
@@ -372,7 +377,10 @@ impl Shard {
                     let refused = perform::user::not_queued(refused);
                     self.report_user(user, user_desk::Input::NotAppended { ticket, refused });
                 }
-                Command::Link(_) => {}
+                Command::Link(_) => {
+                    let refused = perform::link::not_queued(refused);
+                    self.redriving.give(ticket, refused);
+                }
             }
         }
     }

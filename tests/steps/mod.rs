@@ -12,14 +12,19 @@ mod claim;
 mod claim_rules;
 mod clocks;
 mod cluster;
+mod codes;
 mod commit;
 mod entering;
 mod fanout;
+mod forged;
 mod intruder;
 mod joining;
 mod lanes;
+mod membership;
 mod message;
 mod nemesis;
+mod operate;
+mod played;
 mod policy;
 mod setting;
 mod trees;
@@ -66,8 +71,13 @@ pub struct Story {
     /// Members whose journal may hold what should not have happened.
     astray: Vec<String>,
     joining: joining::Joining,
+    played: played::Played,
+    /// Where members say that their trees lie.
+    trees: trees::Place,
     /// Watched members, in a story of several nodes.
     cast: Option<cluster::Cast>,
+    /// The commands of an operator.
+    desk: operate::Desk,
     /// Parts of lines that nodes must write because of what is done to them, though they say that something broke.
     announced: Vec<&'static str>,
 }

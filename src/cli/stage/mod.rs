@@ -223,7 +223,7 @@ impl Stage {
     /// Asks a provider's operator socket.
     pub(crate) async fn ask(&mut self, name: char, request: &Request) -> anyhow::Result<Response> {
         let response = ask(&self.node(name)?.admin, request).await?;
-        if let Response::Refused { why } = response {
+        if let Response::Refused { why, .. } = response {
             bail!("{name}.example: {why}");
         }
         Ok(response)
