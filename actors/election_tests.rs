@@ -10,7 +10,7 @@ const LOOK_MS: u64 = 250;
 
 /// Looks as often as it should from `from_ms` to `to_ms`; when it asked for votes.
 fn look_through(one: &mut Election, from_ms: u64, to_ms: u64) -> Vec<u64> {
-    let looks = (from_ms..=to_ms).step_by(LOOK_MS as usize);
+    let looks = (from_ms..=to_ms).filter(|now_ms| (now_ms - from_ms).is_multiple_of(LOOK_MS));
     looks.filter(|now_ms| one.look(*now_ms)).collect()
 }
 

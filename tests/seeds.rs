@@ -278,6 +278,26 @@ mod ordinary {
     }
 
     #[test]
+    fn voters_keep_every_promise_while_nodes_pause_ways_are_cut_and_clocks_leap() {
+        let (from, seeds) = (number("FROM", 0), number("SEEDS", 200));
+        let mut counts = Counts::default();
+        let mut longest_ms = 0;
+        for seed in from..from + seeds {
+            let played = sim::voters::play(seed);
+            let broken = played.violation;
+            assert!(broken.is_none(), "seed {seed} of the voters: {broken:?}");
+            counts.add(&played.counts);
+            longest_ms = longest_ms.max(played.outage_ms);
+        }
+        for (what, count) in &counts.0 {
+            say(&format!("{count:>12}  {what}"));
+        }
+        say(&format!(
+            "{longest_ms:>12}  ms in which nothing was accepted, at most"
+        ));
+    }
+
+    #[test]
     fn a_seed_played_twice_gives_the_same_trace() {
         for seed in (0..number("SEEDS", 200)).step_by(100) {
             let first = sim::play_seed(seed, present());
@@ -413,6 +433,25 @@ mod planted {
             }
         }
         assert!(missed.is_empty(), "not missed: {missed:?}");
+    }
+
+    #[test]
+    fn every_planted_bug_of_the_voters_is_found() {
+        let most = number("SEEDS", 10_000);
+        let mut missed = Vec::new();
+        for (name, what) in sim::voters::BUGS {
+            mimi_actors::planted::plant(name);
+            let found = (0..most).find_map(|seed| Some((seed, sim::voters::play(seed).violation?)));
+            mimi_actors::planted::plant("");
+            match found {
+                Some((seed, violation)) => {
+                    let by = violation.invariant;
+                    say(&format!("{name:<34} {:>6}  {by:<12} {what}", seed + 1));
+                }
+                None => missed.push(*name),
+            }
+        }
+        assert!(missed.is_empty(), "not found in {most} seeds: {missed:?}");
     }
 
     #[test]

@@ -9,6 +9,9 @@ use super::{
 };
 use crate::{bucket::Rate, user::command::Rules};
 
+/// By how many times ten minutes at most a clock leaps: an hour, a day and 40 days are among them.
+const LEAPS: [i64; 8] = [1, 1, 1, 1, 1, 6, 144, 5_760];
+
 /// Tight or generous limits; what else a provider may decide.
 pub(super) fn rules(dice: &mut Dice) -> Rules {
     let rate = |burst, per_minute| Rate { burst, per_minute };
@@ -318,6 +321,8 @@ pub(super) fn faults(
             },
             Some(5) => {
                 let by = dice.between(1, 600_000) as i64;
+                // Up to ten minutes, an hour, a day or 40 days.
+                let by = by * LEAPS[by as usize % LEAPS.len()];
                 let by_ms = if dice.hits(500) { by } else { -by };
                 Fault::Clock { node, by_ms }
             }

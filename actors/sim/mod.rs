@@ -48,6 +48,7 @@ mod sealed;
 pub mod shrink;
 pub mod small;
 mod story;
+pub mod voters;
 mod world;
 
 use crate::{machine::Millis, wire::event::Hash};

@@ -400,7 +400,7 @@ impl Group {
             let lead = match lead_in(&seen, self.node, silent, answered_ago_ms) {
                 // Nobody has heard of it for longer than a leader leads that is not answered.
                 Lead::At(_) if self.is_leaderless() => Lead::Nobody,
-                lead => lead,
+                lead @ (Lead::Here | Lead::At(_) | Lead::Nobody) => lead,
             };
             if last != Some(lead) {
                 last = Some(lead);

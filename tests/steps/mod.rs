@@ -10,6 +10,7 @@
 mod behind;
 mod claim;
 mod claim_rules;
+mod clocks;
 mod cluster;
 mod codes;
 mod commit;

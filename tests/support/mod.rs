@@ -15,6 +15,7 @@
     reason = "tests stop at what they did not expect, and each suite uses a part of this"
 )]
 
+pub mod clocks;
 pub mod cluster;
 pub mod faults;
 pub mod forger;

@@ -197,9 +197,10 @@ impl Stage {
 
     async fn ready_within(&mut self, name: char, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
-        while !self.provider(name)?.is_ready().await? {
+        while let Err(why) = self.provider(name)?.is_ready().await? {
             if Instant::now() > deadline {
-                bail!("{} was not ready in time", self.provider(name)?.domain);
+                let domain = &self.provider(name)?.domain;
+                bail!("{domain} was not ready in time: {why}");
             }
             tokio::time::sleep(ASK_INTERVAL).await;
         }
@@ -433,7 +434,8 @@ impl Stage {
 }
 
 impl Provider {
-    async fn is_ready(&mut self) -> anyhow::Result<bool> {
+    /// Whether it is, and what is missing.
+    async fn is_ready(&mut self) -> anyhow::Result<Result<(), String>> {
         let mut running = BTreeSet::new();
         let mut leaders: BTreeSet<Vec<Option<u64>>> = BTreeSet::new();
         let several = self.nodes.len() > 1;
@@ -450,10 +452,10 @@ impl Provider {
                 );
             }
             let Ok(Response::Status(status)) = ask(&node.admin, &Request::Status).await else {
-                return Ok(false);
+                return Ok(Err(format!("node {} does not answer", node.number)));
             };
             if !status.peers.iter().all(|peer| peer.connected) {
-                return Ok(false);
+                return Ok(Err(format!("node {} is not connected", node.number)));
             }
             running.insert(Some(node.number));
             if several {
@@ -466,11 +468,14 @@ impl Provider {
             }
         }
         let agreed = leaders.len() <= 1;
-        Ok(agreed
-            && leaders
-                .into_iter()
-                .flatten()
-                .all(|leader| running.contains(&leader)))
+        let led = leaders
+            .iter()
+            .flatten()
+            .all(|leader| running.contains(leader));
+        if agreed && led {
+            return Ok(Ok(()));
+        }
+        Ok(Err(format!("the nodes see as leaders {leaders:?}")))
     }
 }
 

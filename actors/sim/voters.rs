@@ -1,0 +1,470 @@
+//! The voters of one shard: who leads it and what time it is, while nodes die, pause, are cut off one way or both, and
+//! have wrong clocks.
+//!
+//! Owns: three nodes, the ways between them, a client that writes all the time, and a model of the engine's votes and
+//! logs (a term and a node; whoever has the greater one is followed; a higher one in an answer deposes). The rules of
+//! [`crate::election`], [`crate::clock`] and [`crate::shard::time`] are the node's own. Promises, each checked as it goes:
+//!
+//! - `available`: one node at a time is hit; the shard never accepts nothing for more than [`OUTAGE_MS_MAX`].
+//! - `undisturbed`: a leader that is well is not deposed by a node that is not, nor by one that comes back.
+//! - `kept`: who leads has all that was accepted.
+//! - `waits`: a wait of ten seconds takes about ten seconds, whatever the clocks say.
+//!
+//! Not here: openraft, QUIC and threads, which `bench failover` measures.
+
+mod faults;
+mod node;
+
+use super::{Counts, Violation, dice::Dice};
+use crate::{election::is_majority, machine::Millis, shard::time::ShardTime};
+use faults::Faults;
+use node::{Log, Message, Node};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bugs that can be planted here, and what each does. See [`crate::planted`].
+pub const BUGS: &[(&str, &str)] = &[
+    (
+        "stands_unasked",
+        "a voter raises the term without asking beforehand",
+    ),
+    (
+        "silence_of_the_absent",
+        "a voter that was away takes its leader for silent",
+    ),
+    (
+        "cut_off_leads_on",
+        "a leader that nobody answers does not step down",
+    ),
+    (
+        "pre_vote_within_lease",
+        "a voter that hears its leader says that it would vote for another",
+    ),
+    (
+        "leap_believed_at_once",
+        "clocks that leap are followed at once",
+    ),
+    (
+        "shard_time_stands",
+        "the time of a shard stands still while it is ahead of the stamps",
+    ),
+];
+
+/// How many nodes there are.
+const NODES: u64 = 3;
+/// How long a world is played, in milliseconds.
+const PLAYED_MS: u64 = 90_000;
+/// One step of time, in milliseconds.
+const STEP_MS: u64 = 10;
+/// How often the client writes, in milliseconds.
+const WRITE_EVERY_MS: u64 = 100;
+/// How often nodes tell each other their time, in milliseconds.
+const TELL_EVERY_MS: u64 = 1_000;
+/// How long the shard may accept nothing, in milliseconds.
+pub const OUTAGE_MS_MAX: u64 = 5_000;
+/// A leader that nothing happened to for so long is well, in milliseconds.
+const WELL_MS: u64 = 3_000;
+/// How long a wait is.
+const WAIT_MS: u64 = 10_000;
+/// How long it may take, in milliseconds: shorter by what two clocks may differ and a slow correction, longer by what the
+/// time of a shard is slower and by an outage.
+const WAITED_MS: std::ops::RangeInclusive<u64> = 8_000..=17_500;
+/// The true time when a world begins.
+const BEGAN: u64 = 1_767_225_600_000;
+
+/// What came of playing one seed.
+#[derive(Debug)]
+pub struct Played {
+    /// The first promise that was broken.
+    pub violation: Option<Violation>,
+    /// What happened how often.
+    pub counts: Counts,
+    /// The longest time in which nothing was accepted, in milliseconds.
+    pub outage_ms: u64,
+}
+
+/// Plays a seed.
+#[must_use]
+pub fn play(seed: u64) -> Played {
+    let mut world = World::new(seed);
+    while world.now_ms < PLAYED_MS && world.violation.is_none() {
+        world.step();
+    }
+    Played {
+        violation: world.violation,
+        counts: world.counts,
+        outage_ms: world.outage_ms,
+    }
+}
+
+/// A message on its way: from whom, to whom, what.
+type Underway = (u64, u64, Message);
+
+struct World {
+    dice: Dice,
+    now_ms: u64,
+    nodes: BTreeMap<u64, Node>,
+    underway: BTreeMap<(u64, u64), Underway>,
+    sent: u64,
+    faults: Faults,
+    /// The last entry that was accepted, and when.
+    accepted: Log,
+    accepted_at_ms: u64,
+    outage_ms: u64,
+    time: ShardTime,
+    /// Until when somebody waits, and since when.
+    wait: Option<(Millis, u64)>,
+    /// Who led last.
+    led: Option<u64>,
+    counts: Counts,
+    violation: Option<Violation>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, 7);
+        let shard = dice.below(16) as u16;
+        let nodes = (1..=NODES).map(|node| (node, Node::new(node, shard, 0)));
+        // Some worlds begin in the wake of a wrong hour.
+        let hours = dice.below(3);
+        let time = ShardTime::default().after(Millis(BEGAN + hours * 3_600_000));
+        Self {
+            faults: Faults::new(&mut dice),
+            dice,
+            now_ms: 0,
+            nodes: nodes.collect(),
+            underway: BTreeMap::new(),
+            sent: 0,
+            accepted: Log::default(),
+            accepted_at_ms: 0,
+            outage_ms: 0,
+            time: time.after(Millis(BEGAN)),
+            wait: None,
+            led: None,
+            counts: Counts::default(),
+            violation: None,
+        }
+    }
+
+    fn broken(&mut self, invariant: &'static str, why: String) {
+        self.violation.get_or_insert(Violation { invariant, why });
+    }
+
+    fn send(&mut self, from: u64, to: u64, message: Message) {
+        if self.faults.is_cut(from, to) {
+            return;
+        }
+        let due_ms = self.now_ms + self.dice.between(1, 30);
+        self.sent += 1;
+        let number = self.sent;
+        self.underway.insert((due_ms, number), (from, to, message));
+    }
+
+    fn send_all(&mut self, from: u64, message: &Message) {
+        for to in (1..=NODES).filter(|to| *to != from) {
+            self.send(from, to, message.clone());
+        }
+    }
+
+    fn step(&mut self) {
+        self.now_ms += STEP_MS;
+        let leader = self.leader();
+        let (now_ms, nodes) = (self.now_ms, &mut self.nodes);
+        self.faults
+            .step(now_ms, leader, nodes, &mut self.dice, &mut self.counts);
+        self.deliver();
+        for node in 1..=NODES {
+            if self.nodes[&node].acts(self.now_ms) {
+                self.act(node);
+            }
+        }
+        if self.now_ms.is_multiple_of(WRITE_EVERY_MS) {
+            self.write();
+        }
+        self.look_for_outage();
+    }
+
+    /// The node that leads with the greatest vote.
+    fn leader(&self) -> Option<u64> {
+        let leaders = self.nodes.iter().filter(|(_, is)| is.leads());
+        let greatest = leaders.max_by_key(|(_, is)| is.vote);
+        greatest.map(|(node, _)| *node)
+    }
+
+    fn deliver(&mut self) {
+        let later = self.underway.split_off(&(self.now_ms + 1, 0));
+        let due = std::mem::replace(&mut self.underway, later);
+        for ((_, number), (from, to, message)) in due {
+            let node = &self.nodes[&to];
+            if !node.up {
+                continue;
+            }
+            if !node.acts(self.now_ms) {
+                // It lies in the socket until the node goes on.
+                let due_ms = node.paused_until_ms;
+                self.underway.insert((due_ms, number), (from, to, message));
+                continue;
+            }
+            self.receive(from, to, message);
+        }
+    }
+
+    fn receive(&mut self, from: u64, to: u64, message: Message) {
+        let now_ms = self.now_ms;
+        let Some(node) = self.nodes.get_mut(&to) else {
+            return;
+        };
+        let answer = match message {
+            Message::PreVote(last) => {
+                let would = node.election.would_vote(now_ms, last < node.log);
+                Message::PreVoted(would)
+            }
+            Message::PreVoted(yes) => {
+                if yes && node.asking {
+                    node.yes.insert(from);
+                    if is_majority(&[all()], &node.yes) {
+                        self.stand(to);
+                    }
+                }
+                return;
+            }
+            Message::Vote(vote, last) => {
+                let may = node.election.may_vote(now_ms);
+                let granted = may && last >= node.log && vote >= node.vote;
+                if granted {
+                    node.follow(vote);
+                }
+                Message::Voted(vote, granted, node.vote)
+            }
+            Message::Voted(vote, granted, theirs) => {
+                if granted && vote == node.vote && !vote.committed {
+                    node.yes.insert(from);
+                    if is_majority(&[all()], &node.yes) {
+                        self.begin_to_lead(to);
+                    }
+                } else if theirs.uncommitted() > node.vote {
+                    node.follow(theirs.uncommitted());
+                }
+                return;
+            }
+            Message::Append(vote, log, sent_ms) => {
+                if vote >= node.vote {
+                    node.election.hear(now_ms);
+                    node.follow(vote);
+                    node.log = log;
+                    Message::Appended(Ok(log), sent_ms)
+                } else {
+                    Message::Appended(Err(node.vote), sent_ms)
+                }
+            }
+            Message::Appended(Ok(log), sent_ms) => {
+                if node.leads() {
+                    node.acked.insert(from, (log, sent_ms));
+                    self.accept(to);
+                }
+                return;
+            }
+            Message::Appended(Err(higher), _) => {
+                if higher > node.vote {
+                    node.follow(higher.uncommitted());
+                }
+                return;
+            }
+            Message::Released(vote) => {
+                if node.vote == vote {
+                    node.election.release(now_ms);
+                }
+                return;
+            }
+            Message::Time(told) => {
+                node.hear_time(from, told, now_ms);
+                return;
+            }
+        };
+        self.send(to, from, answer);
+    }
+
+    /// What a node does by itself.
+    fn act(&mut self, node: u64) {
+        let now_ms = self.now_ms;
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        if is.due(now_ms, TELL_EVERY_MS, |is| &mut is.told_ms) {
+            is.clock.look(is.wall(now_ms), now_ms - is.began_ms);
+            let told = Message::Time(is.tell(now_ms));
+            self.send_all(node, &told);
+        }
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        if is.leads() && is.due(now_ms, node::HEARTBEAT_MS, |is| &mut is.beat_ms) {
+            let append = Message::Append(is.vote, is.log, now_ms);
+            self.send_all(node, &append);
+        }
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        if !is.due(now_ms, node::LOOK_MS, |is| &mut is.looked_ms) {
+            return;
+        }
+        if is.leads() {
+            let answered_ago_ms = is.answered_ago_ms(now_ms);
+            if is.election.lead(now_ms, answered_ago_ms) {
+                let released = Message::Released(is.vote);
+                is.step_down(now_ms);
+                self.counts.one("leaders that stepped down");
+                self.send_all(node, &released);
+            }
+        } else if is.election.look(now_ms) {
+            (is.asking, is.yes) = (true, BTreeSet::from([node]));
+            let ask = Message::PreVote(is.log);
+            self.counts.one("pre-votes");
+            if planted!("stands_unasked") {
+                self.stand(node);
+            } else {
+                self.send_all(node, &ask);
+            }
+        }
+    }
+
+    fn stand(&mut self, node: u64) {
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        is.stand();
+        let vote = Message::Vote(is.vote, is.log);
+        self.counts.one("candidates");
+        self.send_all(node, &vote);
+    }
+
+    fn begin_to_lead(&mut self, node: u64) {
+        let now_ms = self.now_ms;
+        if let Some(led) = self.led.filter(|led| *led != node) {
+            let well_ms = self.faults.well_ms(led, now_ms);
+            if self.nodes[&led].up && well_ms >= WELL_MS {
+                let why =
+                    format!("node {node} deposes node {led}, which was well for {well_ms} ms");
+                self.broken("undisturbed", why);
+            }
+        }
+        self.led = Some(node);
+        self.counts.one("leaders elected");
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        is.begin_to_lead(now_ms);
+        let (log, append) = (is.log, Message::Append(is.vote, is.log, now_ms));
+        if log < self.accepted {
+            let why = format!(
+                "node {node} leads with {log:?}, accepted was {:?}",
+                self.accepted
+            );
+            self.broken("kept", why);
+        }
+        self.send_all(node, &append);
+    }
+
+    /// A client writes at whoever leads.
+    fn write(&mut self) {
+        let now_ms = self.now_ms;
+        let writes: Vec<u64> = (1..=NODES)
+            .filter(|node| self.nodes[node].accepts(now_ms))
+            .collect();
+        for node in writes {
+            let Some(is) = self.nodes.get_mut(&node) else {
+                continue;
+            };
+            is.log.length += 1;
+            let append = Message::Append(is.vote, is.log, now_ms);
+            self.send_all(node, &append);
+        }
+    }
+
+    /// Accepts what a majority has of a leader's log.
+    fn accept(&mut self, leader: u64) {
+        let now_ms = self.now_ms;
+        let is = &self.nodes[&leader];
+        let Some(log) = is.on_a_majority() else {
+            return;
+        };
+        if log <= self.accepted {
+            return;
+        }
+        let stamp = is.clock.time(now_ms - is.began_ms);
+        self.accepted = log;
+        self.outage_ms = self.outage_ms.max(now_ms - self.accepted_at_ms);
+        self.accepted_at_ms = now_ms;
+        self.time = self.time.after(stamp);
+        self.counts.one("entries accepted");
+        let last = self.time.last();
+        match self.wait {
+            Some((until, since_ms)) if last >= until => {
+                let waited_ms = now_ms - since_ms;
+                self.wait = None;
+                self.counts.one("waits that ended");
+                if !WAITED_MS.contains(&waited_ms) {
+                    let why = format!("a wait of {WAIT_MS} ms took {waited_ms} ms");
+                    self.broken("waits", why);
+                }
+            }
+            Some((until, since_ms)) if now_ms - since_ms > *WAITED_MS.end() => {
+                let left_ms = until.0 - last.0;
+                let why = format!("a wait of {WAIT_MS} ms has {left_ms} ms left after that long");
+                self.broken("waits", why);
+            }
+            Some(_) => {}
+            None => self.wait = Some((last.plus(WAIT_MS), now_ms)),
+        }
+    }
+
+    fn look_for_outage(&mut self) {
+        // Nobody can accept while all are stopped.
+        if let Some(went_on_ms) = self.faults.all_went_on_ms(self.now_ms) {
+            self.accepted_at_ms = self.accepted_at_ms.max(went_on_ms);
+            self.wait = None;
+        }
+        let outage_ms = self.now_ms - self.accepted_at_ms;
+        self.outage_ms = self.outage_ms.max(outage_ms);
+        if outage_ms > OUTAGE_MS_MAX {
+            let why = format!(
+                "nothing was accepted for {outage_ms} ms, under {}",
+                self.faults
+            );
+            self.broken("available", why);
+        }
+    }
+}
+
+/// All voters.
+fn all() -> BTreeSet<u64> {
+    (1..=NODES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_voters_keep_their_promises_under_some_hundred_seeds() {
+        let mut counts = Counts::default();
+        for seed in 0..300 {
+            let played = play(seed);
+            assert!(
+                played.violation.is_none(),
+                "seed {seed}: {:?}",
+                played.violation
+            );
+            counts.add(&played.counts);
+        }
+        for what in faults::HAPPENS {
+            assert!(counts.of(what) > 0, "never happened: {what}");
+        }
+    }
+
+    #[test]
+    fn a_seed_played_twice_gives_the_same_world() {
+        let (first, second) = (play(11), play(11));
+        assert_eq!(first.counts, second.counts);
+        assert_eq!(first.outage_ms, second.outage_ms);
+    }
+}

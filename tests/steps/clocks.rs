@@ -1,0 +1,108 @@
+//! Nodes whose clocks are set while they run.
+
+use super::{Story, support};
+use crate::support::{Net, until};
+use cucumber::{given, then, when};
+use mimi_node::client::member::Ticket;
+use std::time::{Duration, Instant};
+
+/// The provider.
+const A: &str = "a.example";
+/// Seconds in an hour.
+const HOUR_S: i64 = 3_600;
+
+#[given(regex = r"^3 nodes of a\.example, whose clocks are set, and a room of alice's phone$")]
+async fn nodes(story: &mut Story) {
+    let mut net = Net::prepare_clusters(&[(A, 3)], None);
+    net.make_clocks_settable();
+    net.start_all().await;
+    let den = support::room("den", A);
+    for device in ["phone", "tablet", "laptop"] {
+        let member = net.member("alice", device, A).await;
+        story.members.insert(device.to_owned(), member);
+    }
+    story.member("phone").create_room(&den).await.unwrap();
+    story.room = Some(den);
+    story.net = Some(net);
+}
+
+fn set_all(story: &Story, ahead_s: i64) {
+    for name in story.net().nodes.keys() {
+        story.net().set_clock(name, ahead_s);
+    }
+}
+
+#[when(regex = r"^all clocks are set an hour ahead$")]
+async fn ahead(story: &mut Story) {
+    set_all(story, HOUR_S);
+    until("some node has noticed", async || {
+        let lines = story.net().nodes.values().map(support::Node::log);
+        let mut lines = lines.flatten();
+        lines
+            .any(|line| line.contains("3600 s ahead"))
+            .then_some(())
+    })
+    .await;
+}
+
+#[when(regex = r"^the phone commits$")]
+async fn commits(story: &mut Story) {
+    let den = story.room();
+    let phone = story.member("phone");
+    let update = phone.prepare_update(&den).unwrap();
+    let deadline = Instant::now() + support::WAIT;
+    // The room may be between two leaders.
+    while let Err(error) = phone.commit(&update).await {
+        assert!(Instant::now() < deadline, "the phone commits: {error}");
+        tokio::time::sleep(super::RETRY_AFTER).await;
+    }
+}
+
+#[when(regex = r"^the tablet asks for the GroupInfo and does not enter$")]
+async fn asks(story: &mut Story) {
+    let den = story.room();
+    let tablet = story.member("tablet");
+    let asking = tablet.prepare_asking(&den, &Ticket::default()).unwrap();
+    tablet.send_asking(&asking).await.unwrap();
+}
+
+#[when(regex = r"^all clocks are right again$")]
+fn right(story: &mut Story) {
+    set_all(story, 0);
+}
+
+#[then(regex = r"^the laptop joins by itself within (\d+) s$")]
+async fn joins(story: &mut Story, within_s: u64) {
+    let den = story.room();
+    let began = Instant::now();
+    let within = Duration::from_secs(within_s);
+    let laptop = story.member("laptop");
+    let ticket = Ticket::default();
+    let joined = laptop.join_by_itself(&den, &ticket, within);
+    joined.await.unwrap();
+    println!("joined after {:.1} s", began.elapsed().as_secs_f64());
+}
+
+#[when(regex = r"^the clock of one node that leads is set (\d+) days ahead$")]
+async fn one_ahead(story: &mut Story, days: i64) {
+    let net = story.net();
+    let leader = net.leader_of(A, &story.room().to_string()).await;
+    net.set_clock(&leader, days * 24 * HOUR_S);
+    story.hashes.insert("apart".to_owned(), vec![leader]);
+}
+
+#[then(regex = r"^that node leads nothing within (\d+) s, and the phone commits on$")]
+async fn leads_nothing(story: &mut Story, within_s: u64) {
+    let leader = story.hashes["apart"][0].clone();
+    let deadline = Instant::now() + Duration::from_secs(within_s);
+    loop {
+        let status = story.net().node(&leader).cluster().await;
+        let led = status.shards.iter();
+        if led.filter(|row| row.leader == Some(status.node)).count() == 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{leader} leads on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    commits(story).await;
+}
