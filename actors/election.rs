@@ -133,6 +133,12 @@ impl Election {
         false
     }
 
+    /// Takes note that it leads as the only voter: nobody else has to answer. A second one has all the time to, from then on.
+    pub fn lead_alone(&mut self, now_ms: u64) -> bool {
+        self.leads_since_ms = Some(now_ms);
+        self.lead(now_ms, Some(0))
+    }
+
     /// Takes note that it has stepped down: it votes for anybody now, and is the last to ask for votes.
     pub fn step_down(&mut self, now_ms: u64) {
         self.leads_since_ms = None;

@@ -134,3 +134,13 @@ fn a_majority_is_one_of_each_set_of_voters() {
     let two = [set(&[1, 2, 3]), set(&[3, 4])];
     assert!(!is_majority(&two, &set(&[1, 2, 3])) && is_majority(&two, &set(&[1, 3, 4])));
 }
+
+#[test]
+fn a_leader_that_was_alone_gives_a_second_voter_time_to_answer() {
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    let second_comes = BEGAN_MS + 10 * CUT_OFF_MS;
+    assert!(!one.lead_alone(BEGAN_MS) && !one.lead_alone(second_comes));
+    let stale = Some(9 * CUT_OFF_MS);
+    assert!(!one.lead(second_comes + CUT_OFF_MS - 1, stale));
+    assert!(one.lead(second_comes + CUT_OFF_MS, stale));
+}

@@ -1,6 +1,6 @@
 //! What is not as it should be with the members of a provider's shards, and which wish mends it.
 
-use super::{VOTERS_MAX, View, Wish};
+use super::{ChangeId, VOTERS_MAX, View, Wish};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,8 @@ pub enum Finding {
     /// A change was begun and not ended.
     #[error("a change was begun and is not finished: {wish}")]
     Unfinished {
+        /// Tells changes apart; whoever finishes it does so under the same one.
+        id: ChangeId,
         /// The change.
         wish: Wish,
     },
@@ -71,12 +73,13 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// The wish that mends it; none where somebody has to do something first.
+    /// The wish that mends it, under the id of the change that it finishes if it does; none where somebody has to do
+    /// something first.
     #[must_use]
-    pub fn repair(&self) -> Option<Wish> {
+    pub fn repair(&self) -> Option<(Option<ChangeId>, Wish)> {
         match self {
-            Self::Unfinished { wish } => Some(wish.clone()),
-            Self::CanVote { .. } | Self::Changing { .. } => Some(Wish::Settle),
+            Self::Unfinished { id, wish } => Some((Some(*id), wish.clone())),
+            Self::CanVote { .. } | Self::Changing { .. } => Some((None, Wish::Settle)),
             Self::NoLeader { .. }
             | Self::Silent { .. }
             | Self::Partly { .. }
@@ -88,10 +91,11 @@ impl Finding {
 /// Looks at all shards, in order of their numbers: the view of each leader, or none where no leader could be asked; and
 /// at the changes that nodes have written down and that are not over.
 #[must_use]
-pub fn findings(views: &[Option<View>], noted: &[Wish]) -> Vec<Finding> {
+pub fn findings(views: &[Option<View>], noted: &[(ChangeId, Wish)]) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
-    for wish in noted {
-        let unfinished = Finding::Unfinished { wish: wish.clone() };
+    for (id, wish) in noted {
+        let (id, wish) = (*id, wish.clone());
+        let unfinished = Finding::Unfinished { id, wish };
         if !found.contains(&unfinished) {
             found.push(unfinished);
         }
@@ -102,11 +106,13 @@ pub fn findings(views: &[Option<View>], noted: &[Wish]) -> Vec<Finding> {
             found.push(Finding::NoLeader { shard });
             continue;
         };
-        if view.changing {
+        if view.changing || !view.before.is_empty() {
             found.push(Finding::Changing { shard });
         }
         found.extend(can_vote(view));
-        for node in view.voters.union(&view.learners) {
+        let voters = view.voters.union(&view.before).copied();
+        let all: BTreeSet<u64> = voters.chain(view.learners.iter().copied()).collect();
+        for node in &all {
             let member = members.entry(*node).or_default();
             member.has += 1;
             member.silent += usize::from(!view.hears(*node));
@@ -139,7 +145,7 @@ struct Member {
 }
 
 fn can_vote(view: &View) -> Option<Finding> {
-    if view.voters.len() >= VOTERS_MAX || view.changing {
+    if view.voters.len() >= VOTERS_MAX || view.changing || !view.before.is_empty() {
         return None;
     }
     let learners = view.learners.iter().copied();
@@ -186,7 +192,7 @@ mod tests {
 
     #[test]
     fn whatever_an_interrupted_change_leaves_is_found_and_named() {
-        let wish = Wish::Leave { node: 4 };
+        let (id, wish) = ([7; 16], Wish::Leave { node: 4 });
         let mut moved = view(3, &[1, 2, 3], &[4]);
         moved.addresses.insert(2, "elsewhere:1".to_owned());
         moved.lag_entries.remove(&3);
@@ -196,11 +202,14 @@ mod tests {
             Some(view(2, &[1, 2, 3], &[])),
             Some(moved),
         ];
-        let found = findings(&views, &[wish.clone(), wish.clone()]);
+        let found = findings(&views, &[(id, wish.clone()), (id, wish.clone())]);
         let two = || BTreeSet::from([1, 2]);
         let addresses = BTreeSet::from(["elsewhere:1".to_owned(), "h2:1".to_owned()]);
         let expected = [
-            Finding::Unfinished { wish: wish.clone() },
+            Finding::Unfinished {
+                id,
+                wish: wish.clone(),
+            },
             Finding::NoLeader { shard: 0 },
             Finding::CanVote {
                 shard: 1,
@@ -221,8 +230,8 @@ mod tests {
             },
         ];
         assert_eq!(found, expected);
-        assert_eq!(found[0].repair(), Some(wish));
-        assert_eq!(found[2].repair(), Some(Wish::Settle));
+        assert_eq!(found[0].repair(), Some((Some(id), wish)));
+        assert_eq!(found[2].repair(), Some((None, Wish::Settle)));
         assert!(found[3..].iter().all(|finding| finding.repair().is_none()));
     }
 }

@@ -35,6 +35,9 @@ pub const ADDRESS_BYTES_MAX: usize = 256;
 /// `host:port` of a node's cluster door.
 pub type Address = BText<ADDRESS_BYTES_MAX>;
 
+/// Tells changes apart: random.
+pub type ChangeId = [u8; 16];
+
 /// What an operator wants of the members of every shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wish {
@@ -108,13 +111,15 @@ pub struct View {
     pub shard: u16,
     /// The node that leads it and says so.
     pub leader: u64,
-    /// Who votes.
+    /// Who votes; while a change of the voters is not finished, who will.
     pub voters: BTreeSet<u64>,
+    /// Who voted before a change of the voters that has begun and is not finished; nobody otherwise. Both must agree.
+    pub before: BTreeSet<u64>,
     /// Who gets everything and does not vote.
     pub learners: BTreeSet<u64>,
     /// Where each member is.
     pub addresses: BTreeMap<u64, String>,
-    /// A change of the members has begun and is not finished.
+    /// The newest members are not committed yet, so they may still be undone.
     pub changing: bool,
     /// How many entries each other member lacks that answers the leader; who does not answer is not in it.
     pub lag_entries: BTreeMap<u64, u64>,
@@ -126,7 +131,7 @@ impl View {
     /// Whether a node votes or learns.
     #[must_use]
     pub fn has(&self, node: u64) -> bool {
-        self.voters.contains(&node) || self.learners.contains(&node)
+        self.voters.contains(&node) || self.before.contains(&node) || self.learners.contains(&node)
     }
 
     /// Whether the leader hears a node.

@@ -194,6 +194,11 @@ pub fn next(wish: &Wish, view: &View) -> Next {
     if view.changing {
         return Next::Wait(Waiting::Change);
     }
+    if !view.before.is_empty() {
+        // Whoever began this change did not live to finish it.
+        let voters = view.voters.clone();
+        return no_majority(view).map_or(Next::Do(Order::Vote { voters }), Next::Refuse);
+    }
     match wish {
         Wish::Join { node, address } => join(view, *node, address),
         Wish::Leave { node } => leave(view, *node),
@@ -296,12 +301,17 @@ fn is_majority(some: usize, of: usize) -> bool {
 }
 
 fn no_majority(view: &View) -> Option<Refusal> {
-    let voters = view.voters.iter().copied();
-    let heard: BTreeSet<u64> = voters.filter(|voter| view.hears(*voter)).collect();
-    (!is_majority(heard.len(), view.voters.len())).then(|| Refusal::NoMajority {
+    let both = [&view.voters, &view.before];
+    let mut decide = both.into_iter().filter(|voters| !voters.is_empty());
+    let heard = |voters: &BTreeSet<u64>| -> BTreeSet<u64> {
+        let voters = voters.iter().copied();
+        voters.filter(|voter| view.hears(*voter)).collect()
+    };
+    let voters = decide.find(|voters| !is_majority(heard(voters).len(), voters.len()))?;
+    Some(Refusal::NoMajority {
         shard: view.shard,
-        heard,
-        voters: view.voters.clone(),
+        heard: heard(voters),
+        voters: voters.clone(),
     })
 }
 

@@ -255,3 +255,19 @@ fn settling_lets_learners_vote_where_there_is_room_and_waits_for_a_change_that_b
     };
     assert_eq!(next(&Wish::Settle, &changing), Next::Wait(Waiting::Change));
 }
+
+#[test]
+fn a_change_that_nobody_lived_to_finish_is_finished_first() {
+    let begun = View {
+        before: [1, 2, 3].into(),
+        ..view(&[1, 2, 4], &[])
+    };
+    for wish in [Wish::Settle, Wish::Leave { node: 2 }, join4()] {
+        assert_eq!(next(&wish, &begun), votes(&[1, 2, 4]));
+    }
+    let few = without(begun, &[2, 3]);
+    let Refusal::NoMajority { voters, heard, .. } = refused(&Wish::Settle, &few) else {
+        panic!("{:?}", next(&Wish::Settle, &few));
+    };
+    assert_eq!((voters, heard), ([1, 2, 3].into(), [1].into()));
+}

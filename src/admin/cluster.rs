@@ -6,7 +6,7 @@ use crate::{
         mesh::{
             Mesh,
             calls::Lost,
-            frame::{Control, ControlAnswer, Note, NoteId},
+            frame::{Control, ControlAnswer, Note},
         },
         placement::preferred,
     },
@@ -14,7 +14,7 @@ use crate::{
 };
 use anyhow::{Context, bail, ensure};
 use futures::future::join_all;
-use mimi_actors::membership::{Wish, check::findings};
+use mimi_actors::membership::{ChangeId, Wish, check::findings};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -75,7 +75,7 @@ pub(super) async fn look(node: &Node, shard: u16, wish: Wish) -> anyhow::Result<
 }
 
 /// Makes sure that no other change is under way, and writes this one down on every node that is reached.
-pub(super) async fn begin(node: &Node, id: NoteId, wish: Wish) -> anyhow::Result<Response> {
+pub(super) async fn begin(node: &Node, id: ChangeId, wish: Wish) -> anyhow::Result<Response> {
     let note = Note {
         id,
         wish: wish.clone(),
@@ -101,7 +101,7 @@ pub(super) async fn carry(node: &Node, shard: u16, wish: Wish) -> anyhow::Result
 }
 
 /// Takes note everywhere that a change is over.
-pub(super) async fn end(node: &Node, id: NoteId) -> anyhow::Result<Response> {
+pub(super) async fn end(node: &Node, id: ChangeId) -> anyhow::Result<Response> {
     tell_all(node, &Control::Note { id, wish: None }).await?;
     Ok(Response::Done)
 }
@@ -121,9 +121,9 @@ pub(super) async fn check(node: &Node) -> anyhow::Result<Response> {
     let nodes = everybody(mesh).into_iter();
     let noted = nodes.map(|other| mesh.control(other, Control::Noted, ASK_DEADLINE));
     let noted = join_all(noted).await.into_iter();
-    let noted: Vec<Wish> = noted
+    let noted: Vec<(ChangeId, Wish)> = noted
         .filter_map(|answer| match answer {
-            Ok(ControlAnswer::Noted(note)) => Some(note?.wish),
+            Ok(ControlAnswer::Noted(note)) => note.map(|Note { id, wish }| (id, wish)),
             Ok(_) | Err(_) => None,
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use mimi_actors::{
     ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri},
-    membership::{Next, Wish, check::Finding},
+    membership::{ChangeId, Next, Wish, check::Finding},
 };
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +64,7 @@ pub enum Request {
     /// Make sure that no other change is under way, and write this one down on every node that is reached.
     BeginChange {
         /// Tells changes apart.
-        id: [u8; 16],
+        id: ChangeId,
         /// What is wished.
         wish: Wish,
     },
@@ -78,7 +78,7 @@ pub enum Request {
     /// A change is over.
     EndChange {
         /// Which.
-        id: [u8; 16],
+        id: ChangeId,
     },
     /// Look for what is not as it should be with the members of the shards.
     CheckCluster,

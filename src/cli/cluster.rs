@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::{Context, bail, ensure};
 use mimi_actors::membership::{
-    Address, Wish,
+    Address, ChangeId, Wish,
     change::{Change, Outcome, Task, Verdict, remedy},
     check::Finding,
 };
@@ -176,9 +176,13 @@ fn look(target: &Target) -> anyhow::Result<ClusterStatus> {
 
 /// Carries a wish through all shards.
 fn change(target: &Target, wish: &Wish) -> anyhow::Result<()> {
+    carry(target, wish, directory::random())
+}
+
+/// The same under an id, which goes on from where another command was interrupted.
+fn carry(target: &Target, wish: &Wish, id: ChangeId) -> anyhow::Result<()> {
     let shards = look(target)?.shards.len();
     let shards = u16::try_from(shards).context("the node has more shards than there can be")?;
-    let id = directory::random();
     let mut change = Change::new(shards);
     loop {
         let asked = match change.task() {
@@ -244,11 +248,11 @@ fn findings(target: &Target) -> anyhow::Result<Vec<Finding>> {
 fn check(target: &Target, repair: bool) -> anyhow::Result<()> {
     let mut found = findings(target)?;
     if repair {
-        let mut wishes: Vec<Wish> = found.iter().filter_map(Finding::repair).collect();
-        wishes.dedup();
-        for wish in wishes {
+        let mut repairs: Vec<_> = found.iter().filter_map(Finding::repair).collect();
+        repairs.dedup();
+        for (id, wish) in repairs {
             output::progress(&wish.to_string());
-            change(target, &wish)?;
+            carry(target, &wish, id.unwrap_or_else(directory::random))?;
         }
         found = findings(target)?;
     }

@@ -4,7 +4,7 @@ use super::{
     batch::{Apply, ApplyError, Batch, StateError},
     confirm::Round,
     election::Election,
-    figures::GroupFigures,
+    figures::{GroupFigures, Role},
     lead::Lead,
     log_store::LogStore,
     mesh::{
@@ -614,7 +614,14 @@ impl Group {
         if self.fenced.load(Ordering::Acquire) {
             return figures.stopped();
         }
-        figures
+        match figures.role {
+            // openraft goes on naming a leader whom nobody hears.
+            Role::Voter | Role::Learner if self.is_leaderless() => GroupFigures {
+                leader: None,
+                ..figures
+            },
+            Role::Leader | Role::Voter | Role::Learner | Role::Stopped => figures,
+        }
     }
 
     #[cfg(test)]

@@ -3,7 +3,6 @@
 use super::*;
 use crate::{
     cluster::{
-        figures::Role,
         raft::Vote,
         record::{self, RecordError},
         testing::{Node, Recorder, batch},

@@ -191,7 +191,7 @@ impl Group {
         let leads = metrics.state == ServerState::Leader;
         let alone = voters.len() == 1 && voters.contains(&self.node);
         let (stand, cut_off) = self.election.at(|rules, now_ms| match (leads, alone) {
-            (true, true) => (false, rules.lead(now_ms, Some(0))),
+            (true, true) => (false, rules.lead_alone(now_ms)),
             (true, false) => (false, rules.lead(now_ms, answered_ago_ms)),
             (false, _) => (rules.look(now_ms), false),
         });
@@ -377,15 +377,21 @@ impl Group {
             (*node, last.saturating_sub(matched))
         };
         let members = self.members();
+        let configs = membership.get_joint_config();
+        let (voters, before) = match configs.as_slice() {
+            [before, voters] => (voters.clone(), before.clone()),
+            _ => (members.voters, BTreeSet::new()),
+        };
         Some(View {
             shard: self.shard(),
             leader: self.node,
-            changing: !settled || membership.get_joint_config().len() > 1,
+            changing: !settled,
             lag_entries: replication
                 .filter(|(node, _)| **node != self.node && hears(**node))
                 .map(lag)
                 .collect(),
-            voters: members.voters,
+            voters,
+            before,
             learners: members.learners,
             addresses: members.addresses,
             newcomer: None,

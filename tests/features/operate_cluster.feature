@@ -50,8 +50,8 @@ Feature: A change of the cluster is made only after the other node was spoken to
     And for 6 s a1 sees that 1 and 2 vote and that nobody else belongs to the cluster
     When a3 is told to stop
     And the operator of a3 runs "serve"
-    Then it ends with 1
-    And it says "… node 3 has left its cluster, and neither its number nor its directory is used again: give the node an empty data directory and a new number, and `mimi-node cluster join` it"
+    Then it ends with 2
+    And it says "mimi-node: `node.data_dir`: …: node 3 has left its cluster, and neither its number nor its directory is used again: give the node an empty data directory and a new number, and `mimi-node cluster join` it"
     When node 3 of a.example waits to be taken in again with an empty data directory
     And the operator of a1 runs "cluster join --node 3 --address <a3>"
     Then it ends with 1

@@ -271,7 +271,8 @@ async fn has_at(story: &mut Story, name: String, number: u64, of: String) {
 #[when(regex = r"^the hub key of (\w+) is replaced$")]
 fn other_hub_key(story: &mut Story, name: String) {
     let net = story.net();
-    let other = net.path("other.key");
+    let other = net.path("other");
+    std::fs::create_dir(&other).unwrap();
     let made = super::operate::binary()
         .args(["pki", "hub-key", "--out"])
         .arg(&other)
@@ -280,6 +281,6 @@ fn other_hub_key(story: &mut Story, name: String) {
     assert!(made.status.success(), "{made:?}");
     let config = &net.node(&name).config;
     let mut table = read(config);
-    table["node"]["hub_key"] = toml::Value::String(other.display().to_string());
+    table["node"]["hub_key"] = toml::Value::String(other.join("hub.key").display().to_string());
     write(config, &table);
 }

@@ -415,7 +415,9 @@ impl World {
         let Some((at, members)) = log.members().filter(|(at, _)| *at <= log.committed) else {
             return;
         };
-        debug_assert!(at > 0 && members.before.is_empty());
+        if at == 0 || !members.before.is_empty() {
+            return;
+        }
         let listed = &self.running[&leader].listed;
         let moved = heard.iter().find_map(|(node, process)| {
             let now = &self.running[process].at;
@@ -486,8 +488,10 @@ impl World {
             Some((at, members)) => (at, members.clone()),
             None => return,
         };
-        // A change of voters that both majorities have is finished.
-        if at <= upto && !members.before.is_empty() {
+        // A change of voters that both majorities have is finished by the leader that began it.
+        let log = self.log(leader, shard);
+        let began = log.slots[at - 1].term == log.term;
+        if at <= upto && !members.before.is_empty() && began {
             let before = BTreeSet::new();
             self.append(leader, shard, What::Members(Members { before, ..members }));
         }

@@ -161,7 +161,12 @@ impl World {
                 let out: BTreeSet<u64> = before.voters.difference(&voters).copied().collect();
                 members.learners.retain(|node| !voters.contains(node));
                 members.learners.extend(out);
-                members.before = before.voters;
+                // The same voters again: what somebody began is finished.
+                members.before = if before.before.is_empty() {
+                    before.voters
+                } else {
+                    BTreeSet::new()
+                };
                 members.voters = voters;
             }
             Order::Forget { node } => {
@@ -194,8 +199,9 @@ impl World {
         let mut view = View {
             shard,
             leader: self.running[&leader].disk.node,
-            changing: !settled || !before.is_empty(),
+            changing: !settled,
             voters,
+            before,
             learners,
             addresses,
             ..View::default()

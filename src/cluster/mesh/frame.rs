@@ -21,7 +21,7 @@ use crate::{
 use mimi_actors::{
     machine::Millis,
     membership::{
-        Address, Next, View, Wish,
+        Address, ChangeId, Next, View, Wish,
         chain::{STARTS_MAX, StartId},
     },
     wire::{BText, BVec},
@@ -203,7 +203,7 @@ pub(crate) enum Control {
     /// To the leader of the first shard: no other change begins while this one goes on.
     Begin { note: Note },
     /// Write down that a change has begun; or, without one, that this one is over.
-    Note { id: NoteId, wish: Option<Wish> },
+    Note { id: ChangeId, wish: Option<Wish> },
     /// Say which change was written down and is not over.
     Noted,
     /// Say that you are there.
@@ -218,13 +218,10 @@ pub(crate) enum Control {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Note {
     /// Random.
-    pub(crate) id: NoteId,
+    pub(crate) id: ChangeId,
     /// What is wished.
     pub(crate) wish: Wish,
 }
-
-/// Tells changes apart.
-pub(crate) type NoteId = [u8; 16];
 
 /// The answer to a request about the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

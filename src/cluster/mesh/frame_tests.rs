@@ -63,6 +63,7 @@ fn samples() -> Vec<(&'static str, String)> {
         shard: 3,
         leader: 1,
         voters: [1, 2].into(),
+        before: [1].into(),
         learners: [4].into(),
         addresses: [(1, "h:1".to_owned())].into(),
         changing: true,

@@ -94,6 +94,11 @@ impl Identity {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The start that this node is in.
+    pub(super) fn start(&self) -> Option<StartId> {
+        self.claimed().starts().last().copied()
+    }
+
     /// Where the others reach this node, as its configuration says.
     pub(super) fn address(&self) -> &str {
         &self.own.address

@@ -3,11 +3,11 @@
 
 use super::{
     Mesh,
-    frame::{ControlAnswer, Note, NoteId, Why},
+    frame::{ControlAnswer, Note, Why},
 };
 use crate::{cluster::group::Group, directory};
 use anyhow::Context;
-use mimi_actors::membership::Wish;
+use mimi_actors::membership::{ChangeId, Wish};
 use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -27,7 +27,7 @@ pub(super) struct Notes {
 /// A note as its file holds it.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Written {
-    id: NoteId,
+    id: ChangeId,
     wish: Wish,
 }
 
@@ -68,7 +68,7 @@ impl Notes {
     }
 
     /// Writes a change down, or that it is over.
-    fn write(&self, id: NoteId, wish: Option<Wish>) -> anyhow::Result<()> {
+    fn write(&self, id: ChangeId, wish: Option<Wish>) -> anyhow::Result<()> {
         let mut open = self.lock();
         let over = wish.is_none();
         if over && open.as_ref().is_none_or(|note| note.id != id) {
@@ -112,7 +112,7 @@ impl Mesh {
     }
 
     /// Writes a change down, or that it is over.
-    pub(super) fn note(&self, id: NoteId, wish: Option<Wish>) -> ControlAnswer {
+    pub(super) fn note(&self, id: ChangeId, wish: Option<Wish>) -> ControlAnswer {
         if wish.is_none() {
             let under_way = &self.notes.under_way;
             let mut under_way = under_way.lock().unwrap_or_else(PoisonError::into_inner);
