@@ -6,7 +6,7 @@ use crate::{
     doors::HubAsk,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::READS_TOLD_MAX,
-    link::Has,
+    link::{Has, Redriven},
     record,
     room::follower,
     user::{command, outcome as user},
@@ -81,4 +81,6 @@ pub enum Answered {
     Done,
     /// Nobody: the shard is not led there, or no answer came in time. Whether it was done is not known.
     Nobody,
+    /// What became of a redrive.
+    Redriven(Redriven),
 }

@@ -7,13 +7,16 @@ pub mod planted;
 
 pub mod ask;
 pub mod bucket;
+pub mod clock;
 pub mod doors;
+pub mod election;
 pub mod group_info;
 pub mod ids;
 pub mod limits;
 pub mod link;
 pub mod links;
 pub mod machine;
+pub mod membership;
 pub mod mls;
 pub mod record;
 pub mod room;

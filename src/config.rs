@@ -1,7 +1,8 @@
 //! Configuration: one TOML file, overridden by `MIMI_NODE__SECTION__KEY`, checked once.
 //!
 //! Every default is in `sections`; `configs/node.toml` shows them and a test proves that it does. An unknown key is an
-//! error that names the nearest known one. Not here: whether files exist and ports are free, which the start finds out.
+//! error that names the nearest known one. Not here: whether files are what they must be (`preflight`), and whether ports
+//! are free, which the start finds out.
 
 mod claims;
 mod commits;
@@ -480,7 +481,7 @@ fn domain(key: &str, domain: &str) -> Result<ProviderId, ConfigError> {
 }
 
 /// Whether a text is a host or IP address, and a port.
-fn is_address(text: &str) -> bool {
+pub(crate) fn is_address(text: &str) -> bool {
     let host_and_port = text.rsplit_once(':');
     host_and_port.is_some_and(|(host, port)| {
         let name = !host.is_empty() && !host.contains([':', '[', ']', '/', ' ']);

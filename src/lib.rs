@@ -6,6 +6,7 @@
 //! `cluster::machine` (apply, record, answer) → `peering::fanout` and `gateway::events` (cursors).
 
 pub mod admin;
+mod certificates;
 pub mod cli;
 pub mod client;
 pub mod cluster;
@@ -13,9 +14,13 @@ pub mod config;
 mod directory;
 pub mod gateway;
 pub mod history;
+mod holder;
 pub mod logging;
 pub mod node;
 pub mod peering;
 mod perform;
+mod preflight;
+mod private;
 pub mod quic;
+mod signals;
 pub mod store;

@@ -1,25 +1,8 @@
 //! The `mimi-node` binary: arguments in, one clear line out when something is wrong.
 
-use clap::Parser;
-use mimi_node::{
-    cli::{Cli, verify::Unproven},
-    config::ConfigError,
-};
 use std::process::ExitCode;
 
-/// Exit code of a configuration that is not usable, as of arguments that are not, and of a history that proves nothing.
-const USAGE: u8 = 2;
-
 fn main() -> ExitCode {
-    match Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mimi-node: {}", format!("{error:#}").replace('\n', " "));
-            if error.is::<ConfigError>() || error.is::<Unproven>() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-    }
+    mimi_node::logging::keep_places_short();
+    mimi_node::cli::main()
 }

@@ -2,13 +2,15 @@
 
 use crate::{
     admin::{http, local, ready::Ready},
+    certificates::{Certificate, keep_telling},
     cluster::{
         batch::Batch,
+        clock::{self, NodeClock},
         entries::Entries,
         group::{Group, ProposeError},
         lead::Lead,
         machine::ApplyToActors,
-        mesh::Mesh,
+        mesh::{Mesh, identity::Own},
         notices, reads, retention,
         scrub::{Scrub, Scrubbed},
         shard::{self, NotQueued, Shard},
@@ -16,11 +18,14 @@ use crate::{
         steward,
     },
     config::{self, Config},
-    directory::{self, HubKey},
+    directory::{self, Founding, HubKey},
     gateway, peering,
-    peering::{Peers, outgoing::Peer},
+    peering::{Peers, outgoing::Peer, strangers::Strangers},
     perform::{World, workers::Workers},
-    quic::{ClusterEndpoint, DoorEndpoint, Identity, LinkEndpoint, PeerTrust, cluster_member},
+    preflight,
+    private::close_to_others,
+    quic::{BindError, ClusterEndpoint, DoorEndpoint, Identity, LinkEndpoint},
+    signals::{self, Stop},
     store::Disk,
 };
 use anyhow::{Context, bail};
@@ -28,21 +33,18 @@ use futures::future::try_join_all;
 use mimi_actors::{
     ids::ProviderId,
     limits::{CHECKS_WAITING_MAX, REQUESTS_IN_FLIGHT_MAX, SHARDS},
-    machine::Millis,
     room::checks::Mls,
     supervisor::Supervisor,
 };
 use std::{
-    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc},
     task::JoinSet,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// How often idle actors are looked for.
 const SLEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -59,12 +61,15 @@ const REPLACE: &str = "it must not lead or vote on what it cannot read: put a ne
 /// A running node.
 pub(crate) struct Node {
     pub(crate) id: u64,
+    /// What time it is.
+    pub(crate) clock: Arc<NodeClock>,
     /// The other nodes, where there are any.
     pub(crate) mesh: Option<Arc<Mesh>>,
     pub(crate) shards: Shards,
     pub(crate) peers: Peers,
     pub(crate) groups: Vec<Group>,
     pub(crate) scrubbed: Arc<Scrubbed>,
+    pub(crate) certificates: Vec<Certificate>,
     requests: Arc<Semaphore>,
     disk: Disk,
     log_bytes_max: u64,
@@ -101,48 +106,66 @@ impl Node {
 /// # Errors
 /// When it cannot start, or a shard stops: one line that says what to do.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let identity = Identity::load(&config.tls.certificate, &config.tls.key)?;
-    let provider = config.provider()?;
-    if *identity.provider() != provider {
-        bail!(
-            "the certificate names {}, but node.provider is {provider}",
-            identity.provider()
-        );
-    }
-    let peer_configs = config.peers()?;
-    let trust: BTreeMap<ProviderId, PeerTrust> = peer_configs
-        .iter()
-        .map(|(peer, config)| (peer.clone(), config.trust.clone()))
-        .collect();
-    let links = Arc::new(LinkEndpoint::bind(config.link.listen, &identity, &trust)?);
-    let doors = Arc::new(DoorEndpoint::bind(config.door.listen, &identity)?);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(signals::ignore_the_rest().context("listen for signals")?);
+    let found = preflight::look(&config)?;
+    tasks.spawn(keep_telling(found.certificates.clone()));
+    let (provider, identity) = (found.provider.clone(), &found.identity);
+    let listening = |key| move || format!("`{key}`: choose another address, or end who has it");
+    let links = LinkEndpoint::bind(config.link.listen, identity, &found.trust());
+    let links = Arc::new(links.with_context(listening("link.listen"))?);
+    let doors = DoorEndpoint::bind(config.door.listen, identity);
+    let doors = Arc::new(doors.with_context(listening("door.listen"))?);
 
     let data_dir = &config.node.data_dir;
     std::fs::create_dir_all(data_dir)
         .with_context(|| format!("create the data directory {}", data_dir.display()))?;
-    let cluster = config.cluster()?;
+    let opened = close_to_others(data_dir)
+        .with_context(|| format!("close {} to others", data_dir.display()))?;
+    if opened > 0 {
+        warn!(
+            files = opened,
+            "the data directory was open to others; it is its owner's alone from now on"
+        );
+    }
+    let (cluster, nodes_door) = match found.cluster {
+        Some((cluster, identity)) => {
+            let door = bind_cluster(&config, &cluster, &identity);
+            let door = door.with_context(listening("cluster.listen"))?;
+            (Some(cluster), Some(door))
+        }
+        None => (None, None),
+    };
     let founding = cluster.as_ref().and_then(founding);
-    let nodes_door = cluster
-        .as_ref()
-        .map(|cluster| bind_cluster(&config, cluster))
-        .transpose()?;
-    let claimed = directory::claim(data_dir, &provider, config.node.id, founding)?;
+    let name = cluster.as_ref().map(|cluster| &cluster.name);
+    let claimed = directory::claim(data_dir, &provider, config.node.id, name, founding)?;
     let hub_key = directory::hub_key(data_dir, &config.node.hub_key)?;
-    let mut tasks = JoinSet::new();
     let ready = Arc::new(Ready::default());
     if let Some(address) = config.admin_listen()? {
         let listener = http::bind(address).await?;
         tasks.spawn(http::serve(listener, Arc::clone(&ready)));
     }
     let disk = Disk::open(data_dir, SHARDS, config.storage.log_bytes_max)?;
-    let claimed = claimed.start()?;
-    let mesh = nodes_door
-        .map(|door| Mesh::new(config.node.id, door, claimed, data_dir, disk.clone()))
-        .transpose()?;
+    let claimed = claimed.start(hub_key.public())?;
+    let clock = Arc::new(NodeClock::start(config.node.id, nodes_door.is_none()));
+    let mesh = match (nodes_door, &cluster) {
+        (Some(door), Some(cluster)) => {
+            let identity = (claimed, own(cluster, config.node.id));
+            let (id, disk, clock) = (config.node.id, disk.clone(), Arc::clone(&clock));
+            Some(Mesh::new(id, door, identity, data_dir, disk, clock)?)
+        }
+        (None, _) | (_, None) => None,
+    };
+    tasks.spawn(clock::keep(Arc::clone(&clock), mesh.clone()));
     let admin = local::bind(&config.node.admin_socket)?;
 
     let supervisor = Supervisor::start().await?;
-    let world = Arc::new(world(&config, provider.clone(), hub_key));
+    let world = Arc::new(world(
+        &config,
+        provider.clone(),
+        hub_key,
+        Arc::clone(&clock),
+    ));
     let (fatal, mut failed) = mpsc::channel(1);
     let starting =
         (0..SHARDS).map(|id| start_shard(id, &config, &world, &disk, &supervisor, mesh.as_ref()));
@@ -155,8 +178,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         waiting,
     } in started
     {
-        let (proposing, failing) = (group.clone(), fatal.clone());
-        let propose = move |batch| propose(proposing.clone(), batch, failing.clone());
+        let proposing = group.clone();
+        let propose = move |batch| propose(proposing.clone(), batch);
         tasks.spawn(shard::gather(Arc::downgrade(&shard), waiting, propose));
         if mesh.is_none() {
             // Its group returned when it led.
@@ -169,6 +192,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let shards = Shards::new(all, Arc::clone(&world), mesh.clone());
     if let (Some(mesh), Some(cluster)) = (&mesh, cluster) {
+        adopt(mesh, &cluster, &groups)?;
         begin_cluster(mesh, cluster, &groups, &shards, &mut tasks);
     }
     for shard in shards.iter() {
@@ -177,10 +201,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let idle = Duration::from_secs(config.limits.idle_s);
     tasks.spawn(put_to_sleep(shards.clone(), idle));
     tasks.spawn(reads::tell(shards.clone()));
-    tasks.spawn(retention::keep(shards.clone(), config.retention(), now));
+    tasks.spawn(retention::keep(shards.clone(), config.retention()));
     tasks.spawn(collect(disk.clone(), groups.clone()));
 
-    let peers = peer_configs.into_iter().map(|(id, peer)| {
+    let peers = found.peers.into_iter().map(|(id, peer)| {
         let deadline = config.request_deadline();
         (
             id.clone(),
@@ -211,18 +235,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut scrub = Scrub::new(disk.clone(), groups.clone(), rate);
     let node = Node {
         id: config.node.id,
+        clock,
         mesh: mesh.clone(),
         shards: shards.clone(),
         peers,
         groups: groups.clone(),
         scrubbed: scrub.scrubbed(),
+        certificates: found.certificates,
         requests: Arc::clone(&requests),
         disk: disk.clone(),
         log_bytes_max,
     };
     let node = Arc::new(node);
     ready.open(Arc::clone(&node));
-    tasks.spawn(local::serve(admin, node));
+    tasks.spawn(local::serve(admin, node, Arc::clone(&ready)));
     info!(
         %provider,
         node = config.node.id,
@@ -231,27 +257,31 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         "node ready"
     );
 
+    let mut stop = Stop::listen();
     let why = tokio::select! {
-        () = told_to_stop() => None,
+        () = stop.told() => None,
         Some(why) = failed.recv() => Some(format!("{why}; {REPLAY}")),
         why = supervisor.failed() => Some(format!("{why}; {REPLAY}")),
+        why = doubted(mesh.as_ref()) => Some(why),
         found = scrub.run() => Some(format!("{found}; {REPLACE}")),
     };
     ready.drain();
-    if let (Some(mesh), None) = (&mesh, &why) {
-        info!("stopping: leaderships move to other nodes");
-        steward::retire(
-            mesh,
-            &shards,
-            Duration::from_millis(config.limits.drain_deadline_ms),
-        )
-        .await;
-    }
-    info!("stopping: what is under way is finished, nothing new is taken");
-    let drain = requests.acquire_many(u32::try_from(REQUESTS_IN_FLIGHT_MAX).unwrap_or(u32::MAX));
     let deadline = Duration::from_millis(config.limits.drain_deadline_ms);
-    if tokio::time::timeout(deadline, drain).await.is_err() {
-        info!("requests were still under way at the deadline");
+    let in_order = async {
+        if let (Some(mesh), None) = (&mesh, &why) {
+            info!("stopping: leaderships move to other nodes");
+            steward::retire(mesh, &shards, deadline).await;
+        }
+        info!("stopping: what is under way is finished, nothing new is taken");
+        let all = u32::try_from(REQUESTS_IN_FLIGHT_MAX).unwrap_or(u32::MAX);
+        let drain = requests.acquire_many(all);
+        if tokio::time::timeout(deadline, drain).await.is_err() {
+            info!("requests were still under way at the deadline");
+        }
+    };
+    tokio::select! {
+        () = in_order => {}
+        () = stop.told() => info!("told again: what is under way is not waited for"),
     }
     links.close().await;
     doors.close().await;
@@ -273,11 +303,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 }
 
-fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
+fn world(config: &Config, provider: ProviderId, hub_key: HubKey, clock: Arc<NodeClock>) -> World {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     World {
         provider,
-        clock: Arc::new(now),
+        clock: Arc::new(move || clock.now()),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
         bells: crate::cluster::wake::Bells::default(),
         patience: crate::cluster::patience::Patience::default(),
@@ -294,14 +324,6 @@ fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
         backlog_items_max: config.link.backlog_items_max,
         request_deadline: config.request_deadline(),
     }
-}
-
-/// The node's clock.
-fn now() -> Millis {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 struct Started {
@@ -341,37 +363,59 @@ async fn start_shard(
     })
 }
 
-/// Hash of the nodes that begin a cluster; a node that joins one has begun none.
-fn founding(cluster: &config::Cluster) -> Option<[u8; 32]> {
-    let mut hash = blake3::Hasher::new();
-    hash.update(cluster.name.as_str().as_bytes());
-    for (node, address) in &cluster.nodes {
-        hash.update(format!("\n{node} {address}").as_bytes());
-    }
-    (!cluster.join).then(|| *hash.finalize().as_bytes())
+/// Hash of the nodes that begin a cluster; a node that waits to be taken in begins none.
+fn founding(cluster: &config::Cluster) -> Option<Founding> {
+    (!cluster.join).then(|| founded_by(&cluster.name, cluster.nodes.keys()))
 }
 
-fn bind_cluster(config: &Config, cluster: &config::Cluster) -> anyhow::Result<ClusterEndpoint> {
-    let given = &config.cluster;
-    let identity = Identity::load(&given.certificate, &given.key)?;
-    let named = cluster_member(identity.provider(), &cluster.name);
-    if named != Some(config.node.id) {
+fn founded_by<'a>(cluster: &ProviderId, nodes: impl Iterator<Item = &'a u64>) -> Founding {
+    let mut hash = blake3::Hasher::new();
+    hash.update(cluster.as_str().as_bytes());
+    for node in nodes {
+        hash.update(format!("\n{node}").as_bytes());
+    }
+    *hash.finalize().as_bytes()
+}
+
+/// What a node says of itself to the others.
+fn own(cluster: &config::Cluster, node: u64) -> Own {
+    Own {
+        cluster: cluster.name.clone(),
+        address: cluster.nodes.get(&node).cloned().unwrap_or_default(),
+        waits: cluster.join,
+    }
+}
+
+/// A node that ran alone begins a cluster by itself and takes the others in. It must not begin one together with others,
+/// for they would begin with nothing and have a majority; nor wait, for what it holds would be lost.
+fn adopt(mesh: &Mesh, cluster: &config::Cluster, groups: &[Group]) -> anyhow::Result<()> {
+    let me = mesh.me();
+    let ran_alone = |group: &Group| {
+        let members = group.members();
+        // A node alone has no address.
+        members.addresses.get(&me).is_some_and(String::is_empty)
+    };
+    if !groups.iter().any(ran_alone) {
+        return Ok(());
+    }
+    if cluster.join || cluster.nodes.len() != 1 {
         bail!(
-            "{} names {}, but this is node {} of the cluster {}: `mimi-node pki cert --domain n{}.{}` makes a certificate for it",
-            given.certificate.display(),
-            identity.provider(),
-            config.node.id,
-            cluster.name,
-            config.node.id,
-            cluster.name,
+            "node {me} ran alone until now and holds rooms and users of its own, so it can neither join a cluster nor \
+             begin one together with others. Set cluster.join = false and list node {me} alone in cluster.nodes; start \
+             the other nodes with empty data directories and cluster.join = true; then `mimi-node cluster join` each \
+             (`mimi-node cluster init --from CONFIG` writes such configurations)"
         );
     }
-    Ok(ClusterEndpoint::bind(
-        given.listen,
-        &identity,
-        &cluster.name,
-        &given.ca,
-    )?)
+    mesh.belong(founded_by(&cluster.name, std::iter::once(&me)))
+}
+
+fn bind_cluster(
+    config: &Config,
+    cluster: &config::Cluster,
+    identity: &Identity,
+) -> Result<ClusterEndpoint, BindError> {
+    let given = &config.cluster;
+    ClusterEndpoint::bind(given.listen, identity, &cluster.name, &given.ca)
 }
 
 /// Meets the other nodes, and begins the cluster or waits to be taken in.
@@ -382,30 +426,40 @@ fn begin_cluster(
     shards: &Shards,
     tasks: &mut JoinSet<()>,
 ) {
+    mesh.begin(groups.to_vec());
+    mesh.open(shards.clone());
     for (node, address) in cluster.nodes.iter().filter(|(node, _)| **node != mesh.me()) {
         mesh.neighbour(*node, address);
     }
-    mesh.begin(groups.to_vec());
-    mesh.open(shards.clone());
     tasks.spawn(Arc::clone(mesh).serve());
-    let founders = if cluster.join {
-        BTreeMap::new()
-    } else {
-        tasks.spawn(steward::found(
-            Arc::clone(mesh),
-            groups.to_vec(),
-            cluster.nodes.clone(),
-        ));
-        cluster.nodes
-    };
-    tasks.spawn(steward::keep(Arc::clone(mesh), shards.clone(), founders));
+    if !cluster.join {
+        let found = steward::found(Arc::clone(mesh), groups.to_vec(), cluster.nodes.clone());
+        tasks.spawn(found);
+    }
+    let keep = steward::keep(
+        Arc::clone(mesh),
+        shards.clone(),
+        cluster.nodes,
+        !cluster.join,
+    );
+    tasks.spawn(keep);
 }
 
-/// Tells a shard who leads it; a group that fails stops the node, also where it only follows.
+/// Tells a shard who leads it. A group whose task has panicked is left alone until the next start: the other shards, and
+/// this one on the other nodes, go on. Any other fault is of the disk, and stops the node.
 async fn keep_lead(group: Group, shard: Arc<Shard>, fatal: mpsc::Sender<String>) {
-    if let Some(fault) = group.watch_lead(|lead| shard.take_note(lead)).await {
+    match group.watch_lead(|lead| shard.take_note(lead)).await {
+        None => {}
+        Some(fault) if group.is_fenced() => {
+            error!(
+                shard = shard.id,
+                %fault,
+                "the shard has stopped on this node after a fault of the program: the other shards go on; start the node \
+                 again, and report the panic above"
+            );
+        }
         // One report is enough.
-        drop(fatal.try_send(format!("shard {} has stopped: {fault}", shard.id)));
+        Some(fault) => drop(fatal.try_send(format!("shard {} has stopped: {fault}", shard.id))),
     }
 }
 
@@ -416,25 +470,29 @@ async fn keep_confirming(group: Group, shard: Arc<Shard>) {
     }
 }
 
-/// Puts one entry into the log; a group that has stopped stops the node.
-async fn propose(group: Group, batch: Batch, fatal: mpsc::Sender<String>) -> Result<(), NotQueued> {
+/// Puts one entry into the log. What becomes of a group that has stopped is decided where that is watched.
+async fn propose(group: Group, batch: Batch) -> Result<(), NotQueued> {
     match group.propose(batch).await {
         Ok(_) => Ok(()),
         Err(ProposeError::StorageFull { bytes, max }) => {
-            tracing::warn!(bytes, max, "the log is full; writes are refused");
+            warn!(bytes, max, "the log is full; writes are refused");
             Err(NotQueued::StorageFull)
         }
         Err(ProposeError::Unavailable { retry_after_ms }) => {
             let retry_after_ms = u32::try_from(retry_after_ms).unwrap_or(u32::MAX);
             Err(NotQueued::Unavailable { retry_after_ms })
         }
-        Err(ProposeError::Stopped) => {
-            // One report is enough.
-            drop(fatal.try_send("a shard has stopped".to_owned()));
-            Err(NotQueued::Unavailable {
-                retry_after_ms: 1_000,
-            })
-        }
+        Err(ProposeError::Stopped) => Err(NotQueued::Unavailable {
+            retry_after_ms: 1_000,
+        }),
+    }
+}
+
+/// Waits until the other nodes say that this one must not go on.
+async fn doubted(mesh: Option<&Arc<Mesh>>) -> String {
+    match mesh {
+        Some(mesh) => mesh.doubted().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -477,15 +535,17 @@ async fn accept_links(
     node: u64,
     requests: Arc<Semaphore>,
 ) {
+    let strangers = Arc::new(Strangers::default());
     while let Some(incoming) = endpoint.accept().await {
         let (shards, peers, requests) = (shards.clone(), peers.clone(), Arc::clone(&requests));
+        let (strangers, address) = (Arc::clone(&strangers), incoming.remote_address());
         tokio::spawn(async move {
             match incoming.establish().await {
                 Ok(link) => {
                     let link = Arc::new(link);
                     peering::incoming::serve(link, shards, peers, node, requests).await;
                 }
-                Err(error) => info!(%error, "a provider was not let in"),
+                Err(error) => strangers.refused(address, &error),
             }
         });
     }
@@ -505,22 +565,5 @@ async fn accept_doors(
                 Err(error) => tracing::debug!(%error, "a client was not let in"),
             }
         });
-    }
-}
-
-async fn told_to_stop() {
-    let (term, int) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    match (term, int) {
-        (Ok(mut term), Ok(mut int)) => {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-        }
-        // Without signals only the log's failure ends the node.
-        _ => std::future::pending().await,
     }
 }

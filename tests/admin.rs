@@ -17,6 +17,7 @@ use support::{Net, Node, invite, room, run_to_end, until, user, wait, wait_epoch
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -203,8 +204,8 @@ async fn other_pages_are_not_found_and_nothing_but_reading_is_allowed() {
     assert!(net.errors().is_empty(), "{:?}", net.errors());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_drains_lives_and_is_not_ready_until_it_ends() {
+/// Two providers, of which the second holds its answer to a claim back, so that a request stays under way at the first.
+async fn busy_with_a_claim() -> (Net, SocketAddr, JoinHandle<()>) {
     let mut net = Net::prepare(&[A, B]);
     show(net.node_mut(A));
     for (key, value) in [
@@ -221,14 +222,20 @@ async fn a_node_that_drains_lives_and_is_not_ready_until_it_ends() {
     let mut alice = net.member("alice", "phone", A).await;
     assert_eq!(get(address, "/readyz").await.status, 200);
 
-    // The other provider holds its answer back, so a request stays under way.
     net.node(B).freeze();
-    let claim = tokio::spawn(async move { alice.claim(None, &[user("bob", B)]).await });
+    // Whether its answer is delivered in the end is not what this shows.
+    let claim = tokio::spawn(async move { drop(alice.claim(None, &[user("bob", B)]).await) });
     until("the claim is under way", async || {
         let in_flight = series(address).await["mimi_queue_depth_items{queue=\"requests\"}"];
         (in_flight == 1.0).then_some(())
     })
     .await;
+    (net, address, claim)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_drains_lives_and_is_not_ready_until_it_ends() {
+    let (mut net, address, claim) = busy_with_a_claim().await;
     net.node(A).signal(Signal::TERM);
     let why = until("the node drains", async || {
         let page = get(address, "/readyz").await;
@@ -248,8 +255,27 @@ async fn a_node_that_drains_lives_and_is_not_ready_until_it_ends() {
     let status = net.node_mut(A).ended().await;
     assert_eq!(status.code(), Some(0), "{}", net.tails());
     assert!(ask(address, "GET /livez").await.is_none());
-    // Whether its answer was still delivered is not what this shows.
-    drop(claim.await.unwrap());
+    claim.await.unwrap();
+    assert!(net.errors().is_empty(), "{:?}", net.errors());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_drains_and_is_told_again_does_not_wait_for_what_is_under_way() {
+    let (mut net, address, claim) = busy_with_a_claim().await;
+    net.node(A).signal(Signal::TERM);
+    until("the node drains", async || {
+        let page = get(address, "/readyz").await;
+        (page.status == 503).then_some(())
+    })
+    .await;
+    net.node(A).signal(Signal::TERM);
+    // `until` is shorter than the deadline of the drain.
+    let status = net.node_mut(A).ended().await;
+    assert_eq!(status.code(), Some(0), "{}", net.tails());
+    let log = net.node(A).log();
+    let again = |line: &String| line.contains("told again: what is under way is not waited for");
+    assert!(log.iter().any(again), "{log:?}");
+    claim.abort();
     assert!(net.errors().is_empty(), "{:?}", net.errors());
 }
 

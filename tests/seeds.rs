@@ -8,6 +8,9 @@
     reason = "helpers of tests, where a panic is the report"
 )]
 
+#[path = "seeds/operators.rs"]
+mod operators;
+
 use mimi_actors::{
     machine::Millis,
     sim::{self, Counts, Report, Story, Verdict, small},

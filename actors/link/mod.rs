@@ -76,6 +76,22 @@ pub enum Command {
     },
 }
 
+/// What became of a [`Command::Redrive`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Redriven {
+    /// So many items are on their way again.
+    Items(u64),
+    /// Nothing waited.
+    Nothing,
+    /// The log is full. Nothing was done.
+    StorageFull,
+    /// The shard cannot write now. Nothing was done.
+    Unavailable {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+}
+
 /// What a client has acknowledged of a room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Has {
@@ -154,15 +170,18 @@ impl Links {
                 }),
             },
             Command::Redrive { provider, room } => {
-                let peer = Peer::Provider(provider.clone());
-                if let Some(outgoing) = self.outgoing.get_mut(&peer) {
-                    outgoing.redrive(room);
-                }
+                self.redrive(provider, room);
                 Ok(())
             }
             // Nothing that is owed is forgotten.
             Command::Forget { .. } | Command::Read { .. } => Ok(()),
         }
+    }
+
+    /// Sends what waits of a room that a provider refused. Says how many items that are, if anything waits.
+    pub fn redrive(&mut self, provider: &ProviderId, room: &RoomUri) -> Option<u64> {
+        let peer = Peer::Provider(provider.clone());
+        self.outgoing.get_mut(&peer)?.redrive(room)
     }
 
     /// The first event of each room that some provider is still owed.

@@ -226,17 +226,16 @@ impl Outgoing {
         }
     }
 
-    /// Puts what waits of a room back on the link, behind everything else. Says whether it waited.
-    pub fn redrive(&mut self, room: &RoomUri) -> bool {
-        let Some(parked) = self.parked.remove(room) else {
-            return false;
-        };
+    /// Puts what waits of a room back on the link, behind everything else. Says how many items that are, if it waited.
+    pub fn redrive(&mut self, room: &RoomUri) -> Option<u64> {
+        let parked = self.parked.remove(room)?;
+        let items = parked.items();
         if !planted!("redrive_forgets") {
             for (owed, count) in parked.into_runs() {
                 self.give(owed, count);
             }
         }
-        true
+        Some(items)
     }
 
     /// The runs that hold items from `from` on, the first one cut to begin there.
@@ -438,7 +437,8 @@ mod tests {
         assert_eq!((room.clone(), parked.items()), (refused("x").room, 6));
         assert_eq!(parked.why, Why::Refused(refused("x").detail));
 
-        assert!(link.redrive(&refused("x").room) && !link.redrive(&refused("x").room));
+        assert_eq!(link.redrive(&refused("x").room), Some(6));
+        assert_eq!(link.redrive(&refused("x").room), None);
         assert_eq!(owed(&link), [(8, 6, events("x", 1))]);
         assert_eq!(link.parked().count(), 0);
     }

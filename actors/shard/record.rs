@@ -3,7 +3,7 @@
 use super::{Derived, place};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    link::{self, AckRefused, Has, Peer, outgoing::Owed, submissions::SubmitRun},
+    link::{self, AckRefused, Has, Peer, Redriven, outgoing::Owed, submissions::SubmitRun},
     machine::Millis,
     record::Command,
     room::outcome::{Outcome, UserNotice},
@@ -37,6 +37,8 @@ pub struct News {
     pub refused: Vec<(ProviderId, u32)>,
     /// Acknowledgements of what was never sent.
     pub acks_refused: Vec<AckRefused>,
+    /// What each redrive of the entry sent, in order.
+    pub redriven: Vec<Redriven>,
 }
 
 impl Derived {
@@ -44,11 +46,12 @@ impl Derived {
     pub fn record<'a>(
         &mut self,
         index: u64,
-        time: Millis,
+        stamp: Millis,
         shards: u16,
         done: impl IntoIterator<Item = (&'a Command, Done)>,
     ) -> News {
-        self.time = time;
+        self.time = self.time.after(stamp);
+        let time = self.time.last();
         self.applied = index;
         let mut news = News::default();
         for (command, done) in done {
@@ -75,6 +78,11 @@ impl Derived {
                     self.index.forget(*before, &self.links.owed_from());
                 }
                 (Command::Link(link::Command::Read { has }), _) => self.record_read(has),
+                (Command::Link(link::Command::Redrive { provider, room }), _) => {
+                    let items = self.links.redrive(provider, room);
+                    news.redriven
+                        .push(items.map_or(Redriven::Nothing, Redriven::Items));
+                }
                 (Command::Link(command), _) => {
                     news.acks_refused.extend(self.links.apply(command).err());
                 }

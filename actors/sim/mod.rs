@@ -35,6 +35,7 @@ pub mod mls;
 mod moves;
 mod node;
 mod notices;
+pub mod operators;
 mod packages;
 mod perform;
 pub mod plan;

@@ -422,6 +422,13 @@ impl World {
         Millis(self.now().0.saturating_add_signed(off))
     }
 
+    /// What the time of a shard would be for an entry that is stamped by a node now.
+    pub(super) fn shard_time(&self, node: NodeRef, shard: u16) -> Millis {
+        let now = self.clock(node);
+        let own = self.shard(node, shard);
+        own.map_or(now, |own| own.derived.time.at(now))
+    }
+
     pub(super) fn is_alive(&self, node: NodeRef, life: u64) -> bool {
         self.nodes
             .get(&node)

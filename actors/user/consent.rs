@@ -49,15 +49,24 @@ impl User {
         let said = &mut self.consents.said;
         let scope = (consent.requester.clone(), consent.room.clone());
         let Some(grant) = consent.grant else {
-            said.remove(&scope);
-            return Outcome::answer(Answer::Done);
+            let known = said.remove(&scope).is_some();
+            return Outcome::answer(if known {
+                Answer::Done
+            } else {
+                Answer::Unchanged
+            });
         };
         if said.len() >= CONSENTS_PER_USER_MAX && !said.contains_key(&scope) {
             let what = Counted::Consents;
             return Outcome::refused(Refused::too_many(what, CONSENTS_PER_USER_MAX));
         }
-        said.insert(scope, grant);
-        Outcome::answer(Answer::Done)
+        let before = said.insert(scope, grant);
+        let same = before == Some(grant);
+        Outcome::answer(if same {
+            Answer::Unchanged
+        } else {
+            Answer::Done
+        })
     }
 }
 

@@ -194,7 +194,6 @@ impl Fold {
                 user.before_stock(time, claim).map(Answer::Claimed)
             }
             (Account::Absent, _) => Some(Answer::Refused(Refused::Unknown)),
-            (Account::Deleted, Command::Delete) => Some(Answer::Done),
             (Account::Deleted, _) => Some(Answer::Refused(Refused::Deleted)),
             (Account::Active(_), _) => None,
         }
@@ -223,7 +222,7 @@ impl Fold {
         let woken = match &self.account {
             Account::Absent => return Outcome::refused(Refused::Unknown),
             Account::Active(user) => user.devices.keys().cloned().collect(),
-            Account::Deleted => Vec::new(),
+            Account::Deleted => return Outcome::refused(Refused::Deleted),
         };
         if !planted!("deleted_user_stays") {
             self.account = Account::Deleted;

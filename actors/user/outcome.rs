@@ -69,6 +69,8 @@ pub enum Answer {
     Introduced(Introduced),
     /// Nothing was done.
     Refused(Refused),
+    /// It was so before.
+    Unchanged,
 }
 
 /// Why nothing was done.

@@ -2,6 +2,7 @@
 //! message.
 
 use crate::{
+    certificates::now_s,
     cluster::{figures::GroupFigures, group::Group, shard::Shard},
     node::{LogFigures, Node},
 };
@@ -22,8 +23,12 @@ pub(crate) struct Figures {
     pub(crate) log: LogFigures,
     /// What the scrub has found.
     pub(crate) scrub: ScrubFigures,
+    /// Each certificate by its key, and in how many seconds it ends; less than nothing when it has.
+    pub(crate) certificates: Vec<(String, i64)>,
     /// KeyPackages handed out, by the log that this node has.
     pub(crate) packages_claimed: u64,
+    /// How far the machine's clock is from the node's time, in milliseconds.
+    pub(crate) clock_apart_ms: u64,
     /// Actors awake.
     pub(crate) actors_awake: usize,
     /// Actors asleep.
@@ -102,11 +107,13 @@ impl Figures {
             queues: queues(node),
             log: node.log_figures(),
             scrub: scrub(node),
+            certificates: certificates(node),
             packages_claimed: node
                 .shards
                 .iter()
                 .map(|shard| shard.looked_at().spending.handed_out())
                 .sum(),
+            clock_apart_ms: node.clock.ahead_ms(node.id).map_or(0, i64::unsigned_abs),
             actors_awake,
             actors_asleep,
         }
@@ -134,6 +141,14 @@ fn scrub(node: &Node) -> ScrubFigures {
         passes: count(&node.scrubbed.passes),
         damaged: count(&node.scrubbed.damaged),
     }
+}
+
+fn certificates(node: &Node) -> Vec<(String, i64)> {
+    let now_s = now_s();
+    let certificates = node.certificates.iter();
+    certificates
+        .map(|certificate| (certificate.key.clone(), certificate.ends_at_s - now_s))
+        .collect()
 }
 
 fn queues(node: &Node) -> Vec<QueueFigures> {

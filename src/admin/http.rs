@@ -5,7 +5,8 @@
 //! and until the node has drained, so that a long start or end does not look like a death.
 
 use super::{figures::Figures, listener::Bounded, metrics, ready::Ready};
-use anyhow::Context;
+use crate::holder::{Protocol, holder};
+use anyhow::anyhow;
 use axum::{
     Router,
     extract::State,
@@ -13,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 /// How long the figures may take to gather.
@@ -26,8 +27,13 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// # Errors
 /// When it cannot be had.
 pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let bound = TcpListener::bind(address).await;
-    bound.with_context(|| format!("listen on {address} (TCP): set admin.listen to a free address"))
+    TcpListener::bind(address).await.map_err(|error| {
+        let holder = match error.kind() {
+            ErrorKind::AddrInUse => holder(Protocol::Tcp, address),
+            _ => String::new(),
+        };
+        anyhow!("`admin.listen`: listen on TCP {address}: {error}{holder}; set admin.listen to a free address")
+    })
 }
 
 /// Serves until the node ends.

@@ -1,21 +1,27 @@
 //! The local socket: the operator's requests to a running node, from the same machine and the same account.
 
-use super::protocol::{DeviceRow, PeerRow, Request, Response, ShardRow, Status, UserRow};
-use crate::node::Node;
+use super::{
+    change::{self, Refusal},
+    protocol::{
+        CertificateRow, Code, DeviceRow, PeerRow, Request, Response, ShardRow, Status, TroubleRow,
+        UserRow,
+    },
+    ready::Ready,
+    unwell,
+};
+use crate::{
+    node::Node,
+    peering::{outgoing, trouble::Trouble},
+    preflight::not_in_the_way,
+};
 use anyhow::{Context, bail};
 use mimi_actors::{
     ids::{ClientUri, UserUri},
-    limits::{ENROLMENT_CODE_BYTES, ENROLMENT_CODE_LIFE_MS},
     link::Peer,
-    user::{
-        command::{Add, Command, Consent, Revoke},
-        fold::State,
-        outcome::{Answer, Refused},
-    },
-    wire::event::Hash,
+    user::{command::Consent, fold::State},
 };
-use rand::RngCore;
 use std::{
+    io::ErrorKind,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -24,12 +30,21 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
+    sync::Semaphore,
 };
 
 /// Longest request line, in bytes.
 const REQUEST_LINE_BYTES_MAX: u64 = 16 << 10;
 /// How long one exchange may take.
-const EXCHANGE_DEADLINE: Duration = Duration::from_secs(90);
+pub(crate) const EXCHANGE_DEADLINE: Duration = Duration::from_secs(90);
+/// How long the request may take to come.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+/// Exchanges at a time, at most.
+const EXCHANGES_MAX: usize = 32;
+/// Shortest wait after a connection could not be taken.
+const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// Longest wait after a connection could not be taken.
+const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Opens the socket, for its owner alone.
 ///
@@ -42,14 +57,16 @@ pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
             path.display()
         );
     }
-    match std::fs::remove_file(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).context(format!("remove the old {}", path.display())),
+    // The socket must never be open to others, not even for a moment: it gets its name when it is closed to them.
+    let staging = staging(path);
+    for old in [path, &staging] {
+        not_in_the_way(old)?;
+        match std::fs::remove_file(old) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).context(format!("remove the old {}", old.display())),
+        }
     }
-    // The socket must never be open to others, not even for a moment: it is born in a directory of its own.
-    let staging = path.with_extension("new");
-    drop(std::fs::remove_file(&staging));
     let listener =
         UnixListener::bind(&staging).with_context(|| format!("listen on {}", path.display()))?;
     std::fs::set_permissions(&staging, std::fs::Permissions::from_mode(0o600))
@@ -58,12 +75,33 @@ pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves the socket until the node stops.
-pub(crate) async fn serve(listener: UnixListener, node: Arc<Node>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let node = Arc::clone(&node);
+/// What a socket is called until it is closed to others.
+pub(crate) fn staging(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+/// Serves the socket until the node stops. A fault of one connection, or a lack of descriptors, ends none of it.
+pub(crate) async fn serve(listener: UnixListener, node: Arc<Node>, ready: Arc<Ready>) {
+    let places = Arc::new(Semaphore::new(EXCHANGES_MAX));
+    let mut faults = Faults::default();
+    loop {
+        // The semaphore is never closed. Whoever has no place yet waits in the system's queue.
+        let place = Arc::clone(&places).acquire_owned().await;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => {
+                faults.over();
+                stream
+            }
+            Err(error) => {
+                tokio::time::sleep(faults.wait(&error)).await;
+                continue;
+            }
+        };
+        let (node, ready) = (Arc::clone(&node), Arc::clone(&ready));
         tokio::spawn(async move {
-            match tokio::time::timeout(EXCHANGE_DEADLINE, exchange(stream, &node)).await {
+            let _place = place;
+            let exchange = exchange(stream, &node, &ready);
+            match tokio::time::timeout(EXCHANGE_DEADLINE, exchange).await {
                 Ok(Ok(())) | Err(_) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "an exchange on the local socket failed"),
             }
@@ -71,62 +109,173 @@ pub(crate) async fn serve(listener: UnixListener, node: Arc<Node>) {
     }
 }
 
-async fn exchange(stream: UnixStream, node: &Node) -> anyhow::Result<()> {
+/// The faults of a listener in a row: the first is told, and each next one is waited for longer.
+#[derive(Default)]
+struct Faults {
+    in_a_row: u32,
+}
+
+impl Faults {
+    /// How long to wait before the next attempt.
+    fn wait(&mut self, error: &std::io::Error) -> Duration {
+        if self.in_a_row == 0 {
+            tracing::warn!(
+                %error,
+                "the operator's socket takes no connection now; it is tried again until it does"
+            );
+        }
+        let wait = ACCEPT_BACKOFF_MIN.saturating_mul(2_u32.saturating_pow(self.in_a_row));
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        wait.min(ACCEPT_BACKOFF_MAX)
+    }
+
+    fn over(&mut self) {
+        if self.in_a_row > 0 {
+            let attempts = self.in_a_row;
+            tracing::info!(attempts, "the operator's socket takes connections again");
+        }
+        self.in_a_row = 0;
+    }
+}
+
+async fn exchange(stream: UnixStream, node: &Node, ready: &Ready) -> anyhow::Result<()> {
     let (from, mut to) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(from.take(REQUEST_LINE_BYTES_MAX))
-        .read_line(&mut line)
-        .await?;
+    let mut reader = BufReader::new(from.take(REQUEST_LINE_BYTES_MAX));
+    // Who says nothing gives its place up.
+    tokio::time::timeout(REQUEST_DEADLINE, reader.read_line(&mut line)).await??;
     let response = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => answer(node, request).await,
-        Err(error) => refused(&format!("the request does not read: {error}")),
+        Ok(request) => answer(node, ready, request).await,
+        Err(error) => refused(&anyhow::anyhow!("the request does not read: {error}")),
     };
     let mut line = serde_json::to_vec(&response)?;
     line.push(b'\n');
     Ok(to.write_all(&line).await?)
 }
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// There is no socket.
+    #[error(
+        "no node runs here: there is no socket {}; start it with `mimi-node serve`, or name the configuration of one that \
+         runs",
+        path.display()
+    )]
+    NotRunning {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// There is a socket, and nobody behind it.
+    #[error(
+        "no node runs here: nobody listens on {}, which an ended node left; start it with `mimi-node serve`",
+        path.display()
+    )]
+    Gone {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// It cannot be connected to.
+    #[error("connect to {}: {source}; commands must run as the account that the node runs as", path.display())]
+    Connect {
+        /// Where it is.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The node ended.
+    #[error(
+        "the node ended before it answered, so it may have been done: start it again, or ask another one of its provider, \
+         then look, or repeat the command"
+    )]
+    Ended,
+    /// It did not answer.
+    #[error(
+        "the node did not answer within {waited_s} s, so it may have been done: look at its log, then repeat the command"
+    )]
+    Late {
+        /// How long it was waited for, in seconds.
+        waited_s: u64,
+    },
+    /// It answered something else.
+    #[error(
+        "the node's answer does not read ({0}): this command and the node are of different versions"
+    )]
+    Unreadable(String),
+}
+
+impl AskError {
+    fn connect(path: &Path, source: std::io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::NotFound => Self::NotRunning { path },
+            ErrorKind::ConnectionRefused => Self::Gone { path },
+            _ => Self::Connect { path, source },
+        }
+    }
+
+    /// The word for machines.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotRunning { .. } | Self::Gone { .. } | Self::Connect { .. } => Code::NotRunning,
+            Self::Ended => Code::Ended,
+            Self::Late { .. } => Code::Late,
+            Self::Unreadable(_) => Code::Failed,
+        }
+    }
+}
+
 /// Asks the node that listens at `path`.
 ///
 /// # Errors
 /// When no node listens there, or it does not answer in time.
-pub async fn ask(path: &Path, request: &Request) -> anyhow::Result<Response> {
+pub async fn ask(path: &Path, request: &Request) -> Result<Response, AskError> {
     let connect = UnixStream::connect(path).await;
-    let stream = connect.with_context(|| {
-        format!(
-            "no node listens on {}: is it running, and is this its config?",
-            path.display()
-        )
-    })?;
+    let stream = connect.map_err(|source| AskError::connect(path, source))?;
     let (from, mut to) = stream.into_split();
-    let mut line = serde_json::to_vec(request)?;
+    let unreadable = |error: serde_json::Error| AskError::Unreadable(error.to_string());
+    let mut line = serde_json::to_vec(request).map_err(unreadable)?;
     line.push(b'\n');
-    to.write_all(&line).await?;
     let mut answer = String::new();
     let mut reader = BufReader::new(from);
-    let read = tokio::time::timeout(EXCHANGE_DEADLINE, reader.read_line(&mut answer));
-    read.await.context("the node did not answer in time")??;
-    serde_json::from_str(&answer).context("the node's answer does not read")
+    let exchange = async {
+        to.write_all(&line).await?;
+        reader.read_line(&mut answer).await
+    };
+    match tokio::time::timeout(EXCHANGE_DEADLINE, exchange).await {
+        Err(_) => {
+            let waited_s = EXCHANGE_DEADLINE.as_secs();
+            return Err(AskError::Late { waited_s });
+        }
+        Ok(Ok(0) | Err(_)) => return Err(AskError::Ended),
+        Ok(Ok(_)) => {}
+    }
+    serde_json::from_str(&answer).map_err(unreadable)
 }
 
-fn refused(why: &str) -> Response {
+fn refused(error: &anyhow::Error) -> Response {
+    let why = format!("{error:#}");
+    let refusal = error.downcast_ref::<Refusal>();
     Response::Refused {
-        why: why.to_owned(),
+        why,
+        code: refusal.map_or(Code::Refused, |refusal| refusal.code),
+        retry_after_ms: refusal.and_then(|refusal| refusal.retry_after_ms),
     }
 }
 
-async fn answer(node: &Node, request: Request) -> Response {
+async fn answer(node: &Node, ready: &Ready, request: Request) -> Response {
     let provider = &node.shards.world().provider;
     let local = |user: &str| {
         UserUri::new(provider, user).map_err(|error| anyhow::anyhow!("{user}: {error}"))
     };
     let done = match request {
         Request::AddUser { user } => match local(&user) {
-            Ok(user) => add_user(node, user).await,
+            Ok(user) => change::add_user(node, user).await.map_err(Into::into),
             Err(error) => Err(error),
         },
         Request::DeleteUser { user } => match local(&user) {
-            Ok(user) => change(node, &user, Command::Delete).await,
+            Ok(user) => change::delete_user(node, &user).await.map_err(Into::into),
             Err(error) => Err(error),
         },
         Request::Consent {
@@ -141,62 +290,27 @@ async fn answer(node: &Node, request: Request) -> Response {
                     room,
                     grant,
                 };
-                change(node, &user, Command::Consent(consent)).await
+                let consented = change::consent(node, &user, consent).await;
+                consented.map_err(Into::into)
             }
             Err(error) => Err(error),
         },
-        Request::RevokeDevice { client } => revoke(node, client).await,
+        Request::RevokeDevice { client } => change::revoke(node, client).await.map_err(Into::into),
         Request::ListUsers => list_users(node).await,
-        Request::Status => Ok(Response::Status(status(node).await)),
+        Request::Status => Ok(Response::Status(status(node, ready).await)),
         Request::Parked { provider } => Ok(super::parked::list(node, provider.as_ref())),
         Request::Redrive { provider, room } => {
-            let asked = node.shards.redrive(&room, &provider).await;
-            asked.map(|()| Response::Done).map_err(anyhow::Error::from)
+            let redriven = change::redrive(node, &provider, &room).await;
+            redriven.map_err(Into::into)
         }
         Request::Cluster => super::cluster::status(node),
-        Request::ChangeMember { shard, change } => {
-            super::cluster::change_member(node, shard, change).await
-        }
+        Request::LookChange { shard, wish } => super::cluster::look(node, shard, wish).await,
+        Request::BeginChange { id, wish } => super::cluster::begin(node, id, wish).await,
+        Request::CarryChange { shard, wish } => super::cluster::carry(node, shard, wish).await,
+        Request::EndChange { id } => super::cluster::end(node, id).await,
+        Request::CheckCluster => super::cluster::check(node).await,
     };
-    done.unwrap_or_else(|error| refused(&format!("{error:#}")))
-}
-
-/// Changes one user.
-async fn change(node: &Node, user: &UserUri, command: Command) -> anyhow::Result<Response> {
-    match node.shards.ask_user(user, command).await? {
-        Answer::Refused(Refused::Unknown) => bail!("{user} does not exist; see `user list`"),
-        Answer::Refused(refused) => bail!("{user}: {refused}"),
-        Answer::Done
-        | Answer::Enrolled
-        | Answer::Uploaded(_)
-        | Answer::Claimed(_)
-        | Answer::IntroductionKept(_)
-        | Answer::Introduced(_) => Ok(Response::Done),
-    }
-}
-
-async fn add_user(node: &Node, user: UserUri) -> anyhow::Result<Response> {
-    let mut bytes = [0; ENROLMENT_CODE_BYTES];
-    rand::rng().fill_bytes(&mut bytes);
-    let enrolment_code: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let add = Add {
-        user: user.clone(),
-        code: Hash::of(enrolment_code.as_bytes()),
-    };
-    change(node, &user, Command::Add(add)).await?;
-    Ok(Response::UserAdded {
-        user,
-        enrolment_code,
-        valid_s: ENROLMENT_CODE_LIFE_MS / 1_000,
-    })
-}
-
-async fn revoke(node: &Node, client: ClientUri) -> anyhow::Result<Response> {
-    if client.provider() != &node.shards.world().provider {
-        bail!("{client} is not a device of this provider");
-    }
-    let user = client.user().clone();
-    change(node, &user, Command::Revoke(Revoke { client })).await
+    done.unwrap_or_else(|error| refused(&error))
 }
 
 async fn list_users(node: &Node) -> anyhow::Result<Response> {
@@ -231,7 +345,7 @@ async fn list_users(node: &Node) -> anyhow::Result<Response> {
     Ok(Response::Users { users })
 }
 
-async fn status(node: &Node) -> Status {
+async fn status(node: &Node, ready: &Ready) -> Status {
     let (actors_awake, actors_asleep) = node.shards.counts().await;
     let hashes = node.shards.state_hashes().await;
     let shards = (0_u16..).zip(hashes);
@@ -250,6 +364,7 @@ async fn status(node: &Node) -> Status {
             items_sent: peer.credits().sent().1,
             submit_frames_sent: peer.credits().submitted().0,
             submissions_sent: peer.credits().submitted().1,
+            troubles: troubles(peer),
         }
     });
     Status {
@@ -270,7 +385,27 @@ async fn status(node: &Node) -> Status {
                 state_hash: hash.to_string(),
             })
             .collect(),
+        certificates: node
+            .certificates
+            .iter()
+            .map(|certificate| CertificateRow {
+                key: certificate.key.clone(),
+                ends_at_s: certificate.ends_at_s,
+            })
+            .collect(),
+        unwell: unwell::look(node, ready),
     }
+}
+
+fn troubles(peer: &outgoing::Peer) -> Vec<TroubleRow> {
+    let troubles = peer.troubles().into_iter();
+    let row = |(address, trouble): (String, Trouble)| TroubleRow {
+        address,
+        why: trouble.why,
+        since_s: trouble.since_s,
+        attempts: trouble.attempts,
+    };
+    troubles.map(row).collect()
 }
 
 /// Where the socket of a data directory is, unless the config says otherwise.

@@ -18,9 +18,15 @@ pub(crate) fn render(figures: &Figures) -> String {
             "1 when the node is ready for users and peers, as /readyz says; else 0.",
             [(vec![], u64::from(figures.ready))],
         );
+        show_gauge(
+            "mimi_clock_apart_ms",
+            "How far the machine's clock is from the time that the node goes by, either way, in milliseconds.",
+            [(vec![], figures.clock_apart_ms)],
+        );
         show_shards(&figures.groups);
         show_log(figures);
         show_scrub(&figures.scrub);
+        show_certificates(figures);
         show_links(figures);
         show_queues(figures);
         show_counter(
@@ -110,6 +116,17 @@ fn show_log(figures: &Figures) {
         "Entries written to the log since the start.",
         log.entries,
     );
+}
+
+fn show_certificates(figures: &Figures) {
+    let name = "mimi_certificate_expires_seconds";
+    describe_gauge!(
+        name,
+        "Seconds until a certificate of the configuration ends, by its key there; less than 0 when it has."
+    );
+    for (which, seconds) in &figures.certificates {
+        gauge!(name, labels([("which", which)])).set(*seconds as f64);
+    }
 }
 
 fn show_scrub(scrub: &ScrubFigures) {
@@ -287,8 +304,13 @@ mod tests {
                 passes: 3,
                 damaged: 1,
             },
+            certificates: vec![
+                ("tls.certificate".to_owned(), 86_400),
+                ("peer b.example".to_owned(), -5),
+            ],
             actors_awake: 2,
             packages_claimed: 7,
+            clock_apart_ms: 3_600_000,
             actors_asleep: 1,
         }
     }
@@ -313,6 +335,8 @@ mod tests {
             "# TYPE mimi_log_syncs_total counter",
             "mimi_log_syncs_total 7",
             "mimi_log_entries_total 11",
+            "mimi_certificate_expires_seconds{which=\"tls.certificate\"} 86400",
+            "mimi_certificate_expires_seconds{which=\"peer b.example\"} -5",
             "mimi_scrub_bytes_total 5000",
             "mimi_scrub_passes_total 3",
             "mimi_scrub_damaged_total 1",

@@ -1,5 +1,6 @@
 //! The operator's side of a running node: a local socket that only its owner can open, and what it shows of itself.
 
+mod change;
 mod cluster;
 mod figures;
 pub(crate) mod http;
@@ -9,3 +10,4 @@ mod metrics;
 mod parked;
 pub mod protocol;
 pub(crate) mod ready;
+mod unwell;

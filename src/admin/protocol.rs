@@ -1,6 +1,9 @@
 //! What the operator's commands say to a running node: one JSON object a line, one line back.
 
-use mimi_actors::ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri};
+use mimi_actors::{
+    ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri},
+    membership::{Next, Wish, check::Finding},
+};
 use serde::{Deserialize, Serialize};
 
 /// A request over the local socket.
@@ -42,7 +45,7 @@ pub enum Request {
         /// The provider; every one without.
         provider: Option<ProviderId>,
     },
-    /// Send what waits of a room that a provider refused. Asked for again, it is done already.
+    /// Send what waits of a room that a provider refused; refused where nothing waits.
     Redrive {
         /// The provider.
         provider: ProviderId,
@@ -51,36 +54,34 @@ pub enum Request {
     },
     /// The cluster, as the node sees it.
     Cluster,
-    /// Change who has one shard, wherever it is led. Asked for again, it is done already.
-    ChangeMember {
+    /// Say what the next step of a wish would be in one shard, as its leader sees it.
+    LookChange {
         /// The shard.
         shard: u16,
-        /// The change.
-        change: Change,
+        /// What is wished.
+        wish: Wish,
     },
-}
-
-/// A change of who has a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "change", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Change {
-    /// A node gets everything and does not vote; done when it is level.
-    Learn {
-        /// The node.
-        node: u64,
-        /// `host:port` of its cluster door.
-        address: String,
+    /// Make sure that no other change is under way, and write this one down on every node that is reached.
+    BeginChange {
+        /// Tells changes apart.
+        id: [u8; 16],
+        /// What is wished.
+        wish: Wish,
     },
-    /// Exactly these nodes vote.
-    Vote {
-        /// The nodes.
-        voters: Vec<u64>,
+    /// Carry a wish out in one shard, wherever it is led. Asked for again, it is done already.
+    CarryChange {
+        /// The shard.
+        shard: u16,
+        /// What is wished.
+        wish: Wish,
     },
-    /// A node that does not vote is forgotten.
-    Forget {
-        /// The node.
-        node: u64,
+    /// A change is over.
+    EndChange {
+        /// Which.
+        id: [u8; 16],
     },
+    /// Look for what is not as it should be with the members of the shards.
+    CheckCluster,
 }
 
 /// The answer to a [`Request`].
@@ -114,11 +115,71 @@ pub enum Response {
     },
     /// The cluster.
     Cluster(ClusterStatus),
-    /// Nothing was done.
+    /// What the next step of a wish would be.
+    Next {
+        /// The step.
+        next: Next,
+    },
+    /// What is not as it should be.
+    Checked {
+        /// Each thing once.
+        findings: Vec<Finding>,
+    },
+    /// What waited of a room is on its way again.
+    Redriven {
+        /// How many items.
+        items: u64,
+    },
+    /// It was so before: nothing had to be done.
+    Unchanged,
+    /// Nothing was done or, where the words say so, nobody knows whether.
     Refused {
         /// Why, and what to do about it.
         why: String,
+        /// A word for machines.
+        #[serde(default)]
+        code: Code,
+        /// When the same request may be sent again, in milliseconds, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u32>,
     },
+}
+
+/// Why something was not done, as a word that stays the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The node refuses; the words say why.
+    #[default]
+    Refused,
+    /// What is named does not exist.
+    Unknown,
+    /// Nothing waits that could be sent again.
+    NothingWaits,
+    /// The disk or the log is full. Nothing was done.
+    StorageFull,
+    /// The shard has no leader that can be asked. Nothing was done.
+    NoLeader,
+    /// Too much waits already. Nothing was done.
+    Overloaded,
+    /// The leader changed before it answered: it may have been done.
+    LeaderLost,
+    /// The deadline is over: it may have been done.
+    Late,
+    /// No node listens.
+    NotRunning,
+    /// The node ended before it answered: it may have been done.
+    Ended,
+    /// The arguments are not usable.
+    Usage,
+    /// The configuration, or what it names, is not usable.
+    Config,
+    /// A history proves nothing.
+    Unproven,
+    /// Answered, and something is not well.
+    Unwell,
+    /// Anything else.
+    Failed,
 }
 
 /// A room of which something waits beside a link.
@@ -185,6 +246,21 @@ pub struct Status {
     pub peers: Vec<PeerRow>,
     /// The shards.
     pub shards: Vec<ShardRow>,
+    /// The certificates of the configuration.
+    #[serde(default)]
+    pub certificates: Vec<CertificateRow>,
+    /// What is not well, and what to do about each.
+    #[serde(default)]
+    pub unwell: Vec<String>,
+}
+
+/// One certificate of a status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRow {
+    /// The key of the configuration that names it.
+    pub key: String,
+    /// When it ends, in seconds since 1970.
+    pub ends_at_s: i64,
 }
 
 /// One peer of a status.
@@ -204,6 +280,22 @@ pub struct PeerRow {
     pub submit_frames_sent: u64,
     /// Submissions in those frames; one that is sent again counts again.
     pub submissions_sent: u64,
+    /// Why each of its addresses cannot be reached; nothing while it is connected.
+    #[serde(default)]
+    pub troubles: Vec<TroubleRow>,
+}
+
+/// Why an address of a peer cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TroubleRow {
+    /// The address.
+    pub address: String,
+    /// What failed last.
+    pub why: String,
+    /// Since when nothing but failures, in seconds since 1970.
+    pub since_s: i64,
+    /// How many attempts have failed since.
+    pub attempts: u64,
 }
 
 /// One shard of a status.

@@ -1,6 +1,13 @@
 //! Whether a node is ready for its users and peers, and why it is not.
 
-use crate::{cluster::figures::GroupFigures, node::Node};
+use crate::{
+    certificates::now_s,
+    cluster::{
+        figures::{GroupFigures, Role},
+        mesh::identity::Standing,
+    },
+    node::Node,
+};
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
@@ -22,6 +29,39 @@ pub(crate) enum NotReady {
     /// It was told to stop.
     #[error("draining: the node stops when what is under way is finished; ask another one")]
     Draining,
+    /// It was let go from its cluster.
+    #[error(
+        "left: this node has left the cluster and nothing is asked of it any more; stop it, its number and its data \
+         directory are not used again"
+    )]
+    Left,
+    /// Some of its shards have stopped on this node.
+    #[error(
+        "shard {shard} ({count} in all) has stopped on this node after a fault of the program: start the node again; the \
+         other shards, and the other nodes, go on"
+    )]
+    Stopped {
+        /// The first of them.
+        shard: u16,
+        /// How many.
+        count: usize,
+    },
+    /// What it shows to prove who it is has ended.
+    #[error(
+        "a certificate that this node shows has ended: nobody makes a new connection to it; `mimi-node status` says which"
+    )]
+    Certificate,
+    /// Its clock is not that of most other nodes.
+    #[error(
+        "the clock of this node (node {node}) is {ms} ms ahead of most others' (less than zero: behind): \
+         set it, and see that time synchronisation runs; its leaderships go to the others meanwhile"
+    )]
+    ClockApart {
+        /// This node.
+        node: u64,
+        /// How far it is ahead, in milliseconds.
+        ms: i64,
+    },
     /// Some of its shards cannot write.
     #[error(
         "shard {shard} ({count} in all) has no leader that a majority of its voters answers: \
@@ -55,11 +95,24 @@ impl Ready {
     /// Whether it is ready at this moment.
     pub(crate) fn check(&self) -> Result<(), NotReady> {
         let draining = self.draining.load(Ordering::Relaxed);
+        let mesh = self.node().and_then(|node| node.mesh.as_ref());
+        if !draining && mesh.is_some_and(|mesh| *mesh.standing().borrow() == Standing::Left) {
+            return Err(NotReady::Left);
+        }
         let groups = self.node().map(|node| node.groups.iter());
+        let mut certificates = self.node().into_iter().flat_map(|node| &node.certificates);
+        let now_s = now_s();
+        if certificates.any(|certificate| certificate.keeps_all_out(now_s)) {
+            return Err(NotReady::Certificate);
+        }
         judge(
             draining,
             groups.map(|groups| groups.map(|group| group.figures())),
-        )
+        )?;
+        let apart = self
+            .node()
+            .and_then(|node| Some((node.id, node.clock.apart_ms()?)));
+        apart.map_or(Ok(()), |(node, ms)| Err(NotReady::ClockApart { node, ms }))
     }
 }
 
@@ -72,22 +125,23 @@ fn judge(
         return Err(NotReady::Draining);
     }
     let groups = groups.ok_or(NotReady::Starting)?;
-    let mut without = (0..)
-        .zip(groups)
-        .filter(|(_, group)| group.leader.is_none());
-    match without.next() {
-        None => Ok(()),
-        Some((shard, _)) => Err(NotReady::NoLeader {
-            shard,
-            count: 1 + without.count(),
-        }),
+    let groups: Vec<(u16, GroupFigures)> = (0..).zip(groups).collect();
+    let count = |wrong: fn(&GroupFigures) -> bool| {
+        let mut wrong = groups.iter().filter(|(_, group)| wrong(group));
+        wrong.next().map(|(shard, _)| (*shard, 1 + wrong.count()))
+    };
+    if let Some((shard, count)) = count(|group| group.role == Role::Stopped) {
+        return Err(NotReady::Stopped { shard, count });
     }
+    if let Some((shard, count)) = count(|group| group.leader.is_none()) {
+        return Err(NotReady::NoLeader { shard, count });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::figures::Role;
 
     fn group(leader: Option<u64>) -> GroupFigures {
         GroupFigures {
@@ -107,6 +161,15 @@ mod tests {
         let some = [group(Some(1)), group(None), group(None)];
         let no_leader = judge(false, Some(some.into_iter())).unwrap_err();
         assert_eq!(no_leader, NotReady::NoLeader { shard: 1, count: 2 });
+        let stopped = GroupFigures {
+            role: Role::Stopped,
+            ..group(None)
+        };
+        let fenced = judge(
+            false,
+            Some([group(Some(1)), group(None), stopped].into_iter()),
+        );
+        assert_eq!(fenced, Err(NotReady::Stopped { shard: 2, count: 1 }));
         let not_started = None::<std::iter::Empty<GroupFigures>>;
         assert_eq!(judge(false, not_started.clone()), Err(NotReady::Starting));
         assert_eq!(judge(true, Some(some.into_iter())), Err(NotReady::Draining));
@@ -120,7 +183,21 @@ mod tests {
     #[test]
     fn why_a_node_is_not_ready_is_one_line() {
         let no_leader = NotReady::NoLeader { shard: 3, count: 5 };
-        for why in [NotReady::Starting, NotReady::Draining, no_leader] {
+        let certificate = NotReady::Certificate;
+        let stopped = NotReady::Stopped { shard: 2, count: 1 };
+        let apart = NotReady::ClockApart {
+            node: 2,
+            ms: -3_600_000,
+        };
+        for why in [
+            NotReady::Starting,
+            NotReady::Draining,
+            NotReady::Left,
+            certificate,
+            stopped,
+            apart,
+            no_leader,
+        ] {
             assert!(!why.to_string().contains('\n'), "{why}");
         }
         assert!(

@@ -1,7 +1,11 @@
 //! `config`: check a configuration, or print an example.
 
-use super::output;
-use crate::config::{Config, EXAMPLE};
+use super::{failure::Unwell, output};
+use crate::{
+    certificates::now_s,
+    config::{Config, EXAMPLE},
+    preflight,
+};
 use std::path::PathBuf;
 
 /// Arguments of `config`.
@@ -13,7 +17,8 @@ pub struct ConfigCommand {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Read a file and the environment as a node would, and print what comes of it
+    /// Do what a start does up to its ports: read the file, the environment, certificates, keys and the data directory;
+    /// print the configuration. Exit code 3: a node would start, and a certificate ends soon or has ended
     Check {
         /// The file
         #[arg(long, value_name = "FILE")]
@@ -36,10 +41,19 @@ impl ConfigCommand {
             What::Example => output::line(EXAMPLE.trim_end()),
             What::Check { config, json } => {
                 let config = Config::load(&config)?;
+                let found = preflight::look(&config)?;
                 if json {
                     output::json(&config)?;
                 } else {
                     output::line(toml::to_string(&config)?.trim_end());
+                }
+                let now_s = now_s();
+                let certificates = found.certificates.iter();
+                let warnings: Vec<String> = certificates
+                    .filter_map(|certificate| certificate.warning(now_s))
+                    .collect();
+                if !warnings.is_empty() {
+                    return Err(Unwell(warnings.join("; ")).into());
                 }
             }
         }

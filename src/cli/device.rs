@@ -1,7 +1,8 @@
 //! `device`: the devices of a running node's users.
 
 use super::{Target, output};
-use crate::admin::protocol::Request;
+use crate::admin::protocol::{Request, Response};
+use anyhow::bail;
 use mimi_actors::ids::ClientUri;
 
 /// Arguments of `device`.
@@ -29,11 +30,17 @@ impl Device {
     /// When the node does not run or refuses.
     pub fn run(self) -> anyhow::Result<()> {
         let What::Revoke { client, target } = self.what;
-        let response = output::ask(&target.config, &Request::RevokeDevice { client })?;
+        let request = Request::RevokeDevice {
+            client: client.clone(),
+        };
+        let response = output::ask(&target.config, &request)?;
         if target.json {
             return output::json(&response);
         }
-        output::line("done");
+        let Response::Done = response else {
+            bail!("the node answered something else");
+        };
+        output::line(&format!("{client} is revoked"));
         Ok(())
     }
 }

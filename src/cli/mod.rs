@@ -6,6 +6,7 @@ pub mod cluster_init;
 pub mod config;
 pub mod demo;
 pub mod device;
+pub mod failure;
 pub mod output;
 pub mod peer;
 pub mod pki;
@@ -15,8 +16,9 @@ pub mod status;
 pub mod user;
 pub mod verify;
 
-use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use clap::{Parser, Subcommand, error::ErrorKind};
+use failure::Usage;
+use std::{path::PathBuf, process::ExitCode};
 
 /// The node of a messaging provider: end-to-end encrypted (MLS) rooms across providers.
 #[derive(Debug, Parser)]
@@ -63,12 +65,38 @@ pub struct Target {
     json: bool,
 }
 
+/// Does what the arguments say, and says how it ended ([`failure`]).
+#[must_use]
+pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().take_while(|argument| argument != "--");
+    let as_json = arguments.any(|argument| argument == "--json");
+    let result = match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(said) => unparsed(&said),
+    };
+    failure::end(result, as_json)
+}
+
+/// Help is printed as it is; what is wrong with the arguments becomes one line.
+fn unparsed(said: &clap::Error) -> anyhow::Result<()> {
+    let text = said.to_string();
+    if matches!(
+        said.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        output::line(text.trim_end());
+        return Ok(());
+    }
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let about = lines.take_while(|line| !line.starts_with("Usage:"));
+    let about: Vec<&str> = about.collect();
+    let about = about.join(" ");
+    let about = about.strip_prefix("error: ").unwrap_or(&about);
+    Err(Usage(format!("{about}; `--help` shows what there is")).into())
+}
+
 impl Cli {
-    /// Does what the arguments say.
-    ///
-    /// # Errors
-    /// Whatever the subcommand could not do, in one line.
-    pub fn run(self) -> anyhow::Result<()> {
+    fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Demo(demo) => demo.run(),

@@ -1,26 +1,67 @@
-//! The only place that prints results: for people, or as JSON for machines.
-#![expect(
-    clippy::print_stdout,
-    reason = "results of commands go to standard output"
-)]
+//! The only place that prints: results on standard output, for people or as JSON for machines; what else there is to say
+//! on standard error.
+//!
+//! Promises: whoever stops reading ends the command quietly, and whatever it started is put in order first; an output
+//! that cannot be written (a full disk) is a failure, never a silence.
 
-use crate::admin::{
-    local,
-    protocol::{Request, Response},
+use super::{block_on, failure::Refused};
+use crate::{
+    admin::{
+        local,
+        protocol::{Request, Response},
+    },
+    config::Config,
 };
-use crate::config::Config;
-use anyhow::bail;
 use serde::Serialize;
-use std::path::Path;
+use std::{
+    io::{self, Write},
+    path::Path,
+    pin::pin,
+    sync::OnceLock,
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// After how long people are told that a node has not answered yet.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
+
+/// The first fault of standard output.
+static FAULT: OnceLock<io::Error> = OnceLock::new();
+/// Rings when there is one.
+static FAULTY: Notify = Notify::const_new();
+
+/// Why there is no more output.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// Whoever read it has gone.
+    #[error("the output was closed")]
+    Closed,
+    /// It cannot be written.
+    #[error("standard output cannot be written: {0}")]
+    Failed(String),
+}
 
 /// Prints one line for people.
 pub fn line(text: &str) {
-    println!("{text}");
+    if FAULT.get().is_some() {
+        return;
+    }
+    let mut out = io::stdout().lock();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        // The first fault is the one that is told.
+        let _ = FAULT.set(error);
+        FAULTY.notify_one();
+    }
 }
 
 /// Tells people what long work is at; machines read standard output.
 pub fn progress(text: &str) {
-    eprintln!("... {text}");
+    error(&format!("... {text}"));
+}
+
+/// Says something on standard error; nobody may be there to read it.
+pub(super) fn error(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Prints a value as one line of JSON.
@@ -28,8 +69,31 @@ pub fn progress(text: &str) {
 /// # Errors
 /// When the value does not serialise.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(value)?);
+    line(&serde_json::to_string(value)?);
     Ok(())
+}
+
+/// Whether everything printed so far was taken.
+///
+/// # Errors
+/// [`Ended`] says why not.
+pub fn ended() -> Result<(), Ended> {
+    match FAULT.get() {
+        None => Ok(()),
+        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Ended::Closed),
+        Some(error) => Err(Ended::Failed(error.to_string())),
+    }
+}
+
+/// Does long work for as long as somebody reads what it prints.
+///
+/// # Errors
+/// What the work says, or [`Ended`].
+pub async fn while_read(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::select! {
+        done = work => done,
+        () = FAULTY.notified() => Ok(ended()?),
+    }
 }
 
 /// Asks the node that a configuration describes; a refusal is an error.
@@ -38,9 +102,30 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// When no node runs there, or it refuses.
 pub fn ask(config: &Path, request: &Request) -> anyhow::Result<Response> {
     let config = Config::load(config)?;
-    let response = super::block_on(local::ask(&config.node.admin_socket, request))?;
-    if let Response::Refused { why } = response {
-        bail!("{why}");
+    match block_on(patiently(&config.node.admin_socket, request))? {
+        Response::Refused {
+            code,
+            why,
+            retry_after_ms,
+        } => Err(Refused {
+            code,
+            why,
+            retry_after_ms,
+        }
+        .into()),
+        response => Ok(response),
     }
-    Ok(response)
+}
+
+/// Asks, and says so when it takes long.
+async fn patiently(socket: &Path, request: &Request) -> anyhow::Result<Response> {
+    let mut asking = pin!(local::ask(socket, request));
+    if let Ok(answered) = tokio::time::timeout(TOLD_AFTER, &mut asking).await {
+        return Ok(answered?);
+    }
+    let patience_s = local::EXCHANGE_DEADLINE.as_secs();
+    progress(&format!(
+        "the node has not answered yet; it is waited for, up to {patience_s} s"
+    ));
+    Ok(asking.await?)
 }

@@ -1,7 +1,11 @@
 //! `peer`: rooms of which something waits beside the link to another provider.
 
-use super::{Target, output};
-use crate::admin::protocol::{ParkedRow, Request, Response};
+use super::{
+    Target,
+    failure::{Refused, Unwell},
+    output,
+};
+use crate::admin::protocol::{Code, ParkedRow, Request, Response};
 use anyhow::bail;
 use mimi_actors::ids::{ProviderId, RoomUri};
 
@@ -90,24 +94,68 @@ fn show(rooms: &[ParkedRow], total: usize) {
 }
 
 fn redrive(target: &Target, peer: &ProviderId, room: Option<RoomUri>) -> anyhow::Result<()> {
-    let rooms = match room {
-        Some(room) => vec![room],
-        None => {
-            let (rows, _) = parked(target, Some(peer.clone()))?;
-            let refused = rows.into_iter().filter(|row| row.refused.is_some());
-            refused.map(|row| row.room).collect()
-        }
-    };
-    for room in &rooms {
-        let redrive = Request::Redrive {
-            provider: peer.clone(),
-            room: room.clone(),
-        };
-        output::ask(&target.config, &redrive)?;
+    if let Some(room) = room {
+        let items = redrive_one(target, peer, &room)?;
+        return say(target, &[(room, items)]);
     }
+    let (rows, total) = parked(target, Some(peer.clone()))?;
+    let more = total - rows.len();
+    let refused = rows.into_iter().filter(|row| row.refused.is_some());
+    let mut redriven = Vec::new();
+    for row in refused {
+        match redrive_one(target, peer, &row.room) {
+            Ok(items) => redriven.push((row.room, items)),
+            // Somebody else has sent it meanwhile.
+            Err(error) if nothing_waits(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if redriven.is_empty() {
+        let why = format!(
+            "{peer} refused nothing that waits; `mimi-node peer parked --peer {peer}` lists what waits for other reasons"
+        );
+        return Err(Refused {
+            code: Code::NothingWaits,
+            why,
+            retry_after_ms: None,
+        }
+        .into());
+    }
+    say(target, &redriven)?;
+    if more > 0 {
+        let why = format!("{more} rooms more wait: repeat the command");
+        return Err(Unwell(why).into());
+    }
+    Ok(())
+}
+
+/// Sends what waits of a room again; says how many items that are.
+fn redrive_one(target: &Target, peer: &ProviderId, room: &RoomUri) -> anyhow::Result<u64> {
+    let redrive = Request::Redrive {
+        provider: peer.clone(),
+        room: room.clone(),
+    };
+    let Response::Redriven { items } = output::ask(&target.config, &redrive)? else {
+        bail!("the node answered something else");
+    };
+    Ok(items)
+}
+
+fn nothing_waits(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<Refused>();
+    refused.is_some_and(|refused| refused.code == Code::NothingWaits)
+}
+
+fn say(target: &Target, redriven: &[(RoomUri, u64)]) -> anyhow::Result<()> {
     if target.json {
+        let rooms: Vec<_> = redriven
+            .iter()
+            .map(|(room, items)| serde_json::json!({ "room": room, "items": items }))
+            .collect();
         return output::json(&serde_json::json!({ "redriven": rooms }));
     }
-    output::line(&format!("{} rooms are sent again", rooms.len()));
+    for (room, items) in redriven {
+        output::line(&format!("{room}: {items} items are on their way again"));
+    }
     Ok(())
 }

@@ -6,14 +6,17 @@ use anyhow::{Context, bail};
 use mimi_actors::ids::ProviderId;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use std::{
     fs::OpenOptions,
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Arguments of `pki`.
 #[derive(Debug, clap::Args)]
@@ -44,6 +47,9 @@ enum What {
         /// Directory to write to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// For how many days it is valid; without it for longer than anybody needs it
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        days: Option<u16>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -82,9 +88,10 @@ impl Pki {
                 ca,
                 domain,
                 out,
+                days,
                 json,
             } => {
-                create_certificate(&ca, &domain, &out)?;
+                create_certificate_for(&ca, &domain, &out, days)?;
                 tell(&out, domain.as_str(), json)?;
             }
             What::HubKey { out, json } => {
@@ -146,6 +153,16 @@ pub fn create_ca(out: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// When the CA does not read, or the files exist or cannot be written.
 pub fn create_certificate(ca: &Path, domain: &ProviderId, out: &Path) -> anyhow::Result<()> {
+    create_certificate_for(ca, domain, out, None)
+}
+
+/// As [`create_certificate`], for so many days from now.
+fn create_certificate_for(
+    ca: &Path,
+    domain: &ProviderId,
+    out: &Path,
+    days: Option<u16>,
+) -> anyhow::Result<()> {
     let (ca_certificate, ca_key) = files(ca, "ca");
     let read = |path: &Path| {
         std::fs::read_to_string(path)
@@ -159,6 +176,10 @@ pub fn create_certificate(ca: &Path, domain: &ProviderId, out: &Path) -> anyhow:
     params
         .distinguished_name
         .push(DnType::CommonName, domain.as_str());
+    if let Some(days) = days {
+        let until = SystemTime::now() + DAY * u32::from(days);
+        params.not_after = date_time_ymd(1970, 1, 1) + until.duration_since(UNIX_EPOCH)?;
+    }
     // A node is server and client of the same links.
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,

@@ -1,6 +1,6 @@
 //! `serve`: run a node.
 
-use crate::{config::Config, logging, node};
+use crate::{config::Config, logging, node, private::keep_to_owner};
 use anyhow::anyhow;
 use std::path::PathBuf;
 
@@ -22,6 +22,7 @@ impl Serve {
     /// # Errors
     /// When the node cannot start, or its storage fails.
     pub fn run(self) -> anyhow::Result<()> {
+        keep_to_owner();
         let config = Config::load(&self.config)?;
         logging::start(&config.log).map_err(|error| anyhow!("read RUST_LOG: {error}"))?;
         let cores = std::thread::available_parallelism()?.get();

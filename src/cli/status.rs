@@ -1,7 +1,10 @@
-//! `status`: what a running node holds.
+//! `status`: what a running node holds, and what is not well with it.
 
-use super::{Target, output};
-use crate::admin::protocol::{Request, Response};
+use super::{Target, failure::Unwell, output};
+use crate::{
+    admin::protocol::{Request, Response},
+    certificates::now_s,
+};
 use anyhow::bail;
 
 /// Arguments of `status`.
@@ -15,14 +18,15 @@ impl StatusCommand {
     /// Does it.
     ///
     /// # Errors
-    /// When the node does not run.
+    /// When the node does not run; [`Unwell`] when it says that something is not well.
     pub fn run(self) -> anyhow::Result<()> {
         let response = output::ask(&self.target.config, &Request::Status)?;
         let Response::Status(status) = response else {
             bail!("the node answered something else")
         };
         if self.target.json {
-            return output::json(&status);
+            output::json(&status)?;
+            return well(&status.unwell);
         }
         output::line(&format!(
             "{} node {} (pid {})",
@@ -48,6 +52,14 @@ impl StatusCommand {
                 "peer {}: {state}, {owed} items unacknowledged",
                 peer.provider
             ));
+            for trouble in peer.troubles {
+                let (address, attempts) = (trouble.address, trouble.attempts);
+                let since = ago(trouble.since_s);
+                output::line(&format!(
+                    "  {address}: {attempts} attempts failed since {since}, the last one: {}",
+                    trouble.why
+                ));
+            }
         }
         for shard in status.shards {
             let hash: String = shard.state_hash.chars().take(16).collect();
@@ -56,7 +68,41 @@ impl StatusCommand {
                 shard.shard, shard.applied
             ));
         }
-        Ok(())
+        for certificate in status.certificates {
+            let days = (certificate.ends_at_s - now_s()) / 86_400;
+            output::line(&format!(
+                "certificate {}: {days} days left",
+                certificate.key
+            ));
+        }
+        for line in &status.unwell {
+            output::line(&format!("NOT WELL: {line}"));
+        }
+        well(&status.unwell)
+    }
+}
+
+/// # Errors
+/// [`Unwell`] when something is not well: exit code 3.
+fn well(unwell: &[String]) -> anyhow::Result<()> {
+    match unwell.len() {
+        0 => Ok(()),
+        1 => Err(Unwell("one thing is not well; the status says which".to_owned()).into()),
+        count => Err(Unwell(format!(
+            "{count} things are not well; the status says which"
+        ))
+        .into()),
+    }
+}
+
+/// How long ago a time is, in seconds since 1970.
+fn ago(then_s: i64) -> String {
+    let seconds = (now_s() - then_s).max(0);
+    match seconds {
+        0..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
     }
 }
 

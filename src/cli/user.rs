@@ -2,6 +2,7 @@
 
 use super::{Target, output};
 use crate::admin::protocol::{Request, Response};
+use anyhow::bail;
 use mimi_actors::ids::{Requester, RoomUri};
 
 /// Arguments of `user`.
@@ -126,11 +127,15 @@ impl User {
                     }
                 }
             }
-            Response::Done
-            | Response::Status(_)
+            Response::Done => output::line("done"),
+            Response::Unchanged => output::line("it was so before: nothing was changed"),
+            Response::Status(_)
             | Response::Parked { .. }
+            | Response::Redriven { .. }
             | Response::Cluster(_)
-            | Response::Refused { .. } => output::line("done"),
+            | Response::Next { .. }
+            | Response::Checked { .. }
+            | Response::Refused { .. } => bail!("the node answered something else"),
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What the Raft group of a shard is doing, in words that the rest of the node may use.
 
-use super::raft::LEASE_MS;
+use mimi_actors::election::LEASE_MS;
 use openraft::{BasicNode, RaftMetrics, ServerState};
 
 /// A node's part in a group.
@@ -34,6 +34,15 @@ pub struct GroupFigures {
 }
 
 impl GroupFigures {
+    /// The same, where the group does nothing any more.
+    pub(super) fn stopped(self) -> Self {
+        Self {
+            role: Role::Stopped,
+            leader: None,
+            ..self
+        }
+    }
+
     pub(super) fn of(metrics: &RaftMetrics<u64, BasicNode>) -> Self {
         let role = match metrics.state {
             _ if metrics.running_state.is_err() => Role::Stopped,

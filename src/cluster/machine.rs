@@ -18,6 +18,7 @@ use mimi_actors::{
     host::{Applied, Poisoned, Work},
     ids::{RoomUri, UserUri},
     limits::SHARDS,
+    link,
     machine::{Desk, Millis, Position, Ticket},
     record::Command,
     room::{desk, follower_desk, outcome::Outcome},
@@ -45,7 +46,8 @@ impl Shard {
         let decoded = decoded::of(batch)?;
         // One look: a reign that ends meanwhile takes its tickets with it.
         let reign = self.reign();
-        let time = (*decoded).as_ref().stamp.max(self.looked_at().time);
+        let stamp = (*decoded).as_ref().stamp;
+        let time = self.looked_at().time.at(stamp);
         let mut hubs: Grouped<RoomUri, desk::Desk> = BTreeMap::new();
         let mut followers: Grouped<RoomUri, follower_desk::Desk> = BTreeMap::new();
         let mut users: Grouped<UserUri, user_desk::Desk> = BTreeMap::new();
@@ -104,12 +106,18 @@ impl Shard {
         let commands = (0_u32..).zip(decoded.commands(reign));
         let done = commands
             .map(|(number, (command, _))| (command, done.remove(&number).unwrap_or(Done::Nothing)));
-        let news = self
+        let mut news = self
             .derived
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .record(index, time, SHARDS, done);
+            .record(index, stamp, SHARDS, done);
         orders.into_iter().for_each(|carry_out| carry_out());
+        let redriven = std::mem::take(&mut news.redriven);
+        for (ticket, redriven) in redrives(decoded.commands(reign)).zip(redriven) {
+            if let Some(ticket) = ticket {
+                self.redriving.give(ticket, redriven);
+            }
+        }
         self.tell(news, time);
         self.applied.send_replace(index);
         Ok(())
@@ -132,7 +140,7 @@ impl Shard {
         }
         let world = self.world();
         for (peer, items) in &news.refused {
-            let age_ms = (world.clock)().0.saturating_sub(time.0);
+            let age_ms = self.time().0.saturating_sub(time.0);
             world.patience.use_up(peer, *items, age_ms);
         }
         for refused in &news.acks_refused {
@@ -174,6 +182,15 @@ impl Apply for ApplyToActors {
     fn pointed_at(&self, below: u64) -> BoxFuture<'_, Result<BTreeSet<u64>, StateError>> {
         Box::pin(self.0.pointed_at(below))
     }
+}
+
+/// Who waits for each redrive of an entry, in order.
+fn redrives<'a>(
+    commands: impl Iterator<Item = (&'a Command, Option<Ticket>)>,
+) -> impl Iterator<Item = Option<Ticket>> {
+    let redrive =
+        |command: &Command| matches!(command, Command::Link(link::Command::Redrive { .. }));
+    commands.filter_map(move |(command, ticket)| redrive(command).then_some(ticket))
 }
 
 /// A frozen room: its host has said so.

@@ -10,6 +10,7 @@
 pub mod batch;
 mod carry;
 pub(crate) mod claims;
+pub(crate) mod clock;
 mod confirm;
 pub(crate) mod decoded;
 mod directory;
@@ -21,6 +22,7 @@ pub(crate) mod lead;
 mod log_store;
 pub(crate) mod machine;
 mod members;
+mod membership;
 pub(crate) mod mesh;
 mod network;
 pub(crate) mod notices;

@@ -5,7 +5,7 @@
 use super::{
     lead::{led_here, lost},
     shard::{NotQueued, Shard},
-    shards::{Pending, Shards, Unanswered},
+    shards::{Pending, Shards},
 };
 use mimi_actors::{
     link::{self, Peer},
@@ -99,7 +99,7 @@ async fn carry_to(shards: &Shards, from: &Arc<Shard>, to: u16, acked: LinkSeq) -
                     );
                     return upto;
                 }
-                Err(Unanswered) => return upto,
+                Err(_) => return upto,
             }
         }
     }
@@ -130,7 +130,7 @@ async fn begin_window(
         };
         match shards.begin_user(&user, command).await {
             Ok(pending) => begun.push((seq, Some(pending))),
-            Err(Unanswered) => break,
+            Err(_) => break,
         }
     }
     begun

@@ -16,10 +16,11 @@ use super::{
 };
 use crate::perform::{self, Basis, World, answers::Answers};
 use mimi_actors::{
-    host::{Gone, Handle},
+    host::{Clock, Gone, Handle},
     ids::{RoomUri, UserUri},
     limits::{ENTRY_COMMANDS_MAX, ENTRY_FILL_BYTES, SHARD_QUEUE_COMMANDS_MAX},
-    machine::Ticket,
+    link::Redriven,
+    machine::{Millis, Ticket},
     record::{Command, Entry},
     room::{desk, follower_desk, outcome},
     shard::Derived,
@@ -102,6 +103,8 @@ pub(crate) struct Shard {
     pub(crate) rooms: Answers<outcome::Answer>,
     /// Who waits for a user.
     pub(crate) users_waiting: Answers<user_outcome::Answer>,
+    /// Who waits for a redrive.
+    pub(crate) redriving: Answers<Redriven>,
     /// Who leads.
     pub(crate) lead: watch::Sender<Lead>,
     /// Counts the times that this node began to lead or ceased to.
@@ -123,8 +126,14 @@ impl Shard {
         alone: bool,
     ) -> (Arc<Self>, Gathering) {
         let (queue, waiting) = mpsc::channel(SHARD_QUEUE_COMMANDS_MAX);
-        let clock = world.clock.clone();
         let shard = Arc::new_cyclic(|shard: &Weak<Self>| {
+            let (of, own) = (shard.clone(), world.clock.clone());
+            // Desks compare with what their folds say, so their time is the shard's.
+            let clock: Clock = Arc::new(move || {
+                let own = own();
+                of.upgrade()
+                    .map_or(own, |shard| shard.looked_at().time.at(own))
+            });
             let (hub, follower, user) = (shard.clone(), shard.clone(), shard.clone());
             Self {
                 id,
@@ -152,6 +161,7 @@ impl Shard {
                 applied: watch::Sender::new(0),
                 rooms: Answers::default(),
                 users_waiting: Answers::default(),
+                redriving: Answers::default(),
                 lead: watch::Sender::new(Lead::Nobody),
                 // The tickets of entries that were read from the log are of reign 0.
                 reign: AtomicU64::new(1),
@@ -164,6 +174,11 @@ impl Shard {
     /// What orders are carried out with.
     pub(crate) fn world(&self) -> &Arc<World> {
         &self.world
+    }
+
+    /// What the time would be for an entry that this node stamps now.
+    pub(crate) fn time(&self) -> Millis {
+        self.looked_at().time.at((self.world.clock)())
     }
 
     /// Whether this node leads.
@@ -196,6 +211,7 @@ impl Shard {
             }
             self.rooms.forget_all();
             self.users_waiting.forget_all();
+            self.redriving.forget_all();
         }
         self.lead.send_replace(lead);
         tracing::info!(shard = self.id, ?lead, "the shard's leader");
@@ -361,7 +377,10 @@ impl Shard {
                     let refused = perform::user::not_queued(refused);
                     self.report_user(user, user_desk::Input::NotAppended { ticket, refused });
                 }
-                Command::Link(_) => {}
+                Command::Link(_) => {
+                    let refused = perform::link::not_queued(refused);
+                    self.redriving.give(ticket, refused);
+                }
             }
         }
     }

@@ -6,13 +6,13 @@ use super::{
     place,
     shard::{Shard, Unreachable},
 };
-use crate::perform::{Basis, World, answers::Answers};
+use crate::perform::{self, Basis, World, answers::Answers};
 use mimi_actors::{
     ask::{Answered, Ask},
     doors::HubAsk,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::READS_TOLD_MAX,
-    link::{self, Has},
+    link::{self, Has, Redriven},
     machine::Ticket,
     record::Command,
     room::{follower, follower_desk, outcome},
@@ -34,10 +34,41 @@ pub(crate) struct Shards {
     mesh: Option<Arc<Mesh>>,
 }
 
-/// No answer came in time, or the actor cannot be reached. Whether the request was done is not known.
+/// Why no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no answer in time")]
-pub(crate) struct Unanswered;
+pub(crate) enum Unanswered {
+    /// Nobody that this node can ask leads the shard: nothing was done.
+    #[error("shard {shard} has no leader that can be asked")]
+    NoLeader {
+        /// The shard.
+        shard: u16,
+    },
+    /// Whoever led the shard leads no longer, or could not answer. Whether it was done is not known.
+    #[error("the leader changed before it answered")]
+    Lost,
+    /// The deadline is over. Whether it was done is not known.
+    #[error("no answer within {waited_ms} ms")]
+    Late {
+        /// How long it was waited for, in milliseconds.
+        waited_ms: u64,
+    },
+    /// The actor on this node cannot be reached; the log says why. Nothing was done.
+    #[error("the actor cannot be reached")]
+    Unreachable,
+}
+
+impl Unanswered {
+    /// The deadline was this.
+    fn late(deadline: Duration) -> Self {
+        let waited_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        Self::Late { waited_ms }
+    }
+
+    /// Whether the request may have been done all the same.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::Lost | Self::Late { .. })
+    }
+}
 
 /// A request that is under way.
 pub(crate) struct Pending<A> {
@@ -68,7 +99,8 @@ impl<A> Pending<A> {
                 if answer.is_err() {
                     give_up();
                 }
-                answer.ok().and_then(Result::ok)
+                let answer = answer.map_err(|_| Unanswered::late(deadline))?;
+                answer.map_err(|_| Unanswered::Lost)
             }
             Way::There {
                 answer,
@@ -85,10 +117,10 @@ impl<A> Pending<A> {
                     }
                 };
                 let answer = tokio::time::timeout(deadline, answered).await;
-                answer.ok().flatten().and_then(read)
+                let answer = answer.map_err(|_| Unanswered::late(deadline))?;
+                answer.and_then(read).ok_or(Unanswered::Lost)
             }
         }
-        .ok_or(Unanswered)
     }
 }
 
@@ -99,7 +131,8 @@ fn room_of(answered: Answered) -> Option<outcome::Answer> {
         | Answered::DeviceKey(_)
         | Answered::Knows(_)
         | Answered::Done
-        | Answered::Nobody => None,
+        | Answered::Nobody
+        | Answered::Redriven(_) => None,
     }
 }
 
@@ -110,7 +143,8 @@ fn user_of(answered: Answered) -> Option<user_outcome::Answer> {
         | Answered::DeviceKey(_)
         | Answered::Knows(_)
         | Answered::Done
-        | Answered::Nobody => None,
+        | Answered::Nobody
+        | Answered::Redriven(_) => None,
     }
 }
 
@@ -121,7 +155,8 @@ fn key_of(answered: Answered) -> Option<Option<[u8; 32]>> {
         | Answered::User(_)
         | Answered::Knows(_)
         | Answered::Done
-        | Answered::Nobody => None,
+        | Answered::Nobody
+        | Answered::Redriven(_) => None,
     }
 }
 
@@ -131,6 +166,19 @@ fn knows_of(answered: Answered) -> Option<bool> {
         Answered::Room(_)
         | Answered::User(_)
         | Answered::DeviceKey(_)
+        | Answered::Done
+        | Answered::Nobody
+        | Answered::Redriven(_) => None,
+    }
+}
+
+fn redriven_of(answered: Answered) -> Option<Redriven> {
+    match answered {
+        Answered::Redriven(redriven) => Some(redriven),
+        Answered::Room(_)
+        | Answered::User(_)
+        | Answered::DeviceKey(_)
+        | Answered::Knows(_)
         | Answered::Done
         | Answered::Nobody => None,
     }
@@ -143,7 +191,8 @@ fn done_of(answered: Answered) -> Option<()> {
         | Answered::User(_)
         | Answered::DeviceKey(_)
         | Answered::Knows(_)
-        | Answered::Nobody => None,
+        | Answered::Nobody
+        | Answered::Redriven(_) => None,
     }
 }
 
@@ -173,12 +222,14 @@ impl Shards {
 
     /// The shard of a room.
     pub(crate) fn of_room(&self, room: &RoomUri) -> Result<&Arc<Shard>, Unanswered> {
-        self.get(place(&room.to_string())).ok_or(Unanswered)
+        self.get(place(&room.to_string()))
+            .ok_or(Unanswered::Unreachable)
     }
 
     /// The shard of a user.
     pub(crate) fn of_user(&self, user: &UserUri) -> Result<&Arc<Shard>, Unanswered> {
-        self.get(place(&user.to_string())).ok_or(Unanswered)
+        self.get(place(&user.to_string()))
+            .ok_or(Unanswered::Unreachable)
     }
 
     /// How long an actor may keep a request waiting, so that it is answered in time; in milliseconds.
@@ -196,10 +247,11 @@ impl Shards {
     ) -> Result<Pending<A>, Unanswered> {
         let lead = shard.lead.subscribe();
         let asked = *lead.borrow();
+        let nobody = Unanswered::NoLeader { shard: shard.id };
         let (Lead::At(node), Some(mesh)) = (asked, &self.mesh) else {
-            return Err(Unanswered);
+            return Err(nobody);
         };
-        let answer = mesh.forward(node, shard.id, ask).map_err(|_| Unanswered)?;
+        let answer = mesh.forward(node, shard.id, ask).map_err(|_| nobody)?;
         Ok(Pending {
             way: Way::There {
                 answer,
@@ -262,7 +314,7 @@ impl Shards {
     /// Asks a room at this hub; no answer in time is a refusal that says when to try again.
     pub(crate) async fn ask_hub(&self, room: &RoomUri, ask: HubAsk) -> outcome::Answer {
         let asked = async { self.room_answer(self.begin_hub(room, ask).await?).await };
-        asked.await.unwrap_or_else(|Unanswered| {
+        asked.await.unwrap_or_else(|_: Unanswered| {
             let retry_after_ms = UNANSWERED_RETRY_AFTER_MS;
             outcome::Answer::Refused(outcome::Refused::Unavailable { retry_after_ms })
         })
@@ -280,7 +332,7 @@ impl Shards {
         }
         if let user_command::Command::Claim(claim) = &mut command {
             let derived = shard.looked_at();
-            let time = (self.world.clock)().max(derived.time);
+            let time = derived.time.at((self.world.clock)());
             claim.over_ms = derived.spending.wait_ms(time, claim);
         }
         let (ticket, answer) = shard.users_waiting.open();
@@ -330,10 +382,13 @@ impl Shards {
         if !shard.leads() {
             return self.pass_on(shard, Ask::DeviceKey(client.clone()), key_of);
         }
-        let actor = shard.user(client.user()).await.map_err(|_| Unanswered)?;
+        let actor = shard
+            .user(client.user())
+            .await
+            .map_err(|_| Unanswered::Unreachable)?;
         let device = client.clone();
         let key = actor.look(move |fold| fold.device_key(&device)).await;
-        let key = key.map_err(|_| Unanswered)?;
+        let key = key.map_err(|_| Unanswered::Unreachable)?;
         Ok(looked(shard, key))
     }
 
@@ -357,22 +412,22 @@ impl Shards {
             let ask = Ask::Knows(room.clone(), provider.clone());
             return self.pass_on(shard, ask, knows_of);
         }
-        let actor = shard.hub(room).await.map_err(|_| Unanswered)?;
+        let actor = shard.hub(room).await.map_err(|_| Unanswered::Unreachable)?;
         let provider = provider.clone();
         let knows = actor
             .look(move |fold| fold.room().is_some_and(|room| room.hears(&provider)))
             .await
-            .map_err(|_| Unanswered)?;
+            .map_err(|_| Unanswered::Unreachable)?;
         Ok(looked(shard, knows))
     }
 
-    /// Has what waits of a room that a provider refused sent again, wherever the room's shard is led; returns when that
-    /// is on its way into the log.
+    /// Has what waits of a room that a provider refused sent again, wherever the room's shard is led; says what the log
+    /// made of it.
     pub(crate) async fn redrive(
         &self,
         room: &RoomUri,
         provider: &ProviderId,
-    ) -> Result<(), Unanswered> {
+    ) -> Result<Redriven, Unanswered> {
         let pending = self.begin_redrive(room, provider).await?;
         pending.wait(self.world.request_deadline).await
     }
@@ -381,17 +436,23 @@ impl Shards {
         &self,
         room: &RoomUri,
         provider: &ProviderId,
-    ) -> Result<Pending<()>, Unanswered> {
+    ) -> Result<Pending<Redriven>, Unanswered> {
         let shard = self.of_room(room)?;
         if !shard.leads() {
             let ask = Ask::Redrive(room.clone(), provider.clone());
-            return self.pass_on(shard, ask, done_of);
+            return self.pass_on(shard, ask, redriven_of);
         }
         let redrive = link::Command::Redrive {
             provider: provider.clone(),
             room: room.clone(),
         };
-        queued_own(shard, redrive).await
+        let (ticket, answer) = shard.redriving.open();
+        if let Err(refused) = shard.queue(Command::Link(redrive), Some(ticket)) {
+            shard
+                .redriving
+                .give(ticket, perform::link::not_queued(refused));
+        }
+        begun(shard, Ok(()), ticket, answer, |shard| &shard.redriving)
     }
 
     /// Tells a shard of rooms what clients have acknowledged of them, wherever it is led; returns when that is on its way
@@ -420,12 +481,11 @@ impl Shards {
     /// answer.
     pub(crate) async fn asked(&self, ask: Ask) -> impl Future<Output = Answered> + use<> {
         let deadline = self.world.request_deadline;
-        let led = self
-            .get(place(&ask.whose()))
-            .is_some_and(|shard| shard.leads());
+        let shard = place(&ask.whose());
+        let led = self.get(shard).is_some_and(|shard| shard.leads());
         let begun = match ask {
             // Passed on once only: who leads may be gone by the time a circle is closed.
-            _ if !led => Err(Unanswered),
+            _ if !led => Err(Unanswered::NoLeader { shard }),
             Ask::Hub(room, ask) => self.begin_hub(&room, ask).await.map(Asked::Room),
             Ask::Follower(room, command) => {
                 self.begin_follower(&room, command).await.map(Asked::Room)
@@ -437,11 +497,12 @@ impl Shards {
                 knows.map(Asked::Knows)
             }
             Ask::Redrive(room, provider) => {
-                self.begin_redrive(&room, &provider).await.map(Asked::Done)
+                let redriven = self.begin_redrive(&room, &provider).await;
+                redriven.map(Asked::Redriven)
             }
             Ask::Read(has) => match has.first().map(|has| self.of_room(&has.room)) {
                 Some(Ok(shard)) => self.begin_read(shard, has).await.map(Asked::Done),
-                Some(Err(_)) | None => Err(Unanswered),
+                Some(Err(_)) | None => Err(Unanswered::Unreachable),
             },
         };
         async move {
@@ -450,8 +511,11 @@ impl Shards {
                 Ok(Asked::User(pending)) => pending.wait(deadline).await.map(Answered::User),
                 Ok(Asked::Key(pending)) => pending.wait(deadline).await.map(Answered::DeviceKey),
                 Ok(Asked::Knows(pending)) => pending.wait(deadline).await.map(Answered::Knows),
+                Ok(Asked::Redriven(pending)) => {
+                    pending.wait(deadline).await.map(Answered::Redriven)
+                }
                 Ok(Asked::Done(pending)) => pending.wait(deadline).await.map(|()| Answered::Done),
-                Err(Unanswered) => Err(Unanswered),
+                Err(unanswered) => Err(unanswered),
             };
             answered.unwrap_or(Answered::Nobody)
         }
@@ -505,13 +569,14 @@ enum Asked {
     Key(Pending<Option<[u8; 32]>>),
     Knows(Pending<bool>),
     Done(Pending<()>),
+    Redriven(Pending<Redriven>),
 }
 
 /// A command without a ticket, on its way into the log of a shard that this node leads.
 async fn queued_own(shard: &Shard, command: link::Command) -> Result<Pending<()>, Unanswered> {
     let (give, answer) = oneshot::channel();
     let queued = shard.queue_own(Command::Link(command)).await;
-    queued.map_err(|_| Unanswered)?;
+    queued.map_err(|_| Unanswered::NoLeader { shard: shard.id })?;
     let _ = give.send(());
     let give_up = Box::new(|| {});
     Ok(Pending {
@@ -545,7 +610,7 @@ fn begun<A: Send + 'static>(
     if let Err(error) = sent {
         tracing::error!(shard = shard.id, %error, "an actor cannot be reached");
         waiting(shard).forget(ticket);
-        return Err(Unanswered);
+        return Err(Unanswered::Unreachable);
     }
     let shard = Arc::clone(shard);
     let give_up = Box::new(move || waiting(&shard).forget(ticket));

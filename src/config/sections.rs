@@ -131,7 +131,7 @@ pub struct LimitsConfig {
 pub struct LogConfig {
     /// How a line looks.
     pub format: LogFormat,
-    /// Which lines there are, as in `RUST_LOG`, which wins.
+    /// Which lines there are, as in `RUST_LOG`, which wins; libraries are heard at more than warnings when they are named.
     pub filter: String,
 }
 
@@ -185,8 +185,8 @@ impl Default for NodeConfig {
 impl Default for TlsConfig {
     fn default() -> Self {
         Self {
-            certificate: "node.crt".into(),
-            key: "node.key".into(),
+            certificate: "pki/a.example.crt".into(),
+            key: "pki/a.example.key".into(),
         }
     }
 }
@@ -249,10 +249,9 @@ impl Default for LimitsConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        let filter = "info,openraft=off,raft_engine=warn,quinn=warn,quinn_proto=warn,ractor=warn";
         Self {
             format: LogFormat::Auto,
-            filter: filter.to_owned(),
+            filter: "info".to_owned(),
         }
     }
 }

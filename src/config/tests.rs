@@ -235,7 +235,10 @@ fn relative_paths_are_relative_to_the_file() {
     config.tls.key = "/secret/node.key".into();
     config.resolve(Path::new("/etc/mimi"));
     assert_eq!(config.node.data_dir, Path::new("/etc/mimi/data"));
-    assert_eq!(config.tls.certificate, Path::new("/etc/mimi/node.crt"));
+    assert_eq!(
+        config.tls.certificate,
+        Path::new("/etc/mimi/pki/a.example.crt")
+    );
     assert_eq!(config.tls.key, Path::new("/secret/node.key"));
     assert_eq!(
         config.node.admin_socket,

@@ -98,14 +98,14 @@ async fn begin(
             session.shards.begin_follower(&room, queue).await
         }
     };
-    begun.map_err(|Unanswered| unanswered())
+    begun.map_err(|_: Unanswered| unanswered())
 }
 
 async fn finish(session: &Session, pending: Pending<Answer>) -> Result<Answer, DoorRefused> {
     match session.shards.room_answer(pending).await {
         Ok(Answer::Refused(Refused::StorageFull)) => Err(DoorRefused::StorageFull),
         Ok(answer) => Ok(answer),
-        Err(Unanswered) => Err(unanswered()),
+        Err(_) => Err(unanswered()),
     }
 }
 

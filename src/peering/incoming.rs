@@ -51,7 +51,7 @@ pub(crate) async fn serve(
 ) {
     let span = info_span!("link", peer = %link.peer());
     async {
-        info!("peer connected");
+        info!(address = %link.remote_address(), "peer connected");
         while let Ok((to, from)) = link.accept_lane().await {
             let (over, shards, peers) = (Arc::clone(&link), shards.clone(), peers.clone());
             let requests = Arc::clone(&requests);

@@ -5,15 +5,18 @@ use super::{
     credits::Credits,
     fanout::{self, Later},
     submit,
+    trouble::{Trouble, Troubles},
 };
 use crate::{
+    certificates::now_s,
     cluster::{
         lead::{led_here, lost},
         shard::Shard,
         shards::Shards,
     },
-    quic::{Link, LinkEndpoint},
+    quic::{ConnectError, Ended, Link, LinkEndpoint},
 };
+use anyhow::Context;
 use futures::future::select_ok;
 use mimi_actors::{
     ids::ProviderId,
@@ -26,6 +29,7 @@ use mimi_actors::{
 };
 use rand::Rng;
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -58,6 +62,8 @@ pub(crate) struct Peer {
     failures: AtomicU32,
     /// How the fan-out lanes stand.
     credits: Credits,
+    /// Why there is no connection.
+    troubles: Troubles,
 }
 
 impl Peer {
@@ -69,12 +75,18 @@ impl Peer {
             link: watch::Sender::new(None),
             failures: AtomicU32::new(0),
             credits: Credits::new(SHARDS),
+            troubles: Troubles::default(),
         }
     }
 
     /// How the fan-out lanes stand.
     pub(crate) fn credits(&self) -> &Credits {
         &self.credits
+    }
+
+    /// Why each address cannot be reached, while there is no connection.
+    pub(crate) fn troubles(&self) -> BTreeMap<String, Trouble> {
+        self.troubles.now()
     }
 
     /// Whether a connection is up.
@@ -120,16 +132,18 @@ impl Peer {
         async {
             loop {
                 match self.dial_any(&endpoint, first, node).await {
-                    Ok(link) => {
-                        let up = tokio::time::Instant::now();
+                    Ok((address, link)) => {
+                        let (up, link) = (tokio::time::Instant::now(), Arc::new(link));
                         info!(address = %link.remote_address(), "link up");
-                        self.serve(Arc::new(link), &shards).await;
-                        info!("link down");
+                        self.troubles.over();
+                        self.serve(Arc::clone(&link), &shards).await;
+                        self.ended(&address, &link, up.elapsed());
                         if up.elapsed() >= GOOD {
                             backoff = BACKOFF_MIN;
                         }
                     }
-                    Err(error) => tracing::debug!(%error, "the peer cannot be reached"),
+                    // Each address has said why.
+                    Err(error) => tracing::debug!(%error, "no address of the peer can be reached"),
                 }
                 // Another node is the first to be tried next.
                 first = first.wrapping_add(1);
@@ -142,6 +156,19 @@ impl Peer {
         .await;
     }
 
+    /// Takes note of why a connection has ended; one that did not last was none.
+    fn ended(&self, address: &str, link: &Link, lasted: Duration) {
+        let why = link
+            .ended()
+            .map_or_else(String::new, |ended| ended.to_string());
+        info!(%why, "link down");
+        if lasted >= GOOD {
+            self.troubles.forget_told();
+        } else if link.ended() != Some(Ended::Here) {
+            self.troubles.failed(address, &why, now_s());
+        }
+    }
+
     /// Connects to whichever node of the peer answers, asked one shortly after the other: one that is gone does not
     /// answer for seconds.
     async fn dial_any(
@@ -149,18 +176,27 @@ impl Peer {
         endpoint: &LinkEndpoint,
         first: usize,
         node: u64,
-    ) -> anyhow::Result<Link> {
+    ) -> anyhow::Result<(String, Link)> {
         let count = self.addresses.len();
         let in_turn = self.addresses.iter().cycle().skip(first % count.max(1));
         let dials = (0..).zip(in_turn.take(count)).map(|(turn, address)| {
             let dialling = async move {
                 tokio::time::sleep(NEXT_ADDRESS_AFTER * turn).await;
-                dial(endpoint, address, &self.provider, node).await
+                let dialled = dial(endpoint, address, &self.provider, node).await;
+                let failed = |error: &anyhow::Error| {
+                    let refused = error.downcast_ref::<ConnectError>();
+                    if !refused.is_some_and(ConnectError::is_stopping) {
+                        self.troubles
+                            .failed(address, &format!("{error:#}"), now_s());
+                    }
+                };
+                let link = dialled.inspect_err(failed);
+                link.map(|link| (address.clone(), link))
             };
             Box::pin(dialling)
         });
-        let (link, _others) = select_ok(dials).await?;
-        Ok(link)
+        let (dialled, _others) = select_ok(dials).await?;
+        Ok(dialled)
     }
 
     /// Uses a connection until it is lost.
@@ -255,12 +291,17 @@ async fn dial(
     node: u64,
 ) -> anyhow::Result<Link> {
     let mut last = anyhow::anyhow!("the name {address} has no address");
-    for resolved in tokio::net::lookup_host(address).await? {
+    let resolved = tokio::net::lookup_host(address).await;
+    for resolved in resolved.with_context(|| format!("look {address} up"))? {
         match endpoint.connect(resolved, provider).await {
             Ok(link) => {
-                greet(&link, node)
-                    .await
-                    .inspect_err(|_| link.close(code::VERSION, "no greeting"))?;
+                let greeted = greet(&link, node).await;
+                // A peer that does not take this node's certificate says so when it has seen it.
+                if let Err(error) = greeted {
+                    let ended = link.ended();
+                    link.close(code::VERSION, "no greeting");
+                    return Err(ended.map_or(error, anyhow::Error::from));
+                }
                 return Ok(link);
             }
             Err(error) => last = error.into(),

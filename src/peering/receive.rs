@@ -106,10 +106,10 @@ impl Later {
     /// How long a hub waits whose events found the log full, in milliseconds.
     const FULL_RETRY_AFTER_MS: u32 = 5_000;
 
-    fn unanswered() -> Self {
+    fn unanswered(unanswered: &Unanswered) -> Self {
         Self {
             retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
-            why: Unanswered.to_string(),
+            why: unanswered.to_string(),
         }
     }
 
@@ -176,14 +176,12 @@ async fn finish_fanout(
     begun: Result<Delivering, Unanswered>,
     mut acking: Acking,
 ) -> Result<Ack, Later> {
-    for (room, pending) in begun.map_err(|Unanswered| Later::unanswered())? {
+    for (room, pending) in begun.map_err(|unanswered| Later::unanswered(&unanswered))? {
         let answer = match pending {
             Delivery::Room(pending) => shards.room_answer(pending).await,
             Delivery::User(pending) => shards.user_answer(pending).await.map(heard),
         };
-        let Ok(answer) = answer else {
-            return Err(Later::unanswered());
-        };
+        let answer = answer.map_err(|unanswered| Later::unanswered(&unanswered))?;
         acking
             .answered(&room, answer)
             .map_err(|answer| Later::refused(&answer))?;
@@ -209,6 +207,7 @@ fn heard(answer: UserAnswer) -> Answer {
         | UserAnswer::Claimed(_)
         | UserAnswer::IntroductionKept(_)
         | UserAnswer::Introduced(_)
+        | UserAnswer::Unchanged
         | UserAnswer::Refused(_) => Answer::Stale,
     }
 }
@@ -269,7 +268,7 @@ async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Begun> {
             Some((room, ask)) => shards
                 .begin_hub(&room, ask)
                 .await
-                .map_err(|Unanswered| None),
+                .map_err(|_: Unanswered| None),
             None => Err(Some(Answer::Refused(Refused::NotAuthorized))),
         };
         begun.push(Begun {

@@ -6,6 +6,7 @@
 pub(crate) mod answers;
 pub(crate) mod follower;
 pub(crate) mod hub;
+pub(crate) mod link;
 pub(crate) mod user;
 pub(crate) mod workers;
 

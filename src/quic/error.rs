@@ -1,8 +1,9 @@
 //! Why there is no endpoint, no connection, or no longer one.
 
 use super::TrustError;
+use crate::holder::{Protocol, holder};
 use mimi_actors::ids::ProviderId;
-use quinn::ConnectionError;
+use quinn::{ConnectionError, TransportErrorCode};
 use std::{io, net::SocketAddr, path::PathBuf};
 
 /// Characters of the other side's words that are repeated, at most.
@@ -14,10 +15,12 @@ const NOT_OURS: &str = "unexpected error: ";
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another process listens there.
-    #[error("listen on UDP {address}: the port is in use")]
+    #[error("listen on UDP {address}: the port is in use{holder}")]
     InUse {
         /// The address asked for.
         address: SocketAddr,
+        /// Who has it, as far as can be seen.
+        holder: String,
     },
     /// The address is not this machine's, or not for this user.
     #[error("listen on UDP {address}")]
@@ -38,7 +41,8 @@ pub enum BindError {
 impl BindError {
     pub(super) fn socket(address: SocketAddr, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::AddrInUse {
-            Self::InUse { address }
+            let holder = holder(Protocol::Udp, address);
+            Self::InUse { address, holder }
         } else {
             Self::Socket { address, source }
         }
@@ -69,6 +73,14 @@ pub enum ConnectError {
         /// How many one peer may have.
         max: usize,
     },
+}
+
+impl ConnectError {
+    /// Whether it is only that this side stops.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        matches!(self, Self::Begin(quinn::ConnectError::EndpointStopping))
+    }
 }
 
 /// Why a connection has ended.
@@ -102,6 +114,19 @@ impl From<ConnectionError> for Ended {
             },
             ConnectionError::LocallyClosed => Self::Here,
             ConnectionError::TimedOut => Self::Silent,
+            ConnectionError::TransportError(error) if alert(error.code).is_some() => {
+                Self::Failed(printable(&format!(
+                    "refused on this side: {}",
+                    error.reason.replace(NOT_OURS, "")
+                )))
+            }
+            ConnectionError::ConnectionClosed(close) if alert(close.error_code).is_some() => {
+                let reason = String::from_utf8_lossy(&close.reason).replace(NOT_OURS, "");
+                let code = alert(close.error_code).unwrap_or_default();
+                Self::Failed(printable(&format!(
+                    "refused by the other side (TLS alert {code}): {reason}"
+                )))
+            }
             failed @ (ConnectionError::VersionMismatch
             | ConnectionError::TransportError(_)
             | ConnectionError::ConnectionClosed(_)
@@ -117,6 +142,13 @@ impl From<ConnectionError> for ConnectError {
     fn from(error: ConnectionError) -> Self {
         Self::Ended(error.into())
     }
+}
+
+/// The TLS alert that a code of QUIC stands for.
+fn alert(code: TransportErrorCode) -> Option<u64> {
+    const ALERTS: std::ops::Range<u64> = 0x100..0x200;
+    let code = u64::from(code);
+    ALERTS.contains(&code).then(|| code - ALERTS.start)
 }
 
 /// Words of the other side, fit for a log line and a terminal.

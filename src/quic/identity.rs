@@ -1,16 +1,20 @@
 //! Who this node is: its certificate and key, and the one provider that the certificate names.
 
 use super::{FileError, settings};
+use crate::private::read_private;
 use mimi_actors::ids::ProviderId;
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
-use std::{fmt, fs::File, io::Read, os::unix::fs::PermissionsExt, path::Path};
+use std::{fmt, fs::File, io::Read, path::Path};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Largest file of certificates or keys, in bytes.
 const PEM_BYTES_MAX: u64 = 1 << 20;
+
+/// Names of a certificate that are shown, at most.
+const NAMES_SHOWN_MAX: usize = 3;
 
 /// Why an identity is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +63,9 @@ impl Identity {
         if !parsed.validity().is_valid() {
             let validity = parsed.validity();
             let (from, to) = (validity.not_before, validity.not_after);
-            let why = format!("the certificate is valid from {from} to {to}, not today");
+            let why = format!(
+                "the certificate is valid from {from} to {to}, not today: put another one there, or set the clock right"
+            );
             return Err(refuse(why).into());
         }
         let private = private_key(key)?;
@@ -102,23 +108,28 @@ impl Identity {
 
 /// Reads a private key that nobody but its owner can read.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
-    let refuse = |why: String| FileError {
+    let text = read_private(path)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| FileError {
+        path: path.to_owned(),
+        why: format!("the private key does not read: {error}"),
+    })
+}
+
+/// When the first of the certificates in a PEM file ends, in seconds since 1970.
+///
+/// # Errors
+/// When the file does not read.
+pub fn ends_at(path: &Path) -> Result<i64, FileError> {
+    let refuse = |why| FileError {
         path: path.to_owned(),
         why,
     };
-    let unreadable =
-        |error: &dyn fmt::Display| refuse(format!("the private key does not read: {error}"));
-    let file = File::open(path).map_err(|error| unreadable(&error))?;
-    // Asked of the open file: what is read is what was looked at.
-    let mode = file.metadata().map_err(|error| unreadable(&error))?;
-    let mode = mode.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(refuse(format!(
-            "the private key is open to others (mode {mode:o}); chmod 600 it"
-        )));
+    let mut first = i64::MAX;
+    for certificate in certificates(path)? {
+        let parsed = parse(&certificate).map_err(refuse)?;
+        first = first.min(parsed.validity().not_after.timestamp());
     }
-    let text = read(file).map_err(|error| unreadable(&error))?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| unreadable(&error))
+    Ok(first)
 }
 
 /// The certificates of a PEM file, one at least.
@@ -168,7 +179,11 @@ pub(super) fn provider_of(certificate: &[u8]) -> Result<ProviderId, String> {
     match names.as_slice() {
         [GeneralName::DNSName(name)] => name.parse().map_err(|error| format!("{name:?} ({error})")),
         [_] => Err("something other than a DNS name".to_owned()),
-        several => Err(format!("{} names", several.len())),
+        several => {
+            let shown = several.iter().take(NAMES_SHOWN_MAX);
+            let shown: Vec<String> = shown.map(ToString::to_string).collect();
+            Err(format!("{} names ({})", several.len(), shown.join(", ")))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use mimi_actors::{
 use quinn::{Connecting, Connection, ConnectionError, Endpoint, Incoming};
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -123,6 +123,10 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
+    pub(super) fn remote_address(&self) -> SocketAddr {
+        self.incoming.remote_address()
+    }
+
     pub(super) async fn finish(self) -> Result<Connection, ConnectionError> {
         let Self { incoming, counted } = self;
         let connection = in_time(incoming.accept()?).await;

@@ -140,6 +140,12 @@ pub struct LinkIncoming {
 }
 
 impl LinkIncoming {
+    /// Where it comes from.
+    #[must_use]
+    pub fn remote_address(&self) -> SocketAddr {
+        canonical(self.handshake.remote_address())
+    }
+
     /// Finishes the handshake.
     ///
     /// # Errors

@@ -19,10 +19,10 @@ mod trust;
 pub use cluster::{ClusterEndpoint, ClusterIncoming, ClusterLink, cluster_member};
 pub use door::{Door, DoorDialer, DoorEndpoint, DoorIncoming};
 pub use error::{BindError, ConnectError, Ended, FileError};
-pub use identity::{Identity, IdentityError, spki_pin};
+pub use identity::{Identity, IdentityError, ends_at, spki_pin};
 pub use lane::{LaneError, LaneReceiver, LaneSender};
 pub use link::{Link, LinkEndpoint, LinkIncoming};
-pub use trust::{PeerTrust, TrustError};
+pub use trust::{PeerTrust, TrustError, usable};
 
 /// Protocol between providers.
 pub const LINK_ALPN: &[u8] = b"mimi-link/1";

@@ -7,6 +7,7 @@ use super::{
     FileError,
     cluster::cluster_member,
     identity::{certificates, parse, provider_of, spki_hash},
+    settings,
 };
 use mimi_actors::ids::ProviderId;
 use rustls::{
@@ -79,6 +80,14 @@ impl Check {
             client: client.build().map_err(|error| refuse(error.to_string()))?,
         })
     }
+}
+
+/// Whether a trust setting is usable.
+///
+/// # Errors
+/// [`TrustError`] when its CA is not.
+pub fn usable(trust: &PeerTrust) -> Result<(), TrustError> {
+    Check::new(trust, &settings::crypto()).map(drop)
 }
 
 /// The certificates of a CA file.
@@ -192,6 +201,18 @@ impl Recognise {
     }
 }
 
+/// Why a certificate is refused that passed no check, with whom it names.
+fn not_trusted(named: &ProviderId, error: &Error) -> Error {
+    let why = match error {
+        Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "it is not of the CA that is configured".to_owned(),
+        Error::General(why) => why.clone(),
+        other => other.to_string(),
+    };
+    Error::General(format!("the certificate names {named}: {why}"))
+}
+
 fn refuse<T>(why: String) -> Result<T, Error> {
     Err(Error::General(why))
 }
@@ -249,6 +270,7 @@ impl ServerCertVerifier for Recognise {
                 check_pin(pin, certificate, now).map(|()| ServerCertVerified::assertion())
             }
         })
+        .map_err(|error| not_trusted(&named, &error))
     }
 
     fn verify_tls12_signature(
@@ -288,13 +310,14 @@ impl ClientCertVerifier for Recognise {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let (_, checks) = self.checks(certificate, intermediates)?;
+        let (named, checks) = self.checks(certificate, intermediates)?;
         any(checks, |check| match check {
             Check::Ca { client, .. } => client.verify_client_cert(certificate, intermediates, now),
             Check::PinnedKey(pin) => {
                 check_pin(pin, certificate, now).map(|()| ClientCertVerified::assertion())
             }
         })
+        .map_err(|error| not_trusted(&named, &error))
     }
 
     fn verify_tls12_signature(

@@ -21,6 +21,7 @@ mod joining;
 mod lanes;
 mod message;
 mod nemesis;
+mod operate;
 mod played;
 mod policy;
 mod setting;
@@ -73,6 +74,8 @@ pub struct Story {
     trees: trees::Place,
     /// Watched members, in a story of several nodes.
     cast: Option<cluster::Cast>,
+    /// The commands of an operator.
+    desk: operate::Desk,
     /// Parts of lines that nodes must write because of what is done to them, though they say that something broke.
     announced: Vec<&'static str>,
 }

@@ -43,19 +43,19 @@ provider = { burst = 1000000, per_minute = 60000 }
 #[derive(Debug, clap::Args)]
 pub(super) struct Claim {
     /// Users of the many
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = super::some::<usize>)]
     users: usize,
     /// Clients of each user
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = super::some::<usize>)]
     clients: usize,
     /// KeyPackages of each client
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = super::some::<usize>)]
     packages: usize,
     /// Claims under way at a time
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = super::some::<usize>)]
     at_once: usize,
     /// Nodes of each provider; with three, every claim is synced on two of them
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = super::nodes)]
     nodes: u64,
     /// Print one line of JSON
     #[arg(long)]

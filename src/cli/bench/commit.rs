@@ -35,19 +35,19 @@ const PACKAGES: usize = 64;
 #[derive(Debug, clap::Args)]
 pub(super) struct CommitBench {
     /// Rooms, each with one Commit under way
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = super::some::<usize>)]
     rooms: usize,
     /// Members of each room
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = super::some::<usize>)]
     members: usize,
     /// Commits prepared for each room
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = super::some::<usize>)]
     commits: usize,
     /// Container of the trees under load: full, zstd, delta or distributionService
     #[arg(long, default_value = "delta", value_parser = container)]
     container: TreeKind,
     /// Sizes of the groups in which one check is measured
-    #[arg(long, value_delimiter = ',', default_value = "10,100,1000,5000")]
+    #[arg(long, value_delimiter = ',', default_value = "10,100,1000,5000", value_parser = super::some::<usize>)]
     sizes: Vec<usize>,
     /// Print one line of JSON
     #[arg(long)]

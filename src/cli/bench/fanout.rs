@@ -36,10 +36,10 @@ pub(super) struct Fanout {
     #[command(flatten)]
     load: LoadArgs,
     /// Members at the follower in each room; one of them reads
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = super::some::<usize>)]
     members: usize,
     /// Nodes of each provider; with three, every event is synced on two of them
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = super::nodes)]
     nodes: u64,
 }
 

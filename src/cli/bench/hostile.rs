@@ -86,16 +86,16 @@ const WAYS: [Way; 6] = [
 #[derive(Debug, clap::Args)]
 pub(super) struct Hostile {
     /// How long to measure each way, and the baseline, in seconds
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = super::some::<u64>)]
     seconds: u64,
     /// Messages a second between the honest two
-    #[arg(long, default_value_t = 100.0)]
+    #[arg(long, default_value_t = 100.0, value_parser = super::positive)]
     rate: f64,
     /// Rooms, with members of all three
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = super::some::<usize>)]
     rooms: usize,
     /// Length of a message on the wire, in bytes
-    #[arg(long, default_value_t = 1_024)]
+    #[arg(long, default_value_t = 1_024, value_parser = super::message_bytes)]
     message_bytes: usize,
     /// Print one line of JSON
     #[arg(long)]

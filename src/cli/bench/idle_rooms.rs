@@ -30,7 +30,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 pub(super) struct IdleRooms {
     /// Rooms
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = super::some::<u32>)]
     rooms: u32,
     /// Print one line of JSON
     #[arg(long)]

@@ -35,16 +35,16 @@ const PROGRESS_EVERY: usize = 50;
 #[derive(Debug, clap::Args)]
 pub(super) struct Join {
     /// People that follow the link
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = super::some::<usize>)]
     joiners: usize,
     /// Those that try at the same time
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = super::some::<usize>)]
     at_once: usize,
     /// Container in which they ask for the tree: full or zstd
     #[arg(long, default_value = "full", value_parser = container)]
     container: TreeKind,
     /// How long one of them tries, in seconds
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 600, value_parser = super::some::<u64>)]
     patience_s: u64,
     /// Print one line of JSON
     #[arg(long)]

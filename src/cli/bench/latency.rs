@@ -26,19 +26,19 @@ const BOB: Seat = Seat {
 #[derive(Debug, clap::Args)]
 pub(super) struct Latency {
     /// How long to measure, in seconds
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = super::some::<u64>)]
     seconds: u64,
     /// Messages a second
-    #[arg(long, default_value_t = 100.0)]
+    #[arg(long, default_value_t = 100.0, value_parser = super::positive)]
     rate: f64,
     /// Rooms
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = super::some::<usize>)]
     rooms: usize,
     /// Length of a message on the wire, in bytes
-    #[arg(long, default_value_t = 1_024)]
+    #[arg(long, default_value_t = 1_024, value_parser = super::message_bytes)]
     message_bytes: usize,
     /// Nodes of each provider
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = super::nodes)]
     nodes: u64,
     /// Print one line of JSON
     #[arg(long)]

@@ -77,22 +77,22 @@ pub(super) struct Shape {
 #[derive(Debug, clap::Args)]
 pub(super) struct LoadArgs {
     /// How long to measure, in seconds
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = super::some::<u64>)]
     pub(super) seconds: u64,
     /// Rooms
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = super::some::<usize>)]
     pub(super) rooms: usize,
     /// Messages in one frame of the sending client
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = super::some::<usize>)]
     pub(super) batch: usize,
     /// Length of a message on the wire, in bytes
-    #[arg(long, default_value_t = 1_024)]
+    #[arg(long, default_value_t = 1_024, value_parser = super::message_bytes)]
     pub(super) message_bytes: usize,
     /// Messages encrypted for each room
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = super::some::<usize>)]
     pub(super) pool: usize,
     /// Messages a second; as many as are taken without it
-    #[arg(long)]
+    #[arg(long, value_parser = super::positive)]
     pub(super) rate: Option<f64>,
     /// Print one line of JSON
     #[arg(long)]

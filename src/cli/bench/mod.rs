@@ -14,6 +14,45 @@ mod process;
 mod soak;
 mod submit;
 
+use super::output;
+use mimi_actors::limits::MESSAGE_BYTES_MAX;
+use std::str::FromStr;
+
+/// Shortest message of a measurement, in bytes: below it MLS itself takes more.
+const MESSAGE_BYTES_MIN: usize = 512;
+/// How many nodes a provider of a measurement may have.
+const NODES_MAX: u64 = 5;
+
+/// A count of which there must be one at least.
+fn some<T: FromStr + Default + PartialEq>(text: &str) -> Result<T, String> {
+    match text.parse() {
+        Ok(count) if count != T::default() => Ok(count),
+        Ok(_) => Err("nothing can be measured with none: at least 1".to_owned()),
+        Err(_) => Err("a whole number, at least 1".to_owned()),
+    }
+}
+
+/// A number of nodes.
+fn nodes(text: &str) -> Result<u64, String> {
+    let nodes = text.parse().ok();
+    let nodes = nodes.filter(|nodes| (1..=NODES_MAX).contains(nodes));
+    nodes.ok_or_else(|| format!("1 to {NODES_MAX}"))
+}
+
+/// A rate or share, above nothing.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "a number above 0".to_owned())
+}
+
+/// The length of a message on the wire, in bytes.
+fn message_bytes(text: &str) -> Result<usize, String> {
+    let bytes = text.parse().ok();
+    let bytes = bytes.filter(|bytes| (MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX).contains(bytes));
+    bytes.ok_or_else(|| format!("{MESSAGE_BYTES_MIN} to {MESSAGE_BYTES_MAX}"))
+}
+
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
@@ -57,18 +96,20 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
-        match self.what {
-            What::Claim(claim) => runtime.block_on(claim.run()),
-            What::Commit(commit) => runtime.block_on(commit.run()),
-            What::Failover(failover) => runtime.block_on(failover.run()),
-            What::Fanout(fanout) => runtime.block_on(fanout.run()),
-            What::Submit(submit) => runtime.block_on(submit.run()),
-            What::Hostile(hostile) => runtime.block_on(hostile.run()),
-            What::Soak(soak) => runtime.block_on(soak.run()),
-            What::Latency(latency) => runtime.block_on(latency.run()),
-            What::IdleRooms(idle_rooms) => runtime.block_on(idle_rooms.run()),
-            What::Join(join) => runtime.block_on(join.run()),
-            What::CeilingPeer(peer) => runtime.block_on(peer.run()),
-        }
+        runtime.block_on(output::while_read(async {
+            match self.what {
+                What::Claim(claim) => claim.run().await,
+                What::Commit(commit) => commit.run().await,
+                What::Failover(failover) => failover.run().await,
+                What::Fanout(fanout) => fanout.run().await,
+                What::Submit(submit) => submit.run().await,
+                What::Hostile(hostile) => hostile.run().await,
+                What::Soak(soak) => soak.run().await,
+                What::Latency(latency) => latency.run().await,
+                What::IdleRooms(idle_rooms) => idle_rooms.run().await,
+                What::Join(join) => join.run().await,
+                What::CeilingPeer(peer) => peer.run().await,
+            }
+        }))
     }
 }

@@ -28,10 +28,10 @@ pub(super) struct Soak {
     #[command(flatten)]
     load: LoadArgs,
     /// How long the steady load runs, in minutes
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = super::some::<u64>)]
     minutes: u64,
     /// Which part of the rate that is reached in `--seconds` the steady load has; without effect with --rate
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, value_parser = super::positive)]
     share: f64,
 }
 

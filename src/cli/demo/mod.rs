@@ -8,7 +8,7 @@ mod narrator;
 mod story;
 mod verify;
 
-use super::stage::Stage;
+use super::{output, stage::Stage};
 use anyhow::Context;
 use narrator::Narrator;
 
@@ -18,12 +18,21 @@ pub struct Demo {
     /// Print one line of JSON for each step, and a last one with the verdict
     #[arg(long)]
     json: bool,
-    /// Nodes of each provider; with three, the leader of the room's shard is killed in mid-Commit
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=5))]
+    /// Nodes of each provider: 1, or 3 to 5; of several, the leader of the room's shard is killed in mid-Commit
+    #[arg(long, default_value_t = 1, value_parser = nodes)]
     nodes: u64,
     /// Leave the providers running afterwards, and say how to look around
     #[arg(long)]
     keep: bool,
+}
+
+/// Of two nodes the one that is left has no majority, and the story cannot go on.
+fn nodes(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(nodes @ (1 | 3..=5)) => Ok(nodes),
+        Ok(2) => Err("of 2 nodes no majority is left when one is killed; 1, or 3 to 5".to_owned()),
+        Ok(_) | Err(_) => Err("1, or 3 to 5".to_owned()),
+    }
 }
 
 impl Demo {
@@ -35,7 +44,7 @@ impl Demo {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
-        runtime.block_on(self.tell())
+        runtime.block_on(output::while_read(self.tell()))
     }
 
     async fn tell(self) -> anyhow::Result<()> {

@@ -1,0 +1,92 @@
+//! Operators and their mistakes under many seeds. `OPERATOR_SEEDS=100000 cargo test --release --test seeds operators`.
+
+use super::{number, say};
+use mimi_actors::sim::operators::{self, Report};
+use std::collections::BTreeMap;
+
+fn tell(report: &Report) -> String {
+    let mut told = String::new();
+    for line in &report.story {
+        told.push_str(line);
+        told.push('\n');
+    }
+    let violation = report
+        .violation
+        .as_ref()
+        .map(|broken| format!("{}: {}", broken.invariant, broken.why));
+    let seed = report.seed;
+    format!(
+        "{told}seed {seed}: {}\nagain: FROM={seed} OPERATOR_SEEDS=1 cargo test --release --test seeds operators",
+        violation.unwrap_or_default()
+    )
+}
+
+/// Plays seeds until one fails; what happened in them.
+fn play(from: u64, seeds: u64) -> (BTreeMap<&'static str, u64>, Option<Report>) {
+    let mut counts = BTreeMap::new();
+    for seed in from..from + seeds {
+        let report = operators::play(seed);
+        for (what, count) in &report.counts {
+            *counts.entry(*what).or_default() += count;
+        }
+        if report.violation.is_some() {
+            return (counts, Some(report));
+        }
+    }
+    (counts, None)
+}
+
+#[cfg(not(planted = "any"))]
+#[test]
+fn whatever_operators_mistype_no_shard_is_lost_and_what_is_done_is_done() {
+    let (from, seeds) = (number("FROM", 0), number("OPERATOR_SEEDS", 60));
+    let (counts, failed) = play(from, seeds);
+    for (what, count) in &counts {
+        say(&format!("{count:>12}  {what}"));
+    }
+    if let Some(failed) = failed {
+        panic!("{}", tell(&failed));
+    }
+    if seeds >= 60 {
+        let happened = operators::HAPPENED.iter();
+        let missing: Vec<_> = happened
+            .filter(|what| !counts.contains_key(*what))
+            .collect();
+        assert!(missing.is_empty(), "never happened: {missing:?}");
+    }
+}
+
+#[cfg(not(planted = "any"))]
+#[test]
+fn a_seed_of_operators_played_twice_tells_the_same_story() {
+    for seed in [0, 7, 99] {
+        assert_eq!(operators::play(seed).story, operators::play(seed).story);
+    }
+}
+
+#[cfg(planted = "any")]
+#[test]
+fn every_bug_that_operators_would_meet_is_found() {
+    let most = number("SEEDS", 10_000);
+    let mut missed = Vec::new();
+    for (name, what) in operators::BUGS {
+        mimi_actors::planted::plant(name);
+        let (_, found) = play(0, most);
+        mimi_actors::planted::plant("");
+        match found {
+            Some(report) => {
+                let violation = report
+                    .violation
+                    .as_ref()
+                    .map(|broken| format!("{}: {}", broken.invariant, broken.why));
+                let seeds = report.seed + 1;
+                say(&format!("{seeds:>6} seeds  {name}: {what}: {violation:?}"));
+                // The same seed without the bug keeps every promise.
+                let clean = operators::play(report.seed);
+                assert!(clean.violation.is_none(), "{}", tell(&clean));
+            }
+            None => missed.push(*name),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
