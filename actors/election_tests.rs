@@ -138,9 +138,14 @@ fn a_majority_is_one_of_each_set_of_voters() {
 #[test]
 fn a_leader_that_was_alone_gives_a_second_voter_time_to_answer() {
     let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
-    let second_comes = BEGAN_MS + 10 * CUT_OFF_MS;
-    assert!(!one.lead_alone(BEGAN_MS) && !one.lead_alone(second_comes));
-    let stale = Some(9 * CUT_OFF_MS);
-    assert!(!one.lead(second_comes + CUT_OFF_MS - 1, stale));
-    assert!(one.lead(second_comes + CUT_OFF_MS, stale));
+    let comes = BEGAN_MS + 40 * LOOK_MS;
+    for now_ms in (BEGAN_MS..=comes).step_by(LOOK_MS as usize) {
+        assert!(!one.lead_alone(now_ms));
+    }
+    // What was answered before it was alone is long ago.
+    let stale = Some(100 * CUT_OFF_MS);
+    let steps_down = (comes..).step_by(LOOK_MS as usize);
+    let mut steps_down = steps_down.filter(|now_ms| one.lead(*now_ms, stale));
+    let waits_ms = steps_down.next().unwrap() - comes;
+    assert!((CUT_OFF_MS..CUT_OFF_MS + LOOK_MS).contains(&waits_ms));
 }

@@ -18,6 +18,7 @@ mod election;
 pub(crate) mod entries;
 pub mod figures;
 pub mod group;
+pub mod group_error;
 pub(crate) mod lead;
 mod log_store;
 pub(crate) mod machine;

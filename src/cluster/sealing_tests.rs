@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     cluster::{
-        group::{Group, SNAPSHOT_ENTRIES, StartError},
+        group::{Group, SNAPSHOT_ENTRIES},
+        group_error::StartError,
         tail::LogFault,
         testing::{Node, Recorder, batch, until},
     },

@@ -5,7 +5,7 @@
 
 use super::{
     batch::{Apply, ApplyError, StateError},
-    group::StartError,
+    group_error::StartError,
     raft::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, Types},
     record::RecordError,
     sealing::{Sealing, next_of, place_of},
