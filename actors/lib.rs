@@ -7,7 +7,9 @@ pub mod planted;
 
 pub mod ask;
 pub mod bucket;
+pub mod clock;
 pub mod doors;
+pub mod election;
 pub mod group_info;
 pub mod ids;
 pub mod limits;

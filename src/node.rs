@@ -5,6 +5,7 @@ use crate::{
     certificates::{Certificate, keep_telling},
     cluster::{
         batch::Batch,
+        clock::{self, NodeClock},
         entries::Entries,
         group::{Group, ProposeError},
         lead::Lead,
@@ -32,13 +33,12 @@ use futures::future::try_join_all;
 use mimi_actors::{
     ids::ProviderId,
     limits::{CHECKS_WAITING_MAX, REQUESTS_IN_FLIGHT_MAX, SHARDS},
-    machine::Millis,
     room::checks::Mls,
     supervisor::Supervisor,
 };
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -61,6 +61,8 @@ const REPLACE: &str = "it must not lead or vote on what it cannot read: put a ne
 /// A running node.
 pub(crate) struct Node {
     pub(crate) id: u64,
+    /// What time it is.
+    pub(crate) clock: Arc<NodeClock>,
     /// The other nodes, where there are any.
     pub(crate) mesh: Option<Arc<Mesh>>,
     pub(crate) shards: Shards,
@@ -145,18 +147,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let disk = Disk::open(data_dir, SHARDS, config.storage.log_bytes_max)?;
     let claimed = claimed.start(hub_key.public())?;
+    let clock = Arc::new(NodeClock::start(config.node.id, nodes_door.is_none()));
     let mesh = match (nodes_door, &cluster) {
         (Some(door), Some(cluster)) => {
-            let own = own(cluster, config.node.id);
-            let mesh = Mesh::new(config.node.id, door, (claimed, own), data_dir, disk.clone());
-            Some(mesh?)
+            let identity = (claimed, own(cluster, config.node.id));
+            let (id, disk, clock) = (config.node.id, disk.clone(), Arc::clone(&clock));
+            Some(Mesh::new(id, door, identity, data_dir, disk, clock)?)
         }
         (None, _) | (_, None) => None,
     };
+    tasks.spawn(clock::keep(Arc::clone(&clock), mesh.clone()));
     let admin = local::bind(&config.node.admin_socket)?;
 
     let supervisor = Supervisor::start().await?;
-    let world = Arc::new(world(&config, provider.clone(), hub_key));
+    let world = Arc::new(world(
+        &config,
+        provider.clone(),
+        hub_key,
+        Arc::clone(&clock),
+    ));
     let (fatal, mut failed) = mpsc::channel(1);
     let starting =
         (0..SHARDS).map(|id| start_shard(id, &config, &world, &disk, &supervisor, mesh.as_ref()));
@@ -192,7 +201,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let idle = Duration::from_secs(config.limits.idle_s);
     tasks.spawn(put_to_sleep(shards.clone(), idle));
     tasks.spawn(reads::tell(shards.clone()));
-    tasks.spawn(retention::keep(shards.clone(), config.retention(), now));
+    tasks.spawn(retention::keep(shards.clone(), config.retention()));
     tasks.spawn(collect(disk.clone(), groups.clone()));
 
     let peers = found.peers.into_iter().map(|(id, peer)| {
@@ -226,6 +235,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut scrub = Scrub::new(disk.clone(), groups.clone(), rate);
     let node = Node {
         id: config.node.id,
+        clock,
         mesh: mesh.clone(),
         shards: shards.clone(),
         peers,
@@ -293,11 +303,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 }
 
-fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
+fn world(config: &Config, provider: ProviderId, hub_key: HubKey, clock: Arc<NodeClock>) -> World {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     World {
         provider,
-        clock: Arc::new(now),
+        clock: Arc::new(move || clock.now()),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
         bells: crate::cluster::wake::Bells::default(),
         patience: crate::cluster::patience::Patience::default(),
@@ -314,14 +324,6 @@ fn world(config: &Config, provider: ProviderId, hub_key: HubKey) -> World {
         backlog_items_max: config.link.backlog_items_max,
         request_deadline: config.request_deadline(),
     }
-}
-
-/// The node's clock.
-fn now() -> Millis {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 struct Started {

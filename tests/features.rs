@@ -23,7 +23,7 @@ use steps::Story;
 use support::slow_disk::SlowDisk;
 
 /// How long all stories may take together.
-const ALL: Duration = Duration::from_secs(600);
+const ALL: Duration = Duration::from_secs(1_200);
 
 /// For each requirement and invariant the scenarios that show it, and whether each passed.
 type Shown = BTreeMap<String, Vec<(String, bool)>>;

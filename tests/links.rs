@@ -1,16 +1,18 @@
-//! A hub and a follower that is difficult: it refuses a room, takes little, takes nothing, asks for time.
+//! A hub and a follower that is difficult: it refuses a room, takes little, takes nothing, asks for time; and networks and
+//! strangers that are (`links/roads.rs`, which says how to run the long forms).
 //!
 //! Which peers and networks are difficult, and where that is shown (ratios of latency and memory: `bench hostile`):
 //!
 //! | | fault | shown by |
 //! | --- | --- | --- |
-//! | 16 | a provider is away | features R5-14, R5-20, R5-21; `tests/nemesis.rs`; not for an hour |
-//! | 17 | loss, duplicates, disorder, cuts | `tests/nemesis.rs`; not flipped bits and small MTUs, which are QUIC's |
+//! | 16 | a provider is away | features R5-14, R5-20, R5-21; `tests/nemesis.rs`; `roads`: for seconds, or an hour |
+//! | 17 | loss, duplicates, disorder, cuts, flipped bits | `tests/nemesis.rs` |
+//! | | every fifth datagram damaged; only short ones arrive, from the start or from now on | `roads` |
 //! | 21 | it never acknowledges | `bench hostile`: `Silent`; R5-21: no more rooms with it; the world's spill |
 //! | 22 | it acknowledges what was not sent, goes back, says nothing sensible | here: lanes that are broken |
 //! | 23 | old batches again | the world; R5-14: the hub is killed; R5-20 |
 //! | 24 | it floods | `cluster::patience`; `bench hostile`: `Floods`, `Reconnects` |
-//! | 25 | half frames, idle lanes, handshakes without an end | `quic/tests/lanes.rs`, `quic/tests/links.rs`; not 10,000 |
+//! | 25 | half frames, idle lanes, handshakes without an end | `quic/tests/lanes.rs`, `quic/tests/links.rs`; `roads`: 500, or 10,000 |
 //! | 26 | frames too large | `quic/tests/lanes.rs`; `tests/hostile.rs` |
 //! | 28 | it takes little | here: without credit; `bench hostile`: `NoCredit` |
 //!
@@ -24,6 +26,8 @@
     reason = "tests stop at what they did not expect"
 )]
 
+#[path = "links/roads.rs"]
+mod roads;
 mod support;
 
 use mimi_actors::{ids::RoomUri, wire::event::Epoch};

@@ -334,10 +334,11 @@ impl Run {
 
     async fn rough(&mut self) {
         let way = Way {
-            cut: false,
             lost_percent: self.random.random_range(2..15),
             doubled_percent: self.random.random_range(5..40),
+            flipped_percent: self.random.random_range(0..5),
             delay_max: Duration::from_millis(self.random.random_range(2..30)),
+            ..Way::default()
         };
         self.network.all(way);
         self.partition("the network", Phase::Start);

@@ -25,7 +25,7 @@ use std::{
 };
 
 /// Invariants that must have been put to the test, and how often at least in 200 seeds.
-const TESTED: [&str; 29] = [
+const TESTED: [&str; 30] = [
     "I1",
     "I2",
     "I3",
@@ -55,10 +55,11 @@ const TESTED: [&str; 29] = [
     "refills",
     "reinit",
     "relay",
+    "retention",
 ];
 
 /// What must have happened, so that a green run says something.
-const HAPPENED: [&str; 34] = [
+const HAPPENED: [&str; 36] = [
     "batches that came again",
     "claims limited",
     "claims passed on by the hub",
@@ -69,6 +70,7 @@ const HAPPENED: [&str; 34] = [
     "crashes with an entry not yet on disk",
     "events given to a client again",
     "events read before older ones",
+    "gaps that a client was told of",
     "external Commits that may not be",
     "hostile frames",
     "joining codes that admitted",
@@ -91,6 +93,7 @@ const HAPPENED: [&str; 34] = [
     "snapshots sealed",
     "refills told",
     "replicas entered again",
+    "rooms lost to a gap",
     "stale disks noticed",
     "stocks exhausted",
 ];

@@ -8,6 +8,7 @@ pub mod read;
 mod readers;
 mod record;
 pub mod spending;
+pub mod time;
 
 use crate::{
     ids::ProviderId,
@@ -15,7 +16,7 @@ use crate::{
         Links, Peer,
         outgoing::{Outgoing, Owed},
     },
-    machine::{Millis, ReviveError},
+    machine::ReviveError,
     room::hub,
     wire::{self, event::Hash},
 };
@@ -24,6 +25,7 @@ pub use record::{Done, News};
 use serde::{Deserialize, Serialize};
 use spending::Spending;
 use std::{collections::BTreeSet, sync::Arc};
+use time::ShardTime;
 
 /// The shard that a room or user belongs to, by its URI, in a provider of `shards` shards.
 #[must_use]
@@ -43,8 +45,8 @@ pub struct Derived {
     pub links: Links,
     /// How often who claimed.
     pub spending: Spending,
-    /// Time of the last entry.
-    pub time: Millis,
+    /// The time of the last entry, and of the next.
+    pub time: ShardTime,
     /// Index of the last entry applied.
     pub applied: u64,
 }
@@ -120,7 +122,7 @@ mod tests {
     use crate::{
         limits::SHARDS,
         link::{Command, Peer, submissions::SubmitRun},
-        machine::Position,
+        machine::{Millis, Position},
         room::outcome::{Change, Emission, UserNotice},
         wire::event::{Lane, LinkSeq, RoomSeq, SubmitSeq},
     };

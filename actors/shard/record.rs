@@ -46,11 +46,12 @@ impl Derived {
     pub fn record<'a>(
         &mut self,
         index: u64,
-        time: Millis,
+        stamp: Millis,
         shards: u16,
         done: impl IntoIterator<Item = (&'a Command, Done)>,
     ) -> News {
-        self.time = time;
+        self.time = self.time.after(stamp);
+        let time = self.time.last();
         self.applied = index;
         let mut news = News::default();
         for (command, done) in done {

@@ -204,6 +204,14 @@ pub const BUGS: &[(&str, &str)] = &[
         "what everybody here has read is forgotten before other providers have it",
     ),
     (
+        "young_forgotten",
+        "events are forgotten before their time is over",
+    ),
+    (
+        "gap_not_told",
+        "who comes too late is not told what it misses",
+    ),
+    (
         "notice_dropped_when_unavailable",
         "a notice that nobody took is forgotten",
     ),

@@ -74,6 +74,10 @@ pub(super) struct ClientRoom {
     pub(super) probing: bool,
     /// The newest epoch that it was told it opened.
     pub(super) opened: Epoch,
+    /// Whether it missed events, a Commit perhaps.
+    pub(super) gapped: bool,
+    /// Whether it cannot read the room any more because of that.
+    pub(super) lost: bool,
 }
 
 /// What a request is for.
@@ -409,7 +413,7 @@ impl World {
         let over = known.upto.is_some_and(|upto| known.reads.upto() >= upto);
         let reads = |purpose: &Purpose| matches!(purpose, Purpose::Read(of) if of == room);
         let away = self.now_ms < is.away_until_ms;
-        if over || away || is.waits_for(reads) {
+        if over || away || known.lost || is.waits_for(reads) {
             return;
         }
         let ask = ClientAsk::Room {

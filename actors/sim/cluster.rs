@@ -555,7 +555,7 @@ impl World {
     /// Applies what is committed; what follows is recorded before anybody is answered.
     pub(super) fn apply(&mut self, node: NodeRef, shard: u16) {
         let (now, shards, life) = (
-            self.clock(node),
+            self.shard_time(node, shard),
             self.shards(node.provider),
             self.life(node),
         );

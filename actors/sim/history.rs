@@ -3,7 +3,7 @@
 //! Written at the edges of the world, never by the code under test. Cheap checks are made with each event; the rest,
 //! at the end, in `judge`. Names are those of the invariants: `I1` one Commit for each epoch, and so on.
 
-use super::{codes::Codes, leases::Held, packages::Packages, world::Counts};
+use super::{codes::Codes, leases::Held, packages::Packages, retention::Ages, world::Counts};
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
     mls::{bundle::Bundle, proposal::ProposalKind},
@@ -98,6 +98,7 @@ pub(super) struct History {
     /// Who has the lease of a room.
     pub(super) leases: BTreeMap<RoomUri, Held>,
     pub(super) codes: Codes,
+    pub(super) ages: Ages,
     pub(super) counts: Counts,
 }
 

@@ -190,6 +190,7 @@ impl World {
         for emission in &outcome.emitted {
             let (first, count, time) = (emission.first, emission.count, emission.time.0);
             self.history.emitted(room, first, count, time);
+            self.history.accepted_at(room, first, count, time);
         }
     }
 
@@ -299,8 +300,16 @@ impl World {
             for client in self.clients.iter().filter(|client| !client.deleted) {
                 let member = is.is_member(&client.uri);
                 let epoch = client.member.epoch(room);
-                let upto = client.rooms.get(room).map(|known| known.reads.upto());
-                let level = upto == Some(history.last_seq) && epoch == Some(is.epoch());
+                let known = client.rooms.get(room);
+                if known.is_some_and(|known| known.lost) {
+                    // It is a member, and can read nothing any more.
+                    continue;
+                }
+                let upto = known.map(|known| known.reads.upto());
+                // Who missed the last Commit cannot know.
+                let gapped = known.is_some_and(|known| known.gapped);
+                let current = gapped || epoch == Some(is.epoch());
+                let level = upto == Some(history.last_seq) && current;
                 if member && !level {
                     return Some(format!(
                         "{} is in epoch {epoch:?} of {room}, and has read up to {upto:?}; the room is at {}, {}",
@@ -309,8 +318,10 @@ impl World {
                         history.last_seq
                     ));
                 }
-                let exists = client.rooms.get(room).is_some_and(|known| known.exists);
-                if !member && exists && epoch.is_some() {
+                let exists = known.is_some_and(|known| known.exists);
+                // Who missed the Commit that removed it has its inbox' word for it.
+                let told = gapped && known.is_some_and(|known| known.upto.is_some());
+                if !member && exists && epoch.is_some() && !told {
                     return Some(format!(
                         "{} has not heard that it left {room}",
                         client.name()

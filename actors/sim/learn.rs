@@ -360,6 +360,8 @@ impl World {
         known.reads.enters_after(seq);
         known.upto = None;
         known.exists = false;
+        known.gapped = false;
+        known.lost = false;
     }
 
     fn learn_sent(

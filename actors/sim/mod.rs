@@ -42,6 +42,7 @@ pub mod plan;
 mod post;
 mod reads;
 mod replica;
+mod retention;
 mod route;
 mod sealed;
 pub mod shrink;

@@ -203,7 +203,7 @@ impl Shard {
         let time = if planted!("time_goes_back") {
             entry.stamp
         } else {
-            entry.stamp.max(self.derived.time)
+            self.derived.time.at(entry.stamp)
         };
         let mut orders = Vec::new();
         let mut outcomes = Vec::new();
@@ -244,7 +244,7 @@ impl Shard {
             done.push(did);
         }
         let recorded = entry.commands.iter().zip(done);
-        let news = self.derived.record(index, time, shards, recorded);
+        let news = self.derived.record(index, entry.stamp, shards, recorded);
         hashes.push(Hash::of(&self.derived.links.compact()));
         self.state = Hash::of_parts(hashes.iter().map(|hash| &hash.0[..]));
         self.applied = index;

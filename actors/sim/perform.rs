@@ -154,7 +154,7 @@ impl World {
     /// Gives an input to the desk of a room at its hub, and carries out what it orders.
     pub(super) fn hub_input(&mut self, node: NodeRef, room: &RoomUri, input: desk::Input) {
         let shard = self.shard_of_room(node.provider, room);
-        let now = self.clock(node);
+        let now = self.shard_time(node, shard);
         let mut out = Vec::new();
         let Some(own) = self.shard_mut(node, shard) else {
             return;
@@ -177,7 +177,7 @@ impl World {
         input: follower_desk::Input,
     ) {
         let shard = self.shard_of_room(node.provider, room);
-        let now = self.clock(node);
+        let now = self.shard_time(node, shard);
         let mut out = Vec::new();
         let Some(own) = self.shard_mut(node, shard) else {
             return;
@@ -192,7 +192,7 @@ impl World {
     /// Gives an input to the desk of a user, and carries out what it orders.
     pub(super) fn user_input(&mut self, node: NodeRef, user: &UserUri, input: user_desk::Input) {
         let shard = self.shard_of_user(node.provider, user);
-        let now = self.clock(node);
+        let now = self.shard_time(node, shard);
         let mut out = Vec::new();
         let Some(own) = self.shard_mut(node, shard) else {
             return;

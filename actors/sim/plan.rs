@@ -65,6 +65,8 @@ pub struct Weather {
     pub backlog_items_max: u64,
     /// Words of what clients have read that are lost on their way to the room's shard, in thousandths.
     pub reads_lost_permille: u32,
+    /// How long events are kept that somebody has not read, in milliseconds.
+    pub retention_ms: u64,
 }
 
 impl Default for Weather {
@@ -83,6 +85,7 @@ impl Default for Weather {
             reopens_permille: 0,
             backlog_items_max: u64::MAX,
             reads_lost_permille: 0,
+            retention_ms: u64::MAX,
         }
     }
 }
@@ -299,6 +302,8 @@ pub const BEGIN_MS: u64 = 1_500;
 
 /// One seed in so many has no faults.
 const FAULTLESS_ONE_IN: u64 = 8;
+/// One seed in so many has events forgotten by their age.
+const RETENTION_ONE_IN: u64 = 8;
 /// One seed in so many plays real OpenMLS members.
 const REAL_ONE_IN: u64 = 50;
 
@@ -346,6 +351,14 @@ impl Plan {
         let items_max = &[u64::MAX, u64::MAX, 20, 0];
         weather.backlog_items_max = *dice.pick(items_max).unwrap_or(&u64::MAX);
         weather.reads_lost_permille = *dice.pick(&[0, 0, 100, 700]).unwrap_or(&0);
+        // In few seeds, so that the others keep their stories.
+        if !real_mls && seed % RETENTION_ONE_IN == 3 {
+            let kept_ms = &[500, 1_500, 4_000];
+            let picked = Dice::new(seed, 12).pick(kept_ms).copied();
+            weather.retention_ms = picked.unwrap_or(u64::MAX);
+            // Only who is away, or opens its stream anew, comes too late.
+            weather.reopens_permille = weather.reopens_permille.max(250);
+        }
         let mut dice = Dice::new(seed, 7);
         let rules = rules(&mut dice);
         let last_resort = !real_mls && dice.hits(500);

@@ -83,6 +83,20 @@ impl Reads {
         };
     }
 
+    /// Nothing up to and with `last` comes any more; gives what of it was not read.
+    pub(super) fn pass_over(&mut self, last: RoomSeq, given: Given) -> Vec<RoomSeq> {
+        let between = (self.upto.0 + 1..=last.0).map(RoomSeq);
+        let missed = between.filter(|seq| !self.beyond.contains(seq)).collect();
+        self.upto = self.upto.max(last);
+        self.beyond.retain(|seq| *seq > last);
+        while self.beyond.remove(&self.upto.next()) {
+            self.upto = self.upto.next();
+        }
+        self.control = self.control.max(last);
+        self.given = given;
+        missed
+    }
+
     /// Takes an event; says what it is, or which promise it breaks.
     fn take(&mut self, event: &RoomEvent) -> Result<Is, String> {
         let seq = event.seq;
@@ -142,6 +156,9 @@ impl World {
         let Some(known) = is.rooms.get_mut(room) else {
             return;
         };
+        if known.lost {
+            return;
+        }
         let reads = &mut known.reads;
         let (acked, control) = (membership.acked, membership.control);
         let (upto, last) = (reads.upto, reads.control.max(reads.upto));
@@ -231,9 +248,13 @@ impl World {
             // An answer to a stream that is not open any more.
             return self.read_room(client, room);
         }
-        self.history.demand("I16", part.gap.is_none(), || {
+        let kept_for_ever = self.plan.weather.retention_ms == u64::MAX;
+        self.history.demand("I16", part.gap.is_none() || !kept_for_ever, || {
             format!("client {client} was told of a gap in {room}, where nothing is forgotten that it has not: {:?}", part.gap)
         });
+        if let Some((_, last)) = part.gap {
+            return self.told_of_gap(client, room, last, part.given);
+        }
         if part.events.is_empty() {
             return;
         }
@@ -247,7 +268,8 @@ impl World {
         let count = part.events.len();
         for event in part.events {
             self.read_event(client, room, event);
-            if self.history.violation.is_some() {
+            let lost = self.clients[client].rooms.get(room);
+            if self.history.violation.is_some() || lost.is_some_and(|known| known.lost) {
                 return;
             }
         }
@@ -323,6 +345,7 @@ impl World {
                     format!("{name}  is removed from {room} by event {}", event.seq)
                 });
             }
+            Err(_) if known.gapped => self.lose_room(client, room),
             Err(why) => {
                 let why = format!("{name} cannot take event {} of {room}: {why}", event.seq);
                 self.history.violated("I2", why);

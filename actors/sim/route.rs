@@ -435,11 +435,10 @@ impl World {
                 self.give(node, back, Answered::Knows(knows));
             }
             Target::User(user, mut command) => {
-                let now = self.clock(node);
+                let time = self.shard_time(node, shard);
                 if let UserCommand::Claim(claim) = Arc::make_mut(&mut command)
                     && let Some(own) = self.shard(node, shard)
                 {
-                    let time = now.max(own.derived.time);
                     claim.over_ms = own.derived.spending.wait_ms(time, claim);
                 }
                 let ticket = self.ticket(node, shard, back);

@@ -333,6 +333,7 @@ impl World {
             Event::Links { node, life, shard } => {
                 if self.is_alive(node, life) && self.leads(node, shard) {
                     self.look_after_links(node, shard);
+                    self.forget_old(node, shard);
                     self.after(ACK_RECORD_MS, Event::Links { node, life, shard });
                 }
             }
@@ -419,6 +420,13 @@ impl World {
     pub(super) fn clock(&self, node: NodeRef) -> Millis {
         let off = self.nodes.get(&node).map_or(0, |node| node.clock_ms);
         Millis(self.now().0.saturating_add_signed(off))
+    }
+
+    /// What the time of a shard would be for an entry that is stamped by a node now.
+    pub(super) fn shard_time(&self, node: NodeRef, shard: u16) -> Millis {
+        let now = self.clock(node);
+        let own = self.shard(node, shard);
+        own.map_or(now, |own| own.derived.time.at(now))
     }
 
     pub(super) fn is_alive(&self, node: NodeRef, life: u64) -> bool {

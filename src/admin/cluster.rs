@@ -53,6 +53,7 @@ pub(super) fn status(node: &Node) -> anyhow::Result<Response> {
             term: figures.term,
             voters: members.voters.into_iter().collect(),
             learners: members.learners.into_iter().collect(),
+            addresses: members.addresses.into_iter().collect(),
             last: figures.last,
             applied: figures.applied,
             applied_term: figures.applied_term,

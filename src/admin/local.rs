@@ -364,6 +364,8 @@ async fn status(node: &Node, ready: &Ready) -> Status {
             unacknowledged: owed.sum(),
             frames_sent: peer.credits().sent().0,
             items_sent: peer.credits().sent().1,
+            submit_frames_sent: peer.credits().submitted().0,
+            submissions_sent: peer.credits().submitted().1,
             troubles: troubles(peer),
         }
     });

@@ -18,6 +18,11 @@ pub(crate) fn render(figures: &Figures) -> String {
             "1 when the node is ready for users and peers, as /readyz says; else 0.",
             [(vec![], u64::from(figures.ready))],
         );
+        show_gauge(
+            "mimi_clock_apart_ms",
+            "How far the machine's clock is from the time that the node goes by, either way, in milliseconds.",
+            [(vec![], figures.clock_apart_ms)],
+        );
         show_shards(&figures.groups);
         show_log(figures);
         show_scrub(&figures.scrub);
@@ -305,6 +310,7 @@ mod tests {
             ],
             actors_awake: 2,
             packages_claimed: 7,
+            clock_apart_ms: 3_600_000,
             actors_asleep: 1,
         }
     }

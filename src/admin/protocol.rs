@@ -276,6 +276,10 @@ pub struct PeerRow {
     pub frames_sent: u64,
     /// Items in those frames.
     pub items_sent: u64,
+    /// Frames of submissions that this node has sent to it since it started.
+    pub submit_frames_sent: u64,
+    /// Submissions in those frames; one that is sent again counts again.
+    pub submissions_sent: u64,
     /// Why each of its addresses cannot be reached; nothing while it is connected.
     #[serde(default)]
     pub troubles: Vec<TroubleRow>,
@@ -342,6 +346,8 @@ pub struct ClusterShardRow {
     pub voters: Vec<u64>,
     /// Who gets everything and does not vote.
     pub learners: Vec<u64>,
+    /// Where each of them is.
+    pub addresses: Vec<(u64, String)>,
     /// The last entry in this node's log.
     pub last: u64,
     /// The last entry that this node applied.

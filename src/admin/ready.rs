@@ -51,6 +51,17 @@ pub(crate) enum NotReady {
         "a certificate that this node shows has ended: nobody makes a new connection to it; `mimi-node status` says which"
     )]
     Certificate,
+    /// Its clock is not that of most other nodes.
+    #[error(
+        "the clock of this node (node {node}) is {ms} ms ahead of most others' (less than zero: behind): \
+         set it, and see that time synchronisation runs; its leaderships go to the others meanwhile"
+    )]
+    ClockApart {
+        /// This node.
+        node: u64,
+        /// How far it is ahead, in milliseconds.
+        ms: i64,
+    },
     /// Some of its shards cannot write.
     #[error(
         "shard {shard} ({count} in all) has no leader that a majority of its voters answers: \
@@ -97,7 +108,11 @@ impl Ready {
         judge(
             draining,
             groups.map(|groups| groups.map(|group| group.figures())),
-        )
+        )?;
+        let apart = self
+            .node()
+            .and_then(|node| Some((node.id, node.clock.apart_ms()?)));
+        apart.map_or(Ok(()), |(node, ms)| Err(NotReady::ClockApart { node, ms }))
     }
 }
 
@@ -170,12 +185,17 @@ mod tests {
         let no_leader = NotReady::NoLeader { shard: 3, count: 5 };
         let certificate = NotReady::Certificate;
         let stopped = NotReady::Stopped { shard: 2, count: 1 };
+        let apart = NotReady::ClockApart {
+            node: 2,
+            ms: -3_600_000,
+        };
         for why in [
             NotReady::Starting,
             NotReady::Draining,
             NotReady::Left,
             certificate,
             stopped,
+            apart,
             no_leader,
         ] {
             assert!(!why.to_string().contains('\n'), "{why}");

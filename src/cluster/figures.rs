@@ -1,6 +1,6 @@
 //! What the Raft group of a shard is doing, in words that the rest of the node may use.
 
-use super::raft::LEASE_MS;
+use mimi_actors::election::LEASE_MS;
 use openraft::{BasicNode, RaftMetrics, ServerState};
 
 /// A node's part in a group.

@@ -24,26 +24,25 @@ use crate::store::{
     writer::{LogWriter, StorageFull},
 };
 use bytes::Bytes;
+use mimi_actors::election::{CUT_OFF_MS, Election as Rules};
 use openraft::{
     BasicNode, ConfigError, Raft, RaftMetrics, ServerState, Snapshot,
     error::{ClientWriteError, Fatal, InitializeError, RaftError},
-    raft::{AppendEntriesResponse, SnapshotResponse},
+    raft::SnapshotResponse,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// When a caller that was refused for want of a leader should ask again, in milliseconds.
 const RETRY_AFTER_MS: u64 = 500;
 
-/// A leader that no majority has answered for this long is cut off, in milliseconds: it refuses until one does.
-const CUT_OFF_MS: u64 = 2_000;
 /// How often it is looked at who leads, also when nothing happens.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long one round of confirmations may take.
@@ -219,12 +218,16 @@ pub struct Group {
     keeper: Arc<Keeper>,
     apply: Arc<dyn Apply>,
     pub(super) node: u64,
+    /// The other nodes, where there are any. They hold the groups.
+    pub(super) mesh: Weak<Mesh>,
     /// It gives up its leadership: nothing new is taken.
     pub(super) silent: Arc<AtomicBool>,
     /// A task of it has panicked: it does nothing any more until the node is started again.
     fenced: Arc<AtomicBool>,
-    /// When this voter stands for election by itself.
-    election: Arc<Election>,
+    /// When this voter stands for election, and for whom it votes.
+    pub(super) election: Arc<Election>,
+    /// It asks for votes, or steps down, at this moment.
+    pub(super) acting: Arc<AtomicBool>,
     /// Held while another node's snapshot is taken over.
     turn: Arc<Mutex<()>>,
 }
@@ -251,8 +254,7 @@ impl Group {
         if shard >= shards {
             return Err(StartError::UnknownShard { shard, shards });
         }
-        let config =
-            raft::config(shard, node_id).map_err(|source| StartError::Config { shard, source })?;
+        let config = raft::config(shard).map_err(|source| StartError::Config { shard, source })?;
         let tail = Tail::open(shard, disk, apply.clone()).await?;
         let snapshots = Arc::clone(&disk.snapshots);
         let mut machine = StateMachine::recover(
@@ -284,11 +286,12 @@ impl Group {
             },
         };
         let store = LogStore::new(tail.clone());
-        let election = Arc::new(Election::new(shard, node_id));
-        let network = Network::new(shard, Arc::clone(&election), mesh);
+        let others = mesh.as_ref().map(Arc::downgrade).unwrap_or_default();
+        let network = Network::new(shard, mesh);
         let raft = Raft::new(node_id, config, network, store, machine)
             .await
             .map_err(stopped)?;
+        let followed = raft.metrics().borrow().vote.committed;
         let keeper = Keeper::start(raft.clone(), Arc::clone(&sealing), Arc::clone(&tail));
         let group = Self {
             raft,
@@ -298,9 +301,11 @@ impl Group {
             keeper: Arc::new(keeper),
             apply,
             node: node_id,
+            mesh: others,
             silent: Arc::default(),
             fenced,
-            election,
+            election: Arc::new(Election::new(shard, node_id, followed)),
+            acting: Arc::default(),
             turn: Arc::default(),
         };
         if !alone {
@@ -382,24 +387,33 @@ impl Group {
     ) -> Option<Fatal<u64>> {
         let mut metrics = self.raft.metrics();
         let mut last = None;
+        let mut seen_at = Instant::now();
         loop {
             let seen = metrics.borrow_and_update().clone();
-            let silent = self.silent.load(Ordering::Acquire);
-            let (lead, running) = (
-                lead_in(&seen, self.node, silent),
-                seen.running_state.clone(),
-            );
+            let settled = self
+                .mesh
+                .upgrade()
+                .is_none_or(|mesh| mesh.clock().is_settled());
+            // It stamps by the others' clocks, so it hears of them first.
+            let silent = self.silent.load(Ordering::Acquire) || !settled;
+            let answered_ago_ms = answered_ago_ms(&seen, seen_at);
+            let lead = match lead_in(&seen, self.node, silent, answered_ago_ms) {
+                // Nobody has heard of it for longer than a leader leads that is not answered.
+                Lead::At(_) if self.is_leaderless() => Lead::Nobody,
+                lead => lead,
+            };
             if last != Some(lead) {
                 last = Some(lead);
                 report(lead).await;
             }
-            match running {
-                Ok(()) => self.stand_if_due(&seen).await,
+            match &seen.running_state {
+                Ok(()) => self.stand_or_step_down(&seen, answered_ago_ms),
                 Err(Fatal::Stopped) => return None,
-                Err(fault) => return Some(fault),
+                Err(fault) => return Some(fault.clone()),
             }
             tokio::select! {
                 changed = metrics.changed() => {
+                    seen_at = Instant::now();
                     // A group that ends in order says so in its figures first.
                     if changed.is_err() && metrics.borrow().running_state.is_ok() {
                         self.fenced.store(true, Ordering::Release);
@@ -409,18 +423,6 @@ impl Group {
                 }
                 () = self.election.called(LOOK_INTERVAL) => {}
             }
-        }
-    }
-
-    /// Stands for election where openraft is late with it.
-    async fn stand_if_due(&self, metrics: &RaftMetrics<u64, BasicNode>) {
-        let membership = metrics.membership_config.membership();
-        let votes = membership.voter_ids().any(|voter| voter == self.node);
-        if metrics.state == ServerState::Leader || !votes {
-            self.election.hear();
-        } else if self.election.is_due() {
-            // A group that has stopped is noticed elsewhere.
-            drop(self.raft.trigger().elect().await);
         }
     }
 
@@ -447,25 +449,25 @@ impl Group {
         let refused = |error: RaftError<u64>| RaftAnswer::Refused(Why::clipped(&error.to_string()));
         match rpc {
             Rpc::Append(append) => {
-                let answer = self.raft.append_entries(append).await;
-                // A leader of the past is none.
-                let of_the_past = |answer: &AppendEntriesResponse<u64>| {
-                    matches!(answer, AppendEntriesResponse::HigherVote(_))
-                };
-                if answer.as_ref().is_ok_and(|answer| !of_the_past(answer)) {
-                    self.election.hear();
+                // Heard now: to take it in may wait for the disk.
+                if append.vote >= self.raft.metrics().borrow().vote {
+                    self.election.at(Rules::hear);
                 }
+                let answer = self.raft.append_entries(append).await;
                 answer.map_or_else(refused, RaftAnswer::Append)
             }
             Rpc::Vote(vote) => {
-                let behind = vote.last_log_id;
-                let answer = self.raft.vote(vote).await;
-                match &answer {
-                    Ok(answer) if answer.vote_granted => self.election.hear(),
-                    Ok(answer) if behind < answer.last_log_id => self.election.stand_instead(),
-                    Ok(_) | Err(_) => {}
-                }
+                let answer = if self.election.at(Rules::may_vote) {
+                    self.raft.vote(vote).await
+                } else {
+                    Ok(self.no_vote())
+                };
                 answer.map_or_else(refused, RaftAnswer::Vote)
+            }
+            Rpc::PreVote(last) => RaftAnswer::PreVote(self.would_vote(last)),
+            Rpc::Released(leader) => {
+                self.released(leader);
+                RaftAnswer::Released
             }
         }
     }
@@ -688,8 +690,21 @@ impl Group {
     }
 }
 
-/// Who leads, as `node`'s figures show it; a leader that goes `silent` leads no longer.
-pub(super) fn lead_in(metrics: &RaftMetrics<u64, BasicNode>, node: u64, silent: bool) -> Lead {
+/// How long ago a majority answered a leader last, by what it showed then.
+fn answered_ago_ms(shown: &RaftMetrics<u64, BasicNode>, shown_at: Instant) -> Option<u64> {
+    let since_ms = u64::try_from(shown_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let answered = shown.millis_since_quorum_ack;
+    answered.map(|ago_ms| ago_ms.saturating_add(since_ms))
+}
+
+/// Who leads, as `node`'s figures show it; a leader that goes `silent` leads no longer, nor does one that no majority
+/// has answered.
+pub(super) fn lead_in(
+    metrics: &RaftMetrics<u64, BasicNode>,
+    node: u64,
+    silent: bool,
+    answered_ago_ms: Option<u64>,
+) -> Lead {
     if metrics.running_state.is_err() {
         return Lead::Nobody;
     }
@@ -698,9 +713,7 @@ pub(super) fn lead_in(metrics: &RaftMetrics<u64, BasicNode>, node: u64, silent: 
         return other.map_or(Lead::Nobody, Lead::At);
     }
     let alone = metrics.membership_config.membership().voter_ids().count() == 1;
-    let heard = metrics
-        .millis_since_quorum_ack
-        .is_some_and(|ms| ms < CUT_OFF_MS);
+    let heard = answered_ago_ms.is_some_and(|ms| ms < CUT_OFF_MS);
     // Its own first entry comes after whatever any leader before it committed. Another's may be of the same term: openraft
     // tells leaders apart by term and node.
     let applied = metrics.last_applied.is_some_and(|last| {

@@ -287,32 +287,30 @@ fn leading(term: u64, leader: u64) -> RaftMetrics<u64, BasicNode> {
         current_leader: Some(1),
         current_term: 5,
         last_applied: Some(LogId::new(leader_id, 9)),
-        millis_since_quorum_ack: Some(0),
         ..RaftMetrics::new_initial(1)
     }
 }
 
 #[test]
 fn a_leader_leads_once_it_has_applied_an_entry_of_its_own_and_while_a_majority_answers() {
-    assert_eq!(lead_in(&leading(5, 1), 1, false), Lead::Here);
+    assert_eq!(lead_in(&leading(5, 1), 1, false, Some(0)), Lead::Here);
     for (term, leader) in [(4, 1), (4, 2), (5, 2)] {
-        let lead = lead_in(&leading(term, leader), 1, false);
+        let lead = lead_in(&leading(term, leader), 1, false, Some(0));
         assert_eq!(
             lead,
             Lead::Nobody,
             "the last entry is of ({term}, {leader})"
         );
     }
-    assert_eq!(lead_in(&leading(5, 1), 1, true), Lead::Nobody);
-    let cut_off = RaftMetrics {
-        millis_since_quorum_ack: Some(CUT_OFF_MS),
-        ..leading(5, 1)
-    };
-    assert_eq!(lead_in(&cut_off, 1, false), Lead::Nobody);
+    assert_eq!(lead_in(&leading(5, 1), 1, true, Some(0)), Lead::Nobody);
+    for cut_off in [Some(CUT_OFF_MS), None] {
+        let lead = lead_in(&leading(5, 1), 1, false, cut_off);
+        assert_eq!(lead, Lead::Nobody, "answered {cut_off:?} ms ago");
+    }
     let follows = RaftMetrics {
         state: ServerState::Follower,
         current_leader: Some(2),
         ..leading(5, 1)
     };
-    assert_eq!(lead_in(&follows, 1, false), Lead::At(2));
+    assert_eq!(lead_in(&follows, 1, false, None), Lead::At(2));
 }

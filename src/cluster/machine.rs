@@ -46,7 +46,8 @@ impl Shard {
         let decoded = decoded::of(batch)?;
         // One look: a reign that ends meanwhile takes its tickets with it.
         let reign = self.reign();
-        let time = (*decoded).as_ref().stamp.max(self.looked_at().time);
+        let stamp = (*decoded).as_ref().stamp;
+        let time = self.looked_at().time.at(stamp);
         let mut hubs: Grouped<RoomUri, desk::Desk> = BTreeMap::new();
         let mut followers: Grouped<RoomUri, follower_desk::Desk> = BTreeMap::new();
         let mut users: Grouped<UserUri, user_desk::Desk> = BTreeMap::new();
@@ -109,7 +110,7 @@ impl Shard {
             .derived
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .record(index, time, SHARDS, done);
+            .record(index, stamp, SHARDS, done);
         orders.into_iter().for_each(|carry_out| carry_out());
         let redriven = std::mem::take(&mut news.redriven);
         for (ticket, redriven) in redrives(decoded.commands(reign)).zip(redriven) {
@@ -139,7 +140,7 @@ impl Shard {
         }
         let world = self.world();
         for (peer, items) in &news.refused {
-            let age_ms = (world.clock)().0.saturating_sub(time.0);
+            let age_ms = self.time().0.saturating_sub(time.0);
             world.patience.use_up(peer, *items, age_ms);
         }
         for refused in &news.acks_refused {

@@ -3,30 +3,49 @@
 use super::{
     group::{Group, lead_in},
     lead::Lead,
-    mesh::frame::{ControlAnswer, Place, Why},
-    raft::{LEASE_MS, LogId},
+    mesh::{
+        frame::{ControlAnswer, Place, RaftAnswer, RaftCall, Rpc, Why},
+        neighbour::Neighbour,
+    },
+    raft::{LogId, Vote},
 };
-use mimi_actors::membership::{Order, View};
+use futures::stream::{FuturesUnordered, StreamExt};
+use mimi_actors::{
+    election::{ASK_AGAIN_MS, CUT_OFF_MS, Election, LEASE_MS, is_majority},
+    membership::{Order, View},
+};
 use openraft::{
-    BasicNode, ChangeMembers, ServerState,
+    BasicNode, ChangeMembers, CommittedLeaderId, RaftMetrics, ServerState,
     error::{ClientWriteError, RaftError},
+    raft::{VoteRequest, VoteResponse},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-/// For how long a leader is silent that gives up, in milliseconds: the lease, and time for an election.
-const SILENT_MS: u64 = LEASE_MS + 1_500;
-/// How often a node stands for the place of a leader that went silent, at most, a look apart.
-const ELECTIONS_MAX: usize = 6;
 /// Entries that a node may be behind and still take over, at most.
 const BEHIND_MAX: u64 = 64;
 /// How long a change of a shard's members may take.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(20);
-/// How long a node waits between two elections that it stands for.
-const ELECTION_INTERVAL: Duration = Duration::from_millis(250);
+/// How long the node that is to take over may take to have everything.
+const LEVEL_DEADLINE: Duration = Duration::from_secs(1);
+/// How long a leader may take to step down: openraft lets none go within its lease's first term.
+const STEP_DOWN_DEADLINE: Duration = Duration::from_millis(LEASE_MS + 250);
+/// How often that is tried and looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long an election may take before the node asks for votes like any other.
+const ELECTION_DEADLINE: Duration = Duration::from_millis(400);
+/// A node that came back from being away so lately does not ask for leaderships.
+const STEADY_MS: u64 = 20_000;
+/// By how much a node stands later whose clock is apart from the others'.
+const APART_STANDS_LATER: Duration = Duration::from_secs(1);
+/// For whom a leader votes that steps down: nodes are numbered from one.
+const NOBODY: u64 = 0;
+
+/// About how many bytes a call has that carries a vote, or asks for one.
+const SMALL_CALL_BYTES: usize = 128;
 
 /// Who has a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,55 +74,263 @@ impl Group {
         }
     }
 
-    /// Stands for election as soon as the lease of the leader, which has gone silent, is over.
+    /// Takes the leadership that its holder gave up in this node's favour: stands at once, for that holder votes for it.
     pub(crate) fn take_over(&self) -> ControlAnswer {
         let group = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(LEASE_MS)).await;
-            for _ in 0..ELECTIONS_MAX {
-                let state = group.raft.metrics().borrow().state;
-                if state == ServerState::Leader || group.raft.trigger().elect().await.is_err() {
-                    return;
-                }
-                tokio::time::sleep(ELECTION_INTERVAL).await;
+            if group.raft.trigger().elect().await.is_err() {
+                return;
+            }
+            tokio::time::sleep(ELECTION_DEADLINE).await;
+            if group.raft.metrics().borrow().state != ServerState::Leader {
+                group.election.at(Election::stand_soon);
+                group.election.call();
             }
         });
         ControlAnswer::Done
     }
 
-    /// Goes silent, so that `to` can take over: openraft 0.9 cannot hand leadership over. Nothing is accepted
-    /// meanwhile.
-    pub(crate) fn give_up(&self, to: u64) -> ControlAnswer {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
-        if metrics.state != ServerState::Leader {
-            return ControlAnswer::NotLed(metrics.current_leader);
-        }
-        let is_voter = metrics
-            .membership_config
-            .membership()
-            .voter_ids()
-            .any(|voter| voter == to);
-        let last = metrics.last_log_index.unwrap_or_default();
-        let level = self
-            .replicated()
-            .get(&to)
-            .is_some_and(|next| next.saturating_add(BEHIND_MAX) > last);
-        if !is_voter || !level {
-            let why = format!("node {to} does not vote here, or is behind");
-            return ControlAnswer::Refused(Why::clipped(&why));
+    /// Steps down, so that `to` can take over: openraft 0.9 cannot hand leadership over. Nothing new is accepted from
+    /// the beginning, and `to` has everything before the end.
+    pub(crate) async fn give_up(&self, to: u64) -> ControlAnswer {
+        if let Err(answer) = self.may_give_up(to) {
+            return answer;
         }
         if self.silent.swap(true, Ordering::AcqRel) {
             return ControlAnswer::Refused(Why::clipped("it is being given up already"));
         }
-        self.raft.runtime_config().heartbeat(false);
+        self.election.call();
+        let level = self.until(LEVEL_DEADLINE, |group| group.is_level(to)).await;
+        let stepped_down = level && self.step_down().await;
+        self.silent.store(false, Ordering::Release);
+        self.election.call();
+        if stepped_down {
+            return ControlAnswer::Done;
+        }
+        let why = format!("node {to} is behind, or this one became the leader only now");
+        ControlAnswer::Refused(Why::clipped(&why))
+    }
+
+    fn may_give_up(&self, to: u64) -> Result<(), ControlAnswer> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        if metrics.state != ServerState::Leader {
+            return Err(ControlAnswer::NotLed(metrics.current_leader));
+        }
+        let membership = metrics.membership_config.membership();
+        let is_voter = membership.voter_ids().any(|voter| voter == to);
+        let last = metrics.last_log_index.unwrap_or_default();
+        let near = self
+            .replicated()
+            .get(&to)
+            .is_some_and(|next| next.saturating_add(BEHIND_MAX) > last);
+        if is_voter && near {
+            return Ok(());
+        }
+        let why = format!("node {to} does not vote here, or is behind");
+        Err(ControlAnswer::Refused(Why::clipped(&why)))
+    }
+
+    /// Whether a node has all that this leader has.
+    fn is_level(&self, node: u64) -> bool {
+        let last = self.raft.metrics().borrow().last_log_index;
+        self.replicated().get(&node).copied() >= last.map(|last| last.saturating_add(1))
+    }
+
+    async fn until(&self, deadline: Duration, is_true: impl Fn(&Self) -> bool) -> bool {
+        let waited = async {
+            // What was under way when nothing new was taken any more is in the log after a look.
+            loop {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                if is_true(self) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(deadline, waited).await.is_ok()
+    }
+
+    /// Ceases to lead: votes for nobody, in the next term. Whoever is elected in that term outranks nobody. Whether it
+    /// leads no longer.
+    pub(super) async fn step_down(&self) -> bool {
+        let stepping = async {
+            loop {
+                let (state, term) = {
+                    let metrics = self.raft.metrics();
+                    let metrics = metrics.borrow();
+                    (metrics.state, metrics.current_term.saturating_add(1))
+                };
+                if state != ServerState::Leader {
+                    return true;
+                }
+                // However long its log is, it must not refuse itself.
+                let last = LogId::new(CommittedLeaderId::new(term, NOBODY), u64::MAX);
+                let nobody = VoteRequest::new(Vote::new(term, NOBODY), Some(last));
+                if self.raft.vote(nobody).await.is_err() {
+                    return false;
+                }
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        };
+        let stepped = tokio::time::timeout(STEP_DOWN_DEADLINE, stepping).await;
+        let stepped = stepped.unwrap_or(false);
+        if stepped {
+            self.election.at(Election::step_down);
+        }
+        stepped
+    }
+
+    /// Asks for votes, or steps down, where the rules say that it is time; does not wait for what becomes of it.
+    pub(super) fn stand_or_step_down(
+        &self,
+        metrics: &RaftMetrics<u64, BasicNode>,
+        answered_ago_ms: Option<u64>,
+    ) {
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let leads = metrics.state == ServerState::Leader;
+        let alone = voters.len() == 1 && voters.contains(&self.node);
+        let (stand, cut_off) = self.election.at(|rules, now_ms| match (leads, alone) {
+            (true, true) => (false, rules.lead(now_ms, Some(0))),
+            (true, false) => (false, rules.lead(now_ms, answered_ago_ms)),
+            (false, _) => (rules.look(now_ms), false),
+        });
+        let stand = stand && voters.contains(&self.node);
+        if !(stand || cut_off) || self.acting.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let group = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(SILENT_MS)).await;
-            group.raft.runtime_config().heartbeat(true);
-            group.silent.store(false, Ordering::Release);
+            if cut_off {
+                tracing::warn!(
+                    shard = group.tail.shard,
+                    "no majority answers this node: it leads the shard no longer"
+                );
+                let voters = group.others();
+                let own = group.raft.metrics().borrow().vote;
+                if group.step_down().await {
+                    group.tell_released(voters, own);
+                }
+            } else if group.is_wanted().await {
+                // A group that has stopped is noticed elsewhere.
+                drop(group.raft.trigger().elect().await);
+            }
+            group.acting.store(false, Ordering::Release);
         });
-        ControlAnswer::Done
+    }
+
+    /// Asks the other voters whether they would vote for this node; whether a majority would.
+    async fn is_wanted(&self) -> bool {
+        if let Some(mesh) = self.mesh.upgrade()
+            && mesh.clock().apart_ms().is_some()
+        {
+            // Whose clock is right stands before this node; where nobody else can lead, it does.
+            tokio::time::sleep(APART_STANDS_LATER).await;
+        }
+        let last = self.tail.last();
+        let sets = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            let membership = metrics.membership_config.membership();
+            membership.get_joint_config().clone()
+        };
+        let mut asked: FuturesUnordered<_> = self
+            .others()
+            .into_iter()
+            .map(|other| self.would_other_vote(other, last))
+            .collect();
+        let mut yes = BTreeSet::from([self.node]);
+        let answering = async {
+            while !is_majority(&sets, &yes) {
+                match asked.next().await {
+                    Some((node, true)) => drop(yes.insert(node)),
+                    Some((_, false)) => {}
+                    None => return false,
+                }
+            }
+            true
+        };
+        let deadline = Duration::from_millis(ASK_AGAIN_MS);
+        tokio::time::timeout(deadline, answering)
+            .await
+            .unwrap_or(false)
+    }
+
+    /// The other voters that can be spoken to.
+    fn others(&self) -> Vec<(u64, Arc<Neighbour>)> {
+        let Some(mesh) = self.mesh.upgrade() else {
+            return Vec::new();
+        };
+        let members = self.members();
+        let others = members.voters.iter().filter(|node| **node != self.node);
+        others
+            .filter_map(|node| Some((*node, mesh.neighbour(*node, members.addresses.get(node)?))))
+            .collect()
+    }
+
+    fn call_of(&self, rpc: Rpc) -> RaftCall {
+        let shard = self.tail.shard;
+        RaftCall { shard, rpc }
+    }
+
+    async fn would_other_vote(
+        &self,
+        (node, other): (u64, Arc<Neighbour>),
+        last: Option<LogId>,
+    ) -> (u64, bool) {
+        let call = self.call_of(Rpc::PreVote(last));
+        let answer = other.urgent().call(call, SMALL_CALL_BYTES).await;
+        (node, matches!(answer, Ok(RaftAnswer::PreVote(true))))
+    }
+
+    /// Tells the other voters that the leader whose vote this was has stepped down; some may hear it, and need not wait.
+    fn tell_released(&self, others: Vec<(u64, Arc<Neighbour>)>, own: Vote) {
+        for (_, other) in others {
+            let call = self.call_of(Rpc::Released(own));
+            // Whoever does not hear it waits for the lease.
+            drop(other.urgent().begin(call, SMALL_CALL_BYTES));
+        }
+    }
+
+    /// Takes note that a leader has stepped down.
+    pub(super) fn released(&self, leader: Vote) {
+        if self.raft.metrics().borrow().vote == leader {
+            self.election.at(Election::release);
+            self.election.call();
+        }
+    }
+
+    /// Whether this node would vote for one whose last entry is `last`.
+    pub(super) fn would_vote(&self, last: Option<LogId>) -> bool {
+        let shorter = last < self.tail.last();
+        let would = self
+            .election
+            .at(|rules, now_ms| rules.would_vote(now_ms, shorter));
+        if shorter {
+            self.election.call();
+        }
+        would
+    }
+
+    /// What a voter answers that votes for nobody now.
+    pub(super) fn no_vote(&self) -> VoteResponse<u64> {
+        VoteResponse {
+            vote: self.raft.metrics().borrow().vote,
+            vote_granted: false,
+            last_log_id: self.tail.last(),
+        }
+    }
+
+    /// Whether no leader was heard of for so long that none leads.
+    pub(super) fn is_leaderless(&self) -> bool {
+        let silence_ms = self.election.at(|rules, now_ms| rules.silence_ms(now_ms));
+        silence_ms.is_some_and(|silence_ms| silence_ms >= CUT_OFF_MS)
+    }
+
+    /// Whether this node was not away lately (stopped, suspended, starved): only then should it ask for leaderships.
+    pub(crate) fn is_steady(&self) -> bool {
+        let back_for_ms = self.election.at(|rules, now_ms| rules.back_for_ms(now_ms));
+        back_for_ms.is_none_or(|back_for_ms| back_for_ms >= STEADY_MS)
     }
 
     /// The voter that is furthest, beside this node, where this node leads.
@@ -122,7 +349,10 @@ impl Group {
     /// Whether this node leads, and a majority has heard of it lately.
     pub(crate) fn leads(&self) -> bool {
         let silent = self.silent.load(Ordering::Acquire);
-        lead_in(&self.raft.metrics().borrow(), self.node, silent) == Lead::Here
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let answered_ago_ms = metrics.millis_since_quorum_ack;
+        lead_in(&metrics, self.node, silent, answered_ago_ms) == Lead::Here
     }
 
     /// The members as this node sees them, where it leads; `hears` says whether a connection to a node is up.
@@ -162,10 +392,10 @@ impl Group {
         })
     }
 
-    /// Changes who has this shard; where it is told to hand over, it goes silent for the one that should lead.
+    /// Changes who has this shard; where it is told to hand over, it steps down for the one that should lead.
     pub(crate) async fn order(&self, order: Order) -> ControlAnswer {
         let change = match order {
-            Order::HandOver { to } => return self.give_up(to),
+            Order::HandOver { to } => return self.give_up(to).await,
             Order::Learn { node, address } => {
                 ChangeMembers::AddNodes(BTreeMap::from([(node, BasicNode::new(&*address))]))
             }

@@ -91,7 +91,7 @@ impl Mesh {
 
     /// Gives the leadership of a shard to another voter. Whoever asked asks there then.
     async fn hand_over(&self, group: &Group, to: u64) -> ControlAnswer {
-        match group.give_up(to) {
+        match group.give_up(to).await {
             ControlAnswer::Done => {}
             other => return other,
         }

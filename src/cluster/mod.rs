@@ -10,6 +10,7 @@
 pub mod batch;
 mod carry;
 pub(crate) mod claims;
+pub(crate) mod clock;
 mod confirm;
 pub(crate) mod decoded;
 mod directory;

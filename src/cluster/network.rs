@@ -1,7 +1,6 @@
 //! openraft's way to the other voters of a shard, over the mesh.
 
 use super::{
-    election::Election,
     mesh::{
         Mesh,
         frame::{RaftAnswer, RaftCall, Rpc},
@@ -45,18 +44,13 @@ enum NoAnswer {
 /// The voters of one shard.
 pub(crate) struct Network {
     shard: u16,
-    election: Arc<Election>,
     /// None for a node alone, which calls nobody.
     mesh: Option<Arc<Mesh>>,
 }
 
 impl Network {
-    pub(super) fn new(shard: u16, election: Arc<Election>, mesh: Option<Arc<Mesh>>) -> Self {
-        Self {
-            shard,
-            election,
-            mesh,
-        }
+    pub(super) fn new(shard: u16, mesh: Option<Arc<Mesh>>) -> Self {
+        Self { shard, mesh }
     }
 }
 
@@ -70,7 +64,6 @@ impl RaftNetworkFactory<Types> for Network {
         });
         Voter {
             shard: self.shard,
-            election: Arc::clone(&self.election),
             node: target,
             way,
         }
@@ -80,7 +73,6 @@ impl RaftNetworkFactory<Types> for Network {
 /// Another voter of one shard.
 pub(crate) struct Voter {
     shard: u16,
-    election: Arc<Election>,
     node: u64,
     way: Option<(Arc<Mesh>, Arc<Neighbour>)>,
 }
@@ -100,7 +92,9 @@ impl Voter {
                 let entries = append.entries.iter().map(super::recent::cost);
                 (neighbour.bulk(), entries.sum::<usize>())
             }
-            Rpc::Append(_) | Rpc::Vote(_) => (neighbour.urgent(), 0),
+            Rpc::Append(_) | Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::Released(_) => {
+                (neighbour.urgent(), 0)
+            }
         };
         if neighbour.link().is_none() {
             return Err(Unreachable::new(&NoAnswer::Lost(node)).into());
@@ -133,7 +127,10 @@ impl RaftNetwork<Types> for Voter {
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
         match self.call(Rpc::Append(rpc), &option).await? {
             RaftAnswer::Append(answer) => Ok(answer),
-            RaftAnswer::Vote(_) | RaftAnswer::Refused(_) => Err(self.confused()),
+            RaftAnswer::Vote(_)
+            | RaftAnswer::Refused(_)
+            | RaftAnswer::PreVote(_)
+            | RaftAnswer::Released => Err(self.confused()),
         }
     }
 
@@ -142,15 +139,12 @@ impl RaftNetwork<Types> for Voter {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        let own = rpc.last_log_id;
         match self.call(Rpc::Vote(rpc), &option).await? {
-            RaftAnswer::Vote(answer) => {
-                if !answer.vote_granted && own < answer.last_log_id {
-                    self.election.hear();
-                }
-                Ok(answer)
-            }
-            RaftAnswer::Append(_) | RaftAnswer::Refused(_) => Err(self.confused()),
+            RaftAnswer::Vote(answer) => Ok(answer),
+            RaftAnswer::Append(_)
+            | RaftAnswer::Refused(_)
+            | RaftAnswer::PreVote(_)
+            | RaftAnswer::Released => Err(self.confused()),
         }
     }
 
@@ -187,7 +181,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_alone_reaches_nobody_and_the_error_says_why() {
-        let mut network = Network::new(0, Arc::new(Election::new(0, 1)), None);
+        let mut network = Network::new(0, None);
         let mut voter = network.new_client(7, &BasicNode::default()).await;
         let request = VoteRequest::new(Vote::new(1, 1), None);
         let error = voter

@@ -17,13 +17,13 @@ const INTERVAL_MIN: Duration = Duration::from_millis(250);
 const INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 /// Has events forgotten that are older than `retention`, or that everybody has, until the node stops.
-pub(crate) async fn keep(shards: Shards, retention: Duration, now: fn() -> Millis) {
+pub(crate) async fn keep(shards: Shards, retention: Duration) {
     let mut turn = tokio::time::interval((retention / LOOKS).clamp(INTERVAL_MIN, INTERVAL_MAX));
     let kept_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
     loop {
         turn.tick().await;
-        let before = Millis(now().0.saturating_sub(kept_ms));
         for shard in shards.iter().filter(|shard| shard.leads()) {
+            let before = Millis(shard.time().0.saturating_sub(kept_ms));
             let some = {
                 let derived = shard.looked_at();
                 derived.index.may_forget(before, &derived.links.owed_from())

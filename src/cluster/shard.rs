@@ -16,11 +16,11 @@ use super::{
 };
 use crate::perform::{self, Basis, World, answers::Answers};
 use mimi_actors::{
-    host::{Gone, Handle},
+    host::{Clock, Gone, Handle},
     ids::{RoomUri, UserUri},
     limits::{ENTRY_COMMANDS_MAX, ENTRY_FILL_BYTES, SHARD_QUEUE_COMMANDS_MAX},
     link::Redriven,
-    machine::Ticket,
+    machine::{Millis, Ticket},
     record::{Command, Entry},
     room::{desk, follower_desk, outcome},
     shard::Derived,
@@ -126,8 +126,14 @@ impl Shard {
         alone: bool,
     ) -> (Arc<Self>, Gathering) {
         let (queue, waiting) = mpsc::channel(SHARD_QUEUE_COMMANDS_MAX);
-        let clock = world.clock.clone();
         let shard = Arc::new_cyclic(|shard: &Weak<Self>| {
+            let (of, own) = (shard.clone(), world.clock.clone());
+            // Desks compare with what their folds say, so their time is the shard's.
+            let clock: Clock = Arc::new(move || {
+                let own = own();
+                of.upgrade()
+                    .map_or(own, |shard| shard.looked_at().time.at(own))
+            });
             let (hub, follower, user) = (shard.clone(), shard.clone(), shard.clone());
             Self {
                 id,
@@ -168,6 +174,11 @@ impl Shard {
     /// What orders are carried out with.
     pub(crate) fn world(&self) -> &Arc<World> {
         &self.world
+    }
+
+    /// What the time would be for an entry that this node stamps now.
+    pub(crate) fn time(&self) -> Millis {
+        self.looked_at().time.at((self.world.clock)())
     }
 
     /// Whether this node leads.

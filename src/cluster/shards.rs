@@ -332,7 +332,7 @@ impl Shards {
         }
         if let user_command::Command::Claim(claim) = &mut command {
             let derived = shard.looked_at();
-            let time = (self.world.clock)().max(derived.time);
+            let time = derived.time.at((self.world.clock)());
             claim.over_ms = derived.spending.wait_ms(time, claim);
         }
         let (ticket, answer) = shard.users_waiting.open();

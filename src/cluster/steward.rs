@@ -1,7 +1,7 @@
 //! Begins the cluster, keeps addresses true, and brings each shard's leadership to where it should be: one shard at a time.
 //!
-//! openraft 0.9 cannot hand leadership over, so the leader goes silent and the node that should lead stands for
-//! election when the lease is over. The shard accepts nothing meanwhile, for about two seconds.
+//! openraft 0.9 cannot hand leadership over, so the leader steps down and votes for the node that should lead, which
+//! stands at once. The shard accepts nothing meanwhile, for some tens of milliseconds.
 
 use super::{
     group::Group,
@@ -11,6 +11,7 @@ use super::{
         frame::{Control, ControlAnswer},
     },
     placement::{preferred, voters},
+    shard::Shard,
     shards::Shards,
 };
 use mimi_actors::membership::{Address, Order};
@@ -79,6 +80,13 @@ pub(crate) async fn keep(
     loop {
         turn.tick().await;
         forget_leavers(&mesh, &shards, &mut belonged);
+        if let Some(ahead_ms) = mesh.clock().apart_ms() {
+            tracing::warn!(
+                ahead_ms,
+                "this node's clock is apart from the others': its leaderships go to them"
+            );
+            hand_on(&mesh, &shards).await;
+        }
         let mut moved = false;
         for shard in shards.iter() {
             let Some(group) = mesh.group(shard.id) else {
@@ -97,7 +105,8 @@ pub(crate) async fn keep(
                 looks.remove(&shard.id);
                 continue;
             };
-            if !should {
+            // A node that pauses again and again must not draw leaderships to itself in between.
+            if !should || !group.is_steady() || mesh.clock().apart_ms().is_some() {
                 continue;
             }
             let seen = looks.entry(shard.id).or_default();
@@ -190,21 +199,7 @@ async fn readdress(mesh: &Mesh, group: &Group, listed: &BTreeMap<u64, String>) {
 
 /// Gives up every leadership of this node to whoever is furthest; returns when nothing is led here, or time is up.
 pub(crate) async fn retire(mesh: &Mesh, shards: &Shards, deadline: Duration) {
-    let mut led = Vec::new();
-    for shard in shards.iter().filter(|shard| shard.leads()) {
-        let Some(group) = mesh.group(shard.id) else {
-            continue;
-        };
-        let Some(to) = group.successor() else {
-            continue;
-        };
-        if group.give_up(to) == ControlAnswer::Done {
-            let take = Control::Take { shard: shard.id };
-            // A node that does not hear it elects by itself, a little later.
-            let _ = mesh.control(to, take, ASK_DEADLINE).await;
-            led.push(shard);
-        }
-    }
+    let led = hand_on(mesh, shards).await;
     let gone = async {
         for shard in led {
             let mut lead = shard.lead.subscribe();
@@ -215,4 +210,24 @@ pub(crate) async fn retire(mesh: &Mesh, shards: &Shards, deadline: Duration) {
     if tokio::time::timeout(deadline, gone).await.is_err() {
         tracing::warn!("some shards have no other leader yet; their voters elect one");
     }
+}
+
+/// Gives up every leadership of this node to whoever is furthest; which were given up.
+async fn hand_on<'a>(mesh: &Mesh, shards: &'a Shards) -> Vec<&'a Arc<Shard>> {
+    let mut led = Vec::new();
+    for shard in shards.iter().filter(|shard| shard.leads()) {
+        let Some(group) = mesh.group(shard.id) else {
+            continue;
+        };
+        let Some(to) = group.successor() else {
+            continue;
+        };
+        if group.give_up(to).await == ControlAnswer::Done {
+            let take = Control::Take { shard: shard.id };
+            // A node that does not hear it elects by itself, a little later.
+            let _ = mesh.control(to, take, ASK_DEADLINE).await;
+            led.push(shard);
+        }
+    }
+    led
 }

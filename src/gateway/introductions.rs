@@ -68,7 +68,9 @@ async fn create(
     lifetime_ms: Option<u64>,
 ) -> Result<Introduced, DoorRefused> {
     let code = introductions::code(client.user(), directory::random());
-    let now = (session.shards.world().clock)();
+    // Its end is compared with the time of the user's shard.
+    let shard = session.shards.of_user(client.user());
+    let now = shard.map_or_else(|_| (session.shards.world().clock)(), |shard| shard.time());
     let what = Introduction::Keep {
         hash: introductions::hash(&code),
         not_after: lifetime_ms.map(|lifetime_ms| now.plus(lifetime_ms)),

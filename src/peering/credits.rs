@@ -1,4 +1,4 @@
-//! What each lane of a link may have under way, and has, and what they carried: for the operator.
+//! What each lane of a link may have under way, and has, and what the lanes carried: for the operator.
 
 use mimi_actors::link::session::FanoutSender;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,8 +6,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The fan-out lanes to one peer, one for each shard.
 pub(crate) struct Credits {
     lanes: Vec<Lane>,
+    fanned_out: Sent,
+    submitted: Sent,
+}
+
+/// Frames sent, and the items in them.
+#[derive(Default)]
+struct Sent {
     frames: AtomicU64,
     items: AtomicU64,
+}
+
+impl Sent {
+    /// A frame with so many items was sent.
+    fn count(&self, items: u64) {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        self.items.fetch_add(items, Ordering::Relaxed);
+    }
+
+    fn so_far(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (load(&self.frames), load(&self.items))
+    }
 }
 
 #[derive(Default)]
@@ -20,8 +40,8 @@ impl Credits {
     pub(crate) fn new(shards: u16) -> Self {
         Self {
             lanes: (0..shards).map(|_| Lane::default()).collect(),
-            frames: AtomicU64::new(0),
-            items: AtomicU64::new(0),
+            fanned_out: Sent::default(),
+            submitted: Sent::default(),
         }
     }
 
@@ -31,16 +51,24 @@ impl Credits {
         self.put(shard, session.credit_bytes().into(), under_way);
     }
 
-    /// A frame with so many items was sent.
+    /// A fan-out frame with so many items was sent.
     pub(super) fn count(&self, items: u64) {
-        self.frames.fetch_add(1, Ordering::Relaxed);
-        self.items.fetch_add(items, Ordering::Relaxed);
+        self.fanned_out.count(items);
     }
 
-    /// Frames sent on all lanes, and the items in them.
+    /// A frame with so many submissions was sent.
+    pub(super) fn count_submitted(&self, submissions: u64) {
+        self.submitted.count(submissions);
+    }
+
+    /// Fan-out frames sent on all lanes, and the items in them.
     pub(crate) fn sent(&self) -> (u64, u64) {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (load(&self.frames), load(&self.items))
+        self.fanned_out.so_far()
+    }
+
+    /// Frames of submissions sent on all lanes, and the submissions in them.
+    pub(crate) fn submitted(&self) -> (u64, u64) {
+        self.submitted.so_far()
     }
 
     /// A lane has ended.

@@ -234,7 +234,9 @@ impl Peer {
                     Kind::Fanout => {
                         fanout::send(&shard, &self.provider, &link, &self.credits).await
                     }
-                    Kind::Submit => submit::send(&shards, &shard, &self.provider, &link).await,
+                    Kind::Submit => {
+                        submit::send(&shards, &shard, &self.provider, &link, &self.credits).await
+                    }
                 }
             };
             let mut watched = lead.clone();

@@ -5,7 +5,7 @@
 //!
 //! Source: transport requirements, section 4.
 
-use super::fanout::AbortOnDrop;
+use super::{credits::Credits, fanout::AbortOnDrop};
 use crate::{
     cluster::{shard::Shard, shards::Shards},
     quic::{LaneReceiver, Link},
@@ -34,6 +34,7 @@ pub(super) async fn send(
     shard: &Arc<Shard>,
     to: &ProviderId,
     link: &Link,
+    credits: &Credits,
 ) -> anyhow::Result<()> {
     let mut applied = shard.applied.subscribe();
     loop {
@@ -61,6 +62,8 @@ pub(super) async fn send(
         {
             lane.send(wire::encode_sized(&batch, BATCH_FILL_BYTES))
                 .await?;
+            let submissions = batch.groups.iter().map(|group| group.messages.len() as u64);
+            credits.count_submitted(submissions.sum());
             session.sent(after);
             continue;
         }

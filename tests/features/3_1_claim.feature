@@ -5,7 +5,7 @@ Feature: Claiming single-use KeyPackages
     Given the providers a.example, b.example and c.example
     And alice at a.example
 
-  @R1-01 @R3.1-02 @R3.1-04 @R3.1-05 @R3.1-06 @R3.1-13 @R3.1-14 @R3.1-15 @R3.1-16 @R3.1-20
+  @R1-01 @R3.1-02 @R3.1-04 @R3.1-05 @R3.1-13 @R3.1-14 @R3.1-15 @R3.1-16 @R3.1-20
   Scenario: one claim for users of two other providers gets a package or a reason for each client
     Given bobby at b.example with the clients bob1, bob2 and bob3
     And betty at b.example with the clients betty1 and betty2
@@ -31,6 +31,28 @@ Feature: Claiming single-use KeyPackages
       | barry | barry1 | KPs exhausted             |
       | ghost |        | user unknown              |
       | cathy | cathy1 | KeyPackage                |
+
+  @R3.1-05 @R3.1-06
+  Scenario: a claim for users of two providers is one request to each, with its own users and nobody else
+    Given b.example is played, and has KeyPackages of bobby and betty
+    And c.example is played, and has KeyPackages of cathy
+    When alice claims KeyPackages of bobby, cathy and betty
+    Then the claim answers
+      | bobby | bobby | KeyPackage |
+      | cathy | cathy | KeyPackage |
+      | betty | betty | KeyPackage |
+    And b.example was asked once, for bobby and betty
+    And c.example was asked once, for cathy
+
+  @R3.1-06 @R3.1-16
+  Scenario: a user of somebody else in the list is refused alone, and the others are served
+    Given bobby at b.example with the client bob1
+    And cathy at c.example
+    And bob1 uploaded 1 KeyPackage
+    And bobby and cathy consent to alice
+    Then b.example answers a claim of alice of bobby and cathy, who is not its user, for each:
+      | bobby | bob1 | KeyPackage                        |
+      | cathy |      | user of another provider |
 
   @R3.1-01 @R3.1-16 @R3-02
   Scenario: a provider that is down is unavailable for its own users only
@@ -208,9 +230,10 @@ Feature: Claiming single-use KeyPackages
     Then b.example holds 1 KeyPackages of bob1
 
   @R3.1-08
-  Scenario: a claim for a thousand users is one claim
+  Scenario: a claim for a thousand users is one claim, answered in its order, and one for more is none
     When alice claims KeyPackages of 1000 users that b.example does not know
     Then the claim answers for 1000 users that they are unknown
+    And b.example does not look at a claim of alice for 1001 users
 
   @R3.1-07 @R3.1-17
   Scenario: a claim is signed by a client of the requester, and by nobody else
@@ -324,9 +347,13 @@ Feature: Claiming single-use KeyPackages
   @R3.1-21
   Scenario: one requester may claim only so many users of a shard, and of others no fewer
     Given b.example lets one requester claim 1 users of a shard
+    And amy at a.example
     And bobby at b.example with the client bob1
-    And bob1 uploaded 9 KeyPackages
-    And bobby consents to alice
+    And betty at b.example with the client betty1
+    And bobby and betty are in different shards
+    And bob1 and betty1 uploaded 9 KeyPackages
+    And bobby and betty consent to alice
+    And bobby consents to amy
     When alice claims KeyPackages of bobby
     And alice claims KeyPackages of bobby
     Then the claim answers
@@ -336,6 +363,57 @@ Feature: Claiming single-use KeyPackages
     And alice claims KeyPackages of bobby
     Then the claim answers
       | bobby | | too many claims |
+    When alice claims KeyPackages of betty
+    Then the claim answers
+      | betty | betty1 | KeyPackage |
+    When amy claims KeyPackages of bobby
+    Then the claim answers
+      | bobby | bob1 | KeyPackage |
+
+  @R3.1-21
+  Scenario: the users of one provider together may claim only so many users of a shard
+    Given b.example lets one provider claim 2 users of a shard
+    And amy at a.example
+    And cathy at c.example
+    And bobby at b.example with the client bob1
+    And bob1 uploaded 9 KeyPackages
+    And bobby consents to alice
+    And bobby consents to amy
+    And bobby consents to cathy
+    When alice claims KeyPackages of bobby
+    And amy claims KeyPackages of bobby
+    Then the claim answers
+      | bobby | bob1 | KeyPackage |
+    When amy claims KeyPackages of bobby
+    Then the claim answers
+      | bobby | | too many claims |
+    When cathy claims KeyPackages of bobby
+    Then the claim answers
+      | bobby | bob1 | KeyPackage |
+
+  @R3.1-21
+  Scenario: all together cannot empty the stock of a user, who claims her own as she likes
+    Given b.example lets everybody claim a user 2 times
+    And cathy at c.example
+    And bobby at b.example with the clients bob1 and bob2
+    And bob1 and bob2 uploaded 9 KeyPackages
+    And bobby consents to alice
+    And bobby consents to cathy
+    When alice claims KeyPackages of bobby
+    And cathy claims KeyPackages of bobby
+    Then the claim answers
+      | bobby | bob1 | KeyPackage |
+      | bobby | bob2 | KeyPackage |
+    When cathy claims KeyPackages of bobby
+    Then the claim answers
+      | bobby | | too many claims |
+    When alice claims KeyPackages of bobby
+    Then the claim answers
+      | bobby | | too many claims |
+    When bob1 claims KeyPackages of bobby
+    Then the claim answers
+      | bobby | bob2 | KeyPackage |
+    And b.example holds 7 KeyPackages of bob1
 
   @R3.1-21 @R3.1-22
   Scenario: the last tenth of a stock is for those with consent for every room

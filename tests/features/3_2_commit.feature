@@ -24,12 +24,18 @@ Feature: Sending a Commit
 
   @R3-02 @R3.2-02
   Scenario: without its hub a room takes no Commit, and none is queued
+    Given bob has another device, watch
+    And b.example is at rest
     When a.example is killed
     And bob prepares a commit
     And bob sends his bundle
     Then it is refused as unavailable
+    And no state of b.example has changed, nor does it
     When a.example is started again
-    Then alice, bob and carol agree on epoch 1
+    Given a.example is at rest
+    When watch asks for the GroupInfo
+    Then watch has the GroupInfo of epoch 1
+    And alice, bob and carol agree on epoch 1
     When bob sends his bundle
     Then it is accepted
     And alice, bob and carol agree on epoch 2
@@ -100,6 +106,43 @@ Feature: Sending a Commit
       | with the tree inside its GroupInfo | group_info_mismatch | ratchet_tree |
       | with a GroupInfo signed by nobody  | signature           | GroupInfo    |
 
+  @R3.2-09 @R3.2-19
+  Scenario Outline: a bundle whose GroupInfo has another <field> than its Commit makes is refused
+    When bob sends a bundle whose GroupInfo has another <field>, rightly signed
+    Then it is refused with the code <code>, for <said>
+    And no state of a.example has changed
+    When bob commits
+    Then alice, bob and carol agree on epoch 2
+
+    Examples:
+      | field                     | code                | said                      |
+      | version                   | unsupported         | version                   |
+      | cipher_suite              | group_info_mismatch | cipher_suite              |
+      | group_id                  | group_info_mismatch | group_id                  |
+      | epoch                     | group_info_mismatch | epoch                     |
+      | tree_hash                 | tree_mismatch       | tree                      |
+      | confirmed_transcript_hash | group_info_mismatch | confirmed_transcript_hash |
+      | extensions                | group_info_mismatch | extensions                |
+      | confirmation_tag          | group_info_mismatch | confirmation_tag          |
+      | signer                    | group_info_mismatch | signer                    |
+
+  @R3.2-12
+  Scenario: a GroupInfo is as long for many members as for few, on every way, and none is long
+    Given zoe at b.example with the clients z1, z2, z3, z4, z5, z6, z7 and z8
+    And z1, z2, z3, z4, z5, z6, z7 and z8 uploaded 1 KeyPackage
+    And zoe consents to alice
+    And bob has another device, watch
+    When alice prepares a commit of which the GroupInfo is measured
+    And alice adds zoe
+    Then alice, bob, carol, z1 and z8 agree on epoch 2
+    When alice prepares a commit of which the GroupInfo is measured
+    Then the GroupInfo has as many bytes as before
+    When watch asks for the GroupInfo
+    Then the GroupInfo that watch got has less than 1024 bytes
+    When bob sends a bundle whose GroupInfo has 66000 bytes, rightly signed
+    Then it is refused with the code malformed, for limit
+    And no state of a.example has changed
+
   @R3.2-05
   Scenario: a bundle that adds nobody must not hold a Welcome
     When bob sends a bundle with a Welcome for nobody
@@ -107,15 +150,34 @@ Feature: Sending a Commit
     And alice, bob and carol agree on epoch 1
 
   @R3.2-06 @R3.2-07 @R3.2-19
-  Scenario: the Welcome of a Commit that lost is thrown away with it
+  Scenario: the Welcome and the GroupInfo of a Commit that lost are thrown away with it
+    Given carol has another device, watch
     When bob prepares a commit that adds amy
     And alice commits
     And bob sends his bundle
     Then it is refused as wrong epoch
     And amy is in no room
+    When watch asks for the GroupInfo
+    Then watch has the GroupInfo of epoch 2
+    And what watch got is the group as alice knows it
+    When watch enters with its GroupInfo
+    Then it is accepted
+    And alice, bob, carol and watch agree on epoch 3
     When bob adds amy
-    Then alice, amy, bob and carol agree on epoch 3
-    And amy joined in epoch 3
+    Then alice, amy, bob, carol and watch agree on epoch 4
+    And amy joined in epoch 4
+
+  @R3.2-07 @R3.2-19
+  Scenario: the GroupInfo of a bundle that is refused is never given to anybody
+    Given carol has another device, watch
+    When alice sends a bundle that adds amy with another group's Welcome
+    Then it is refused with the code welcome_mismatch
+    When watch asks for the GroupInfo
+    Then watch has the GroupInfo of epoch 1
+    And what watch got is the group as alice knows it
+    When watch enters with its GroupInfo
+    Then it is accepted
+    And alice, bob, carol and watch agree on epoch 2
 
   @R3.2-27 @R5-29
   Scenario: who was welcomed long ago still gets the tree of that epoch, and everything since
@@ -216,7 +278,7 @@ Feature: Sending a Commit
     Then it is accepted as before
     And alice, bob, carol and watch agree on epoch 4
 
-  @R3.2-23 @R3.2-25 @R5-19
+  @R3.2-23 @R3.2-25
   Scenario: who enters lets go who is leaving
     Given alice has another device, tablet
     When carol asks to leave
@@ -226,7 +288,7 @@ Feature: Sending a Commit
     And alice, bob and tablet agree on epoch 2
     And carol is not in the room any more
 
-  @R3.2-13 @R3.2-14 @R3.2-15 @R3.2-16 @R3.2-17 @R3.2-18
+  @R3.2-13 @R3.2-14 @R3.2-15 @R3.2-17
   Scenario: members of one room send trees in every container there is, and agree on every epoch
     Given alice sends trees as delta
     And bob sends trees as zstd
@@ -250,7 +312,7 @@ Feature: Sending a Commit
     When amy commits
     Then alice, amy, bob and carol agree on epoch 10
 
-  @R3.2-12 @R3.2-13 @R3.2-14 @R3.2-15 @R3.2-16 @R3.2-17 @R3.2-18
+  @R3.2-13 @R3.2-14 @R3.2-15 @R3.2-17
   Scenario Outline: a room lives on trees sent as <container>, also after its hub was killed
     Given alice, bob and carol send trees as <container>
     When alice commits
@@ -278,7 +340,7 @@ Feature: Sending a Commit
       | distributionService |
       | reference           |
 
-  @R3.2-13 @R3.2-14 @R3.2-15 @R3.2-16
+  @R3.2-13 @R3.2-14 @R3.2-15
   Scenario Outline: a bundle of bob whose tree is <tree> is refused and the room stays as it was
     When bob sends a bundle whose tree is <tree>
     Then it is refused with the code <code>
@@ -300,6 +362,23 @@ Feature: Sending a Commit
       | a zstd frame of 2 MiB                  | tree_too_large    |
       | at a host that nobody knows            | tree_host_unknown |
 
+  @R3.2-16
+  Scenario: a tree that lies elsewhere is referred to, and the hub never goes there
+    Given a.example allows trees at a host that writes down who comes
+    And bob has another device, watch
+    And carol sends trees as reference
+    When carol commits
+    Then alice, bob and carol agree on epoch 2
+    When a.example is killed
+    And a.example is started again
+    And watch asks for the GroupInfo, with the tree as full
+    Then the tree comes to watch as full
+    When watch asks for the GroupInfo, with the tree as reference
+    Then the tree comes to watch as reference
+    When bob sends a bundle whose tree is at a host that nobody knows
+    Then it is refused with the code tree_host_unknown
+    And nobody came to that host
+
   @R3.2-15 @R3.2-17
   Scenario: a room is not created without its tree
     Given alice has a group for the room attic of a.example
@@ -320,10 +399,43 @@ Feature: Sending a Commit
     And alice, bob and carol saw 1 proposal
 
   @R4-10 @R4-09
-  Scenario: a proposal is void after its epoch
+  Scenario: a proposal is void after its epoch, also at the hub
+    Given bob has another device, watch
+    When carol proposes an update
+    And watch asks for the GroupInfo
+    Then what watch got holds the proposal of carol, with the hub's time
+    When alice commits, having heard of no proposal
+    Then alice, bob and carol agree on epoch 2
+    When watch asks for the GroupInfo
+    Then watch has the GroupInfo of epoch 2
+    And what watch got holds no proposal
+    When bob makes a proposal and keeps it
+    And alice commits
+    And bob sends the proposal that he kept
+    Then it is refused as wrong epoch
+    When watch asks for the GroupInfo
+    Then watch has the GroupInfo of epoch 3
+    And what watch got holds no proposal
+
+  @R4-10 @R4-09
+  Scenario: a proposal that meets a Commit on its way is refused, or waits no more
+    Given bob has another device, watch
     When alice commits while carol proposes an update
     Then alice, bob and carol agree on epoch 2
-    And carol's proposal was refused, or waits no more
+    When watch asks for the GroupInfo
+    Then watch has the GroupInfo of epoch 2
+    And what watch got holds no proposal
+
+  @R5-03
+  Scenario: proposals that are made together are taken together, or not at all
+    Given bob has another device, watch
+    When carol proposes in one request an update and what is no proposal
+    Then it is refused with the code malformed, for Proposal
+    When watch asks for the GroupInfo
+    Then watch has the GroupInfo of epoch 1
+    And what watch got holds no proposal
+    When carol proposes in one request that alice and bob go
+    Then alice and bob are each sent 2 proposals in one event
 
   @R3.2-01 @R5-14 @R5-17
   Scenario: a room survives that its hub is killed between Commits

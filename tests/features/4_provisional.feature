@@ -63,6 +63,26 @@ Feature: Sending messages without asking first
     And alice sends "the end"
     Then alice, bob and carol have received exactly "once", "twice" and "the end"
 
+  @R4-12
+  Scenario: what a provider submits again is not fanned out again
+    When alice sends "the beginning"
+    Then alice, bob and carol have received "the beginning"
+    When b.example is killed
+    And bob says "at most once", which the story submits to a.example 3 times
+    Then alice has received exactly "the beginning" and "at most once"
+
+  @R4-02 @R4-04
+  Scenario: many messages for many rooms go to their hub in few frames
+    Given 8 rooms of a.example in one shard with alice and bob
+    When a.example is killed
+    And b.example is killed
+    And b.example is started again
+    And bob sends 40 messages to each of the rooms
+    And a.example is started again
+    Then every message of bob in the rooms is accepted
+    And alice has received 40 messages in each of the rooms, in order
+    And b.example sent a.example at least 320 submissions in at most 2 frames
+
   @R4-11 @R5-15
   Scenario: the messages of each sender stay in order
     When alice, bob and carol send 60 messages each at the same time

@@ -10,15 +10,40 @@ Feature: Fanning out to the providers of the members
   @R5-02 @R5-04 @R5-29 @R1-02
   Scenario: a Welcome goes to the providers of the added, and their stream starts there
     Given the room den of a.example with alice and bob
+    And c.example is at rest
     When alice sends "before dora"
-    And alice adds dora
+    Then alice and bob have received "before dora"
+    And no state of c.example has changed, nor does it
+    And of the devices at c.example none is in a room
+    When alice adds dora
     And alice sends "after dora"
     Then alice, bob and dora agree on epoch 2
     And dora joined in epoch 2
     And alice and bob have received "before dora" and "after dora"
     And dora has received exactly "after dora"
     And dora saw nothing from before she joined
-    And c.example knows nothing of the room den before dora joined
+    And of the devices at c.example only dora's is in a room
+
+  @R5-04
+  Scenario: each provider gets the Welcome for its own clients, with the tree, and for nobody else's
+    Given the room den of a.example with alice and bob
+    And c.example is played, and has KeyPackages of dora
+    When alice adds dora
+    And alice adds carol
+    Then alice, bob and carol agree on epoch 3
+    When alice adds amy
+    Then alice, amy, bob and carol agree on epoch 4
+    And c.example is sent the Commit of epoch 4
+    And the Welcomes that c.example was sent are for dora, with the tree
+
+  @R5-03
+  Scenario: proposals that are made together reach every provider as one event
+    Given the room den of a.example with alice, bob and carol
+    And c.example is played, and has KeyPackages of dora
+    When alice adds dora
+    Then alice, bob and carol agree on epoch 2
+    When carol proposes in one request that alice and bob go
+    Then c.example is sent 2 proposals in one event
 
   @R5-04
   Scenario: a provider without a member hears nothing of a room
@@ -26,7 +51,7 @@ Feature: Fanning out to the providers of the members
     And c.example is at rest
     When alice sends "between us"
     Then alice and bob have received "between us"
-    And no state of c.example has changed
+    And no state of c.example has changed, nor does it
 
   @R5-25 @R5-26
   Scenario: a removed member gets the Commit that removes it and nothing after it
@@ -65,7 +90,9 @@ Feature: Fanning out to the providers of the members
     And dora reads <order>
     And dora is offline
     When alice sends many messages and commits, 8 times over
-    And dora comes back
+    Then nothing is owed to c.example by a.example any more
+    And dora is first sent what comes first when one reads <order>
+    When dora comes back
     Then dora has read all messages of 8 rounds, <order>
     And alice, bob and dora agree on epoch 9
 
@@ -74,6 +101,17 @@ Feature: Fanning out to the providers of the members
       | everything in order                            |
       | control events first                           |
       | control events first, then the newest messages |
+
+  @R5-23
+  Scenario: a Welcome comes before all that waits in other rooms
+    Given the room den of a.example with alice, bob and dora
+    And dora is offline
+    When alice sends many messages and commits, 2 times over
+    And alice opens the room attic of a.example and adds dora
+    Then nothing is owed to c.example by a.example any more
+    And dora is sent the Welcome to attic before any event
+    When dora comes back
+    Then dora has read all messages of 2 rounds, everything in order
 
   @R5-14 @R5-24
   Scenario: who comes when the events are not kept any more is told which, and joins again
@@ -161,7 +199,40 @@ Feature: Fanning out to the providers of the members
     Then alice and bob have received "mine" and "his"
     And each own message of alice and bob carries its own number
 
-  @R4-02 @R5-11 @R5-12
+  @R5-11
+  Scenario: events of many rooms go in one frame
+    Given 8 rooms of a.example in one shard with alice and dora
+    When c.example is killed
+    And a.example is killed
+    And a.example is started again
+    And alice sends 20 messages to each of the rooms
+    And c.example is started again
+    Then dora has received 20 messages in each of the rooms, in order
+    And nothing is owed to c.example by a.example any more
+    And a.example sent c.example at least 160 events in at most 3 frames
+
+  @R5-12
+  Scenario: a frame is acknowledged once, and only when it is there to stay
+    Given the room den of a.example with alice and dora
+    When a.example is killed
+    And alice says 480 messages, which the story brings dora's provider in 12 frames, and kills it with the last acknowledgement
+    And c.example is started again
+    Then dora has received 480 messages of alice, in order
+
+  @R5-20
+  Scenario: events that come again are taken as before, and change nothing
+    Given the room den of a.example with alice and dora
+    And dora is offline
+    When a.example is killed
+    And alice says 12 messages, which the story brings dora's provider in 3 frames
+    Given c.example is at rest
+    When the story brings c.example the same frames again
+    Then no state of c.example has changed, nor does it
+    When dora comes back
+    Then dora is sent 12 events, each once
+    And dora has received 12 messages of alice, in order
+
+  @R5-11 @R5-12
   Scenario: many events of many rooms go in few frames, and are acknowledged in bulk
     Given 5 rooms of a.example with alice and dora
     When c.example is killed
@@ -173,7 +244,7 @@ Feature: Fanning out to the providers of the members
     And nothing is owed to c.example by a.example any more
     And a.example sent c.example at least 200 events in at most 20 frames
 
-  @R5-11 @R5-12 @R5-13
+  @R5-11 @R5-12
   Scenario: a load that goes on is carried in few frames, and every event arrives once
     Given 4 rooms of a.example with alice and dora
     When alice sends 300 messages to each of the rooms
@@ -188,19 +259,24 @@ Feature: Fanning out to the providers of the members
     Then alice, bob and dora have received 96 messages, each sender's in order
     And the messages of bob and dora have epochs that never go back, as alice, bob and dora see them
 
-  @R5-19
+  @R4-10
   Scenario: after somebody entered by itself what was proposed before is void, and is proposed anew
     Given the room den of a.example with alice, bob and dora
+    And bob has another device, watch
     When dora proposes an update
     And alice, having seen 1 proposal, waits
     And bob enters with what alice tells it
     Then it is accepted
     And alice, bob and dora agree on epoch 2
-    And no proposal waits at alice, bob and dora
+    When watch asks for the GroupInfo
+    Then watch has the GroupInfo of epoch 2
+    And what watch got holds no proposal
     When dora proposes an update
     And alice, having seen 1 proposal, commits
     Then alice, bob and dora agree on epoch 3
-    And no proposal waits at alice, bob and dora
+    When watch asks for the GroupInfo
+    Then watch has the GroupInfo of epoch 3
+    And what watch got holds no proposal
 
   @R5-22
   Scenario: a room's events have the hub's time, which never goes back and is the same everywhere
@@ -208,7 +284,7 @@ Feature: Fanning out to the providers of the members
     When alice, bob and dora say 12 messages each
     Then the events that alice, bob and dora are sent have one number and one time everywhere, which never goes back
 
-  @R5-26 @R5-28
+  @R5-26
   Scenario: a provider of which nobody is in the room any more gets nothing of it, until somebody is again
     Given the room den of a.example with alice, bob and dora
     When alice removes dora
@@ -219,7 +295,7 @@ Feature: Fanning out to the providers of the members
     When alice sends "among us"
     And bob sends "quite"
     Then alice and bob have received "among us" and "quite"
-    And no state of c.example has changed
+    And no state of c.example has changed, nor does it
     And a.example has sent c.example nothing more
     When alice adds dora
     And alice sends "welcome back"

@@ -8,7 +8,7 @@ Feature: Joining codes and links
     And the room den of a.example with alice and bob
     And dave and erin at b.example
 
-  @R7.3-01 @R7.3-04 @R3.3-06
+  @R7.3-01 @R3.3-06
   Scenario: a link leads a user of another provider into the room
     When bob makes a link called door for role 3
     And dave follows door

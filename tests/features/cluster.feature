@@ -18,7 +18,7 @@ Feature: A provider of several nodes
     Then all nodes of a.example have one state
     And the history shows I1, I2, I3, I10, I11, I14, I15, I26 and I28
 
-  @R3-02 @R3.3-03 @R3.3-04 @R3.3-07
+  @R3-02 @R3.3-03 @R3.3-04
   Scenario: the leader is killed while joiners queue: they are told to ask again, the lease holds, and everybody gets in
     Given 3 nodes of a.example, which lend the GroupInfo for 30000 ms, and one of b.example
     And alice and amy of a.example and bob of b.example, watched, in one room
@@ -39,6 +39,22 @@ Feature: A provider of several nodes
     And that node is started again
     And everybody talks
     Then those who are watched are in epoch 5, with tablet, watch, fridge and car
+    And all nodes of a.example have one state
+
+  @R3.3-07 @R7.3-03
+  Scenario: the leader is killed while two follow a link for one join, and it is used up by the one who gets in
+    Given 3 nodes of a.example and one of b.example
+    And alice and amy of a.example and bob of b.example, watched, in one room
+    And the nodes tell who leads
+    And alice asks the node that leads the room, and amy another
+    And dave and erin at b.example
+    And amy, who is watched, makes a link called single for 1 join
+    When that node is killed while dave and erin follow single at the same time
+    Then exactly one of them is let in, and the other is not authorized
+    And amy, who is watched, sees that single has 0 joins left
+    When that node is started again
+    And everybody talks
+    Then amy, who is watched, sees that single has 0 joins left
     And all nodes of a.example have one state
 
   @R3-02 @R3.2-01 @I1 @I11 @I14 @I15 @I27 @I28

@@ -234,7 +234,7 @@ pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member)
     .await;
     let unwelcome = |back: &Back| match refused(back) {
         Some(Ok(Answer::Refused(Refused::NotAuthorized | Refused::NotMember))) => true,
-        Some(Ok(Answer::Sent(runs))) => runs.iter().all(|run| {
+        Some(Ok(Answer::Sent(runs))) if !runs.is_empty() => runs.iter().all(|run| {
             matches!(
                 run.verdict,
                 Verdict::Refused(SubmitRefused::NotAuthorized | SubmitRefused::NotMember)

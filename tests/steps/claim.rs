@@ -167,7 +167,7 @@ fn suite(package: &Payload) -> u16 {
 }
 
 #[then(regex = r"^the claim answers$")]
-fn answers(story: &mut Story, step: &Step) {
+pub(super) fn answers(story: &mut Story, step: &Step) {
     let table = &step.table.as_ref().expect("a table").rows;
     let expected: Vec<[String; 3]> = table
         .iter()

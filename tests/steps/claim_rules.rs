@@ -9,7 +9,9 @@ use bytes::Bytes;
 use cucumber::{gherkin::Step, given, then, when};
 use mimi_actors::{
     ids::{ClientUri, PseudonymUri},
+    limits::{CLAIM_USERS_MAX, SHARDS},
     mls::claim::pseudonym_name,
+    shard::place,
     wire::{
         BVec,
         claim::{ClaimRequest, ClaimTerms, UserRefused},
@@ -88,7 +90,7 @@ async fn uploaded_able(story: &mut Story, name: String, count: usize, extension:
         ..PackageOptions::default()
     };
     let taken = story.member(&name).upload_with(count, &options).await;
-    assert!(taken.unwrap().iter().all(Result::is_ok));
+    assert_eq!(taken.unwrap(), vec![Ok(()); count]);
 }
 
 #[given(regex = r"^(\w+) uploaded a KeyPackage that lives (\d+) seconds more than the margin$")]
@@ -207,6 +209,8 @@ async fn claims_many(story: &mut Story, name: String, count: usize, provider: St
 fn all_unknown(story: &mut Story, count: usize) {
     let users = &story.claims.last().unwrap().users;
     assert_eq!(users.len(), count);
+    let asked = &story.asked.as_ref().unwrap().users;
+    assert!(users.iter().map(|row| &row.user).eq(asked.iter()));
     let unknown = Err(UserRefused::Unknown);
     assert!(users.iter().all(|row| row.result == unknown));
 }
@@ -265,8 +269,79 @@ async fn foreign_key(story: &mut Story, name: String, of: String) {
     };
 }
 
+#[then(
+    regex = r"^(\S+) answers a claim of (\w+) of (\w+) and (\w+), who is not its user, for each:$"
+)]
+async fn foreign_user(
+    story: &mut Story,
+    provider: String,
+    name: String,
+    first: String,
+    foreign: String,
+    step: &Step,
+) {
+    let users = vec![story.user(&first), story.user(&foreign)];
+    assert_ne!(story.user(&foreign).provider().as_str(), provider);
+    let peer = story.user(&name).provider().to_string();
+    let member = story.member(&name);
+    let mut request = request_of(member, users.clone());
+    request.proof = member
+        .device()
+        .sign_claim(request.id, &request.terms, &users);
+    let request = link::Request::Claim(request);
+    let link::Reply::Claimed(answer) = asked_as(story, &peer, &provider, request).await else {
+        panic!("no answer to a claim");
+    };
+    story.claims.push(answer);
+    super::claim::answers(story, step);
+}
+
+#[given(regex = r"^(\w+) and (\w+) are in different shards$")]
+fn different_shards(story: &mut Story, first: String, second: String) {
+    let shard = |name: &str| place(&story.user(name).to_string(), SHARDS);
+    assert_ne!(shard(&first), shard(&second));
+}
+
+/// A list of users may not be longer, so a right claim is made longer by hand.
+#[then(regex = r"^(\S+) does not look at a claim of (\w+) for (\d+) users$")]
+async fn too_many_users(story: &mut Story, provider: String, name: String, count: usize) {
+    assert_eq!(count, CLAIM_USERS_MAX + 1);
+    let user = |number: usize| support::user(&format!("nobody{number:04}"), &provider);
+    let users: Vec<_> = (1..count).map(user).collect();
+    let request = request_of(story.member(&name), users);
+    let right = link::Open::Request(Box::new(link::Request::Claim(request)));
+    let mut frame = mimi_actors::wire::encode(&right).to_vec();
+    let text = |number: usize| {
+        let text = user(number).to_string();
+        [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
+    };
+    let first = text(1);
+    let place = frame.windows(first.len()).position(|part| part == first);
+    let place = place.expect("the users are there");
+    let length = |count: usize| {
+        let [low, high] = [count & 0x7f | 0x80, count >> 7];
+        [low, high].map(|byte| u8::try_from(byte).unwrap())
+    };
+    assert_eq!(frame[place - 2..place], length(count - 1));
+    frame[place - 2..place].copy_from_slice(&length(count));
+    frame.splice(place..place, text(0));
+    let peer = story.user(&name).provider().to_string();
+    match said_as(story, &peer, &provider, &frame).await {
+        link::Reply::Refused(link::LinkRefused::BadFrame { detail }) => {
+            println!("it is told: {}", &*detail);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 /// What a provider answers to a request in the name of another one.
 async fn asked_as(story: &Story, peer: &str, of: &str, request: link::Request) -> link::Reply {
+    let open = link::Open::Request(Box::new(request));
+    said_as(story, peer, of, &mimi_actors::wire::encode(&open)).await
+}
+
+/// The same for a frame.
+async fn said_as(story: &Story, peer: &str, of: &str, frame: &[u8]) -> link::Reply {
     let net = story.net();
     let (certificate, key) = (
         net.path(&format!("{peer}.crt")),
@@ -275,8 +350,7 @@ async fn asked_as(story: &Story, peer: &str, of: &str, request: link::Request) -
     let identity = Some((certificate.as_path(), key.as_path()));
     let dialer = raw::dialer(&net.ca(), LINK_ALPN, identity);
     let connection = raw::connect(&dialer, net.node(of).link, of).await.unwrap();
-    let open = link::Open::Request(Box::new(request));
-    let said = raw::frame(&mimi_actors::wire::encode(&open));
+    let said = raw::frame(frame);
     let raw::Back::Frame(back) = raw::say(&connection, &said).await else {
         panic!("no answer");
     };
@@ -463,6 +537,7 @@ async fn folded(story: &mut Story, provider: String, step: &Step) {
         assert_eq!(results, [&Err(UserRefused::NoConsent)], "{}", row[1]);
     }
     let least = Duration::from_millis(50);
+    assert!(spans.len() > 1, "there are several to compare");
     assert!(spans.iter().all(|span| *span >= least), "{spans:?}");
     assert_eq!(hashes, story.net().node(&provider).hashes().await);
 }

@@ -2,8 +2,13 @@
 
 use super::{Story, cluster, names, setting::agree_on, support};
 use cucumber::{given, then, when};
-use mimi_actors::wire::{Payload, answer::Refused, event::Epoch};
-use mimi_node::client::member::{Entrance, Member, MemberError, Ticket};
+use mimi_actors::wire::{
+    BVec, Payload,
+    answer::{Answer, Refused},
+    door::{DoorItem, Propose, RoomBody},
+    event::Epoch,
+};
+use mimi_node::client::member::{Entrance, Member, MemberError, Proposing, Ticket};
 
 use super::commit::{Outcome, commit_seen, outcome};
 
@@ -68,6 +73,75 @@ async fn proposes(story: &mut Story, name: String, whom: String) {
     let target = story.member(&whom).client().clone();
     let taken = story.member(&name).propose_remove(&den, &[target]).await;
     story.proposed.extend(taken.unwrap());
+}
+
+#[when(regex = r"^(\w+) proposes in one request that (\w+) and (\w+) go$")]
+async fn proposes_both(story: &mut Story, name: String, first: String, second: String) {
+    let den = story.room();
+    let targets = [first, second].map(|whom| story.members[&whom].client().clone());
+    let taken = story.member(&name).propose_remove(&den, &targets).await;
+    assert_eq!(taken.unwrap().len(), targets.len());
+}
+
+/// What a member makes and sends as one request, the answer among the others.
+async fn propose(story: &mut Story, name: &str, proposals: Vec<Payload>) {
+    let frame = Propose {
+        room: story.room(),
+        proposals: BVec::try_from(proposals).unwrap(),
+    };
+    let answer = story.member(name).door().unwrap().propose(frame).await;
+    match answer.unwrap() {
+        Answer::Refused(refused) => story.answers.push(Outcome::Refused(refused)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[when(regex = r"^(\w+) proposes in one request an update and what is no proposal$")]
+async fn proposes_noise(story: &mut Story, name: String) {
+    let den = story.room();
+    let member = story.member(&name);
+    let made = member.prepare_proposals(&den, Proposing::Update).unwrap();
+    member.withdraw(&den, &made).unwrap();
+    let half = made[0][..made[0].len() / 2].to_vec();
+    propose(story, &name, [made, vec![half.into()]].concat()).await;
+}
+
+#[when(regex = r"^(\w+) makes a proposal and keeps it$")]
+fn keeps_proposal(story: &mut Story, name: String) {
+    let den = story.room();
+    let member = story.member(&name);
+    let made = member.prepare_proposals(&den, Proposing::Update).unwrap();
+    member.withdraw(&den, &made).unwrap();
+    story.proposed = made;
+}
+
+#[when(regex = r"^(\w+) sends the proposal that (?:he|she) kept$")]
+async fn sends_kept(story: &mut Story, name: String) {
+    let kept = std::mem::take(&mut story.proposed);
+    assert_eq!(kept.len(), 1);
+    propose(story, &name, kept).await;
+}
+
+#[then(regex = r"^([\w, ]+) are each sent (\d+) proposals in one event$")]
+async fn sent_in_one(story: &mut Story, list: String, count: usize) {
+    for name in names(&list) {
+        let door = story.member(&name).door().unwrap();
+        let mut lane = door.events().await.unwrap();
+        let mut bundles = Vec::new();
+        while bundles.is_empty() {
+            let batch = tokio::time::timeout(support::WAIT, lane.next()).await;
+            for item in batch.unwrap().unwrap().items {
+                let DoorItem::Room { events, .. } = item else {
+                    continue;
+                };
+                bundles.extend(events.iter().filter_map(|event| match &event.body {
+                    RoomBody::Proposals(proposals) => Some(proposals.len()),
+                    _ => None,
+                }));
+            }
+        }
+        assert_eq!(bundles, [count], "{name}");
+    }
 }
 
 #[when(regex = r"^(\w+), having seen (\d+) proposals?, tries to commit$")]

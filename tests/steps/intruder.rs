@@ -7,7 +7,7 @@ use crate::support::{
     run_to_end,
 };
 use cucumber::{then, when};
-use mimi_actors::ids::ProviderId;
+use mimi_actors::{ids::ProviderId, limits::SHARDS};
 use mimi_node::{
     cli::{
         cluster_init::{self, Place},
@@ -107,6 +107,7 @@ async fn refused(story: &mut Story, number: u64) {
     let what = format!("cluster replace --node {number}");
     says(net, &name, 0, &[known, &what]).await;
     let shards = net.node(&name).cluster().await.shards;
+    assert_eq!(shards.len(), usize::from(SHARDS));
     assert!(shards.iter().all(|row| row.leader.is_none()));
     story.net_mut().node_mut(&name).kill();
 }

@@ -1,6 +1,6 @@
 //! GroupInfo requests, the lease, joining codes and links.
 
-use super::{Story, commit::Outcome, commit::outcome, names};
+use super::{Story, commit::Outcome, commit::outcome, names, support::forger::Info};
 use cucumber::{given, then, when};
 use mimi_actors::{
     group_info,
@@ -24,7 +24,7 @@ use std::{
 use tokio::task::JoinHandle;
 
 /// How long joining may take altogether: a lease that is wasted on the way included.
-const JOIN_WAIT: Duration = Duration::from_secs(60);
+pub(super) const JOIN_WAIT: Duration = Duration::from_secs(60);
 
 /// A member that waits in the hub's queue, and what became of it.
 type Queued = JoinHandle<(Member, Asking, Result<SealedGroupInfo, MemberError>)>;
@@ -34,8 +34,8 @@ type Queued = JoinHandle<(Member, Asking, Result<SealedGroupInfo, MemberError>)>
 pub struct Joining {
     asked: BTreeMap<String, Asked>,
     entrances: BTreeMap<String, Entrance>,
-    links: BTreeMap<String, (JoinLink, CodeId)>,
-    introductions: BTreeMap<String, (IntroductionLink, CodeId)>,
+    pub(super) links: BTreeMap<String, (JoinLink, CodeId)>,
+    pub(super) introductions: BTreeMap<String, (IntroductionLink, CodeId)>,
     queued: BTreeMap<String, Queued>,
     refused: Vec<Refused>,
     log_lines: usize,
@@ -62,7 +62,7 @@ impl std::fmt::Debug for Asked {
     }
 }
 
-fn refused_of(error: MemberError) -> Refused {
+pub(super) fn refused_of(error: MemberError) -> Refused {
     match error {
         MemberError::Refused(refused) => refused,
         MemberError::Door(DoorError::Refused(wire::door::DoorRefused::Unavailable {
@@ -242,13 +242,10 @@ fn told_unavailable(story: &mut Story, _name: String) {
     assert!(unavailable, "{refused:?}");
 }
 
-#[then(regex = r"^(?:(\w+) is|both are) told the same: not authorized$")]
+#[then(regex = r"^both are told the same: not authorized$")]
 fn told_not_authorized(story: &mut Story) {
     let refused = std::mem::take(&mut story.joining.refused);
-    assert!(!refused.is_empty());
-    for refused in refused {
-        assert_eq!(refused, Refused::NotAuthorized);
-    }
+    assert_eq!(refused, [Refused::NotAuthorized, Refused::NotAuthorized]);
 }
 
 /// Enters with the GroupInfo that a device has.
@@ -381,22 +378,28 @@ fn needs_lease(story: &mut Story) {
     regex = r"^what (\S+\.example) passed on to (\w+) shows no member, no GroupInfo and no tree$"
 )]
 fn shows_nothing(story: &mut Story, provider: String, name: String) {
-    let members = story.members.values().map(|m| m.client().to_string());
-    let members: Vec<String> = members.collect();
+    let den = story.room();
+    let members: Vec<_> = story
+        .members
+        .values()
+        .map(|member| (member.client().to_string(), member.epoch(&den).is_some()))
+        .collect();
     let asked = &story.joining.asked[&name];
     assert_eq!(asked.asking.request.joiner.provider().as_str(), provider);
     // Just these bytes came from the hub, through the process of the joiner's provider, to the joiner.
     let passed = wire::encode(&asked.sealed);
     let shows = |what: &[u8]| passed.windows(what.len()).any(|part| part == what);
     let entrance = &story.joining.entrances[&name];
-    for member in &members {
-        let named = entrance
-            .tree
-            .windows(member.len())
-            .any(|part| part == member.as_bytes());
-        assert!(named || !story.joining.entrances.is_empty());
+    let mut named = 0;
+    for (member, in_room) in &members {
+        let mut windows = entrance.tree.windows(member.len());
+        let is_named = windows.any(|part| part == member.as_bytes());
+        // What the joiner can read names everybody in the room, so hiding it hides something.
+        assert_eq!(is_named, *in_room, "{member} in the tree");
         assert!(!shows(member.as_bytes()), "{member} is there to be read");
+        named += usize::from(is_named);
     }
+    assert!(named > 1, "the tree names {named} members");
     for secret in [&entrance.group_info, &entrance.tree] {
         assert!(!shows(&secret[..32]) && !shows(&secret[secret.len() - 32..]));
     }
@@ -429,14 +432,36 @@ fn hub_signed(story: &mut Story, name: String) {
 }
 
 #[then(regex = r"^what (\w+) got holds the proposal of (\w+), with the hub's time$")]
-fn holds_proposal(story: &mut Story, name: String, _of: String) {
+fn holds_proposal(story: &mut Story, name: String, of: String) {
+    let den = story.room();
     let asked = &story.joining.asked[&name];
     let content = asked.asking.content(&asked.sealed).unwrap();
-    let [(_, accepted)] = &content.pending[..] else {
+    let [(proposal, accepted)] = &content.pending[..] else {
         panic!("{:?}", content.pending);
     };
+    let proposer = &story.members[&of];
+    let reference = proposer.references(&den, &[Payload(proposal.clone())]);
+    assert!(!reference.is_empty(), "it is of {of}");
+    assert_eq!(reference, story.proposed);
     let before = asked.sealed.time.0.saturating_sub(accepted.0);
     assert!(before < 60_000, "accepted {before} ms before");
+}
+
+#[then(regex = r"^what (\w+) got is the group as (\w+) knows it$")]
+fn holds_group(story: &mut Story, name: String, member: String) {
+    let den = story.room();
+    let told = story.member(&member).entrance(&den).unwrap();
+    let got = &story.joining.entrances[&name];
+    let context = |entrance: &Entrance| Info::read(&entrance.group_info).context;
+    assert_eq!(context(got), context(&told));
+    assert_eq!(got.tree, told.tree);
+}
+
+#[then(regex = r"^what (\w+) got holds no proposal$")]
+fn holds_no_proposal(story: &mut Story, name: String) {
+    let asked = &story.joining.asked[&name];
+    let content = asked.asking.content(&asked.sealed).unwrap();
+    assert!(content.pending.is_empty(), "{:?}", content.pending);
 }
 
 #[given(
@@ -585,49 +610,8 @@ async fn log_says(story: &mut Story, provider: String, why: String) {
 fn log_without_code(story: &mut Story, provider: String, link: String) {
     let text = story.joining.links[&link].0.to_string();
     let code = text.split("code=").nth(1).unwrap();
+    assert!(code.len() >= 16, "{code}");
     let log = story.net().node(&provider).log();
+    assert!(!log.is_empty());
     assert!(log.iter().all(|line| !line.contains(code)));
-}
-
-#[when(regex = r"^(\w+) makes an introduction called (\w+)$")]
-async fn introduces(story: &mut Story, name: String, called: String) {
-    let made = story.member(&name).introduce(None).await.unwrap();
-    let read: IntroductionLink = made.0.to_string().parse().unwrap();
-    story.joining.introductions.insert(called, (read, made.1));
-}
-
-#[then(regex = r"^(\w+) learns that (\w+) is (\w+)'s$")]
-async fn introduced(story: &mut Story, name: String, called: String, whose: String) {
-    let whose = story.user(&whose);
-    let link = story.joining.introductions[&called].0.clone();
-    let user = story.member(&name).introduced_by(&link).await.unwrap();
-    assert_eq!(user, whose);
-}
-
-#[then(regex = r"^(\w+) learns nothing from (\w+)$")]
-async fn not_introduced(story: &mut Story, name: String, called: String) {
-    let link = story.joining.introductions[&called].0.clone();
-    let refused = story.member(&name).introduced_by(&link).await.unwrap_err();
-    assert_eq!(refused_of(refused), Refused::NotAuthorized);
-}
-
-#[when(regex = r"^(\w+) ends the introduction (\w+)$")]
-async fn ends_introduction(story: &mut Story, name: String, called: String) {
-    let id = story.joining.introductions[&called].1;
-    story.member(&name).end_introduction(id).await.unwrap();
-    let left = story.member(&name).introductions().await.unwrap();
-    assert!(left.iter().all(|facts| facts.id != id));
-}
-
-#[given(regex = r"^an introduction called (\w+) that (\w+) never made$")]
-fn forged_introduction(story: &mut Story, called: String, name: String) {
-    let user = story.user(&name);
-    let code = mimi_actors::user::introductions::code(&user, [9; 16]);
-    let provider = user.provider().clone();
-    let link = IntroductionLink {
-        provider,
-        code: code.into(),
-    };
-    let made = (link, CodeId(0));
-    story.joining.introductions.insert(called, made);
 }

@@ -3,11 +3,13 @@
 use super::{Story, names, support};
 use cucumber::{given, then, when};
 use mimi_actors::wire::{
-    door::{DoorItem, Order},
-    event::Epoch,
+    door::{DoorItem, Order, PAST_EPOCHS, RoomBody},
+    event::{Epoch, RoomSeq},
+    post::Notice,
 };
 use mimi_node::client::member::Ticket;
 use std::time::Duration;
+use support::{invite, room};
 use tokio::time::{Instant, timeout_at};
 
 /// Messages of a round.
@@ -49,6 +51,95 @@ async fn sends_and_commits(story: &mut Story, name: String, rounds: u64) {
         let update = member.prepare_update(&den).unwrap();
         member.commit(&update).await.unwrap();
     }
+}
+
+/// What a member is sent first of a room in this order, before it acknowledges anything: control events up to the
+/// first message, and the messages that come with that one.
+async fn sent_first(story: &mut Story, name: &str, order: Order) -> (Vec<Epoch>, Vec<RoomSeq>) {
+    let mut member = story.take(name);
+    story.net().reconnect(&mut member).await;
+    let mut lane = member.door().unwrap().events_in(order).await.unwrap();
+    let (mut opened, mut messages) = (Vec::new(), Vec::new());
+    let deadline = Instant::now() + support::WAIT;
+    while messages.is_empty() {
+        let batch = timeout_at(deadline, lane.next()).await.unwrap().unwrap();
+        for item in batch.items {
+            let DoorItem::Room { events, .. } = item else {
+                continue;
+            };
+            for event in events {
+                match event.body {
+                    RoomBody::Commit { epoch, .. } if messages.is_empty() => opened.push(epoch),
+                    RoomBody::Commit { .. } | RoomBody::Proposals(_) => {}
+                    RoomBody::Application(_) => messages.push(event.seq),
+                }
+            }
+        }
+    }
+    member.disconnect();
+    story.members.insert(name.to_owned(), member);
+    (opened, messages)
+}
+
+#[then(regex = r"^(\w+) is first sent what comes first when one reads (.+)$")]
+async fn is_first_sent(story: &mut Story, name: String, words: String) {
+    let order = order(&words);
+    let (opened, messages) = sent_first(story, &name, order).await;
+    let (_, in_order) = sent_first(story, &name, Order::InOrder).await;
+    assert!(messages.len() > 1 && in_order.is_sorted());
+    // Control events overtake the messages of the epochs that a member can still read, and no more.
+    let overtaking: Vec<Epoch> = (2..=1 + PAST_EPOCHS).map(Epoch).collect();
+    let backwards: Vec<RoomSeq> = messages.iter().rev().copied().collect();
+    match order {
+        Order::InOrder => assert_eq!((opened, messages[0]), (vec![], in_order[0])),
+        Order::ControlFirst => {
+            assert_eq!((opened, messages[0]), (overtaking, in_order[0]));
+            assert!(messages.is_sorted());
+        }
+        Order::ControlThenNewest => {
+            assert_eq!(opened, overtaking);
+            assert!(backwards.is_sorted() && messages[0] > in_order[0]);
+        }
+    }
+}
+
+#[when(regex = r"^(\w+) opens the room (\w+) of (\S+) and adds (\w+)$")]
+async fn opens_and_adds(story: &mut Story, name: String, of: String, hub: String, whom: String) {
+    let attic = room(&of, &hub);
+    let users = [story.user(&whom)];
+    let member = story.member(&name);
+    member.create_room(&attic).await.unwrap();
+    invite(member, &attic, &users).await.unwrap();
+}
+
+#[then(regex = r"^(\w+) is sent the Welcome to (\w+) before any event$")]
+async fn welcome_first(story: &mut Story, name: String, of: String) {
+    let mut member = story.take(&name);
+    story.net().reconnect(&mut member).await;
+    let mut lane = member.door().unwrap().events().await.unwrap();
+    let deadline = Instant::now() + support::WAIT;
+    let (mut welcomed, mut events) = (false, 0);
+    while events == 0 {
+        let batch = timeout_at(deadline, lane.next()).await.unwrap().unwrap();
+        for item in batch.items {
+            match item {
+                DoorItem::Inbox { room, notice, .. } if room.room() == of => {
+                    welcomed |= matches!(
+                        notice,
+                        Notice::Joined {
+                            welcome: Some(_),
+                            ..
+                        }
+                    );
+                }
+                DoorItem::Room { events: more, .. } => events += more.len(),
+                _ => {}
+            }
+        }
+    }
+    assert!(welcomed, "{events} events came first");
+    member.disconnect();
+    story.members.insert(name, member);
 }
 
 #[then(regex = r"^(\w+) has read all messages of (\d+) rounds, (.+)$")]

@@ -11,15 +11,19 @@ mod behind;
 mod claim;
 mod claim_rules;
 mod cluster;
+mod codes;
 mod commit;
 mod entering;
 mod fanout;
+mod forged;
 mod intruder;
 mod joining;
 mod lanes;
+mod membership;
 mod message;
 mod nemesis;
 mod operate;
+mod played;
 mod policy;
 mod setting;
 mod trees;
@@ -66,6 +70,9 @@ pub struct Story {
     /// Members whose journal may hold what should not have happened.
     astray: Vec<String>,
     joining: joining::Joining,
+    played: played::Played,
+    /// Where members say that their trees lie.
+    trees: trees::Place,
     /// Watched members, in a story of several nodes.
     cast: Option<cluster::Cast>,
     /// The commands of an operator.

@@ -145,10 +145,9 @@ fn heal(story: &mut Story) {
 fn lossy(story: &mut Story, lost_percent: u32, delay_max_ms: u64) {
     let (_, cast) = story.stage();
     cast.network.all(Way {
-        cut: false,
         lost_percent,
-        doubled_percent: 0,
         delay_max: Duration::from_millis(delay_max_ms),
+        ..Way::default()
     });
 }
 
@@ -418,7 +417,7 @@ async fn vote(story: &mut Story, list: String) {
     until("everybody knows the voters", async || {
         for node in net.of(A) {
             let shards = node.cluster().await.shards;
-            if shards.iter().any(|row| row.voters != voters) {
+            if shards.is_empty() || shards.iter().any(|row| row.voters != voters) {
                 return None;
             }
         }

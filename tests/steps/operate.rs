@@ -64,7 +64,7 @@ impl Desk {
     }
 }
 
-fn binary() -> Command {
+pub fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mimi-node"));
     command
         .stdin(Stdio::null())
@@ -121,6 +121,7 @@ fn config_of(story: &Story, name: &str) -> PathBuf {
 fn command_for(story: &Story, name: &str, words: &str) -> Command {
     let mut command = binary();
     let node = story.net().node(name);
+    let words = super::membership::with_addresses(story.net(), words);
     command
         .args(words.split_whitespace())
         .arg("--config")

@@ -2,7 +2,7 @@
 
 use super::{Story, names, support};
 use cucumber::{given, then, when};
-use mimi_actors::wire::event::Epoch;
+use mimi_actors::{limits::SHARDS, shard::place, wire::event::Epoch};
 use mimi_node::{
     admin::protocol::{Request, Response},
     client::member::PackageOptions,
@@ -52,7 +52,7 @@ async fn uploaded_other(story: &mut Story, list: String, count: usize) {
     for name in names(&list) {
         let options = PackageOptions::incompatible();
         let taken = story.member(&name).upload_with(count, &options).await;
-        assert!(taken.unwrap().iter().all(Result::is_ok));
+        assert_eq!(taken.unwrap(), vec![Ok(()); count]);
     }
 }
 
@@ -130,6 +130,18 @@ async fn creates_with(story: &mut Story, name: String, of: String, hub: String, 
     agree_on(story, &[name, other], Epoch(1)).await;
 }
 
+#[given(regex = r"^(\d+) rooms of (\S+) in one shard with ([\w, ]+)$")]
+async fn rooms_of_a_shard(story: &mut Story, count: usize, hub: String, list: String) {
+    let shard = |name: &str| place(&room(name, &hub).to_string(), SHARDS);
+    let names = (1..).map(|number| format!("room-{number}"));
+    let same: Vec<String> = names.filter(|name| shard(name) == 7).take(count).collect();
+    for name in same {
+        shared_room(story, name, hub.clone(), list.clone()).await;
+        let room = story.room();
+        story.rooms.push(room);
+    }
+}
+
 #[given(regex = r"^(\d+) rooms of (\S+) with ([\w, ]+)$")]
 async fn shared_rooms(story: &mut Story, count: usize, hub: String, list: String) {
     for number in 1..=count {
@@ -178,6 +190,13 @@ async fn at_rest(story: &mut Story, provider: String) {
 #[then(regex = r"^no state of (\S+) has changed$")]
 async fn unchanged(story: &mut Story, provider: String) {
     let hashes = story.net().node(&provider).hashes().await;
+    assert_eq!(story.hashes[&provider], hashes);
+}
+
+/// As the one before, once whatever may be on its way has arrived.
+#[then(regex = r"^no state of (\S+) has changed, nor does it$")]
+async fn stays_unchanged(story: &mut Story, provider: String) {
+    let hashes = story.net().node(&provider).settled().await;
     assert_eq!(story.hashes[&provider], hashes);
 }
 

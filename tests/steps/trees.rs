@@ -15,6 +15,10 @@ use mimi_actors::{
         tree::{TreeContainer, TreeKind},
     },
 };
+use std::{
+    io::ErrorKind,
+    net::{TcpListener, TcpStream},
+};
 use support::{TREE_HOST, room};
 
 pub(super) fn kind(name: &str) -> TreeKind {
@@ -22,16 +26,48 @@ pub(super) fn kind(name: &str) -> TreeKind {
     kinds.find(|kind| kind.name() == name).unwrap()
 }
 
-fn place() -> String {
-    format!("https://{TREE_HOST}/trees/1")
+/// Where members say that their trees lie, and who listens there.
+#[derive(Debug, Default)]
+pub struct Place {
+    host: Option<TcpListener>,
+    /// Lengths of GroupInfos, in bytes.
+    group_infos: Vec<usize>,
+}
+
+impl Place {
+    fn uri(&self) -> String {
+        let host = self.host.as_ref().map(|host| host.local_addr().unwrap());
+        let host = host.map_or_else(|| TREE_HOST.to_owned(), |host| host.to_string());
+        format!("https://{host}/trees/1")
+    }
+}
+
+#[given(regex = r"^(\S+\.example) allows trees at a host that writes down who comes$")]
+async fn allows_host(story: &mut Story, provider: String) {
+    let host = TcpListener::bind("127.0.0.1:0").unwrap();
+    host.set_nonblocking(true).unwrap();
+    story.trees.host = Some(host);
+    let keys = [("tree_hosts", "[\"127.0.0.1\"]")];
+    story.restart_with(&provider, "limits", &keys).await;
+}
+
+#[then(regex = r"^nobody came to that host$")]
+fn nobody_came(story: &mut Story) {
+    let host = story.trees.host.as_ref().unwrap();
+    let came = host.accept().unwrap_err();
+    assert_eq!(came.kind(), ErrorKind::WouldBlock);
+    // Whoever comes is seen.
+    let _visitor = TcpStream::connect(host.local_addr().unwrap()).unwrap();
+    host.accept().unwrap();
 }
 
 #[given(regex = r"^([\w, ]+) sends? trees as (\w+)$")]
 fn send_as(story: &mut Story, list: String, container: String) {
+    let place = story.trees.uri();
     for name in names(&list) {
         let member = story.member(&name);
         member.send_trees_as(kind(&container));
-        member.keep_trees_at(&place());
+        member.keep_trees_at(&place);
     }
 }
 
@@ -39,6 +75,31 @@ fn send_as(story: &mut Story, list: String, container: String) {
 fn group_info_is_small(story: &mut Story, bytes: usize) {
     let (_, prepared) = story.prepared.last_key_value().unwrap();
     assert!(prepared.group_info.len() < bytes, "{prepared:?}");
+}
+
+#[when(regex = r"^(\w+) prepares a commit of which the GroupInfo is measured$")]
+fn measures(story: &mut Story, name: String) {
+    let den = story.room();
+    let member = story.member(&name);
+    let prepared = member.prepare_update(&den).unwrap();
+    member.abandon_commit(&den).unwrap();
+    story.trees.group_infos.push(prepared.group_info.len());
+}
+
+#[then(regex = r"^the GroupInfo has as many bytes as before$")]
+fn same_size(story: &mut Story) {
+    let [before, now] = story.trees.group_infos[..] else {
+        panic!("{:?}", story.trees);
+    };
+    assert_eq!(now, before);
+}
+
+#[then(regex = r"^the GroupInfo that (\w+) got has less than (\d+) bytes$")]
+fn got_small(story: &mut Story, name: String, bytes: usize) {
+    let entrance = story.joining.entrance(&name);
+    let (group_info, tree) = (entrance.group_info.len(), entrance.tree.len());
+    assert!((100..bytes).contains(&group_info), "{group_info}");
+    assert!(tree > group_info, "{tree}");
 }
 
 #[then(regex = r"^the tree of (?:his|her) bundle is sent as (\w+)$")]
@@ -124,13 +185,13 @@ fn has_a_group(story: &mut Story, _name: String, attic: String, hub: String) {
 
 #[when(regex = r"^(\w+) offers it with its tree as (\w+)$")]
 async fn offers(story: &mut Story, name: String, container: String) {
-    let attic = story.room();
+    let (attic, place) = (story.room(), story.trees.uri());
     let member = story.member(&name);
     let hub = member.door().unwrap().hub_sender().await.unwrap();
     let mut opening = member.prepare_room(&attic, &hub).unwrap();
     let tree = Payload::from(opening.tree.carried().to_vec());
     let before = Before::of_group_info(&opening.group_info, tree.0.clone()).unwrap();
-    opening.tree = pack(&tree, kind(&container), Some(&before), Some(&place())).unwrap();
+    opening.tree = pack(&tree, kind(&container), Some(&before), Some(&place)).unwrap();
     let answer = member.door().unwrap().create(opening).await.unwrap();
     if let Answer::Refused(refused) = answer {
         story.answers.push(Outcome::Refused(refused));

@@ -39,6 +39,20 @@ impl Node {
         }
     }
 
+    /// A node whose files are there; it does not run.
+    pub fn at(provider: ProviderId, config: PathBuf, data: PathBuf) -> Self {
+        Self {
+            provider,
+            door: free_address(),
+            link: free_address(),
+            config,
+            data,
+            env: Vec::new(),
+            running: None,
+            log: Arc::default(),
+        }
+    }
+
     /// The cluster, as this node sees it.
     pub async fn cluster(&self) -> ClusterStatus {
         match self.ask(&Request::Cluster).await {
@@ -125,11 +139,9 @@ impl Net {
                     leaders.insert(status.shards.iter().map(|row| row.leader).collect());
                 }
                 let agreed = leaders.len() == 1;
-                let led = leaders
-                    .first()?
-                    .iter()
-                    .all(|leader| running.contains(leader));
-                (agreed && led).then_some(())
+                let leaders = leaders.first()?;
+                let led = leaders.iter().all(|leader| running.contains(leader));
+                (agreed && led && !leaders.is_empty()).then_some(())
             },
         )
         .await;

@@ -1,5 +1,5 @@
 //! A network between nodes that fails when it is told to: each node is reached through a forwarder on
-//! loopback, and what one sends another can be cut, lost in part or delayed.
+//! loopback, and what one sends another can be cut, lost in part, damaged, delayed, or too long.
 //!
 //! A node dials from the address on which it listens, so a forwarder knows by the source of a datagram whose it is. What
 //! is decided for `from` and `to` holds for every datagram on that way, whoever dialled the connection.
@@ -27,6 +27,10 @@ pub struct Way {
     pub doubled_percent: u32,
     /// The others arrive so much later, at most; they overtake one another.
     pub delay_max: Duration,
+    /// Of a hundred datagrams that arrive about so many have one bit that is another.
+    pub flipped_percent: u32,
+    /// Longer datagrams are lost; nothing for any length.
+    pub bytes_max: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +40,10 @@ struct Known {
     ways: BTreeMap<(String, String), Way>,
     /// Datagrams that were dropped.
     dropped: u64,
+    /// Of those the ones that were too long.
+    too_long: u64,
+    /// Datagrams that arrived damaged.
+    flipped: u64,
 }
 
 /// The network; clones are the same one.
@@ -102,20 +110,44 @@ impl Network {
         self.known().dropped
     }
 
-    /// How long a datagram takes, for each time that it arrives; nothing when it is dropped.
-    fn delays(&self, from: &str, to: &str) -> impl Iterator<Item = Duration> + use<> {
+    /// Datagrams so far that were too long for their way.
+    pub fn too_long(&self) -> u64 {
+        self.known().too_long
+    }
+
+    /// Datagrams so far that arrived damaged.
+    pub fn flipped(&self) -> u64 {
+        self.known().flipped
+    }
+
+    /// What arrives of a datagram, each time that it does, and after how long; nothing when it is dropped.
+    fn arrivals(
+        &self,
+        from: &str,
+        to: &str,
+        datagram: &[u8],
+    ) -> impl Iterator<Item = (Duration, Vec<u8>)> + use<> {
         let mut known = self.known();
         let way = known.ways.get(&(from.to_owned(), to.to_owned()));
         let way = way.copied().unwrap_or_default();
         let mut random = rand::rng();
-        if way.cut || random.random_range(0..100) < way.lost_percent {
+        let mut chance = |percent: u32| random.random_range(0..100) < percent;
+        let too_long = way.bytes_max.is_some_and(|max| datagram.len() > max);
+        if way.cut || too_long || chance(way.lost_percent) {
             known.dropped += 1;
+            known.too_long += u64::from(too_long);
             return [None, None].into_iter().flatten();
         }
-        let delay = Some(way.delay_max.mul_f64(random.random()));
-        let doubled = random.random_range(0..100) < way.doubled_percent;
-        let again = doubled.then(|| way.delay_max.mul_f64(random.random()));
-        [delay, again].into_iter().flatten()
+        let (flipped, doubled) = (chance(way.flipped_percent), chance(way.doubled_percent));
+        let mut arrives = datagram.to_vec();
+        if flipped && !arrives.is_empty() {
+            known.flipped += 1;
+            let bit = random.random_range(0..arrives.len() * 8);
+            arrives[bit / 8] ^= 1 << (bit % 8);
+        }
+        let again = doubled.then(|| (way.delay_max.mul_f64(random.random()), arrives.clone()));
+        let first = Some((way.delay_max.mul_f64(random.random()), arrives));
+        [first, again].into_iter().flatten()
     }
 
     async fn forward(self, front: Arc<UdpSocket>, to: String, target: SocketAddr) {
@@ -142,8 +174,8 @@ impl Network {
                     back
                 }
             };
-            for delay in self.delays(&from, &to) {
-                let (datagram, back) = (datagram[..bytes].to_vec(), Arc::clone(&back));
+            for (delay, datagram) in self.arrivals(&from, &to, &datagram[..bytes]) {
+                let back = Arc::clone(&back);
                 // What is lost here is sent again by QUIC.
                 later(delay, async move { drop(back.send(&datagram).await) }).await;
             }
@@ -165,8 +197,8 @@ impl Network {
                 tokio::task::yield_now().await;
                 continue;
             };
-            for delay in self.delays(&from, &to) {
-                let (datagram, front) = (datagram[..bytes].to_vec(), Arc::clone(&front));
+            for (delay, datagram) in self.arrivals(&from, &to, &datagram[..bytes]) {
+                let front = Arc::clone(&front);
                 later(delay, async move {
                     drop(front.send_to(&datagram, source).await);
                 })

@@ -17,6 +17,7 @@
 
 pub mod cluster;
 pub mod faults;
+pub mod forger;
 pub mod history;
 pub mod raw;
 pub mod scripted;
@@ -247,6 +248,10 @@ impl Node {
     /// The hash of each shard's state.
     pub async fn hashes(&self) -> Vec<String> {
         let shards = self.status().await.shards;
+        assert!(
+            !shards.is_empty(),
+            "a state without shards is like any other"
+        );
         shards.into_iter().map(|shard| shard.state_hash).collect()
     }
 
@@ -258,6 +263,10 @@ impl Node {
             // Longer than the interval at which acknowledgements are recorded.
             tokio::time::sleep(Duration::from_millis(700)).await;
             let now = self.status().await;
+            assert!(
+                !now.shards.is_empty(),
+                "a state without shards never changes"
+            );
             if now.shards == before.shards {
                 return now.shards.into_iter().map(|row| row.state_hash).collect();
             }
@@ -534,8 +543,13 @@ pub async fn wait_epoch(member: &mut Member, room: &RoomUri, epoch: Epoch) {
 /// Checks that the members have one state, and that nothing was lost, doubled or broken on the way.
 pub fn agree(members: &[&Member], room: &RoomUri) {
     let [first, others @ ..] = members else {
-        return;
+        panic!("nobody is there to agree");
     };
+    assert!(
+        first.epoch(room).is_some(),
+        "{} is not in it",
+        first.client()
+    );
     for member in others {
         let who = member.client();
         assert_eq!(member.epoch(room), first.epoch(room), "{who}");

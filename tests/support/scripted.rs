@@ -61,6 +61,10 @@ pub struct Script {
     pub taken: BTreeMap<RoomUri, Vec<u64>>,
     /// Rooms of which something came while it was refused.
     pub refused: BTreeMap<RoomUri, usize>,
+    /// Users of each claim that it was asked for.
+    pub claims: Vec<Vec<UserUri>>,
+    /// Everything that it took, in the order in which it came.
+    pub items: Vec<(RoomUri, Item)>,
     /// When fan-out lanes were opened.
     pub lanes: Vec<Instant>,
     /// Batches that came and were not acknowledged.
@@ -207,6 +211,8 @@ async fn lane(
             let Request::Claim(claim) = *request else {
                 return None;
             };
+            let asked = claim.users.iter().cloned().collect();
+            script.lock().unwrap().claims.push(asked);
             let users = claim.users.iter().map(|user| claimed(script, user));
             let users = BVec::truncated(users.collect());
             let reply = Reply::Claimed(ClaimResponse { users });
@@ -338,6 +344,10 @@ fn take(script: &mut Script, upto: LinkSeq, acked: LinkSeq, batch: &Fanout) -> A
         });
         let taken = script.taken.entry(group.room.clone()).or_default();
         taken.extend(numbers);
+        let items = group.items.iter().cloned();
+        script
+            .items
+            .extend(items.map(|item| (group.room.clone(), item)));
     }
     Ack {
         upto,

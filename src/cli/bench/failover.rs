@@ -1,28 +1,47 @@
-//! `bench failover`: a provider of three nodes; the one that leads a room is killed with -9 while its member commits
-//! through another one; how long until a Commit is accepted again.
+//! `bench failover`: a provider of three nodes, a room led by each, and somebody who writes to each room all the time at
+//! the doors of nodes that are well. Something happens to one node; the longest time in which a room accepted nothing.
+
+mod fault;
+mod writer;
 
 use crate::cli::{
     output,
-    stage::{Stage, cast::Cast},
+    stage::{Stage, proxy::Cuts},
 };
-use crate::client::member::PackageOptions;
 use anyhow::{Context, ensure};
-use mimi_actors::{ids::RoomUri, wire::event::Epoch};
+use fault::{Fault, Small};
+use mimi_actors::ids::RoomUri;
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use writer::Writers;
 
-/// How long a provider may refuse.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long to wait before a login is tried again.
-const RETRY: Duration = Duration::from_millis(100);
+/// Nodes of the provider.
+const NODES: u64 = 3;
+/// How long it is looked at what a fault does.
+const WATCHED: Duration = Duration::from_secs(8);
+/// How long it is looked at what its end does.
+const AFTER: Duration = Duration::from_secs(5);
+/// How long everything must have gone well before the next fault.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long a node that was hit may take to come back.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Arguments of `bench failover`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Failover {
-    /// How often a leader is killed
+    /// What happens to a node that leads a room
+    #[arg(long, value_enum, default_value_t = Fault::Kill)]
+    fault: Fault,
+    /// How often it happens
     #[arg(long, default_value_t = 10)]
     rounds: usize,
+    /// Draws the pauses; printed, so that a run can be repeated
+    #[arg(long)]
+    seed: Option<u64>,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -32,69 +51,133 @@ impl Failover {
     /// Measures and prints.
     pub(super) async fn run(self) -> anyhow::Result<()> {
         ensure!(self.rounds > 0, "--rounds must be at least 1");
-        output::progress("a provider of three nodes");
-        let mut stage = Stage::build(&['a'], 3, None).await?;
-        let mut cast = Cast::default();
-        let devices = [("alice1", PackageOptions::default())];
-        cast.enter(&mut stage, 'a', "alice", &devices).await?;
-        let room = RoomUri::new(&"a.example".parse()?, "bench")?;
-        cast.get("alice1")?.create_room(&room).await?;
-        let mut took = Vec::with_capacity(self.rounds);
-        for round in 1..=self.rounds {
-            let seconds = kill(&mut stage, &mut cast, &room).await?.as_secs_f64();
-            output::progress(&format!("round {round} of {}: {seconds:.2} s", self.rounds));
-            took.push(seconds);
-            stage.restart('a').await?;
+        let seed = self.seed.unwrap_or_else(|| rand::rng().random());
+        output::progress(&format!("a provider of three nodes; seed {seed}"));
+        let mut dice = StdRng::seed_from_u64(seed);
+        let mut took: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+        let mut skipped = BTreeMap::new();
+        for fault in self.fault.each() {
+            match self.measure(fault, &mut dice, &mut took).await? {
+                Ok(()) => {}
+                Err(why) => {
+                    output::progress(&format!("{}: SKIPPED: {why}", fault.name()));
+                    skipped.insert(fault.name(), why);
+                }
+            }
         }
-        stage.end().await?;
-        took.sort_unstable_by(f64::total_cmp);
-        let at = |place: usize| took.get(place).copied().unwrap_or_default();
-        let (p50, max) = (at(took.len() / 2), at(took.len() - 1));
+        let rows: Vec<_> = took.into_iter().map(Row::new).collect();
         if self.json {
+            let rows: Vec<_> = rows.iter().map(Row::json).collect();
             return output::json(&json!({
                 "bench": "failover",
-                "rounds": took.len(),
-                "p50_s": p50,
-                "max_s": max,
-                "all_s": took,
+                "rounds": self.rounds,
+                "seed": seed,
+                "faults": rows,
+                "skipped": skipped,
             }));
         }
-        output::line(&format!(
-            "{} rounds: median {p50:.2} s, longest {max:.2} s",
-            took.len()
-        ));
+        output::line("longest time in which a room accepted nothing, in seconds");
+        for row in rows {
+            output::line(&row.to_string());
+        }
         Ok(())
+    }
+
+    /// Some rounds of one fault; what is missing where it cannot be made to happen here.
+    async fn measure(
+        &self,
+        fault: Fault,
+        dice: &mut StdRng,
+        took: &mut BTreeMap<&'static str, Vec<f64>>,
+    ) -> anyhow::Result<Result<(), String>> {
+        let small = Small::default();
+        let cuts = Cuts::default();
+        let prepare = |data: &std::path::Path| {
+            if fault == Fault::DiskFull {
+                small.mount(data);
+            }
+        };
+        let mut stage = Stage::build_cuttable('a', NODES, &cuts, prepare).await?;
+        if let Some(why) = small.refused() {
+            stage.end().await?;
+            return Ok(Err(why));
+        }
+        let rooms = rooms(&mut stage).await?;
+        let mut writers = Writers::begin(&mut stage, rooms.values(), fault.text_bytes()).await?;
+        for round in 1..=self.rounds {
+            let turn = u64::try_from(round)? % NODES + 1;
+            let room = rooms.get(&turn).context("each node leads a room")?;
+            let victim = stage.leader_of('a', &room.to_string()).await?;
+            writers.beside(&mut stage, victim)?;
+            writers.quiet(QUIET).await?;
+            let strikes = fault::strike(fault, &mut stage, &cuts, victim, dice).await?;
+            for (name, from, to) in strikes {
+                let seconds = writers.longest_silence(from, to).as_secs_f64();
+                let progress = format!("{name}, round {round} of {}: {seconds:.2} s", self.rounds);
+                output::progress(&progress);
+                took.entry(name).or_default().push(seconds);
+            }
+            stage.restart_within('a', READY_DEADLINE).await?;
+        }
+        writers.end().await?;
+        stage.end().await?;
+        Ok(Ok(()))
     }
 }
 
-/// Kills the room's leader; how long until its member's next Commit was accepted.
-async fn kill(stage: &mut Stage, cast: &mut Cast, room: &RoomUri) -> anyhow::Result<Duration> {
-    let leader = stage.leader_of('a', &room.to_string()).await?;
-    let door = stage.door_beside('a', leader)?;
-    let alice = cast.get("alice1")?;
-    let deadline = Instant::now() + PATIENCE;
-    // The shard of the user may still be without a leader from the round before.
-    while let Err(refused) = alice.connect_to_any(&stage.dialer, &[door]).await {
-        if Instant::now() >= deadline {
-            return Err(refused).context("log in before the kill");
+/// A room for each node, which leads its shard.
+async fn rooms(stage: &mut Stage) -> anyhow::Result<BTreeMap<u64, RoomUri>> {
+    let hub = "a.example".parse()?;
+    let deadline = Instant::now() + READY_DEADLINE;
+    loop {
+        let mut rooms = BTreeMap::new();
+        for number in 0..64 {
+            let room = RoomUri::new(&hub, &format!("bench{number}"))?;
+            let leader = stage.leader_of('a', &room.to_string()).await?;
+            rooms.entry(leader).or_insert(room);
         }
-        tokio::time::sleep(RETRY).await;
+        if rooms.len() as u64 == NODES {
+            return Ok(rooms);
+        }
+        ensure!(Instant::now() < deadline, "some node leads no shard");
+        tokio::time::sleep(QUIET).await;
     }
-    alice.roam(&stage.dialer, &[door]);
-    let before = alice.epoch(room).context("Alice is a member")?;
-    let update = alice.prepare_update(room)?;
-    stage.kill_node('a', leader).await?;
-    let killed = Instant::now();
-    let accepted = alice.commit_within(&update, PATIENCE).await?.epoch;
-    let took = killed.elapsed();
-    ensure!(
-        accepted == before.next(),
-        "the Commit opened epoch {accepted}"
-    );
-    alice
-        .run_until(PATIENCE, |member| {
-            member.epoch(room) >= Some(Epoch(accepted.0))
-        })
-        .await?;
-    Ok(took)
+}
+
+/// What came of one fault.
+struct Row {
+    fault: &'static str,
+    all: Vec<f64>,
+}
+
+impl Row {
+    fn new((fault, mut all): (&'static str, Vec<f64>)) -> Self {
+        all.sort_unstable_by(f64::total_cmp);
+        Self { fault, all }
+    }
+
+    fn at(&self, place: usize) -> f64 {
+        self.all.get(place).copied().unwrap_or_default()
+    }
+
+    fn least_median_most(&self) -> [f64; 3] {
+        let count = self.all.len();
+        [0, count / 2, count.saturating_sub(1)].map(|place| self.at(place))
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let [min, p50, max] = self.least_median_most();
+        json!({ "fault": self.fault, "min_s": min, "p50_s": p50, "max_s": max, "all_s": self.all })
+    }
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [min, p50, max] = self.least_median_most();
+        let (name, rounds) = (self.fault, self.all.len());
+        write!(
+            f,
+            "{name:12} min {min:5.2}  median {p50:5.2}  max {max:5.2}  ({rounds} rounds)"
+        )
+    }
 }

@@ -27,6 +27,11 @@ impl Cast {
             .with_context(|| format!("{name} is on stage"))
     }
 
+    /// Takes a device from the stage, for a task of its own.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Member> {
+        self.0.remove(name)
+    }
+
     /// All devices, with their names.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Member)> {
         self.0.iter()

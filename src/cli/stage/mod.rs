@@ -2,7 +2,7 @@
 //! a way to hold what one provider sends to another.
 
 pub(crate) mod cast;
-mod proxy;
+pub(crate) mod proxy;
 
 use crate::{
     admin::{
@@ -17,7 +17,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use mimi_actors::ids::ProviderId;
-use proxy::Proxy;
+use proxy::{Cuts, Proxy};
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -41,6 +42,8 @@ const ASK_INTERVAL: Duration = Duration::from_millis(25);
 struct Node {
     number: u64,
     config: PathBuf,
+    /// Where it listens for the other nodes, and where it dials them from.
+    cluster: SocketAddr,
     door: SocketAddr,
     link: SocketAddr,
     admin: PathBuf,
@@ -60,6 +63,8 @@ pub(crate) struct Stage {
     directory: TempDir,
     providers: BTreeMap<char, Provider>,
     proxy: Option<Proxy>,
+    /// What lies between the nodes of a provider.
+    _between: Vec<Proxy>,
     /// Connects members to the doors.
     pub(crate) dialer: DoorDialer,
 }
@@ -82,6 +87,29 @@ impl Stage {
         held: Option<(char, char)>,
         more: &str,
     ) -> anyhow::Result<Self> {
+        let (more, prepare) = (more.to_owned(), |_: &Path| {});
+        Self::raise(names, nodes, held, more, (None, prepare)).await
+    }
+
+    /// A provider of several nodes: the ways between them can be cut, and `prepare` sees each node's data directory before
+    /// the node starts.
+    pub(crate) async fn build_cuttable(
+        name: char,
+        nodes: u64,
+        cuts: &Cuts,
+        prepare: impl Fn(&Path),
+    ) -> anyhow::Result<Self> {
+        let with = (Some(cuts), prepare);
+        Self::raise(&[name], nodes, None, String::new(), with).await
+    }
+
+    async fn raise(
+        names: &[char],
+        nodes: u64,
+        held: Option<(char, char)>,
+        more: String,
+        (cuts, prepare): (Option<&Cuts>, impl Fn(&Path)),
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("mimi-node-").tempdir()?;
         let root = directory.path();
         create_ca(root)?;
@@ -91,17 +119,25 @@ impl Stage {
             let of: anyhow::Result<Vec<Place>> = (1..=nodes).map(free_place).collect();
             places.insert(*name, of?);
         }
+        let mut between = Vec::new();
+        for place in places.values_mut().flatten() {
+            if let Some(cuts) = cuts {
+                let proxy = Proxy::start(place.cluster.0, cuts.clone()).await?;
+                place.cluster.1 = proxy.address();
+                between.push(proxy);
+            }
+        }
         let proxy = match held {
             Some((to, _)) => {
                 let target = places.get(&to).and_then(|places| places.first());
                 let target = target.context("the held provider is on stage")?;
-                Some(Proxy::start(target.link).await?)
+                Some(Proxy::start(target.link, Cuts::default()).await?)
             }
             None => None,
         };
         let mut providers = BTreeMap::new();
         for (name, own) in &places {
-            let mut peers = more.to_owned();
+            let mut peers = more.clone();
             for (peer, theirs) in places.iter().filter(|(peer, _)| *peer != name) {
                 let through = proxy.as_ref().filter(|_| held == Some((*peer, *name)));
                 let addresses: Vec<String> = match through {
@@ -123,10 +159,12 @@ impl Stage {
             for (place, (config, data)) in own.iter().zip(configs) {
                 let number = place.node;
                 let log = root.join(format!("{name}{number}.log"));
+                prepare(&data);
                 let process = start(&config, &log)?;
                 nodes.push(Node {
                     number,
                     config,
+                    cluster: place.cluster.0,
                     door: place.door,
                     link: place.link,
                     admin: data.join("admin.sock"),
@@ -142,6 +180,7 @@ impl Stage {
             directory,
             providers,
             proxy,
+            _between: between,
             dialer,
         };
         for name in names {
@@ -212,11 +251,15 @@ impl Stage {
         Ok(running.map(|node| node.door).collect())
     }
 
-    /// The door of a provider's node other than `number`, which runs.
-    pub(crate) fn door_beside(&mut self, name: char, number: u64) -> anyhow::Result<SocketAddr> {
-        let mut nodes = self.provider(name)?.nodes.iter();
-        let other = nodes.find(|node| node.number != number && node.process.is_some());
-        Ok(other.context("another node runs")?.door)
+    /// The doors of a provider's nodes other than `number` that run.
+    pub(crate) fn doors_beside(
+        &mut self,
+        name: char,
+        number: u64,
+    ) -> anyhow::Result<Vec<SocketAddr>> {
+        let nodes = self.provider(name)?.nodes.iter();
+        let others = nodes.filter(|node| node.number != number && node.process.is_some());
+        Ok(others.map(|node| node.door).collect())
     }
 
     /// Holds what the one provider sends to the held one, or lets it go.
@@ -284,9 +327,42 @@ impl Stage {
 
     /// Kills one node of a provider with SIGKILL.
     pub(crate) async fn kill_node(&mut self, name: char, number: u64) -> anyhow::Result<()> {
+        self.numbered(name, number)?.kill().await
+    }
+
+    /// Where a provider's node listens for the other nodes.
+    pub(crate) fn cluster_address(
+        &mut self,
+        name: char,
+        number: u64,
+    ) -> anyhow::Result<SocketAddr> {
+        Ok(self.numbered(name, number)?.cluster)
+    }
+
+    /// The data directory of a provider's node.
+    pub(crate) fn data_of(&mut self, name: char, number: u64) -> anyhow::Result<PathBuf> {
+        let data = self.numbered(name, number)?.admin.parent();
+        Ok(data.context("the socket is in the directory")?.to_owned())
+    }
+
+    /// Stops one node where it is, or lets it go on.
+    pub(crate) fn pause_node(
+        &mut self,
+        name: char,
+        number: u64,
+        paused: bool,
+    ) -> anyhow::Result<()> {
+        let signal = if paused { Signal::STOP } else { Signal::CONT };
+        let process = self.numbered(name, number)?.process.as_ref();
+        let pid = process.and_then(Child::id).context("the node runs")?;
+        let pid = Pid::from_raw(i32::try_from(pid)?).context("a process has a number")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    fn numbered(&mut self, name: char, number: u64) -> anyhow::Result<&mut Node> {
         let mut nodes = self.provider(name)?.nodes.iter_mut();
         let node = nodes.find(|node| node.number == number);
-        node.context("the node is on stage")?.kill().await
+        node.context("the node is on stage")
     }
 
     /// The number of the node that leads the shard of a room or user.
@@ -340,10 +416,8 @@ impl Stage {
                     continue;
                 };
                 let pid = process.id().and_then(|pid| i32::try_from(pid).ok());
-                let pid = pid
-                    .and_then(rustix::process::Pid::from_raw)
-                    .context("the process runs")?;
-                rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+                let pid = pid.and_then(Pid::from_raw).context("the process runs")?;
+                kill_process(pid, Signal::TERM)?;
                 ending.push((provider.domain.clone(), process));
             }
         }

@@ -1,9 +1,10 @@
-//! A UDP forwarder on loopback that can hold what is sent to its target, and let it go again.
+//! A UDP forwarder on loopback that can hold what is sent to its target, and let it go again; and ways between nodes
+//! that can be cut, each in one direction.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::{
     net::UdpSocket,
@@ -18,6 +19,31 @@ const DATAGRAM_BYTES_MAX: usize = 65_536;
 /// Endpoints that may dial, at most; the story has fewer.
 const DIALLERS_MAX: usize = 16;
 
+/// The ways between nodes that are cut: from where, to where. A node dials from the address on which it listens, so the
+/// source of a datagram says whose it is. Clones are the same ways.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cuts(Arc<Mutex<BTreeSet<(SocketAddr, SocketAddr)>>>);
+
+impl Cuts {
+    fn ways(&self) -> MutexGuard<'_, BTreeSet<(SocketAddr, SocketAddr)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on nothing that `from` sends arrives at `to`.
+    pub(crate) fn cut(&self, from: SocketAddr, to: SocketAddr) {
+        self.ways().insert((from, to));
+    }
+
+    /// From now on everything arrives.
+    pub(crate) fn heal(&self) {
+        self.ways().clear();
+    }
+
+    fn is_cut(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        self.ways().contains(&(from, to))
+    }
+}
+
 /// Forwards between some dialling endpoints and their target.
 pub(crate) struct Proxy {
     address: SocketAddr,
@@ -26,12 +52,12 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Begins to forward to `target`.
-    pub(crate) async fn start(target: SocketAddr) -> std::io::Result<Self> {
+    /// Begins to forward to `target` what is not cut.
+    pub(crate) async fn start(target: SocketAddr, cuts: Cuts) -> std::io::Result<Self> {
         let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = front.local_addr()?;
         let held = watch::Sender::new(false);
-        let task = tokio::spawn(forward(Arc::new(front), target, held.subscribe()));
+        let task = tokio::spawn(forward(Arc::new(front), target, held.subscribe(), cuts));
         Ok(Self {
             address,
             held,
@@ -56,7 +82,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(front: Arc<UdpSocket>, target: SocketAddr, mut held: watch::Receiver<bool>) {
+async fn forward(
+    front: Arc<UdpSocket>,
+    target: SocketAddr,
+    mut held: watch::Receiver<bool>,
+    cuts: Cuts,
+) {
     let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
     let mut backs: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
     let mut returning = JoinSet::new();
@@ -76,13 +107,17 @@ async fn forward(front: Arc<UdpSocket>, target: SocketAddr, mut held: watch::Rec
             }
             received = front.recv_from(&mut datagram) => {
                 let Ok((bytes, from)) = received else { continue };
+                if cuts.is_cut(from, target) {
+                    continue;
+                }
                 let back = match backs.get(&from) {
                     Some(back) => Arc::clone(back),
                     None if backs.len() == DIALLERS_MAX => continue,
                     None => {
                         let Some(back) = open(target).await else { continue };
                         backs.insert(from, Arc::clone(&back));
-                        returning.spawn(give_back(Arc::clone(&back), Arc::clone(&front), from));
+                        let ways = (cuts.clone(), target, from);
+                        returning.spawn(give_back(Arc::clone(&back), Arc::clone(&front), ways));
                         back
                     }
                 };
@@ -107,19 +142,22 @@ async fn open(target: SocketAddr) -> Option<Arc<UdpSocket>> {
     Some(Arc::new(back))
 }
 
-/// Carries what the target answers back to who dialled.
-async fn give_back(back: Arc<UdpSocket>, front: Arc<UdpSocket>, to: SocketAddr) {
+/// Carries what the target answers back to who dialled, unless that way is cut.
+async fn give_back(
+    back: Arc<UdpSocket>,
+    front: Arc<UdpSocket>,
+    (cuts, target, to): (Cuts, SocketAddr, SocketAddr),
+) {
     let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
     loop {
         // A target that is down refuses datagrams; it may come back.
-        if let Ok(bytes) = back.recv(&mut datagram).await {
-            drop(
-                front
-                    .send_to(datagram.get(..bytes).unwrap_or_default(), to)
-                    .await,
-            );
-        } else {
+        let Ok(bytes) = back.recv(&mut datagram).await else {
             tokio::task::yield_now().await;
+            continue;
+        };
+        if !cuts.is_cut(target, to) {
+            let datagram = datagram.get(..bytes).unwrap_or_default();
+            drop(front.send_to(datagram, to).await);
         }
     }
 }

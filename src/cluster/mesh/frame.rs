@@ -19,6 +19,7 @@ use crate::{
     directory::Founding,
 };
 use mimi_actors::{
+    machine::Millis,
     membership::{
         Address, Next, View, Wish,
         chain::{STARTS_MAX, StartId},
@@ -160,11 +161,15 @@ pub(crate) struct RaftCall {
     pub(crate) rpc: Rpc,
 }
 
-/// openraft's calls, beside snapshots.
+/// Calls of one group to another: openraft's beside snapshots, and what is asked before a vote.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Rpc {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<u64>),
+    /// Would you vote for the caller, whose last entry is this? Nothing changes by it.
+    PreVote(Option<LogId>),
+    /// The leader whose vote this is leads no longer.
+    Released(Vote),
 }
 
 /// Their answers.
@@ -174,6 +179,10 @@ pub(crate) enum RaftAnswer {
     Vote(VoteResponse<u64>),
     /// The shard does not run there.
     Refused(Why),
+    /// Whether it would.
+    PreVote(bool),
+    /// Heard.
+    Released,
 }
 
 /// A request about the cluster.
@@ -197,6 +206,8 @@ pub(crate) enum Control {
     Noted,
     /// Say that you are there.
     Ping,
+    /// What time is it there?
+    Clock,
 }
 
 /// A change of the members of all shards that has begun.
@@ -224,6 +235,12 @@ pub(crate) enum ControlAnswer {
     View(View),
     /// The change that was written down.
     Noted(Option<Note>),
+    /// What the node's own clock says, what it takes the time to be, and for how many milliseconds it has run.
+    Clock {
+        wall: Millis,
+        time: Millis,
+        running_ms: u64,
+    },
 }
 
 /// A snapshot that a leader offers. openraft's parts are encoded as on the disk.

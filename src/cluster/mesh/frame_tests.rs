@@ -152,6 +152,25 @@ fn samples() -> Vec<(&'static str, String)> {
             "stored",
             hex(&Give::Entries(vec![(7, Payload("entry".into()))])),
         ),
+        ("asks before", hex(&call(Rpc::PreVote(Some(log_id(9)))))),
+        (
+            "would vote",
+            hex(&Answers(vec![(1, RaftAnswer::PreVote(true))])),
+        ),
+        (
+            "released",
+            hex(&call(Rpc::Released(Vote::new_committed(5, 2)))),
+        ),
+        ("clock", hex(&Open::Control(Control::Clock))),
+        (
+            "time",
+            hex(&ControlAnswer::Clock {
+                wall: Millis(300),
+                time: Millis(200),
+                running_ms: 100,
+            }),
+        ),
+        ("heard", hex(&Answers(vec![(1, RaftAnswer::Released)]))),
     ]
 }
 

@@ -16,7 +16,7 @@ mod probe;
 mod tests;
 mod transfer;
 
-use super::{group::Group, shards::Shards};
+use super::{clock::NodeClock, group::Group, shards::Shards};
 use crate::{
     directory::Claimed,
     peering::code,
@@ -62,6 +62,7 @@ pub(crate) struct Mesh {
     identity: Identity,
     known: Known,
     notes: Notes,
+    clock: Arc<NodeClock>,
     disk: Disk,
     neighbours: Mutex<BTreeMap<u64, Arc<Neighbour>>>,
     groups: OnceLock<Vec<Group>>,
@@ -80,6 +81,7 @@ impl Mesh {
         (claimed, own): (Claimed, Own),
         data_dir: &Path,
         disk: Disk,
+        clock: Arc<NodeClock>,
     ) -> anyhow::Result<Arc<Self>> {
         let known = Known::open(data_dir, me)?;
         let notes = Notes::open(data_dir)?;
@@ -90,6 +92,7 @@ impl Mesh {
             identity,
             known,
             notes,
+            clock,
             disk,
             neighbours: Mutex::default(),
             groups: OnceLock::new(),
@@ -101,6 +104,11 @@ impl Mesh {
     /// The number of this node.
     pub(crate) fn me(&self) -> u64 {
         self.me
+    }
+
+    /// This node's time, and what it knows of the others'.
+    pub(crate) fn clock(&self) -> &NodeClock {
+        &self.clock
     }
 
     /// What this node keeps.
@@ -350,7 +358,10 @@ impl Mesh {
         };
         let done = match control {
             Control::Take { shard } => group(shard).map(Group::take_over),
-            Control::Give { shard } => group(shard).map(|group| group.give_up(from)),
+            Control::Give { shard } => match group(shard) {
+                Ok(group) => Ok(group.give_up(from).await),
+                Err(refused) => Err(refused),
+            },
             Control::Look { shard, wish } => match group(shard) {
                 Ok(group) => Ok(self.look(group, &wish).await),
                 Err(refused) => Err(refused),
@@ -364,6 +375,14 @@ impl Mesh {
             Control::Note { id, wish } => Ok(self.note(id, wish)),
             Control::Noted => Ok(ControlAnswer::Noted(self.notes.open_change())),
             Control::Ping => Ok(ControlAnswer::Done),
+            Control::Clock => {
+                let told = self.clock.tell();
+                Ok(ControlAnswer::Clock {
+                    wall: told.wall,
+                    time: told.time,
+                    running_ms: told.running_ms,
+                })
+            }
         };
         done.unwrap_or_else(|refused| refused)
     }

@@ -180,16 +180,28 @@ impl Neighbour {
         deadline: Duration,
     ) -> Result<ControlAnswer, Lost> {
         let link = self.link().ok_or(Lost)?;
-        let asked = async {
-            let (mut to, mut from) = link.link().open_lane().await.ok()?;
-            to.send(wire::encode(&Open::Control(control))).await.ok()?;
-            to.finish().ok()?;
-            let answer = from.next(FRAME_BYTES_MAX, None).await.ok()??;
-            wire::decode(&answer).ok()
-        };
-        let answer = tokio::time::timeout(deadline, asked).await;
-        answer.ok().flatten().ok_or(Lost)
+        ask(&link, control, deadline).await
     }
+}
+
+/// Asks a node that was greeted for something about the cluster, on a lane of its own.
+///
+/// # Errors
+/// [`Lost`] when the connection is lost, or nothing comes back in time.
+pub(super) async fn ask(
+    link: &ClusterLink,
+    control: Control,
+    deadline: Duration,
+) -> Result<ControlAnswer, Lost> {
+    let asked = async {
+        let (mut to, mut from) = link.link().open_lane().await.ok()?;
+        to.send(wire::encode(&Open::Control(control))).await.ok()?;
+        to.finish().ok()?;
+        let answer = from.next(FRAME_BYTES_MAX, None).await.ok()??;
+        wire::decode(&answer).ok()
+    };
+    let answer = tokio::time::timeout(deadline, asked).await;
+    answer.ok().flatten().ok_or(Lost)
 }
 
 /// Dials a node again and again, for as long as somebody holds it.

@@ -2,15 +2,19 @@
 
 use super::{
     Mesh,
-    frame::{Calls, Greeting, Ground, Hello, Offer, Open, RaftAnswer, RaftCall, Rpc, Want},
+    frame::{
+        Calls, ControlAnswer, Greeting, Ground, Hello, Offer, Open, RaftAnswer, RaftCall, Rpc, Want,
+    },
     identity::Own,
 };
 use crate::{
     cli::pki::{create_ca, create_certificate},
     cluster::{
         batch::Batch,
+        clock::{self, NodeClock},
+        figures::Role,
         group::{Group, ProposeError},
-        raft::SnapshotMeta,
+        raft::{LogId, SnapshotMeta},
         testing::{Recorder, batch, until},
     },
     directory,
@@ -101,7 +105,17 @@ impl Site {
             address: at.to_string(),
             waits: false,
         };
-        let mesh = Mesh::new(node, endpoint, (claimed, own), data, disk.clone()).unwrap();
+        let clock = Arc::new(NodeClock::start(node, false));
+        let own_clock = Arc::clone(&clock);
+        let mesh = Mesh::new(
+            node,
+            endpoint,
+            (claimed, own),
+            data,
+            disk.clone(),
+            own_clock,
+        );
+        let mesh = mesh.unwrap();
         let recorder = Arc::new(Recorder::default());
         let apply = Arc::clone(&recorder) as _;
         let group = Group::start(0, node, &disk, EVERY, apply, Some(Arc::clone(&mesh)));
@@ -111,6 +125,10 @@ impl Site {
             mesh.neighbour(*other, &address.to_string());
         }
         let serving = tokio::spawn(Arc::clone(&mesh).serve());
+        let watched = group.clone();
+        tokio::spawn(clock::keep(Arc::clone(&clock), Some(Arc::clone(&mesh))));
+        // It stands for election where the rules say so, and ends with its group.
+        tokio::spawn(async move { watched.watch_lead(|_| std::future::ready(())).await });
         Node {
             disk,
             mesh,
@@ -219,6 +237,69 @@ async fn what_one_takes_all_have_and_two_go_on_without_the_third() {
     })
     .await;
     assert_eq!(nodes[0].recorder.applied(), nodes[1].recorder.applied());
+    for node in nodes {
+        node.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_gives_up_is_followed_by_whom_it_votes_for_and_nothing_is_lost() {
+    let site = Site::new(3);
+    let nodes = vec![
+        site.start(1).await,
+        site.start(2).await,
+        site.start(3).await,
+    ];
+    found(&site, &nodes).await;
+    propose(&nodes, "before").await;
+    let leader = nodes.iter().find(|node| node.leads()).unwrap();
+    let to = nodes.iter().find(|node| !node.leads()).unwrap();
+    let deadline = Instant::now() + WAIT;
+    // One that became the leader only now is asked again.
+    while leader.group.give_up(to.mesh.me()).await != ControlAnswer::Done {
+        assert!(Instant::now() < deadline, "it does not give up");
+    }
+    assert_eq!(leader.group.figures().role, Role::Voter);
+    to.group.take_over();
+    until("the other one leads", || to.leads()).await;
+    propose(&nodes, "after").await;
+    until("all have both", || {
+        nodes.iter().all(|node| node.recorder.applied().len() == 2)
+    })
+    .await;
+    for node in nodes {
+        node.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vote_of_a_later_term_changes_nothing_while_a_majority_hears_a_leader() {
+    let site = Site::new(3);
+    let nodes = vec![
+        site.start(1).await,
+        site.start(2).await,
+        site.start(3).await,
+    ];
+    found(&site, &nodes).await;
+    propose(&nodes, "one").await;
+    until("all have it", || {
+        nodes.iter().all(|node| node.recorder.applied().len() == 1)
+    })
+    .await;
+    let term = nodes[0].group.figures().term;
+    let last = LogId::new(openraft::CommittedLeaderId::new(99, 3), 1_000);
+    for node in &nodes {
+        let before = node.group.called(Rpc::PreVote(Some(last))).await;
+        assert!(matches!(before, RaftAnswer::PreVote(false)), "{before:?}");
+        let vote = Rpc::Vote(VoteRequest::new(Vote::new(99, 3), Some(last)));
+        let answer = node.group.called(vote).await;
+        let RaftAnswer::Vote(answer) = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(!answer.vote_granted, "{answer:?}");
+    }
+    propose(&nodes, "two").await;
+    assert!(nodes.iter().all(|node| node.group.figures().term == term));
     for node in nodes {
         node.end().await;
     }

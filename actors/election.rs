@@ -1,0 +1,201 @@
+//! When a voter of a shard stands for election, for whom it votes, and when a leader steps down.
+//!
+//! One [`Election`] belongs to one voter of one shard. It sees no clock: each call is told the time in milliseconds of a
+//! clock that never goes back (since the process started, say). The rules:
+//!
+//! - A voter that has heard of its leader within the lease votes for nobody, neither in earnest nor beforehand. So a
+//!   node that is behind, was away, or hears nobody cannot take the leadership from one that a majority hears.
+//! - A voter whose patience is over asks the others first whether they would vote for it (a pre-vote). Only a majority
+//!   that says yes lets it raise the term. Asking changes nothing anywhere, so it may ask again and again.
+//! - A voter that was away itself (stopped, suspended, starved: it looks much later than it meant to) takes the silence
+//!   for its own and begins its patience anew.
+//! - A leader that no majority has answered for [`CUT_OFF_MS`] steps down by itself, and says so. It may still be heard by
+//!   voters whose answers do not arrive, and these would follow it for ever.
+//! - A voter that is asked by one with a shorter log stands in its place, at once.
+//!
+//! Not here: terms, votes and logs, which are the consensus engine's; who asks whom, which is the network's.
+
+use std::collections::BTreeSet;
+
+/// For how long after a leader's last word a voter votes for nobody else, in milliseconds.
+pub const LEASE_MS: u64 = 1_050;
+/// How long a voter of the first turn waits for a leader's word before it asks for votes, in milliseconds.
+pub const PATIENCE_MS_MIN: u64 = 1_500;
+/// By how much each later turn waits longer, in milliseconds: time for an election to be over.
+pub const TURN_MS: u64 = 200;
+/// Voters of one shard take so many turns.
+pub const TURNS: u64 = 3;
+/// A leader that no majority has answered for this long steps down, in milliseconds.
+pub const CUT_OFF_MS: u64 = 1_800;
+/// A voter that looks so much later than it looked last was away, in milliseconds. It means to look four times a second.
+pub const AWAY_MS: u64 = 1_000;
+/// How long a voter waits before it asks again, in milliseconds; also how long it waits for the answers.
+pub const ASK_AGAIN_MS: u64 = 500;
+/// For how long a voter leaves the field to one that it voted for, in milliseconds.
+const DEFER_MS: u64 = 750;
+// Whoever asks finds the lease of the others over.
+const _: () = assert!(LEASE_MS < PATIENCE_MS_MIN && AWAY_MS < PATIENCE_MS_MIN);
+// The longest way: a leader is heard and hears nobody. Four seconds of the five that a room may refuse.
+const _: () = assert!(CUT_OFF_MS + PATIENCE_MS_MIN + (TURNS - 1) * TURN_MS <= 4_000);
+
+/// How long a voter of one shard is patient, in milliseconds: neighbours take turns, in another order in each shard.
+#[must_use]
+pub fn patience_ms(shard: u16, node: u64) -> u64 {
+    let turn = (node % TURNS + u64::from(shard)) % TURNS;
+    PATIENCE_MS_MIN + turn * TURN_MS
+}
+
+/// Whether those who say yes are a majority of each of the sets of voters. Two sets are in force while voters change.
+#[must_use]
+pub fn is_majority(voters: &[BTreeSet<u64>], yes: &BTreeSet<u64>) -> bool {
+    voters
+        .iter()
+        .all(|set| 2 * set.intersection(yes).count() > set.len())
+}
+
+/// What one voter knows of its leader, and when it acts.
+#[derive(Clone, Debug)]
+pub struct Election {
+    patience_ms: u64,
+    /// The last word of a leader; none that counts after the leader has stepped down.
+    heard_ms: Option<u64>,
+    /// When it asks for votes, unless it hears of a leader before.
+    ask_at_ms: u64,
+    looked_ms: u64,
+    /// When it last noticed that it had been away.
+    back_ms: Option<u64>,
+    /// Since when it leads, or leads again after it was away.
+    leads_since_ms: Option<u64>,
+}
+
+impl Election {
+    /// A voter that begins now. Where it `followed` a leader before, that one may still lead.
+    #[must_use]
+    pub fn new(patience_ms: u64, followed: bool, now_ms: u64) -> Self {
+        Self {
+            patience_ms,
+            heard_ms: followed.then_some(now_ms),
+            ask_at_ms: now_ms + patience_ms,
+            looked_ms: now_ms,
+            back_ms: None,
+            leads_since_ms: None,
+        }
+    }
+
+    /// Takes note of a leader's word. It does not lead itself, then.
+    pub fn hear(&mut self, now_ms: u64) {
+        self.notice(now_ms);
+        self.leads_since_ms = None;
+        self.renew(now_ms);
+    }
+
+    fn renew(&mut self, now_ms: u64) {
+        self.heard_ms = self.heard_ms.max(Some(now_ms));
+        self.ask_at_ms = self.ask_at_ms.max(now_ms + self.patience_ms);
+    }
+
+    /// Notices that it was away: whatever it did not hear meanwhile, it could not hear.
+    fn notice(&mut self, now_ms: u64) {
+        let away_ms = now_ms.saturating_sub(self.looked_ms);
+        self.looked_ms = now_ms;
+        if away_ms < AWAY_MS || planted!("silence_of_the_absent") {
+            return;
+        }
+        self.back_ms = Some(now_ms);
+        self.leads_since_ms = self.leads_since_ms.map(|_| now_ms);
+        if self.heard_ms.is_some() {
+            self.renew(now_ms);
+        }
+    }
+
+    /// Looks at the clock, four times a second: whether it should ask for votes now.
+    pub fn look(&mut self, now_ms: u64) -> bool {
+        self.notice(now_ms);
+        let due = now_ms >= self.ask_at_ms;
+        if due {
+            self.ask_at_ms = now_ms + ASK_AGAIN_MS;
+        }
+        due
+    }
+
+    /// Takes note that it leads, and that a majority answered last what it said so long ago, if ever. Whether it must
+    /// step down.
+    pub fn lead(&mut self, now_ms: u64, answered_ago_ms: Option<u64>) -> bool {
+        self.notice(now_ms);
+        let since_ms = *self.leads_since_ms.get_or_insert(now_ms);
+        let led_ms = now_ms.saturating_sub(since_ms);
+        let silent_ms = answered_ago_ms.map_or(led_ms, |ago_ms| ago_ms.min(led_ms));
+        if silent_ms >= CUT_OFF_MS && !planted!("cut_off_leads_on") {
+            return true;
+        }
+        self.renew(now_ms.saturating_sub(silent_ms));
+        self.ask_at_ms = self.ask_at_ms.max(now_ms + self.patience_ms);
+        false
+    }
+
+    /// Takes note that it has stepped down: it votes for anybody now, and is the last to ask for votes.
+    pub fn step_down(&mut self, now_ms: u64) {
+        self.leads_since_ms = None;
+        self.heard_ms = None;
+        self.ask_at_ms = now_ms + PATIENCE_MS_MIN + TURNS * TURN_MS;
+    }
+
+    /// Takes note that the leader whom it follows has stepped down: its lease is over, and the first turn asks at once.
+    pub fn release(&mut self, now_ms: u64) {
+        self.notice(now_ms);
+        self.heard_ms = None;
+        let turn_ms = self.patience_ms.saturating_sub(PATIENCE_MS_MIN);
+        self.ask_at_ms = self.ask_at_ms.min(now_ms + turn_ms);
+    }
+
+    /// Whether it has heard of a leader within the lease.
+    fn follows(&mut self, now_ms: u64) -> bool {
+        self.notice(now_ms);
+        self.heard_ms
+            .is_some_and(|heard_ms| now_ms < heard_ms + LEASE_MS)
+    }
+
+    /// Whether it would vote for one that asks beforehand, and whose log is `shorter` than its own or not. Where that is
+    /// all that speaks against it, this voter stands in its place.
+    pub fn would_vote(&mut self, now_ms: u64, shorter: bool) -> bool {
+        if self.follows(now_ms) && !planted!("pre_vote_within_lease") {
+            return false;
+        }
+        if shorter {
+            self.ask_at_ms = self.ask_at_ms.min(now_ms);
+        }
+        !shorter
+    }
+
+    /// Whether it may vote in earnest. It leaves the field to whom it votes for, for a while.
+    pub fn may_vote(&mut self, now_ms: u64) -> bool {
+        let may = !self.follows(now_ms) || planted!("vote_within_lease");
+        if may {
+            self.ask_at_ms = self.ask_at_ms.max(now_ms + DEFER_MS);
+        }
+        may
+    }
+
+    /// Has it ask for votes as soon as it looks: its leader has stepped down in its favour.
+    pub fn stand_soon(&mut self, now_ms: u64) {
+        self.heard_ms = None;
+        self.ask_at_ms = now_ms;
+    }
+
+    /// For how long it has heard of no leader, in milliseconds; `None` after its leader has stepped down.
+    #[must_use]
+    pub fn silence_ms(&self, now_ms: u64) -> Option<u64> {
+        self.heard_ms
+            .map(|heard_ms| now_ms.saturating_sub(heard_ms))
+    }
+
+    /// How long ago it noticed that it had been away, in milliseconds.
+    #[must_use]
+    pub fn back_for_ms(&self, now_ms: u64) -> Option<u64> {
+        self.back_ms.map(|back_ms| now_ms.saturating_sub(back_ms))
+    }
+}
+
+#[cfg(test)]
+#[path = "election_tests.rs"]
+mod tests;

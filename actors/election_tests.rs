@@ -1,0 +1,136 @@
+//! One voter and its clock.
+
+use super::*;
+
+const PATIENCE_MS: u64 = PATIENCE_MS_MIN;
+/// When the tests begin.
+const BEGAN_MS: u64 = 10_000;
+/// How often a voter looks.
+const LOOK_MS: u64 = 250;
+
+/// Looks as often as it should from `from_ms` to `to_ms`; when it asked for votes.
+fn look_through(one: &mut Election, from_ms: u64, to_ms: u64) -> Vec<u64> {
+    let looks = (from_ms..=to_ms).step_by(LOOK_MS as usize);
+    looks.filter(|now_ms| one.look(*now_ms)).collect()
+}
+
+#[test]
+fn a_voter_asks_when_its_patience_is_over_and_again_until_it_hears_of_a_leader() {
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    let first = BEGAN_MS + PATIENCE_MS;
+    let asked = look_through(&mut one, BEGAN_MS, first + 2 * ASK_AGAIN_MS);
+    assert_eq!(
+        asked,
+        [first, first + ASK_AGAIN_MS, first + 2 * ASK_AGAIN_MS]
+    );
+    let heard = first + 2 * ASK_AGAIN_MS;
+    one.hear(heard);
+    let asked = look_through(&mut one, heard, heard + PATIENCE_MS);
+    assert_eq!(asked, [heard + PATIENCE_MS]);
+}
+
+#[test]
+fn a_voter_that_hears_its_leader_votes_for_nobody_and_afterwards_for_the_longer_log() {
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    let over = BEGAN_MS + LEASE_MS;
+    one.look(BEGAN_MS + 500);
+    assert!(!one.would_vote(over - 1, false) && !one.may_vote(over - 1));
+    assert!(one.would_vote(over, false) && one.may_vote(over));
+    assert!(!one.would_vote(over, true), "the log is shorter");
+}
+
+#[test]
+fn a_voter_that_never_followed_anybody_votes_at_once() {
+    let mut one = Election::new(PATIENCE_MS, false, BEGAN_MS);
+    assert!(one.would_vote(BEGAN_MS, false) && one.may_vote(BEGAN_MS));
+}
+
+#[test]
+fn a_voter_that_is_asked_by_one_with_a_shorter_log_stands_in_its_place_but_never_within_the_lease()
+{
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    one.look(BEGAN_MS + 500);
+    let within = BEGAN_MS + LEASE_MS - 1;
+    assert!(!one.would_vote(within, true) && !one.look(within));
+    assert!(!one.would_vote(within + 1, true) && one.look(within + 1));
+}
+
+#[test]
+fn a_voter_that_was_away_begins_its_patience_anew_and_votes_for_nobody_meanwhile() {
+    for away_ms in [AWAY_MS, 3_000, 3_600_000] {
+        let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+        let back = BEGAN_MS + away_ms;
+        assert!(!one.would_vote(back, false), "away for {away_ms} ms");
+        let asked = look_through(&mut one, back, back + PATIENCE_MS);
+        assert_eq!(asked, [back + PATIENCE_MS], "away for {away_ms} ms");
+        assert_eq!(one.back_for_ms(back + 7), Some(7));
+    }
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    one.look(BEGAN_MS + AWAY_MS - 1);
+    assert_eq!(one.back_for_ms(BEGAN_MS + 5_000), None);
+}
+
+#[test]
+fn a_leader_votes_for_nobody_while_a_majority_answers_and_steps_down_when_none_does() {
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    let mut now = BEGAN_MS;
+    for _ in 0..40 {
+        now += LOOK_MS;
+        assert!(!one.lead(now, Some(300)));
+        assert!(!one.would_vote(now, false) && !one.look(now));
+    }
+    let answered = now - 300;
+    while !one.lead(now, Some(now - answered)) {
+        now += LOOK_MS;
+    }
+    assert!((CUT_OFF_MS..CUT_OFF_MS + LOOK_MS).contains(&(now - answered)));
+    one.step_down(now);
+    assert!(one.would_vote(now, false) && one.may_vote(now));
+    assert!(look_through(&mut one, now, now + PATIENCE_MS).is_empty());
+}
+
+#[test]
+fn a_leader_that_nobody_has_answered_yet_and_one_that_was_away_have_time_to_be_answered() {
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    assert!(!one.lead(BEGAN_MS, None));
+    assert!(!one.lead(BEGAN_MS + 900, None));
+    let back = BEGAN_MS + 900 + 5_000;
+    assert!(!one.lead(back, Some(5_900)), "it was away");
+    assert!(!one.lead(back + 900, Some(6_800)));
+    assert!(one.lead(back + CUT_OFF_MS, Some(5_900 + CUT_OFF_MS)));
+}
+
+#[test]
+fn a_voter_in_whose_favour_its_leader_stepped_down_asks_at_once() {
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    one.stand_soon(BEGAN_MS + 10);
+    assert!(one.look(BEGAN_MS + 10));
+}
+
+#[test]
+fn voters_whose_leader_says_that_it_stepped_down_ask_in_turn_without_waiting_for_the_lease() {
+    for turn in 0..TURNS {
+        let mut one = Election::new(PATIENCE_MS + turn * TURN_MS, true, BEGAN_MS);
+        one.release(BEGAN_MS + 10);
+        assert!(one.would_vote(BEGAN_MS + 10, false));
+        let due = BEGAN_MS + 10 + turn * TURN_MS;
+        assert!((turn == 0 || !one.look(due - 1)) && one.look(due));
+    }
+}
+
+#[test]
+fn neighbours_take_turns_in_each_shard() {
+    for shard in 0..16 {
+        let turns: BTreeSet<u64> = (4..7).map(|node| patience_ms(shard, node)).collect();
+        assert_eq!(turns.len(), 3, "shard {shard}");
+    }
+}
+
+#[test]
+fn a_majority_is_one_of_each_set_of_voters() {
+    let set = |nodes: &[u64]| nodes.iter().copied().collect::<BTreeSet<u64>>();
+    let one = [set(&[1, 2, 3])];
+    assert!(is_majority(&one, &set(&[1, 3])) && !is_majority(&one, &set(&[1, 4, 5])));
+    let two = [set(&[1, 2, 3]), set(&[3, 4])];
+    assert!(!is_majority(&two, &set(&[1, 2, 3])) && is_majority(&two, &set(&[1, 3, 4])));
+}

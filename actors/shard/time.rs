@@ -1,0 +1,135 @@
+//! The time of a shard: a clock that follows from its log, never goes back, and never stands still.
+//!
+//! Each entry is stamped by its leader. While stamps go up, the time is the stamp. A leader whose clock was ahead leaves a
+//! time behind that is ahead of the next leader's stamps, for an hour or for days. If the time stood still until the stamps
+//! have come that far, every lease, lock, budget and retention would be longer by as much. So the time goes on with
+//! the stamps, a little slower than they: by [`KEEPS`] milliseconds in [`OF`]. A wait that began in the wrong hour, or in the
+//! right one, takes about as long as it should, and in the end the time is the stamp again.
+//!
+//! Everything is computed from the log, so that all replicas have one time. What is told to clients is computed with
+//! [`ShardTime::at`] too: on another clock a wait would be untrue by as much as the time is ahead.
+
+use crate::machine::Millis;
+use serde::{Deserialize, Serialize};
+
+/// So many milliseconds the time goes on, where it is ahead ...
+pub const KEEPS: u64 = 7;
+/// ... while the stamps go on by so many.
+pub const OF: u64 = 8;
+/// Stamps may go back by so much without being taken for a clock that was put right, in milliseconds: two leaders never
+/// agree to the millisecond, and what each change adds would add up.
+const WAVERS_MS: u64 = 2_000;
+
+/// The time of a shard after some entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardTime {
+    time: Millis,
+    /// The stamp up to which the time has gone on.
+    stamp: Millis,
+}
+
+impl ShardTime {
+    /// The time of the last entry.
+    #[must_use]
+    pub fn last(self) -> Millis {
+        self.time
+    }
+
+    /// What the time would be for an entry with this stamp.
+    #[must_use]
+    pub fn at(self, stamp: Millis) -> Millis {
+        self.after(stamp).time
+    }
+
+    /// The time after an entry with this stamp.
+    #[must_use]
+    pub fn after(self, stamp: Millis) -> Self {
+        if planted!("shard_time_stands") {
+            let time = self.time.max(stamp);
+            return Self { time, stamp };
+        }
+        if stamp.plus(WAVERS_MS) < self.stamp {
+            // The clock was put right: from here on it is counted anew.
+            return Self {
+                stamp,
+                time: self.time,
+            };
+        }
+        // What is left over is counted with the next entry: many come within one step.
+        let steps = stamp.0.saturating_sub(self.stamp.0) / OF;
+        let slower = Self {
+            time: self.time.plus(steps * KEEPS),
+            stamp: self.stamp.plus(steps * OF),
+        };
+        if stamp >= slower.time {
+            return Self { time: stamp, stamp };
+        }
+        slower
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_MS: u64 = 3_600_000;
+    const BEGAN: Millis = Millis(1_700_000_000_000);
+
+    fn began() -> ShardTime {
+        ShardTime::default().after(BEGAN)
+    }
+
+    #[test]
+    fn while_stamps_go_up_the_time_is_the_stamp() {
+        let mut time = began();
+        for ms in [0, 1, 7, 8, 9, 40, HOUR_MS, 40 * 24 * HOUR_MS] {
+            time = time.after(BEGAN.plus(ms));
+            assert_eq!(time.last(), BEGAN.plus(ms));
+        }
+    }
+
+    #[test]
+    fn after_a_leap_and_back_waits_take_about_as_long_as_they_should() {
+        for ahead in [HOUR_MS, 24 * HOUR_MS, 40 * 24 * HOUR_MS] {
+            for every in [1, 3, 250, 9_000] {
+                let mut time = began().after(BEGAN.plus(ahead)).after(BEGAN.plus(1));
+                let until = time.last().plus(10_000);
+                let mut waited = 1;
+                while time.last() < until {
+                    waited += every;
+                    time = time.after(BEGAN.plus(waited));
+                }
+                let longest = 10_000 * OF / KEEPS + every + 2 * OF;
+                assert!(
+                    (10_000..=longest).contains(&waited),
+                    "{ahead} {every}: {waited}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn in_the_end_the_time_is_the_stamp_again_and_it_never_goes_back() {
+        let mut time = began().after(BEGAN.plus(HOUR_MS)).after(BEGAN);
+        let mut last = time.last();
+        let mut now = 0;
+        while time.last() != BEGAN.plus(now) {
+            now += 60_000;
+            assert_eq!(time.at(BEGAN.plus(now)), time.after(BEGAN.plus(now)).last());
+            time = time.after(BEGAN.plus(now));
+            assert!(time.last() >= last);
+            last = time.last();
+        }
+        assert!((7 * HOUR_MS..=9 * HOUR_MS).contains(&now), "{now}");
+    }
+
+    #[test]
+    fn leaders_that_do_not_agree_to_the_millisecond_do_not_make_the_time_run() {
+        let mut time = began();
+        for turn in 0..10_000 {
+            let off = if turn % 2 == 0 { 900 } else { 0 };
+            time = time.after(BEGAN.plus(turn + off));
+        }
+        assert_eq!(time.last(), BEGAN.plus(9_998 + 900));
+    }
+}
