@@ -87,6 +87,11 @@ fn unparsed(said: &clap::Error) -> anyhow::Result<()> {
         output::line(text.trim_end());
         return Ok(());
     }
+    if said.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Err(
+            Usage("a command is missing; `--help` shows which there are".to_owned()).into(),
+        );
+    }
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let about = lines.take_while(|line| !line.starts_with("Usage:"));
     let about: Vec<&str> = about.collect();

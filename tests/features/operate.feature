@@ -280,6 +280,9 @@ Feature: A command says only what was verified when it said so
     When somebody runs "user ad alice"
     Then it ends with 2
     And it says "mimi-node: unrecognized subcommand 'ad' tip: a similar subcommand exists: 'add'; `--help` shows what there is"
+    When somebody runs "peer"
+    Then it ends with 2
+    And it says "mimi-node: a command is missing; `--help` shows which there are"
     When somebody runs "user list --config nowhere.toml --json"
     Then it ends with 2
     And it says in JSON: code "config", exit 2, message "nowhere.toml: the configuration does not read; `mimi-node config example` prints one: No such file or directory (os error 2)"
