@@ -7,12 +7,15 @@
 //! Not here: what an entry means, which `cluster` knows.
 
 pub mod backlog;
+mod ballast;
 pub mod disk;
+mod engine_files;
 pub mod files;
 pub mod log;
 pub mod mark;
 pub mod open;
 pub mod record;
+mod room;
 pub mod round;
 pub mod scrub;
 pub mod snapshot;

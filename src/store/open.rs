@@ -4,6 +4,7 @@
 //! against what was acknowledged, shard by shard, and a node that forgot something does not start.
 
 use super::{
+    engine_files::{self, Files},
     files::{self, FileError},
     log::{START, WRITES, region},
     mark::{MarkError, Slot},
@@ -13,12 +14,29 @@ use std::{
     fs::{File, TryLockError},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Size at which the engine starts another file, in megabytes.
 const FILE_MB_TARGET: u64 = 64;
 /// Size of the log above which files of discarded entries are given back, in megabytes.
 const COLLECT_MB_MIN: u64 = 4 * FILE_MB_TARGET;
+
+/// The sizes that decide when the engine starts another file, and when it gives files back.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) file: ReadableSize,
+    pub(super) collect: ReadableSize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            file: ReadableSize::mb(FILE_MB_TARGET),
+            collect: ReadableSize::mb(COLLECT_MB_MIN),
+        }
+    }
+}
 
 /// Why the log does not open.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +103,13 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether it may open once the disk has room.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::File(error) if files::may_pass(&error.source))
+    }
+}
+
 fn end(next: u64) -> String {
     match next.checked_sub(1) {
         Some(last) => format!("the log ends at {last}"),
@@ -113,7 +138,13 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-pub(super) fn open_engine(path: &Path) -> Result<Engine, OpenError> {
+/// Opens the engine, after what failed rotations left is out of its way.
+pub(super) fn open_engine(
+    path: &Path,
+    used: Arc<Files>,
+    sizes: Sizes,
+) -> Result<Engine<Files>, OpenError> {
+    engine_files::settle(path)?;
     let refused = |reason| OpenError::Engine {
         path: path.to_path_buf(),
         reason,
@@ -129,15 +160,21 @@ pub(super) fn open_engine(path: &Path) -> Result<Engine, OpenError> {
         recovery_threads: 2,
         // Zero switches it off: what is stored is ciphertext.
         batch_compression_threshold: ReadableSize::kb(0),
-        target_file_size: ReadableSize::mb(FILE_MB_TARGET),
-        purge_threshold: ReadableSize::mb(COLLECT_MB_MIN),
+        target_file_size: sizes.file,
+        purge_threshold: sizes.collect,
         // Files that are given back are deleted: kept for another use, they would count as log.
         enable_log_recycle: false,
         ..Config::default()
     };
     // A log with a hole in it makes the engine panic.
-    match catch_unwind(AssertUnwindSafe(|| Engine::open(config))) {
+    match catch_unwind(AssertUnwindSafe(|| {
+        Engine::open_with_file_system(config, used)
+    })) {
         Ok(Ok(engine)) => Ok(engine),
+        // The disk does not give it in this moment, which says nothing about what is on it.
+        Ok(Err(raft_engine::Error::Io(error))) => {
+            Ok(files::on("open the log in", path, Err(error))?)
+        }
         Ok(Err(error)) => Err(refused(error.to_string())),
         Err(_) => Err(refused(
             "the log engine panicked, so the log has a hole".to_owned(),
@@ -146,7 +183,7 @@ pub(super) fn open_engine(path: &Path) -> Result<Engine, OpenError> {
 }
 
 /// What the engine holds of a shard, if that agrees with its high-water mark.
-pub(super) fn extent(engine: &Engine, shard: u16, mark: Slot) -> Result<Extent, OpenError> {
+pub(super) fn extent(engine: &Engine<Files>, shard: u16, mark: Slot) -> Result<Extent, OpenError> {
     let number = |key| {
         let bytes = engine.get(region(shard), key)?;
         Some(u64::from_le_bytes(bytes.try_into().ok()?))
