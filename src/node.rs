@@ -5,6 +5,7 @@ use crate::{
     cluster::{
         batch::Batch,
         entries::Entries,
+        full_disk,
         group::{Group, ProposeError},
         lead::Lead,
         machine::ApplyToActors,
@@ -21,7 +22,7 @@ use crate::{
     peering::{Peers, outgoing::Peer},
     perform::{World, workers::Workers},
     quic::{ClusterEndpoint, DoorEndpoint, Identity, LinkEndpoint, PeerTrust, cluster_member},
-    store::Disk,
+    store::{Disk, writer::StorageFull},
 };
 use anyhow::{Context, bail};
 use futures::future::try_join_all;
@@ -83,6 +84,11 @@ impl Node {
     pub(crate) fn requests_in_flight(&self) -> (usize, usize) {
         let free = self.requests.available_permits();
         (REQUESTS_IN_FLIGHT_MAX - free, REQUESTS_IN_FLIGHT_MAX)
+    }
+
+    /// Why nothing new is taken here, where that is so.
+    pub(crate) fn storage_full(&self) -> Option<StorageFull> {
+        self.disk.writer.full()
     }
 
     pub(crate) fn log_figures(&self) -> LogFigures {
@@ -179,6 +185,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(reads::tell(shards.clone()));
     tasks.spawn(retention::keep(shards.clone(), config.retention(), now));
     tasks.spawn(collect(disk.clone(), groups.clone()));
+    tasks.spawn(full_disk::keep(disk.clone(), mesh.clone(), shards.clone()));
 
     let peers = peer_configs.into_iter().map(|(id, peer)| {
         let deadline = config.request_deadline();
@@ -420,8 +427,8 @@ async fn keep_confirming(group: Group, shard: Arc<Shard>) {
 async fn propose(group: Group, batch: Batch, fatal: mpsc::Sender<String>) -> Result<(), NotQueued> {
     match group.propose(batch).await {
         Ok(_) => Ok(()),
-        Err(ProposeError::StorageFull { bytes, max }) => {
-            tracing::warn!(bytes, max, "the log is full; writes are refused");
+        Err(ProposeError::StorageFull(full)) => {
+            tracing::warn!(%full, "a write is refused");
             Err(NotQueued::StorageFull)
         }
         Err(ProposeError::Unavailable { retry_after_ms }) => {

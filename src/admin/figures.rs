@@ -20,6 +20,8 @@ pub(crate) struct Figures {
     pub(crate) queues: Vec<QueueFigures>,
     /// The log that the shards share.
     pub(crate) log: LogFigures,
+    /// Whether nothing new is taken, for want of room.
+    pub(crate) storage_full: bool,
     /// What the scrub has found.
     pub(crate) scrub: ScrubFigures,
     /// KeyPackages handed out, by the log that this node has.
@@ -101,6 +103,7 @@ impl Figures {
             peers: peers.collect(),
             queues: queues(node),
             log: node.log_figures(),
+            storage_full: node.storage_full().is_some(),
             scrub: scrub(node),
             packages_claimed: node
                 .shards

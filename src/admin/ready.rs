@@ -1,6 +1,6 @@
 //! Whether a node is ready for its users and peers, and why it is not.
 
-use crate::{cluster::figures::GroupFigures, node::Node};
+use crate::{cluster::figures::GroupFigures, node::Node, store::writer::StorageFull};
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
@@ -22,6 +22,11 @@ pub(crate) enum NotReady {
     /// It was told to stop.
     #[error("draining: the node stops when what is under way is finished; ask another one")]
     Draining,
+    /// It has no room for what is new.
+    #[error(
+        "storage full: {0}; until then nothing new is taken here and other nodes lead, reading goes on"
+    )]
+    StorageFull(StorageFull),
     /// Some of its shards cannot write.
     #[error(
         "shard {shard} ({count} in all) has no leader that a majority of its voters answers: \
@@ -56,8 +61,10 @@ impl Ready {
     pub(crate) fn check(&self) -> Result<(), NotReady> {
         let draining = self.draining.load(Ordering::Relaxed);
         let groups = self.node().map(|node| node.groups.iter());
+        let full = self.node().and_then(|node| node.storage_full());
         judge(
             draining,
+            full,
             groups.map(|groups| groups.map(|group| group.figures())),
         )
     }
@@ -66,12 +73,16 @@ impl Ready {
 /// Judges a node by what its groups are doing; it has none before it has started.
 fn judge(
     draining: bool,
+    full: Option<StorageFull>,
     groups: Option<impl Iterator<Item = GroupFigures>>,
 ) -> Result<(), NotReady> {
     if draining {
         return Err(NotReady::Draining);
     }
     let groups = groups.ok_or(NotReady::Starting)?;
+    if let Some(full) = full {
+        return Err(NotReady::StorageFull(full));
+    }
     let mut without = (0..)
         .zip(groups)
         .filter(|(_, group)| group.leader.is_none());
@@ -100,17 +111,37 @@ mod tests {
         }
     }
 
+    fn full() -> StorageFull {
+        StorageFull {
+            bytes: 5,
+            max: 100,
+            disk_bytes_free: Some(7),
+        }
+    }
+
     #[test]
     fn a_node_is_ready_when_it_has_started_and_every_shard_has_a_leader() {
         let led = [group(Some(1)), group(Some(2)), group(Some(1))];
-        assert_eq!(judge(false, Some(led.into_iter())), Ok(()));
+        assert_eq!(judge(false, None, Some(led.into_iter())), Ok(()));
+        let full = Some(full());
+        let storage_full = judge(false, full, Some(led.into_iter())).unwrap_err();
+        assert!(
+            matches!(storage_full, NotReady::StorageFull(_)),
+            "{storage_full}"
+        );
         let some = [group(Some(1)), group(None), group(None)];
-        let no_leader = judge(false, Some(some.into_iter())).unwrap_err();
+        let no_leader = judge(false, None, Some(some.into_iter())).unwrap_err();
         assert_eq!(no_leader, NotReady::NoLeader { shard: 1, count: 2 });
         let not_started = None::<std::iter::Empty<GroupFigures>>;
-        assert_eq!(judge(false, not_started.clone()), Err(NotReady::Starting));
-        assert_eq!(judge(true, Some(some.into_iter())), Err(NotReady::Draining));
-        assert_eq!(judge(true, not_started), Err(NotReady::Draining));
+        assert_eq!(
+            judge(false, full, not_started.clone()),
+            Err(NotReady::Starting)
+        );
+        assert_eq!(
+            judge(true, full, Some(some.into_iter())),
+            Err(NotReady::Draining)
+        );
+        assert_eq!(judge(true, None, not_started), Err(NotReady::Draining));
         let starting = Ready::default();
         assert_eq!(starting.check(), Err(NotReady::Starting));
         starting.drain();
@@ -120,8 +151,23 @@ mod tests {
     #[test]
     fn why_a_node_is_not_ready_is_one_line() {
         let no_leader = NotReady::NoLeader { shard: 3, count: 5 };
-        for why in [NotReady::Starting, NotReady::Draining, no_leader] {
+        let disk = NotReady::StorageFull(full());
+        let log = NotReady::StorageFull(StorageFull {
+            disk_bytes_free: None,
+            ..full()
+        });
+        for why in [NotReady::Starting, NotReady::Draining, no_leader, disk, log] {
             assert!(!why.to_string().contains('\n'), "{why}");
+        }
+        for (why, wanted) in [
+            (
+                disk,
+                "the disk of the log is full, 7 bytes are free: free space",
+            ),
+            (log, "the limit is 100: raise storage.log_bytes_max"),
+            (disk, "reading goes on"),
+        ] {
+            assert!(why.to_string().contains(wanted), "{why}");
         }
         assert!(
             no_leader

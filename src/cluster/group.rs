@@ -35,7 +35,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -44,6 +44,8 @@ const RETRY_AFTER_MS: u64 = 500;
 
 /// A leader that no majority has answered for this long is cut off, in milliseconds: it refuses until one does.
 const CUT_OFF_MS: u64 = 2_000;
+/// A group of several voters whose figures are this old does not lead: every heartbeat renews a leader's.
+const STANDS_STILL: Duration = Duration::from_millis(CUT_OFF_MS);
 /// How often it is looked at who leads, also when nothing happens.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long one round of confirmations may take.
@@ -182,13 +184,8 @@ pub enum StartError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// The log is as large as it may be, or its disk is full. Reading goes on.
-    #[error("the log has {bytes} bytes, the limit is {max}, or its disk is full")]
-    StorageFull {
-        /// Size of the log.
-        bytes: u64,
-        /// Its limit.
-        max: u64,
-    },
+    #[error(transparent)]
+    StorageFull(#[from] StorageFull),
     /// This node does not lead the shard.
     #[error("the shard has no leader here, ask again in {retry_after_ms} ms")]
     Unavailable {
@@ -198,15 +195,6 @@ pub enum ProposeError {
     /// The group has stopped, on request or because its log failed. The batch may be in the log.
     #[error("the shard has stopped")]
     Stopped,
-}
-
-impl From<StorageFull> for ProposeError {
-    fn from(full: StorageFull) -> Self {
-        Self::StorageFull {
-            bytes: full.bytes,
-            max: full.max,
-        }
-    }
 }
 
 /// The Raft group of one shard. Cloned handles share it.
@@ -374,9 +362,15 @@ impl Group {
     ) -> Option<Fatal<u64>> {
         let mut metrics = self.raft.metrics();
         let mut last = None;
+        let mut moved = Instant::now();
         loop {
+            if metrics.has_changed().unwrap_or(false) {
+                moved = Instant::now();
+            }
             let seen = metrics.borrow_and_update().clone();
-            let silent = self.silent.load(Ordering::Acquire);
+            // openraft stands still while it waits for the disk, and its figures with it; others lead meanwhile.
+            let stands_still = voters_of(&seen) > 1 && moved.elapsed() > STANDS_STILL;
+            let silent = self.silent.load(Ordering::Acquire) || stands_still;
             let (lead, running) = (
                 lead_in(&seen, self.node, silent),
                 seen.running_state.clone(),
@@ -398,16 +392,24 @@ impl Group {
         }
     }
 
-    /// Stands for election where openraft is late with it.
+    /// Stands for election where openraft is late with it. A voter whose disk is full does not: as a leader it would
+    /// only refuse.
     async fn stand_if_due(&self, metrics: &RaftMetrics<u64, BasicNode>) {
         let membership = metrics.membership_config.membership();
         let votes = membership.voter_ids().any(|voter| voter == self.node);
-        if metrics.state == ServerState::Leader || !votes {
+        let stands = voters_of(metrics) == 1 || !self.is_disk_full();
+        self.raft.runtime_config().elect(stands);
+        if metrics.state == ServerState::Leader || !votes || !stands {
             self.election.hear();
         } else if self.election.is_due() {
             // A group that has stopped is noticed elsewhere.
             drop(self.raft.trigger().elect().await);
         }
+    }
+
+    /// Whether the disk of this node has too little room to lead with.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.writer.is_disk_full()
     }
 
     /// Asks a majority whether this node still leads.
@@ -639,6 +641,10 @@ impl Group {
     }
 }
 
+fn voters_of(metrics: &RaftMetrics<u64, BasicNode>) -> usize {
+    metrics.membership_config.membership().voter_ids().count()
+}
+
 /// Who leads, as `node`'s figures show it; a leader that goes `silent` leads no longer.
 fn lead_in(metrics: &RaftMetrics<u64, BasicNode>, node: u64, silent: bool) -> Lead {
     if metrics.running_state.is_err() {
@@ -648,7 +654,7 @@ fn lead_in(metrics: &RaftMetrics<u64, BasicNode>, node: u64, silent: bool) -> Le
         let other = metrics.current_leader.filter(|leader| *leader != node);
         return other.map_or(Lead::Nobody, Lead::At);
     }
-    let alone = metrics.membership_config.membership().voter_ids().count() == 1;
+    let alone = voters_of(metrics) == 1;
     let heard = metrics
         .millis_since_quorum_ack
         .is_some_and(|ms| ms < CUT_OFF_MS);

@@ -55,6 +55,9 @@ impl Group {
 
     /// Stands for election as soon as the lease of the leader, which has gone silent, is over.
     pub(crate) fn take_over(&self) -> ControlAnswer {
+        if self.is_disk_full() {
+            return ControlAnswer::Refused(Why::clipped("the disk of this node is full"));
+        }
         let group = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(LEASE_MS)).await;
@@ -106,15 +109,22 @@ impl Group {
 
     /// The voter that is furthest, beside this node, where this node leads.
     pub(crate) fn successor(&self) -> Option<u64> {
+        self.successors().into_iter().next()
+    }
+
+    /// The other voters, the furthest first, where this node leads.
+    pub(crate) fn successors(&self) -> Vec<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
-        let replication = metrics.replication.as_ref()?;
-        let others = replication
+        let mut others: Vec<_> = metrics
+            .replication
             .iter()
-            .filter(|(node, _)| **node != self.node && voters.contains(node));
-        let furthest = others.max_by_key(|(_, matched)| **matched)?;
-        Some(*furthest.0)
+            .flatten()
+            .filter(|(node, _)| **node != self.node && voters.contains(node))
+            .collect();
+        others.sort_by(|(_, a), (_, b)| b.cmp(a));
+        others.into_iter().map(|(node, _)| *node).collect()
     }
 
     /// Changes who has this shard. Asked for again, it is done already.

@@ -16,6 +16,7 @@ mod directory;
 mod election;
 pub(crate) mod entries;
 pub mod figures;
+pub(crate) mod full_disk;
 pub mod group;
 pub(crate) mod lead;
 mod log_store;

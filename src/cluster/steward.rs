@@ -83,7 +83,7 @@ pub(crate) async fn keep(mesh: Arc<Mesh>, shards: Shards, founders: BTreeMap<u64
                 looks.remove(&shard.id);
                 continue;
             };
-            if !should {
+            if !should || group.is_disk_full() {
                 continue;
             }
             let seen = looks.entry(shard.id).or_default();

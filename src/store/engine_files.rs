@@ -112,6 +112,8 @@ impl Drop for Entered {
 pub(super) struct Files {
     gate: Arc<dyn Gate>,
     used: Used,
+    /// The first sync that failed, after which the engine panics.
+    failed: Arc<Mutex<Option<io::Error>>>,
 }
 
 impl Default for Files {
@@ -124,6 +126,7 @@ impl Default for Files {
 pub(super) struct LogFile {
     file: File,
     gate: Arc<dyn Gate>,
+    failed: Arc<Mutex<Option<io::Error>>>,
     /// Held for as long as the engine uses it.
     _entered: Entered,
 }
@@ -139,6 +142,22 @@ impl Files {
         Self {
             gate,
             used: Used::default(),
+            failed: Arc::default(),
+        }
+    }
+
+    /// Why a sync failed, if one did.
+    pub(super) fn failed_sync(&self) -> Option<io::Error> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.take()
+    }
+
+    fn entered(&self, file: File, path: &Path) -> LogFile {
+        LogFile {
+            file,
+            gate: Arc::clone(&self.gate),
+            failed: Arc::clone(&self.failed),
+            _entered: self.used.enter(path),
         }
     }
 
@@ -173,11 +192,7 @@ impl Files {
         fs::rename(draft, path)?;
         self.ask(Call::SyncDir)?;
         File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
-        Ok(LogFile {
-            file,
-            gate: Arc::clone(&self.gate),
-            _entered: self.used.enter(path),
-        })
+        Ok(self.entered(file, path))
     }
 }
 
@@ -200,11 +215,7 @@ impl FileSystem for Files {
     fn open<P: AsRef<Path>>(&self, path: P, permission: Permission) -> io::Result<LogFile> {
         let write = permission == Permission::ReadWrite;
         let file = File::options().read(true).write(write).open(&path)?;
-        Ok(LogFile {
-            file,
-            gate: Arc::clone(&self.gate),
-            _entered: self.used.enter(path.as_ref()),
-        })
+        Ok(self.entered(file, path.as_ref()))
     }
 
     fn delete<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
@@ -237,8 +248,14 @@ impl Handle for LogFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.gate.pass(Call::Sync, 0)?;
-        self.file.sync_data()
+        let passed = self.gate.pass(Call::Sync, 0);
+        let synced = passed.and_then(|_| self.file.sync_data());
+        synced.map_err(|error| {
+            let told = io::Error::new(error.kind(), format!("a sync of the log failed: {error}"));
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert(error);
+            told
+        })
     }
 }
 

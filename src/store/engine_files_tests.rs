@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 const SHARDS: u16 = 3;
 /// Steps of a run: enough for several rotations of both queues, deletions and restarts.
-const STEPS: u64 = 150;
+const STEPS: u64 = 110;
 /// Bytes of an entry.
 const ENTRY_BYTES: usize = 700;
 /// Tries of one write on a disk that is full for a while, at most.
@@ -56,10 +56,14 @@ impl Trouble {
 impl Gate for Trouble {
     fn pass(&self, call: Call, bytes: usize) -> io::Result<usize> {
         let number = self.calls.fetch_add(1, Ordering::SeqCst);
-        let gone = || io::Error::from(Errno::IO);
         if self.is_dead() {
+            let gone = || io::Error::from(Errno::IO);
             // The engine panics where a sync fails, also while it is dropped.
-            return if call == Call::Sync { Ok(0) } else { Err(gone()) };
+            return if call == Call::Sync {
+                Ok(0)
+            } else {
+                Err(gone())
+            };
         }
         let Some(fault) = self.fault else {
             return Ok(bytes);
@@ -70,12 +74,20 @@ impl Gate for Trouble {
         if call == Call::Write && fault.short && number == fault.at && bytes > 1 {
             return Ok(bytes / 2);
         }
-        if fault.dies {
+        // A sync that fails ends the process.
+        if fault.dies || call == Call::Sync {
             self.dead.store(true, Ordering::SeqCst);
-            return Err(gone());
         }
         Err(fault.errno.into())
     }
+}
+
+/// Runs on a thread of its own: the engine keeps the block that a thread read last, whichever log it is of.
+fn apart<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| match scope.spawn(run).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
 }
 
 /// What was acknowledged of a shard.
@@ -262,14 +274,17 @@ impl Run {
             self.discard(2)?;
         }
         if step % 3 == 2 {
-            match self.log().collect() {
+            let log = self.log();
+            match apart(|| log.collect()) {
                 Ok(_) | Err(CollectError::Engine(_)) => {}
                 Err(CollectError::Broken) => return Err(Died),
             }
         }
         if step % 45 == 44 {
             self.scrub();
-            self.log = None;
+            // It syncs its files when it ends.
+            let log = self.log.take();
+            catch_unwind(AssertUnwindSafe(|| drop(log))).map_err(|_| Died)?;
             self.start()?;
             self.check("after a restart");
         }
@@ -281,13 +296,13 @@ impl Run {
     }
 
     fn scrub(&self) {
-        let found: Result<u64, _> = scrub::log_files(&self.log()).sum();
-        found.unwrap_or_else(|damage| panic!("nothing is damaged: {damage}"));
+        let mut walks = vec![scrub::log_files(&self.log())];
         for shard in 0..SHARDS {
             let understand: scrub::Understand = Arc::new(|_, _| Ok(()));
-            let found: Result<u64, _> = scrub::entries(&self.log(), shard, understand).sum();
-            found.unwrap_or_else(|damage| panic!("nothing is damaged: {damage}"));
+            walks.push(scrub::entries(&self.log(), shard, understand));
         }
+        let found: Result<u64, _> = apart(|| walks.into_iter().flatten().sum());
+        found.unwrap_or_else(|damage| panic!("nothing is damaged: {damage}"));
     }
 
     /// Everything acknowledged is there.
@@ -307,13 +322,16 @@ impl Run {
                 "{when}: shard {shard} ends at {}",
                 span.end
             );
-            let mut from = span.start;
-            let mut found = BTreeMap::new();
-            while from < span.end {
-                let some = log.read(shard, from, span.end, 1 << 20).unwrap();
-                from = some.last().unwrap().0 + 1;
-                found.extend(some);
-            }
+            let found = apart(|| {
+                let mut from = span.start;
+                let mut found = BTreeMap::new();
+                while from < span.end {
+                    let some = log.read(shard, from, span.end, 1 << 20).unwrap();
+                    from = some.last().unwrap().0 + 1;
+                    found.extend(some);
+                }
+                found
+            });
             for (index, entry) in acked.entries.range(span.start..) {
                 assert_eq!(
                     found.get(index),
@@ -387,12 +405,15 @@ fn calls() -> usize {
     run.trouble.calls.load(Ordering::SeqCst)
 }
 
-fn every_call(fault: impl Fn(usize) -> Fault) {
+/// Plays a fault at every call; at every `stride`th, unless `EVERY_CALL` is set.
+fn at_calls(stride: usize, fault: impl Fn(usize) -> Fault) {
     let hook = std::panic::take_hook();
     // A sync that fails panics inside the engine: that is said only where a test fails.
     std::panic::set_hook(Box::new(|_| {}));
     let calls = calls();
-    let failed = (0..calls).find_map(|at| {
+    let all = std::env::var_os("EVERY_CALL").is_some();
+    let stride = if all { 1 } else { stride };
+    let failed = (0..calls).step_by(stride).find_map(|at| {
         let fault = fault(at);
         catch_unwind(|| survives(fault))
             .err()
@@ -420,12 +441,12 @@ fn fault(at: usize) -> Fault {
 
 #[test]
 fn a_disk_that_is_full_for_one_call_loses_nothing() {
-    every_call(fault);
+    at_calls(1, fault);
 }
 
 #[test]
 fn a_disk_that_is_full_for_many_calls_loses_nothing() {
-    every_call(|at| Fault {
+    at_calls(5, |at| Fault {
         lasts: 25,
         short: at.is_multiple_of(2),
         ..fault(at)
@@ -434,7 +455,7 @@ fn a_disk_that_is_full_for_many_calls_loses_nothing() {
 
 #[test]
 fn a_write_that_is_cut_short_loses_nothing() {
-    every_call(|at| Fault {
+    at_calls(5, |at| Fault {
         lasts: 2,
         short: true,
         errno: if at.is_multiple_of(2) {
@@ -448,7 +469,7 @@ fn a_write_that_is_cut_short_loses_nothing() {
 
 #[test]
 fn a_disk_that_fails_ends_the_process_and_loses_nothing() {
-    every_call(|at| Fault {
+    at_calls(5, |at| Fault {
         errno: Errno::IO,
         short: at.is_multiple_of(2),
         ..fault(at)
@@ -457,7 +478,7 @@ fn a_disk_that_fails_ends_the_process_and_loses_nothing() {
 
 #[test]
 fn a_process_that_is_killed_at_any_call_loses_nothing() {
-    every_call(|at| Fault {
+    at_calls(1, |at| Fault {
         dies: true,
         lasts: usize::MAX,
         short: at.is_multiple_of(2),

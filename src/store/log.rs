@@ -15,7 +15,7 @@ use super::{
     engine_files::{self, Files},
     files::{self, FileError},
     mark::{Mark, Slot},
-    open::{Extent, OpenError, Sizes, extent, lock, open_engine},
+    open::{Extent, OpenError, Sizes, discard_again, extent, lock, open_engine, unopened},
     record::Records,
     round::{Round, WriteFault, fault},
 };
@@ -152,7 +152,16 @@ impl Log {
 
         let mut extents = Vec::new();
         for shard in 0..shards {
-            extents.push(extent(&engine, shard, mark.slot(shard))?);
+            let found = extent(&engine, shard, mark.slot(shard))?;
+            let forget = || {
+                let forgotten = discard_again(&engine, shard, found);
+                forgotten.map_err(|error| unopened(&engine_dir, error))
+            };
+            match forget() {
+                Err(error) if error.may_pass() && ballast.give_back("opening the log") => forget()?,
+                forgotten => forgotten?,
+            }
+            extents.push(found);
         }
         // Nothing that was acknowledged lies in them, for all of it was found without them.
         if let Err(error) = engine_files::left_over(&engine_dir, &used) {

@@ -9,7 +9,7 @@ use super::{
     log::{START, WRITES, region},
     mark::{MarkError, Slot},
 };
-use raft_engine::{Config, Engine, ReadableSize, RecoveryMode};
+use raft_engine::{Command, Config, Engine, LogBatch, ReadableSize, RecoveryMode};
 use std::{
     fs::{File, TryLockError},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -145,10 +145,7 @@ pub(super) fn open_engine(
     sizes: Sizes,
 ) -> Result<Engine<Files>, OpenError> {
     engine_files::settle(path)?;
-    let refused = |reason| OpenError::Engine {
-        path: path.to_path_buf(),
-        reason,
-    };
+    let refused = |reason| refused(path, reason);
     let dir = path
         .to_str()
         .ok_or_else(|| refused("the path is not UTF-8".to_owned()))?;
@@ -166,9 +163,9 @@ pub(super) fn open_engine(
         enable_log_recycle: false,
         ..Config::default()
     };
-    // A log with a hole in it makes the engine panic.
+    // A log with a hole in it makes the engine panic, and so does a sync that fails.
     match catch_unwind(AssertUnwindSafe(|| {
-        Engine::open_with_file_system(config, used)
+        Engine::open_with_file_system(config, Arc::clone(&used))
     })) {
         Ok(Ok(engine)) => Ok(engine),
         // The disk does not give it in this moment, which says nothing about what is on it.
@@ -176,9 +173,31 @@ pub(super) fn open_engine(
             Ok(files::on("open the log in", path, Err(error))?)
         }
         Ok(Err(error)) => Err(refused(error.to_string())),
-        Err(_) => Err(refused(
-            "the log engine panicked, so the log has a hole".to_owned(),
-        )),
+        Err(_) => Err(match used.failed_sync() {
+            Some(error) => unopened(path, error.into()),
+            None => refused("the log engine panicked, so the log has a hole".to_owned()),
+        }),
+    }
+}
+
+fn refused(path: &Path, reason: String) -> OpenError {
+    OpenError::Engine {
+        path: path.to_path_buf(),
+        reason,
+    }
+}
+
+/// Why the engine in `path` does not open.
+pub(super) fn unopened(path: &Path, error: raft_engine::Error) -> OpenError {
+    match error {
+        // The disk does not give it in this moment, which says nothing about what is on it.
+        raft_engine::Error::Io(source) => FileError {
+            verb: "open the log in",
+            path: path.to_path_buf(),
+            source,
+        }
+        .into(),
+        error => refused(path, error.to_string()),
     }
 }
 
@@ -190,8 +209,9 @@ pub(super) fn extent(engine: &Engine<Files>, shard: u16, mark: Slot) -> Result<E
     };
     let first = engine.first_index(region(shard));
     let start = number(START);
+    // Entries below the start were discarded: see `discard_again`.
     if let Some(first) = first
-        && start != Some(first)
+        && start.is_none_or(|start| start < first)
     {
         return Err(OpenError::Headless { shard, first });
     }
@@ -199,7 +219,8 @@ pub(super) fn extent(engine: &Engine<Files>, shard: u16, mark: Slot) -> Result<E
     // entries were lost instead, that is below the mark.
     let next = engine
         .last_index(region(shard))
-        .map_or(start.unwrap_or(0), |last| last.saturating_add(1));
+        .map_or(0, |last| last.saturating_add(1))
+        .max(start.unwrap_or(0));
     if let Some(acknowledged) = mark.next.checked_sub(1)
         && next < mark.next
     {
@@ -222,4 +243,27 @@ pub(super) fn extent(engine: &Engine<Files>, shard: u16, mark: Slot) -> Result<E
         next,
         writes,
     })
+}
+
+/// Has the engine forget again what was discarded of a shard: it keeps entries that it rewrote for as long as the file
+/// that they lie in, but not that they were discarded. An entry after them would leave a hole.
+pub(super) fn discard_again(
+    engine: &Engine<Files>,
+    shard: u16,
+    extent: Extent,
+) -> Result<(), raft_engine::Error> {
+    let region = region(shard);
+    let Some(index) = extent.start else {
+        return Ok(());
+    };
+    if engine
+        .first_index(region)
+        .is_none_or(|first| first >= index)
+    {
+        return Ok(());
+    }
+    let mut batch = LogBatch::with_capacity(1);
+    batch.add_command(region, Command::Compact { index });
+    engine.write(&mut batch, true)?;
+    Ok(())
 }
