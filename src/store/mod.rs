@@ -24,4 +24,8 @@ mod snapshot_manifest;
 mod snapshot_rows;
 pub mod writer;
 
+#[cfg(test)]
+#[path = "full_disk_tests.rs"]
+mod full_disk_tests;
+
 pub use disk::{Disk, DiskError};
