@@ -364,9 +364,6 @@ impl Group {
         let mut last = None;
         let mut moved = Instant::now();
         loop {
-            if metrics.has_changed().unwrap_or(false) {
-                moved = Instant::now();
-            }
             let seen = metrics.borrow_and_update().clone();
             // openraft stands still while it waits for the disk, and its figures with it; others lead meanwhile.
             let stands_still = voters_of(&seen) > 1 && moved.elapsed() > STANDS_STILL;
@@ -386,7 +383,7 @@ impl Group {
             }
             tokio::select! {
                 // An error of the watch is the end of the group, which the next look sees.
-                _ = metrics.changed() => {}
+                _ = metrics.changed() => moved = Instant::now(),
                 () = self.election.called(LOOK_INTERVAL) => {}
             }
         }

@@ -25,7 +25,11 @@ use std::{
 };
 
 #[path = "../../tests/support/full_disk.rs"]
-#[expect(unreachable_pub, reason = "it is shared with the tests of whole nodes")]
+#[expect(
+    unreachable_pub,
+    dead_code,
+    reason = "it is shared with the tests of whole nodes"
+)]
 mod full_disk;
 
 use full_disk::Image;

@@ -12,6 +12,7 @@ mod claim;
 mod claim_rules;
 mod cluster;
 mod commit;
+mod disks;
 mod entering;
 mod fanout;
 mod intruder;
@@ -67,6 +68,8 @@ pub struct Story {
     joining: joining::Joining,
     /// Watched members, in a story of several nodes.
     cast: Option<cluster::Cast>,
+    /// The disks of the nodes, where each has its own; unmounted when the nodes have ended.
+    disks: disks::Disks,
     /// Parts of lines that nodes must write because of what is done to them, though they say that something broke.
     announced: Vec<&'static str>,
 }

@@ -51,6 +51,15 @@ impl Image {
         })
     }
 
+    /// Why there are no such disks here, where that is so.
+    pub fn missing() -> Option<String> {
+        let root = std::env::temp_dir().join(format!("mimi-node-disk-{}", std::process::id()));
+        let mounted = fs::create_dir(&root).and_then(|()| Self::mount(&root, "probe", 2));
+        let error = mounted.map(drop).err();
+        drop(fs::remove_dir_all(&root));
+        error.map(|error| format!("it needs root and loop devices: {error}"))
+    }
+
     /// A disk, or nothing where there can be none: then that is said aloud, with `what` is not shown.
     pub fn or_skipped(root: &Path, name: &str, mib: u64, what: &str) -> Option<Self> {
         Self::mount(root, name, mib)

@@ -17,6 +17,7 @@
 
 pub mod cluster;
 pub mod faults;
+pub mod full_disk;
 pub mod history;
 pub mod raw;
 pub mod scripted;
