@@ -180,7 +180,7 @@ Feature: A provider of several nodes
     Then all nodes of a.example have one state
     And the history shows I15
 
-  @disks @I10 @I11 @I15 @I32
+  @disks @I10 @I11 @I14 @I15
   Scenario: all disks of a.example are full for some seconds: nobody stops, nothing is lost
     Given 4 nodes of a.example, each on a disk of 160 MiB, and one of b.example
     And alice and amy of a.example and bob of b.example, watched, in one room
@@ -193,7 +193,7 @@ Feature: A provider of several nodes
     And all nodes of a.example are killed at once and started again
     And everybody talks
     Then all nodes of a.example have one state
-    And the history shows I10, I11, I15 and I32
+    And the history shows I10, I11, I14 and I15
 
   @disks @I10 @I11 @I15 @I28
   Scenario: a leader whose disk is full lets another node lead, and starts again on the full disk
