@@ -14,6 +14,7 @@ pub mod limits;
 pub mod link;
 pub mod links;
 pub mod machine;
+pub mod membership;
 pub mod mls;
 pub mod record;
 pub mod room;

@@ -480,7 +480,7 @@ fn domain(key: &str, domain: &str) -> Result<ProviderId, ConfigError> {
 }
 
 /// Whether a text is a host or IP address, and a port.
-fn is_address(text: &str) -> bool {
+pub(crate) fn is_address(text: &str) -> bool {
     let host_and_port = text.rsplit_once(':');
     host_and_port.is_some_and(|(host, port)| {
         let name = !host.is_empty() && !host.contains([':', '[', ']', '/', ' ']);

@@ -1,7 +1,12 @@
-//! A node's data directory: whose it is, how often it was started, and the hub's key.
+//! A node's data directory: whose it is, the starts that it has been in, and the hub's key.
 
 use anyhow::{Context, bail};
-use mimi_actors::{ids::ProviderId, limits::SHARDS, room::checks::HubSigner};
+use mimi_actors::{
+    ids::ProviderId,
+    limits::SHARDS,
+    membership::chain::{self, StartId},
+    room::checks::HubSigner,
+};
 use rand::RngCore;
 use ring::{
     error::Unspecified,
@@ -16,18 +21,31 @@ use std::{
 };
 
 /// Whose data directory this is, as its `node.json` says.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Owner {
     provider: String,
     node: u64,
     shards: u16,
     /// Made with the directory.
     incarnation: [u8; 16],
-    /// Starts on this directory, this one included.
-    starts: u64,
-    /// Hash of the nodes that it began a cluster with; none for a node alone or one that joined.
-    founding: Option<[u8; 32]>,
+    /// The starts on this directory, the present one last; see [`chain`].
+    #[serde(default)]
+    chain: Vec<StartId>,
+    /// Hash of the nodes that its cluster began with; none for a node alone, or one that nobody took in yet.
+    founding: Option<Founding>,
+    /// The cluster that it belongs to; none for a node alone.
+    #[serde(default)]
+    cluster: Option<String>,
+    /// The public half of the hub's key.
+    #[serde(default)]
+    hub_key: Option<[u8; 32]>,
+    /// It was let go from its cluster.
+    #[serde(default)]
+    left: bool,
 }
+
+/// Hash of the nodes that a cluster began with.
+pub(crate) type Founding = [u8; 32];
 
 /// A claimed data directory.
 #[derive(Debug)]
@@ -39,12 +57,13 @@ pub(crate) struct Claimed {
 /// Makes sure that a data directory is this node's, and makes it so when it is new.
 ///
 /// # Errors
-/// When it is another node's, or cannot be read or written.
+/// When it is another node's, was let go from its cluster, or cannot be read or written.
 pub(crate) fn claim(
     data_dir: &Path,
     provider: &ProviderId,
     node: u64,
-    founding: Option<[u8; 32]>,
+    cluster: Option<&ProviderId>,
+    founding: Option<Founding>,
 ) -> anyhow::Result<Claimed> {
     let path = data_dir.join("node.json");
     let owner = match std::fs::read(&path) {
@@ -55,16 +74,7 @@ pub(crate) fn claim(
                     path.display()
                 )
             })?;
-            if (&*found.provider, found.node, found.shards) != (provider.as_str(), node, SHARDS) {
-                bail!(
-                    "{} belongs to node {} of {} ({} shards), this is node {node} of {provider}: \
-                     set node.data_dir to this node's own directory",
-                    data_dir.display(),
-                    found.node,
-                    found.provider,
-                    found.shards,
-                );
-            }
+            recognise(data_dir, &found, (provider, node), cluster)?;
             found
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -79,8 +89,11 @@ pub(crate) fn claim(
                 node,
                 shards: SHARDS,
                 incarnation: random(),
-                starts: 0,
+                chain: Vec::new(),
                 founding,
+                cluster: cluster.map(ToString::to_string),
+                hub_key: None,
+                left: false,
             };
             write_durably(&path, &serde_json::to_vec(&owner)?)?;
             owner
@@ -90,15 +103,87 @@ pub(crate) fn claim(
     Ok(Claimed { path, owner })
 }
 
+/// Compares what a directory says with what the configuration says.
+fn recognise(
+    data_dir: &Path,
+    found: &Owner,
+    (provider, node): (&ProviderId, u64),
+    cluster: Option<&ProviderId>,
+) -> anyhow::Result<()> {
+    let shown = data_dir.display();
+    if (&*found.provider, found.node, found.shards) != (provider.as_str(), node, SHARDS) {
+        bail!(
+            "{shown} belongs to node {} of {} ({} shards), this is node {node} of {provider}: \
+             set node.data_dir to this node's own directory",
+            found.node,
+            found.provider,
+            found.shards,
+        );
+    }
+    if found.left {
+        bail!(
+            "{shown}: node {node} has left its cluster, and neither its number nor its directory is used again: \
+             give the node an empty data directory and a new number, and `mimi-node cluster join` it"
+        );
+    }
+    match (&found.cluster, cluster) {
+        (Some(name), Some(configured)) if *name != configured.as_str() => bail!(
+            "{shown} belongs to the cluster {name}, but cluster.name is {configured}: set cluster.name to {name}, or \
+             node.data_dir to this node's own directory"
+        ),
+        (Some(name), None) => bail!(
+            "{shown} belongs to the cluster {name}, but the configuration has no [cluster]: put it back; a node of a \
+             cluster cannot go on alone"
+        ),
+        (Some(_), Some(_)) | (None, _) => Ok(()),
+    }
+}
+
 impl Claimed {
-    /// Counts a start on the directory, which no other process has open.
+    /// Writes down one more start on the directory, which no other process has open, and the hub's key.
+    ///
+    /// # Errors
+    /// When that cannot be written, or the hub had another key before.
+    pub(crate) fn start(mut self, hub_key: [u8; 32]) -> anyhow::Result<Self> {
+        if self.owner.hub_key.is_some_and(|known| known != hub_key) {
+            bail!(
+                "the hub's key is another one than this node had ({}): the rooms of this provider know the one before, \
+                 and nobody could enter them by itself; put that file back as node.hub_key",
+                self.path.display()
+            );
+        }
+        self.owner.hub_key = Some(hub_key);
+        self.owner.chain = chain::started(self.owner.chain, random());
+        self.write()?;
+        Ok(self)
+    }
+
+    /// Takes note of the cluster that the node belongs to from now on, and of what that began with.
     ///
     /// # Errors
     /// When that cannot be written.
-    pub(crate) fn start(mut self) -> anyhow::Result<Self> {
-        self.owner.starts += 1;
-        write_durably(&self.path, &serde_json::to_vec(&self.owner)?)?;
-        Ok(self)
+    pub(crate) fn belong(
+        &mut self,
+        cluster: &ProviderId,
+        founding: Founding,
+    ) -> anyhow::Result<()> {
+        let before = self.owner.clone();
+        self.owner.cluster = Some(cluster.to_string());
+        self.owner.founding = Some(founding);
+        self.write().inspect_err(|_| self.owner = before)
+    }
+
+    /// Takes note that the node was let go from its cluster: it does not start again.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub(crate) fn leave(&mut self) -> anyhow::Result<()> {
+        self.owner.left = true;
+        self.write()
+    }
+
+    fn write(&self) -> anyhow::Result<()> {
+        write_durably(&self.path, &serde_json::to_vec(&self.owner)?)
     }
 
     /// Made with the directory.
@@ -106,14 +191,19 @@ impl Claimed {
         self.owner.incarnation
     }
 
-    /// Starts on this directory, this one included.
-    pub(crate) fn starts(&self) -> u64 {
-        self.owner.starts
+    /// The starts on this directory, the present one last.
+    pub(crate) fn starts(&self) -> &[StartId] {
+        &self.owner.chain
     }
 
-    /// Hash of the nodes that it began a cluster with.
-    pub(crate) fn founding(&self) -> Option<[u8; 32]> {
+    /// Hash of the nodes that its cluster began with.
+    pub(crate) fn founding(&self) -> Option<Founding> {
         self.owner.founding
+    }
+
+    /// The public half of the hub's key, once it has started.
+    pub(crate) fn hub_key(&self) -> [u8; 32] {
+        self.owner.hub_key.unwrap_or_default()
     }
 }
 
@@ -218,25 +308,59 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_directory_counts_its_starts_and_is_one_nodes_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let provider: ProviderId = "a.example".parse().unwrap();
-        let start = |founding| {
-            claim(dir.path(), &provider, 1, founding)
-                .unwrap()
-                .start()
-                .unwrap()
-        };
-        let (first, second) = (start(Some([3; 32])), start(None));
-        assert_eq!((first.starts(), second.starts()), (1, 2));
-        assert_eq!(first.incarnation(), second.incarnation());
-        assert_eq!(
-            second.founding(),
+    const KEY: [u8; 32] = [5; 32];
+
+    fn name(name: &str) -> ProviderId {
+        name.parse().unwrap()
+    }
+
+    fn claim_as(dir: &Path, node: u64, cluster: Option<&str>) -> anyhow::Result<Claimed> {
+        let cluster = cluster.map(name);
+        claim(
+            dir,
+            &name("a.example"),
+            node,
+            cluster.as_ref(),
             Some([3; 32]),
-            "as it was at the first start"
-        );
-        let error = claim(dir.path(), &provider, 2, None).unwrap_err();
+        )
+    }
+
+    #[test]
+    fn each_start_is_remembered_behind_those_before_and_the_directory_is_one_nodes_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = || claim_as(dir.path(), 1, None).unwrap().start(KEY).unwrap();
+        let (first, second) = (start(), start());
+        assert_eq!((first.starts().len(), second.starts().len()), (1, 2));
+        assert!(second.starts().starts_with(first.starts()));
+        assert_eq!(first.incarnation(), second.incarnation());
+        assert_eq!(second.founding(), Some([3; 32]));
+        let error = claim_as(dir.path(), 2, None).unwrap_err();
         assert!(error.to_string().contains("belongs to node 1"), "{error}");
+    }
+
+    #[test]
+    fn a_node_does_not_start_with_another_hub_key_or_cluster_or_after_it_has_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |cluster| claim_as(dir.path(), 1, cluster).unwrap_err().to_string();
+        let mut node = claim_as(dir.path(), 1, None).unwrap().start(KEY).unwrap();
+        let other = claim_as(dir.path(), 1, None).unwrap().start([6; 32]);
+        let other = other.unwrap_err().to_string();
+        assert!(other.contains("the hub's key is another one"), "{other}");
+        node.belong(&name("main.a.example"), [4; 32]).unwrap();
+        let said = refused(Some("other.a.example"));
+        assert!(
+            said.contains("belongs to the cluster main.a.example"),
+            "{said}"
+        );
+        let said = refused(None);
+        assert!(
+            said.contains("the configuration has no [cluster]"),
+            "{said}"
+        );
+        let again = claim_as(dir.path(), 1, Some("main.a.example")).unwrap();
+        assert_eq!(again.founding(), Some([4; 32]));
+        node.leave().unwrap();
+        let said = refused(Some("main.a.example"));
+        assert!(said.contains("node 1 has left its cluster"), "{said}");
     }
 }

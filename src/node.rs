@@ -9,7 +9,7 @@ use crate::{
         group::{Group, ProposeError},
         lead::Lead,
         machine::ApplyToActors,
-        mesh::Mesh,
+        mesh::{Mesh, identity::Own},
         notices, reads, retention,
         scrub::{Scrub, Scrubbed},
         shard::{self, NotQueued, Shard},
@@ -17,7 +17,7 @@ use crate::{
         steward,
     },
     config::{self, Config},
-    directory::{self, HubKey},
+    directory::{self, Founding, HubKey},
     gateway, peering,
     peering::{Peers, outgoing::Peer},
     perform::{World, workers::Workers},
@@ -128,11 +128,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("create the data directory {}", data_dir.display()))?;
     let cluster = config.cluster()?;
     let founding = cluster.as_ref().and_then(founding);
+    let name = cluster.as_ref().map(|cluster| &cluster.name);
     let nodes_door = cluster
         .as_ref()
         .map(|cluster| bind_cluster(&config, cluster))
         .transpose()?;
-    let claimed = directory::claim(data_dir, &provider, config.node.id, founding)?;
+    let claimed = directory::claim(data_dir, &provider, config.node.id, name, founding)?;
     let hub_key = directory::hub_key(data_dir, &config.node.hub_key)?;
     let mut tasks = JoinSet::new();
     let ready = Arc::new(Ready::default());
@@ -141,10 +142,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tasks.spawn(http::serve(listener, Arc::clone(&ready)));
     }
     let disk = Disk::open(data_dir, SHARDS, config.storage.log_bytes_max)?;
-    let claimed = claimed.start()?;
-    let mesh = nodes_door
-        .map(|door| Mesh::new(config.node.id, door, claimed, data_dir, disk.clone()))
-        .transpose()?;
+    let claimed = claimed.start(hub_key.public())?;
+    let mesh = match (nodes_door, &cluster) {
+        (Some(door), Some(cluster)) => {
+            let own = own(cluster, config.node.id);
+            let mesh = Mesh::new(config.node.id, door, (claimed, own), data_dir, disk.clone());
+            Some(mesh?)
+        }
+        (None, _) | (_, None) => None,
+    };
     let admin = local::bind(&config.node.admin_socket)?;
 
     let supervisor = Supervisor::start().await?;
@@ -161,8 +167,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         waiting,
     } in started
     {
-        let (proposing, failing) = (group.clone(), fatal.clone());
-        let propose = move |batch| propose(proposing.clone(), batch, failing.clone());
+        let proposing = group.clone();
+        let propose = move |batch| propose(proposing.clone(), batch);
         tasks.spawn(shard::gather(Arc::downgrade(&shard), waiting, propose));
         if mesh.is_none() {
             // Its group returned when it led.
@@ -175,6 +181,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let shards = Shards::new(all, Arc::clone(&world), mesh.clone());
     if let (Some(mesh), Some(cluster)) = (&mesh, cluster) {
+        adopt(mesh, &cluster, &groups)?;
         begin_cluster(mesh, cluster, &groups, &shards, &mut tasks);
     }
     for shard in shards.iter() {
@@ -242,6 +249,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         () = told_to_stop() => None,
         Some(why) = failed.recv() => Some(format!("{why}; {REPLAY}")),
         why = supervisor.failed() => Some(format!("{why}; {REPLAY}")),
+        why = doubted(mesh.as_ref()) => Some(why),
         found = scrub.run() => Some(format!("{found}; {REPLACE}")),
     };
     ready.drain();
@@ -348,14 +356,50 @@ async fn start_shard(
     })
 }
 
-/// Hash of the nodes that begin a cluster; a node that joins one has begun none.
-fn founding(cluster: &config::Cluster) -> Option<[u8; 32]> {
+/// Hash of the nodes that begin a cluster; a node that waits to be taken in begins none.
+fn founding(cluster: &config::Cluster) -> Option<Founding> {
+    (!cluster.join).then(|| founded_by(&cluster.name, cluster.nodes.keys()))
+}
+
+fn founded_by<'a>(cluster: &ProviderId, nodes: impl Iterator<Item = &'a u64>) -> Founding {
     let mut hash = blake3::Hasher::new();
-    hash.update(cluster.name.as_str().as_bytes());
-    for (node, address) in &cluster.nodes {
-        hash.update(format!("\n{node} {address}").as_bytes());
+    hash.update(cluster.as_str().as_bytes());
+    for node in nodes {
+        hash.update(format!("\n{node}").as_bytes());
     }
-    (!cluster.join).then(|| *hash.finalize().as_bytes())
+    *hash.finalize().as_bytes()
+}
+
+/// What a node says of itself to the others.
+fn own(cluster: &config::Cluster, node: u64) -> Own {
+    Own {
+        cluster: cluster.name.clone(),
+        address: cluster.nodes.get(&node).cloned().unwrap_or_default(),
+        waits: cluster.join,
+    }
+}
+
+/// A node that ran alone begins a cluster by itself and takes the others in. It must not begin one together with others,
+/// for they would begin with nothing and have a majority; nor wait, for what it holds would be lost.
+fn adopt(mesh: &Mesh, cluster: &config::Cluster, groups: &[Group]) -> anyhow::Result<()> {
+    let me = mesh.me();
+    let ran_alone = |group: &Group| {
+        let members = group.members();
+        // A node alone has no address.
+        members.addresses.get(&me).is_some_and(String::is_empty)
+    };
+    if !groups.iter().any(ran_alone) {
+        return Ok(());
+    }
+    if cluster.join || cluster.nodes.len() != 1 {
+        bail!(
+            "node {me} ran alone until now and holds rooms and users of its own, so it can neither join a cluster nor \
+             begin one together with others. Set cluster.join = false and list node {me} alone in cluster.nodes; start \
+             the other nodes with empty data directories and cluster.join = true; then `mimi-node cluster join` each \
+             (`mimi-node cluster init --from CONFIG` writes such configurations)"
+        );
+    }
+    mesh.belong(founded_by(&cluster.name, std::iter::once(&me)))
 }
 
 fn bind_cluster(config: &Config, cluster: &config::Cluster) -> anyhow::Result<ClusterEndpoint> {
@@ -389,30 +433,40 @@ fn begin_cluster(
     shards: &Shards,
     tasks: &mut JoinSet<()>,
 ) {
+    mesh.begin(groups.to_vec());
+    mesh.open(shards.clone());
     for (node, address) in cluster.nodes.iter().filter(|(node, _)| **node != mesh.me()) {
         mesh.neighbour(*node, address);
     }
-    mesh.begin(groups.to_vec());
-    mesh.open(shards.clone());
     tasks.spawn(Arc::clone(mesh).serve());
-    let founders = if cluster.join {
-        BTreeMap::new()
-    } else {
-        tasks.spawn(steward::found(
-            Arc::clone(mesh),
-            groups.to_vec(),
-            cluster.nodes.clone(),
-        ));
-        cluster.nodes
-    };
-    tasks.spawn(steward::keep(Arc::clone(mesh), shards.clone(), founders));
+    if !cluster.join {
+        let found = steward::found(Arc::clone(mesh), groups.to_vec(), cluster.nodes.clone());
+        tasks.spawn(found);
+    }
+    let keep = steward::keep(
+        Arc::clone(mesh),
+        shards.clone(),
+        cluster.nodes,
+        !cluster.join,
+    );
+    tasks.spawn(keep);
 }
 
-/// Tells a shard who leads it; a group that fails stops the node, also where it only follows.
+/// Tells a shard who leads it. A group whose task has panicked is left alone until the next start: the other shards, and
+/// this one on the other nodes, go on. Any other fault is of the disk, and stops the node.
 async fn keep_lead(group: Group, shard: Arc<Shard>, fatal: mpsc::Sender<String>) {
-    if let Some(fault) = group.watch_lead(|lead| shard.take_note(lead)).await {
+    match group.watch_lead(|lead| shard.take_note(lead)).await {
+        None => {}
+        Some(fault) if group.is_fenced() => {
+            error!(
+                shard = shard.id,
+                %fault,
+                "the shard has stopped on this node after a fault of the program: the other shards go on; start the node \
+                 again, and report the panic above"
+            );
+        }
         // One report is enough.
-        drop(fatal.try_send(format!("shard {} has stopped: {fault}", shard.id)));
+        Some(fault) => drop(fatal.try_send(format!("shard {} has stopped: {fault}", shard.id))),
     }
 }
 
@@ -423,8 +477,8 @@ async fn keep_confirming(group: Group, shard: Arc<Shard>) {
     }
 }
 
-/// Puts one entry into the log; a group that has stopped stops the node.
-async fn propose(group: Group, batch: Batch, fatal: mpsc::Sender<String>) -> Result<(), NotQueued> {
+/// Puts one entry into the log. What becomes of a group that has stopped is decided where that is watched.
+async fn propose(group: Group, batch: Batch) -> Result<(), NotQueued> {
     match group.propose(batch).await {
         Ok(_) => Ok(()),
         Err(ProposeError::StorageFull(full)) => {
@@ -435,13 +489,17 @@ async fn propose(group: Group, batch: Batch, fatal: mpsc::Sender<String>) -> Res
             let retry_after_ms = u32::try_from(retry_after_ms).unwrap_or(u32::MAX);
             Err(NotQueued::Unavailable { retry_after_ms })
         }
-        Err(ProposeError::Stopped) => {
-            // One report is enough.
-            drop(fatal.try_send("a shard has stopped".to_owned()));
-            Err(NotQueued::Unavailable {
-                retry_after_ms: 1_000,
-            })
-        }
+        Err(ProposeError::Stopped) => Err(NotQueued::Unavailable {
+            retry_after_ms: 1_000,
+        }),
+    }
+}
+
+/// Waits until the other nodes say that this one must not go on.
+async fn doubted(mesh: Option<&Arc<Mesh>>) -> String {
+    match mesh {
+        Some(mesh) => mesh.doubted().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Invariants that must have been put to the test, and how often at least in 200 seeds.
-const TESTED: [&str; 29] = [
+const TESTED: [&str; 30] = [
     "I1",
     "I2",
     "I3",
@@ -45,6 +45,7 @@ const TESTED: [&str; 29] = [
     "I30",
     "codes",
     "contradiction",
+    "full disks",
     "lanes",
     "leaving",
     "limits",
@@ -55,7 +56,7 @@ const TESTED: [&str; 29] = [
 ];
 
 /// What must have happened, so that a green run says something.
-const HAPPENED: [&str; 34] = [
+const HAPPENED: [&str; 37] = [
     "batches that came again",
     "claims limited",
     "claims passed on by the hub",
@@ -64,6 +65,7 @@ const HAPPENED: [&str; 34] = [
     "contested epochs",
     "commits that lost their epoch",
     "crashes with an entry not yet on disk",
+    "disks full",
     "events given to a client again",
     "events read before older ones",
     "external Commits that may not be",
@@ -76,6 +78,7 @@ const HAPPENED: [&str; 34] = [
     "joins by external Commit",
     "last-resort packages given",
     "leader changes while a command was in flight",
+    "leaders that gave way for a full disk",
     "leases ended with their codes",
     "low stocks told",
     "members removed",
@@ -89,6 +92,7 @@ const HAPPENED: [&str; 34] = [
     "refills told",
     "replicas entered again",
     "stale disks noticed",
+    "starts after a half-done rotation",
     "stocks exhausted",
 ];
 

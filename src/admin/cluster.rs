@@ -1,24 +1,29 @@
 //! The operator's view of the cluster, and changes of who has which shard.
 
-use super::protocol::{Change, ClusterShardRow, ClusterStatus, NodeRow, Response};
+use super::protocol::{ClusterShardRow, ClusterStatus, NodeRow, Response};
 use crate::{
     cluster::{
         mesh::{
             Mesh,
             calls::Lost,
-            frame::{Control, ControlAnswer, MemberChange},
+            frame::{Control, ControlAnswer, Note, NoteId},
         },
         placement::preferred,
     },
     node::Node,
 };
-use anyhow::{Context, bail};
-use mimi_actors::wire::{BText, BVec};
+use anyhow::{Context, bail, ensure};
+use futures::future::join_all;
+use mimi_actors::membership::{Wish, check::findings};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// How long one change may take, a lagging node's catching up included.
-const CHANGE_DEADLINE: Duration = Duration::from_secs(70);
+/// How long carrying a wish out in one shard may take, a lagging node's catching up included.
+const CARRY_DEADLINE: Duration = Duration::from_secs(70);
+/// How long a leader may take to say what it would do, speaking to another node included.
+const LOOK_DEADLINE: Duration = Duration::from_secs(8);
+/// How long a node may take to answer what it knows.
+const ASK_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a shard without a leader is waited for.
 const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// How often it is looked for one.
@@ -60,39 +65,114 @@ pub(super) fn status(node: &Node) -> anyhow::Result<Response> {
     }))
 }
 
-/// Changes who has a shard, at its leader.
-pub(super) async fn change_member(
+/// Says what the next step of a wish would be in a shard, as its leader sees it.
+pub(super) async fn look(node: &Node, shard: u16, wish: Wish) -> anyhow::Result<Response> {
+    match ask_leader(node, shard, Control::Look { shard, wish }, LOOK_DEADLINE).await? {
+        ControlAnswer::Next(next) => Ok(Response::Next { next }),
+        other => bail!("shard {shard}: its leader answered something else: {other:?}"),
+    }
+}
+
+/// Makes sure that no other change is under way, and writes this one down on every node that is reached.
+pub(super) async fn begin(node: &Node, id: NoteId, wish: Wish) -> anyhow::Result<Response> {
+    let note = Note {
+        id,
+        wish: wish.clone(),
+    };
+    ask_leader(node, 0, Control::Begin { note }, ASK_DEADLINE).await?;
+    let written = tell_all(
+        node,
+        &Control::Note {
+            id,
+            wish: Some(wish),
+        },
+    )
+    .await?;
+    ensure!(written > 0, "no node could write the change down");
+    Ok(Response::Done)
+}
+
+/// Carries a wish out in one shard.
+pub(super) async fn carry(node: &Node, shard: u16, wish: Wish) -> anyhow::Result<Response> {
+    let control = Control::Carry { shard, wish };
+    ask_leader(node, shard, control, CARRY_DEADLINE).await?;
+    Ok(Response::Done)
+}
+
+/// Takes note everywhere that a change is over.
+pub(super) async fn end(node: &Node, id: NoteId) -> anyhow::Result<Response> {
+    tell_all(node, &Control::Note { id, wish: None }).await?;
+    Ok(Response::Done)
+}
+
+/// Looks for what is not as it should be.
+pub(super) async fn check(node: &Node) -> anyhow::Result<Response> {
+    let mesh = mesh(node)?;
+    let shards = node.shards.iter().map(|shard| async {
+        let id = shard.id;
+        let view = ask_leader(node, id, Control::View { shard: id }, ASK_DEADLINE).await;
+        match view {
+            Ok(ControlAnswer::View(view)) => Some(view),
+            Ok(_) | Err(_) => None,
+        }
+    });
+    let views = join_all(shards).await;
+    let nodes = everybody(mesh).into_iter();
+    let noted = nodes.map(|other| mesh.control(other, Control::Noted, ASK_DEADLINE));
+    let noted = join_all(noted).await.into_iter();
+    let noted: Vec<Wish> = noted
+        .filter_map(|answer| match answer {
+            Ok(ControlAnswer::Noted(note)) => Some(note?.wish),
+            Ok(_) | Err(_) => None,
+        })
+        .collect();
+    Ok(Response::Checked {
+        findings: findings(&views, &noted),
+    })
+}
+
+/// This node and the others that are known.
+fn everybody(mesh: &Mesh) -> Vec<u64> {
+    let others = mesh.others().into_iter().map(|(node, _, _)| node);
+    std::iter::once(mesh.me()).chain(others).collect()
+}
+
+/// Asks every node that is reached; returns how many have done it. This node must.
+async fn tell_all(node: &Node, control: &Control) -> anyhow::Result<usize> {
+    let mesh = mesh(node)?;
+    let asked = everybody(mesh).into_iter().map(|other| async move {
+        let answer = mesh.control(other, control.clone(), ASK_DEADLINE).await;
+        (other, answer)
+    });
+    let mut done = 0;
+    for (other, answer) in join_all(asked).await {
+        match answer {
+            Ok(ControlAnswer::Done) => done += 1,
+            Ok(ControlAnswer::Refused(why)) if other == mesh.me() => bail!("{why}"),
+            // Whoever is away does not know of the change; the others do.
+            Ok(_) | Err(Lost) => {}
+        }
+    }
+    Ok(done)
+}
+
+/// Asks the leader of a shard, whoever that is by then.
+async fn ask_leader(
     node: &Node,
     shard: u16,
-    change: Change,
-) -> anyhow::Result<Response> {
+    control: Control,
+    deadline: Duration,
+) -> anyhow::Result<ControlAnswer> {
     let mesh = mesh(node)?;
-    let change = match change {
-        Change::Learn { node, address } => {
-            mesh.neighbour(node, &address);
-            MemberChange::Learn {
-                node,
-                address: BText::clipped(&address),
-            }
-        }
-        Change::Vote { voters } => MemberChange::Vote {
-            voters: BVec::try_from(voters).context("that many nodes never vote in one shard")?,
-        },
-        Change::Forget { node } => MemberChange::Forget { node },
-    };
     let group = mesh.group(shard).context("there is no such shard")?;
     let gives_up = Instant::now() + LEADER_DEADLINE;
     loop {
         // A leader that was lost is followed by another in a few seconds.
         if let Some(at) = group.figures().leader {
-            let control = Control::Member {
-                shard,
-                change: change.clone(),
-            };
-            match mesh.control(at, control, CHANGE_DEADLINE).await {
-                Ok(ControlAnswer::Done) => return Ok(Response::Done),
+            match mesh.control(at, control.clone(), deadline).await {
                 Ok(ControlAnswer::Refused(why)) => bail!("shard {shard}: {why}"),
                 Ok(ControlAnswer::NotLed(_)) | Err(Lost) => {}
+                Ok(answer) => return Ok(answer),
             }
         }
         if Instant::now() > gives_up {

@@ -154,9 +154,11 @@ async fn answer(node: &Node, request: Request) -> Response {
             asked.map(|()| Response::Done).map_err(anyhow::Error::from)
         }
         Request::Cluster => super::cluster::status(node),
-        Request::ChangeMember { shard, change } => {
-            super::cluster::change_member(node, shard, change).await
-        }
+        Request::LookChange { shard, wish } => super::cluster::look(node, shard, wish).await,
+        Request::BeginChange { id, wish } => super::cluster::begin(node, id, wish).await,
+        Request::CarryChange { shard, wish } => super::cluster::carry(node, shard, wish).await,
+        Request::EndChange { id } => super::cluster::end(node, id).await,
+        Request::CheckCluster => super::cluster::check(node).await,
     };
     done.unwrap_or_else(|error| refused(&format!("{error:#}")))
 }

@@ -1,6 +1,9 @@
 //! What the operator's commands say to a running node: one JSON object a line, one line back.
 
-use mimi_actors::ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri};
+use mimi_actors::{
+    ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri},
+    membership::{Next, Wish, check::Finding},
+};
 use serde::{Deserialize, Serialize};
 
 /// A request over the local socket.
@@ -51,36 +54,34 @@ pub enum Request {
     },
     /// The cluster, as the node sees it.
     Cluster,
-    /// Change who has one shard, wherever it is led. Asked for again, it is done already.
-    ChangeMember {
+    /// Say what the next step of a wish would be in one shard, as its leader sees it.
+    LookChange {
         /// The shard.
         shard: u16,
-        /// The change.
-        change: Change,
+        /// What is wished.
+        wish: Wish,
     },
-}
-
-/// A change of who has a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "change", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Change {
-    /// A node gets everything and does not vote; done when it is level.
-    Learn {
-        /// The node.
-        node: u64,
-        /// `host:port` of its cluster door.
-        address: String,
+    /// Make sure that no other change is under way, and write this one down on every node that is reached.
+    BeginChange {
+        /// Tells changes apart.
+        id: [u8; 16],
+        /// What is wished.
+        wish: Wish,
     },
-    /// Exactly these nodes vote.
-    Vote {
-        /// The nodes.
-        voters: Vec<u64>,
+    /// Carry a wish out in one shard, wherever it is led. Asked for again, it is done already.
+    CarryChange {
+        /// The shard.
+        shard: u16,
+        /// What is wished.
+        wish: Wish,
     },
-    /// A node that does not vote is forgotten.
-    Forget {
-        /// The node.
-        node: u64,
+    /// A change is over.
+    EndChange {
+        /// Which.
+        id: [u8; 16],
     },
+    /// Look for what is not as it should be with the members of the shards.
+    CheckCluster,
 }
 
 /// The answer to a [`Request`].
@@ -114,6 +115,16 @@ pub enum Response {
     },
     /// The cluster.
     Cluster(ClusterStatus),
+    /// What the next step of a wish would be.
+    Next {
+        /// The step.
+        next: Next,
+    },
+    /// What is not as it should be.
+    Checked {
+        /// Each thing once.
+        findings: Vec<Finding>,
+    },
     /// Nothing was done.
     Refused {
         /// Why, and what to do about it.

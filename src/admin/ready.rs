@@ -1,6 +1,13 @@
 //! Whether a node is ready for its users and peers, and why it is not.
 
-use crate::{cluster::figures::GroupFigures, node::Node, store::writer::StorageFull};
+use crate::{
+    cluster::{
+        figures::{GroupFigures, Role},
+        mesh::identity::Standing,
+    },
+    node::Node,
+    store::writer::StorageFull,
+};
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
@@ -27,6 +34,23 @@ pub(crate) enum NotReady {
         "storage full: {0}; until then nothing new is taken here and other nodes lead, reading goes on"
     )]
     StorageFull(StorageFull),
+    /// It was let go from its cluster.
+    #[error(
+        "left: this node has left the cluster and nothing is asked of it any more; stop it, its number and its data \
+         directory are not used again"
+    )]
+    Left,
+    /// Some of its shards have stopped on this node.
+    #[error(
+        "shard {shard} ({count} in all) has stopped on this node after a fault of the program: start the node again; the \
+         other shards, and the other nodes, go on"
+    )]
+    Stopped {
+        /// The first of them.
+        shard: u16,
+        /// How many.
+        count: usize,
+    },
     /// Some of its shards cannot write.
     #[error(
         "shard {shard} ({count} in all) has no leader that a majority of its voters answers: \
@@ -60,6 +84,10 @@ impl Ready {
     /// Whether it is ready at this moment.
     pub(crate) fn check(&self) -> Result<(), NotReady> {
         let draining = self.draining.load(Ordering::Relaxed);
+        let mesh = self.node().and_then(|node| node.mesh.as_ref());
+        if !draining && mesh.is_some_and(|mesh| *mesh.standing().borrow() == Standing::Left) {
+            return Err(NotReady::Left);
+        }
         let groups = self.node().map(|node| node.groups.iter());
         let full = self.node().and_then(|node| node.storage_full());
         judge(
@@ -83,22 +111,23 @@ fn judge(
     if let Some(full) = full {
         return Err(NotReady::StorageFull(full));
     }
-    let mut without = (0..)
-        .zip(groups)
-        .filter(|(_, group)| group.leader.is_none());
-    match without.next() {
-        None => Ok(()),
-        Some((shard, _)) => Err(NotReady::NoLeader {
-            shard,
-            count: 1 + without.count(),
-        }),
+    let groups: Vec<(u16, GroupFigures)> = (0..).zip(groups).collect();
+    let count = |wrong: fn(&GroupFigures) -> bool| {
+        let mut wrong = groups.iter().filter(|(_, group)| wrong(group));
+        wrong.next().map(|(shard, _)| (*shard, 1 + wrong.count()))
+    };
+    if let Some((shard, count)) = count(|group| group.role == Role::Stopped) {
+        return Err(NotReady::Stopped { shard, count });
     }
+    if let Some((shard, count)) = count(|group| group.leader.is_none()) {
+        return Err(NotReady::NoLeader { shard, count });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::figures::Role;
 
     fn group(leader: Option<u64>) -> GroupFigures {
         GroupFigures {
@@ -132,6 +161,16 @@ mod tests {
         let some = [group(Some(1)), group(None), group(None)];
         let no_leader = judge(false, None, Some(some.into_iter())).unwrap_err();
         assert_eq!(no_leader, NotReady::NoLeader { shard: 1, count: 2 });
+        let stopped = GroupFigures {
+            role: Role::Stopped,
+            ..group(None)
+        };
+        let fenced = judge(
+            false,
+            None,
+            Some([group(Some(1)), group(None), stopped].into_iter()),
+        );
+        assert_eq!(fenced, Err(NotReady::Stopped { shard: 2, count: 1 }));
         let not_started = None::<std::iter::Empty<GroupFigures>>;
         assert_eq!(
             judge(false, full, not_started.clone()),
@@ -156,7 +195,16 @@ mod tests {
             disk_bytes_free: None,
             ..full()
         });
-        for why in [NotReady::Starting, NotReady::Draining, no_leader, disk, log] {
+        let stopped = NotReady::Stopped { shard: 2, count: 1 };
+        for why in [
+            NotReady::Starting,
+            NotReady::Draining,
+            NotReady::Left,
+            stopped,
+            no_leader,
+            disk,
+            log,
+        ] {
             assert!(!why.to_string().contains('\n'), "{why}");
         }
         for (why, wanted) in [

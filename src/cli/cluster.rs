@@ -1,15 +1,21 @@
 //! `cluster`: the nodes of a provider, as one of them sees them; taking nodes in and letting them go.
 //!
-//! Each change is made shard by shard, each shown when it is done. A command that is stopped, or whose node dies, leaves
-//! whole shards changed and the others as they were; the same command goes on from there.
+//! Every shard's leader is asked first what it would do: a refusal changes nothing. Then each change is made shard by
+//! shard, each shown when it is done, and in the end every shard is looked at again. A command that is stopped, or whose
+//! node dies, leaves whole shards changed and the others as they were; the same command goes on from there.
 
 use super::{Target, output};
 use crate::{
-    admin::protocol::{Change, ClusterShardRow, ClusterStatus, Request, Response},
-    cluster::placement::VOTERS_MAX,
+    admin::protocol::{ClusterStatus, Request, Response},
+    directory,
 };
-use anyhow::{bail, ensure};
-use std::collections::BTreeSet;
+use anyhow::{Context, bail, ensure};
+use mimi_actors::membership::{
+    Address, Wish,
+    change::{Change, Outcome, Task, Verdict, remedy},
+    check::Finding,
+};
+use serde_json::json;
 
 /// Arguments of `cluster`.
 #[derive(Debug, clap::Args)]
@@ -22,23 +28,23 @@ pub struct Cluster {
 enum What {
     /// Write certificates, a hub key and a configuration for each node of a new cluster on this machine
     Init(super::cluster_init::Init),
-    /// Show nodes and shards
+    /// Show nodes and shards; exit code 3: a shard has no leader
     Status {
         #[command(flatten)]
         target: Target,
     },
-    /// Take a running node in, which waits with `cluster.join = true`; asked of a node of the cluster
+    /// Take running nodes in, which wait with `cluster.join = true`; asked of a node of the cluster
     Join {
-        /// Number of the new node; one that was never used
-        #[arg(long)]
-        node: u64,
+        /// Number of a new node; one that was never used. Several, each with its address, join one after the other
+        #[arg(long, required = true)]
+        node: Vec<u64>,
         /// host:port of its cluster door
-        #[arg(long)]
-        address: String,
+        #[arg(long, required = true, value_parser = address)]
+        address: Vec<Address>,
         #[command(flatten)]
         target: Target,
     },
-    /// Let a node go; asked of another one
+    /// Let a node go, for good; asked of another one
     Leave {
         /// Number of the node
         #[arg(long)]
@@ -55,18 +61,51 @@ enum What {
         #[arg(long)]
         with: u64,
         /// host:port of the new node's cluster door
+        #[arg(long, value_parser = address)]
+        address: Address,
+        /// Also when the node still answers
         #[arg(long)]
-        address: String,
+        force: bool,
         #[command(flatten)]
         target: Target,
     },
+    /// Tell the cluster that a node is reached at another address, at which it answers already
+    Move {
+        /// Number of the node
+        #[arg(long)]
+        node: u64,
+        /// host:port of its cluster door
+        #[arg(long, value_parser = address)]
+        address: Address,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Look for what an interrupted change left; exit code 3: something was found
+    Check {
+        /// Mend what can be mended
+        #[arg(long)]
+        repair: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// The cluster was looked at, and something is not well.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotWell(String);
+
+fn address(text: &str) -> Result<Address, String> {
+    Address::exact(text)
+        .filter(|text| crate::config::is_address(text))
+        .ok_or_else(|| "not an address, as host:port".to_owned())
 }
 
 impl Cluster {
     /// Does it.
     ///
     /// # Errors
-    /// When the node does not run, or a shard's leader refuses.
+    /// When the node does not run, a leader refuses, or ([`NotWell`]) what was looked at is not well.
     pub fn run(self) -> anyhow::Result<()> {
         match self.what {
             What::Init(init) => init.run(),
@@ -75,19 +114,30 @@ impl Cluster {
                 node,
                 address,
                 target,
-            } => change(&target, |row| join(row, node, &address, None)),
+            } => {
+                ensure!(
+                    node.len() == address.len(),
+                    "each --node needs its --address, in the same order"
+                );
+                for (node, address) in node.into_iter().zip(address) {
+                    change(&target, &Wish::Join { node, address })?;
+                }
+                show(&target)
+            }
             What::Leave { node, target } => {
                 let me = look(&target)?.node;
                 ensure!(
                     node != me,
                     "ask another node: node {node} cannot let itself go"
                 );
-                change(&target, |row| leave(row, node))
+                change(&target, &Wish::Leave { node })?;
+                show(&target)
             }
             What::Replace {
                 node,
                 with,
                 address,
+                force,
                 target,
             } => {
                 let me = look(&target)?.node;
@@ -99,12 +149,24 @@ impl Cluster {
                     node != with,
                     "numbers are never used again: give the new node another one"
                 );
-                change(&target, |row| {
-                    let mut changes = join(row, with, &address, Some(node));
-                    changes.extend(forget(row, node));
-                    changes
-                })
+                let wish = Wish::Replace {
+                    node,
+                    with,
+                    address,
+                    force,
+                };
+                change(&target, &wish)?;
+                show(&target)
             }
+            What::Move {
+                node,
+                address,
+                target,
+            } => {
+                change(&target, &Wish::Move { node, address })?;
+                show(&target)
+            }
+            What::Check { repair, target } => check(&target, repair),
         }
     }
 }
@@ -117,71 +179,109 @@ fn look(target: &Target) -> anyhow::Result<ClusterStatus> {
     Ok(status)
 }
 
-/// Makes changes shard by shard.
-fn change(
-    target: &Target,
-    changes: impl Fn(&ClusterShardRow) -> Vec<Change>,
-) -> anyhow::Result<()> {
-    let status = look(target)?;
-    for row in &status.shards {
-        for change in changes(row) {
-            let request = Request::ChangeMember {
-                shard: row.shard,
-                change,
-            };
-            output::ask(&target.config, &request)?;
+/// Carries a wish through all shards.
+fn change(target: &Target, wish: &Wish) -> anyhow::Result<()> {
+    let shards = look(target)?.shards.len();
+    let shards = u16::try_from(shards).context("the node has more shards than there can be")?;
+    let id = directory::random();
+    let mut change = Change::new(shards);
+    loop {
+        let asked = match change.task() {
+            Task::Look(shard) | Task::Verify(shard) => Request::LookChange {
+                shard: *shard,
+                wish: wish.clone(),
+            },
+            Task::Begin => Request::BeginChange {
+                id,
+                wish: wish.clone(),
+            },
+            Task::Carry(shard) => Request::CarryChange {
+                shard: *shard,
+                wish: wish.clone(),
+            },
+            Task::End => Request::EndChange { id },
+            Task::Over(verdict) => return say(verdict, wish, shards),
+        };
+        let outcome = match output::ask(&target.config, &asked) {
+            Ok(Response::Next { next }) => Outcome::Next(next),
+            Ok(Response::Done) => Outcome::Done,
+            Ok(_) => Outcome::Failed("the node answered something else".to_owned()),
+            Err(error) => Outcome::Failed(format!("{error:#}")),
+        };
+        if let (Task::Carry(shard), Outcome::Done) = (change.task(), &outcome) {
+            output::progress(&format!("shard {} of {shards} is done", shard + 1));
         }
-        output::progress(&format!(
-            "shard {} of {} is done",
-            row.shard + 1,
-            status.shards.len()
-        ));
+        change.did(outcome);
     }
-    show(target)
 }
 
-/// What takes a node into a shard: it votes where there is room, or in the place of another.
-fn join(row: &ClusterShardRow, node: u64, address: &str, instead: Option<u64>) -> Vec<Change> {
-    let mut changes = vec![Change::Learn {
-        node,
-        address: address.to_owned(),
-    }];
-    let mut voters: BTreeSet<u64> = row.voters.iter().copied().collect();
-    let made_room = instead.is_some_and(|gone| voters.remove(&gone));
-    let room = made_room || (instead.is_none() && voters.len() < VOTERS_MAX);
-    if room && voters.insert(node) {
-        let voters = voters.into_iter().collect();
-        changes.push(Change::Vote { voters });
+fn say(verdict: &Verdict, wish: &Wish, shards: u16) -> anyhow::Result<()> {
+    match verdict {
+        Verdict::Done { changed: 0 } => {
+            output::progress(&format!("{wish}: it was so already, nothing was changed"));
+            Ok(())
+        }
+        Verdict::Done { changed } => {
+            output::progress(&format!(
+                "{wish}: done, {changed} of {shards} shards were changed"
+            ));
+            Ok(())
+        }
+        Verdict::Refused(refusal) => bail!("{refusal}"),
+        Verdict::NotBegun { why } => bail!("nothing was changed: {why}"),
+        Verdict::Interrupted { done, why, .. } => {
+            bail!(
+                "{why}. {done} of {shards} shards are done. {}",
+                remedy(wish)
+            )
+        }
     }
-    if row.voters.contains(&node) {
-        // It votes already, so it does not have to learn.
-        changes.remove(0);
-    }
-    changes
 }
 
-/// What lets a node of a shard go; a node that learns votes in its place.
-fn leave(row: &ClusterShardRow, node: u64) -> Vec<Change> {
-    let mut changes = Vec::new();
-    let mut voters: BTreeSet<u64> = row.voters.iter().copied().collect();
-    if voters.remove(&node) {
-        voters.extend(row.learners.iter().find(|learner| **learner != node));
-        let voters = voters.into_iter().collect();
-        changes.push(Change::Vote { voters });
+fn findings(target: &Target) -> anyhow::Result<Vec<Finding>> {
+    match output::ask(&target.config, &Request::CheckCluster)? {
+        Response::Checked { findings } => Ok(findings),
+        _ => bail!("the node answered something else"),
     }
-    changes.extend(forget(row, node));
-    changes
 }
 
-fn forget(row: &ClusterShardRow, node: u64) -> Option<Change> {
-    let known = row.voters.contains(&node) || row.learners.contains(&node);
-    known.then_some(Change::Forget { node })
+/// Looks for what is not as it should be, and mends what can be mended.
+fn check(target: &Target, repair: bool) -> anyhow::Result<()> {
+    let mut found = findings(target)?;
+    if repair {
+        let mut wishes: Vec<Wish> = found.iter().filter_map(Finding::repair).collect();
+        wishes.dedup();
+        for wish in wishes {
+            output::progress(&wish.to_string());
+            change(target, &wish)?;
+        }
+        found = findings(target)?;
+    }
+    if target.json {
+        output::json(&json!({ "findings": found }))?;
+    } else if found.is_empty() {
+        output::line("every shard has its members, and nothing is unfinished");
+    } else {
+        for finding in &found {
+            output::line(&finding.to_string());
+        }
+    }
+    let mends = found.iter().any(|finding| finding.repair().is_some());
+    match found.len() {
+        0 => Ok(()),
+        count if mends && !repair => Err(NotWell(format!(
+            "{count} things are not as they should be; `mimi-node cluster check --repair` mends what it can"
+        ))
+        .into()),
+        count => Err(NotWell(format!("{count} things are not as they should be")).into()),
+    }
 }
 
 fn show(target: &Target) -> anyhow::Result<()> {
     let status = look(target)?;
     if target.json {
-        return output::json(&status);
+        output::json(&status)?;
+        return led(&status);
     }
     output::line(&format!("as node {} sees it", status.node));
     for other in &status.others {
@@ -214,63 +314,22 @@ fn show(target: &Target) -> anyhow::Result<()> {
             row.applied,
         ));
     }
-    Ok(())
+    led(&status)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(voters: &[u64], learners: &[u64]) -> ClusterShardRow {
-        ClusterShardRow {
-            shard: 0,
-            leader: None,
-            preferred: None,
-            term: 1,
-            voters: voters.to_vec(),
-            learners: learners.to_vec(),
-            last: 0,
-            applied: 0,
-            applied_term: 0,
-        }
+/// Whether every shard has a leader.
+fn led(status: &ClusterStatus) -> anyhow::Result<()> {
+    let without = status.shards.iter().filter(|row| row.leader.is_none());
+    let without: Vec<String> = without.map(|row| row.shard.to_string()).collect();
+    if without.is_empty() {
+        return Ok(());
     }
-
-    fn vote(voters: &[u64]) -> Change {
-        Change::Vote {
-            voters: voters.to_vec(),
-        }
-    }
-
-    #[test]
-    fn a_node_votes_where_there_is_room_and_learns_elsewhere() {
-        let address = "10.0.0.4:1";
-        let learn = Change::Learn {
-            node: 4,
-            address: address.to_owned(),
-        };
-        assert_eq!(
-            join(&row(&[1, 2], &[]), 4, address, None),
-            [learn.clone(), vote(&[1, 2, 4])]
-        );
-        assert_eq!(
-            join(&row(&[1, 2, 3], &[]), 4, address, None),
-            std::slice::from_ref(&learn)
-        );
-        assert_eq!(
-            join(&row(&[1, 2, 3], &[]), 4, address, Some(2)),
-            [learn, vote(&[1, 3, 4])]
-        );
-        assert_eq!(join(&row(&[1, 3, 4], &[2]), 4, address, Some(2)), []);
-    }
-
-    #[test]
-    fn a_node_that_goes_is_followed_by_one_that_learned() {
-        let gone = Change::Forget { node: 2 };
-        assert_eq!(
-            leave(&row(&[1, 2, 3], &[4]), 2),
-            [vote(&[1, 3, 4]), gone.clone()]
-        );
-        assert_eq!(leave(&row(&[1, 3, 4], &[2]), 2), [gone]);
-        assert_eq!(leave(&row(&[1, 3, 4], &[]), 2), []);
-    }
+    Err(NotWell(format!(
+        "{} of {} shards have no leader that a majority of their voters answers ({}): see that the voters run and \
+         reach each other",
+        without.len(),
+        status.shards.len(),
+        without.join(", ")
+    ))
+    .into())
 }

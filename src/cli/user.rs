@@ -130,6 +130,8 @@ impl User {
             | Response::Status(_)
             | Response::Parked { .. }
             | Response::Cluster(_)
+            | Response::Next { .. }
+            | Response::Checked { .. }
             | Response::Refused { .. } => output::line("done"),
         }
         Ok(())

@@ -34,6 +34,15 @@ pub struct GroupFigures {
 }
 
 impl GroupFigures {
+    /// The same, where the group does nothing any more.
+    pub(super) fn stopped(self) -> Self {
+        Self {
+            role: Role::Stopped,
+            leader: None,
+            ..self
+        }
+    }
+
     pub(super) fn of(metrics: &RaftMetrics<u64, BasicNode>) -> Self {
         let role = match metrics.state {
             _ if metrics.running_state.is_err() => Role::Stopped,

@@ -202,13 +202,15 @@ pub enum ProposeError {
 pub struct Group {
     pub(super) raft: Raft<Types>,
     writer: LogWriter,
-    tail: Arc<Tail>,
+    pub(super) tail: Arc<Tail>,
     sealing: Arc<Sealing>,
     keeper: Arc<Keeper>,
     apply: Arc<dyn Apply>,
     pub(super) node: u64,
     /// It gives up its leadership: nothing new is taken.
     pub(super) silent: Arc<AtomicBool>,
+    /// A task of it has panicked: it does nothing any more until the node is started again.
+    fenced: Arc<AtomicBool>,
     /// When this voter stands for election by itself.
     election: Arc<Election>,
     /// Held while another node's snapshot is taken over.
@@ -260,7 +262,7 @@ impl Group {
                 checked => checked?,
             }
         }
-        let sealing = Arc::clone(machine.sealing());
+        let (sealing, fenced) = (Arc::clone(machine.sealing()), Arc::clone(machine.bug()));
         // openraft passes on the text of a fault; the tail has kept the fault itself.
         let stopped = |source| match tail.fault() {
             Some(fault) => StartError::Log(fault),
@@ -285,6 +287,7 @@ impl Group {
             apply,
             node: node_id,
             silent: Arc::default(),
+            fenced,
             election,
             turn: Arc::default(),
         };
@@ -324,6 +327,11 @@ impl Group {
             }),
             Err(RaftError::Fatal(_)) => Err(ProposeError::Stopped),
         }
+    }
+
+    /// Its shard.
+    pub(crate) fn shard(&self) -> u16 {
+        self.tail.shard
     }
 
     /// Begins the cluster of this shard with these voters, unless it has begun.
@@ -382,8 +390,15 @@ impl Group {
                 Err(fault) => return Some(fault),
             }
             tokio::select! {
-                // An error of the watch is the end of the group, which the next look sees.
-                _ = metrics.changed() => moved = Instant::now(),
+                changed = metrics.changed() => {
+                    moved = Instant::now();
+                    // A group that ends in order says so in its figures first.
+                    if changed.is_err() && metrics.borrow().running_state.is_ok() {
+                        self.fenced.store(true, Ordering::Release);
+                        report(Lead::Nobody).await;
+                        return Some(Fatal::Panicked);
+                    }
+                }
                 () = self.election.called(LOOK_INTERVAL) => {}
             }
         }
@@ -453,6 +468,32 @@ impl Group {
                 answer.map_or_else(refused, RaftAnswer::Vote)
             }
         }
+    }
+
+    /// Why a call of another node's group cannot be of this group's log: it holds another entry where this node has
+    /// applied one.
+    pub(crate) fn contradicted(&self, rpc: &Rpc) -> Option<String> {
+        let Rpc::Append(append) = rpc else {
+            return None;
+        };
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let applied = metrics.last_applied?;
+        if append.vote < metrics.vote {
+            return None;
+        }
+        let sent = append.entries.iter().map(|entry| entry.log_id);
+        let other = sent
+            .chain(append.prev_log_id)
+            .find(|sent| sent.index == applied.index && *sent != applied)?;
+        Some(format!(
+            "shard {}: the leader of term {} has {other} where this node has applied {applied}: this node's data \
+             directory is an older copy, or the others ran on one. Nothing was deleted; keep this directory, and put a \
+             new node in this one's place (`mimi-node cluster replace --node {} --with NUMBER`)",
+            self.tail.shard,
+            append.vote.leader_id().term,
+            self.node,
+        ))
     }
 
     /// One more than the last entry that each node has acknowledged to this one; empty where this one does not lead.
@@ -567,12 +608,21 @@ impl Group {
     /// What the group is doing at this moment.
     #[must_use]
     pub fn figures(&self) -> GroupFigures {
-        GroupFigures::of(&self.raft.metrics().borrow())
+        let figures = GroupFigures::of(&self.raft.metrics().borrow());
+        if self.fenced.load(Ordering::Acquire) {
+            return figures.stopped();
+        }
+        figures
     }
 
     #[cfg(test)]
     pub(crate) fn sealing(&self) -> &Sealing {
         &self.sealing
+    }
+
+    /// Whether a task of it has panicked.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Acquire)
     }
 
     /// Stops the group; proposals on their way may still be committed, and a snapshot on its way is
@@ -643,7 +693,7 @@ fn voters_of(metrics: &RaftMetrics<u64, BasicNode>) -> usize {
 }
 
 /// Who leads, as `node`'s figures show it; a leader that goes `silent` leads no longer.
-fn lead_in(metrics: &RaftMetrics<u64, BasicNode>, node: u64, silent: bool) -> Lead {
+pub(super) fn lead_in(metrics: &RaftMetrics<u64, BasicNode>, node: u64, silent: bool) -> Lead {
     if metrics.running_state.is_err() {
         return Lead::Nobody;
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     cluster::{
+        figures::Role,
         raft::Vote,
         record::{self, RecordError},
         testing::{Node, Recorder, batch},
@@ -229,7 +230,11 @@ async fn a_panic_while_applying_stops_the_shard_and_nobody_waits_for_ever() {
         group.propose(batch("next")).await,
         Err(ProposeError::Stopped)
     );
+    let fault = group.watch_lead(|_| std::future::ready(())).await;
+    assert!(fault.is_some() && group.is_fenced());
+    assert_eq!(group.figures().role, Role::Stopped);
     node.groups[1].0.propose(batch("other")).await.unwrap();
+    assert!(!node.groups[1].0.is_fenced());
     node.stop().await;
 
     let disk = Disk::open(dir.path(), 2, u64::MAX).unwrap();
@@ -240,6 +245,26 @@ async fn a_panic_while_applying_stops_the_shard_and_nobody_waits_for_ever() {
         error.to_string().contains("applying entry 2 panicked"),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_whose_own_task_panicked_is_fenced_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 2, u64::MAX).await;
+    let group = node.groups[0].0.clone();
+    let bug = |_: &openraft::RaftState<u64, BasicNode, _>| panic!("as if openraft had a bug");
+    let lost: Result<(), _> = group.raft.with_raft_state(bug).await;
+    assert!(lost.is_err());
+    let fault = group.watch_lead(|_| std::future::ready(())).await;
+    assert!(fault.is_some() && group.is_fenced(), "{fault:?}");
+    let figures = group.figures();
+    assert_eq!((figures.role, figures.leader), (Role::Stopped, None));
+    assert_eq!(
+        group.propose(batch("late")).await,
+        Err(ProposeError::Stopped)
+    );
+    node.groups[1].0.propose(batch("other")).await.unwrap();
+    assert_eq!(node.groups[1].0.figures().role, Role::Leader);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,12 @@
 //! Who has a shard, who leads it, and how both are changed.
 
 use super::{
-    group::Group,
-    mesh::frame::{ControlAnswer, MemberChange, Why},
-    raft::LEASE_MS,
+    group::{Group, lead_in},
+    lead::Lead,
+    mesh::frame::{ControlAnswer, Place, Why},
+    raft::{LEASE_MS, LogId},
 };
+use mimi_actors::membership::{Order, View};
 use openraft::{
     BasicNode, ChangeMembers, ServerState,
     error::{ClientWriteError, RaftError},
@@ -22,7 +24,7 @@ const ELECTIONS_MAX: usize = 6;
 /// Entries that a node may be behind and still take over, at most.
 const BEHIND_MAX: u64 = 64;
 /// How long a change of a shard's members may take.
-const CHANGE_DEADLINE: Duration = Duration::from_secs(60);
+const CHANGE_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a node waits between two elections that it stands for.
 const ELECTION_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -127,21 +129,66 @@ impl Group {
         others.into_iter().map(|(node, _)| *node).collect()
     }
 
-    /// Changes who has this shard. Asked for again, it is done already.
-    pub(crate) async fn change_member(&self, change: MemberChange) -> ControlAnswer {
+    /// Whether this node leads, and a majority has heard of it lately.
+    pub(crate) fn leads(&self) -> bool {
+        let silent = self.silent.load(Ordering::Acquire);
+        lead_in(&self.raft.metrics().borrow(), self.node, silent) == Lead::Here
+    }
+
+    /// The members as this node sees them, where it leads; `hears` says whether a connection to a node is up.
+    pub(crate) fn view(&self, hears: impl Fn(u64) -> bool) -> Option<View> {
+        if !self.leads() {
+            return None;
+        }
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let stored = &metrics.membership_config;
+        let membership = stored.membership();
+        let last = metrics.last_log_index.unwrap_or_default();
+        // Where it is not applied yet, it may still be undone.
+        let settled = stored.log_id().is_none_or(|at| {
+            metrics
+                .last_applied
+                .is_some_and(|applied| applied.index >= at.index)
+        });
+        let replication = metrics.replication.iter().flatten();
+        let lag = |(node, matched): (&u64, &Option<LogId>)| {
+            let matched = matched.map_or(0, |matched| matched.index);
+            (*node, last.saturating_sub(matched))
+        };
+        let members = self.members();
+        Some(View {
+            shard: self.shard(),
+            leader: self.node,
+            changing: !settled || membership.get_joint_config().len() > 1,
+            lag_entries: replication
+                .filter(|(node, _)| **node != self.node && hears(**node))
+                .map(lag)
+                .collect(),
+            voters: members.voters,
+            learners: members.learners,
+            addresses: members.addresses,
+            newcomer: None,
+        })
+    }
+
+    /// Changes who has this shard.
+    pub(crate) async fn order(&self, order: Order) -> ControlAnswer {
         let changed = async {
-            match change {
-                MemberChange::Learn { node, address } => {
+            match order {
+                Order::Learn { node, address } => {
                     let node_is = BasicNode::new(address.to_string());
-                    self.raft.add_learner(node, node_is, true).await
+                    self.raft.add_learner(node, node_is, false).await
                 }
-                MemberChange::Vote { voters } => {
-                    let voters: BTreeSet<u64> = voters.iter().copied().collect();
-                    self.raft.change_membership(voters, true).await
-                }
-                MemberChange::Forget { node } => {
+                Order::Vote { voters } => self.raft.change_membership(voters, true).await,
+                Order::Forget { node } => {
                     let gone = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
                     self.raft.change_membership(gone, true).await
+                }
+                Order::Readdress { node, address } => {
+                    let moved = BTreeMap::from([(node, BasicNode::new(address.to_string()))]);
+                    let moved = ChangeMembers::SetNodes(moved);
+                    self.raft.change_membership(moved, true).await
                 }
             }
         };
@@ -152,8 +199,52 @@ impl Group {
             }
             Ok(Err(error)) => ControlAnswer::Refused(Why::clipped(&error.to_string())),
             Err(_) => ControlAnswer::Refused(Why::clipped(
-                "it was not done in time: the node cannot be reached, or lags far behind; ask again",
+                "it was not done in time: see `mimi-node cluster status`, and ask again",
             )),
         }
+    }
+
+    /// Takes note of where members are: as many as are named, in one change, none of whom is a member yet or all of
+    /// whom are.
+    pub(crate) async fn add_learners(&self, nodes: BTreeMap<u64, String>) -> ControlAnswer {
+        let nodes = nodes
+            .into_iter()
+            .map(|(node, address)| (node, BasicNode::new(address)));
+        let added = self
+            .raft
+            .change_membership(ChangeMembers::AddNodes(nodes.collect()), true);
+        match tokio::time::timeout(CHANGE_DEADLINE, added).await {
+            Ok(Ok(_)) => ControlAnswer::Done,
+            Ok(Err(error)) => ControlAnswer::Refused(Why::clipped(&error.to_string())),
+            Err(_) => ControlAnswer::Refused(Why::clipped("it was not done in time")),
+        }
+    }
+
+    /// Whether the members are those that the shard began with.
+    pub(crate) fn is_as_founded(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let at = metrics.membership_config.log_id();
+        at.is_some_and(|at| at.index == 0)
+    }
+
+    /// The last entry that this node applied.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.raft.metrics().borrow().last_applied.map(Place::from)
+    }
+
+    /// The entry at `index` as far as this node has applied it, and still has it.
+    pub(crate) async fn place_at(&self, index: u64) -> Option<Place> {
+        let applied = self.raft.metrics().borrow().last_applied?;
+        if applied.index == index {
+            return Some(applied.into());
+        }
+        if index > applied.index {
+            return None;
+        }
+        // One that does not read is found by the scrub; nothing is concluded from it here.
+        let read = self.tail.read(index..index.saturating_add(1)).await;
+        let entry = read.ok()?.into_iter().next()?;
+        (entry.log_id.index == index).then(|| entry.log_id.into())
     }
 }

@@ -22,6 +22,7 @@ pub(crate) mod lead;
 mod log_store;
 pub(crate) mod machine;
 mod members;
+mod membership;
 pub(crate) mod mesh;
 mod network;
 pub(crate) mod notices;

@@ -3,10 +3,8 @@
 //! Every node has every shard; up to three of them vote in it. The voters of shard `s` are three neighbours in the list
 //! of nodes, the first of which should lead: so votes and leaderships are spread evenly, whatever the numbers are.
 
+use mimi_actors::membership::VOTERS_MAX;
 use std::collections::BTreeSet;
-
-/// Voters of a shard, at most.
-pub(crate) const VOTERS_MAX: usize = 3;
 
 /// The voters of a shard among some nodes, the one that should lead first.
 pub(crate) fn voters(shard: u16, nodes: &BTreeSet<u64>) -> Vec<u64> {

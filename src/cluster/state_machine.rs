@@ -17,7 +17,13 @@ use openraft::{
     AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError,
     storage::RaftStateMachine,
 };
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tokio::{sync::OwnedMutexGuard, task};
 
 /// Another node's snapshot was to be taken over, and there is none.
@@ -35,6 +41,8 @@ pub(crate) struct StateMachine {
     sealing: Arc<Sealing>,
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// A bug was met while applying.
+    bug: Arc<AtomicBool>,
 }
 
 impl StateMachine {
@@ -45,7 +53,13 @@ impl StateMachine {
             sealing,
             applied: None,
             membership: StoredMembership::default(),
+            bug: Arc::default(),
         }
+    }
+
+    /// Set once applying an entry has panicked.
+    pub(crate) fn bug(&self) -> &Arc<AtomicBool> {
+        &self.bug
     }
 
     /// A machine with the state of the newest good snapshot that fits the log, if there is one.
@@ -152,6 +166,7 @@ impl StateMachine {
                 // ever. The call itself may panic too, before it returns a future.
                 let applied = AssertUnwindSafe(async { self.apply.apply(index, batch).await });
                 if applied.catch_unwind().await.is_err() {
+                    self.bug.store(true, Ordering::Release);
                     return Err(ApplyError::Panicked { index });
                 }
             }

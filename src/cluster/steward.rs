@@ -1,4 +1,4 @@
-//! Begins the cluster, and brings each shard's leadership to where it should be: one shard at a time.
+//! Begins the cluster, keeps addresses true, and brings each shard's leadership to where it should be: one shard at a time.
 //!
 //! openraft 0.9 cannot hand leadership over, so the leader goes silent and the node that should lead stands for
 //! election when the lease is over. The shard accepts nothing meanwhile, for about two seconds.
@@ -8,12 +8,12 @@ use super::{
     lead::Lead,
     mesh::{
         Mesh,
-        frame::{Control, ControlAnswer, MemberChange},
+        frame::{Control, ControlAnswer},
     },
     placement::{preferred, voters},
     shards::Shards,
 };
-use mimi_actors::wire::BText;
+use mimi_actors::membership::{Address, Order};
 use openraft::BasicNode;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,35 +23,40 @@ use std::{
 
 /// How long the nodes that should not lead a shard wait for the one that should to begin it.
 const FOUND_AFTER: Duration = Duration::from_secs(3);
+/// How often it is looked whether enough of the nodes are there to begin.
+const FOUND_INTERVAL: Duration = Duration::from_millis(100);
 /// How often it is looked at who leads what.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// For how many looks a leadership must be out of place before it is moved: a node that was just started catches up.
 const LOOKS_BEFORE: u32 = 3;
 /// How long a request to another node may take.
 const ASK_DEADLINE: Duration = Duration::from_secs(2);
-/// How long a learner may take to be taken in.
-const LEARN_DEADLINE: Duration = Duration::from_secs(65);
 
-/// Begins every shard of a new cluster of `nodes`, with their addresses.
+/// Begins every shard of a new cluster of `nodes`, with their addresses, as soon as a majority of them is there.
+///
+/// Who is there was greeted: it begins the same cluster. A shard that one of them has a log of has begun already, and
+/// comes from there.
 pub(crate) async fn found(mesh: Arc<Mesh>, groups: Vec<Group>, nodes: BTreeMap<u64, String>) {
     let all: BTreeSet<u64> = nodes.keys().copied().collect();
+    let others = all.iter().filter(|node| **node != mesh.me());
+    while (others.clone().filter(|node| mesh.hears(**node)).count() + 1) * 2 <= all.len() {
+        tokio::time::sleep(FOUND_INTERVAL).await;
+    }
     let own = |shard: &(u16, &Group)| voters(shard.0, &all).first() == Some(&mesh.me());
     let (first, later): (Vec<_>, Vec<_>) = (0..).zip(&groups).partition(own);
-    found_all(&first, &nodes, &all).await;
+    found_all(&mesh, &first, &nodes).await;
     tokio::time::sleep(FOUND_AFTER).await;
     // Whoever should have begun these is not there; a majority can begin without it.
-    let mut waiting = Vec::new();
-    for (shard, group) in later {
-        if !group.is_founded().await {
-            waiting.push((shard, group));
-        }
-    }
-    found_all(&waiting, &nodes, &all).await;
+    found_all(&mesh, &later, &nodes).await;
 }
 
-async fn found_all(groups: &[(u16, &Group)], nodes: &BTreeMap<u64, String>, all: &BTreeSet<u64>) {
+async fn found_all(mesh: &Mesh, groups: &[(u16, &Group)], nodes: &BTreeMap<u64, String>) {
+    let all: BTreeSet<u64> = nodes.keys().copied().collect();
     for (shard, group) in groups {
-        let voting: BTreeSet<u64> = voters(*shard, all).into_iter().collect();
+        if group.is_founded().await || mesh.has_begun(*shard) {
+            continue;
+        }
+        let voting: BTreeSet<u64> = voters(*shard, &all).into_iter().collect();
         let founders = nodes.iter().filter(|(node, _)| voting.contains(node));
         let founders = founders.map(|(node, address)| (*node, BasicNode::new(address.clone())));
         if let Err(error) = group.found(founders.collect()).await {
@@ -60,8 +65,14 @@ async fn found_all(groups: &[(u16, &Group)], nodes: &BTreeMap<u64, String>, all:
     }
 }
 
-/// Keeps leaderships in place and founding nodes that do not vote informed, until the node stops.
-pub(crate) async fn keep(mesh: Arc<Mesh>, shards: Shards, founders: BTreeMap<u64, String>) {
+/// Keeps leaderships in place, founding nodes that do not vote informed and addresses true, until the node stops.
+/// `listed` are the nodes of the configuration; those that begin the cluster if it `founds` one.
+pub(crate) async fn keep(
+    mesh: Arc<Mesh>,
+    shards: Shards,
+    listed: BTreeMap<u64, String>,
+    founds: bool,
+) {
     let mut looks: BTreeMap<u16, u32> = BTreeMap::new();
     let mut belonged: BTreeSet<u64> = BTreeSet::new();
     let mut turn = tokio::time::interval(LOOK_INTERVAL);
@@ -75,7 +86,10 @@ pub(crate) async fn keep(mesh: Arc<Mesh>, shards: Shards, founders: BTreeMap<u64
             };
             let lead = *shard.lead.borrow();
             if lead == Lead::Here {
-                inform(group, &founders).await;
+                if founds {
+                    inform(group, &listed).await;
+                }
+                readdress(&mesh, group, &listed).await;
             }
             let members = group.members();
             let should = preferred(shard.id, &members.voters) == Some(mesh.me());
@@ -125,27 +139,52 @@ fn forget_leavers(mesh: &Mesh, shards: &Shards, belonged: &mut BTreeSet<u64>) {
     *belonged = members;
 }
 
-/// A cluster of more nodes than vote: those that do not are taken in as learners.
+/// A cluster that begins with more nodes than vote: those that do not are taken in as learners, all in one change and
+/// once. Whoever comes or goes later does so because an operator said so.
 async fn inform(group: &Group, founders: &BTreeMap<u64, String>) {
     let members = group.members();
-    // Later on it is the operator who says who belongs to the cluster.
-    if members.addresses.len() >= founders.len()
-        || !founders.keys().any(|node| members.voters.contains(node))
-    {
+    let mut learners = founders.clone();
+    learners.retain(|node, _| !members.addresses.contains_key(node));
+    if learners.is_empty() || !group.is_as_founded() {
         return;
     }
-    for (node, address) in founders {
-        if members.addresses.contains_key(node) {
-            continue;
-        }
-        let learn = MemberChange::Learn {
-            node: *node,
-            address: BText::clipped(address),
+    let added = group.add_learners(learners.clone()).await;
+    if added != ControlAnswer::Done {
+        tracing::warn!(
+            ?learners,
+            ?added,
+            "nodes of the cluster are not taken in yet"
+        );
+    }
+}
+
+/// Where the configuration has another address of a member than the members have, and the member answers there, the
+/// members are changed. A node is always right about itself.
+async fn readdress(mesh: &Mesh, group: &Group, listed: &BTreeMap<u64, String>) {
+    for (node, address) in group.members().addresses {
+        let answers_at = if node == mesh.me() {
+            Some(mesh.address().to_owned())
+        } else {
+            let neighbour = mesh.known_neighbour(node);
+            let reached = neighbour.and_then(|neighbour| neighbour.reached_at());
+            reached.filter(|reached| listed.get(&node) == Some(reached))
         };
-        let learned = tokio::time::timeout(LEARN_DEADLINE, group.change_member(learn)).await;
-        if learned != Ok(ControlAnswer::Done) {
-            tracing::warn!(node, ?learned, "a node of the cluster is not taken in yet");
-        }
+        let Some(moved) = answers_at.filter(|at| *at != address) else {
+            continue;
+        };
+        let order = Order::Readdress {
+            node,
+            address: Address::clipped(&moved),
+        };
+        let done = group.order(order).await;
+        tracing::info!(
+            shard = group.shard(),
+            node,
+            from = address,
+            to = moved,
+            ?done,
+            "a node is reached at another address"
+        );
     }
 }
 

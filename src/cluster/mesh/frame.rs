@@ -11,11 +11,20 @@
 //!
 //! postcard behind a version byte, as everywhere. The types of openraft are bounded by the frame they come in.
 
-use crate::cluster::{
-    raft::{SnapshotMeta, Types, Vote},
-    record::{self, RecordError},
+use crate::{
+    cluster::{
+        raft::{LogId, SnapshotMeta, Types, Vote},
+        record::{self, RecordError},
+    },
+    directory::Founding,
 };
-use mimi_actors::wire::{BText, BVec};
+use mimi_actors::{
+    membership::{
+        Address, Next, View, Wish,
+        chain::{STARTS_MAX, StartId},
+    },
+    wire::{BText, BVec},
+};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
@@ -27,6 +36,8 @@ pub(super) const FRAME_BYTES_MAX: usize = 16 << 20;
 pub(super) const CALLS_MAX: usize = 1_024;
 /// Shards that a greeting speaks of, at most.
 const SHARDS_MAX: usize = 1_024;
+/// Nodes that have left which a greeting names, at most: the highest numbers.
+pub(super) const LEFT_MAX: usize = 256;
 /// Longest explanation of a refusal, in bytes.
 const WHY_BYTES_MAX: usize = 512;
 
@@ -53,14 +64,53 @@ pub(super) enum Open {
 pub(crate) struct Hello {
     /// Made with its data directory: another one is another disk.
     pub(crate) incarnation: [u8; 16],
-    /// How often it was started on that directory.
-    pub(crate) starts: u64,
-    /// Made with its process.
-    pub(crate) session: [u8; 16],
-    /// Hash of the nodes that it began a cluster with; none for one that joined.
-    pub(crate) founding: Option<[u8; 32]>,
+    /// The starts that its data directory has been in, the present one last.
+    pub(crate) starts: BVec<StartId, STARTS_MAX>,
+    /// Hash of the nodes that its cluster began with; none for one that nobody took in yet.
+    pub(crate) founding: Option<Founding>,
+    /// The public half of the hub's key, the same on every node.
+    pub(crate) hub_key: [u8; 32],
+    /// Where the other nodes reach it, as its configuration says.
+    pub(crate) address: Address,
+    /// It is configured to wait until it is taken in.
+    pub(crate) waits: bool,
+    /// Nodes that it knows to have left.
+    pub(crate) left: BVec<u64, LEFT_MAX>,
     /// For each shard one more than the last entry on its disk.
     pub(crate) reach: BVec<u64, SHARDS_MAX>,
+    /// For each shard the last entry that it applied.
+    pub(crate) applied: BVec<Option<Place>, SHARDS_MAX>,
+}
+
+impl Hello {
+    /// The start that the node is in.
+    pub(crate) fn start(&self) -> StartId {
+        self.starts.last().copied().unwrap_or_default()
+    }
+
+    /// One more than the last entry of a shard on its disk.
+    pub(crate) fn reach_of(&self, shard: u16) -> u64 {
+        let reach = self.reach.get(usize::from(shard)).copied();
+        reach.unwrap_or_default()
+    }
+}
+
+/// An entry, and the leader that wrote it: two logs with the same place are the same up to there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+    pub(crate) leader: u64,
+}
+
+impl From<LogId> for Place {
+    fn from(log_id: LogId) -> Self {
+        Self {
+            index: log_id.index,
+            term: log_id.leader_id.term,
+            leader: log_id.leader_id.node_id,
+        }
+    }
 }
 
 /// The answer to a greeting.
@@ -69,7 +119,28 @@ pub(super) enum Greeting {
     /// Who is dialled.
     Welcome(Hello),
     /// Not spoken to.
-    Refused(Why),
+    Refused {
+        /// What the node that dials has to think of itself.
+        ground: Ground,
+        /// Why, and what to do.
+        why: Why,
+    },
+}
+
+/// Why a node is not spoken to, as far as that node itself must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Ground {
+    /// It was let go.
+    Left,
+    /// Its data directory is not the one that was known.
+    NotTheOne,
+    /// Its log holds something else than this node's where both have applied it.
+    Diverged {
+        /// In this shard.
+        shard: u16,
+    },
+    /// Anything else, which may be this node's own fault.
+    Other,
 }
 
 /// Calls with their numbers, which the lane's caller gives.
@@ -112,20 +183,33 @@ pub(crate) enum Control {
     Take { shard: u16 },
     /// Give up the leadership of a shard to the node that asks.
     Give { shard: u16 },
-    /// To the leader of a shard: let a node learn, or make it a voter in place of others.
-    Member { shard: u16, change: MemberChange },
+    /// To the leader of a shard: say what the next step of a wish would be.
+    Look { shard: u16, wish: Wish },
+    /// To the leader of a shard: carry a wish out.
+    Carry { shard: u16, wish: Wish },
+    /// To the leader of a shard: say who its members are.
+    View { shard: u16 },
+    /// To the leader of the first shard: no other change begins while this one goes on.
+    Begin { note: Note },
+    /// Write down that a change has begun; or, without one, that this one is over.
+    Note { id: NoteId, wish: Option<Wish> },
+    /// Say which change was written down and is not over.
+    Noted,
+    /// Say that you are there.
+    Ping,
 }
 
-/// A change of one shard's members, idempotent.
+/// A change of the members of all shards that has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum MemberChange {
-    /// A node that gets everything and does not vote; returns when it is level.
-    Learn { node: u64, address: BText<256> },
-    /// Exactly these vote.
-    Vote { voters: BVec<u64, 7> },
-    /// A node that does not vote is forgotten.
-    Forget { node: u64 },
+pub(crate) struct Note {
+    /// Random.
+    pub(crate) id: NoteId,
+    /// What is wished.
+    pub(crate) wish: Wish,
 }
+
+/// Tells changes apart.
+pub(crate) type NoteId = [u8; 16];
 
 /// The answer to a request about the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +218,12 @@ pub(crate) enum ControlAnswer {
     /// The node that leads the shard, if it is known; ask there.
     NotLed(Option<u64>),
     Refused(Why),
+    /// The next step.
+    Next(Next),
+    /// The members of a shard.
+    View(View),
+    /// The change that was written down.
+    Noted(Option<Note>),
 }
 
 /// A snapshot that a leader offers. openraft's parts are encoded as on the disk.

@@ -4,6 +4,7 @@ use super::*;
 use crate::cluster::{batch::Batch, raft::LogId};
 use mimi_actors::{
     ask::{Answered, Ask},
+    membership::Order,
     wire::{self, Payload},
 };
 use openraft::{CommittedLeaderId, EntryPayload};
@@ -37,19 +38,37 @@ fn append() -> Rpc {
 fn samples() -> Vec<(&'static str, String)> {
     let hello = Hello {
         incarnation: [1; 16],
-        starts: 300,
-        session: [2; 16],
+        starts: vec![[2; 16], [4; 16]].try_into().unwrap(),
         founding: Some([3; 32]),
+        hub_key: [5; 32],
+        address: Address::clipped("h:1"),
+        waits: true,
+        left: BVec::truncated(vec![6]),
         reach: BVec::truncated(vec![0, 300]),
+        applied: BVec::truncated(vec![None, Some(log_id(9).into())]),
     };
     let call = |rpc| Calls(vec![(1, RaftCall { shard: 3, rpc })]);
     let vote = VoteRequest::new(Vote::new(6, 1), Some(log_id(9)));
     let device = "mimi://a.example/d/alice/phone".parse().unwrap();
-    let learn = MemberChange::Learn {
+    let join = Wish::Join {
         node: 4,
-        address: BText::clipped("h:1"),
+        address: Address::clipped("h:1"),
     };
-    let member = |change| Open::Control(Control::Member { shard: 3, change });
+    let note = Note {
+        id: [8; 16],
+        wish: Wish::Leave { node: 4 },
+    };
+    let control = |control| hex(&Open::Control(control));
+    let view = View {
+        shard: 3,
+        leader: 1,
+        voters: [1, 2].into(),
+        learners: [4].into(),
+        addresses: [(1, "h:1".to_owned())].into(),
+        changing: true,
+        lag_entries: [(2, 300)].into(),
+        newcomer: None,
+    };
     let offer = Offer::new(
         3,
         &Vote::new_committed(5, 2),
@@ -58,7 +77,13 @@ fn samples() -> Vec<(&'static str, String)> {
     );
     vec![
         ("hello", hex(&Open::Hello(hello))),
-        ("refused", hex(&Greeting::Refused(Why::clipped("no")))),
+        (
+            "refused",
+            hex(&Greeting::Refused {
+                ground: Ground::Diverged { shard: 3 },
+                why: Why::clipped("no"),
+            }),
+        ),
         ("raft", hex(&Open::Raft)),
         ("forward", hex(&Open::Forward { shard: 3 })),
         ("append", hex(&call(append()))),
@@ -79,16 +104,39 @@ fn samples() -> Vec<(&'static str, String)> {
         ),
         ("ask", hex(&Calls(vec![(2, Ask::DeviceKey(device))]))),
         ("answered", hex(&Answers(vec![(2, Answered::Nobody)]))),
-        ("take", hex(&Open::Control(Control::Take { shard: 3 }))),
-        ("give", hex(&Open::Control(Control::Give { shard: 3 }))),
-        ("learn", hex(&member(learn))),
+        ("take", control(Control::Take { shard: 3 })),
+        ("give", control(Control::Give { shard: 3 })),
         (
-            "voters",
-            hex(&member(MemberChange::Vote {
-                voters: BVec::truncated(vec![1, 2]),
-            })),
+            "look",
+            control(Control::Look {
+                shard: 3,
+                wish: join.clone(),
+            }),
         ),
-        ("forget", hex(&member(MemberChange::Forget { node: 4 }))),
+        (
+            "carry",
+            control(Control::Carry {
+                shard: 3,
+                wish: join,
+            }),
+        ),
+        ("view", control(Control::View { shard: 3 })),
+        ("begin", control(Control::Begin { note: note.clone() })),
+        (
+            "over",
+            control(Control::Note {
+                id: [8; 16],
+                wish: None,
+            }),
+        ),
+        ("noted?", control(Control::Noted)),
+        ("ping", control(Control::Ping)),
+        (
+            "next",
+            hex(&ControlAnswer::Next(Next::Do(Order::Forget { node: 4 }))),
+        ),
+        ("members", hex(&ControlAnswer::View(view))),
+        ("noted", hex(&ControlAnswer::Noted(Some(note)))),
         ("not led", hex(&ControlAnswer::NotLed(Some(2)))),
         ("offer", hex(&Open::Snapshot(offer.unwrap()))),
         (

@@ -1,30 +1,17 @@
-//! Which disk a node of the cluster had when it was last heard of.
+//! Which nodes are spoken to: what each showed of itself when it was last let in, on this node's own disk.
 //!
-//! A node that comes back with an empty disk, an older copy of its disk or a copy of somebody else's would vote against
-//! what it has forgotten. So each node remembers, on its own disk, the incarnation of every other and how often that was
-//! started: what does not go on from there is not spoken to, and has to be taken in again under a new number.
-//!
-//! Not noticed here: an older copy that was taken after the last start. The leader of a shard notices that one, as long
-//! as it knows how far the node had come.
+//! What decides is pure ([`mimi_actors::membership::chain`]). Here it is remembered, durably and before a node is spoken
+//! to. Which nodes have left is told from one node to the other, for one that was away did not see it.
 
-use super::frame::Hello;
+use super::frame::{Ground, Hello, LEFT_MAX};
+use crate::directory::Founding;
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
+use mimi_actors::membership::chain::{self, NotTheOne, Seen, Shown};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
-
-/// What is remembered of one node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
-    incarnation: [u8; 16],
-    starts: u64,
-    session: [u8; 16],
-    /// It was let go: its number is never used again.
-    left: bool,
-}
 
 /// Why a node is not spoken to.
 #[derive(Debug, thiserror::Error)]
@@ -54,26 +41,46 @@ pub(crate) enum Stranger {
         /// The node.
         node: u64,
     },
-    /// Its disk is a copy from before its last start.
+    /// Its disk is not the one that was there when the node was last spoken to.
     #[error(
-        "node {node} was started {known} times before and says {starts}: its data directory is an older copy; give it \
-         an empty one and a new number and run `mimi-node cluster replace --node {node} --with NUMBER`"
+        "node {node} was last spoken to in a start that its data directory has never been in: the directory is an older \
+         copy, or a copy of it ran meanwhile; start the node on the right one, or give it an empty one and a new number \
+         and run `mimi-node cluster replace --node {node} --with NUMBER`"
     )]
-    OlderDisk {
+    OtherPast {
         /// The node.
         node: u64,
-        /// How often it had been started.
-        known: u64,
-        /// How often it says that it was.
-        starts: u64,
     },
     /// Two processes run on copies of one directory.
     #[error(
-        "node {node} runs twice, on copies of one data directory: stop one of them and delete its copy"
+        "node {node} runs already, and this is another process on a copy of its data directory: stop one of them and \
+         delete its copy"
     )]
     Twice {
         /// The node.
         node: u64,
+    },
+    /// It signs with another hub key.
+    #[error(
+        "node {node} has another hub key than this node: every node of a provider needs the same file as node.hub_key"
+    )]
+    OtherHubKey {
+        /// The node.
+        node: u64,
+    },
+    /// It holds another past.
+    #[error(
+        "node {node} and this node have applied different entries as entry {index} of shard {shard}: one of them ran on \
+         an older copy of its data directory; whichever differs from the others must be replaced \
+         (`mimi-node cluster replace`)"
+    )]
+    Diverged {
+        /// The node.
+        node: u64,
+        /// The shard.
+        shard: u16,
+        /// The entry.
+        index: u64,
     },
     /// It began another cluster.
     #[error(
@@ -108,11 +115,28 @@ pub(crate) enum Stranger {
     },
 }
 
+impl Stranger {
+    /// What the node that is refused has to think of itself.
+    pub(super) fn ground(&self) -> Ground {
+        match self {
+            Self::Left { .. } => Ground::Left,
+            Self::OtherDisk { .. }
+            | Self::OtherPast { .. }
+            | Self::Twice { .. }
+            | Self::Shorter { .. } => Ground::NotTheOne,
+            Self::Diverged { shard, .. } => Ground::Diverged { shard: *shard },
+            Self::Myself { .. }
+            | Self::OtherFounding { .. }
+            | Self::OtherHubKey { .. }
+            | Self::Disk { .. } => Ground::Other,
+        }
+    }
+}
+
 /// What this node remembers of the others.
 pub(crate) struct Known {
     path: PathBuf,
     me: u64,
-    founding: Option<[u8; 32]>,
     nodes: Mutex<BTreeMap<u64, Seen>>,
 }
 
@@ -121,11 +145,7 @@ impl Known {
     ///
     /// # Errors
     /// When the file is there and does not read.
-    pub(crate) fn open(
-        data_dir: &Path,
-        me: u64,
-        founding: Option<[u8; 32]>,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn open(data_dir: &Path, me: u64) -> anyhow::Result<Self> {
         let path = data_dir.join("neighbours.json");
         let nodes = match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
@@ -140,54 +160,53 @@ impl Known {
         Ok(Self {
             path,
             me,
-            founding,
             nodes: Mutex::new(nodes),
         })
     }
 
-    /// Lets a node in that is who it was, and remembers it durably before it is spoken to.
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<u64, Seen>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a node is the one that was known; nothing is remembered yet.
     ///
     /// # Errors
-    /// [`Stranger`] says why not, and what to do.
-    pub(crate) fn check(&self, node: u64, hello: &Hello) -> Result<(), Stranger> {
+    /// [`Stranger`] says why it is not, and what to do.
+    pub(super) fn judge(
+        &self,
+        node: u64,
+        hello: &Hello,
+        (founding, hub_key): (Option<Founding>, [u8; 32]),
+    ) -> Result<Shown, Stranger> {
         if node == self.me {
             return Err(Stranger::Myself { node });
         }
-        if let (Some(ours), Some(theirs)) = (self.founding, hello.founding)
+        if let (Some(ours), Some(theirs)) = (founding, hello.founding)
             && ours != theirs
         {
             return Err(Stranger::OtherFounding { node });
         }
-        let now = Seen {
-            incarnation: hello.incarnation,
-            starts: hello.starts,
-            session: hello.session,
-            left: false,
-        };
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = nodes.get(&node) {
-            if known.left {
-                return Err(Stranger::Left { node });
-            }
-            if known.incarnation != now.incarnation {
-                return Err(Stranger::OtherDisk { node });
-            }
-            if now.starts < known.starts {
-                let (known, starts) = (known.starts, now.starts);
-                return Err(Stranger::OlderDisk {
-                    node,
-                    known,
-                    starts,
-                });
-            }
-            if now.starts == known.starts && now.session != known.session {
-                return Err(Stranger::Twice { node });
-            }
-            if *known == now {
-                return Ok(());
-            }
+        if hub_key != hello.hub_key {
+            return Err(Stranger::OtherHubKey { node });
         }
-        self.remember(&mut nodes, node, now)
+        let nodes = self.nodes();
+        let judged = chain::judge(nodes.get(&node), hello.incarnation, &hello.starts);
+        judged.map_err(|why| match why {
+            NotTheOne::Left => Stranger::Left { node },
+            NotTheOne::OtherDisk => Stranger::OtherDisk { node },
+            NotTheOne::OtherPast => Stranger::OtherPast { node },
+        })
+    }
+
+    /// Remembers durably what a node has shown.
+    ///
+    /// # Errors
+    /// [`Stranger::Disk`] when that cannot be written.
+    pub(super) fn keep(&self, node: u64, shown: Shown) -> Result<(), Stranger> {
+        match shown {
+            Shown::Same => Ok(()),
+            Shown::Later(seen) => self.remember(&mut self.nodes(), node, seen),
+        }
     }
 
     /// Remembers durably that a node was let go.
@@ -195,7 +214,7 @@ impl Known {
     /// # Errors
     /// [`Stranger::Disk`] when that cannot be written.
     pub(crate) fn leave(&self, node: u64) -> Result<(), Stranger> {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = self.nodes();
         let seen = nodes.get(&node).copied().unwrap_or_default();
         if seen.left {
             return Ok(());
@@ -205,8 +224,14 @@ impl Known {
 
     /// Whether a node was let go.
     pub(crate) fn has_left(&self, node: u64) -> bool {
-        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.get(&node).is_some_and(|seen| seen.left)
+        self.nodes().get(&node).is_some_and(|seen| seen.left)
+    }
+
+    /// The nodes that were let go, the highest numbers of them.
+    pub(super) fn left(&self) -> Vec<u64> {
+        let nodes = self.nodes();
+        let left = nodes.iter().filter(|(_, seen)| seen.left);
+        left.rev().map(|(node, _)| *node).take(LEFT_MAX).collect()
     }
 
     fn remember(
@@ -233,78 +258,89 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mimi_actors::wire::BVec;
+    use mimi_actors::{membership::Address, wire::BVec};
 
-    fn hello(disk: u8, starts: u64, session: u8) -> Hello {
+    const OURS: (Option<Founding>, [u8; 32]) = (Some([1; 32]), [5; 32]);
+
+    fn hello(disk: u8, starts: &[u8]) -> Hello {
+        let starts = starts.iter().map(|start| [*start; 16]).collect::<Vec<_>>();
         Hello {
             incarnation: [disk; 16],
-            starts,
-            session: [session; 16],
+            starts: starts.try_into().unwrap(),
             founding: Some([1; 32]),
+            hub_key: [5; 32],
+            address: Address::default(),
+            waits: false,
+            left: BVec::default(),
             reach: BVec::default(),
+            applied: BVec::default(),
         }
+    }
+
+    fn let_in(known: &Known, node: u64, hello: &Hello) -> Result<(), Stranger> {
+        let shown = known.judge(node, hello, OURS)?;
+        known.keep(node, shown)
     }
 
     #[test]
     fn a_node_goes_on_from_where_it_was_or_is_refused_also_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Known::open(dir.path(), 1, Some([1; 32])).unwrap();
+        let open = || Known::open(dir.path(), 1).unwrap();
         let known = open();
-        known.check(2, &hello(7, 3, 1)).unwrap();
-        known.check(2, &hello(7, 3, 1)).unwrap();
-        known.check(2, &hello(7, 4, 2)).unwrap();
+        let_in(&known, 2, &hello(7, &[1])).unwrap();
+        let_in(&known, 2, &hello(7, &[1])).unwrap();
+        let_in(&known, 2, &hello(7, &[1, 2])).unwrap();
         let known = open();
-        let refused = |hello: &Hello| known.check(2, hello).unwrap_err();
-        assert!(matches!(
-            refused(&hello(8, 5, 3)),
-            Stranger::OtherDisk { node: 2 }
-        ));
-        assert!(matches!(
-            refused(&hello(7, 3, 3)),
-            Stranger::OlderDisk { known: 4, .. }
-        ));
-        assert!(matches!(
-            refused(&hello(7, 4, 3)),
-            Stranger::Twice { node: 2 }
-        ));
-        known.check(2, &hello(7, 5, 3)).unwrap();
-        known.check(3, &hello(8, 1, 1)).unwrap();
+        let refused = |hello: &Hello| let_in(&known, 2, hello).unwrap_err();
+        let other_disk = refused(&hello(8, &[1, 2, 3]));
+        assert!(matches!(other_disk, Stranger::OtherDisk { node: 2 }));
+        for older in [hello(7, &[1]), hello(7, &[1, 9]), hello(7, &[1, 9, 10])] {
+            assert!(matches!(refused(&older), Stranger::OtherPast { node: 2 }));
+        }
+        let_in(&known, 2, &hello(7, &[1, 2, 3, 4])).unwrap();
+        let_in(&known, 3, &hello(8, &[1])).unwrap();
     }
 
     #[test]
     fn a_node_that_was_let_go_stays_out_also_after_a_restart_and_on_another_disk() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Known::open(dir.path(), 1, Some([1; 32])).unwrap();
+        let open = || Known::open(dir.path(), 1).unwrap();
         let known = open();
-        known.check(2, &hello(7, 3, 1)).unwrap();
+        let_in(&known, 2, &hello(7, &[1])).unwrap();
         known.leave(2).unwrap();
         known.leave(3).unwrap();
         let known = open();
+        assert_eq!(known.left(), [3, 2]);
         assert!(known.has_left(2) && known.has_left(3) && !known.has_left(4));
-        for hello in [hello(7, 3, 1), hello(9, 1, 1)] {
-            assert!(matches!(
-                known.check(2, &hello),
-                Err(Stranger::Left { node: 2 })
-            ));
+        for hello in [hello(7, &[1, 2]), hello(9, &[1])] {
+            let left = let_in(&known, 2, &hello);
+            assert!(matches!(left, Err(Stranger::Left { node: 2 })));
         }
     }
 
     #[test]
-    fn a_node_with_this_nodes_number_or_another_beginning_is_refused() {
+    fn a_node_with_this_nodes_number_another_beginning_or_another_hub_key_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let known = Known::open(dir.path(), 1, Some([2; 32])).unwrap();
-        assert!(matches!(
-            known.check(1, &hello(1, 1, 1)),
-            Err(Stranger::Myself { node: 1 })
-        ));
-        assert!(matches!(
-            known.check(2, &hello(1, 1, 1)),
-            Err(Stranger::OtherFounding { node: 2 })
-        ));
-        let joined = Hello {
-            founding: None,
-            ..hello(1, 1, 1)
+        let known = Known::open(dir.path(), 1).unwrap();
+        let refused = |node, hello: &Hello| let_in(&known, node, hello).unwrap_err();
+        let same = refused(1, &hello(1, &[1]));
+        assert!(matches!(same, Stranger::Myself { node: 1 }));
+        let other = Hello {
+            founding: Some([2; 32]),
+            ..hello(1, &[1])
         };
-        known.check(2, &joined).unwrap();
+        let other = refused(2, &other);
+        assert!(matches!(other, Stranger::OtherFounding { node: 2 }));
+        let key = Hello {
+            hub_key: [6; 32],
+            ..hello(1, &[1])
+        };
+        let key = refused(2, &key);
+        assert!(matches!(key, Stranger::OtherHubKey { node: 2 }));
+        let waiting = Hello {
+            founding: None,
+            ..hello(1, &[1])
+        };
+        let_in(&known, 2, &waiting).unwrap();
     }
 }

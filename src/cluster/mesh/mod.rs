@@ -7,15 +7,18 @@
 
 pub(crate) mod calls;
 pub(crate) mod frame;
+pub(crate) mod identity;
 mod known;
 pub(crate) mod neighbour;
+mod notes;
+mod probe;
 #[cfg(test)]
 mod tests;
 mod transfer;
 
 use super::{group::Group, shards::Shards};
 use crate::{
-    directory::{self, Claimed},
+    directory::Claimed,
     peering::code,
     quic::{ClusterEndpoint, ClusterLink, LaneReceiver, LaneSender},
     store::Disk,
@@ -24,20 +27,20 @@ use anyhow::Context;
 use calls::{Lost, Serve};
 use frame::{Control, ControlAnswer, Greeting, Hello, Open, RaftAnswer, RaftCall, Why};
 use futures::future::BoxFuture;
-use known::{Known, Stranger};
+use identity::{Identity, Own};
+use known::Known;
 use mimi_actors::{
     ask::{Answered, Ask},
     limits::{GREETING_FRAME_BYTES_MAX, SHARDS},
-    wire::{self, BVec},
+    membership::chain::StartId,
+    wire,
 };
 use neighbour::Neighbour;
+use notes::Notes;
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 use tokio::sync::oneshot;
@@ -56,9 +59,9 @@ type Acknowledged = Vec<(u16, BTreeMap<u64, u64>)>;
 pub(crate) struct Mesh {
     me: u64,
     endpoint: ClusterEndpoint,
-    claimed: Claimed,
-    session: [u8; 16],
+    identity: Identity,
     known: Known,
+    notes: Notes,
     disk: Disk,
     neighbours: Mutex<BTreeMap<u64, Arc<Neighbour>>>,
     groups: OnceLock<Vec<Group>>,
@@ -74,17 +77,19 @@ impl Mesh {
     pub(crate) fn new(
         me: u64,
         endpoint: ClusterEndpoint,
-        claimed: Claimed,
+        (claimed, own): (Claimed, Own),
         data_dir: &Path,
         disk: Disk,
     ) -> anyhow::Result<Arc<Self>> {
-        let known = Known::open(data_dir, me, claimed.founding())?;
+        let known = Known::open(data_dir, me)?;
+        let notes = Notes::open(data_dir)?;
+        let identity = Identity::new(claimed, own);
         Ok(Arc::new_cyclic(|myself| Self {
             me,
             endpoint,
-            claimed,
-            session: directory::random(),
+            identity,
             known,
+            notes,
             disk,
             neighbours: Mutex::default(),
             groups: OnceLock::new(),
@@ -124,21 +129,21 @@ impl Mesh {
         self.groups.get()?.get(usize::from(shard))
     }
 
-    /// A node and the connection to it, which is kept up from the first time that somebody asks. A node that moved is
-    /// dialled at its new address.
+    /// A node and the connection to it, which is kept up from the first time that somebody asks. A node that is said to
+    /// be somewhere else, too, is dialled at both addresses.
     pub(crate) fn neighbour(&self, node: u64, address: &str) -> Arc<Neighbour> {
-        let mut neighbours = self
-            .neighbours
+        let mut neighbours = self.neighbours();
+        let neighbour = neighbours
+            .entry(node)
+            .or_insert_with(|| Neighbour::new(node, &self.myself));
+        neighbour.told(address);
+        Arc::clone(neighbour)
+    }
+
+    fn neighbours(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Neighbour>>> {
+        self.neighbours
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match neighbours.get(&node) {
-            Some(known) if known.address() == address => Arc::clone(known),
-            Some(_) | None => {
-                let new = Neighbour::new(node, address.to_owned(), &self.myself);
-                neighbours.insert(node, Arc::clone(&new));
-                new
-            }
-        }
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets go of a node for good: it is not spoken to any more.
@@ -147,31 +152,36 @@ impl Mesh {
             tracing::error!(node, %error, "it is not written down that the node left; it is tried again");
             return;
         }
-        let mut neighbours = self
-            .neighbours
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        neighbours.remove(&node);
+        self.neighbours().remove(&node);
+        self.identity
+            .part(node, None, "this node has left the cluster");
     }
 
-    /// The other nodes that are known, and whether a connection to each is up.
+    /// The other nodes that are known, where each is, and whether a connection to it is up.
     pub(crate) fn others(&self) -> Vec<(u64, String, bool)> {
-        let neighbours = self
-            .neighbours
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let row = |(node, is): (&u64, &Arc<Neighbour>)| {
-            (*node, is.address().to_owned(), is.link().is_some())
-        };
-        neighbours.iter().map(row).collect()
+        let row = |(node, is): (&u64, &Arc<Neighbour>)| (*node, is.address(), is.link().is_some());
+        self.neighbours().iter().map(row).collect()
     }
 
-    fn known_neighbour(&self, node: u64) -> Option<Arc<Neighbour>> {
-        let neighbours = self
-            .neighbours
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        neighbours.get(&node).cloned()
+    /// Whether a connection to a node is up.
+    pub(crate) fn hears(&self, node: u64) -> bool {
+        self.known_neighbour(node)
+            .is_some_and(|neighbour| neighbour.link().is_some())
+    }
+
+    /// Whether a node that is connected has a log of a shard.
+    pub(crate) fn has_begun(&self, shard: u16) -> bool {
+        let neighbours = self.neighbours();
+        neighbours.values().any(|other| other.has_begun(shard))
+    }
+
+    /// Where the other nodes reach this one, as its configuration says.
+    pub(crate) fn address(&self) -> &str {
+        self.identity.address()
+    }
+
+    pub(crate) fn known_neighbour(&self, node: u64) -> Option<Arc<Neighbour>> {
+        self.neighbours().get(&node).cloned()
     }
 
     /// Passes a request on to the node that leads a shard; requests to one shard keep their order.
@@ -208,46 +218,12 @@ impl Mesh {
         neighbour.control(control, deadline).await
     }
 
-    /// Who this node is.
-    fn hello(&self) -> Hello {
-        let reach = (0..SHARDS).map(|shard| self.disk.log.span(shard).end);
-        Hello {
-            incarnation: self.claimed.incarnation(),
-            starts: self.claimed.starts(),
-            session: self.session,
-            founding: self.claimed.founding(),
-            reach: BVec::truncated(reach.collect()),
-        }
-    }
-
     /// How far the other nodes have come.
     fn acknowledged(&self) -> Acknowledged {
         let groups = (0..SHARDS).filter_map(|shard| Some((shard, self.group(shard)?)));
         groups
             .map(|(shard, group)| (shard, group.replicated()))
             .collect()
-    }
-
-    /// Lets a node in that is who it was and has what it had.
-    ///
-    /// What it has acknowledged is compared as it was `before` it said how far it is: it may be getting entries over
-    /// another connection meanwhile.
-    fn check(&self, node: u64, hello: &Hello, before: &Acknowledged) -> Result<(), Stranger> {
-        self.known.check(node, hello)?;
-        for (shard, replicated) in before {
-            let (shard, acked) = (*shard, replicated.get(&node).copied());
-            let reach = hello.reach.get(usize::from(shard)).copied();
-            let reach = reach.unwrap_or_default();
-            if let Some(acked) = acked.filter(|acked| reach < *acked) {
-                return Err(Stranger::Shorter {
-                    node,
-                    shard,
-                    reach,
-                    acked,
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Takes the connections of the other nodes, until the endpoint is closed.
@@ -266,13 +242,8 @@ impl Mesh {
     }
 
     async fn serve_link(self: Arc<Self>, link: Arc<ClusterLink>, before: Arc<Acknowledged>) {
-        let greeted = Arc::new(AtomicBool::new(false));
+        let greeted = Arc::new(OnceLock::new());
         while let Ok(lane) = link.link().accept_lane().await {
-            if greeted.load(Ordering::Acquire) && self.known.has_left(link.node()) {
-                link.link()
-                    .close(code::PROTOCOL, "this node has left the cluster");
-                return;
-            }
             let (mesh, link, greeted) =
                 (Arc::clone(&self), Arc::clone(&link), Arc::clone(&greeted));
             let before = Arc::clone(&before);
@@ -286,13 +257,13 @@ impl Mesh {
 
     async fn serve_lane(
         self: &Arc<Self>,
-        link: &ClusterLink,
-        greeted: &AtomicBool,
+        link: &Arc<ClusterLink>,
+        greeted: &OnceLock<StartId>,
         before: &Acknowledged,
         (mut to, mut from): (LaneSender, LaneReceiver),
     ) -> anyhow::Result<()> {
         // Whoever has not greeted gets a small frame only.
-        let frame_max = if greeted.load(Ordering::Acquire) {
+        let frame_max = if greeted.get().is_some() {
             frame::FRAME_BYTES_MAX
         } else {
             GREETING_FRAME_BYTES_MAX
@@ -307,25 +278,11 @@ impl Mesh {
         })?;
         match open {
             Open::Hello(hello) => {
-                let checked = self.check(link.node(), &hello, before);
-                let greeting = match &checked {
-                    Ok(()) => Greeting::Welcome(self.hello()),
-                    Err(stranger) => Greeting::Refused(Why::clipped(&stranger.to_string())),
-                };
-                greeted.store(checked.is_ok(), Ordering::Release);
-                if checked.is_ok()
-                    && let Some(neighbour) = self.known_neighbour(link.node())
-                {
-                    neighbour.is_there();
-                }
+                let greeting = self.greeted(link, greeted, &hello, before).await;
                 to.send(wire::encode(&greeting)).await?;
-                to.finish()?;
-                if let Err(stranger) = checked {
-                    tracing::error!(node = link.node(), %stranger, "a node was not let into the cluster");
-                }
-                Ok(())
+                Ok(to.finish()?)
             }
-            _ if !greeted.load(Ordering::Acquire) => {
+            _ if greeted.get().is_none() => {
                 link.link().close(code::PROTOCOL, "greet first");
                 anyhow::bail!("it has not greeted");
             }
@@ -343,25 +300,72 @@ impl Mesh {
         }
     }
 
+    /// Answers a greeting.
+    async fn greeted(
+        &self,
+        link: &Arc<ClusterLink>,
+        greeted: &OnceLock<StartId>,
+        hello: &Hello,
+        before: &Acknowledged,
+    ) -> Greeting {
+        let node = link.node();
+        if let Err(stranger) = self.check(node, hello, before).await {
+            tracing::error!(node, %stranger, "a node was not let into the cluster");
+            let (ground, why) = Self::ground_of(&stranger);
+            return Greeting::Refused { ground, why };
+        }
+        let start = hello.start();
+        // Whoever greets again in another start has to connect again.
+        if *greeted.get_or_init(|| start) != start {
+            link.link()
+                .close(code::PROTOCOL, "one start, one connection");
+        }
+        self.identity.greet(node, start, link);
+        if let Some(neighbour) = self.known_neighbour(node) {
+            neighbour.is_there();
+        }
+        Greeting::Welcome(self.hello().await)
+    }
+
     async fn raft(&self, call: RaftCall) -> RaftAnswer {
         match self.group(call.shard) {
-            Some(group) => group.called(call.rpc).await,
+            Some(group) => match group.contradicted(&call.rpc) {
+                Some(why) => {
+                    let refused = RaftAnswer::Refused(Why::clipped(&why));
+                    self.doubt(why);
+                    refused
+                }
+                None => group.called(call.rpc).await,
+            },
             None => RaftAnswer::Refused(Why::clipped("the shard is not started here")),
         }
     }
 
     /// Does what another node asks about the cluster.
     async fn do_control(&self, control: Control, from: u64) -> ControlAnswer {
-        let (Control::Take { shard } | Control::Give { shard } | Control::Member { shard, .. }) =
-            &control;
-        let Some(group) = self.group(*shard) else {
-            return ControlAnswer::Refused(Why::clipped("the shard is not started here"));
+        let group = |shard| {
+            let not_started =
+                || ControlAnswer::Refused(Why::clipped("the shard is not started here"));
+            self.group(shard).ok_or_else(not_started)
         };
-        match control {
-            Control::Take { .. } => group.take_over(),
-            Control::Give { .. } => group.give_up(from),
-            Control::Member { change, .. } => group.change_member(change).await,
-        }
+        let done = match control {
+            Control::Take { shard } => group(shard).map(Group::take_over),
+            Control::Give { shard } => group(shard).map(|group| group.give_up(from)),
+            Control::Look { shard, wish } => match group(shard) {
+                Ok(group) => Ok(self.look(group, &wish).await),
+                Err(refused) => Err(refused),
+            },
+            Control::Carry { shard, wish } => match group(shard) {
+                Ok(group) => Ok(self.carry(group, &wish).await),
+                Err(refused) => Err(refused),
+            },
+            Control::View { shard } => group(shard).map(|group| self.view(group)),
+            Control::Begin { note } => group(0).map(|group| self.begin_change(group, note)),
+            Control::Note { id, wish } => Ok(self.note(id, wish)),
+            Control::Noted => Ok(ControlAnswer::Noted(self.notes.open_change())),
+            Control::Ping => Ok(ControlAnswer::Done),
+        };
+        done.unwrap_or_else(|refused| refused)
     }
 
     /// Says goodbye to everybody.

@@ -3,18 +3,22 @@
 use super::{
     Mesh,
     calls::{Caller, Lost},
-    frame::{Control, ControlAnswer, FRAME_BYTES_MAX, Greeting, Hello, Open, RaftAnswer, RaftCall},
+    frame::{
+        Control, ControlAnswer, FRAME_BYTES_MAX, Greeting, Ground, Hello, Open, RaftAnswer,
+        RaftCall, Why,
+    },
 };
-use crate::quic::ClusterLink;
+use crate::{peering::code, quic::ClusterLink};
 use anyhow::{Context, bail};
 use mimi_actors::{
     ask::{Answered, Ask},
     limits::{GREETING_FRAME_BYTES_MAX, SHARDS},
+    membership::chain::StartId,
     wire,
 };
 use rand::Rng;
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 use tokio::sync::{Notify, watch};
@@ -29,6 +33,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const GREETING_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the rest of a frame may take.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
+/// Addresses of one node that are dialled, at most.
+const ADDRESSES_MAX: usize = 4;
 /// Votes and heartbeats go before everything else.
 const URGENT: i32 = 2;
 /// Entries go before requests, which are waiting for them.
@@ -37,8 +43,9 @@ const BULK: i32 = 1;
 /// Another node.
 pub(crate) struct Neighbour {
     node: u64,
-    address: String,
-    link: watch::Sender<Option<Arc<ClusterLink>>>,
+    /// Where it is said to be, the last word first.
+    addresses: Mutex<Vec<String>>,
+    link: watch::Sender<Option<Up>>,
     /// It was heard of: it can be dialled now.
     there: Notify,
     urgent: Caller<RaftCall, RaftAnswer>,
@@ -46,9 +53,21 @@ pub(crate) struct Neighbour {
     forwards: Vec<Caller<Ask, Answered>>,
 }
 
+/// A connection that is up.
+#[derive(Clone)]
+struct Up {
+    link: Arc<ClusterLink>,
+    /// Where the node was reached.
+    address: String,
+    /// The start in which it was let in.
+    start: StartId,
+    /// Shards of which it had a log when it was let in.
+    begun: Vec<u16>,
+}
+
 impl Neighbour {
-    /// A node that is dialled at `address` from now on.
-    pub(super) fn new(node: u64, address: String, mesh: &Weak<Mesh>) -> Arc<Self> {
+    /// A node that is dialled from now on, once it is told where.
+    pub(super) fn new(node: u64, mesh: &Weak<Mesh>) -> Arc<Self> {
         let neighbour = Arc::new_cyclic(|over: &Weak<Self>| {
             let raft = wire::encode(&Open::Raft);
             let forward = |shard| {
@@ -57,7 +76,7 @@ impl Neighbour {
             };
             Self {
                 node,
-                address,
+                addresses: Mutex::default(),
                 link: watch::Sender::new(None),
                 there: Notify::new(),
                 urgent: Caller::new(over.clone(), raft.clone(), URGENT),
@@ -69,14 +88,63 @@ impl Neighbour {
         neighbour
     }
 
-    /// Where it is dialled.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
+    fn addresses(&self) -> MutexGuard<'_, Vec<String>> {
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of where the node is said to be. Nobody is believed before the node answered there: all addresses are
+    /// dialled, the oldest word is forgotten when there are too many.
+    pub(super) fn told(&self, address: &str) {
+        if address.is_empty() {
+            return;
+        }
+        let mut addresses = self.addresses();
+        if !addresses.iter().any(|known| known == address) {
+            addresses.insert(0, address.to_owned());
+            addresses.truncate(ADDRESSES_MAX);
+            drop(addresses);
+            self.there.notify_one();
+        }
+    }
+
+    /// Where it was reached, or is said to be.
+    pub(crate) fn address(&self) -> String {
+        if let Some(up) = &*self.link.borrow() {
+            return up.address.clone();
+        }
+        self.addresses().first().cloned().unwrap_or_default()
+    }
+
+    /// Where it was reached, while there is a connection.
+    pub(crate) fn reached_at(&self) -> Option<String> {
+        self.link.borrow().as_ref().map(|up| up.address.clone())
     }
 
     /// The connection, while there is one.
     pub(crate) fn link(&self) -> Option<Arc<ClusterLink>> {
-        self.link.borrow().clone()
+        self.link.borrow().as_ref().map(|up| Arc::clone(&up.link))
+    }
+
+    /// The start in which the node at the other end of the connection was let in.
+    pub(super) fn start(&self) -> Option<StartId> {
+        self.link.borrow().as_ref().map(|up| up.start)
+    }
+
+    /// Whether it had a log of a shard when it was let in.
+    pub(super) fn has_begun(&self, shard: u16) -> bool {
+        let up = self.link.borrow();
+        up.as_ref().is_some_and(|up| up.begun.contains(&shard))
+    }
+
+    /// Ends the connection, unless it is to the start `but`.
+    pub(super) fn part_unless(&self, but: StartId, why: &str) {
+        if let Some(up) = &*self.link.borrow()
+            && up.start != but
+        {
+            up.link.link().close(code::PROTOCOL, why);
+        }
     }
 
     /// Takes note that the node was heard of. Whoever still waits for an answer from before it was started dials anew:
@@ -142,12 +210,12 @@ async fn keep(neighbour: Weak<Neighbour>, mesh: Weak<Mesh>) {
             () = heard_of => continue,
         };
         match dialled {
-            Ok(link) => {
+            Ok(up) => {
                 told.clear();
                 backoff = BACKOFF_MIN;
-                tracing::info!(node = is.node, address = %is.address, "node of the cluster connected");
-                let link = Arc::new(link);
-                is.link.send_replace(Some(Arc::clone(&link)));
+                tracing::info!(node = is.node, address = %up.address, "node of the cluster connected");
+                let link = Arc::clone(&up.link);
+                is.link.send_replace(Some(up));
                 let shown = is.link.clone();
                 drop((is, mesh));
                 link.link().closed().await;
@@ -158,7 +226,7 @@ async fn keep(neighbour: Weak<Neighbour>, mesh: Weak<Mesh>) {
                 // The same refusal again and again is told once.
                 let why = format!("{error:#}");
                 if why != told {
-                    tracing::warn!(node = is.node, address = %is.address, error = %why, "a node of the cluster is not connected");
+                    tracing::warn!(node = is.node, address = %is.address(), error = %why, "a node of the cluster is not connected");
                     told = why;
                 }
                 drop((is, mesh));
@@ -175,24 +243,55 @@ async fn keep(neighbour: Weak<Neighbour>, mesh: Weak<Mesh>) {
     }
 }
 
-async fn dial(neighbour: &Neighbour, mesh: &Mesh) -> anyhow::Result<ClusterLink> {
-    let address = &neighbour.address;
+/// Dials a node wherever it is said to be, everywhere at once; the first place where it proves to be that node is taken.
+async fn dial(neighbour: &Neighbour, mesh: &Mesh) -> anyhow::Result<Up> {
+    let addresses = neighbour.addresses().clone();
+    let attempts = addresses
+        .into_iter()
+        .map(|address| Box::pin(dial_at(neighbour, mesh, address)));
+    let attempts: Vec<_> = attempts.collect();
+    if attempts.is_empty() {
+        bail!("nobody has said where it is: list it in cluster.nodes");
+    }
+    let (up, _) = futures::future::select_ok(attempts).await?;
+    Ok(up)
+}
+
+async fn dial_at(neighbour: &Neighbour, mesh: &Mesh, address: String) -> anyhow::Result<Up> {
     let mut last = anyhow::anyhow!("the name {address} has no address");
-    for resolved in tokio::net::lookup_host(address).await? {
+    let resolved: Vec<_> = tokio::net::lookup_host(&address).await?.collect();
+    for resolved in resolved {
         let before = mesh.acknowledged();
         match mesh.endpoint().connect(resolved, neighbour.node).await {
             Ok(link) => {
-                let theirs = greet(&link, mesh.hello()).await?;
-                mesh.check(neighbour.node, &theirs, &before)?;
-                return Ok(link);
+                let theirs = match greet(&link, mesh.hello().await).await? {
+                    Ok(theirs) => theirs,
+                    Err((ground, why)) => {
+                        mesh.refused(neighbour.node, ground, &why);
+                        bail!("it refuses this node: {why}");
+                    }
+                };
+                mesh.let_in();
+                mesh.check(neighbour.node, &theirs, &before).await?;
+                let begun = (0..SHARDS).filter(|shard| theirs.reach_of(*shard) > 0);
+                return Ok(Up {
+                    link: Arc::new(link),
+                    address,
+                    start: theirs.start(),
+                    begun: begun.collect(),
+                });
             }
-            Err(error) => last = error.into(),
+            Err(error) => last = anyhow::Error::from(error).context(format!("at {address}")),
         }
     }
     Err(last)
 }
 
-async fn greet(link: &ClusterLink, hello: Hello) -> anyhow::Result<Hello> {
+/// Greets a node; the inner error is its refusal.
+pub(super) async fn greet(
+    link: &ClusterLink,
+    hello: Hello,
+) -> anyhow::Result<Result<Hello, (Ground, Why)>> {
     let (mut to, mut from) = link.link().open_lane().await?;
     to.send(wire::encode(&Open::Hello(hello))).await?;
     to.finish()?;
@@ -200,8 +299,8 @@ async fn greet(link: &ClusterLink, hello: Hello) -> anyhow::Result<Hello> {
     let greeting = tokio::time::timeout(GREETING_DEADLINE, greeting)
         .await
         .context("no greeting in time")??;
-    match wire::decode(&greeting.unwrap_or_default())? {
+    Ok(match wire::decode(&greeting.unwrap_or_default())? {
         Greeting::Welcome(theirs) => Ok(theirs),
-        Greeting::Refused(why) => bail!("it refuses this node: {why}"),
-    }
+        Greeting::Refused { ground, why } => Err((ground, why)),
+    })
 }

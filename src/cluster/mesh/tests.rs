@@ -2,7 +2,8 @@
 
 use super::{
     Mesh,
-    frame::{Calls, Greeting, Hello, Offer, Open, RaftAnswer, RaftCall, Rpc, Want},
+    frame::{Calls, Greeting, Ground, Hello, Offer, Open, RaftAnswer, RaftCall, Rpc, Want},
+    identity::Own,
 };
 use crate::{
     cli::pki::{create_ca, create_certificate},
@@ -19,19 +20,22 @@ use crate::{
 use mimi_actors::{
     ids::ProviderId,
     limits::SHARDS,
+    membership::Address,
     wire::{self, BVec},
 };
 use openraft::{BasicNode, Vote, raft::VoteRequest};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 /// Entries after which a shard is sealed.
 const EVERY: u64 = 10;
+/// The public half of the hub's key.
+const HUB_KEY: [u8; 32] = [5; 32];
 /// How long anything may take.
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -73,14 +77,31 @@ impl Site {
         ClusterEndpoint::bind(address, &identity, &name("main.a.example"), &ca).unwrap()
     }
 
+    fn data(&self, node: u64) -> PathBuf {
+        self.path().join(format!("data-{node}"))
+    }
+
     async fn start(&self, node: u64) -> Node {
-        let data = self.path().join(format!("data-{node}"));
-        std::fs::create_dir_all(&data).unwrap();
-        let claimed = directory::claim(&data, &name("a.example"), node, Some([1; 32])).unwrap();
-        let disk = Disk::open(&data, SHARDS, u64::MAX).unwrap();
-        let claimed = claimed.start().unwrap();
-        let endpoint = self.endpoint(node, self.addresses[&node]);
-        let mesh = Mesh::new(node, endpoint, claimed, &data, disk.clone()).unwrap();
+        self.start_at(node, &self.data(node), self.addresses[&node])
+            .await
+    }
+
+    async fn start_at(&self, node: u64, data: &Path, at: SocketAddr) -> Node {
+        std::fs::create_dir_all(data).unwrap();
+        let cluster = name("main.a.example");
+        let provider = name("a.example");
+        let claimed = directory::claim(data, &provider, node, Some(&cluster), Some([1; 32]));
+        let claimed = claimed.unwrap().start(HUB_KEY).unwrap();
+        let disk = Disk::open(data, SHARDS, u64::MAX).unwrap();
+        // What an earlier start of the node held is given back a moment after it has ended.
+        until("the port is free", || UdpSocket::bind(at).is_ok()).await;
+        let endpoint = self.endpoint(node, at);
+        let own = Own {
+            cluster,
+            address: at.to_string(),
+            waits: false,
+        };
+        let mesh = Mesh::new(node, endpoint, (claimed, own), data, disk.clone()).unwrap();
         let recorder = Arc::new(Recorder::default());
         let apply = Arc::clone(&recorder) as _;
         let group = Group::start(0, node, &disk, EVERY, apply, Some(Arc::clone(&mesh)));
@@ -105,10 +126,14 @@ impl Site {
         let link = endpoint.connect(self.addresses[&node], node).await.unwrap();
         let hello = Hello {
             incarnation: [9; 16],
-            starts: 1,
-            session: [9; 16],
+            starts: vec![[9; 16]].try_into().unwrap(),
             founding: None,
+            hub_key: HUB_KEY,
+            address: Address::default(),
+            waits: true,
+            left: BVec::default(),
             reach: BVec::default(),
+            applied: BVec::default(),
         };
         let (mut to, mut from) = link.link().open_lane().await.unwrap();
         to.send(wire::encode(&Open::Hello(hello))).await.unwrap();
@@ -303,7 +328,11 @@ async fn a_node_that_was_let_go_is_not_greeted() {
     assert!(matches!(greeting, Greeting::Welcome(_)));
     node.mesh.forget(7);
     let (_endpoint, _link, greeting) = site.dial(7, 1).await;
-    let Greeting::Refused(why) = greeting else {
+    let Greeting::Refused {
+        ground: Ground::Left,
+        why,
+    } = greeting
+    else {
         panic!("{greeting:?}");
     };
     assert!(why.contains("node 7 has left the cluster"), "{why}");
@@ -316,4 +345,134 @@ async fn a_node_that_was_let_go_is_not_greeted() {
         BTreeSet::new()
     );
     node.end().await;
+}
+
+/// Copies a directory with everything in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Puts one directory in the place of another, which is kept.
+fn put_in_place(from: &Path, of: &Path, keep: &Path) {
+    std::fs::rename(of, keep).unwrap();
+    std::fs::rename(from, of).unwrap();
+}
+
+async fn doubted(node: &Node) -> String {
+    let doubted = tokio::time::timeout(WAIT, node.mesh.doubted()).await;
+    doubted.expect("the node stops")
+}
+
+async fn all_applied(nodes: &[Node], text: &str) {
+    until("all have it", || {
+        let has = |node: &Node| {
+            let applied = node.recorder.applied();
+            applied.last().is_some_and(|(_, last)| last == text)
+        };
+        nodes.iter().all(has)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_copy_stops_at_each_start_and_the_true_disk_is_let_in_again() {
+    let site = Site::new(3);
+    let third = site.start(3).await;
+    let mut nodes = vec![site.start(1).await, site.start(2).await, third];
+    found(&site, &nodes).await;
+    propose(&nodes, "one").await;
+    all_applied(&nodes, "one").await;
+    nodes.pop().unwrap().end().await;
+    let (older, truth) = (site.path().join("older"), site.path().join("truth"));
+    copy(&site.data(3), &older);
+    nodes.push(site.start(3).await);
+    propose(&nodes, "two").await;
+    all_applied(&nodes, "two").await;
+    nodes.pop().unwrap().end().await;
+
+    put_in_place(&older, &site.data(3), &truth);
+    for _ in 0..3 {
+        let copied = site.start(3).await;
+        let why = doubted(&copied).await;
+        assert!(why.contains("is an older copy"), "{why}");
+        copied.end().await;
+    }
+    put_in_place(&truth, &site.data(3), &older);
+    nodes.push(site.start(3).await);
+    propose(&nodes, "three").await;
+    all_applied(&nodes, "three").await;
+    for node in nodes {
+        node.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_runs_beside_its_node_stops_and_the_node_goes_on() {
+    let site = Site::new(2);
+    let nodes = vec![site.start(1).await, site.start(2).await];
+    found(&site, &nodes).await;
+    propose(&nodes, "one").await;
+    all_applied(&nodes, "one").await;
+    let doubled = site.path().join("doubled");
+    copy(&site.data(2), &doubled);
+    let elsewhere = Site::new(1).addresses[&1];
+    let copied = site.start_at(2, &doubled, elsewhere).await;
+    let why = doubted(&copied).await;
+    assert!(why.contains("node 2 runs already"), "{why}");
+    copied.end().await;
+    propose(&nodes, "two").await;
+    all_applied(&nodes, "two").await;
+    for node in nodes {
+        node.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_applied_entries_differ_from_those_of_most_others_stops() {
+    let site = Site::new(3);
+    let third = site.start(3).await;
+    let mut nodes = vec![site.start(1).await, site.start(2).await, third];
+    found(&site, &nodes).await;
+    propose(&nodes, "one").await;
+    all_applied(&nodes, "one").await;
+    for _ in 0..2 {
+        nodes.pop().unwrap().end().await;
+    }
+    let (older, truth) = (site.path().join("older"), site.path().join("truth"));
+    copy(&site.data(3), &older);
+    nodes.push(site.start(3).await);
+    propose(&nodes, "lost with the copy").await;
+    // With it goes, to the disks, that the one before is committed.
+    propose(&nodes, "and this").await;
+    all_applied(&nodes, "and this").await;
+    for node in nodes {
+        node.end().await;
+    }
+
+    // The second node knows of no later start of the third: nobody who runs can tell that its disk is an older one.
+    put_in_place(&older, &site.data(3), &truth);
+    let nodes = vec![site.start(2).await, site.start(3).await];
+    propose(&nodes, "written over it").await;
+    propose(&nodes, "and more").await;
+    all_applied(&nodes, "and more").await;
+    let first = site.start(1).await;
+    let why = doubted(&first).await;
+    assert!(why.contains("have applied other entries"), "{why}");
+    let applied = first.recorder.applied();
+    let kept = applied.iter().any(|(_, text)| text == "lost with the copy");
+    assert!(kept, "what it holds is not written over: {applied:?}");
+    first.end().await;
+    propose(&nodes, "they go on").await;
+    for node in nodes {
+        node.end().await;
+    }
 }
