@@ -83,6 +83,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "a leader whose disk is full goes on leading",
     ),
     (
+        "full_disk_drops_acks",
+        "an acknowledgement that a full disk refused is recorded no more",
+    ),
+    (
         "half_rotation_is_damage",
         "a node that ended in the middle of a rotation does not start again",
     ),

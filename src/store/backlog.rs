@@ -81,12 +81,7 @@ impl BacklogError {
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::File(error) => files::may_pass(&error.source),
-            Self::Engine { source, .. } => match &**source {
-                fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => {
-                    files::may_pass(error)
-                }
-                _ => false,
-            },
+            Self::Engine { source, .. } => io_of(source).is_some_and(files::may_pass),
             Self::Shape { .. } | Self::Closed { .. } => false,
         }
     }
@@ -101,28 +96,30 @@ impl BacklogError {
     }
 }
 
-fn is_damage(error: &fjall::Error) -> bool {
-    match error {
-        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => {
-            files::is_gone(error)
-        }
-        error => !matches!(error, fjall::Error::Poisoned | fjall::Error::Locked),
+/// The error of the file system in one of the database.
+fn io_of(error: &fjall::Error) -> Option<&std::io::Error> {
+    if let fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) = error {
+        return Some(error);
     }
+    None
+}
+
+fn is_damage(error: &fjall::Error) -> bool {
+    let passing = matches!(error, fjall::Error::Poisoned | fjall::Error::Locked);
+    io_of(error).map_or(!passing, files::is_gone)
 }
 
 fn advice(error: &fjall::Error) -> &'static str {
-    match error {
-        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error))
-            if files::may_pass(error) =>
-        {
-            "free space on this disk; it is tried again"
-        }
-        fjall::Error::Poisoned => {
-            "an earlier write failed: check the free space and the health of this disk; it is tried again"
-        }
-        fjall::Error::Locked => "another process uses it; stop that first",
-        error if is_damage(error) => "rebuild this node from its peers",
-        _ => "check the health of this disk",
+    if io_of(error).is_some_and(files::may_pass) {
+        "free space on this disk; it is tried again"
+    } else if matches!(error, fjall::Error::Poisoned) {
+        "an earlier write failed: check the free space and the health of this disk; it is tried again"
+    } else if matches!(error, fjall::Error::Locked) {
+        "another process uses it; stop that first"
+    } else if is_damage(error) {
+        "rebuild this node from its peers"
+    } else {
+        "check the health of this disk"
     }
 }
 

@@ -189,16 +189,12 @@ fn refused(path: &Path, reason: String) -> OpenError {
 
 /// Why the engine in `path` does not open.
 pub(super) fn unopened(path: &Path, error: raft_engine::Error) -> OpenError {
-    match error {
+    if let raft_engine::Error::Io(source) = error {
         // The disk does not give it in this moment, which says nothing about what is on it.
-        raft_engine::Error::Io(source) => FileError {
-            verb: "open the log in",
-            path: path.to_path_buf(),
-            source,
-        }
-        .into(),
-        error => refused(path, error.to_string()),
+        let (verb, path) = ("open the log in", path.to_path_buf());
+        return FileError { verb, path, source }.into();
     }
+    refused(path, error.to_string())
 }
 
 /// What the engine holds of a shard, if that agrees with its high-water mark.
