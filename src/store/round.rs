@@ -270,10 +270,13 @@ fn block_len(records: &[Record]) -> usize {
 }
 
 pub(super) fn fault(error: raft_engine::Error) -> WriteFault {
-    match error {
-        raft_engine::Error::Io(error) if files::may_pass(&error) => WriteFault::Later(error),
-        error => WriteFault::Engine(error),
+    if let raft_engine::Error::Io(source) = error {
+        if files::may_pass(&source) {
+            return WriteFault::Later(source);
+        }
+        return WriteFault::Engine(source.into());
     }
+    WriteFault::Engine(error)
 }
 
 impl From<FileError> for WriteFault {
