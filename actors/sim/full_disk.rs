@@ -7,6 +7,7 @@ use super::{
     plan::NodeRef,
     world::{Event, World},
 };
+use std::collections::BTreeMap;
 
 /// How long a leader whose disk is full may go on leading while another voter could, in milliseconds.
 const GIVES_WAY_WITHIN_MS: u64 = 2_000;
@@ -14,10 +15,10 @@ const GIVES_WAY_WITHIN_MS: u64 = 2_000;
 /// What is known of a disk that is full.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Full {
-    /// Since when, in milliseconds.
-    since_ms: u64,
     /// How many entries of each shard it has.
     pub(super) synced: Vec<u64>,
+    /// Since when another voter could lead the shards that it leads, in milliseconds.
+    others_since_ms: BTreeMap<u16, u64>,
 }
 
 impl World {
@@ -27,16 +28,19 @@ impl World {
 
     /// The disks of a provider's nodes are full, or that of one.
     pub(super) fn fill(&mut self, number: usize, provider: u8, only: Option<u8>, lasts_ms: u64) {
-        let since_ms = self.now_ms;
+        let now_ms = self.now_ms;
         let filled = self.nodes.iter_mut().filter(|(node, _)| {
             node.provider == provider && only.is_none_or(|only| node.node == only)
         });
         for (node, is) in filled {
             let synced = is.shards.iter().map(|shard| shard.replica.synced());
             let synced = synced.collect();
-            is.full.get_or_insert(Full { since_ms, synced });
+            is.full.get_or_insert(Full {
+                synced,
+                ..Full::default()
+            });
             self.counts.one("disks full");
-            self.story.tell(since_ms, || {
+            self.story.tell(now_ms, || {
                 format!("{node}  has a full disk for {lasts_ms} ms")
             });
         }
@@ -62,11 +66,10 @@ impl World {
         let (now_ms, provider) = (self.now_ms, leader.provider);
         let newest = self.terms.get(&(provider, shard)).copied();
         let term = self.shard(leader, shard).map(|is| is.replica.term);
-        let full = self.nodes.get(&leader).and_then(|is| is.full.as_ref());
         // One that another has followed already does not know it yet.
-        let Some(since_ms) = full.map(|full| full.since_ms).filter(|_| newest == term) else {
+        if !self.is_full(leader) || newest != term {
             return;
-        };
+        }
         let voters = self.voters(provider, shard);
         let others = voters.iter().map(|node| NodeRef {
             node: *node,
@@ -75,12 +78,20 @@ impl World {
         let somebody = others
             .filter(|other| *other != leader)
             .any(|other| self.would_elect(other, shard).is_some());
+        let Some(full) = self.nodes.get_mut(&leader).and_then(|is| is.full.as_mut()) else {
+            return;
+        };
+        if !somebody {
+            full.others_since_ms.remove(&shard);
+            return;
+        }
+        let since_ms = *full.others_since_ms.entry(shard).or_insert(now_ms);
         self.history.demand(
             "full disks",
-            !somebody || now_ms < since_ms + GIVES_WAY_WITHIN_MS,
+            now_ms < since_ms + GIVES_WAY_WITHIN_MS,
             || format!("{leader} leads shard {shard} on with a full disk"),
         );
-        if somebody && !planted!("full_disk_leads") {
+        if !planted!("full_disk_leads") {
             self.counts.one("leaders that gave way for a full disk");
             self.elect(provider, shard, Some(leader));
         }
