@@ -139,13 +139,13 @@ fn a_majority_is_one_of_each_set_of_voters() {
 fn a_leader_that_was_alone_gives_a_second_voter_time_to_answer() {
     let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
     let comes = BEGAN_MS + 40 * LOOK_MS;
-    for now_ms in (BEGAN_MS..=comes).step_by(LOOK_MS as usize) {
-        assert!(!one.lead_alone(now_ms));
+    for look in 0..=40 {
+        assert!(!one.lead_alone(BEGAN_MS + look * LOOK_MS));
     }
     // What was answered before it was alone is long ago.
     let stale = Some(100 * CUT_OFF_MS);
-    let steps_down = (comes..).step_by(LOOK_MS as usize);
-    let mut steps_down = steps_down.filter(|now_ms| one.lead(*now_ms, stale));
-    let waits_ms = steps_down.next().unwrap() - comes;
+    let mut waits = (0..).map(|look| look * LOOK_MS);
+    let waits_ms = waits.find(|waits_ms| one.lead(comes + waits_ms, stale));
+    let waits_ms = waits_ms.unwrap();
     assert!((CUT_OFF_MS..CUT_OFF_MS + LOOK_MS).contains(&waits_ms));
 }

@@ -7,6 +7,7 @@ use crate::{
         batch::Batch,
         clock::{self, NodeClock},
         entries::Entries,
+        full_disk,
         group::Group,
         group_error::ProposeError,
         lead::Lead,
@@ -27,7 +28,7 @@ use crate::{
     private::close_to_others,
     quic::{BindError, ClusterEndpoint, DoorEndpoint, Identity, LinkEndpoint},
     signals::{self, Stop},
-    store::Disk,
+    store::{Disk, writer::StorageFull},
 };
 use anyhow::{Context, bail};
 use futures::future::try_join_all;
@@ -89,6 +90,11 @@ impl Node {
     pub(crate) fn requests_in_flight(&self) -> (usize, usize) {
         let free = self.requests.available_permits();
         (REQUESTS_IN_FLIGHT_MAX - free, REQUESTS_IN_FLIGHT_MAX)
+    }
+
+    /// Why nothing new is taken here, where that is so.
+    pub(crate) fn storage_full(&self) -> Option<StorageFull> {
+        self.disk.writer.full()
     }
 
     pub(crate) fn log_figures(&self) -> LogFigures {
@@ -204,6 +210,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(reads::tell(shards.clone()));
     tasks.spawn(retention::keep(shards.clone(), config.retention()));
     tasks.spawn(collect(disk.clone(), groups.clone()));
+    tasks.spawn(full_disk::keep(disk.clone(), mesh.clone(), shards.clone()));
 
     let peers = found.peers.into_iter().map(|(id, peer)| {
         let deadline = config.request_deadline();
@@ -475,8 +482,8 @@ async fn keep_confirming(group: Group, shard: Arc<Shard>) {
 async fn propose(group: Group, batch: Batch) -> Result<(), NotQueued> {
     match group.propose(batch).await {
         Ok(_) => Ok(()),
-        Err(ProposeError::StorageFull { bytes, max }) => {
-            warn!(bytes, max, "the log is full; writes are refused");
+        Err(ProposeError::StorageFull(full)) => {
+            warn!(%full, "a write is refused");
             Err(NotQueued::StorageFull)
         }
         Err(ProposeError::Unavailable { retry_after_ms }) => {

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 use steps::Story;
-use support::slow_disk::SlowDisk;
+use support::{full_disk::Image, slow_disk::SlowDisk};
 
 /// How long all stories may take together.
 const ALL: Duration = Duration::from_secs(1_200);
@@ -32,7 +32,8 @@ type Shown = BTreeMap<String, Vec<(String, bool)>>;
 async fn main() -> ExitCode {
     // The arguments are the test harness's, not ours.
     let filter = std::env::var("FEATURE_FILTER").unwrap_or_default();
-    let without_root = SlowDisk::missing();
+    // What a tag asks of this machine, and why it is not there.
+    let missing = [("root", SlowDisk::missing()), ("disks", Image::missing())];
     let skipped: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let skipping = Arc::clone(&skipped);
     let shown: Arc<Mutex<Shown>> = Arc::default();
@@ -67,9 +68,13 @@ async fn main() -> ExitCode {
                 || feature.tags.contains(&filter)
                 || scenario.name.contains(&filter)
                 || scenario.tags.contains(&filter);
-            let needs_root = scenario.tags.iter().any(|tag| tag == "root");
-            match &without_root {
-                Some(why) if asked && needs_root => {
+            let mut missing = missing.iter();
+            let why = missing.find_map(|(tag, why)| {
+                let needed = scenario.tags.iter().any(|has| has == tag);
+                why.as_ref().filter(|_| needed)
+            });
+            match why {
+                Some(why) if asked => {
                     let said = format!("SKIPPED: {}: {why}", scenario.name);
                     skipping.lock().unwrap().insert(said);
                     false

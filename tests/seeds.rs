@@ -25,7 +25,7 @@ use std::{
 };
 
 /// Invariants that must have been put to the test, and how often at least in 200 seeds.
-const TESTED: [&str; 30] = [
+const TESTED: [&str; 31] = [
     "I1",
     "I2",
     "I3",
@@ -48,6 +48,7 @@ const TESTED: [&str; 30] = [
     "I30",
     "codes",
     "contradiction",
+    "full disks",
     "lanes",
     "leaving",
     "limits",
@@ -59,7 +60,7 @@ const TESTED: [&str; 30] = [
 ];
 
 /// What must have happened, so that a green run says something.
-const HAPPENED: [&str; 36] = [
+const HAPPENED: [&str; 39] = [
     "batches that came again",
     "claims limited",
     "claims passed on by the hub",
@@ -68,6 +69,7 @@ const HAPPENED: [&str; 36] = [
     "contested epochs",
     "commits that lost their epoch",
     "crashes with an entry not yet on disk",
+    "disks full",
     "events given to a client again",
     "events read before older ones",
     "gaps that a client was told of",
@@ -81,6 +83,7 @@ const HAPPENED: [&str; 36] = [
     "joins by external Commit",
     "last-resort packages given",
     "leader changes while a command was in flight",
+    "leaders that gave way for a full disk",
     "leases ended with their codes",
     "low stocks told",
     "members removed",
@@ -95,6 +98,7 @@ const HAPPENED: [&str; 36] = [
     "replicas entered again",
     "rooms lost to a gap",
     "stale disks noticed",
+    "starts after a half-done rotation",
     "stocks exhausted",
 ];
 

@@ -73,10 +73,10 @@ fn learn4() -> Next {
 }
 
 fn refused(wish: &Wish, view: &View) -> Refusal {
-    match next(wish, view) {
-        Next::Refuse(refusal) => refusal,
-        other => panic!("{other:?}"),
-    }
+    let Next::Refuse(refusal) = next(wish, view) else {
+        panic!("{:?}", next(wish, view));
+    };
+    refusal
 }
 
 #[test]

@@ -75,6 +75,22 @@ pub const BUGS: &[(&str, &str)] = &[
     ),
     ("stale_disk_votes", "a node that lost its disk votes on"),
     (
+        "full_disk_counts",
+        "what a full disk did not take counts as synced",
+    ),
+    (
+        "full_disk_leads",
+        "a leader whose disk is full goes on leading",
+    ),
+    (
+        "full_disk_drops_acks",
+        "an acknowledgement that a full disk refused is recorded no more",
+    ),
+    (
+        "half_rotation_is_damage",
+        "a node that ended in the middle of a rotation does not start again",
+    ),
+    (
         "discards_what_is_needed",
         "entries that are still owed go with the log",
     ),

@@ -96,7 +96,7 @@ impl World {
         command: Command,
         ticket: Option<Ticket>,
     ) -> bool {
-        let leads = self.leads(node, shard);
+        let leads = self.leads(node, shard) && !self.is_full(node);
         let Some(own) = self.shard_mut(node, shard) else {
             return false;
         };
@@ -183,6 +183,10 @@ impl World {
         shard: u16,
         install: &Install,
     ) {
+        // There is no room for it; it is offered again.
+        if self.is_full(node) {
+            return;
+        }
         let Some(own) = self.shard_mut(node, shard) else {
             return;
         };
@@ -222,6 +226,7 @@ impl World {
         for leader in leaders {
             self.replicate(leader, shard);
             self.enter_again(leader, shard);
+            self.give_way(leader, shard);
         }
     }
 
@@ -359,12 +364,13 @@ impl World {
     }
 
     /// The disk begins to sync what was written, if it is not at it.
-    fn want_sync(&mut self, node: NodeRef) {
+    pub(super) fn want_sync(&mut self, node: NodeRef) {
         let usual = self.dice.between(1, self.plan.weather.sync_ms_max.max(1));
         let Some(is) = self.nodes.get_mut(&node) else {
             return;
         };
-        if is.syncing {
+        let full = is.full.is_some() && !planted!("full_disk_counts");
+        if is.syncing || full {
             is.sync_again = true;
             return;
         }
@@ -440,12 +446,30 @@ impl World {
             .filter(|voter| {
                 self.nodes.get(voter).is_some_and(|is| is.up)
                     && (*voter == node || self.can_talk(node, *voter))
+                    // A vote that cannot be written is not given.
+                    && !self.is_full(*voter)
                     && self
                         .shard(*voter, shard)
                         .is_some_and(|is| !is.replica.must_not_vote)
             })
             .collect();
         (with.contains(&node) && with.len() * 2 > voters.len()).then_some(with)
+    }
+
+    /// The voters that would have a candidate lead, if they are a majority.
+    pub(super) fn would_elect(&self, candidate: NodeRef, shard: u16) -> Option<Vec<NodeRef>> {
+        let with = self.majority_of(candidate, shard)?;
+        let reach = |node: &NodeRef| {
+            let is = self.shard(*node, shard);
+            is.map(|is| is.replica.reach()).unwrap_or_default()
+        };
+        let own = reach(&candidate);
+        let granting: Vec<NodeRef> = with
+            .into_iter()
+            .filter(|voter| reach(voter) <= own || planted!("vote_for_a_shorter_log"))
+            .collect();
+        let needed = self.voters(candidate.provider, shard).len();
+        (granting.len() * 2 > needed).then_some(granting)
     }
 
     /// A majority chooses a leader, not `except`, among those whose log has all that the majority has.
@@ -461,21 +485,9 @@ impl World {
             if Some(candidate) == except {
                 continue;
             }
-            let Some(with) = self.majority_of(candidate, shard) else {
+            let Some(granting) = self.would_elect(candidate, shard) else {
                 continue;
             };
-            let reach = |node: &NodeRef| {
-                let is = self.shard(*node, shard);
-                is.map(|is| is.replica.reach()).unwrap_or_default()
-            };
-            let own = reach(&candidate);
-            let granting: Vec<NodeRef> = with
-                .into_iter()
-                .filter(|voter| reach(voter) <= own || planted!("vote_for_a_shorter_log"))
-                .collect();
-            if granting.len() * 2 <= voters.len() {
-                continue;
-            }
             let newest = self.terms.entry((provider, shard)).or_default();
             *newest += 1;
             let term = *newest;
@@ -568,9 +580,11 @@ impl World {
             self.check_applied(node, shard, &applied, leads);
             let Applied { news, orders, .. } = applied;
             let every = self.plan.weather.snapshot_entries;
-            if self
-                .shard_mut(node, shard)
-                .is_some_and(|is| is.seal_when_due(every))
+            // A full disk has no room for a snapshot.
+            if !self.is_full(node)
+                && self
+                    .shard_mut(node, shard)
+                    .is_some_and(|is| is.seal_when_due(every))
             {
                 self.counts.one("snapshots sealed");
             }

@@ -355,3 +355,41 @@ pub(super) fn faults(
     faults.sort_by_key(|planned| planned.at_ms);
     faults
 }
+
+/// Disks that are full for a while, and processes that end meanwhile.
+pub(super) fn full_disks(
+    dice: &mut Dice,
+    providers: &[ProviderShape],
+    calm_ms: u64,
+) -> Vec<PlannedFault> {
+    let mut faults = Vec::new();
+    if !dice.hits(300) {
+        return faults;
+    }
+    for _ in 0..dice.between(1, 3) {
+        let provider = dice.place(providers.len());
+        let Some(shape) = providers.get(provider) else {
+            continue;
+        };
+        let (provider, node) = (provider as u8, dice.place(usize::from(shape.nodes)) as u8);
+        let only = dice.hits(700).then_some(node);
+        let lasts_ms = *dice.pick(&[400, 3_000, 6_000]).unwrap_or(&400);
+        let at_ms = dice.between(BEGIN_MS, calm_ms);
+        let what = Fault::FullDisk {
+            provider,
+            only,
+            lasts_ms,
+        };
+        faults.push(PlannedFault { at_ms, what });
+        if dice.hits(500) {
+            let what = Fault::Crash {
+                node: NodeRef { provider, node },
+                after_effects: dice.below(5),
+                gone_ms: *dice.pick(&[1, 400, 2_500]).unwrap_or(&400),
+            };
+            let at_ms = at_ms + dice.below(lasts_ms);
+            faults.push(PlannedFault { at_ms, what });
+        }
+    }
+    faults
+}

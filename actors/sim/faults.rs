@@ -44,13 +44,20 @@ impl World {
             .map(|count| self.dice.below(count + 1))
             .collect();
         if let Some(is) = self.nodes.get_mut(&node) {
+            is.rotating |= is.full.is_some();
             is.up = false;
             is.armed = None;
             is.waiting.clear();
             is.tasks.clear();
             is.syncing = false;
             for (shard, kept) in is.shards.iter_mut().zip(kept) {
-                shard.crash(kept);
+                // A full disk has none of what was not synced.
+                shard.crash(if is.full.is_some() { 0 } else { kept });
+            }
+            if let Some(full) = is.full.as_ref().filter(|_| planted!("full_disk_counts")) {
+                for (shard, had) in is.shards.iter_mut().zip(&full.synced) {
+                    shard.replica.never_had(*had);
+                }
             }
         }
         self.counts.one("crashes");
@@ -71,6 +78,12 @@ impl World {
             self.counts.one("second starts refused");
             return;
         }
+        if !self.starts_after_full(node) {
+            return;
+        }
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
         is.up = true;
         is.life += 1;
         // All shards lie on one disk: an older one has forgotten votes also where its log lacks nothing.
@@ -121,6 +134,11 @@ impl World {
                 }
             }
             Fault::StaleDisk { node, gone_ms } => self.stale_disk(node, gone_ms),
+            Fault::FullDisk {
+                provider,
+                only,
+                lasts_ms,
+            } => self.fill(number, provider, only, lasts_ms),
             Fault::Partition {
                 node,
                 both,
@@ -215,6 +233,11 @@ impl World {
     pub(super) fn fault_ends(&mut self, number: usize) {
         self.cuts.remove(&number);
         self.thaw(number);
+        if let Some(Fault::FullDisk { provider, only, .. }) =
+            self.plan.faults.get(number).map(|is| is.what)
+        {
+            self.free(provider, only);
+        }
         if let Some(Fault::Slow { node, .. }) = self.plan.faults.get(number).map(|is| is.what)
             && let Some(is) = self.nodes.get_mut(&node)
         {
@@ -229,6 +252,9 @@ impl World {
         for is in self.nodes.values_mut() {
             is.slow = 1;
             is.armed = None;
+        }
+        for provider in (0..).take(self.plan.providers.len()) {
+            self.free(provider, None);
         }
         self.plan.weather.delay_ms_max = self.plan.weather.delay_ms_max.min(20);
     }

@@ -38,7 +38,9 @@ impl World {
     pub(super) fn look_after_links(&mut self, node: NodeRef, shard: u16) {
         let mut acks = Vec::new();
         let providers = self.providers.clone();
-        if let Some(own) = self.shard_mut(node, shard) {
+        // What is refused for want of room is recorded later.
+        let full = self.is_full(node) && !planted!("full_disk_drops_acks");
+        if let Some(own) = self.shard_mut(node, shard).filter(|_| !full) {
             for (peer, session) in &mut own.fanouts {
                 if session.sender.has_to_record() {
                     let peer = Peer::Provider(providers[usize::from(*peer)].clone());

@@ -24,6 +24,7 @@ mod dice;
 mod draw;
 mod faults;
 mod frozen;
+mod full_disk;
 mod history;
 mod hostile;
 mod judge;

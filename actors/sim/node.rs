@@ -2,6 +2,7 @@
 //! the desks and the sessions of its links.
 
 use super::{
+    full_disk::Full,
     post::{Back, Task},
     replica::Replica,
 };
@@ -343,6 +344,10 @@ pub(super) struct Node {
     pub(super) armed: Option<(u64, u64)>,
     pub(super) syncing: bool,
     pub(super) sync_again: bool,
+    /// Its disk takes nothing more.
+    pub(super) full: Option<Full>,
+    /// It ended on a full disk, in the middle of a rotation of its log.
+    pub(super) rotating: bool,
 }
 
 impl Node {
@@ -360,6 +365,8 @@ impl Node {
             armed: None,
             syncing: false,
             sync_again: false,
+            full: None,
+            rotating: false,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     dice::Dice,
-    draw::{code_moves, faults, moves, rules, weather},
+    draw::{code_moves, faults, full_disks, moves, rules, weather},
 };
 use crate::{limits::LINK_RUNS_MAX, user::command::Rules};
 
@@ -207,6 +207,15 @@ pub enum Fault {
         /// How long it is gone, in milliseconds.
         gone_ms: u64,
     },
+    /// The disk of a node takes nothing more, or the disks of all nodes of a provider.
+    FullDisk {
+        /// The provider.
+        provider: u8,
+        /// The node; absent for all.
+        only: Option<u8>,
+        /// How long, in milliseconds.
+        lasts_ms: u64,
+    },
     /// Nothing goes from one node to the others of its provider, or to other providers; perhaps both ways.
     Partition {
         /// The node.
@@ -334,7 +343,7 @@ impl Plan {
         let calm_ms = BEGIN_MS + dice.between(2_000, 12_000);
         let mut weather = weather(&mut dice, faultless);
         let mut moves = moves(&mut dice, clients, calm_ms, real_mls);
-        let faults = if faultless {
+        let mut faults = if faultless {
             Vec::new()
         } else {
             faults(&mut dice, &providers, calm_ms)
@@ -358,6 +367,10 @@ impl Plan {
             weather.retention_ms = picked.unwrap_or(u64::MAX);
             // Only who is away, or opens its stream anew, comes too late.
             weather.reopens_permille = weather.reopens_permille.max(250);
+        }
+        if !faultless {
+            faults.extend(full_disks(&mut Dice::new(seed, 21), &providers, calm_ms));
+            faults.sort_by_key(|planned| planned.at_ms);
         }
         let mut dice = Dice::new(seed, 7);
         let rules = rules(&mut dice);

@@ -317,6 +317,13 @@ impl Replica {
         self.committed = self.sealed.last().map_or(0, |sealed| sealed.at);
     }
 
+    /// The disk never had more than the first `count` entries, and its mark says no more either.
+    pub(super) fn never_had(&mut self, count: u64) {
+        self.cut(count.max(self.discarded.0));
+        self.synced = self.len();
+        self.mark = self.mark.min(self.len());
+    }
+
     /// How many entries are not on disk yet.
     #[must_use]
     pub(super) fn unsynced(&self) -> u64 {

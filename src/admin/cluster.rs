@@ -68,10 +68,11 @@ pub(super) fn status(node: &Node) -> anyhow::Result<Response> {
 
 /// Says what the next step of a wish would be in a shard, as its leader sees it.
 pub(super) async fn look(node: &Node, shard: u16, wish: Wish) -> anyhow::Result<Response> {
-    match ask_leader(node, shard, Control::Look { shard, wish }, LOOK_DEADLINE).await? {
-        ControlAnswer::Next(next) => Ok(Response::Next { next }),
-        other => bail!("shard {shard}: its leader answered something else: {other:?}"),
-    }
+    let answer = ask_leader(node, shard, Control::Look { shard, wish }, LOOK_DEADLINE).await?;
+    let ControlAnswer::Next(next) = answer else {
+        bail!("shard {shard}: its leader answered something else: {answer:?}");
+    };
+    Ok(Response::Next { next })
 }
 
 /// Makes sure that no other change is under way, and writes this one down on every node that is reached.
@@ -113,7 +114,7 @@ pub(super) async fn check(node: &Node) -> anyhow::Result<Response> {
         let id = shard.id;
         let view = ask_leader(node, id, Control::View { shard: id }, ASK_DEADLINE).await;
         match view {
-            Ok(ControlAnswer::View(view)) => Some(view),
+            Ok(ControlAnswer::View(view)) => Some(*view),
             Ok(_) | Err(_) => None,
         }
     });

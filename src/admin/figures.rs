@@ -21,6 +21,8 @@ pub(crate) struct Figures {
     pub(crate) queues: Vec<QueueFigures>,
     /// The log that the shards share.
     pub(crate) log: LogFigures,
+    /// Whether nothing new is taken, for want of room.
+    pub(crate) storage_full: bool,
     /// What the scrub has found.
     pub(crate) scrub: ScrubFigures,
     /// Each certificate by its key, and in how many seconds it ends; less than nothing when it has.
@@ -106,6 +108,7 @@ impl Figures {
             peers: peers.collect(),
             queues: queues(node),
             log: node.log_figures(),
+            storage_full: node.storage_full().is_some(),
             scrub: scrub(node),
             certificates: certificates(node),
             packages_claimed: node

@@ -106,6 +106,11 @@ fn show_log(figures: &Figures) {
         "Size of the log at which writes are refused (storage.log_bytes_max).",
         [(vec![], log.bytes_max)],
     );
+    show_gauge(
+        "mimi_storage_full",
+        "1 while nothing new is taken for want of room: the disk is full, or the log has reached its limit; else 0.",
+        [(vec![], u64::from(figures.storage_full))],
+    );
     show_counter(
         "mimi_log_syncs_total",
         "Times that the log was synced since the start; each covers what all shards had to write.",
@@ -299,6 +304,7 @@ mod tests {
                 syncs: 7,
                 entries: 11,
             },
+            storage_full: true,
             scrub: ScrubFigures {
                 bytes: 5_000,
                 passes: 3,
@@ -332,6 +338,7 @@ mod tests {
             "mimi_shard_lag_entries{shard=\"0\"} 2",
             "mimi_log_bytes 1000",
             "mimi_log_limit_bytes 2000",
+            "mimi_storage_full 1",
             "# TYPE mimi_log_syncs_total counter",
             "mimi_log_syncs_total 7",
             "mimi_log_entries_total 11",

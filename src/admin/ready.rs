@@ -7,6 +7,7 @@ use crate::{
         mesh::identity::Standing,
     },
     node::Node,
+    store::writer::StorageFull,
 };
 use std::sync::{
     Arc, OnceLock,
@@ -29,6 +30,11 @@ pub(crate) enum NotReady {
     /// It was told to stop.
     #[error("draining: the node stops when what is under way is finished; ask another one")]
     Draining,
+    /// It has no room for what is new.
+    #[error(
+        "storage full: {0}; until then nothing new is taken here and other nodes lead, reading goes on"
+    )]
+    StorageFull(StorageFull),
     /// It was let go from its cluster.
     #[error(
         "left: this node has left the cluster and nothing is asked of it any more; stop it, its number and its data \
@@ -105,8 +111,10 @@ impl Ready {
         if certificates.any(|certificate| certificate.keeps_all_out(now_s)) {
             return Err(NotReady::Certificate);
         }
+        let full = self.node().and_then(|node| node.storage_full());
         judge(
             draining,
+            full,
             groups.map(|groups| groups.map(|group| group.figures())),
         )?;
         let apart = self
@@ -119,12 +127,16 @@ impl Ready {
 /// Judges a node by what its groups are doing; it has none before it has started.
 fn judge(
     draining: bool,
+    full: Option<StorageFull>,
     groups: Option<impl Iterator<Item = GroupFigures>>,
 ) -> Result<(), NotReady> {
     if draining {
         return Err(NotReady::Draining);
     }
     let groups = groups.ok_or(NotReady::Starting)?;
+    if let Some(full) = full {
+        return Err(NotReady::StorageFull(full));
+    }
     let groups: Vec<(u16, GroupFigures)> = (0..).zip(groups).collect();
     let count = |wrong: fn(&GroupFigures) -> bool| {
         let mut wrong = groups.iter().filter(|(_, group)| wrong(group));
@@ -154,12 +166,26 @@ mod tests {
         }
     }
 
+    fn full() -> StorageFull {
+        StorageFull {
+            bytes: 5,
+            max: 100,
+            disk_bytes_free: Some(7),
+        }
+    }
+
     #[test]
     fn a_node_is_ready_when_it_has_started_and_every_shard_has_a_leader() {
         let led = [group(Some(1)), group(Some(2)), group(Some(1))];
-        assert_eq!(judge(false, Some(led.into_iter())), Ok(()));
+        assert_eq!(judge(false, None, Some(led.into_iter())), Ok(()));
+        let full = Some(full());
+        let storage_full = judge(false, full, Some(led.into_iter())).unwrap_err();
+        assert!(
+            matches!(storage_full, NotReady::StorageFull(_)),
+            "{storage_full}"
+        );
         let some = [group(Some(1)), group(None), group(None)];
-        let no_leader = judge(false, Some(some.into_iter())).unwrap_err();
+        let no_leader = judge(false, None, Some(some.into_iter())).unwrap_err();
         assert_eq!(no_leader, NotReady::NoLeader { shard: 1, count: 2 });
         let stopped = GroupFigures {
             role: Role::Stopped,
@@ -167,13 +193,20 @@ mod tests {
         };
         let fenced = judge(
             false,
+            None,
             Some([group(Some(1)), group(None), stopped].into_iter()),
         );
         assert_eq!(fenced, Err(NotReady::Stopped { shard: 2, count: 1 }));
         let not_started = None::<std::iter::Empty<GroupFigures>>;
-        assert_eq!(judge(false, not_started.clone()), Err(NotReady::Starting));
-        assert_eq!(judge(true, Some(some.into_iter())), Err(NotReady::Draining));
-        assert_eq!(judge(true, not_started), Err(NotReady::Draining));
+        assert_eq!(
+            judge(false, full, not_started.clone()),
+            Err(NotReady::Starting)
+        );
+        assert_eq!(
+            judge(true, full, Some(some.into_iter())),
+            Err(NotReady::Draining)
+        );
+        assert_eq!(judge(true, None, not_started), Err(NotReady::Draining));
         let starting = Ready::default();
         assert_eq!(starting.check(), Err(NotReady::Starting));
         starting.drain();
@@ -184,6 +217,11 @@ mod tests {
     fn why_a_node_is_not_ready_is_one_line() {
         let no_leader = NotReady::NoLeader { shard: 3, count: 5 };
         let certificate = NotReady::Certificate;
+        let disk = NotReady::StorageFull(full());
+        let log = NotReady::StorageFull(StorageFull {
+            disk_bytes_free: None,
+            ..full()
+        });
         let stopped = NotReady::Stopped { shard: 2, count: 1 };
         let apart = NotReady::ClockApart {
             node: 2,
@@ -197,8 +235,20 @@ mod tests {
             stopped,
             apart,
             no_leader,
+            disk,
+            log,
         ] {
             assert!(!why.to_string().contains('\n'), "{why}");
+        }
+        for (why, wanted) in [
+            (
+                disk,
+                "the disk of the log is full, 7 bytes are free: free space",
+            ),
+            (log, "the limit is 100: raise storage.log_bytes_max"),
+            (disk, "reading goes on"),
+        ] {
+            assert!(why.to_string().contains(wanted), "{why}");
         }
         assert!(
             no_leader

@@ -238,10 +238,11 @@ fn say(verdict: &Verdict, wish: &Wish, shards: u16) -> anyhow::Result<()> {
 }
 
 fn findings(target: &Target) -> anyhow::Result<Vec<Finding>> {
-    match output::ask(&target.config, &Request::CheckCluster)? {
-        Response::Checked { findings } => Ok(findings),
-        _ => bail!("the node answered something else"),
-    }
+    let response = output::ask(&target.config, &Request::CheckCluster)?;
+    let Response::Checked { findings } = response else {
+        bail!("the node answered something else")
+    };
+    Ok(findings)
 }
 
 /// Looks for what is not as it should be, and mends what can be mended.

@@ -112,7 +112,7 @@ impl Init {
     }
 
     /// The node that ran alone as the first of a cluster, and others that wait to be taken in; and where these are.
-    fn grow(&self, from: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<(u64, SocketAddr)>)> {
+    fn grow(&self, from: &Path) -> anyhow::Result<Grown> {
         let mut first = Config::load(from)?;
         ensure!(
             first.cluster()?.is_none(),
@@ -205,6 +205,9 @@ fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     );
     std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
+
+/// The configurations that were written, and the number and address of each node that waits.
+type Grown = (Vec<PathBuf>, Vec<(u64, SocketAddr)>);
 
 /// The name of the cluster of a provider's nodes.
 fn cluster_of(provider: &ProviderId) -> anyhow::Result<ProviderId> {

@@ -1,7 +1,7 @@
 //! The Raft group of one shard, as the rest of the node sees it.
 
 use super::{
-    batch::{Apply, ApplyError, Batch, StateError},
+    batch::{Apply, Batch, StateError},
     confirm::Round,
     election::Election,
     figures::{GroupFigures, Role},
@@ -22,12 +22,12 @@ use super::{
 use crate::store::{
     Disk,
     snapshot::{Row, Sealed, SnapshotError},
-    writer::{LogWriter, StorageFull},
+    writer::LogWriter,
 };
 use bytes::Bytes;
 use mimi_actors::election::{CUT_OFF_MS, Election as Rules};
 use openraft::{
-    BasicNode, ConfigError, Raft, RaftMetrics, ServerState, Snapshot,
+    BasicNode, Raft, RaftMetrics, ServerState, Snapshot,
     error::{ClientWriteError, Fatal, InitializeError, RaftError},
     raft::SnapshotResponse,
 };
@@ -273,6 +273,11 @@ impl Group {
                 () = self.election.called(LOOK_INTERVAL) => {}
             }
         }
+    }
+
+    /// Whether the disk of this node has too little room to lead with.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.writer.is_disk_full()
     }
 
     /// Asks a majority whether this node still leads.

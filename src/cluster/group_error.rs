@@ -137,13 +137,8 @@ pub enum StartError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// The log is as large as it may be, or its disk is full. Reading goes on.
-    #[error("the log has {bytes} bytes, the limit is {max}, or its disk is full")]
-    StorageFull {
-        /// Size of the log.
-        bytes: u64,
-        /// Its limit.
-        max: u64,
-    },
+    #[error(transparent)]
+    StorageFull(#[from] StorageFull),
     /// This node does not lead the shard.
     #[error("the shard has no leader here, ask again in {retry_after_ms} ms")]
     Unavailable {
@@ -153,13 +148,4 @@ pub enum ProposeError {
     /// The group has stopped, on request or because its log failed. The batch may be in the log.
     #[error("the shard has stopped")]
     Stopped,
-}
-
-impl From<StorageFull> for ProposeError {
-    fn from(full: StorageFull) -> Self {
-        Self::StorageFull {
-            bytes: full.bytes,
-            max: full.max,
-        }
-    }
 }

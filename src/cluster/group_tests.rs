@@ -102,7 +102,7 @@ async fn a_full_log_refuses_proposals_and_goes_on_reading() {
         }
     };
     assert!(
-        matches!(refused, ProposeError::StorageFull { max, .. } if max == 4 << 20),
+        matches!(refused, ProposeError::StorageFull(full) if full.max == 4 << 20),
         "{refused}"
     );
     assert_eq!(recorder.applied().len(), accepted);
@@ -121,7 +121,7 @@ async fn a_full_log_refuses_proposals_and_goes_on_reading() {
     let node = Node::start(dir.path(), 1, 1).await;
     assert_eq!(node.groups[0].1.applied().len(), accepted);
     let refused = node.groups[0].0.propose(batch("x")).await.unwrap_err();
-    assert!(matches!(refused, ProposeError::StorageFull { .. }));
+    assert!(matches!(refused, ProposeError::StorageFull(_)));
     node.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use super::{
     raft::{Entry, LogId, StorageError, Types, Vote},
     record,
-    tail::Tail,
+    tail::{LogFault, Tail},
 };
 use crate::store::round::ShardWrite;
 use openraft::{
@@ -16,8 +16,11 @@ use std::{
     io,
     ops::{Bound, RangeBounds},
     sync::Arc,
+    time::Duration,
 };
 
+/// How long entries that could not be carried over wait before that is tried again.
+const CARRY_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of entries in one message to a voter, at most, unless a single entry is larger.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
@@ -186,9 +189,16 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         let below = log_id.index.saturating_add(1);
-        if self.tail.carried() < below {
-            let carried = self.tail.carry(below).await;
-            carried.map_err(|fault| writing(&fault))?;
+        while self.tail.carried() < below {
+            match self.tail.carry(below).await {
+                Ok(()) => {}
+                // As on a full disk. openraft would take an error for the end of the shard.
+                Err(LogFault::Backlog(error)) if !error.is_damage() => {
+                    tracing::error!(shard = self.tail.shard, %error, "nothing is discarded until this works");
+                    tokio::time::sleep(CARRY_AGAIN).await;
+                }
+                Err(fault) => return Err(writing(&fault)),
+            }
         }
         let last = record::encode_small(&log_id).map_err(|error| writing(&error))?;
         let discarded = self.tail.writer.discard(self.tail.shard, below, last).await;

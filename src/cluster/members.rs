@@ -16,7 +16,7 @@ use mimi_actors::{
 };
 use openraft::{
     BasicNode, ChangeMembers, CommittedLeaderId, RaftMetrics, ServerState,
-    error::{ClientWriteError, RaftError},
+    error::{ChangeMembershipError, ClientWriteError, RaftError},
     raft::{VoteRequest, VoteResponse},
 };
 use std::{
@@ -47,6 +47,15 @@ const NOBODY: u64 = 0;
 /// About how many bytes a call has that carries a vote, or asks for one.
 const SMALL_CALL_BYTES: usize = 128;
 
+/// Why the members of a shard were not changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotChanged {
+    /// Somebody else changes them at this moment.
+    Again,
+    /// The answer to whoever asked.
+    Answer(ControlAnswer),
+}
+
 /// Who has a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Members {
@@ -74,8 +83,19 @@ impl Group {
         }
     }
 
+    /// Whether this node would take the leadership over.
+    pub(crate) fn would_take_over(&self) -> ControlAnswer {
+        if self.is_disk_full() {
+            return ControlAnswer::Refused(Why::clipped("the disk of this node is full"));
+        }
+        ControlAnswer::Done
+    }
+
     /// Takes the leadership that its holder gave up in this node's favour: stands at once, for that holder votes for it.
     pub(crate) fn take_over(&self) -> ControlAnswer {
+        if self.is_disk_full() {
+            return self.would_take_over();
+        }
         let group = self.clone();
         tokio::spawn(async move {
             if group.raft.trigger().elect().await.is_err() {
@@ -195,7 +215,8 @@ impl Group {
             (true, false) => (false, rules.lead(now_ms, answered_ago_ms)),
             (false, _) => (rules.look(now_ms), false),
         });
-        let stand = stand && voters.contains(&self.node);
+        // As a leader whose disk is full it would only refuse.
+        let stand = stand && voters.contains(&self.node) && (alone || !self.is_disk_full());
         if !(stand || cut_off) || self.acting.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -335,15 +356,22 @@ impl Group {
 
     /// The voter that is furthest, beside this node, where this node leads.
     pub(crate) fn successor(&self) -> Option<u64> {
+        self.successors().into_iter().next()
+    }
+
+    /// The other voters, the furthest first, where this node leads.
+    pub(crate) fn successors(&self) -> Vec<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
-        let replication = metrics.replication.as_ref()?;
-        let others = replication
+        let mut others: Vec<_> = metrics
+            .replication
             .iter()
-            .filter(|(node, _)| **node != self.node && voters.contains(node));
-        let furthest = others.max_by_key(|(_, matched)| **matched)?;
-        Some(*furthest.0)
+            .flatten()
+            .filter(|(node, _)| **node != self.node && voters.contains(node))
+            .collect();
+        others.sort_by(|(_, a), (_, b)| b.cmp(a));
+        others.into_iter().map(|(node, _)| *node).collect()
     }
 
     /// Whether this node leads, and a majority has heard of it lately.
@@ -398,10 +426,14 @@ impl Group {
         })
     }
 
-    /// Changes who has this shard; where it is told to hand over, it steps down for the one that should lead.
-    pub(crate) async fn order(&self, order: Order) -> ControlAnswer {
+    /// Changes who has this shard.
+    ///
+    /// # Errors
+    /// [`NotChanged`] says whether it should be tried again.
+    pub(crate) async fn order(&self, order: Order) -> Result<(), NotChanged> {
         let change = match order {
-            Order::HandOver { to } => return self.give_up(to).await,
+            // Two nodes do that together: see [`super::mesh::Mesh::hand_over`].
+            Order::HandOver { .. } => return Err(NotChanged::Again),
             Order::Learn { node, address } => {
                 ChangeMembers::AddNodes(BTreeMap::from([(node, BasicNode::new(&*address))]))
             }
@@ -414,23 +446,33 @@ impl Group {
         self.change(change).await
     }
 
-    async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> ControlAnswer {
+    async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), NotChanged> {
         // Whoever does not vote any more goes on learning until it is forgotten.
         let changed = self.raft.change_membership(change, true);
-        match tokio::time::timeout(CHANGE_DEADLINE, changed).await {
-            Ok(Ok(_)) => ControlAnswer::Done,
+        let answer = match tokio::time::timeout(CHANGE_DEADLINE, changed).await {
+            Ok(Ok(_)) => return Ok(()),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
                 ControlAnswer::NotLed(to.leader_id)
             }
+            Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                ChangeMembershipError::InProgress(_),
+            )))) => return Err(NotChanged::Again),
             Ok(Err(error)) => ControlAnswer::Refused(Why::clipped(&error.to_string())),
             Err(_) => ControlAnswer::Refused(Why::clipped(
                 "it was not done in time: see `mimi-node cluster status`, and ask again",
             )),
-        }
+        };
+        Err(NotChanged::Answer(answer))
     }
 
     /// Takes nodes in that do not vote, all in one change.
-    pub(crate) async fn add_learners(&self, nodes: BTreeMap<u64, String>) -> ControlAnswer {
+    ///
+    /// # Errors
+    /// [`NotChanged`] when it was not done.
+    pub(crate) async fn add_learners(
+        &self,
+        nodes: BTreeMap<u64, String>,
+    ) -> Result<(), NotChanged> {
         let nodes = nodes
             .into_iter()
             .map(|(node, address)| (node, BasicNode::new(address)));

@@ -6,6 +6,7 @@
 
 use super::{
     group::Group,
+    members::NotChanged,
     mesh::{
         Mesh,
         frame::{Control, ControlAnswer, Why},
@@ -26,7 +27,7 @@ impl Mesh {
     /// The members of a shard that this node leads.
     pub(crate) fn view(&self, group: &Group) -> ControlAnswer {
         match group.view(|node| self.hears(node)) {
-            Some(view) => ControlAnswer::View(view),
+            Some(view) => ControlAnswer::View(Box::new(view)),
             None => ControlAnswer::NotLed(group.figures().leader),
         }
     }
@@ -81,8 +82,9 @@ impl Mesh {
                         "the members of a shard change"
                     );
                     match group.order(order).await {
-                        ControlAnswer::Done => {}
-                        other => return other,
+                        Ok(()) => {}
+                        Err(NotChanged::Answer(answer)) => return answer,
+                        Err(NotChanged::Again) => tokio::time::sleep(LOOK_INTERVAL).await,
                     }
                 }
             }
@@ -90,10 +92,10 @@ impl Mesh {
     }
 
     /// Gives the leadership of a shard to another voter. Whoever asked asks there then.
-    async fn hand_over(&self, group: &Group, to: u64) -> ControlAnswer {
-        match group.give_up(to).await {
-            ControlAnswer::Done => {}
-            other => return other,
+    pub(crate) async fn hand_over(&self, group: &Group, to: u64) -> ControlAnswer {
+        let given = group.give_up(to).await;
+        if given != ControlAnswer::Done {
+            return given;
         }
         let take = Control::Take {
             shard: group.shard(),

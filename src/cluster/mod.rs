@@ -17,6 +17,7 @@ mod directory;
 mod election;
 pub(crate) mod entries;
 pub mod figures;
+pub(crate) mod full_disk;
 pub mod group;
 pub mod group_error;
 pub(crate) mod lead;

@@ -7,6 +7,7 @@
 use super::{group::Group, tail::LogFault};
 use crate::store::{
     Disk,
+    log::ReadError,
     scrub::{self, Damage, Understand, Walk},
     snapshot::Sealed,
 };
@@ -96,12 +97,7 @@ impl Scrub {
 
     /// Goes through everything once.
     async fn pass(&mut self) -> Result<(), Found> {
-        match scrub::log_files(&self.disk.log) {
-            Ok(walk) => self.walk(walk).await?,
-            Err(error) => {
-                tracing::warn!(%error, "the files of the log were not looked at; the next pass tries again");
-            }
-        }
+        self.walk(scrub::log_files(&self.disk.log)).await?;
         self.walk(scrub::tables(&self.disk.backlog)).await?;
         for (shard, group) in (0..).zip(self.groups.clone()) {
             let understand = understand(&group);
@@ -138,10 +134,8 @@ impl Scrub {
             LogFault::Backlog(error) => error.is_damage(),
             // Nobody could say what is needed; what holds that up is an error of its own.
             LogFault::State { .. } => false,
-            LogFault::Entry { .. }
-            | LogFault::Value { .. }
-            | LogFault::Missing { .. }
-            | LogFault::Read(_) => true,
+            LogFault::Read(error) => matches!(**error, ReadError::Corruption { .. }),
+            LogFault::Entry { .. } | LogFault::Value { .. } | LogFault::Missing { .. } => true,
         };
         if believed {
             return Err(fault);

@@ -29,6 +29,8 @@ use tokio::{
 /// How long a snapshot that is due waits before it is asked for again, in milliseconds. openraft passes over a
 /// request that comes while it still sees to the snapshot before.
 const ASK_AGAIN_MS: u64 = 1_000;
+/// How long entries that could not be carried over wait before that is tried again, in milliseconds.
+const CARRY_AGAIN_MS: u64 = 5_000;
 
 /// Where a snapshot stands: the last entry in it, and who may vote.
 pub(crate) type Place = (Option<LogId>, StoredMembership);
@@ -287,7 +289,9 @@ async fn keep(raft: Raft<Types>, sealing: Arc<Sealing>, tail: Arc<Tail>) {
         };
         // Done here already, because openraft waits while it discards.
         if let Err(error) = tail.carry(next).await {
-            tracing::error!(shard = sealing.shard, %error, "nothing is discarded; the log is kept");
+            tracing::error!(shard = sealing.shard, %error, "nothing is discarded; the log is kept, and it is tried again");
+            time::sleep(Duration::from_millis(CARRY_AGAIN_MS)).await;
+            sealing.bell.notify_one();
             continue;
         }
         if raft.trigger().purge_log(next - 1).await.is_err() {

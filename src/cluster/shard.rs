@@ -39,6 +39,8 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 /// When a request to a shard that is not led here may be sent again, in milliseconds.
 const NOT_LED_RETRY_AFTER_MS: u32 = 500;
+/// When what a shard's own sessions recorded is tried again that was refused for want of room.
+const OWN_AGAIN: Duration = Duration::from_millis(500);
 
 /// The actors of rooms at this hub.
 pub(crate) type Hubs = Directory<RoomUri, desk::Desk>;
@@ -407,9 +409,13 @@ where
     P: Fn(Batch) -> F,
     F: Future<Output = Result<(), NotQueued>>,
 {
-    while let Some(first) = waiting.0.recv().await {
-        let mut bytes = first.command.bytes();
-        let (mut commands, mut tickets) = (vec![first.command], vec![first.ticket]);
+    let mut again: Vec<Command> = Vec::new();
+    while let Some(next) = next_or_again(&mut waiting, !again.is_empty()).await {
+        let mut commands = std::mem::take(&mut again);
+        let mut tickets = vec![None; commands.len()];
+        commands.extend(next.as_ref().map(|next| next.command.clone()));
+        tickets.extend(next.map(|next| next.ticket));
+        let mut bytes: usize = commands.iter().map(Command::bytes).sum();
         while commands.len() < ENTRY_COMMANDS_MAX
             && bytes < ENTRY_FILL_BYTES
             && let Ok(next) = waiting.0.try_recv()
@@ -436,6 +442,23 @@ where
         };
         if let Err(refused) = proposed {
             shard.not_appended(&decoded, refused);
+            if refused == NotQueued::StorageFull {
+                // Nobody waits for what the shard's own sessions recorded, and they do not record it twice.
+                let own = decoded.commands(shard.reign());
+                let own = own.filter(|(command, _)| matches!(command, Command::Link(_)));
+                again.extend(own.map(|(command, _)| command.clone()));
+            }
         }
+    }
+}
+
+/// The next command that waits; nothing, after a while, if some wait to be tried `again`. `None` at the end.
+async fn next_or_again(waiting: &mut Gathering, again: bool) -> Option<Option<Queued>> {
+    if !again {
+        return waiting.0.recv().await.map(Some);
+    }
+    match tokio::time::timeout(OWN_AGAIN, waiting.0.recv()).await {
+        Ok(next) => next.map(Some),
+        Err(_) => Some(None),
     }
 }

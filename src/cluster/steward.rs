@@ -60,6 +60,10 @@ async fn found_all(mesh: &Mesh, groups: &[(u16, &Group)], nodes: &BTreeMap<u64, 
             continue;
         }
         let voting: BTreeSet<u64> = voters(*shard, &all).into_iter().collect();
+        // Whoever does not vote in a shard cannot begin it.
+        if !voting.contains(&mesh.me()) {
+            continue;
+        }
         let founders = nodes.iter().filter(|(node, _)| voting.contains(node));
         let founders = founders.map(|(node, address)| (*node, BasicNode::new(address.clone())));
         if let Err(error) = group.found(founders.collect()).await {
@@ -111,7 +115,11 @@ pub(crate) async fn keep(
                 continue;
             };
             // A node that pauses again and again must not draw leaderships to itself in between.
-            if !should || !group.is_steady() || mesh.clock().apart_ms().is_some() {
+            if !should
+                || group.is_disk_full()
+                || !group.is_steady()
+                || mesh.clock().apart_ms().is_some()
+            {
                 continue;
             }
             let seen = looks.entry(shard.id).or_default();
@@ -163,7 +171,7 @@ async fn inform(group: &Group, founders: &BTreeMap<u64, String>) {
         return;
     }
     let added = group.add_learners(learners.clone()).await;
-    if added != ControlAnswer::Done {
+    if added.is_err() {
         tracing::warn!(
             ?learners,
             ?added,

@@ -4,6 +4,9 @@
 //! [`Backlog::carry`] returns, together with how far the log was looked through; so the log may be discarded up to
 //! there. Not here: which entries are needed, and what they mean, which `cluster` knows.
 //!
+//! fjall takes no write any more after one that failed, as on a full disk. What it holds is sound, so it is closed and
+//! opened again once there is room: its journal is cut after the last whole batch, as after a kill.
+//!
 //! ```text
 //! entries  shard u16 | index u64  ->  the stored entry
 //! carried  shard u16              ->  next u64
@@ -20,7 +23,7 @@ use fjall::{
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 use tokio::sync::OwnedMutexGuard;
 
@@ -30,6 +33,8 @@ const CACHE_BYTES: u64 = 32 << 20;
 const APART_BYTES_MIN: u32 = 512;
 /// Largest journal that fjall keeps, in bytes. It must hold a few batches.
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+/// Room that must be free before a backlog that refuses is opened again, in bytes.
+const ROOM_BYTES_MIN: u64 = 8 << 20;
 
 /// The backlog cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +43,7 @@ pub enum BacklogError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The database refused.
-    #[error(
-        "{verb} the backlog in {path}: {source}; check the disk; if it is sound, rebuild this node from its peers",
-        path = path.display()
-    )]
+    #[error("{verb} the backlog in {path}: {source}; {}", advice(source), path = path.display())]
     Engine {
         /// What was tried.
         verb: &'static str,
@@ -56,45 +58,80 @@ pub enum BacklogError {
         /// Where it lies.
         path: PathBuf,
     },
+    /// It was closed after a write that failed, and could not be opened again so far.
+    #[error("the backlog in {path} is closed since a write to it failed: free space on this disk, and it is opened again", path = path.display())]
+    Closed {
+        /// Where it lies.
+        path: PathBuf,
+    },
 }
 
 impl BacklogError {
     /// Whether something of the backlog is lost. Otherwise it may be sound: the disk, in this moment, does not give it.
     pub(crate) fn is_damage(&self) -> bool {
-        let source = match self {
-            Self::File(error) => &error.source,
-            Self::Shape { .. } => return true,
-            Self::Engine { source, .. } => {
-                let (fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error))) =
-                    &**source
-                else {
-                    return true;
-                };
-                error
-            }
-        };
-        files::is_lost(source)
+        match self {
+            Self::File(error) => files::is_gone(&error.source),
+            Self::Shape { .. } => true,
+            Self::Closed { .. } => false,
+            Self::Engine { source, .. } => is_damage(source),
+        }
+    }
+
+    /// Whether it may open once the disk has room.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::File(error) => files::may_pass(&error.source),
+            Self::Engine { source, .. } => io_of(source).is_some_and(files::may_pass),
+            Self::Shape { .. } | Self::Closed { .. } => false,
+        }
+    }
+
+    /// Whether the database takes no write any more, though what it holds may be sound.
+    fn refuses(&self) -> bool {
+        match self {
+            Self::Closed { .. } => true,
+            Self::Engine { source, .. } => !is_damage(source),
+            Self::File(_) | Self::Shape { .. } => false,
+        }
     }
 }
 
-/// The backlog of all shards of this node.
-pub struct Backlog {
+/// The error of the file system in one of the database.
+fn io_of(error: &fjall::Error) -> Option<&std::io::Error> {
+    if let fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) = error {
+        return Some(error);
+    }
+    None
+}
+
+fn is_damage(error: &fjall::Error) -> bool {
+    let passing = matches!(error, fjall::Error::Poisoned | fjall::Error::Locked);
+    io_of(error).map_or(!passing, files::is_gone)
+}
+
+fn advice(error: &fjall::Error) -> &'static str {
+    if io_of(error).is_some_and(files::may_pass) {
+        "free space on this disk; it is tried again"
+    } else if matches!(error, fjall::Error::Poisoned) {
+        "an earlier write failed: check the free space and the health of this disk; it is tried again"
+    } else if matches!(error, fjall::Error::Locked) {
+        "another process uses it; stop that first"
+    } else if is_damage(error) {
+        "rebuild this node from its peers"
+    } else {
+        "check the health of this disk"
+    }
+}
+
+/// The database and its tables.
+struct Opened {
     db: Database,
     entries: Keyspace,
     carried: Keyspace,
-    path: PathBuf,
-    /// How far each shard's log is known, on the disk, to have been looked through.
-    durable: Mutex<BTreeMap<u16, u64>>,
-    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Backlog {
-    /// Opens the backlog in `dir`, creating it where there is none.
-    ///
-    /// # Errors
-    /// [`BacklogError`] when it is damaged, or open elsewhere.
-    pub fn open(dir: &Path) -> Result<Self, BacklogError> {
-        files::create_dir(dir)?;
+impl Opened {
+    fn open(dir: &Path) -> Result<Self, BacklogError> {
         let opening = |source| engine("open", dir, source);
         let db = Database::builder(dir)
             .cache_size(CACHE_BYTES)
@@ -113,20 +150,65 @@ impl Backlog {
             .keyspace("carried", KeyspaceCreateOptions::default)
             .map_err(opening)?;
         db.persist(PersistMode::SyncAll).map_err(opening)?;
+        Ok(Self {
+            db,
+            entries,
+            carried,
+        })
+    }
+
+    /// Adds and removes entries and takes note of how far the shard was looked through; synced when this returns.
+    fn write(
+        &self,
+        shard: u16,
+        next: u64,
+        add: &[(u64, Bytes)],
+        forget: &[u64],
+    ) -> Result<(), fjall::Error> {
+        let mut batch = self.db.batch();
+        for (index, stored) in add {
+            batch.insert(&self.entries, key(shard, *index), &**stored);
+        }
+        for index in forget {
+            batch.remove(&self.entries, key(shard, *index));
+        }
+        batch.insert(&self.carried, shard.to_be_bytes(), next.to_be_bytes());
+        batch.commit()?;
+        self.db.persist(PersistMode::SyncAll)
+    }
+}
+
+/// The backlog of all shards of this node.
+pub struct Backlog {
+    /// None while it could not be opened again.
+    opened: RwLock<Option<Opened>>,
+    path: PathBuf,
+    /// How far each shard's log is known, on the disk, to have been looked through.
+    durable: Mutex<BTreeMap<u16, u64>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Backlog {
+    /// Opens the backlog in `dir`, creating it where there is none.
+    ///
+    /// # Errors
+    /// [`BacklogError`] when it is damaged, or open elsewhere.
+    pub fn open(dir: &Path) -> Result<Self, BacklogError> {
+        files::create_dir(dir)?;
+        let opened = Opened::open(dir)?;
+        let opening = |source| engine("open", dir, source);
         let mut durable = BTreeMap::new();
         let shape = || BacklogError::Shape {
             path: dir.to_path_buf(),
         };
-        for row in carried.iter() {
+        for row in opened.carried.iter() {
             let (shard, next) = row.into_inner().map_err(opening)?;
             let shard = <[u8; 2]>::try_from(&*shard).map_err(|_| shape())?;
             let next = <[u8; 8]>::try_from(&*next).map_err(|_| shape())?;
             durable.insert(u16::from_be_bytes(shard), u64::from_be_bytes(next));
         }
         Ok(Self {
-            db,
-            entries,
-            carried,
+            opened: RwLock::new(Some(opened)),
             path: dir.to_path_buf(),
             durable: Mutex::new(durable),
             turn: Arc::default(),
@@ -156,21 +238,44 @@ impl Backlog {
         add: &[(u64, Bytes)],
         forget: &[u64],
     ) -> Result<(), BacklogError> {
-        let writing = |source| engine("write", &self.path, source);
         let next = next.max(self.carried(shard));
-        let mut batch = self.db.batch();
-        for (index, stored) in add {
-            batch.insert(&self.entries, key(shard, *index), &**stored);
+        let write = || {
+            self.with(|opened| {
+                let written = opened.write(shard, next, add, forget);
+                written.map_err(|source| engine("write", &self.path, source))
+            })
+        };
+        match write() {
+            Err(error) if error.refuses() && self.reopen(&error)? => write()?,
+            written => written?,
         }
-        for index in forget {
-            batch.remove(&self.entries, key(shard, *index));
-        }
-        batch.insert(&self.carried, shard.to_be_bytes(), next.to_be_bytes());
-        batch.commit().map_err(writing)?;
-        self.db.persist(PersistMode::SyncAll).map_err(writing)?;
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         durable.insert(shard, next);
         Ok(())
+    }
+
+    /// Closes a database that refuses and opens it again, if there is room; says whether it did.
+    fn reopen(&self, refused: &BacklogError) -> Result<bool, BacklogError> {
+        if files::bytes_free(&self.path)? < ROOM_BYTES_MIN {
+            return Ok(false);
+        }
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        // It holds a lock for as long as it is open.
+        drop(opened.take());
+        *opened = Some(Opened::open(&self.path)?);
+        tracing::warn!(error = %refused, "the backlog refused a write, and was opened again");
+        Ok(true)
+    }
+
+    fn with<T>(
+        &self,
+        run: impl FnOnce(&Opened) -> Result<T, BacklogError>,
+    ) -> Result<T, BacklogError> {
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        let closed = || BacklogError::Closed {
+            path: self.path.clone(),
+        };
+        run(opened.as_ref().ok_or_else(closed)?)
     }
 
     /// The stored entry at `index`, if it was carried.
@@ -178,17 +283,21 @@ impl Backlog {
     /// # Errors
     /// [`BacklogError`] when it cannot be read.
     pub fn entry(&self, shard: u16, index: u64) -> Result<Option<Bytes>, BacklogError> {
-        let found = self
-            .entries
-            .get(key(shard, index))
-            .map_err(|source| engine("read", &self.path, source))?;
+        let found = self.with(|opened| {
+            let found = opened.entries.get(key(shard, index));
+            found.map_err(|source| engine("read", &self.path, source))
+        })?;
         Ok(found.map(|stored| Bytes::copy_from_slice(&stored)))
     }
 
     /// The files that hold what is here, but for the newest, which is in the journal; each with its checksum (XXH3).
     pub(super) fn tables(&self) -> Vec<(PathBuf, u128)> {
         let mut tables = Vec::new();
-        for keyspace in [&self.entries, &self.carried] {
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        for keyspace in opened
+            .iter()
+            .flat_map(|opened| [&opened.entries, &opened.carried])
+        {
             let version = keyspace.tree.current_version();
             let described = version
                 .iter_tables()
@@ -206,17 +315,19 @@ impl Backlog {
     /// # Errors
     /// [`BacklogError`] when they cannot be listed.
     pub fn indexes(&self, shard: u16) -> Result<Vec<u64>, BacklogError> {
-        let mut indexes = Vec::new();
-        for row in self.entries.prefix(shard.to_be_bytes()) {
-            let key = row
-                .key()
-                .map_err(|source| engine("list", &self.path, source))?;
-            let index = key.last_chunk::<8>().ok_or_else(|| BacklogError::Shape {
-                path: self.path.clone(),
-            })?;
-            indexes.push(u64::from_be_bytes(*index));
-        }
-        Ok(indexes)
+        self.with(|opened| {
+            let mut indexes = Vec::new();
+            for row in opened.entries.prefix(shard.to_be_bytes()) {
+                let key = row
+                    .key()
+                    .map_err(|source| engine("list", &self.path, source))?;
+                let index = key.last_chunk::<8>().ok_or_else(|| BacklogError::Shape {
+                    path: self.path.clone(),
+                })?;
+                indexes.push(u64::from_be_bytes(*index));
+            }
+            Ok(indexes)
+        })
     }
 }
 
@@ -224,8 +335,10 @@ impl Backlog {
 impl Backlog {
     /// Has everything that is here put into tables, as it is once enough has come.
     pub(super) fn settle(&self) -> Result<(), fjall::Error> {
-        self.entries.rotate_memtable_and_wait()?;
-        self.carried.rotate_memtable_and_wait()
+        let opened = self.opened.read().unwrap();
+        let opened = opened.as_ref().unwrap();
+        opened.entries.rotate_memtable_and_wait()?;
+        opened.carried.rotate_memtable_and_wait()
     }
 }
 

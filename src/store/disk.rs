@@ -80,7 +80,12 @@ impl Disk {
         // First, for its lock keeps other processes out of the rest too.
         let log = Arc::new(Log::open(&dir.join("log"), shards)?);
         let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"))?);
-        let backlog = Arc::new(Backlog::open(&dir.join("backlog"))?);
+        let open = || Backlog::open(&dir.join("backlog"));
+        let backlog = match open() {
+            Err(error) if error.may_pass() && snapshots.give_room("opening the backlog") => open()?,
+            opened => opened?,
+        };
+        let backlog = Arc::new(backlog);
         let writer =
             LogWriter::start(Arc::clone(&log), log_bytes_max).map_err(DiskError::Writer)?;
         Ok(Self {

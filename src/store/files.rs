@@ -24,6 +24,8 @@ fn advice(error: &io::Error) -> &'static str {
         "let the user of this process read and write it"
     } else if error.kind() == io::ErrorKind::StorageFull {
         "free space on this disk, then start again"
+    } else if error.kind() == io::ErrorKind::QuotaExceeded {
+        "raise the disk quota of the user of this process, then start again"
     } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
         "mount this disk writable, then start again"
     } else {
@@ -32,10 +34,32 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 /// Whether an error says that what was stored is gone. Any other may pass, or be this process's own.
-pub(crate) fn is_lost(error: &io::Error) -> bool {
-    const EIO: i32 = 5;
-    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::UnexpectedEof];
-    kinds.contains(&error.kind()) || error.raw_os_error() == Some(EIO)
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    [io::ErrorKind::NotFound, io::ErrorKind::UnexpectedEof].contains(&error.kind())
+}
+
+/// Whether what there are two of is better given up: it is gone, or the disk does not read where it lies.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    is_gone(error) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// Whether a write that failed may be tried again as it is, once something else has changed: the disk has no room, the
+/// quota is used up, or the system has no memory or no file descriptors left.
+pub(crate) fn may_pass(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    let passing = [
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+    ];
+    let raw = error.raw_os_error();
+    kinds.contains(&error.kind())
+        || passing
+            .iter()
+            .any(|errno| raw == Some(errno.raw_os_error()))
 }
 
 /// Adds the path and what was tried to an error of the file system.

@@ -11,9 +11,11 @@
 //! which Raft allows.
 
 use super::{
+    ballast::Ballast,
+    engine_files::{self, Files},
     files::{self, FileError},
     mark::{Mark, Slot},
-    open::{Extent, OpenError, extent, lock, open_engine},
+    open::{Extent, OpenError, Sizes, discard_again, extent, lock, open_engine, unopened},
     record::Records,
     round::{Round, WriteFault, fault},
 };
@@ -22,13 +24,16 @@ use raft_engine::{Command, Engine, LogBatch};
 use std::{
     fs::File,
     ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
+/// Room that is held for what must be written on a full disk, in bytes: votes, and what was taken before it was full.
+const BALLAST_BYTES: u64 = 8 << 20;
 /// Entries that one read fetches, at most.
 const READ_ENTRIES_MAX: u64 = 4_096;
 
@@ -72,19 +77,31 @@ pub enum ReadError {
 
 /// Files of discarded entries could not be given back.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "give back files of the log: {0}; nothing is lost, but the log does not shrink: check the health of the disk"
-)]
-pub struct CollectError(String);
+pub enum CollectError {
+    /// The engine refused.
+    #[error(
+        "give back files of the log: {0}; nothing is lost, but the log does not shrink: check the free space and the health of the disk"
+    )]
+    Engine(String),
+    /// A sync failed.
+    #[error(
+        "give back files of the log: a sync failed, so the process ends; check the health of the disk"
+    )]
+    Broken,
+}
 
 /// The log of all shards of this node.
 pub struct Log {
-    pub(super) engine: Engine,
+    pub(super) engine: Engine<Files>,
+    used: Arc<Files>,
     dir: PathBuf,
+    ballast: Ballast,
     extents: Mutex<Vec<Extent>>,
     mark: Mutex<Mark>,
     /// Held by readers; alone, by whoever deletes files. The engine may otherwise delete a file under a reader.
     files: RwLock<()>,
+    /// A sync failed beside the writer: nobody knows what the disk holds.
+    broken: AtomicBool,
     /// Size on the disk, as of the last look plus what was appended since.
     bytes: AtomicU64,
     /// Held for as long as this is open.
@@ -101,13 +118,29 @@ impl Log {
     /// [`OpenError::Short`], [`OpenError::Behind`], [`OpenError::Headless`] and [`OpenError::Mark`]
     /// mean that this node must be rebuilt; the others that something around it is wrong.
     pub fn open(dir: &Path, shards: u16) -> Result<Self, OpenError> {
+        Self::open_with(dir, shards, Files::default(), Sizes::default())
+    }
+
+    /// As [`Self::open`], with files and sizes of one's own.
+    pub(super) fn open_with(
+        dir: &Path,
+        shards: u16,
+        used: Files,
+        sizes: Sizes,
+    ) -> Result<Self, OpenError> {
         files::create_dir(dir)?;
         let lock = lock(dir)?;
+        let ballast = Ballast::at(dir.join("ballast"));
         let engine_dir = dir.join("engine");
         let fresh = files::bytes_in(&engine_dir)? == 0;
         let mark = Mark::open(&dir.join("mark"), shards, fresh)?;
         files::create_dir(&engine_dir)?;
-        let engine = open_engine(&engine_dir)?;
+        let used = Arc::new(used);
+        let open = || open_engine(&engine_dir, Arc::clone(&used), sizes);
+        let engine = match open() {
+            Err(error) if error.may_pass() && ballast.give_back("opening the log") => open()?,
+            opened => opened?,
+        };
         for path in files::list(&engine_dir)? {
             files::on(
                 "sync",
@@ -119,13 +152,29 @@ impl Log {
 
         let mut extents = Vec::new();
         for shard in 0..shards {
-            extents.push(extent(&engine, shard, mark.slot(shard))?);
+            let found = extent(&engine, shard, mark.slot(shard))?;
+            let forget = || {
+                let forgotten = discard_again(&engine, shard, found);
+                forgotten.map_err(|error| unopened(&engine_dir, error))
+            };
+            match forget() {
+                Err(error) if error.may_pass() && ballast.give_back("opening the log") => forget()?,
+                forgotten => forgotten?,
+            }
+            extents.push(found);
+        }
+        // Nothing that was acknowledged lies in them, for all of it was found without them.
+        if let Err(error) = engine_files::left_over(&engine_dir, &used) {
+            tracing::warn!(%error, "a file of discarded entries is left; the next start tries again");
         }
         let log = Self {
             engine,
+            used,
+            ballast,
             extents: Mutex::new(extents.clone()),
             mark: Mutex::new(mark),
             files: RwLock::new(()),
+            broken: AtomicBool::new(false),
             bytes: AtomicU64::new(files::bytes_in(&engine_dir)?),
             dir: engine_dir,
             _lock: lock,
@@ -230,10 +279,16 @@ impl Log {
     /// [`CollectError`] when the engine could not do it.
     pub fn collect(&self) -> Result<Vec<u16>, CollectError> {
         let _files = self.files.write().unwrap_or_else(PoisonError::into_inner);
-        let regions = self
-            .engine
-            .purge_expired_files()
-            .map_err(|error| CollectError(error.to_string()))?;
+        if self.is_broken() {
+            return Err(CollectError::Broken);
+        }
+        // The engine panics where a sync fails. What it rewrote may be lost then, and must not be relied on.
+        let Ok(collected) = catch_unwind(AssertUnwindSafe(|| self.engine.purge_expired_files()))
+        else {
+            self.broken.store(true, Ordering::Release);
+            return Err(CollectError::Broken);
+        };
+        let regions = collected.map_err(|error| CollectError::Engine(error.to_string()))?;
         let shard = |region: u64| u16::try_from(region.checked_sub(1)?).ok();
         Ok(regions.into_iter().filter_map(shard).collect())
     }
@@ -271,7 +326,7 @@ impl Log {
     /// given back by [`Self::collect`].
     ///
     /// # Errors
-    /// As [`Round::write`]; after [`WriteFault::NoSpace`] it can be called again.
+    /// As [`Round::write`]; after [`WriteFault::Later`] it can be called again.
     ///
     /// # Panics
     /// As [`Round::write`].
@@ -345,9 +400,43 @@ impl Log {
         held(&self.mark).sync()
     }
 
+    /// Gives the room back that is held for a full disk; false if none is left.
+    pub(super) fn give_room(&self) -> bool {
+        self.ballast.give_back("writes to the log")
+    }
+
+    /// Holds room for a full disk.
+    pub(super) fn hold_room(&self) {
+        self.ballast.keep(BALLAST_BYTES);
+    }
+
+    /// Whether a sync failed beside the writer: then the process must end.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
     /// Where the engine keeps its files.
+    #[cfg(test)]
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The files of each queue that are no longer written to, in order.
+    pub(super) fn finished_files(&self) -> Vec<PathBuf> {
+        let mut finished = Vec::new();
+        for queue in engine_files::QUEUES {
+            let used = self.used.used(queue);
+            let before_last = used.len().saturating_sub(1);
+            finished.extend(used.into_iter().take(before_last).map(|(_, path)| path));
+        }
+        finished
+    }
+
+    /// Whether a file is one that the log needs, and is not there.
+    pub(super) fn misses(&self, path: &Path) -> bool {
+        // While files are given back, one may be deleted and still be listed.
+        let _files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        self.finished_files().iter().any(|used| used == path) && !path.exists()
     }
 
     pub(super) fn extent(&self, shard: u16) -> Option<Extent> {

@@ -7,12 +7,15 @@
 //! Not here: what an entry means, which `cluster` knows.
 
 pub mod backlog;
+mod ballast;
 pub mod disk;
+mod engine_files;
 pub mod files;
 pub mod log;
 pub mod mark;
 pub mod open;
 pub mod record;
+mod room;
 pub mod round;
 pub mod scrub;
 pub mod snapshot;
@@ -20,5 +23,9 @@ pub mod snapshot_incoming;
 mod snapshot_manifest;
 mod snapshot_rows;
 pub mod writer;
+
+#[cfg(test)]
+#[path = "full_disk_tests.rs"]
+mod full_disk_tests;
 
 pub use disk::{Disk, DiskError};

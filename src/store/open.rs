@@ -4,21 +4,39 @@
 //! against what was acknowledged, shard by shard, and a node that forgot something does not start.
 
 use super::{
+    engine_files::{self, Files},
     files::{self, FileError},
     log::{START, WRITES, region},
     mark::{MarkError, Slot},
 };
-use raft_engine::{Config, Engine, ReadableSize, RecoveryMode};
+use raft_engine::{Command, Config, Engine, LogBatch, ReadableSize, RecoveryMode};
 use std::{
     fs::{File, TryLockError},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Size at which the engine starts another file, in megabytes.
 const FILE_MB_TARGET: u64 = 64;
 /// Size of the log above which files of discarded entries are given back, in megabytes.
 const COLLECT_MB_MIN: u64 = 4 * FILE_MB_TARGET;
+
+/// The sizes that decide when the engine starts another file, and when it gives files back.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) file: ReadableSize,
+    pub(super) collect: ReadableSize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            file: ReadableSize::mb(FILE_MB_TARGET),
+            collect: ReadableSize::mb(COLLECT_MB_MIN),
+        }
+    }
+}
 
 /// Why the log does not open.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +103,13 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether it may open once the disk has room.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::File(error) if files::may_pass(&error.source))
+    }
+}
+
 fn end(next: u64) -> String {
     match next.checked_sub(1) {
         Some(last) => format!("the log ends at {last}"),
@@ -113,11 +138,14 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-pub(super) fn open_engine(path: &Path) -> Result<Engine, OpenError> {
-    let refused = |reason| OpenError::Engine {
-        path: path.to_path_buf(),
-        reason,
-    };
+/// Opens the engine, after what failed rotations left is out of its way.
+pub(super) fn open_engine(
+    path: &Path,
+    used: Arc<Files>,
+    sizes: Sizes,
+) -> Result<Engine<Files>, OpenError> {
+    engine_files::settle(path)?;
+    let refused = |reason| refused(path, reason);
     let dir = path
         .to_str()
         .ok_or_else(|| refused("the path is not UTF-8".to_owned()))?;
@@ -129,32 +157,57 @@ pub(super) fn open_engine(path: &Path) -> Result<Engine, OpenError> {
         recovery_threads: 2,
         // Zero switches it off: what is stored is ciphertext.
         batch_compression_threshold: ReadableSize::kb(0),
-        target_file_size: ReadableSize::mb(FILE_MB_TARGET),
-        purge_threshold: ReadableSize::mb(COLLECT_MB_MIN),
+        target_file_size: sizes.file,
+        purge_threshold: sizes.collect,
         // Files that are given back are deleted: kept for another use, they would count as log.
         enable_log_recycle: false,
         ..Config::default()
     };
-    // A log with a hole in it makes the engine panic.
-    match catch_unwind(AssertUnwindSafe(|| Engine::open(config))) {
+    // A log with a hole in it makes the engine panic, and so does a sync that fails.
+    match catch_unwind(AssertUnwindSafe(|| {
+        Engine::open_with_file_system(config, Arc::clone(&used))
+    })) {
         Ok(Ok(engine)) => Ok(engine),
+        // The disk does not give it in this moment, which says nothing about what is on it.
+        Ok(Err(raft_engine::Error::Io(error))) => {
+            Ok(files::on("open the log in", path, Err(error))?)
+        }
         Ok(Err(error)) => Err(refused(error.to_string())),
-        Err(_) => Err(refused(
-            "the log engine panicked, so the log has a hole".to_owned(),
-        )),
+        Err(_) => Err(match used.failed_sync() {
+            Some(error) => unopened(path, error.into()),
+            None => refused("the log engine panicked, so the log has a hole".to_owned()),
+        }),
     }
 }
 
+fn refused(path: &Path, reason: String) -> OpenError {
+    OpenError::Engine {
+        path: path.to_path_buf(),
+        reason,
+    }
+}
+
+/// Why the engine in `path` does not open.
+pub(super) fn unopened(path: &Path, error: raft_engine::Error) -> OpenError {
+    if let raft_engine::Error::Io(source) = error {
+        // The disk does not give it in this moment, which says nothing about what is on it.
+        let (verb, path) = ("open the log in", path.to_path_buf());
+        return FileError { verb, path, source }.into();
+    }
+    refused(path, error.to_string())
+}
+
 /// What the engine holds of a shard, if that agrees with its high-water mark.
-pub(super) fn extent(engine: &Engine, shard: u16, mark: Slot) -> Result<Extent, OpenError> {
+pub(super) fn extent(engine: &Engine<Files>, shard: u16, mark: Slot) -> Result<Extent, OpenError> {
     let number = |key| {
         let bytes = engine.get(region(shard), key)?;
         Some(u64::from_le_bytes(bytes.try_into().ok()?))
     };
     let first = engine.first_index(region(shard));
     let start = number(START);
+    // Entries below the start were discarded: see `discard_again`.
     if let Some(first) = first
-        && start != Some(first)
+        && start.is_none_or(|start| start < first)
     {
         return Err(OpenError::Headless { shard, first });
     }
@@ -162,7 +215,8 @@ pub(super) fn extent(engine: &Engine, shard: u16, mark: Slot) -> Result<Extent, 
     // entries were lost instead, that is below the mark.
     let next = engine
         .last_index(region(shard))
-        .map_or(start.unwrap_or(0), |last| last.saturating_add(1));
+        .map_or(0, |last| last.saturating_add(1))
+        .max(start.unwrap_or(0));
     if let Some(acknowledged) = mark.next.checked_sub(1)
         && next < mark.next
     {
@@ -185,4 +239,27 @@ pub(super) fn extent(engine: &Engine, shard: u16, mark: Slot) -> Result<Extent, 
         next,
         writes,
     })
+}
+
+/// Has the engine forget again what was discarded of a shard: it keeps entries that it rewrote for as long as the file
+/// that they lie in, but not that they were discarded. An entry after them would leave a hole.
+pub(super) fn discard_again(
+    engine: &Engine<Files>,
+    shard: u16,
+    extent: Extent,
+) -> Result<(), raft_engine::Error> {
+    let region = region(shard);
+    let Some(index) = extent.start else {
+        return Ok(());
+    };
+    if engine
+        .first_index(region)
+        .is_none_or(|first| first >= index)
+    {
+        return Ok(());
+    }
+    let mut batch = LogBatch::with_capacity(1);
+    batch.add_command(region, Command::Compact { index });
+    engine.write(&mut batch, true)?;
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! One round of writes: what waited of all shards, written with one sync.
 
 use super::{
-    files::FileError,
+    files::{self, FileError},
     log::{COMMITTED, Log, START, VOTE, WRITES, region},
     open::Extent,
     record::{Record, Records},
@@ -64,15 +64,15 @@ pub enum WriteRefused {
     Stopped,
 }
 
-/// Why a round was not written. Only [`WriteFault::NoSpace`] may be tried again.
+/// Why a round was not written. Only [`WriteFault::Later`] may be tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteFault {
-    /// The disk is full. The same round can be written again once there is room.
-    #[error("the disk of the log is full")]
-    NoSpace,
+    /// The disk is full, or the system has run out of something else. The same round can be written again.
+    #[error("the log cannot be written now: {0}")]
+    Later(io::Error),
     /// The high-water mark could not be written.
-    #[error(transparent)]
-    Mark(#[from] FileError),
+    #[error("{0}")]
+    Mark(FileError),
     /// The engine could not write.
     #[error("write the log: {0}; check the health of the disk")]
     Engine(raft_engine::Error),
@@ -185,7 +185,7 @@ impl<'log> Round<'log> {
 
     /// Writes everything, syncs once, then raises the high-water marks.
     ///
-    /// After [`WriteFault::NoSpace`] it can be called again: what was already written is written
+    /// After [`WriteFault::Later`] it can be called again: what was already written is written
     /// over with itself.
     ///
     /// # Errors
@@ -270,12 +270,21 @@ fn block_len(records: &[Record]) -> usize {
 }
 
 pub(super) fn fault(error: raft_engine::Error) -> WriteFault {
-    // The engine asks for another try only when the disk is full.
-    let no_space = matches!(error, raft_engine::Error::TryAgain(_))
-        || matches!(&error, raft_engine::Error::Io(e) if e.kind() == io::ErrorKind::StorageFull);
-    if no_space {
-        WriteFault::NoSpace
-    } else {
-        WriteFault::Engine(error)
+    if let raft_engine::Error::Io(source) = error {
+        if files::may_pass(&source) {
+            return WriteFault::Later(source);
+        }
+        return WriteFault::Engine(source.into());
+    }
+    WriteFault::Engine(error)
+}
+
+impl From<FileError> for WriteFault {
+    fn from(error: FileError) -> Self {
+        if files::may_pass(&error.source) {
+            Self::Later(error.source)
+        } else {
+            Self::Mark(error)
+        }
     }
 }

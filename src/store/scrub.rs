@@ -4,11 +4,12 @@
 //! [`STEP_BYTES`] each, when they are asked for: whoever walks sets the pace. Promises: a walk that ends has compared
 //! everything that it found at its beginning, and that was still there, with its checksums.
 //! Not here: when and how fast to walk, and what follows from damage (`cluster::scrub`); the high-water mark, the
-//! newest file of the log and the journal of the backlog, which are written all the time and checked at each start.
+//! newest file of the log and the journal of the backlog, which are written all the time and checked at each start. A
+//! file that the disk does not give in this moment is not damaged: it is told, and the next walk looks again.
 
 use super::{
     backlog::{Backlog, BacklogError},
-    files::{self, FileError},
+    files,
     log::{Log, ReadError},
     snapshot::{Sealed, SnapshotError},
 };
@@ -25,8 +26,6 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 /// Bytes that one step reads, about.
 pub const STEP_BYTES: usize = 1 << 20;
-/// What the kinds of files in the directory of the log end with, that the engine fills one after another.
-const LOG_FILES: [&str; 2] = ["raftlog", "rewrite"];
 
 /// A walk: each step says how many bytes it went through. Nothing comes after damage.
 pub type Walk = Box<dyn Iterator<Item = Result<u64, Damage>> + Send>;
@@ -94,7 +93,15 @@ pub fn entries(log: &Arc<Log>, shard: u16, understand: Understand) -> Walk {
     walk(move || {
         let read = || log.read(shard, next, span.end, STEP_BYTES);
         // Once more: what was overwritten in this moment reads then, what is damaged does not.
-        let found = read().or_else(|_| read())?;
+        let found = match read().or_else(|_| read()) {
+            Ok(found) => found,
+            Err(damage @ ReadError::Corruption { .. }) => return Err(damage.into()),
+            // The disk does not give it in this moment, which says nothing about what is on it.
+            Err(error @ ReadError::Engine { .. }) => {
+                tracing::warn!(shard, %error, "entries of the log were not looked at; the next pass tries again");
+                return Ok(None);
+            }
+        };
         let Some((last, _)) = found.last() else {
             return Ok(None);
         };
@@ -105,65 +112,44 @@ pub fn entries(log: &Arc<Log>, shard: u16, understand: Understand) -> Walk {
 
 /// The files of the log that are no longer written to: none is missing, and each is one whole block after another.
 ///
-/// # Errors
-/// [`FileError`] when they cannot be listed.
-pub fn log_files(log: &Log) -> Result<Walk, FileError> {
-    let mut checks: Vec<(PathBuf, PathBuf)> = Vec::new();
-    for kind in LOG_FILES {
-        let mut all = files::list(log.dir())?;
-        all.retain(|path| path.extension().is_some_and(|extension| extension == kind));
-        all.sort();
-        let followers = all.iter().skip(1);
-        checks.extend(all.iter().cloned().zip(followers.cloned()));
-    }
-    let mut checks = checks.into_iter();
-    Ok(walk(move || {
-        checks
-            .next()
-            .map(|(path, next)| log_file(&path, &next))
-            .transpose()
-    }))
+/// Which these are, the engine says. What else lies there was left by a fault (see `engine_files`) and is no part of the
+/// log.
+#[must_use]
+pub fn log_files(log: &Arc<Log>) -> Walk {
+    let log = Arc::clone(log);
+    let mut finished = log.finished_files().into_iter();
+    walk(move || {
+        let next = finished.next();
+        next.map(|path| log_file(&log, &path)).transpose()
+    })
 }
 
-/// Whether the blocks of `path` are whole and `next` is the file that follows it. The content of the blocks is not
-/// read, but counts: so the pace stays below its bound.
-fn log_file(path: &Path, next: &Path) -> Result<u64, Damage> {
+/// Whether the blocks of `path` are whole. The content of the blocks is not read, but counts: so the pace stays below its
+/// bound.
+fn log_file(log: &Log, path: &Path) -> Result<u64, Damage> {
     let damage = |reason| {
         Err(Damage::LogFile {
             path: path.to_path_buf(),
             reason,
         })
     };
-    // A file that was given back meanwhile has nothing to say.
     let Ok(meta) = fs::metadata(path) else {
+        if log.misses(path) {
+            return damage("it is missing".to_owned());
+        }
+        // It was given back meanwhile, or cannot be looked at in this moment.
         return Ok(0);
     };
-    if let (Some(here), Some(there)) = (number(path), number(next))
-        && there > here.saturating_add(1)
-        && next.exists()
-        && path.exists()
-    {
-        return damage(format!("the file after it is missing: {there} is next"));
-    }
-    let mut blocks = match Engine::dump(path) {
-        Ok(blocks) => blocks,
-        Err(_) if !path.exists() => return Ok(0),
-        Err(error) => return damage(error.to_string()),
-    };
-    match blocks.find_map(Result::err) {
+    let fault = Engine::dump(path).map_or_else(Some, |mut blocks| blocks.find_map(Result::err));
+    match fault {
+        None => Ok(meta.len()),
         Some(_) if !path.exists() => Ok(0),
-        Some(raft_engine::Error::Io(error)) if !files::is_lost(&error) => {
+        Some(raft_engine::Error::Io(error)) => {
             tracing::warn!(path = %path.display(), %error, "a file of the log was not looked at");
             Ok(0)
         }
         Some(error) => damage(error.to_string()),
-        None => Ok(meta.len()),
     }
-}
-
-/// The number of a file of the log, which the next one continues.
-fn number(path: &Path) -> Option<u64> {
-    path.file_stem()?.to_str()?.parse().ok()
 }
 
 /// A sealed snapshot: its manifest is the one that was sealed, and so are its files.
@@ -240,11 +226,11 @@ fn table_unread(backlog: &Backlog, path: PathBuf, error: &io::Error) -> Result<(
     if backlog.tables().iter().all(|(table, _)| *table != path) {
         return Ok(());
     }
-    if !files::is_lost(error) {
+    if !files::is_gone(error) {
         tracing::warn!(path = %path.display(), %error, "a table of the backlog was not looked at");
         return Ok(());
     }
-    let what = "it is missing or does not read";
+    let what = "it is missing";
     Err(Damage::Table { path, what })
 }
 

@@ -6,8 +6,12 @@
 //! Promises: a snapshot that is offered is whole, for it was read back before its manifest was written and its hashes
 //! are checked before every use; one that is not is set aside with an error and the one before is used; exactly the
 //! newest two are kept. Not here: what the rows mean, and when one is taken, which `cluster` knows.
+//!
+//! A copy needs room, also at a start on a full disk. So as much as the largest snapshot needs is held in a file, and
+//! given back when a copy finds the disk full; then one snapshot is copied at a time.
 
 use super::{
+    ballast::Ballast,
     files::{self, FileError},
     snapshot_manifest::{self as manifest, Manifest, ManifestError, SealedFile},
     snapshot_rows as rows,
@@ -16,7 +20,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -26,6 +30,8 @@ pub use super::snapshot_rows::Row;
 
 /// Good snapshots of a shard that are kept.
 pub const SNAPSHOTS_KEPT: usize = 2;
+/// Room that is held for a copy beyond the size of the largest snapshot, in bytes: sled writes when it opens one.
+const COPY_BYTES_MORE: u64 = 4 << 20;
 /// Digits of the name of a snapshot, so that names sort as numbers.
 const NAME_DIGITS: usize = 20;
 /// What the name of a snapshot that was set aside ends with.
@@ -70,7 +76,8 @@ impl SnapshotError {
         match self {
             Self::Changed { .. } => true,
             Self::Manifest { source, .. } => *source == ManifestError::Checksum,
-            Self::File(error) => files::is_lost(&error.source),
+            // The one before and a longer log do as well.
+            Self::File(error) => files::is_unreadable(&error.source),
             Self::Rows { .. } => false,
         }
     }
@@ -114,6 +121,11 @@ impl Sealed {
     pub(super) fn file(&self, number: usize) -> Option<PathBuf> {
         let file = self.manifest.files.get(number)?;
         Some(self.db().join(&file.path))
+    }
+
+    /// The size of its files, in bytes.
+    fn bytes(&self) -> u64 {
+        self.files().iter().map(|file| file.bytes).sum()
     }
 
     /// The files that were sealed.
@@ -185,6 +197,12 @@ pub struct Snapshots {
     dir: PathBuf,
     /// Gives every scratch copy a directory of its own.
     copies: AtomicU64,
+    /// Held by whoever has a copy; alone, by whoever needs all the room that there is for one.
+    copying: RwLock<()>,
+    /// Room for a copy.
+    ballast: Ballast,
+    /// Size of the largest snapshot that was seen, in bytes.
+    largest: AtomicU64,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -204,6 +222,9 @@ impl Snapshots {
         let snapshots = Self {
             dir: dir.to_path_buf(),
             copies: AtomicU64::new(0),
+            copying: RwLock::default(),
+            ballast: Ballast::at(dir.join("ballast")),
+            largest: AtomicU64::new(0),
             turn: Arc::default(),
         };
         files::remove_dir(&snapshots.scratch())?;
@@ -277,11 +298,7 @@ impl Snapshots {
     /// # Errors
     /// [`SnapshotError`] when it is not what was sealed.
     pub fn load(&self, sealed: &Sealed) -> Result<Vec<Row>, SnapshotError> {
-        let copy = self.copies.fetch_add(1, Ordering::Relaxed);
-        let scratch = self.scratch().join(copy.to_string());
-        let read = self.read_copy(sealed, &scratch);
-        files::remove_dir(&scratch)?;
-        let rows = read?;
+        let rows = self.read_somewhere(sealed)?;
         let count = rows.len() as u64;
         if count != sealed.manifest.rows || rows::hash(&rows) != sealed.manifest.rows_hash {
             return Err(SnapshotError::Changed {
@@ -290,6 +307,55 @@ impl Snapshots {
             });
         }
         Ok(rows)
+    }
+
+    /// Reads a copy; where the disk has no room for it, once more as the only one, in the room that is held for that.
+    fn read_somewhere(&self, sealed: &Sealed) -> Result<Vec<Row>, SnapshotError> {
+        let bytes = sealed.bytes();
+        self.largest.fetch_max(bytes, Ordering::Relaxed);
+        {
+            let _copying = self.copying.read().unwrap_or_else(PoisonError::into_inner);
+            match self.read_scratch(sealed) {
+                Err(error) if self.lacks_room(&error) => {}
+                read => return read,
+            }
+        }
+        let _alone = self.copying.write().unwrap_or_else(PoisonError::into_inner);
+        self.give_room("reading a snapshot");
+        self.read_scratch(sealed)
+    }
+
+    fn read_scratch(&self, sealed: &Sealed) -> Result<Vec<Row>, SnapshotError> {
+        let copy = self.copies.fetch_add(1, Ordering::Relaxed);
+        let scratch = self.scratch().join(copy.to_string());
+        let read = self.read_copy(sealed, &scratch);
+        files::remove_dir(&scratch)?;
+        read
+    }
+
+    /// Whether a copy could not be made or opened for want of room. Of sled's own errors only the words remain.
+    fn lacks_room(&self, error: &SnapshotError) -> bool {
+        match error {
+            SnapshotError::File(error) => files::may_pass(&error.source),
+            SnapshotError::Rows { .. } => {
+                files::bytes_free(&self.dir).is_ok_and(|free| free < COPY_BYTES_MORE)
+            }
+            SnapshotError::Manifest { .. } | SnapshotError::Changed { .. } => false,
+        }
+    }
+
+    /// Holds room for a copy of the largest snapshot. Called now and then; what the disk does not have comes later.
+    pub fn hold_room(&self) {
+        // Whoever copies alone is using it.
+        if let Ok(_copying) = self.copying.try_read() {
+            let largest = self.largest.load(Ordering::Relaxed);
+            self.ballast.keep(largest.saturating_add(COPY_BYTES_MORE));
+        }
+    }
+
+    /// Gives the room back that is held for a copy; false if there was none.
+    pub(super) fn give_room(&self, why: &str) -> bool {
+        self.ballast.give_back(why)
     }
 
     /// Looks through a snapshot in which something was found, and sets it aside if it is damaged; true if it was.

@@ -4,13 +4,16 @@
 //! shards, writes it in one round, syncs once, raises the high-water marks and only then tells each
 //! waiter, in the order they came. While it syncs, the next round gathers.
 //!
-//! A sync that fails ends the process: after it nobody knows what the disk holds. A full disk makes
-//! the writer wait for room; meanwhile [`LogWriter::admit`] refuses, and nothing already accepted is
-//! lost or answered.
+//! A sync that fails ends the process: after it nobody knows what the disk holds.
+//!
+//! [`LogWriter::admit`] refuses before the disk is full, so that there is room for what Raft itself writes, and for sealing
+//! and discarding, which make room. A disk that is full all the same makes the writer give back the room that is held for
+//! that, and when that is used up wait for more; nothing already accepted is lost or answered meanwhile.
 
 use super::{
     files::FileError,
     log::Log,
+    room::Room,
     round::{Round, ShardWrite, WriteFault, WriteRefused},
 };
 use std::{
@@ -33,19 +36,38 @@ use tokio::{
 const ORDERS_WAITING_MAX: usize = 1_024;
 /// How often the high-water mark is synced and the size of the log looked up, in milliseconds.
 const UPKEEP_INTERVAL_MS: u64 = 1_000;
-/// How often a full disk is looked at, in milliseconds.
+/// How often the free space of the disk is looked at, in milliseconds.
 const SPACE_POLL_MS: u64 = 250;
 /// Room that must be free beyond the round itself before a full disk is tried again, in bytes.
-const SPACE_HEADROOM_BYTES: u64 = 8 << 20;
+const SPACE_HEADROOM_BYTES: u64 = 1 << 20;
+/// What a request may need of the log, in bytes.
+const REQUEST_BYTES: u64 = 64 << 10;
 
 /// The log is as large as it may be, or its disk is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the log has {bytes} bytes, the limit is {max}, or its disk is full")]
+#[error("{}", self.what_to_do())]
 pub struct StorageFull {
     /// Size of the log.
     pub bytes: u64,
     /// Its limit.
     pub max: u64,
+    /// What the disk has left, where that is too little.
+    pub disk_bytes_free: Option<u64>,
+}
+
+impl StorageFull {
+    fn what_to_do(&self) -> String {
+        let Self { bytes, max, .. } = self;
+        match self.disk_bytes_free {
+            Some(free) => format!(
+                "the disk of the log is full, {free} bytes are free: free space on it, at least {} bytes",
+                Room::BYTES_ENOUGH
+            ),
+            None => format!(
+                "the log has {bytes} bytes and the limit is {max}: raise storage.log_bytes_max"
+            ),
+        }
+    }
 }
 
 /// What the writer has done since it started.
@@ -88,8 +110,10 @@ struct Shared {
     log: Arc<Log>,
     log_bytes_max: u64,
     counts: WriterCounts,
-    /// The disk is full; the writer waits for room.
-    stalled: AtomicBool,
+    /// The disk has too little room.
+    disk_full: AtomicBool,
+    /// What the disk had left when it was last looked at, in bytes.
+    disk_bytes_free: AtomicU64,
     /// Somebody wants the writer to end, even if it waits for room.
     closing: AtomicBool,
 }
@@ -112,16 +136,19 @@ impl LogWriter {
             log,
             log_bytes_max,
             counts: WriterCounts::default(),
-            stalled: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
+            disk_bytes_free: AtomicU64::new(u64::MAX),
             closing: AtomicBool::new(false),
         });
         let timer = runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
-        let scribe = Scribe {
+        let mut scribe = Scribe {
             shared: shared.clone(),
             waiting,
+            room: Room::default(),
         };
+        scribe.look();
         thread::Builder::new()
             .name("log-writer".to_owned())
             .spawn(move || {
@@ -140,11 +167,30 @@ impl LogWriter {
     pub fn admit(&self, bytes: u64) -> Result<(), StorageFull> {
         let used = self.shared.log.bytes();
         let max = self.shared.log_bytes_max;
-        let stalled = self.shared.stalled.load(Ordering::Relaxed);
-        if stalled || used.saturating_add(bytes) > max {
-            return Err(StorageFull { bytes: used, max });
+        let disk_bytes_free = self.is_disk_full().then(|| {
+            let free = &self.shared.disk_bytes_free;
+            free.load(Ordering::Relaxed)
+        });
+        if disk_bytes_free.is_some() || used.saturating_add(bytes) > max {
+            return Err(StorageFull {
+                bytes: used,
+                max,
+                disk_bytes_free,
+            });
         }
         Ok(())
+    }
+
+    /// Why requests are refused, where they are.
+    #[must_use]
+    pub fn full(&self) -> Option<StorageFull> {
+        self.admit(REQUEST_BYTES).err()
+    }
+
+    /// Whether the disk of the log has too little room to lead with.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.shared.disk_full.load(Ordering::Relaxed)
     }
 
     /// Queues a write; `done` is called once it is durable. Returns when it is queued.
@@ -229,14 +275,16 @@ fn wait() -> (Done, oneshot::Receiver<Result<(), WriteRefused>>) {
 struct Scribe {
     shared: Arc<Shared>,
     waiting: mpsc::Receiver<Order>,
+    room: Room,
 }
 
 impl Scribe {
     fn run(mut self, timer: &runtime::Runtime) {
         let interval = Duration::from_millis(UPKEEP_INTERVAL_MS);
-        let mut upkeep = Instant::now();
+        let poll = Duration::from_millis(SPACE_POLL_MS);
+        let (mut upkeep, mut looked) = (Instant::now(), Instant::now());
         loop {
-            let next = timer.block_on(async { time::timeout(interval, self.waiting.recv()).await });
+            let next = timer.block_on(async { time::timeout(poll, self.waiting.recv()).await });
             match next {
                 Ok(Some(order)) => {
                     let mut orders = vec![order];
@@ -257,6 +305,10 @@ impl Scribe {
                 }
                 Err(_) => {}
             }
+            if looked.elapsed() >= poll {
+                self.look();
+                looked = Instant::now();
+            }
             if upkeep.elapsed() >= interval {
                 self.tidy();
                 upkeep = Instant::now();
@@ -265,7 +317,7 @@ impl Scribe {
     }
 
     /// Carries out orders; answers who asked to close.
-    fn perform(&self, orders: Vec<Order>) -> Option<oneshot::Sender<()>> {
+    fn perform(&mut self, orders: Vec<Order>) -> Option<oneshot::Sender<()>> {
         let log = self.shared.log.clone();
         let mut round = log.round();
         let mut waiters = Vec::new();
@@ -282,10 +334,8 @@ impl Scribe {
                 }
                 Order::Truncate { shard, next, done } => {
                     self.finish(std::mem::replace(&mut round, log.round()), &mut waiters);
-                    if let Err(error) = log.truncate(shard, next) {
-                        end_process(&error.to_string());
-                    }
-                    done(Ok(()));
+                    let truncate = || log.truncate(shard, next).map_err(WriteFault::from);
+                    done(self.until_written(0, truncate));
                 }
                 Order::Discard {
                     shard,
@@ -305,14 +355,14 @@ impl Scribe {
     }
 
     /// Writes a round, then tells all who wait for it, in order.
-    fn finish(&self, round: Round<'_>, waiters: &mut Vec<(Done, Result<(), WriteRefused>)>) {
+    fn finish(&mut self, round: Round<'_>, waiters: &mut Vec<(Done, Result<(), WriteRefused>)>) {
         let written = self.write(&round);
         for (done, taken) in waiters.drain(..) {
             done(taken.and(written.clone()));
         }
     }
 
-    fn write(&self, round: &Round<'_>) -> Result<(), WriteRefused> {
+    fn write(&mut self, round: &Round<'_>) -> Result<(), WriteRefused> {
         if round.is_empty() {
             return Ok(());
         }
@@ -330,14 +380,14 @@ impl Scribe {
 
     /// Writes `bytes` bytes, waiting for room where there is none.
     fn until_written(
-        &self,
+        &mut self,
         bytes: u64,
         write: impl Fn() -> Result<(), WriteFault>,
     ) -> Result<(), WriteRefused> {
         loop {
             match write() {
                 Ok(()) => return Ok(()),
-                Err(WriteFault::NoSpace) => self.await_space(bytes)?,
+                Err(WriteFault::Later(error)) => self.make_room(bytes, &error)?,
                 Err(error @ (WriteFault::Mark(_) | WriteFault::Engine(_))) => {
                     end_process(&error.to_string());
                 }
@@ -345,27 +395,60 @@ impl Scribe {
         }
     }
 
-    /// Waits until the disk has room for `bytes` and some more.
-    fn await_space(&self, bytes: u64) -> Result<(), WriteRefused> {
-        let wanted = bytes.saturating_add(SPACE_HEADROOM_BYTES);
+    /// Gives the room back that is held for this moment, or waits until it may be tried again to write `bytes`.
+    fn make_room(&mut self, bytes: u64, error: &io::Error) -> Result<(), WriteRefused> {
         self.shared.counts.disk_full.fetch_add(1, Ordering::Relaxed);
-        self.shared.stalled.store(true, Ordering::Relaxed);
-        tracing::error!(
-            wanted_bytes = wanted,
-            "the disk of the log is full; writes are refused"
-        );
-        while self.must(self.shared.log.bytes_free()) < wanted {
+        self.room.exhausted();
+        self.look();
+        let of_space = error.kind() == io::ErrorKind::StorageFull;
+        if of_space && self.shared.log.give_room() {
+            return Ok(());
+        }
+        tracing::warn!(%error, bytes, "a write to the log waits");
+        let wanted = bytes.saturating_add(SPACE_HEADROOM_BYTES);
+        loop {
             if self.shared.closing.load(Ordering::Relaxed) {
                 return Err(WriteRefused::Stopped);
             }
             thread::sleep(Duration::from_millis(SPACE_POLL_MS));
+            // Of anything else nobody says whether there is enough.
+            if !of_space || self.look() >= wanted {
+                return Ok(());
+            }
         }
-        self.shared.stalled.store(false, Ordering::Relaxed);
-        tracing::info!("the disk of the log has room again");
-        Ok(())
+    }
+
+    /// Looks how much room there is; holds some of it for when there is none.
+    fn look(&mut self) -> u64 {
+        let log = &self.shared.log;
+        let last = &self.shared.disk_bytes_free;
+        let free = log.bytes_free().unwrap_or_else(|error| {
+            tracing::warn!(%error, "how much room the disk has is not known");
+            last.load(Ordering::Relaxed)
+        });
+        last.store(free, Ordering::Relaxed);
+        let full = self.room.look(free);
+        if self.shared.disk_full.swap(full, Ordering::Relaxed) != full {
+            if full {
+                tracing::error!(
+                    free_bytes = free,
+                    wanted_bytes = Room::BYTES_ENOUGH,
+                    "the disk of the log is full: writes are refused until there is room, reading goes on"
+                );
+            } else {
+                tracing::info!(free_bytes = free, "the disk of the log has room again");
+            }
+        }
+        if !full {
+            log.hold_room();
+        }
+        free
     }
 
     fn tidy(&self) {
+        if self.shared.log.is_broken() {
+            end_process("a sync failed while files of the log were given back");
+        }
         if self.must(self.shared.log.sync_mark()) {
             self.shared
                 .counts

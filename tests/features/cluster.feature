@@ -222,3 +222,33 @@ Feature: A provider of several nodes
     And everybody talks
     Then all nodes of a.example have one state
     And the history shows I15
+
+  @disks @I10 @I11 @I14 @I15
+  Scenario: all disks of a.example are full for some seconds: nobody stops, nothing is lost
+    Given 4 nodes of a.example, each on a disk of 160 MiB, and one of b.example
+    And alice and amy of a.example and bob of b.example, watched, in one room
+    And the nodes tell who leads
+    When alice sends 20 long messages, one by one
+    And all disks of a.example are full for 9 s, while alice goes on sending long messages
+    Then all nodes of a.example are ready again, by themselves
+    When amy sends 20 long messages, one by one
+    And everybody talks
+    And all nodes of a.example are killed at once and started again
+    And everybody talks
+    Then all nodes of a.example have one state
+    And the history shows I10, I11, I14 and I15
+
+  @disks @I10 @I11 @I15 @I28
+  Scenario: a leader whose disk is full lets another node lead, and starts again on the full disk
+    Given 3 nodes of a.example, each on a disk of 160 MiB, and one of b.example
+    And alice and amy of a.example and bob of b.example, watched, in one room
+    And the nodes tell who leads
+    And alice asks the node that leads the room, and amy another
+    When the disk of that node is full, amy's Commits are accepted elsewhere, and that node says why it is not ready
+    And the disk of that node has room again
+    And everybody talks
+    And that node is killed while its disk is full, and started on it
+    And the disk of that node has room again
+    And everybody talks
+    Then all nodes of a.example have one state
+    And the history shows I10, I11, I15 and I28

@@ -1,4 +1,4 @@
-# Source: docs/OPERATING.md, "Membership": what an operator does to a cluster, rightly and wrongly, and what is said back.
+# Source: transport requirements, section 3; docs/OPERATING.md, "Membership": what an operator does to a cluster, rightly and wrongly.
 @operate
 Feature: A change of the cluster is made only after the other node was spoken to, and is done when it was looked at
 

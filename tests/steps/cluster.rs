@@ -245,7 +245,13 @@ impl Cast {
     }
 }
 
-async fn gather(story: &mut Story, nodes: u64, env: &[(&str, u64)]) {
+/// Starts the nodes after they were prepared, and writes down what happens from then on.
+pub async fn gather(
+    story: &mut Story,
+    nodes: u64,
+    env: &[(&str, u64)],
+    prepare: impl FnOnce(&mut Net),
+) {
     let network = Network::default();
     let mut net = Net::prepare_clusters(&[(A, nodes), (B, 1)], Some(&network));
     let deadline = (
@@ -258,6 +264,7 @@ async fn gather(story: &mut Story, nodes: u64, env: &[(&str, u64)]) {
             .map(|(key, value)| ((*key).to_owned(), value.to_string()))
             .collect();
     }
+    prepare(&mut net);
     net.start_all().await;
     let cast = Cast {
         chronicle: Chronicle::create(net.path("history")),
@@ -276,7 +283,7 @@ async fn gather(story: &mut Story, nodes: u64, env: &[(&str, u64)]) {
 
 #[given(regex = r"^(\d) nodes of a\.example and one of b\.example$")]
 async fn nodes(story: &mut Story, count: u64) {
-    gather(story, count, &[]).await;
+    gather(story, count, &[], |_| ()).await;
 }
 
 #[given(
@@ -284,7 +291,7 @@ async fn nodes(story: &mut Story, count: u64) {
 )]
 async fn sealing_nodes(story: &mut Story, count: u64, entries: u64) {
     let every = ("MIMI_NODE__STORAGE__SNAPSHOT_ENTRIES", entries);
-    gather(story, count, &[every]).await;
+    gather(story, count, &[every], |_| ()).await;
 }
 
 #[given(
@@ -292,7 +299,7 @@ async fn sealing_nodes(story: &mut Story, count: u64, entries: u64) {
 )]
 async fn lending_nodes(story: &mut Story, count: u64, lease_ms: u64) {
     let lease = ("MIMI_NODE__LIMITS__GROUP_INFO_LEASE_MS", lease_ms);
-    gather(story, count, &[lease]).await;
+    gather(story, count, &[lease], |_| ()).await;
 }
 
 #[given(regex = r"^(\w+) and (\w+) of a\.example and (\w+) of b\.example, watched, in one room$")]

@@ -7,7 +7,7 @@ use crate::support::{
     run_to_end,
 };
 use cucumber::{then, when};
-use mimi_actors::{ids::ProviderId, limits::SHARDS};
+use mimi_actors::ids::ProviderId;
 use mimi_node::{
     cli::{
         cluster_init::{self, Place},

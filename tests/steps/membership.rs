@@ -132,7 +132,7 @@ async fn not_well(story: &mut Story, name: String, line: String) {
 }
 
 #[when(regex = r#"^the operator of (\w+) runs "(.+)" and ends it after (\d+) shards$"#)]
-async fn interrupted(story: &mut Story, name: String, words: String, shards: usize) {
+fn interrupted(story: &mut Story, name: String, words: String, shards: usize) {
     let net = story.net();
     let words = with_addresses(net, &words);
     let words: Vec<&str> = words.split_whitespace().collect();

@@ -15,6 +15,7 @@ mod cluster;
 mod codes;
 mod commit;
 mod copies;
+mod disks;
 mod entering;
 mod fanout;
 mod forged;
@@ -80,6 +81,8 @@ pub struct Story {
     copies: copies::Copies,
     /// The commands of an operator.
     desk: operate::Desk,
+    /// The disks of the nodes, where each has its own; unmounted when the nodes have ended.
+    disks: disks::Disks,
     /// Parts of lines that nodes must write because of what is done to them, though they say that something broke.
     announced: Vec<&'static str>,
 }

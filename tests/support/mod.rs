@@ -19,6 +19,7 @@ pub mod clocks;
 pub mod cluster;
 pub mod faults;
 pub mod forger;
+pub mod full_disk;
 pub mod history;
 pub mod raw;
 pub mod scripted;

@@ -212,6 +212,8 @@ pub(crate) enum Control {
     Clock,
     /// Write down how far nodes have been: node, shard, one more than the last committed entry.
     Reached(BVec<(u64, u16, u64), REACHED_MAX>),
+    /// Say whether you would take over the leadership of a shard.
+    WouldTake { shard: u16 },
 }
 
 /// A change of the members of all shards that has begun.
@@ -233,7 +235,7 @@ pub(crate) enum ControlAnswer {
     /// The next step.
     Next(Next),
     /// The members of a shard.
-    View(View),
+    View(Box<View>),
     /// The change that was written down.
     Noted(Option<Note>),
     /// What the node's own clock says, what it takes the time to be, and for how many milliseconds it has run.

@@ -132,6 +132,7 @@ fn samples() -> Vec<(&'static str, String)> {
         ),
         ("noted?", control(Control::Noted)),
         ("ping", control(Control::Ping)),
+        ("would take", control(Control::WouldTake { shard: 3 })),
         (
             "reached",
             control(Control::Reached(BVec::truncated(vec![(2, 3, 300)]))),
@@ -140,7 +141,7 @@ fn samples() -> Vec<(&'static str, String)> {
             "next",
             hex(&ControlAnswer::Next(Next::Do(Order::Forget { node: 4 }))),
         ),
-        ("members", hex(&ControlAnswer::View(view))),
+        ("members", hex(&ControlAnswer::View(Box::new(view)))),
         ("noted", hex(&ControlAnswer::Noted(Some(note)))),
         ("not led", hex(&ControlAnswer::NotLed(Some(2)))),
         ("offer", hex(&Open::Snapshot(offer.unwrap()))),

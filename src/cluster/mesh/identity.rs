@@ -65,8 +65,11 @@ pub(super) struct Identity {
     standing: watch::Sender<Standing>,
     doubts: Mutex<Doubts>,
     /// Connections that other nodes made, with the start in which they were let in.
-    guests: Mutex<BTreeMap<u64, Vec<(StartId, Weak<ClusterLink>)>>>,
+    guests: Mutex<BTreeMap<u64, Vec<Guest>>>,
 }
+
+/// A connection that another node made, and the start in which it was let in.
+type Guest = (StartId, Weak<ClusterLink>);
 
 /// What others have against this node.
 #[derive(Default)]
@@ -188,7 +191,7 @@ impl Mesh {
     }
 
     /// Who this node is.
-    pub(super) async fn hello(&self) -> Hello {
+    pub(super) fn hello(&self) -> Hello {
         let reach = (0..SHARDS).map(|shard| self.disk.log.span(shard).end);
         let reach: Vec<u64> = reach.collect();
         let mut applied = Vec::new();

@@ -378,7 +378,7 @@ impl Mesh {
         if let Some(neighbour) = self.known_neighbour(node) {
             neighbour.is_there();
         }
-        Greeting::Welcome(self.hello().await)
+        Greeting::Welcome(self.hello())
     }
 
     async fn raft(&self, call: RaftCall) -> RaftAnswer {
@@ -421,6 +421,7 @@ impl Mesh {
             Control::Note { id, wish } => Ok(self.note(id, wish)),
             Control::Noted => Ok(ControlAnswer::Noted(self.notes.open_change())),
             Control::Ping => Ok(ControlAnswer::Done),
+            Control::WouldTake { shard } => group(shard).map(Group::would_take_over),
             Control::Reached(rows) => Ok(self.reached(rows.into_vec()).await),
             Control::Clock => {
                 let told = self.clock.tell();

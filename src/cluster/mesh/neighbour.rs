@@ -276,7 +276,7 @@ async fn dial_at(neighbour: &Neighbour, mesh: &Mesh, address: String) -> anyhow:
         let before = mesh.acknowledged();
         match mesh.endpoint().connect(resolved, neighbour.node).await {
             Ok(link) => {
-                let theirs = match greet(&link, mesh.hello().await).await? {
+                let theirs = match greet(&link, mesh.hello()).await? {
                     Ok(theirs) => theirs,
                     Err((ground, why)) => {
                         mesh.refused(neighbour.node, ground, &why);

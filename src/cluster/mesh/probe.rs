@@ -40,7 +40,7 @@ impl Mesh {
         let resolved = resolved.with_context(|| format!("the name {address} has no address"))?;
         let before = self.acknowledged();
         let link = self.endpoint().connect(resolved, node).await?;
-        let theirs = match greet(&link, self.hello().await).await? {
+        let theirs = match greet(&link, self.hello()).await? {
             Ok(theirs) => theirs,
             // This node does not let itself in, and says so in its own words.
             Err((Ground::Other, _)) if node == self.me() => return Ok(Probe::Belongs),

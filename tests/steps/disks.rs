@@ -1,0 +1,247 @@
+//! Disks that are full for a while: each node has a small one of its own.
+
+use super::{
+    Story,
+    cluster::{A, gather},
+};
+use crate::support::{Net, full_disk::Image, until};
+use cucumber::{given, then, when};
+use mimi_node::history::{Fault, Phase};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::unix::fs::symlink,
+    time::{Duration, Instant},
+};
+
+/// Bytes of a message: large enough to fill files of the log.
+const TEXT_BYTES: usize = 6_000;
+/// How long a room may accept nothing because the disk of its leader is full.
+const OUTAGE_MAX: Duration = Duration::from_secs(5);
+/// How long somebody waits between two Commits.
+const LOOK: Duration = Duration::from_millis(200);
+/// What nodes say of a full disk, though nothing is broken.
+const SAID: [&str; 6] = [
+    "the disk of the log is full",
+    "no snapshot was sealed",
+    "nothing is discarded",
+    "the log does not shrink",
+    "the log engine panicked",
+    "room that was held is not given back",
+];
+
+/// The disks of the nodes by their names. They are unmounted before their directory goes.
+#[derive(Debug, Default)]
+pub struct Disks {
+    images: BTreeMap<String, Image>,
+    dir: Option<tempfile::TempDir>,
+}
+
+impl Disks {
+    fn put(net: &mut Net, mib: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut images = BTreeMap::new();
+        for (name, node) in &mut net.nodes {
+            // Where its operator looks whether it is ready.
+            let listen = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listen.local_addr().unwrap().to_string();
+            node.env
+                .push(("MIMI_NODE__ADMIN__LISTEN".to_owned(), address));
+            if node.provider.as_str() != A {
+                continue;
+            }
+            let image = Image::mount(dir.path(), name, mib).unwrap();
+            let data = image.dir().join("data");
+            fs::create_dir(&data).unwrap();
+            fs::create_dir_all(node.data.parent().unwrap()).unwrap();
+            symlink(&data, &node.data).unwrap();
+            images.insert(name.clone(), image);
+        }
+        Self {
+            images,
+            dir: Some(dir),
+        }
+    }
+}
+
+/// The first line and the body of what a node's operator gets.
+fn readiness(net: &Net, name: &str) -> Option<(bool, String)> {
+    let env = &net.node(name).env;
+    let (_, address) = env
+        .iter()
+        .find(|(key, _)| key == "MIMI_NODE__ADMIN__LISTEN")?;
+    let mut stream = TcpStream::connect(address).ok()?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let ready = text.starts_with("HTTP/1.1 200");
+    let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
+    Some((ready, body.trim().to_owned()))
+}
+
+async fn is_ready(net: &Net, name: &str) {
+    until(&format!("{name} is ready"), async || {
+        readiness(net, name).filter(|(ready, _)| *ready)
+    })
+    .await;
+}
+
+#[given(regex = r"^(\d) nodes of a\.example, each on a disk of (\d+) MiB, and one of b\.example$")]
+async fn nodes_on_disks(story: &mut Story, count: u64, mib: u64) {
+    let mut disks = Disks::default();
+    gather(story, count, &[], |net| disks = Disks::put(net, mib)).await;
+    story.disks = disks;
+    story.announced.extend(SAID);
+}
+
+fn text(name: &str, number: usize) -> String {
+    let mut text = format!("{name} {number} ");
+    text.extend(std::iter::repeat_n('x', TEXT_BYTES));
+    text
+}
+
+#[when(regex = r"^(\w+) sends (\d+) long messages, one by one$")]
+async fn sends_long(story: &mut Story, name: String, count: usize) {
+    let (_, cast) = story.stage();
+    let mut one = cast.take(&name);
+    for number in 0..count {
+        cast.doors
+            .say(&mut one, &cast.den, &text(&name, number))
+            .await;
+        cast.said += 1;
+    }
+    cast.put(&name, one);
+}
+
+/// What is said meanwhile is acknowledged later, or it was never said.
+#[when(
+    regex = r"^all disks of a\.example are full for (\d+) s, while (\w+) goes on sending long messages$"
+)]
+async fn all_full(story: &mut Story, seconds: u64, name: String) {
+    let names: Vec<String> = story.disks.images.keys().cloned().collect();
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    story
+        .cast
+        .as_ref()
+        .unwrap()
+        .chronicle
+        .nemesis(Fault::DiskFull, &all, Phase::Start);
+    let until_free = Instant::now() + Duration::from_secs(seconds);
+    for image in story.disks.images.values_mut() {
+        image.fill();
+    }
+    let (net, cast) = story.stage();
+    let mut one = cast.take(&name);
+    let mut number = 0;
+    while Instant::now() < until_free {
+        one.member
+            .encrypt(&cast.den, &[&text("full", number)])
+            .unwrap();
+        cast.said += 1;
+        number += 1;
+        // Refused, or not answered, until there is room: it is sent again then.
+        drop(one.resend(&cast.den).await);
+        for name in &names {
+            assert!(net.node(name).runs(), "{name} goes on");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for name in &names {
+        let (ready, why) = readiness(net, name).expect("it answers its operator");
+        assert!(!ready && why.contains("storage full"), "{name}: {why}");
+    }
+    cast.put(&name, one);
+    for image in story.disks.images.values_mut() {
+        image.free();
+    }
+    story
+        .cast
+        .as_ref()
+        .unwrap()
+        .chronicle
+        .nemesis(Fault::DiskFull, &all, Phase::Stop);
+}
+
+#[then(regex = r"^all nodes of a\.example are ready again, by themselves$")]
+async fn all_ready(story: &mut Story) {
+    for name in story.disks.images.keys() {
+        is_ready(story.net(), name).await;
+    }
+    story.net().led(A).await;
+}
+
+#[when(
+    regex = r"^the disk of that node is full, (\w+)'s Commits are accepted elsewhere, and that node says why it is not ready$"
+)]
+async fn leader_full(story: &mut Story, name: String) {
+    let marked = story.stage().1.marked.clone();
+    story
+        .cast
+        .as_ref()
+        .unwrap()
+        .chronicle
+        .nemesis(Fault::DiskFull, &[&marked], Phase::Start);
+    story.disks.images.get_mut(&marked).unwrap().fill();
+    let began = Instant::now();
+    let (net, cast) = story.stage();
+    let mut one = cast.take(&name);
+    let (den, mut longest) = (cast.den.clone(), Duration::ZERO);
+    // The leader has room that is held for this, and notices a moment later that there is no more.
+    for turn in 1.. {
+        let update = one.member.prepare_update(&den).unwrap();
+        let asked = Instant::now();
+        cast.doors.commit(&mut one, &update).await.unwrap();
+        longest = longest.max(asked.elapsed());
+        let leader = net.leader_of(A, &den.to_string()).await;
+        if leader != marked && asked.elapsed() < LOOK {
+            println!("disk full on the leader: {turn} Commits, the longest took {longest:.1?}");
+            break;
+        }
+        assert!(began.elapsed() < 6 * OUTAGE_MAX, "{marked} goes on leading");
+        tokio::time::sleep(LOOK).await;
+    }
+    assert!(longest < 2 * OUTAGE_MAX, "{longest:?}");
+    cast.put(&name, one);
+    let (ready, why) = readiness(net, &marked).expect("it answers its operator");
+    assert!(!ready && why.contains("free space on it"), "{why}");
+    assert!(net.node(&marked).runs());
+}
+
+#[when(regex = r"^the disk of that node has room again$")]
+async fn leader_freed(story: &mut Story) {
+    let marked = story.stage().1.marked.clone();
+    story.disks.images.get_mut(&marked).unwrap().free();
+    story
+        .cast
+        .as_ref()
+        .unwrap()
+        .chronicle
+        .nemesis(Fault::DiskFull, &[&marked], Phase::Stop);
+    is_ready(story.net(), &marked).await;
+}
+
+#[when(regex = r"^that node is killed while its disk is full, and started on it$")]
+async fn started_full(story: &mut Story) {
+    let marked = story.stage().1.marked.clone();
+    story
+        .cast
+        .as_ref()
+        .unwrap()
+        .chronicle
+        .nemesis(Fault::DiskFull, &[&marked], Phase::Start);
+    story.disks.images.get_mut(&marked).unwrap().fill();
+    let (net, cast) = story.stage();
+    cast.doors.shut(&marked);
+    cast.chronicle.kill(net, &marked);
+    // The process that was killed may have given room back.
+    story.disks.images.get_mut(&marked).unwrap().fill();
+    let (net, cast) = story.stage();
+    net.node_mut(&marked).start().await;
+    cast.chronicle.nemesis(Fault::Kill, &[&marked], Phase::Stop);
+    cast.doors.open(net, &marked);
+    let (ready, why) = readiness(net, &marked).expect("it answers its operator");
+    assert!(!ready && why.contains("storage full"), "{why}");
+}
