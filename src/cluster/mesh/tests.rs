@@ -126,7 +126,7 @@ impl Site {
         }
         let serving = tokio::spawn(Arc::clone(&mesh).serve());
         let watched = group.clone();
-        tokio::spawn(clock::keep(Arc::clone(&clock), Some(Arc::clone(&mesh))));
+        let timing = tokio::spawn(clock::keep(clock, Some(Arc::clone(&mesh))));
         // It stands for election where the rules say so, and ends with its group.
         tokio::spawn(async move { watched.watch_lead(|_| std::future::ready(())).await });
         Node {
@@ -135,6 +135,7 @@ impl Site {
             group,
             recorder,
             serving,
+            timing,
         }
     }
 
@@ -172,6 +173,7 @@ struct Node {
     group: Group,
     recorder: Arc<Recorder>,
     serving: tokio::task::JoinHandle<()>,
+    timing: tokio::task::JoinHandle<()>,
 }
 
 impl Node {
@@ -182,6 +184,7 @@ impl Node {
     async fn end(self) {
         self.mesh.close().await;
         self.serving.abort();
+        self.timing.abort();
         self.group.stop().await;
         self.disk.writer.close().await;
     }
