@@ -6,7 +6,7 @@ use super::{
     election::Election,
     figures::{GroupFigures, Role},
     group_error::{ProposeError, StartError},
-    lead::Lead,
+    lead::{Lead, answered_ago_ms, lead_in},
     log_store::LogStore,
     mesh::{
         Mesh,
@@ -25,7 +25,7 @@ use crate::store::{
     writer::LogWriter,
 };
 use bytes::Bytes;
-use mimi_actors::election::{CUT_OFF_MS, Election as Rules};
+use mimi_actors::election::Election as Rules;
 use openraft::{
     BasicNode, Raft, RaftMetrics, ServerState, Snapshot,
     error::{ClientWriteError, Fatal, InitializeError, RaftError},
@@ -548,42 +548,6 @@ impl Group {
             Ok(metrics) => metrics.running_state.map_err(stopped),
             Err(_) => Err(stopped(Fatal::Stopped)),
         }
-    }
-}
-
-/// How long ago a majority answered a leader last, by what it showed then.
-fn answered_ago_ms(shown: &RaftMetrics<u64, BasicNode>, shown_at: Instant) -> Option<u64> {
-    let since_ms = u64::try_from(shown_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let answered = shown.millis_since_quorum_ack;
-    answered.map(|ago_ms| ago_ms.saturating_add(since_ms))
-}
-
-/// Who leads, as `node`'s figures show it; a leader that goes `silent` leads no longer, nor does one that no majority
-/// has answered.
-pub(super) fn lead_in(
-    metrics: &RaftMetrics<u64, BasicNode>,
-    node: u64,
-    silent: bool,
-    answered_ago_ms: Option<u64>,
-) -> Lead {
-    if metrics.running_state.is_err() {
-        return Lead::Nobody;
-    }
-    if metrics.state != ServerState::Leader {
-        let other = metrics.current_leader.filter(|leader| *leader != node);
-        return other.map_or(Lead::Nobody, Lead::At);
-    }
-    let alone = metrics.membership_config.membership().voter_ids().count() == 1;
-    let heard = answered_ago_ms.is_some_and(|ms| ms < CUT_OFF_MS);
-    // Its own first entry comes after whatever any leader before it committed. Another's may be of the same term: openraft
-    // tells leaders apart by term and node.
-    let applied = metrics.last_applied.is_some_and(|last| {
-        last.leader_id.term == metrics.current_term && last.leader_id.node_id == node
-    });
-    if applied && !silent && (alone || heard) {
-        Lead::Here
-    } else {
-        Lead::Nobody
     }
 }
 

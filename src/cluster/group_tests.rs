@@ -11,6 +11,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::future::join_all;
+use mimi_actors::election::CUT_OFF_MS;
 use std::{path::Path, sync::atomic::Ordering, time::Instant};
 
 async fn fail_to_start(dir: &Path, node: u64) -> StartError {

@@ -1,8 +1,9 @@
 //! Who has a shard, who leads it, and how both are changed.
 
 use super::{
-    group::{Group, lead_in},
+    group::Group,
     lead::Lead,
+    lead::lead_in,
     mesh::{
         frame::{ControlAnswer, Place, RaftAnswer, RaftCall, Rpc, Why},
         neighbour::Neighbour,

@@ -127,7 +127,7 @@ impl Site {
         }
         let serving = tokio::spawn(Arc::clone(&mesh).serve());
         let watched = group.clone();
-        tokio::spawn(clock::keep(Arc::clone(&clock), Some(Arc::clone(&mesh))));
+        let timing = tokio::spawn(clock::keep(clock, Some(Arc::clone(&mesh))));
         // It stands for election where the rules say so, and ends with its group.
         tokio::spawn(async move { watched.watch_lead(|_| std::future::ready(())).await });
         Node {
@@ -136,6 +136,7 @@ impl Site {
             group,
             recorder,
             serving,
+            timing,
         }
     }
 
@@ -173,6 +174,7 @@ struct Node {
     group: Group,
     recorder: Arc<Recorder>,
     serving: tokio::task::JoinHandle<()>,
+    timing: tokio::task::JoinHandle<()>,
 }
 
 impl Node {
@@ -183,6 +185,7 @@ impl Node {
     async fn end(self) {
         self.mesh.close().await;
         self.serving.abort();
+        self.timing.abort();
         self.group.stop().await;
         self.disk.writer.close().await;
     }
