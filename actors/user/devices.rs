@@ -299,7 +299,8 @@ mod tests {
             (deleted.answer, deleted.woken),
             (Answer::Done, vec![client("phone")])
         );
-        assert_eq!(bobby.apply(Command::Delete).answer, Answer::Done);
+        let again = bobby.apply(Command::Delete).answer;
+        assert_eq!(again, Answer::Refused(Refused::Deleted));
         assert_eq!(bobby.issue(code(9)), Answer::Refused(Refused::Deleted));
         bobby.restart();
         assert_eq!(bobby.fold.state(), State::Deleted);

@@ -12,14 +12,15 @@ use super::{
         frame::{Control, ControlAnswer, Why},
     },
 };
+use futures::future::join_all;
 use mimi_actors::membership::{Next, Order, View, Wish, next};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 
 /// How long carrying a wish out in one shard may take, a node's catching up included.
 const CARRY_DEADLINE: Duration = Duration::from_secs(60);
 /// How long another node may take to answer.
-const ASK_DEADLINE: Duration = Duration::from_secs(2);
+const ASK_DEADLINE: Duration = Duration::from_secs(1);
 /// How often it is looked whether what is waited for has come.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -35,6 +36,9 @@ impl Mesh {
     /// The next step of a wish in a shard that this node leads; `None` where it does not lead.
     async fn step(&self, group: &Group, wish: &Wish) -> Option<Next> {
         let mut view: View = group.view(|node| self.hears(node))?;
+        // A connection outlives the process at its other end by some seconds.
+        let answering = self.answering(view.lag_entries.keys().copied()).await;
+        view.lag_entries.retain(|node, _| answering.contains(node));
         if let Some((node, address)) = wish.newcomer() {
             let there = view
                 .addresses
@@ -46,6 +50,16 @@ impl Mesh {
             }
         }
         Some(next(wish, &view))
+    }
+
+    /// Which of some nodes answer now.
+    async fn answering(&self, nodes: impl Iterator<Item = u64>) -> BTreeSet<u64> {
+        let asked = nodes.map(|node| async move {
+            let answer = self.known_neighbour(node)?;
+            let answer = answer.control(Control::Ping, ASK_DEADLINE).await;
+            (answer == Ok(ControlAnswer::Done)).then_some(node)
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// Says what the next step of a wish would be.

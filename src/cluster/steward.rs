@@ -49,27 +49,40 @@ pub(crate) async fn found(mesh: Arc<Mesh>, groups: Vec<Group>, nodes: BTreeMap<u
     let (first, later): (Vec<_>, Vec<_>) = (0..).zip(&groups).partition(own);
     found_all(&mesh, &first, &nodes).await;
     tokio::time::sleep(FOUND_AFTER).await;
-    // Whoever should have begun these is not there; a majority can begin without it.
-    found_all(&mesh, &later, &nodes).await;
+    // Whoever should have begun a shard is not there, or has gone again before the others heard of it; a majority can
+    // begin without it. One that has begun is not begun again.
+    while found_all(&mesh, &later, &nodes).await {
+        tokio::time::sleep(FOUND_AFTER).await;
+    }
 }
 
-async fn found_all(mesh: &Mesh, groups: &[(u16, &Group)], nodes: &BTreeMap<u64, String>) {
+/// Begins those of some shards that can be begun here; whether some others have not begun.
+async fn found_all(
+    mesh: &Mesh,
+    groups: &[(u16, &Group)],
+    nodes: &BTreeMap<u64, String>,
+) -> bool {
     let all: BTreeSet<u64> = nodes.keys().copied().collect();
+    let mut open = false;
     for (shard, group) in groups {
-        if group.is_founded().await || mesh.has_begun(*shard) {
-            continue;
-        }
         let voting: BTreeSet<u64> = voters(*shard, &all).into_iter().collect();
         // Whoever does not vote in a shard cannot begin it.
-        if !voting.contains(&mesh.me()) {
+        if !voting.contains(&mesh.me()) || group.is_founded().await {
+            continue;
+        }
+        // It comes from the node that has its log.
+        if mesh.has_begun(*shard) {
+            open = true;
             continue;
         }
         let founders = nodes.iter().filter(|(node, _)| voting.contains(node));
         let founders = founders.map(|(node, address)| (*node, BasicNode::new(address.clone())));
         if let Err(error) = group.found(founders.collect()).await {
             tracing::error!(shard, %error, "a shard does not begin");
+            open = true;
         }
     }
+    open
 }
 
 /// Keeps leaderships in place, founding nodes that do not vote informed and addresses true, until the node stops.

@@ -262,8 +262,8 @@ impl Node {
         let deadline = Instant::now() + WAIT;
         let mut before = self.status().await;
         loop {
-            // Longer than the interval at which acknowledgements are recorded.
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            // Longer than the intervals at which acknowledgements, and what clients have read, are recorded.
+            tokio::time::sleep(Duration::from_millis(1_300)).await;
             let now = self.status().await;
             assert!(
                 !now.shards.is_empty(),
