@@ -253,7 +253,10 @@ mod tests {
         bobby.apply(Command::Delete);
         let refused = Answer::Claimed(Err(UserRefused::Deleted));
         assert_eq!(at_once(&bobby.fold, Command::Claim(plain())), Some(refused));
-        assert_eq!(at_once(&bobby.fold, Command::Delete), Some(Answer::Refused(Refused::Deleted)));
+        assert_eq!(
+            at_once(&bobby.fold, Command::Delete),
+            Some(Answer::Refused(Refused::Deleted))
+        );
         for command in asks {
             let deleted = Some(Answer::Refused(Refused::Deleted));
             assert_eq!(at_once(&bobby.fold, command), deleted);

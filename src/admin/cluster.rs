@@ -25,7 +25,7 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(8);
 /// How long a node may take to answer what it knows.
 const ASK_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a shard without a leader is waited for.
-const LEADER_DEADLINE: Duration = Duration::from_secs(10);
+const LEADER_DEADLINE: Duration = Duration::from_secs(15);
 /// How often it is looked for one.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 

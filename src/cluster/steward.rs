@@ -57,11 +57,7 @@ pub(crate) async fn found(mesh: Arc<Mesh>, groups: Vec<Group>, nodes: BTreeMap<u
 }
 
 /// Begins those of some shards that can be begun here; whether some others have not begun.
-async fn found_all(
-    mesh: &Mesh,
-    groups: &[(u16, &Group)],
-    nodes: &BTreeMap<u64, String>,
-) -> bool {
+async fn found_all(mesh: &Mesh, groups: &[(u16, &Group)], nodes: &BTreeMap<u64, String>) -> bool {
     let all: BTreeSet<u64> = nodes.keys().copied().collect();
     let mut open = false;
     for (shard, group) in groups {
