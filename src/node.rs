@@ -199,7 +199,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let shards = Shards::new(all, Arc::clone(&world), mesh.clone());
     if let (Some(mesh), Some(cluster)) = (&mesh, cluster) {
-        adopt(mesh, &cluster, &groups)?;
+        adopt(mesh, &cluster, &groups).await?;
         begin_cluster(mesh, cluster, &groups, &shards, &mut tasks);
     }
     for shard in shards.iter() {
@@ -396,14 +396,13 @@ fn own(cluster: &config::Cluster, node: u64) -> Own {
 
 /// A node that ran alone begins a cluster by itself and takes the others in. It must not begin one together with others,
 /// for they would begin with nothing and have a majority; nor wait, for what it holds would be lost.
-fn adopt(mesh: &Mesh, cluster: &config::Cluster, groups: &[Group]) -> anyhow::Result<()> {
+async fn adopt(mesh: &Mesh, cluster: &config::Cluster, groups: &[Group]) -> anyhow::Result<()> {
     let me = mesh.me();
-    let ran_alone = |group: &Group| {
-        let members = group.members();
-        // A node alone has no address.
-        members.addresses.get(&me).is_some_and(String::is_empty)
-    };
-    if !groups.iter().any(ran_alone) {
+    let mut ran_alone = false;
+    for group in groups {
+        ran_alone |= group.ran_alone().await?;
+    }
+    if !ran_alone {
         return Ok(());
     }
     if cluster.join || cluster.nodes.len() != 1 {

@@ -17,7 +17,7 @@ use mimi_actors::{
 };
 use openraft::{
     BasicNode, ChangeMembers, CommittedLeaderId, RaftMetrics, ServerState,
-    error::{ChangeMembershipError, ClientWriteError, RaftError},
+    error::{ChangeMembershipError, ClientWriteError, Fatal, RaftError},
     raft::{VoteRequest, VoteResponse},
 };
 use std::{
@@ -478,6 +478,21 @@ impl Group {
             .into_iter()
             .map(|(node, address)| (node, BasicNode::new(address)));
         self.change(ChangeMembers::AddNodes(nodes.collect())).await
+    }
+
+    /// Whether this node ran alone in this shard: then it has no address. Asked of the group itself, for its figures may
+    /// not be there yet.
+    ///
+    /// # Errors
+    /// When the group has stopped.
+    pub(crate) async fn ran_alone(&self) -> Result<bool, Fatal<u64>> {
+        let me = self.node;
+        let alone = move |state: &openraft::RaftState<u64, BasicNode, _>| {
+            let effective = state.membership_state.effective();
+            let mut nodes = effective.membership().nodes();
+            nodes.any(|(node, is)| *node == me && is.addr.is_empty())
+        };
+        self.raft.with_raft_state(alone).await
     }
 
     /// Whether the members are those that the shard began with.
