@@ -7,6 +7,9 @@
 //!   node that is behind, was away, or hears nobody cannot take the leadership from one that a majority hears.
 //! - A voter whose patience is over asks the others first whether they would vote for it (a pre-vote). Only a majority
 //!   that says yes lets it raise the term. Asking changes nothing anywhere, so it may ask again and again.
+//! - Votes in earnest are written to a disk before they are given, and a disk may take seconds. While a voter waits for
+//!   them it stands: it asks nobody anew, which would void the votes that are on their way, and would vote for nobody who
+//!   asks beforehand. Of two that stand, the one with the lesser vote gives way.
 //! - A voter that was away itself (stopped, suspended, starved: it looks much later than it meant to) takes the silence
 //!   for its own and begins its patience anew.
 //! - A leader that no majority has answered for [`CUT_OFF_MS`] steps down by itself, and says so. It may still be heard by
@@ -31,6 +34,8 @@ pub const CUT_OFF_MS: u64 = 1_800;
 pub const AWAY_MS: u64 = 1_000;
 /// How long a voter waits before it asks again, in milliseconds; also how long it waits for the answers.
 pub const ASK_AGAIN_MS: u64 = 500;
+/// For how long a voter stands, and waits for votes, in milliseconds.
+pub const STAND_MS_MAX: u64 = 3_000;
 /// For how long a voter leaves the field to one that it voted for, in milliseconds.
 const DEFER_MS: u64 = 750;
 // Whoever asks finds the lease of the others over.
@@ -53,6 +58,9 @@ pub fn is_majority(voters: &[BTreeSet<u64>], yes: &BTreeSet<u64>) -> bool {
         .all(|set| 2 * set.intersection(yes).count() > set.len())
 }
 
+/// What a voter stands with: a term, and its own number. Whoever has the greater one goes first.
+pub type Ballot = (u64, u64);
+
 /// What one voter knows of its leader, and when it acts.
 #[derive(Clone, Debug)]
 pub struct Election {
@@ -66,6 +74,8 @@ pub struct Election {
     back_ms: Option<u64>,
     /// Since when it leads, or leads again after it was away.
     leads_since_ms: Option<u64>,
+    /// What it stands with, and since when.
+    stands: Option<(Ballot, u64)>,
 }
 
 impl Election {
@@ -79,6 +89,7 @@ impl Election {
             looked_ms: now_ms,
             back_ms: None,
             leads_since_ms: None,
+            stands: None,
         }
     }
 
@@ -86,6 +97,7 @@ impl Election {
     pub fn hear(&mut self, now_ms: u64) {
         self.notice(now_ms);
         self.leads_since_ms = None;
+        self.stands = None;
         self.renew(now_ms);
     }
 
@@ -108,14 +120,36 @@ impl Election {
         }
     }
 
-    /// Looks at the clock, four times a second: whether it should ask for votes now.
+    /// Looks at the clock, four times a second, while it does not lead: whether it should ask for votes now.
     pub fn look(&mut self, now_ms: u64) -> bool {
         self.notice(now_ms);
-        let due = now_ms >= self.ask_at_ms;
+        if !planted!("led_before_counts") {
+            self.leads_since_ms = None;
+        }
+        let due =
+            now_ms >= self.ask_at_ms && (!self.stands(now_ms) || planted!("asks_while_it_stands"));
         if due {
             self.ask_at_ms = now_ms + ASK_AGAIN_MS;
         }
         due
+    }
+
+    /// Takes note that it stands: a majority would vote for it.
+    pub fn stand(&mut self, now_ms: u64, ballot: Ballot) {
+        self.stands = Some((ballot, now_ms));
+    }
+
+    /// Whether it stands still: it has not heard of a leader, nor given way, nor waited for too long.
+    #[must_use]
+    pub fn stands(&self, now_ms: u64) -> bool {
+        let lasts = |since_ms: u64| now_ms < since_ms + STAND_MS_MAX;
+        self.stands.is_some_and(|(_, since_ms)| lasts(since_ms))
+    }
+
+    /// Takes note that the election in which it stood is over, whoever won.
+    pub fn stood(&mut self, now_ms: u64) {
+        self.stands = None;
+        self.ask_at_ms = self.ask_at_ms.max(now_ms + ASK_AGAIN_MS);
     }
 
     /// Takes note that it leads, and that a majority answered last what it said so long ago, if ever. Whether it must
@@ -167,19 +201,35 @@ impl Election {
         if self.follows(now_ms) && !planted!("pre_vote_within_lease") {
             return false;
         }
+        if self.stands(now_ms) {
+            return false;
+        }
         if shorter {
             self.ask_at_ms = self.ask_at_ms.min(now_ms);
         }
         !shorter
     }
 
-    /// Whether it may vote in earnest. It leaves the field to whom it votes for, for a while.
-    pub fn may_vote(&mut self, now_ms: u64) -> bool {
-        let may = !self.follows(now_ms) || planted!("vote_within_lease");
-        if may {
-            self.ask_at_ms = self.ask_at_ms.max(now_ms + DEFER_MS);
+    /// Whether it may vote in earnest for one that stands with `ballot`, and gives way to it if it stands itself. It leaves
+    /// the field to whom it votes for, for a while.
+    pub fn may_vote(&mut self, now_ms: u64, ballot: Ballot) -> bool {
+        if self.follows(now_ms) {
+            return false;
         }
-        may
+        if let Some((own, _)) = self.stands
+            && self.stands(now_ms)
+            && own > ballot
+        {
+            return false;
+        }
+        self.stands = None;
+        self.voted(now_ms);
+        true
+    }
+
+    /// Takes note that its vote is on its disk now: whoever got it takes his time from here.
+    pub fn voted(&mut self, now_ms: u64) {
+        self.ask_at_ms = self.ask_at_ms.max(now_ms + DEFER_MS);
     }
 
     /// Has it ask for votes as soon as it looks: its leader has stepped down in its favour.

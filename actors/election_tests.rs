@@ -34,15 +34,15 @@ fn a_voter_that_hears_its_leader_votes_for_nobody_and_afterwards_for_the_longer_
     let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
     let over = BEGAN_MS + LEASE_MS;
     one.look(BEGAN_MS + 500);
-    assert!(!one.would_vote(over - 1, false) && !one.may_vote(over - 1));
-    assert!(one.would_vote(over, false) && one.may_vote(over));
+    assert!(!one.would_vote(over - 1, false) && !one.may_vote(over - 1, (1, 2)));
+    assert!(one.would_vote(over, false) && one.may_vote(over, (1, 2)));
     assert!(!one.would_vote(over, true), "the log is shorter");
 }
 
 #[test]
 fn a_voter_that_never_followed_anybody_votes_at_once() {
     let mut one = Election::new(PATIENCE_MS, false, BEGAN_MS);
-    assert!(one.would_vote(BEGAN_MS, false) && one.may_vote(BEGAN_MS));
+    assert!(one.would_vote(BEGAN_MS, false) && one.may_vote(BEGAN_MS, (1, 2)));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_leader_votes_for_nobody_while_a_majority_answers_and_steps_down_when_none_d
     }
     assert!((CUT_OFF_MS..CUT_OFF_MS + LOOK_MS).contains(&(now - answered)));
     one.step_down(now);
-    assert!(one.would_vote(now, false) && one.may_vote(now));
+    assert!(one.would_vote(now, false) && one.may_vote(now, (1, 2)));
     assert!(look_through(&mut one, now, now + PATIENCE_MS).is_empty());
 }
 

@@ -18,7 +18,7 @@ mod node;
 use super::{Counts, Violation, dice::Dice};
 use crate::{election::is_majority, machine::Millis, shard::time::ShardTime};
 use faults::Faults;
-use node::{Log, Message, Node};
+use node::{Log, Message, Node, Stage, Vote};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bugs that can be planted here, and what each does. See [`crate::planted`].
@@ -47,6 +47,18 @@ pub const BUGS: &[(&str, &str)] = &[
         "shard_time_stands",
         "the time of a shard stands still while it is ahead of the stamps",
     ),
+    (
+        "led_before_counts",
+        "a new leader takes the time since it first led for time without an answer",
+    ),
+    (
+        "asks_while_it_stands",
+        "a voter that waits for votes asks for others, which voids the first",
+    ),
+    (
+        "votes_are_not_waited_for",
+        "votes that a disk takes a second for come too late, each time",
+    ),
 ];
 
 /// How many nodes there are.
@@ -57,10 +69,17 @@ const PLAYED_MS: u64 = 90_000;
 const STEP_MS: u64 = 10;
 /// How often the client writes, in milliseconds.
 const WRITE_EVERY_MS: u64 = 100;
+/// What a node says of its time counts unless it was on its way for longer, in milliseconds.
+const TOLD_LATE_MS: u64 = 1_000;
+/// A client writes again when what it wrote was not accepted for so long, in milliseconds.
+const WRITE_AGAIN_MS: u64 = 2_000;
 /// How often nodes tell each other their time, in milliseconds.
 const TELL_EVERY_MS: u64 = 1_000;
 /// How long the shard may accept nothing, in milliseconds.
 pub const OUTAGE_MS_MAX: u64 = 5_000;
+/// How many times a slow disk may be waited for on top of that: for two votes, an entry at the leader, and at a follower;
+/// and for whatever is written before each.
+const SYNCS: u64 = 8;
 /// A leader that nothing happened to for so long is well, in milliseconds.
 const WELL_MS: u64 = 3_000;
 /// How long a wait is.
@@ -96,8 +115,8 @@ pub fn play(seed: u64) -> Played {
     }
 }
 
-/// A message on its way: from whom, to whom, what.
-type Underway = (u64, u64, Message);
+/// A message on its way: from whom, to whom, what, and whether it has arrived and waits for the engine.
+type Underway = (u64, u64, Message, bool);
 
 struct World {
     dice: Dice,
@@ -150,18 +169,28 @@ impl World {
     }
 
     fn send(&mut self, from: u64, to: u64, message: Message) {
+        self.send_at(self.now_ms, from, to, message);
+    }
+
+    /// Sends what is sent at `at_ms`, when the disk is done.
+    fn send_at(&mut self, at_ms: u64, from: u64, to: u64, message: Message) {
         if self.faults.is_cut(from, to) {
             return;
         }
-        let due_ms = self.now_ms + self.dice.between(1, 30);
+        let due_ms = at_ms + self.dice.between(1, 30);
         self.sent += 1;
         let number = self.sent;
-        self.underway.insert((due_ms, number), (from, to, message));
+        self.underway
+            .insert((due_ms, number), (from, to, message, false));
     }
 
     fn send_all(&mut self, from: u64, message: &Message) {
+        self.send_all_at(self.now_ms, from, message);
+    }
+
+    fn send_all_at(&mut self, at_ms: u64, from: u64, message: &Message) {
         for to in (1..=NODES).filter(|to| *to != from) {
-            self.send(from, to, message.clone());
+            self.send_at(at_ms, from, to, message.clone());
         }
     }
 
@@ -193,15 +222,26 @@ impl World {
     fn deliver(&mut self) {
         let later = self.underway.split_off(&(self.now_ms + 1, 0));
         let due = std::mem::replace(&mut self.underway, later);
-        for ((_, number), (from, to, message)) in due {
-            let node = &self.nodes[&to];
-            if !node.up {
+        for ((_, number), (from, to, message, heard)) in due {
+            let now_ms = self.now_ms;
+            let Some(node) = self.nodes.get_mut(&to).filter(|node| node.up) else {
                 continue;
-            }
-            if !node.acts(self.now_ms) {
+            };
+            if !node.acts(now_ms) {
                 // It lies in the socket until the node goes on.
                 let due_ms = node.paused_until_ms;
-                self.underway.insert((due_ms, number), (from, to, message));
+                let waits = (from, to, message, heard);
+                self.underway.insert((due_ms, number), waits);
+                continue;
+            }
+            // Heard when it arrives: to take it in may wait for the disk.
+            if !heard && matches!(&message, Message::Append(vote, ..) if *vote >= node.vote) {
+                node.election.hear(now_ms);
+            }
+            if node.syncs(now_ms) && message.is_for_the_engine() {
+                let due_ms = node.syncs_until_ms;
+                let waits = (from, to, message, true);
+                self.underway.insert((due_ms, number), waits);
                 continue;
             }
             self.receive(from, to, message);
@@ -219,46 +259,62 @@ impl World {
                 Message::PreVoted(would)
             }
             Message::PreVoted(yes) => {
-                if yes && node.asking {
+                if yes && node.stage == Stage::Asks {
                     node.yes.insert(from);
                     if is_majority(&[all()], &node.yes) {
-                        self.stand(to);
+                        self.ask_for_votes(now_ms, to);
                     }
                 }
                 return;
             }
-            Message::Vote(vote, last) => {
-                let may = node.election.may_vote(now_ms);
+            Message::Vote(vote, last, sent_ms) => {
+                let may = node.election.may_vote(now_ms, (vote.term, vote.node));
                 let granted = may && last >= node.log && vote >= node.vote;
-                if granted {
+                let mut at_ms = now_ms;
+                if granted && vote > node.vote {
                     node.follow(vote);
+                    at_ms = node.sync(now_ms);
+                    node.election.voted(at_ms);
                 }
-                Message::Voted(vote, granted, node.vote)
+                let answer = Message::Voted(vote, granted, node.vote, sent_ms);
+                self.send_at(at_ms, to, from, answer);
+                return;
             }
-            Message::Voted(vote, granted, theirs) => {
-                if granted && vote == node.vote && !vote.committed {
-                    node.yes.insert(from);
-                    if is_majority(&[all()], &node.yes) {
-                        self.begin_to_lead(to);
-                    }
-                } else if theirs.uncommitted() > node.vote {
-                    node.follow(theirs.uncommitted());
-                }
+            Message::Voted(vote, granted, theirs, sent_ms) => {
+                self.voted(to, from, (vote, granted, theirs), sent_ms);
                 return;
             }
             Message::Append(vote, log, sent_ms) => {
-                if vote >= node.vote {
-                    node.election.hear(now_ms);
+                let mut at_ms = now_ms;
+                let appended = if vote >= node.vote {
+                    // What was sent again may be older than what came meanwhile.
+                    let log = log.max(node.log);
+                    if (vote, log) != (node.vote, node.log) {
+                        at_ms = node.sync(now_ms);
+                    }
                     node.follow(vote);
                     node.log = log;
-                    Message::Appended(Ok(log), sent_ms)
+                    Ok(log)
                 } else {
-                    Message::Appended(Err(node.vote), sent_ms)
-                }
+                    Err(node.vote)
+                };
+                let answer = Message::Appended(appended, sent_ms);
+                self.send_at(at_ms, to, from, answer);
+                return;
             }
             Message::Appended(Ok(log), sent_ms) => {
                 if node.leads() {
-                    node.acked.insert(from, (log, sent_ms));
+                    let last = node.acked.entry(from).or_default();
+                    *last = (log.max(last.0), sent_ms.max(last.1));
+                    let next = node.log;
+                    if node.on_its_way.get(&from).is_some_and(|sent| *sent <= log) {
+                        node.on_its_way.remove(&from);
+                    }
+                    if log < next && !node.on_its_way.contains_key(&from) {
+                        node.on_its_way.insert(from, next);
+                        let append = Message::Append(node.vote, next, now_ms);
+                        self.send(to, from, append);
+                    }
                     self.accept(to);
                 }
                 return;
@@ -275,8 +331,10 @@ impl World {
                 }
                 return;
             }
-            Message::Time(told) => {
-                node.hear_time(from, told, now_ms);
+            Message::Time(told, sent_ms) => {
+                if now_ms - sent_ms <= TOLD_LATE_MS {
+                    node.hear_time(from, told, now_ms);
+                }
                 return;
             }
         };
@@ -291,15 +349,17 @@ impl World {
         };
         if is.due(now_ms, TELL_EVERY_MS, |is| &mut is.told_ms) {
             is.clock.look(is.wall(now_ms), now_ms - is.began_ms);
-            let told = Message::Time(is.tell(now_ms));
+            let told = Message::Time(is.tell(now_ms), now_ms);
             self.send_all(node, &told);
         }
         let Some(is) = self.nodes.get_mut(&node) else {
             return;
         };
-        if is.leads() && is.due(now_ms, node::HEARTBEAT_MS, |is| &mut is.beat_ms) {
-            let append = Message::Append(is.vote, is.log, now_ms);
-            self.send_all(node, &append);
+        if is.leads()
+            && !is.syncs(now_ms)
+            && is.due(now_ms, node::HEARTBEAT_MS, |is| &mut is.beat_ms)
+        {
+            self.append_at(now_ms, node);
         }
         let Some(is) = self.nodes.get_mut(&node) else {
             return;
@@ -315,8 +375,15 @@ impl World {
                 self.counts.one("leaders that stepped down");
                 self.send_all(node, &released);
             }
-        } else if is.election.look(now_ms) {
-            (is.asking, is.yes) = (true, BTreeSet::from([node]));
+            return;
+        }
+        let waits = matches!(is.stage, Stage::Waits(_));
+        let unanswered = is.stage == Stage::Stands && now_ms > is.syncs_until_ms + node::VOTE_MS;
+        if waits && !is.election.stands(now_ms) || unanswered {
+            is.stood(now_ms);
+        }
+        if is.election.look(now_ms) {
+            is.ask(Stage::Asks);
             let ask = Message::PreVote(is.log);
             self.counts.one("pre-votes");
             if planted!("stands_unasked") {
@@ -327,21 +394,88 @@ impl World {
         }
     }
 
-    fn stand(&mut self, node: u64) {
+    /// Has votes for this node put on the others' disks, however long that takes. The engine waits for none so long.
+    fn ask_for_votes(&mut self, at_ms: u64, node: u64) {
         let Some(is) = self.nodes.get_mut(&node) else {
             return;
         };
-        is.stand();
-        let vote = Message::Vote(is.vote, is.log);
+        let ballot = is.ballot();
+        is.election.stand(at_ms, (ballot.term, ballot.node));
+        is.ask(Stage::Waits(ballot));
+        let vote = Message::Vote(ballot, is.log, at_ms);
+        if planted!("votes_are_not_waited_for") {
+            self.stand(node);
+        } else {
+            self.send_all_at(at_ms, node, &vote);
+        }
+    }
+
+    fn voted(
+        &mut self,
+        node: u64,
+        from: u64,
+        (vote, granted, theirs): (Vote, bool, Vote),
+        sent_ms: u64,
+    ) {
+        let now_ms = self.now_ms;
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        match is.stage {
+            Stage::Waits(ballot) if ballot == vote => {
+                let side = if granted { &mut is.yes } else { &mut is.no };
+                side.insert(from);
+                let wanted = is_majority(&[all()], &is.yes);
+                let over = is.no.len() + is.yes.len() == all().len();
+                let outvoted = theirs.uncommitted() > ballot;
+                match is.election.stands(now_ms) {
+                    true if wanted => self.stand(node),
+                    // It votes for nobody in the greater term, and asks for the next.
+                    true if outvoted => {
+                        is.follow(theirs.of_nobody());
+                        let at_ms = is.sync(now_ms);
+                        self.ask_for_votes(at_ms, node);
+                    }
+                    true if !over => {}
+                    _ => is.stood(now_ms),
+                }
+            }
+            Stage::Stands if vote == is.vote && now_ms <= sent_ms + node::VOTE_MS => {
+                if granted && !vote.committed {
+                    is.yes.insert(from);
+                    if is_majority(&[all()], &is.yes) {
+                        self.begin_to_lead(node);
+                    }
+                } else if theirs.uncommitted() > is.vote {
+                    is.follow(theirs.uncommitted());
+                    is.sync(now_ms);
+                    is.stood(now_ms);
+                }
+            }
+            Stage::Not | Stage::Asks | Stage::Waits(_) | Stage::Stands => {}
+        }
+    }
+
+    /// The engine raises the term, and asks for votes when its own is on its disk.
+    fn stand(&mut self, node: u64) {
+        let now_ms = self.now_ms;
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        is.vote = is.ballot();
+        is.ask(Stage::Stands);
+        let at_ms = is.sync(now_ms.max(is.syncs_until_ms));
+        let vote = Message::Vote(is.vote, is.log, at_ms);
         self.counts.one("candidates");
-        self.send_all(node, &vote);
+        self.send_all_at(at_ms, node, &vote);
     }
 
     fn begin_to_lead(&mut self, node: u64) {
         let now_ms = self.now_ms;
         if let Some(led) = self.led.filter(|led| *led != node) {
             let well_ms = self.faults.well_ms(led, now_ms);
-            if self.nodes[&led].up && well_ms >= WELL_MS {
+            let enough_ms = WELL_MS + SYNCS * self.faults.sync_ms();
+            if self.nodes[&led].up && well_ms >= enough_ms {
                 let why =
                     format!("node {node} deposes node {led}, which was well for {well_ms} ms");
                 self.broken("undisturbed", why);
@@ -353,7 +487,8 @@ impl World {
             return;
         };
         is.begin_to_lead(now_ms);
-        let (log, append) = (is.log, Message::Append(is.vote, is.log, now_ms));
+        let at_ms = is.sync(now_ms);
+        let log = is.log;
         if log < self.accepted {
             let why = format!(
                 "node {node} leads with {log:?}, accepted was {:?}",
@@ -361,22 +496,39 @@ impl World {
             );
             self.broken("kept", why);
         }
-        self.send_all(node, &append);
+        self.append_at(at_ms, node);
     }
 
-    /// A client writes at whoever leads.
+    /// Sends the others what they have not got: what is on its way to one is sent again until it is answered.
+    fn append_at(&mut self, at_ms: u64, node: u64) {
+        for to in (1..=NODES).filter(|to| *to != node) {
+            let Some(is) = self.nodes.get_mut(&node) else {
+                return;
+            };
+            let log = *is.on_its_way.entry(to).or_insert(is.log);
+            let append = Message::Append(is.vote, log, at_ms);
+            self.send_at(at_ms, node, to, append);
+        }
+    }
+
+    /// A client writes at whoever leads, and what it writes while one entry is on its way goes into the next.
     fn write(&mut self) {
-        let now_ms = self.now_ms;
+        let (now_ms, accepted) = (self.now_ms, self.accepted);
+        let has_room = |is: &Node| is.log <= accepted || now_ms >= is.wrote_ms + WRITE_AGAIN_MS;
         let writes: Vec<u64> = (1..=NODES)
-            .filter(|node| self.nodes[node].accepts(now_ms))
+            .filter(|node| {
+                let is = &self.nodes[node];
+                is.accepts(now_ms) && !is.syncs(now_ms) && has_room(is)
+            })
             .collect();
         for node in writes {
             let Some(is) = self.nodes.get_mut(&node) else {
                 continue;
             };
             is.log.length += 1;
-            let append = Message::Append(is.vote, is.log, now_ms);
-            self.send_all(node, &append);
+            is.wrote_ms = now_ms;
+            let at_ms = is.sync(now_ms);
+            self.append_at(at_ms, node);
         }
     }
 
@@ -390,30 +542,37 @@ impl World {
         if log <= self.accepted {
             return;
         }
-        let stamp = is.clock.time(now_ms - is.began_ms);
+        // The first entry of a leader has no stamp; nothing else is taken before the others' clocks are known.
+        let running_ms = now_ms - is.began_ms;
+        let settled = is.clock.is_settled(running_ms);
+        let stamp = settled.then(|| is.clock.time(running_ms));
         self.accepted = log;
         self.outage_ms = self.outage_ms.max(now_ms - self.accepted_at_ms);
         self.accepted_at_ms = now_ms;
-        self.time = self.time.after(stamp);
+        if let Some(stamp) = stamp {
+            self.time = self.time.after(stamp);
+        }
         self.counts.one("entries accepted");
         let last = self.time.last();
+        let longest_ms = *WAITED_MS.end() + SYNCS * self.faults.sync_ms();
         match self.wait {
             Some((until, since_ms)) if last >= until => {
                 let waited_ms = now_ms - since_ms;
                 self.wait = None;
                 self.counts.one("waits that ended");
-                if !WAITED_MS.contains(&waited_ms) {
+                if waited_ms < *WAITED_MS.start() || waited_ms > longest_ms {
                     let why = format!("a wait of {WAIT_MS} ms took {waited_ms} ms");
                     self.broken("waits", why);
                 }
             }
-            Some((until, since_ms)) if now_ms - since_ms > *WAITED_MS.end() => {
+            Some((until, since_ms)) if now_ms - since_ms > longest_ms => {
                 let left_ms = until.0 - last.0;
                 let why = format!("a wait of {WAIT_MS} ms has {left_ms} ms left after that long");
                 self.broken("waits", why);
             }
             Some(_) => {}
-            None => self.wait = Some((last.plus(WAIT_MS), now_ms)),
+            None if settled => self.wait = Some((last.plus(WAIT_MS), now_ms)),
+            None => {}
         }
     }
 
@@ -425,7 +584,7 @@ impl World {
         }
         let outage_ms = self.now_ms - self.accepted_at_ms;
         self.outage_ms = self.outage_ms.max(outage_ms);
-        if outage_ms > OUTAGE_MS_MAX {
+        if outage_ms > OUTAGE_MS_MAX + SYNCS * self.faults.sync_ms() {
             let why = format!(
                 "nothing was accepted for {outage_ms} ms, under {}",
                 self.faults

@@ -311,11 +311,7 @@ impl Group {
                 answer.map_or_else(refused, RaftAnswer::Append)
             }
             Rpc::Vote(vote) => {
-                let answer = if self.election.at(Rules::may_vote) {
-                    self.raft.vote(vote).await
-                } else {
-                    Ok(self.no_vote())
-                };
+                let answer = self.vote(vote).await;
                 answer.map_or_else(refused, RaftAnswer::Vote)
             }
             Rpc::PreVote(last) => RaftAnswer::PreVote(self.would_vote(last)),

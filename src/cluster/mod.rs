@@ -2,7 +2,7 @@
 //!
 //! Rooms and users hash to a fixed number of shards; each shard is one openraft group over the log that all shards of
 //! the node share. openraft and its words (leader, voter, term) stay in `raft`, `log_store`, `tail`, `recent`, `record`,
-//! `state_machine`, `sealing`, `network`, `mesh`, `figures`, `members` and `group`; what the shard does with committed
+//! `state_machine`, `sealing`, `network`, `mesh`, `figures`, `members`, `leadership`, `standing` and `group`; what the shard does with committed
 //! entries is in `machine`, what its state looks like in a snapshot in `packed`. Promises: what [`group::Group::propose`] answers is durable and
 //! applied, in log order; a group that has started serves reads that are current; an entry that somebody still needs
 //! can be read, also when its part of the log is gone (`carry`); what is damaged at rest is found (`scrub`); requests go to whichever node leads (`shards`, `mesh`).
@@ -21,6 +21,7 @@ pub(crate) mod full_disk;
 pub mod group;
 pub mod group_error;
 pub(crate) mod lead;
+mod leadership;
 mod log_store;
 pub(crate) mod machine;
 mod members;
@@ -41,6 +42,7 @@ pub(crate) mod scrub;
 mod sealing;
 pub(crate) mod shard;
 pub(crate) mod shards;
+mod standing;
 mod state_machine;
 pub(crate) mod steward;
 mod tail;

@@ -1,6 +1,9 @@
 //! What happens to the nodes: one of them is hit at a time, or all are stopped together; clocks leap beside that.
 
-use super::{NODES, node::Node};
+use super::{
+    NODES,
+    node::{Node, SYNC_MS},
+};
 use crate::sim::{Counts, dice::Dice};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +12,7 @@ use std::{
 
 /// What must happen in some hundred seeds.
 #[cfg(test)]
-pub(super) const HAPPENS: [&str; 12] = [
+pub(super) const HAPPENS: [&str; 13] = [
     "kills",
     "isolations",
     "cuts of what a node says",
@@ -18,6 +21,7 @@ pub(super) const HAPPENS: [&str; 12] = [
     "pauses of all",
     "clocks that leap",
     "leaps of all clocks",
+    "slow disks",
     "leaders elected",
     "leaders that stepped down",
     "waits that ended",
@@ -26,6 +30,9 @@ pub(super) const HAPPENS: [&str; 12] = [
 
 /// By how much clocks leap, in milliseconds: an hour, a day, 40 days.
 const LEAPS_MS: [i64; 3] = [3_600_000, 86_400_000, 40 * 86_400_000];
+/// How long a slow disk takes for what must be on it, in milliseconds, at most. Where an entry takes longer
+/// at its leader and at a follower together, the leader is not answered in time and steps down.
+const SLOW_SYNC_MS_MAX: u64 = 600;
 /// When the first node is hit, in milliseconds.
 const FIRST_MS: u64 = 8_000;
 
@@ -53,6 +60,8 @@ pub(super) struct Faults {
     all_until_ms: u64,
     next_leap_ms: u64,
     leaps_end_ms: u64,
+    /// How long the disks take, from when, and until when; then a while longer for what was written meanwhile.
+    slow: (u64, u64, u64),
 }
 
 impl fmt::Display for Faults {
@@ -73,6 +82,7 @@ impl Faults {
             all_until_ms: 0,
             next_leap_ms: dice.between(3_000, 30_000),
             leaps_end_ms: 0,
+            slow: (SYNC_MS, dice.between(3_000, 20_000), 0),
         }
     }
 
@@ -99,6 +109,7 @@ impl Faults {
         counts: &mut Counts,
     ) {
         self.leap(now_ms, nodes, dice, counts);
+        self.slow_down(now_ms, nodes, dice, counts);
         if let Some((kind, victim)) = self.now {
             self.hit_ms.insert(victim, now_ms);
             if now_ms >= self.ends_ms {
@@ -192,6 +203,33 @@ impl Faults {
         {
             is.restart(now_ms);
         }
+    }
+
+    /// The disks of all nodes are slow for a while, as where they are parts of one.
+    fn slow_down(
+        &mut self,
+        now_ms: u64,
+        nodes: &mut BTreeMap<u64, Node>,
+        dice: &mut Dice,
+        counts: &mut Counts,
+    ) {
+        let (_, from_ms, until_ms) = self.slow;
+        if until_ms == 0 && now_ms >= from_ms {
+            counts.one("slow disks");
+            let sync_ms = dice.between(100, SLOW_SYNC_MS_MAX);
+            self.slow = (sync_ms, from_ms, now_ms + dice.between(4_000, 20_000));
+            nodes.values_mut().for_each(|is| is.sync_ms = sync_ms);
+        } else if until_ms != 0 && now_ms >= until_ms {
+            nodes.values_mut().for_each(|is| is.sync_ms = SYNC_MS);
+            if now_ms >= until_ms + super::OUTAGE_MS_MAX {
+                self.slow = (SYNC_MS, now_ms + dice.between(3_000, 20_000), 0);
+            }
+        }
+    }
+
+    /// How long the slowest disk takes, or took lately.
+    pub(super) fn sync_ms(&self) -> u64 {
+        self.slow.0
     }
 
     /// One node's clock leaps, or all; and is put right again.

@@ -12,6 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) const HEARTBEAT_MS: u64 = 300;
 /// How often a voter looks at the clock, in milliseconds.
 pub(super) const LOOK_MS: u64 = 250;
+/// How long the engine waits for a vote that it asked for, in milliseconds.
+pub(super) const VOTE_MS: u64 = 1_000;
+/// How long a disk takes for what must be on it, in milliseconds, when it is well.
+pub(super) const SYNC_MS: u64 = 5;
 
 /// Whom a node follows: greater in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +33,15 @@ impl Vote {
             ..self
         }
     }
+
+    /// Nobody's vote, in the same term.
+    pub(super) fn of_nobody(self) -> Self {
+        Self {
+            committed: false,
+            node: 0,
+            ..self
+        }
+    }
 }
 
 /// The end of a log.
@@ -39,19 +52,44 @@ pub(super) struct Log {
     pub(super) length: u64,
 }
 
+/// How far a voter is that stands for election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It does not.
+    Not,
+    /// It asks whether the others would vote for it.
+    Asks,
+    /// It waits until votes for this are on the disks of a majority.
+    Waits(Vote),
+    /// The engine asks for them.
+    Stands,
+}
+
 /// What nodes say to each other.
 #[derive(Clone, Debug)]
 pub(super) enum Message {
     PreVote(Log),
     PreVoted(bool),
-    Vote(Vote, Log),
+    /// With when it was sent, which comes back.
+    Vote(Vote, Log, u64),
     /// For whom, whether, and whom the voter follows.
-    Voted(Vote, bool, Vote),
+    Voted(Vote, bool, Vote, u64),
     /// With when it was sent, which comes back.
     Append(Vote, Log, u64),
     Appended(Result<Log, Vote>, u64),
     Released(Vote),
-    Time(Told),
+    /// With when it was sent.
+    Time(Told, u64),
+}
+
+impl Message {
+    /// Whether it waits until the engine is done with the disk.
+    pub(super) fn is_for_the_engine(&self) -> bool {
+        match self {
+            Self::Vote(..) | Self::Append(..) | Self::Voted(..) | Self::Appended(..) => true,
+            Self::PreVote(_) | Self::PreVoted(_) | Self::Released(_) | Self::Time(..) => false,
+        }
+    }
 }
 
 /// One node.
@@ -63,12 +101,19 @@ pub(super) struct Node {
     /// On its disk.
     pub(super) vote: Vote,
     pub(super) log: Log,
-    /// It asks for pre-votes.
-    pub(super) asking: bool,
+    pub(super) stage: Stage,
     /// Who said yes to what it asked last.
     pub(super) yes: BTreeSet<u64>,
+    /// Who said no.
+    pub(super) no: BTreeSet<u64>,
+    /// How long its disk takes for what must be on it.
+    pub(super) sync_ms: u64,
+    /// Until when its engine waits for the disk.
+    pub(super) syncs_until_ms: u64,
     /// As a leader: what each has, and when it was sent what it answered last.
     pub(super) acked: BTreeMap<u64, (Log, u64)>,
+    /// And what was sent to each and is not answered.
+    pub(super) on_its_way: BTreeMap<u64, Log>,
     pub(super) up: bool,
     pub(super) paused_until_ms: u64,
     /// When its process began.
@@ -78,6 +123,8 @@ pub(super) struct Node {
     pub(super) looked_ms: u64,
     pub(super) beat_ms: u64,
     pub(super) told_ms: u64,
+    /// When a client last wrote here.
+    pub(super) wrote_ms: u64,
 }
 
 impl Node {
@@ -89,9 +136,13 @@ impl Node {
             clock: Clock::new(me, false, Millis(BEGAN + now_ms), 0),
             vote: Vote::default(),
             log: Log::default(),
-            asking: false,
+            stage: Stage::Not,
             yes: BTreeSet::new(),
+            no: BTreeSet::new(),
+            sync_ms: SYNC_MS,
+            syncs_until_ms: 0,
             acked: BTreeMap::new(),
+            on_its_way: BTreeMap::new(),
             up: true,
             paused_until_ms: 0,
             began_ms: now_ms,
@@ -99,6 +150,7 @@ impl Node {
             looked_ms: now_ms,
             beat_ms: now_ms,
             told_ms: 0,
+            wrote_ms: 0,
         }
     }
 
@@ -106,6 +158,7 @@ impl Node {
     pub(super) fn restart(&mut self, now_ms: u64) {
         let mut new = Self::new(self.me, self.shard, now_ms);
         (new.vote, new.log, new.wrong_ms) = (self.vote, self.log, self.wrong_ms);
+        new.sync_ms = self.sync_ms;
         new.election = Election::new(
             patience_ms(self.shard, self.me),
             self.vote.committed,
@@ -168,22 +221,48 @@ impl Node {
 
     pub(super) fn follow(&mut self, vote: Vote) {
         self.vote = vote;
-        self.asking = false;
         self.acked.clear();
+        self.on_its_way.clear();
     }
 
-    pub(super) fn stand(&mut self) {
-        self.vote = Vote {
+    /// Writes to its disk what must be there before anybody is told; when it is.
+    pub(super) fn sync(&mut self, now_ms: u64) -> u64 {
+        self.syncs_until_ms = now_ms + self.sync_ms;
+        self.syncs_until_ms
+    }
+
+    /// Whether its engine waits for the disk.
+    pub(super) fn syncs(&self, now_ms: u64) -> bool {
+        now_ms < self.syncs_until_ms
+    }
+
+    /// The vote that it would stand with.
+    pub(super) fn ballot(&self) -> Vote {
+        Vote {
             term: self.vote.term + 1,
             node: self.me,
             committed: false,
-        };
-        (self.asking, self.yes) = (false, BTreeSet::from([self.me]));
+        }
+    }
+
+    /// Begins to ask the others for something.
+    pub(super) fn ask(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.yes = BTreeSet::from([self.me]);
+        self.no = BTreeSet::new();
+    }
+
+    /// Stands no longer.
+    pub(super) fn stood(&mut self, now_ms: u64) {
+        self.stage = Stage::Not;
+        self.election.stood(now_ms);
     }
 
     pub(super) fn begin_to_lead(&mut self, now_ms: u64) {
         self.vote.committed = true;
+        self.stood(now_ms);
         self.acked.clear();
+        self.on_its_way.clear();
         self.election.lead(now_ms, None);
         self.log = Log {
             term: self.vote.term,

@@ -1,0 +1,315 @@
+//! Standing for election, and voting: the rules of `mimi_actors::election` over openraft and the mesh.
+//!
+//! Not here: when a voter stands (the rules say it), and handing leadership over (`leadership`).
+
+use super::{
+    group::Group,
+    mesh::{
+        frame::{RaftAnswer, RaftCall, Rpc},
+        neighbour::Neighbour,
+    },
+    raft::{LogId, Vote},
+};
+use futures::stream::{FuturesUnordered, StreamExt};
+use mimi_actors::election::{ASK_AGAIN_MS, Election, STAND_MS_MAX, is_majority};
+use openraft::{
+    BasicNode, RaftMetrics, ServerState,
+    error::RaftError,
+    raft::{VoteRequest, VoteResponse},
+};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+/// By how much a node stands later whose clock is apart from the others'.
+const APART_STANDS_LATER: Duration = Duration::from_secs(1);
+/// How long openraft may take to tell whether it was elected, once its own vote is kept: it waits for the others' a second.
+const DECIDED_DEADLINE: Duration = Duration::from_millis(1_200);
+/// How often one that stands may learn of a greater vote and stand with the next, at most.
+const OUTVOTED_MAX: usize = 3;
+/// About how many bytes a call has that carries a vote, or asks for one.
+const SMALL_CALL_BYTES: usize = 128;
+
+/// What came of asking for votes.
+enum Votes {
+    /// A majority has kept them.
+    Granted,
+    /// One has voted for another, in this term.
+    Outvoted(u64),
+    /// All that can be spoken to have answered, and they are too few.
+    Refused,
+}
+
+impl Group {
+    /// Asks for votes, or steps down, where the rules say that it is time; does not wait for what becomes of it.
+    pub(super) fn stand_or_step_down(
+        &self,
+        metrics: &RaftMetrics<u64, BasicNode>,
+        answered_ago_ms: Option<u64>,
+    ) {
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let leads = metrics.state == ServerState::Leader;
+        let alone = voters.len() == 1 && voters.contains(&self.node);
+        let (stand, cut_off) = self.election.at(|rules, now_ms| match (leads, alone) {
+            (true, true) => (false, rules.lead_alone(now_ms)),
+            (true, false) => (false, rules.lead(now_ms, answered_ago_ms)),
+            (false, _) => (rules.look(now_ms), false),
+        });
+        // As a leader whose disk is full it would only refuse.
+        let stand = stand && voters.contains(&self.node) && (alone || !self.is_disk_full());
+        if !(stand || cut_off) {
+            return;
+        }
+        let group = self.clone();
+        self.act(async move {
+            if cut_off {
+                tracing::warn!(
+                    shard = group.tail.shard,
+                    "no majority answers this node: it leads the shard no longer"
+                );
+                let voters = group.others();
+                let own = group.raft.metrics().borrow().vote;
+                if group.step_down().await {
+                    group.tell_released(voters, own);
+                }
+            } else if group.is_wanted().await {
+                group.stand().await;
+            }
+        });
+    }
+
+    /// Does one thing about who leads at a time: false where another is under way.
+    pub(super) fn act(&self, what: impl Future<Output = ()> + Send + 'static) -> bool {
+        if self.acting.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        let acting = Arc::clone(&self.acting);
+        tokio::spawn(async move {
+            what.await;
+            acting.store(false, Ordering::Release);
+        });
+        true
+    }
+
+    /// Stands as soon as may be.
+    pub(super) fn stand_soon(&self) {
+        self.election.at(Election::stand_soon);
+        self.election.call();
+    }
+
+    /// Stands for election. openraft waits a second for the votes that it asks for, and a disk may take longer to keep one.
+    /// So they are asked for here first, for as long as it takes; openraft's own question finds them kept.
+    pub(super) async fn stand(&self) {
+        let mut outvoted_in = 0;
+        for _ in 0..=OUTVOTED_MAX {
+            let own = self.raft.metrics().borrow().vote;
+            let term = own.leader_id().term.max(outvoted_in).saturating_add(1);
+            let ballot = Vote::new(term, self.node);
+            self.election
+                .at(|rules, now_ms| rules.stand(now_ms, (term, self.node)));
+            let deadline = Duration::from_millis(STAND_MS_MAX);
+            let votes = tokio::time::timeout(deadline, self.votes_for(ballot)).await;
+            // It has heard of a leader meanwhile, or given way to another that stands.
+            if !self.election.at(|rules, now_ms| rules.stands(now_ms)) {
+                break;
+            }
+            match votes {
+                Ok(Votes::Granted) => {
+                    self.elect(ballot).await;
+                    break;
+                }
+                Ok(Votes::Outvoted(term)) => {
+                    outvoted_in = term;
+                    // A group that has stopped is noticed elsewhere.
+                    if self.vote_for_nobody(term).await.is_err() {
+                        break;
+                    }
+                }
+                Ok(Votes::Refused) | Err(_) => break,
+            }
+        }
+        self.election.at(Election::stood);
+    }
+
+    /// Asks the other voters for their votes until a majority has kept them on its disks.
+    async fn votes_for(&self, ballot: Vote) -> Votes {
+        let sets = self.voter_sets();
+        let request = VoteRequest::new(ballot, self.tail.last());
+        let mut asked: FuturesUnordered<_> = self
+            .others()
+            .into_iter()
+            .map(|other| self.vote_of(other, request.clone()))
+            .collect();
+        let mut yes = BTreeSet::from([self.node]);
+        while !is_majority(&sets, &yes) {
+            match asked.next().await {
+                Some((node, Some(answer))) if answer.vote_granted => drop(yes.insert(node)),
+                Some((_, Some(answer))) if answer.vote > ballot => {
+                    return Votes::Outvoted(answer.vote.leader_id().term);
+                }
+                Some(_) => {}
+                None => return Votes::Refused,
+            }
+        }
+        Votes::Granted
+    }
+
+    async fn vote_of(
+        &self,
+        (node, other): (u64, Arc<Neighbour>),
+        request: VoteRequest<u64>,
+    ) -> (u64, Option<VoteResponse<u64>>) {
+        let call = self.call_of(Rpc::Vote(request));
+        let answer = other.urgent().call(call, SMALL_CALL_BYTES).await;
+        match answer {
+            Ok(RaftAnswer::Vote(vote)) => (node, Some(vote)),
+            Ok(_) | Err(_) => (node, None),
+        }
+    }
+
+    /// Has openraft stand, and waits until it leads or does not. Its own vote may take its disk any time; to stand again
+    /// meanwhile would only void it.
+    async fn elect(&self, ballot: Vote) {
+        if self.raft.trigger().elect().await.is_err() {
+            return;
+        }
+        let until = |deadline, is_over: fn(&Vote, &Vote) -> bool| {
+            let over = move |metrics: &RaftMetrics<u64, BasicNode>| {
+                metrics.running_state.is_err() || is_over(&metrics.vote, &ballot)
+            };
+            let waiting = self.raft.wait(deadline);
+            async move { waiting.metrics(over, "an election is over").await.is_ok() }
+        };
+        if until(None, Vote::ge).await {
+            until(Some(DECIDED_DEADLINE), Vote::gt).await;
+        }
+    }
+
+    /// Who votes; two sets while voters change.
+    fn voter_sets(&self) -> Vec<BTreeSet<u64>> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        membership.get_joint_config().clone()
+    }
+
+    /// Asks the other voters whether they would vote for this node; whether a majority would.
+    async fn is_wanted(&self) -> bool {
+        if let Some(mesh) = self.mesh.upgrade()
+            && mesh.clock().apart_ms().is_some()
+        {
+            // Whose clock is right stands before this node; where nobody else can lead, it does.
+            tokio::time::sleep(APART_STANDS_LATER).await;
+        }
+        let last = self.tail.last();
+        let sets = self.voter_sets();
+        let mut asked: FuturesUnordered<_> = self
+            .others()
+            .into_iter()
+            .map(|other| self.would_other_vote(other, last))
+            .collect();
+        let mut yes = BTreeSet::from([self.node]);
+        let answering = async {
+            while !is_majority(&sets, &yes) {
+                match asked.next().await {
+                    Some((node, true)) => drop(yes.insert(node)),
+                    Some((_, false)) => {}
+                    None => return false,
+                }
+            }
+            true
+        };
+        let deadline = Duration::from_millis(ASK_AGAIN_MS);
+        tokio::time::timeout(deadline, answering)
+            .await
+            .unwrap_or(false)
+    }
+
+    /// The other voters that can be spoken to.
+    fn others(&self) -> Vec<(u64, Arc<Neighbour>)> {
+        let Some(mesh) = self.mesh.upgrade() else {
+            return Vec::new();
+        };
+        let members = self.members();
+        let others = members.voters.iter().filter(|node| **node != self.node);
+        others
+            .filter_map(|node| Some((*node, mesh.neighbour(*node, members.addresses.get(node)?))))
+            .collect()
+    }
+
+    fn call_of(&self, rpc: Rpc) -> RaftCall {
+        let shard = self.tail.shard;
+        RaftCall { shard, rpc }
+    }
+
+    async fn would_other_vote(
+        &self,
+        (node, other): (u64, Arc<Neighbour>),
+        last: Option<LogId>,
+    ) -> (u64, bool) {
+        let call = self.call_of(Rpc::PreVote(last));
+        let answer = other.urgent().call(call, SMALL_CALL_BYTES).await;
+        (node, matches!(answer, Ok(RaftAnswer::PreVote(true))))
+    }
+
+    /// Tells the other voters that the leader whose vote this was has stepped down; some may hear it, and need not wait.
+    fn tell_released(&self, others: Vec<(u64, Arc<Neighbour>)>, own: Vote) {
+        for (_, other) in others {
+            let call = self.call_of(Rpc::Released(own));
+            // Whoever does not hear it waits for the lease.
+            drop(other.urgent().begin(call, SMALL_CALL_BYTES));
+        }
+    }
+
+    /// Takes note that a leader has stepped down.
+    pub(super) fn released(&self, leader: Vote) {
+        if self.raft.metrics().borrow().vote == leader {
+            self.election.at(Election::release);
+            self.election.call();
+        }
+    }
+
+    /// Whether this node would vote for one whose last entry is `last`.
+    pub(super) fn would_vote(&self, last: Option<LogId>) -> bool {
+        let shorter = last < self.tail.last();
+        let would = self
+            .election
+            .at(|rules, now_ms| rules.would_vote(now_ms, shorter));
+        if shorter {
+            self.election.call();
+        }
+        would
+    }
+
+    /// Answers one that asks for this node's vote in earnest.
+    pub(super) async fn vote(
+        &self,
+        request: VoteRequest<u64>,
+    ) -> Result<VoteResponse<u64>, RaftError<u64>> {
+        let stands = request.vote.leader_id();
+        let ballot = (stands.term, stands.node_id);
+        if !self
+            .election
+            .at(|rules, now_ms| rules.may_vote(now_ms, ballot))
+        {
+            return Ok(self.no_vote());
+        }
+        let answer = self.raft.vote(request).await?;
+        if answer.vote_granted {
+            self.election.at(Election::voted);
+        }
+        Ok(answer)
+    }
+
+    /// What a voter answers that votes for nobody now.
+    fn no_vote(&self) -> VoteResponse<u64> {
+        VoteResponse {
+            vote: self.raft.metrics().borrow().vote,
+            vote_granted: false,
+            last_log_id: self.tail.last(),
+        }
+    }
+}
