@@ -185,16 +185,9 @@ async fn a_node_joins_takes_the_place_of_a_lost_one_and_the_lost_one_stays_out()
         &address,
         "--json",
     ];
-    // A shard that has no leader for long interrupts it; the same command goes on from there.
-    until("node 4 has taken the place of node 3", async || {
-        let replaced = net.cli("a1", &arguments);
-        let said = String::from_utf8_lossy(&replaced.stderr).into_owned();
-        let interrupted = said.contains("has no leader");
-        let done = replaced.status.success();
-        assert!(done || interrupted, "{said}\n{}", net.tails());
-        done.then_some(())
-    })
-    .await;
+    let replaced = net.cli("a1", &arguments);
+    let said = String::from_utf8_lossy(&replaced.stderr);
+    assert!(replaced.status.success(), "{said}\n{}", net.tails());
     for row in net.node("a1").cluster().await.shards {
         assert_eq!(row.voters, [1, 2, 4], "shard {}", row.shard);
     }

@@ -20,7 +20,7 @@ use openraft::{
 use std::{
     collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// By how much a node stands later whose clock is apart from the others'.
@@ -29,12 +29,16 @@ const APART_STANDS_LATER: Duration = Duration::from_secs(1);
 const DECIDED_DEADLINE: Duration = Duration::from_millis(1_200);
 /// A leader whose openraft has shown nothing for so long has itself followed no longer.
 const STUCK: Duration = Duration::from_millis(STUCK_MS);
+/// What openraft shows of itself while it stands is looked at so often, at most. It shows something three times a second,
+/// unless it waits for the disk.
+const SHOWN_MAX: usize = 32;
 /// How often one that stands may learn of a greater vote and stand with the next, at most.
 const OUTVOTED_MAX: usize = 3;
 /// About how many bytes a call has that carries a vote, or asks for one.
 const SMALL_CALL_BYTES: usize = 128;
 
 /// What came of asking for votes.
+#[derive(Debug)]
 enum Votes {
     /// A majority has kept them.
     Granted,
@@ -79,7 +83,8 @@ impl Group {
             return;
         }
         let stand = self.election.at(Election::look);
-        // As a leader whose disk is full it would only refuse.
+        // As a leader whose disk is full it would only refuse; and one that waits for the disk has votes on their way.
+        let stand = stand && shown_ago < STUCK;
         if stand && voters.contains(&self.node) && (alone || !self.is_disk_full()) {
             let group = self.clone();
             self.act(async move {
@@ -173,13 +178,15 @@ impl Group {
     pub(super) async fn stand(&self) {
         let mut outvoted_in = 0;
         for _ in 0..=OUTVOTED_MAX {
-            let own = self.raft.metrics().borrow().vote;
-            let term = own.leader_id().term.max(outvoted_in).saturating_add(1);
+            // The vote that is shown is the one that is kept, which may not be the last.
+            let own = self.raft.metrics().borrow().current_term;
+            let term = own.max(outvoted_in).saturating_add(1);
             let ballot = Vote::new(term, self.node);
             self.election
                 .at(|rules, now_ms| rules.stand(now_ms, (term, self.node)));
             let deadline = Duration::from_millis(STAND_MS_MAX);
             let votes = tokio::time::timeout(deadline, self.votes_for(ballot)).await;
+            tracing::debug!(shard = self.tail.shard, term, ?votes, "asked for votes");
             // It has heard of a leader meanwhile, or given way to another that stands.
             if !self.election.at(|rules, now_ms| rules.stands(now_ms)) {
                 break;
@@ -238,22 +245,38 @@ impl Group {
         }
     }
 
-    /// Has openraft stand, and waits until it leads or does not. Its own vote may take its disk any time; to stand again
-    /// meanwhile would only void it.
+    /// Has openraft stand, and waits until it leads or does not. It shows nothing while it waits for the disk, with its own
+    /// vote and then with what it leads with. To stand again meanwhile would only void the votes that it has.
     async fn elect(&self, ballot: Vote) {
+        let mut metrics = self.raft.metrics();
         if self.raft.trigger().elect().await.is_err() {
             return;
         }
-        let until = |deadline, is_over: fn(&Vote, &Vote) -> bool| {
-            let over = move |metrics: &RaftMetrics<u64, BasicNode>| {
-                metrics.running_state.is_err() || is_over(&metrics.vote, &ballot)
+        let mut kept_at = None;
+        for _ in 0..SHOWN_MAX {
+            match tokio::time::timeout(DECIDED_DEADLINE, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => continue,
+            }
+            let vote = {
+                let shown = metrics.borrow_and_update();
+                if shown.running_state.is_err() {
+                    return;
+                }
+                shown.vote
             };
-            let waiting = self.raft.wait(deadline);
-            async move { waiting.metrics(over, "an election is over").await.is_ok() }
-        };
-        if until(None, Vote::ge).await {
-            until(Some(DECIDED_DEADLINE), Vote::gt).await;
+            if vote > ballot {
+                break;
+            }
+            if vote == ballot
+                && kept_at.get_or_insert_with(Instant::now).elapsed() > DECIDED_DEADLINE
+            {
+                break;
+            }
         }
+        let decided = self.raft.metrics().borrow().vote > ballot;
+        tracing::debug!(shard = self.tail.shard, decided, "stood for election");
     }
 
     /// Who votes; two sets while voters change.
@@ -291,9 +314,13 @@ impl Group {
             true
         };
         let deadline = Duration::from_millis(ASK_AGAIN_MS);
-        tokio::time::timeout(deadline, answering)
-            .await
-            .unwrap_or(false)
+        let wanted = tokio::time::timeout(deadline, answering).await;
+        tracing::debug!(
+            shard = self.tail.shard,
+            ?wanted,
+            "asked who would vote for this node"
+        );
+        wanted.unwrap_or(false)
     }
 
     /// The other voters that can be spoken to.
