@@ -22,11 +22,13 @@ use crate::{
     config::{self, Config},
     directory::{self, Founding, HubKey},
     gateway, peering,
-    peering::{Peers, outgoing::Peer, strangers::Strangers},
+    peering::{Peers, outgoing::Peer},
     perform::{World, workers::Workers},
     preflight,
     private::close_to_others,
-    quic::{BindError, ClusterEndpoint, DoorEndpoint, Identity, LinkEndpoint},
+    quic::{
+        BindError, ClusterEndpoint, DoorEndpoint, Identity, LinkEndpoint, strangers::Strangers,
+    },
     signals::{self, Stop},
     store::{Disk, writer::StorageFull},
 };
@@ -542,7 +544,7 @@ async fn accept_links(
     node: u64,
     requests: Arc<Semaphore>,
 ) {
-    let strangers = Arc::new(Strangers::default());
+    let strangers = Arc::new(Strangers::new("another provider"));
     while let Some(incoming) = endpoint.accept().await {
         let (shards, peers, requests) = (shards.clone(), peers.clone(), Arc::clone(&requests));
         let (strangers, address) = (Arc::clone(&strangers), incoming.remote_address());

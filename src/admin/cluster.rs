@@ -94,8 +94,18 @@ pub(super) async fn begin(node: &Node, id: ChangeId, wish: Wish) -> anyhow::Resu
     Ok(Response::Done)
 }
 
-/// Carries a wish out in one shard.
-pub(super) async fn carry(node: &Node, shard: u16, wish: Wish) -> anyhow::Result<Response> {
+/// Carries a wish out in one shard. The change is heard of again first: it holds others off for longer than one shard takes.
+pub(super) async fn carry(
+    node: &Node,
+    id: ChangeId,
+    shard: u16,
+    wish: Wish,
+) -> anyhow::Result<Response> {
+    let note = Note {
+        id,
+        wish: wish.clone(),
+    };
+    ask_leader(node, 0, Control::Begin { note }, ASK_DEADLINE).await?;
     let control = Control::Carry { shard, wish };
     ask_leader(node, shard, control, CARRY_DEADLINE).await?;
     Ok(Response::Done)

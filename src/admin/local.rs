@@ -308,7 +308,9 @@ async fn answer(node: &Node, ready: &Ready, request: Request) -> Response {
         Request::Cluster => super::cluster::status(node),
         Request::LookChange { shard, wish } => super::cluster::look(node, shard, wish).await,
         Request::BeginChange { id, wish } => super::cluster::begin(node, id, wish).await,
-        Request::CarryChange { shard, wish } => super::cluster::carry(node, shard, wish).await,
+        Request::CarryChange { id, shard, wish } => {
+            super::cluster::carry(node, id, shard, wish).await
+        }
         Request::EndChange { id } => super::cluster::end(node, id).await,
         Request::CheckCluster => super::cluster::check(node).await,
     };

@@ -68,8 +68,11 @@ pub enum Request {
         /// What is wished.
         wish: Wish,
     },
-    /// Carry a wish out in one shard, wherever it is led. Asked for again, it is done already.
+    /// Carry a wish out in one shard, wherever it is led, unless another change has begun. Asked for again, it is done
+    /// already.
     CarryChange {
+        /// The change that it belongs to.
+        id: ChangeId,
         /// The shard.
         shard: u16,
         /// What is wished.

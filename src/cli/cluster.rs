@@ -195,6 +195,7 @@ fn carry(target: &Target, wish: &Wish, id: ChangeId) -> anyhow::Result<()> {
                 wish: wish.clone(),
             },
             Task::Carry(shard) => Request::CarryChange {
+                id,
                 shard: *shard,
                 wish: wish.clone(),
             },

@@ -9,7 +9,6 @@ pub(crate) mod incoming;
 pub(crate) mod outgoing;
 pub(crate) mod receive;
 pub(crate) mod relay;
-pub(crate) mod strangers;
 pub(crate) mod submit;
 pub(crate) mod trouble;
 

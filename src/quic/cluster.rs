@@ -101,6 +101,12 @@ pub struct ClusterIncoming {
 }
 
 impl ClusterIncoming {
+    /// Where it comes from.
+    #[must_use]
+    pub fn remote_address(&self) -> SocketAddr {
+        self.incoming.remote_address()
+    }
+
     /// Finishes the handshake.
     ///
     /// # Errors

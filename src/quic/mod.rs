@@ -12,6 +12,7 @@ mod incoming;
 mod lane;
 mod link;
 mod settings;
+pub(crate) mod strangers;
 #[cfg(test)]
 mod tests;
 mod trust;

@@ -51,7 +51,10 @@ async fn provider_certificate(story: &mut Story) {
         net,
         "a1",
         before,
-        &["somebody was not let into the cluster"],
+        &[
+            "a connection of a node of the cluster did not come about",
+            "127.0.0.1",
+        ],
     )
     .await;
 }
@@ -82,7 +85,10 @@ async fn other_cluster(story: &mut Story) {
         net,
         "a1",
         before,
-        &["somebody was not let into the cluster"],
+        &[
+            "a connection of a node of the cluster did not come about",
+            "127.0.0.1",
+        ],
     )
     .await;
     story.net_mut().node_mut("c2").kill();

@@ -20,7 +20,7 @@ use super::{clock::NodeClock, group::Group, shards::Shards};
 use crate::{
     directory::Claimed,
     peering::code,
-    quic::{ClusterEndpoint, ClusterLink, LaneReceiver, LaneSender},
+    quic::{ClusterEndpoint, ClusterLink, LaneReceiver, LaneSender, strangers::Strangers},
     store::Disk,
 };
 use anyhow::Context;
@@ -279,14 +279,16 @@ impl Mesh {
 
     /// Takes the connections of the other nodes, until the endpoint is closed.
     pub(crate) async fn serve(self: Arc<Self>) {
+        let strangers = Arc::new(Strangers::new("a node of the cluster"));
         while let Some(incoming) = self.endpoint.accept().await {
-            let mesh = Arc::clone(&self);
+            let (mesh, strangers) = (Arc::clone(&self), Arc::clone(&strangers));
+            let address = incoming.remote_address();
             // The other side greets when the handshake is done.
             let before = Arc::new(self.acknowledged());
             tokio::spawn(async move {
                 match incoming.establish().await {
                     Ok(link) => mesh.serve_link(Arc::new(link), before).await,
-                    Err(error) => tracing::warn!(%error, "somebody was not let into the cluster"),
+                    Err(error) => strangers.refused(address, &error),
                 }
             });
         }

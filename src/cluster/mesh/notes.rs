@@ -21,7 +21,34 @@ const CHANGE_LEASE: Duration = Duration::from_secs(90);
 pub(super) struct Notes {
     path: PathBuf,
     open: Mutex<Option<Note>>,
-    under_way: Mutex<Option<(Note, Instant)>>,
+    under_way: Mutex<UnderWay>,
+}
+
+/// The change that goes on, and when it was last heard of.
+#[derive(Default)]
+struct UnderWay(Option<(Note, Instant)>);
+
+impl UnderWay {
+    /// Begins a change, or takes note that it goes on; the one in its way, and how long ago that was heard of, where
+    /// there is one.
+    fn begin(&mut self, note: Note, now: Instant) -> Result<(), (Wish, Duration)> {
+        if let Some((other, heard)) = &self.0
+            && other.id != note.id
+        {
+            let ago = now.saturating_duration_since(*heard);
+            if ago < CHANGE_LEASE {
+                return Err((other.wish.clone(), ago));
+            }
+        }
+        self.0 = Some((note, now));
+        Ok(())
+    }
+
+    fn end(&mut self, id: ChangeId) {
+        if self.0.as_ref().is_some_and(|(note, _)| note.id == id) {
+            self.0 = None;
+        }
+    }
 }
 
 /// A note as its file holds it.
@@ -32,6 +59,12 @@ struct Written {
 }
 
 impl Notes {
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads what is written down in a data directory.
     ///
     /// # Errors
@@ -91,22 +124,16 @@ impl Mesh {
         if !group.leads() {
             return ControlAnswer::NotLed(group.figures().leader);
         }
-        let under_way = &self.notes.under_way;
-        let mut under_way = under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*under_way {
-            Some((other, since)) if other.id != note.id && since.elapsed() < CHANGE_LEASE => {
+        match self.notes.under_way().begin(note, Instant::now()) {
+            Ok(()) => ControlAnswer::Done,
+            Err((other, ago)) => {
                 let why = format!(
-                    "another change is under way ({}, last heard of {} s ago): wait until it is over and ask again; one \
-                     that was interrupted gives way after {} s",
-                    other.wish,
-                    since.elapsed().as_secs(),
+                    "another change is under way ({other}, last heard of {} s ago): wait until it is over and ask again; \
+                     one that was interrupted gives way after {} s",
+                    ago.as_secs(),
                     CHANGE_LEASE.as_secs()
                 );
                 ControlAnswer::Refused(Why::clipped(&why))
-            }
-            Some(_) | None => {
-                *under_way = Some((note, Instant::now()));
-                ControlAnswer::Done
             }
         }
     }
@@ -114,11 +141,7 @@ impl Mesh {
     /// Writes a change down, or that it is over.
     pub(super) fn note(&self, id: ChangeId, wish: Option<Wish>) -> ControlAnswer {
         if wish.is_none() {
-            let under_way = &self.notes.under_way;
-            let mut under_way = under_way.lock().unwrap_or_else(PoisonError::into_inner);
-            if under_way.as_ref().is_some_and(|(note, _)| note.id == id) {
-                *under_way = None;
-            }
+            self.notes.under_way().end(id);
         }
         match self.notes.write(id, wish) {
             Ok(()) => ControlAnswer::Done,
@@ -143,5 +166,29 @@ mod tests {
         assert_eq!(open().open_change(), Some(note));
         open().write([1; 16], None).unwrap();
         assert_eq!(open().open_change(), None);
+    }
+
+    #[test]
+    fn a_change_that_goes_on_is_not_overtaken_however_long_it_takes_and_an_interrupted_one_is() {
+        let note = |number, node| Note {
+            id: [number; 16],
+            wish: Wish::Leave { node },
+        };
+        let (began, mut changes) = (Instant::now(), UnderWay::default());
+        let step = CHANGE_LEASE - Duration::from_secs(1);
+        for shard in 0..16 {
+            let now = began + step * shard;
+            assert_eq!(changes.begin(note(1, 3), now), Ok(()));
+            let other = changes.begin(note(2, 4), now + step);
+            assert_eq!(other, Err((Wish::Leave { node: 3 }, step)));
+        }
+        let last = began + step * 15;
+        assert_eq!(changes.begin(note(2, 4), last + CHANGE_LEASE), Ok(()));
+        let late = changes.begin(note(1, 3), last + CHANGE_LEASE);
+        assert_eq!(late, Err((Wish::Leave { node: 4 }, Duration::ZERO)));
+        changes.end([1; 16]);
+        assert!(changes.begin(note(3, 5), last + CHANGE_LEASE).is_err());
+        changes.end([2; 16]);
+        assert_eq!(changes.begin(note(3, 5), last + CHANGE_LEASE), Ok(()));
     }
 }

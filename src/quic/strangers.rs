@@ -1,4 +1,4 @@
-//! Connections of providers that did not come about, from where and why: told to the operator, so much and no more.
+//! Connections that did not come about, from where and why: told to the operator, so much and no more.
 
 use mimi_actors::{
     bucket::{Bucket, Buckets, Rate},
@@ -27,6 +27,8 @@ const OF_ALL: Rate = Rate {
 /// Counts lines, so that nobody outside fills the log.
 #[derive(Debug)]
 pub(crate) struct Strangers {
+    /// Whose connection they take theirs to be.
+    of: &'static str,
     since: Instant,
     state: Mutex<State>,
 }
@@ -38,16 +40,16 @@ struct State {
     untold: u64,
 }
 
-impl Default for Strangers {
-    fn default() -> Self {
+impl Strangers {
+    /// Of connections that should be `of` somebody: another provider, say.
+    pub(crate) fn new(of: &'static str) -> Self {
         Self {
+            of,
             since: Instant::now(),
             state: Mutex::default(),
         }
     }
-}
 
-impl Strangers {
     /// Tells that a connection did not come about, or counts it.
     pub(crate) fn refused(&self, address: SocketAddr, why: &impl Display) {
         let elapsed = self.since.elapsed().as_millis();
@@ -58,7 +60,8 @@ impl Strangers {
                 %address,
                 %why,
                 untold,
-                "a connection of another provider did not come about"
+                "a connection of {} did not come about",
+                self.of
             );
         }
     }
