@@ -342,7 +342,7 @@ mod ordinary {
     }
 
     #[test]
-    fn the_story_of_a_contested_epoch_is_the_one_that_readme_tells() {
+    fn the_story_of_a_contested_epoch_is_the_one_that_the_documents_tell() {
         let told = sim::play(contested_epoch(), present(), Story::written());
         assert_eq!(told.violation, None);
         let story: Vec<&str> = told
@@ -351,17 +351,17 @@ mod ordinary {
             .map(String::as_str)
             .filter(|line| line.trim_start().starts_with(['3', '4', '5']))
             .collect();
-        let readme = include_str!("../README.md");
+        let documents = include_str!("../docs/TESTING.md");
         assert!(
-            readme.contains(&story.join("\n")),
-            "README tells another story than this one:\n{}",
+            documents.contains(&story.join("\n")),
+            "docs/TESTING.md tells another story than this one:\n{}",
             story.join("\n")
         );
     }
 }
 
 #[cfg(not(planted = "any"))]
-/// The plan of the story in README: two members commit in one epoch, and the hub's leader crashes when one of the
+/// The plan of the story in `docs/TESTING.md`: two members commit in one epoch, and the hub's leader crashes when one of the
 /// Commits is in the log and nobody was told.
 fn contested_epoch() -> sim::plan::Plan {
     use sim::plan::{

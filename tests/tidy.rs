@@ -18,6 +18,8 @@ use std::{
 
 const LINES_MAX: usize = 700;
 const LINES_WARNED: usize = 500;
+/// What a newcomer reads first has so many bytes, at most.
+const README_BYTES_MAX: usize = 9 << 10;
 /// The one spelling in which a source names what it implements.
 const ANCHOR: &str = "Source: transport requirements, section";
 
@@ -213,6 +215,60 @@ fn nothing_is_left_to_be_done_and_nothing_waits_without_a_bound() {
         found.extend(channel.filter(|line| line.contains("mpsc::channel()")));
     }
     none(&found);
+}
+
+#[test]
+fn documents_link_to_what_is_there_and_name_files_that_are() {
+    let root = root();
+    let mut found = Vec::new();
+    let mut pages = files(&root.join("docs"), "md");
+    pages.push(root.join("README.md"));
+    for page in &pages {
+        let text = fs::read_to_string(page).unwrap();
+        let name = page.strip_prefix(&root).unwrap().display();
+        let links = text.split("](").skip(1);
+        for link in links
+            .filter_map(|rest| rest.split_once(')'))
+            .map(|(to, _)| to)
+        {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let to = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap().join(file),
+            };
+            let there = fs::read_to_string(&to).unwrap_or_default();
+            let named = heading.is_empty() || headings(&there).any(|is| is == heading);
+            if !link.contains("://") && !(to.exists() && named) {
+                found.push(format!("{name}: nothing is at {link}"));
+            }
+        }
+        let told = text.split('`').skip(1).step_by(2);
+        let tops = ["src/", "actors/", "tests/", "docs/", "configs/", "benches/"];
+        for path in told.filter(|told| tops.iter().any(|top| told.starts_with(top))) {
+            // A place may be named with what is in it, or with what a command gets.
+            let path = path.split([' ', '*']).next().unwrap_or(path);
+            if !root.join(path).exists() {
+                found.push(format!("{name}: there is no {path}"));
+            }
+        }
+    }
+    let bytes = fs::read(root.join("README.md")).unwrap().len();
+    if bytes > README_BYTES_MAX {
+        found.push(format!("README.md: {bytes} bytes"));
+    }
+    none(&found);
+}
+
+/// The headings of a page, as links name them.
+fn headings(page: &str) -> impl Iterator<Item = String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| {
+        let words = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = words
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
 }
 
 #[test]
