@@ -213,7 +213,7 @@ impl Group {
         if self.raft.is_initialized().await.map_err(stopped)? {
             return Ok(());
         }
-        match self.raft.initialize(voters).await {
+        match self.initialize(voters).await {
             // Another node was faster: its log has begun here meanwhile.
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(RaftError::APIError(source)) => Err(StartError::Begin {

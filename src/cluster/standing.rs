@@ -14,14 +14,15 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use mimi_actors::election::{ASK_AGAIN_MS, Election, Next, STAND_MS_MAX, STUCK_MS, is_majority};
 use openraft::{
     BasicNode, RaftMetrics, ServerState,
-    error::RaftError,
+    error::{InitializeError, RaftError},
     raft::{VoteRequest, VoteResponse},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 
 /// By how much a node stands later whose clock is apart from the others'.
 const APART_STANDS_LATER: Duration = Duration::from_secs(1);
@@ -70,7 +71,7 @@ impl Group {
             });
             match next {
                 Next::Lead => {}
-                Next::Ask if shown_ago >= STUCK => {}
+                Next::Ask if shown_ago >= STUCK || !metrics.vote.committed => {}
                 Next::Ask => {
                     let (group, leader) = (self.clone(), metrics.vote);
                     tokio::spawn(async move { group.ask_who_follows(leader).await });
@@ -145,9 +146,10 @@ impl Group {
         (node, matches!(answer, Ok(RaftAnswer::Follows(true))))
     }
 
-    /// Whether this node follows the leader whose vote this is; then it has heard of it.
+    /// Whether this node follows the leader whose vote this is; then it has heard of it. One that nobody has elected yet
+    /// leads nobody.
     pub(super) fn follows(&self, leader: Vote) -> bool {
-        let follows = leader >= self.raft.metrics().borrow().vote;
+        let follows = leader.committed && leader >= self.raft.metrics().borrow().vote;
         if follows {
             self.election.at(Election::hear);
         }
@@ -192,8 +194,16 @@ impl Group {
                 break;
             }
             match votes {
+                // Elected meanwhile in an earlier term, which those who have voted do not follow.
+                Ok(Votes::Granted) if self.leads_already().await => {
+                    self.step_down().await;
+                    break;
+                }
                 Ok(Votes::Granted) => {
-                    self.elect(ballot).await;
+                    let shown = self.raft.metrics();
+                    if self.raft.trigger().elect().await.is_ok() {
+                        self.decided(ballot, shown).await;
+                    }
                     break;
                 }
                 Ok(Votes::Outvoted(term)) => {
@@ -245,13 +255,44 @@ impl Group {
         }
     }
 
-    /// Has openraft stand, and waits until it leads or does not. It shows nothing while it waits for the disk, with its own
+    /// Whether openraft leads at this moment, which its figures may not show yet.
+    async fn leads_already(&self) -> bool {
+        let me = self.node;
+        let leads = move |state: &openraft::RaftState<u64, BasicNode, _>| {
+            let vote = state.vote_ref();
+            vote.committed && vote.leader_id().node_id == me
+        };
+        self.raft.with_raft_state(leads).await.unwrap_or(false)
+    }
+
+    /// Has openraft begin the shard with these voters. It stands for election at once, by itself; so nothing else is done
+    /// about who leads until that is decided.
+    pub(super) async fn initialize(
+        &self,
+        voters: BTreeMap<u64, BasicNode>,
+    ) -> Result<(), RaftError<u64, InitializeError<u64, BasicNode>>> {
+        let ballot = Vote::new(1, self.node);
+        self.election
+            .at(|rules, now_ms| rules.stand(now_ms, (1, self.node)));
+        let shown = self.raft.metrics();
+        let begun = self.raft.initialize(voters).await;
+        let (group, stands) = (self.clone(), begun.is_ok());
+        self.act(async move {
+            if stands {
+                group.decided(ballot, shown).await;
+            }
+            group.election.at(Election::stood);
+        });
+        begun
+    }
+
+    /// Waits until openraft, which stands, leads or does not. It shows nothing while it waits for the disk, with its own
     /// vote and then with what it leads with. To stand again meanwhile would only void the votes that it has.
-    async fn elect(&self, ballot: Vote) {
-        let mut metrics = self.raft.metrics();
-        if self.raft.trigger().elect().await.is_err() {
-            return;
-        }
+    async fn decided(
+        &self,
+        ballot: Vote,
+        mut metrics: watch::Receiver<RaftMetrics<u64, BasicNode>>,
+    ) {
         let mut kept_at = None;
         for _ in 0..SHOWN_MAX {
             match tokio::time::timeout(DECIDED_DEADLINE, metrics.changed()).await {
