@@ -36,7 +36,6 @@ fn play(from: u64, seeds: u64) -> (BTreeMap<&'static str, u64>, Option<Report>) 
     (counts, None)
 }
 
-#[cfg(not(planted = "any"))]
 #[test]
 fn whatever_operators_mistype_no_shard_is_lost_and_what_is_done_is_done() {
     let (from, seeds) = (number("FROM", 0), number("OPERATOR_SEEDS", 60));
@@ -56,37 +55,9 @@ fn whatever_operators_mistype_no_shard_is_lost_and_what_is_done_is_done() {
     }
 }
 
-#[cfg(not(planted = "any"))]
 #[test]
 fn a_seed_of_operators_played_twice_tells_the_same_story() {
     for seed in [0, 7, 99] {
         assert_eq!(operators::play(seed).story, operators::play(seed).story);
     }
-}
-
-#[cfg(planted = "any")]
-#[test]
-fn every_bug_that_operators_would_meet_is_found() {
-    let most = number("SEEDS", 10_000);
-    let mut missed = Vec::new();
-    for (name, what) in operators::BUGS {
-        mimi_actors::planted::plant(name);
-        let (_, found) = play(0, most);
-        mimi_actors::planted::plant("");
-        match found {
-            Some(report) => {
-                let violation = report
-                    .violation
-                    .as_ref()
-                    .map(|broken| format!("{}: {}", broken.invariant, broken.why));
-                let seeds = report.seed + 1;
-                say(&format!("{seeds:>6} seeds  {name}: {what}: {violation:?}"));
-                // The same seed without the bug keeps every promise.
-                let clean = operators::play(report.seed);
-                assert!(clean.violation.is_none(), "{}", tell(&clean));
-            }
-            None => missed.push(*name),
-        }
-    }
-    assert!(missed.is_empty(), "not found: {missed:?}");
 }
