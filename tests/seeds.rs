@@ -33,7 +33,7 @@ use std::{
 };
 
 /// Invariants that must have been put to the test, and how often at least in 200 seeds.
-const TESTED: [&str; 31] = [
+const TESTED: [&str; 32] = [
     "I1",
     "I2",
     "I3",
@@ -65,6 +65,7 @@ const TESTED: [&str; 31] = [
     "reinit",
     "relay",
     "retention",
+    "time",
 ];
 
 /// What must have happened, so that a green run says something.
