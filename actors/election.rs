@@ -12,6 +12,9 @@
 //!   asks beforehand. Of two that stand, the one with the lesser vote gives way.
 //! - A voter that was away itself (stopped, suspended, starved: it looks much later than it meant to) takes the silence
 //!   for its own and begins its patience anew.
+//! - A disk that takes seconds keeps a voter's engine, and what it answers, for as long. A leader that no majority has
+//!   answered for [`ASK_MS`] asks the voters themselves whether they follow it. They hear it then, and answer at once. One
+//!   whose own engine stands still for [`STUCK_MS`] does not ask: others shall lead.
 //! - A leader that no majority has answered for [`CUT_OFF_MS`] steps down by itself, and says so. It may still be heard by
 //!   voters whose answers do not arrive, and these would follow it for ever.
 //! - A voter that is asked by one with a shorter log stands in its place, at once.
@@ -28,6 +31,10 @@ pub const PATIENCE_MS_MIN: u64 = 1_500;
 pub const TURN_MS: u64 = 200;
 /// Voters of one shard take so many turns.
 pub const TURNS: u64 = 3;
+/// A leader that no majority has answered for this long asks the voters whether they follow it, in milliseconds.
+pub const ASK_MS: u64 = 600;
+/// A leader whose engine stands still for this long asks nobody, in milliseconds.
+pub const STUCK_MS: u64 = 1_500;
 /// A leader that no majority has answered for this long steps down, in milliseconds.
 pub const CUT_OFF_MS: u64 = 1_800;
 /// A voter that looks so much later than it looked last was away, in milliseconds. It means to look four times a second.
@@ -36,12 +43,14 @@ pub const AWAY_MS: u64 = 1_000;
 pub const ASK_AGAIN_MS: u64 = 500;
 /// For how long a voter stands, and waits for votes, in milliseconds.
 pub const STAND_MS_MAX: u64 = 3_000;
-/// For how long a voter leaves the field to one that it voted for, in milliseconds.
+/// For how long a voter leaves the field to one that it voted for, in milliseconds; and for as long again as its own disk
+/// took for the vote, for the other's will take so long too.
 const DEFER_MS: u64 = 750;
 // Whoever asks finds the lease of the others over.
 const _: () = assert!(LEASE_MS < PATIENCE_MS_MIN && AWAY_MS < PATIENCE_MS_MIN);
 // The longest way: a leader is heard and hears nobody. Four seconds of the five that a room may refuse.
 const _: () = assert!(CUT_OFF_MS + PATIENCE_MS_MIN + (TURNS - 1) * TURN_MS <= 4_000);
+const _: () = assert!(STUCK_MS <= CUT_OFF_MS && ASK_MS < LEASE_MS);
 
 /// How long a voter of one shard is patient, in milliseconds: neighbours take turns, in another order in each shard.
 #[must_use]
@@ -61,6 +70,17 @@ pub fn is_majority(voters: &[BTreeSet<u64>], yes: &BTreeSet<u64>) -> bool {
 /// What a voter stands with: a term, and its own number. Whoever has the greater one goes first.
 pub type Ballot = (u64, u64);
 
+/// What a leader does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It leads on.
+    Lead,
+    /// It asks the voters whether they follow it.
+    Ask,
+    /// It steps down.
+    StepDown,
+}
+
 /// What one voter knows of its leader, and when it acts.
 #[derive(Clone, Debug)]
 pub struct Election {
@@ -74,6 +94,10 @@ pub struct Election {
     back_ms: Option<u64>,
     /// Since when it leads, or leads again after it was away.
     leads_since_ms: Option<u64>,
+    /// When it was last asked for its vote and gave it, and until when it leaves the field to whom it voted for.
+    voted_ms: (u64, u64),
+    /// As a leader: when it last asked what a majority said yes to.
+    followed_ms: Option<u64>,
     /// What it stands with, and since when.
     stands: Option<(Ballot, u64)>,
 }
@@ -89,6 +113,8 @@ impl Election {
             looked_ms: now_ms,
             back_ms: None,
             leads_since_ms: None,
+            voted_ms: (0, 0),
+            followed_ms: None,
             stands: None,
         }
     }
@@ -96,7 +122,7 @@ impl Election {
     /// Takes note of a leader's word. It does not lead itself, then.
     pub fn hear(&mut self, now_ms: u64) {
         self.notice(now_ms);
-        self.leads_since_ms = None;
+        self.leads_no_longer();
         self.stands = None;
         self.renew(now_ms);
     }
@@ -124,7 +150,7 @@ impl Election {
     pub fn look(&mut self, now_ms: u64) -> bool {
         self.notice(now_ms);
         if !planted!("led_before_counts") {
-            self.leads_since_ms = None;
+            self.leads_no_longer();
         }
         let due =
             now_ms >= self.ask_at_ms && (!self.stands(now_ms) || planted!("asks_while_it_stands"));
@@ -152,30 +178,51 @@ impl Election {
         self.ask_at_ms = self.ask_at_ms.max(now_ms + ASK_AGAIN_MS);
     }
 
-    /// Takes note that it leads, and that a majority answered last what it said so long ago, if ever. Whether it must
-    /// step down.
-    pub fn lead(&mut self, now_ms: u64, answered_ago_ms: Option<u64>) -> bool {
+    fn leads_no_longer(&mut self) {
+        (self.leads_since_ms, self.followed_ms) = (None, None);
+    }
+
+    /// Takes note that a majority said that it follows this leader, when it was asked at `asked_ms`.
+    pub fn followed(&mut self, asked_ms: u64) {
+        self.followed_ms = self.followed_ms.max(Some(asked_ms));
+    }
+
+    /// How long ago a majority was told last what it has answered, by this leader or by its engine (`engine_ago_ms`).
+    #[must_use]
+    pub fn answered_ago_ms(&self, now_ms: u64, engine_ago_ms: Option<u64>) -> Option<u64> {
+        let followed = self.followed_ms;
+        let followed_ago_ms = followed.map(|asked_ms| now_ms.saturating_sub(asked_ms));
+        followed_ago_ms.into_iter().chain(engine_ago_ms).min()
+    }
+
+    /// Takes note that it leads, and that a majority answered last what its engine said so long ago, if ever; what it
+    /// does now. It should say so four times a second.
+    pub fn lead(&mut self, now_ms: u64, engine_ago_ms: Option<u64>) -> Next {
         self.notice(now_ms);
         let since_ms = *self.leads_since_ms.get_or_insert(now_ms);
         let led_ms = now_ms.saturating_sub(since_ms);
-        let silent_ms = answered_ago_ms.map_or(led_ms, |ago_ms| ago_ms.min(led_ms));
+        let answered = self.answered_ago_ms(now_ms, engine_ago_ms);
+        let silent_ms = answered.map_or(led_ms, |ago_ms| ago_ms.min(led_ms));
         if silent_ms >= CUT_OFF_MS && !planted!("cut_off_leads_on") {
-            return true;
+            return Next::StepDown;
         }
         self.renew(now_ms.saturating_sub(silent_ms));
         self.ask_at_ms = self.ask_at_ms.max(now_ms + self.patience_ms);
-        false
+        if silent_ms >= ASK_MS && !planted!("followers_are_not_asked") {
+            return Next::Ask;
+        }
+        Next::Lead
     }
 
     /// Takes note that it leads as the only voter: nobody else has to answer. A second one has all the time to, from then on.
-    pub fn lead_alone(&mut self, now_ms: u64) -> bool {
+    pub fn lead_alone(&mut self, now_ms: u64) {
         self.leads_since_ms = Some(now_ms);
-        self.lead(now_ms, Some(0))
+        self.lead(now_ms, Some(0));
     }
 
     /// Takes note that it has stepped down: it votes for anybody now, and is the last to ask for votes.
     pub fn step_down(&mut self, now_ms: u64) {
-        self.leads_since_ms = None;
+        self.leads_no_longer();
         self.heard_ms = None;
         self.ask_at_ms = now_ms + PATIENCE_MS_MIN + TURNS * TURN_MS;
     }
@@ -184,6 +231,7 @@ impl Election {
     pub fn release(&mut self, now_ms: u64) {
         self.notice(now_ms);
         self.heard_ms = None;
+        self.voted_ms = (0, 0);
         let turn_ms = self.patience_ms.saturating_sub(PATIENCE_MS_MIN);
         self.ask_at_ms = self.ask_at_ms.min(now_ms + turn_ms);
     }
@@ -201,7 +249,7 @@ impl Election {
         if self.follows(now_ms) && !planted!("pre_vote_within_lease") {
             return false;
         }
-        if self.stands(now_ms) {
+        if self.stands(now_ms) || now_ms < self.voted_ms.1 {
             return false;
         }
         if shorter {
@@ -223,18 +271,23 @@ impl Election {
             return false;
         }
         self.stands = None;
+        self.voted_ms = (now_ms, now_ms);
         self.voted(now_ms);
         true
     }
 
     /// Takes note that its vote is on its disk now: whoever got it takes his time from here.
     pub fn voted(&mut self, now_ms: u64) {
-        self.ask_at_ms = self.ask_at_ms.max(now_ms + DEFER_MS);
+        let took_ms = now_ms.saturating_sub(self.voted_ms.0);
+        let until_ms = now_ms + DEFER_MS + took_ms.min(STAND_MS_MAX);
+        self.voted_ms.1 = until_ms;
+        self.ask_at_ms = self.ask_at_ms.max(until_ms);
     }
 
     /// Has it ask for votes as soon as it looks: its leader has stepped down in its favour.
     pub fn stand_soon(&mut self, now_ms: u64) {
         self.heard_ms = None;
+        self.voted_ms = (0, 0);
         self.ask_at_ms = now_ms;
     }
 

@@ -76,11 +76,11 @@ fn a_leader_votes_for_nobody_while_a_majority_answers_and_steps_down_when_none_d
     let mut now = BEGAN_MS;
     for _ in 0..40 {
         now += LOOK_MS;
-        assert!(!one.lead(now, Some(300)));
-        assert!(!one.would_vote(now, false) && !one.look(now));
+        assert_eq!(one.lead(now, Some(300)), Next::Lead);
+        assert!(!one.would_vote(now, false));
     }
     let answered = now - 300;
-    while !one.lead(now, Some(now - answered)) {
+    while one.lead(now, Some(now - answered)) != Next::StepDown {
         now += LOOK_MS;
     }
     assert!((CUT_OFF_MS..CUT_OFF_MS + LOOK_MS).contains(&(now - answered)));
@@ -92,12 +92,72 @@ fn a_leader_votes_for_nobody_while_a_majority_answers_and_steps_down_when_none_d
 #[test]
 fn a_leader_that_nobody_has_answered_yet_and_one_that_was_away_have_time_to_be_answered() {
     let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
-    assert!(!one.lead(BEGAN_MS, None));
-    assert!(!one.lead(BEGAN_MS + 900, None));
+    assert_eq!(one.lead(BEGAN_MS, None), Next::Lead);
+    assert_eq!(one.lead(BEGAN_MS + 900, None), Next::Ask);
     let back = BEGAN_MS + 900 + 5_000;
-    assert!(!one.lead(back, Some(5_900)), "it was away");
-    assert!(!one.lead(back + 900, Some(6_800)));
-    assert!(one.lead(back + CUT_OFF_MS, Some(5_900 + CUT_OFF_MS)));
+    assert_eq!(one.lead(back, Some(5_900)), Next::Lead, "it was away");
+    assert_eq!(one.lead(back + 900, Some(6_800)), Next::Ask);
+    let over = one.lead(back + CUT_OFF_MS, Some(5_900 + CUT_OFF_MS));
+    assert_eq!(over, Next::StepDown);
+}
+
+#[test]
+fn a_leader_whose_followers_say_that_they_follow_leads_on_though_their_engines_are_silent() {
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    let silent = |now: u64| Some(now - BEGAN_MS);
+    one.lead(BEGAN_MS, Some(0));
+    let mut asked = 0;
+    for look in 1..40 {
+        let now = BEGAN_MS + look * LOOK_MS;
+        match one.lead(now, silent(now)) {
+            Next::Lead => {}
+            Next::Ask => {
+                asked += 1;
+                one.followed(now);
+            }
+            Next::StepDown => panic!("at {now} ms"),
+        }
+    }
+    let last = BEGAN_MS + 39 * LOOK_MS;
+    assert!(asked > 10 && one.answered_ago_ms(last, silent(last)).unwrap() < CUT_OFF_MS);
+    let over = (0..).map(|look| last + look * LOOK_MS);
+    let over = over.map(|now| (now, one.lead(now, silent(now))));
+    let mut over = over.skip_while(|(_, next)| *next != Next::StepDown);
+    let (over, _) = over.next().unwrap();
+    assert!(over - last <= CUT_OFF_MS + LOOK_MS, "{} ms", over - last);
+}
+
+#[test]
+fn a_leader_that_leads_anew_is_given_time_whenever_it_led_before() {
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    one.lead(BEGAN_MS, Some(0));
+    // Another was elected, who never spoke.
+    let deposed = BEGAN_MS + 10 * LOOK_MS;
+    look_through(&mut one, BEGAN_MS, deposed);
+    let again = deposed + LOOK_MS;
+    assert_eq!(one.lead(again, None), Next::Lead);
+}
+
+#[test]
+fn a_voter_that_stands_asks_nobody_anew_and_of_two_that_stand_the_lesser_gives_way() {
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    let now = BEGAN_MS + PATIENCE_MS;
+    let asked = look_through(&mut one, BEGAN_MS, now);
+    assert_eq!(asked, [now]);
+    one.stand(now, (5, 2));
+    let over = now + STAND_MS_MAX;
+    assert!(look_through(&mut one, now, over - LOOK_MS).is_empty());
+    assert!(!one.would_vote(over - LOOK_MS, false));
+    assert!(!one.may_vote(over - LOOK_MS, (5, 1)) && one.stands(over - 1));
+    assert!(one.may_vote(over - LOOK_MS, (5, 3)) && !one.stands(over - LOOK_MS));
+    one.stand(over, (6, 2));
+    assert!(one.stands(over + STAND_MS_MAX - 1) && !one.stands(over + STAND_MS_MAX));
+    let asked = look_through(&mut one, over, over + STAND_MS_MAX + LOOK_MS);
+    assert_eq!(
+        asked.first(),
+        Some(&(over + STAND_MS_MAX)),
+        "it waits no longer"
+    );
 }
 
 #[test]
@@ -140,12 +200,12 @@ fn a_leader_that_was_alone_gives_a_second_voter_time_to_answer() {
     let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
     let comes = BEGAN_MS + 40 * LOOK_MS;
     for look in 0..=40 {
-        assert!(!one.lead_alone(BEGAN_MS + look * LOOK_MS));
+        one.lead_alone(BEGAN_MS + look * LOOK_MS);
     }
     // What was answered before it was alone is long ago.
     let stale = Some(100 * CUT_OFF_MS);
     let mut waits = (0..).map(|look| look * LOOK_MS);
-    let waits_ms = waits.find(|waits_ms| one.lead(comes + waits_ms, stale));
+    let waits_ms = waits.find(|waits_ms| one.lead(comes + waits_ms, stale) == Next::StepDown);
     let waits_ms = waits_ms.unwrap();
     assert!((CUT_OFF_MS..CUT_OFF_MS + LOOK_MS).contains(&waits_ms));
 }

@@ -16,7 +16,11 @@ mod faults;
 mod node;
 
 use super::{Counts, Violation, dice::Dice};
-use crate::{election::is_majority, machine::Millis, shard::time::ShardTime};
+use crate::{
+    election::{Next, is_majority},
+    machine::Millis,
+    shard::time::ShardTime,
+};
 use faults::Faults;
 use node::{Log, Message, Node, Stage, Vote};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +54,14 @@ pub const BUGS: &[(&str, &str)] = &[
     (
         "led_before_counts",
         "a new leader takes the time since it first led for time without an answer",
+    ),
+    (
+        "followers_are_not_asked",
+        "a leader takes followers whose disks are slow for gone",
+    ),
+    (
+        "stuck_leader_asks",
+        "a leader whose disk does nothing has itself followed",
     ),
     (
         "asks_while_it_stands",
@@ -132,8 +144,8 @@ struct World {
     time: ShardTime,
     /// Until when somebody waits, and since when.
     wait: Option<(Millis, u64)>,
-    /// Who led last.
-    led: Option<u64>,
+    /// Who led last, since when, and until when.
+    led: Option<(u64, u64, u64)>,
     counts: Counts,
     violation: Option<Violation>,
 }
@@ -197,6 +209,11 @@ impl World {
     fn step(&mut self) {
         self.now_ms += STEP_MS;
         let leader = self.leader();
+        if let Some((led, _, until_ms)) = &mut self.led
+            && leader == Some(*led)
+        {
+            *until_ms = self.now_ms;
+        }
         let (now_ms, nodes) = (self.now_ms, &mut self.nodes);
         self.faults
             .step(now_ms, leader, nodes, &mut self.dice, &mut self.counts);
@@ -239,7 +256,7 @@ impl World {
                 node.election.hear(now_ms);
             }
             if node.syncs(now_ms) && message.is_for_the_engine() {
-                let due_ms = node.syncs_until_ms;
+                let due_ms = node.syncs_ms.1;
                 let waits = (from, to, message, true);
                 self.underway.insert((due_ms, number), waits);
                 continue;
@@ -325,6 +342,22 @@ impl World {
                 }
                 return;
             }
+            Message::Follow(vote, sent_ms) => {
+                let follows = vote >= node.vote;
+                if follows {
+                    node.election.hear(now_ms);
+                }
+                Message::Follows(follows, sent_ms)
+            }
+            Message::Follows(follows, sent_ms) => {
+                if follows && node.leads() {
+                    let last = node.follows.entry(from).or_default();
+                    *last = sent_ms.max(*last);
+                    // One other is a majority, with itself.
+                    node.election.followed(*last);
+                }
+                return;
+            }
             Message::Released(vote) => {
                 if node.vote == vote {
                     node.election.release(now_ms);
@@ -368,17 +401,25 @@ impl World {
             return;
         }
         if is.leads() {
-            let answered_ago_ms = is.answered_ago_ms(now_ms);
-            if is.election.lead(now_ms, answered_ago_ms) {
-                let released = Message::Released(is.vote);
-                is.step_down(now_ms);
-                self.counts.one("leaders that stepped down");
-                self.send_all(node, &released);
+            let engine_ago_ms = is.answered_ago_ms(now_ms);
+            match is.election.lead(now_ms, engine_ago_ms) {
+                Next::StepDown if !is.syncs(now_ms) => {
+                    let released = Message::Released(is.vote);
+                    is.step_down(now_ms);
+                    self.counts.one("leaders that stepped down");
+                    self.send_all(node, &released);
+                }
+                Next::Ask if !is.is_stuck(now_ms) || planted!("stuck_leader_asks") => {
+                    let follow = Message::Follow(is.vote, now_ms);
+                    self.counts.one("leaders that asked who follows");
+                    self.send_all(node, &follow);
+                }
+                Next::Lead | Next::Ask | Next::StepDown => {}
             }
             return;
         }
         let waits = matches!(is.stage, Stage::Waits(_));
-        let unanswered = is.stage == Stage::Stands && now_ms > is.syncs_until_ms + node::VOTE_MS;
+        let unanswered = is.stage == Stage::Stands && now_ms > is.syncs_ms.1 + node::VOTE_MS;
         if waits && !is.election.stands(now_ms) || unanswered {
             is.stood(now_ms);
         }
@@ -464,7 +505,7 @@ impl World {
         };
         is.vote = is.ballot();
         is.ask(Stage::Stands);
-        let at_ms = is.sync(now_ms.max(is.syncs_until_ms));
+        let at_ms = is.sync(now_ms.max(is.syncs_ms.1));
         let vote = Message::Vote(is.vote, is.log, at_ms);
         self.counts.one("candidates");
         self.send_all_at(at_ms, node, &vote);
@@ -472,8 +513,13 @@ impl World {
 
     fn begin_to_lead(&mut self, node: u64) {
         let now_ms = self.now_ms;
-        if let Some(led) = self.led.filter(|led| *led != node) {
-            let well_ms = self.faults.well_ms(led, now_ms);
+        // Whoever has given up long ago is not deposed now.
+        let lately = |until_ms: u64| now_ms < until_ms + WELL_MS;
+        if let Some((led, since_ms, until_ms)) = self.led
+            && led != node
+            && lately(until_ms)
+        {
+            let well_ms = self.faults.well_ms(led, now_ms).min(now_ms - since_ms);
             let enough_ms = WELL_MS + SYNCS * self.faults.sync_ms();
             if self.nodes[&led].up && well_ms >= enough_ms {
                 let why =
@@ -481,7 +527,7 @@ impl World {
                 self.broken("undisturbed", why);
             }
         }
-        self.led = Some(node);
+        self.led = Some((node, now_ms, now_ms));
         self.counts.one("leaders elected");
         let Some(is) = self.nodes.get_mut(&node) else {
             return;

@@ -245,7 +245,10 @@ impl Group {
                 .is_none_or(|mesh| mesh.clock().is_settled());
             // It stamps by the others' clocks, so it hears of them first.
             let silent = self.silent.load(Ordering::Acquire) || !settled;
-            let answered_ago_ms = answered_ago_ms(&seen, seen_at);
+            let engine_ago_ms = answered_ago_ms(&seen, seen_at);
+            let answered_ago_ms = self
+                .election
+                .at(|rules, now_ms| rules.answered_ago_ms(now_ms, engine_ago_ms));
             let lead = match lead_in(&seen, self.node, silent, answered_ago_ms) {
                 // Nobody has heard of it for longer than a leader leads that is not answered.
                 Lead::At(_) if self.is_leaderless() => Lead::Nobody,
@@ -256,7 +259,7 @@ impl Group {
                 report(lead).await;
             }
             match &seen.running_state {
-                Ok(()) => self.stand_or_step_down(&seen, answered_ago_ms),
+                Ok(()) => self.stand_or_step_down(&seen, engine_ago_ms, seen_at.elapsed()),
                 Err(Fatal::Stopped) => return None,
                 Err(fault) => return Some(fault.clone()),
             }
@@ -315,6 +318,7 @@ impl Group {
                 answer.map_or_else(refused, RaftAnswer::Vote)
             }
             Rpc::PreVote(last) => RaftAnswer::PreVote(self.would_vote(last)),
+            Rpc::Follow(leader) => RaftAnswer::Follows(self.follows(leader)),
             Rpc::Released(leader) => {
                 self.released(leader);
                 RaftAnswer::Released

@@ -10,13 +10,17 @@ use super::{
 };
 use mimi_actors::election::{CUT_OFF_MS, Election, LEASE_MS};
 use openraft::{CommittedLeaderId, ServerState, error::RaftError, raft::VoteRequest};
-use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 /// Entries that a node may be behind and still take over, at most.
 const BEHIND_MAX: u64 = 64;
 /// How long the node that is to take over may take to have everything.
 const LEVEL_DEADLINE: Duration = Duration::from_secs(1);
-/// How long a leader may take to step down: openraft lets none go within its lease's first term.
+/// How long a leader tries to step down: openraft lets none go within its lease's first term.
 const STEP_DOWN_DEADLINE: Duration = Duration::from_millis(LEASE_MS + 250);
 /// How often that is tried and looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -112,31 +116,25 @@ impl Group {
         tokio::time::timeout(deadline, waited).await.is_ok()
     }
 
-    /// Ceases to lead: votes for nobody, in the next term. Whoever is elected in that term outranks nobody. Whether it
-    /// leads no longer.
+    /// Ceases to lead: votes for nobody, in the next term. Whether it leads no longer. That vote is waited for as long as the
+    /// disk takes, for it cannot be taken back.
     pub(super) async fn step_down(&self) -> bool {
-        let stepping = async {
-            loop {
-                let (state, term) = {
-                    let metrics = self.raft.metrics();
-                    let metrics = metrics.borrow();
-                    (metrics.state, metrics.current_term.saturating_add(1))
-                };
-                if state != ServerState::Leader {
-                    return true;
-                }
-                if self.vote_for_nobody(term).await.is_err() {
-                    return false;
-                }
-                tokio::time::sleep(LOOK_INTERVAL).await;
+        let began = Instant::now();
+        loop {
+            let (state, term) = {
+                let metrics = self.raft.metrics();
+                let metrics = metrics.borrow();
+                (metrics.state, metrics.current_term.saturating_add(1))
+            };
+            if state != ServerState::Leader {
+                self.election.at(Election::step_down);
+                return true;
             }
-        };
-        let stepped = tokio::time::timeout(STEP_DOWN_DEADLINE, stepping).await;
-        let stepped = stepped.unwrap_or(false);
-        if stepped {
-            self.election.at(Election::step_down);
+            if began.elapsed() > STEP_DOWN_DEADLINE || self.vote_for_nobody(term).await.is_err() {
+                return false;
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
-        stepped
     }
 
     /// Whether no leader was heard of for so long that none leads.
@@ -176,7 +174,10 @@ impl Group {
         let silent = self.silent.load(Ordering::Acquire);
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
-        let answered_ago_ms = metrics.millis_since_quorum_ack;
+        let engine_ago_ms = metrics.millis_since_quorum_ack;
+        let answered_ago_ms = self
+            .election
+            .at(|rules, now_ms| rules.answered_ago_ms(now_ms, engine_ago_ms));
         lead_in(&metrics, self.node, silent, answered_ago_ms) == Lead::Here
     }
 

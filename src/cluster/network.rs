@@ -92,7 +92,7 @@ impl Voter {
                 let entries = append.entries.iter().map(super::recent::cost);
                 (neighbour.bulk(), entries.sum::<usize>())
             }
-            Rpc::Append(_) | Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::Released(_) => {
+            Rpc::Append(_) | Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::Released(_) | Rpc::Follow(_) => {
                 (neighbour.urgent(), 0)
             }
         };
@@ -130,6 +130,7 @@ impl RaftNetwork<Types> for Voter {
             RaftAnswer::Vote(_)
             | RaftAnswer::Refused(_)
             | RaftAnswer::PreVote(_)
+            | RaftAnswer::Follows(_)
             | RaftAnswer::Released => Err(self.confused()),
         }
     }
@@ -144,6 +145,7 @@ impl RaftNetwork<Types> for Voter {
             RaftAnswer::Append(_)
             | RaftAnswer::Refused(_)
             | RaftAnswer::PreVote(_)
+            | RaftAnswer::Follows(_)
             | RaftAnswer::Released => Err(self.confused()),
         }
     }

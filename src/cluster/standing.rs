@@ -11,7 +11,7 @@ use super::{
     raft::{LogId, Vote},
 };
 use futures::stream::{FuturesUnordered, StreamExt};
-use mimi_actors::election::{ASK_AGAIN_MS, Election, STAND_MS_MAX, is_majority};
+use mimi_actors::election::{ASK_AGAIN_MS, Election, Next, STAND_MS_MAX, STUCK_MS, is_majority};
 use openraft::{
     BasicNode, RaftMetrics, ServerState,
     error::RaftError,
@@ -27,6 +27,8 @@ use std::{
 const APART_STANDS_LATER: Duration = Duration::from_secs(1);
 /// How long openraft may take to tell whether it was elected, once its own vote is kept: it waits for the others' a second.
 const DECIDED_DEADLINE: Duration = Duration::from_millis(1_200);
+/// A leader whose openraft has shown nothing for so long has itself followed no longer.
+const STUCK: Duration = Duration::from_millis(STUCK_MS);
 /// How often one that stands may learn of a greater vote and stand with the next, at most.
 const OUTVOTED_MAX: usize = 3;
 /// About how many bytes a call has that carries a vote, or asks for one.
@@ -43,42 +45,108 @@ enum Votes {
 }
 
 impl Group {
-    /// Asks for votes, or steps down, where the rules say that it is time; does not wait for what becomes of it.
+    /// Asks for votes, asks who follows, or steps down, where the rules say that it is time; does not wait for what becomes
+    /// of it. What openraft showed last (`metrics`) it showed `shown_ago`, and a majority had answered it `engine_ago_ms`.
     pub(super) fn stand_or_step_down(
         &self,
         metrics: &RaftMetrics<u64, BasicNode>,
-        answered_ago_ms: Option<u64>,
+        engine_ago_ms: Option<u64>,
+        shown_ago: Duration,
     ) {
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        let leads = metrics.state == ServerState::Leader;
         let alone = voters.len() == 1 && voters.contains(&self.node);
-        let (stand, cut_off) = self.election.at(|rules, now_ms| match (leads, alone) {
-            (true, true) => (false, rules.lead_alone(now_ms)),
-            (true, false) => (false, rules.lead(now_ms, answered_ago_ms)),
-            (false, _) => (rules.look(now_ms), false),
-        });
-        // As a leader whose disk is full it would only refuse.
-        let stand = stand && voters.contains(&self.node) && (alone || !self.is_disk_full());
-        if !(stand || cut_off) {
+        if metrics.state == ServerState::Leader {
+            let next = self.election.at(|rules, now_ms| {
+                if alone {
+                    rules.lead_alone(now_ms);
+                    return Next::Lead;
+                }
+                rules.lead(now_ms, engine_ago_ms)
+            });
+            match next {
+                Next::Lead => {}
+                Next::Ask if shown_ago >= STUCK => {}
+                Next::Ask => {
+                    let (group, leader) = (self.clone(), metrics.vote);
+                    tokio::spawn(async move { group.ask_who_follows(leader).await });
+                }
+                Next::StepDown => {
+                    let group = self.clone();
+                    self.act(async move { group.step_down_cut_off().await });
+                }
+            }
             return;
         }
-        let group = self.clone();
-        self.act(async move {
-            if cut_off {
-                tracing::warn!(
-                    shard = group.tail.shard,
-                    "no majority answers this node: it leads the shard no longer"
-                );
-                let voters = group.others();
-                let own = group.raft.metrics().borrow().vote;
-                if group.step_down().await {
-                    group.tell_released(voters, own);
+        let stand = self.election.at(Election::look);
+        // As a leader whose disk is full it would only refuse.
+        if stand && voters.contains(&self.node) && (alone || !self.is_disk_full()) {
+            let group = self.clone();
+            self.act(async move {
+                if group.is_wanted().await {
+                    group.stand().await;
                 }
-            } else if group.is_wanted().await {
-                group.stand().await;
+            });
+        }
+    }
+
+    async fn step_down_cut_off(&self) {
+        let shard = self.tail.shard;
+        tracing::warn!(
+            shard,
+            "no majority answers this node: it gives the shard up"
+        );
+        let voters = self.others();
+        let own = self.raft.metrics().borrow().vote;
+        if self.step_down().await {
+            self.tell_released(voters, own);
+        }
+    }
+
+    /// Asks the other voters whether they follow the leader whose vote this is, and notes it where a majority does.
+    async fn ask_who_follows(&self, leader: Vote) {
+        let asked_ms = self.election.at(|_, now_ms| now_ms);
+        let sets = self.voter_sets();
+        let mut asked: FuturesUnordered<_> = self
+            .others()
+            .into_iter()
+            .map(|other| self.does_other_follow(other, leader))
+            .collect();
+        let mut yes = BTreeSet::from([self.node]);
+        let deadline = tokio::time::sleep(Duration::from_millis(ASK_AGAIN_MS));
+        tokio::pin!(deadline);
+        while !is_majority(&sets, &yes) {
+            tokio::select! {
+                answer = asked.next() => match answer {
+                    Some((node, true)) => drop(yes.insert(node)),
+                    Some((_, false)) => {}
+                    None => return,
+                },
+                () = &mut deadline => return,
             }
-        });
+        }
+        if self.raft.metrics().borrow().vote == leader {
+            self.election.at(|rules, _| rules.followed(asked_ms));
+        }
+    }
+
+    async fn does_other_follow(
+        &self,
+        (node, other): (u64, Arc<Neighbour>),
+        leader: Vote,
+    ) -> (u64, bool) {
+        let call = self.call_of(Rpc::Follow(leader));
+        let answer = other.urgent().call(call, SMALL_CALL_BYTES).await;
+        (node, matches!(answer, Ok(RaftAnswer::Follows(true))))
+    }
+
+    /// Whether this node follows the leader whose vote this is; then it has heard of it.
+    pub(super) fn follows(&self, leader: Vote) -> bool {
+        let follows = leader >= self.raft.metrics().borrow().vote;
+        if follows {
+            self.election.at(Election::hear);
+        }
+        follows
     }
 
     /// Does one thing about who leads at a time: false where another is under way.

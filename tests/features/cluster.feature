@@ -223,6 +223,17 @@ Feature: A provider of several nodes
     Then all nodes of a.example have one state
     And the history shows I15
 
+  @root @I11 @I14
+  Scenario: a leader is lost while the other disks are slow, and another is elected
+    Given 3 nodes of a.example and one of b.example
+    And alice and amy of a.example and bob of b.example, watched, in one room
+    And alice asks the node that leads the room, and amy another
+    When that node is killed, and the disks of the others take 8 writes a second
+    And that node is started again
+    And everybody talks
+    Then all nodes of a.example have one state
+    And the history shows I11 and I14
+
   @disks @I10 @I11 @I14 @I15
   Scenario: all disks of a.example are full for some seconds: nobody stops, nothing is lost
     Given 4 nodes of a.example, each on a disk of 160 MiB, and one of b.example

@@ -545,3 +545,20 @@ async fn slow_disk(story: &mut Story, writes: u32, name: String, times: usize) {
     let after: Vec<u64> = terms().await.collect();
     assert_eq!(before, after, "a slow disk is no reason for an election");
 }
+
+#[when(regex = r"^that node is killed, and the disks of the others take (\d+) writes a second$")]
+async fn killed_beside_slow_disks(story: &mut Story, writes: u32) {
+    let (net, cast) = story.stage();
+    let marked = cast.marked.clone();
+    cast.doors.shut(&marked);
+    cast.chronicle.kill(net, &marked);
+    let mut slow = Vec::new();
+    for node in net.of(A) {
+        let pid = node.status().await.pid;
+        slow.push(SlowDisk::begin(&node.data, pid, writes).unwrap());
+    }
+    net.led(A).await;
+    for disk in slow {
+        assert!(disk.writes() > 0, "it wrote without being held up");
+    }
+}

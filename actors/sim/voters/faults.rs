@@ -12,7 +12,7 @@ use std::{
 
 /// What must happen in some hundred seeds.
 #[cfg(test)]
-pub(super) const HAPPENS: [&str; 13] = [
+pub(super) const HAPPENS: [&str; 15] = [
     "kills",
     "isolations",
     "cuts of what a node says",
@@ -22,6 +22,8 @@ pub(super) const HAPPENS: [&str; 13] = [
     "clocks that leap",
     "leaps of all clocks",
     "slow disks",
+    "disks that hang",
+    "leaders that asked who follows",
     "leaders elected",
     "leaders that stepped down",
     "waits that ended",
@@ -30,9 +32,9 @@ pub(super) const HAPPENS: [&str; 13] = [
 
 /// By how much clocks leap, in milliseconds: an hour, a day, 40 days.
 const LEAPS_MS: [i64; 3] = [3_600_000, 86_400_000, 40 * 86_400_000];
-/// How long a slow disk takes for what must be on it, in milliseconds, at most. Where an entry takes longer
-/// at its leader and at a follower together, the leader is not answered in time and steps down.
-const SLOW_SYNC_MS_MAX: u64 = 600;
+/// How long a slow disk takes for what must be on it, in milliseconds, at most. A leader with a slower one may be taken
+/// for stuck.
+const SLOW_SYNC_MS_MAX: u64 = 1_200;
 /// When the first node is hit, in milliseconds.
 const FIRST_MS: u64 = 8_000;
 
@@ -45,6 +47,8 @@ enum Kind {
     In,
     Pause,
     PauseAll,
+    /// Its disk does nothing.
+    Hang,
 }
 
 /// What happens, and to whom.
@@ -132,6 +136,7 @@ impl Faults {
             (Kind::In, "cuts of what a node hears"),
             (Kind::Pause, "pauses"),
             (Kind::PauseAll, "pauses of all"),
+            (Kind::Hang, "disks that hang"),
         ];
         let (kind, what) = kinds[dice.place(kinds.len())];
         counts.one(what);
@@ -164,6 +169,11 @@ impl Faults {
                 }
             }
             Kind::Pause => self.pause(now_ms, victim, nodes, dice),
+            Kind::Hang => {
+                if let Some(is) = nodes.get_mut(&victim) {
+                    is.hangs_until_ms = self.ends_ms;
+                }
+            }
             Kind::PauseAll => {
                 let until_ms = now_ms + dice.between(1_000, 20_000);
                 for is in nodes.values_mut() {

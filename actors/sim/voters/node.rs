@@ -3,7 +3,7 @@
 use super::BEGAN;
 use crate::{
     clock::{Clock, Told},
-    election::{CUT_OFF_MS, Election, patience_ms},
+    election::{CUT_OFF_MS, Election, STUCK_MS, patience_ms},
     machine::Millis,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +77,9 @@ pub(super) enum Message {
     /// With when it was sent, which comes back.
     Append(Vote, Log, u64),
     Appended(Result<Log, Vote>, u64),
+    /// Do you follow the leader with this vote? With when it was sent, which comes back.
+    Follow(Vote, u64),
+    Follows(bool, u64),
     Released(Vote),
     /// With when it was sent.
     Time(Told, u64),
@@ -88,6 +91,8 @@ impl Message {
         match self {
             Self::Vote(..) | Self::Append(..) | Self::Voted(..) | Self::Appended(..) => true,
             Self::PreVote(_) | Self::PreVoted(_) | Self::Released(_) | Self::Time(..) => false,
+            // The node answers, not its engine.
+            Self::Follow(..) | Self::Follows(..) => false,
         }
     }
 }
@@ -108,12 +113,16 @@ pub(super) struct Node {
     pub(super) no: BTreeSet<u64>,
     /// How long its disk takes for what must be on it.
     pub(super) sync_ms: u64,
-    /// Until when its engine waits for the disk.
-    pub(super) syncs_until_ms: u64,
+    /// From when, and until when its engine waits for the disk.
+    pub(super) syncs_ms: (u64, u64),
+    /// Until when its disk does nothing.
+    pub(super) hangs_until_ms: u64,
     /// As a leader: what each has, and when it was sent what it answered last.
     pub(super) acked: BTreeMap<u64, (Log, u64)>,
     /// And what was sent to each and is not answered.
     pub(super) on_its_way: BTreeMap<u64, Log>,
+    /// And when each was asked last, of those that say that they follow.
+    pub(super) follows: BTreeMap<u64, u64>,
     pub(super) up: bool,
     pub(super) paused_until_ms: u64,
     /// When its process began.
@@ -140,9 +149,11 @@ impl Node {
             yes: BTreeSet::new(),
             no: BTreeSet::new(),
             sync_ms: SYNC_MS,
-            syncs_until_ms: 0,
+            syncs_ms: (0, 0),
+            hangs_until_ms: 0,
             acked: BTreeMap::new(),
             on_its_way: BTreeMap::new(),
+            follows: BTreeMap::new(),
             up: true,
             paused_until_ms: 0,
             began_ms: now_ms,
@@ -158,7 +169,7 @@ impl Node {
     pub(super) fn restart(&mut self, now_ms: u64) {
         let mut new = Self::new(self.me, self.shard, now_ms);
         (new.vote, new.log, new.wrong_ms) = (self.vote, self.log, self.wrong_ms);
-        new.sync_ms = self.sync_ms;
+        (new.sync_ms, new.hangs_until_ms) = (self.sync_ms, self.hangs_until_ms);
         new.election = Election::new(
             patience_ms(self.shard, self.me),
             self.vote.committed,
@@ -179,7 +190,8 @@ impl Node {
 
     /// Whether it takes what a client writes.
     pub(super) fn accepts(&self, now_ms: u64) -> bool {
-        let answered = self.answered_ago_ms(now_ms);
+        let engine_ago_ms = self.answered_ago_ms(now_ms);
+        let answered = self.election.answered_ago_ms(now_ms, engine_ago_ms);
         self.acts(now_ms)
             && self.leads()
             && self.clock.is_settled(now_ms - self.began_ms)
@@ -227,13 +239,19 @@ impl Node {
 
     /// Writes to its disk what must be there before anybody is told; when it is.
     pub(super) fn sync(&mut self, now_ms: u64) -> u64 {
-        self.syncs_until_ms = now_ms + self.sync_ms;
-        self.syncs_until_ms
+        let until_ms = self.hangs_until_ms.max(now_ms) + self.sync_ms;
+        self.syncs_ms = (now_ms, until_ms);
+        until_ms
     }
 
     /// Whether its engine waits for the disk.
     pub(super) fn syncs(&self, now_ms: u64) -> bool {
-        now_ms < self.syncs_until_ms
+        now_ms < self.syncs_ms.1
+    }
+
+    /// Whether its engine has waited for so long that it should not be followed.
+    pub(super) fn is_stuck(&self, now_ms: u64) -> bool {
+        self.syncs(now_ms) && now_ms >= self.syncs_ms.0 + STUCK_MS
     }
 
     /// The vote that it would stand with.
@@ -263,6 +281,7 @@ impl Node {
         self.stood(now_ms);
         self.acked.clear();
         self.on_its_way.clear();
+        self.follows.clear();
         self.election.lead(now_ms, None);
         self.log = Log {
             term: self.vote.term,

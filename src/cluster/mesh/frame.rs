@@ -172,6 +172,8 @@ pub(crate) enum Rpc {
     PreVote(Option<LogId>),
     /// The leader whose vote this is leads no longer.
     Released(Vote),
+    /// Do you follow the leader whose vote this is? Answered by the node itself: its engine may wait for the disk.
+    Follow(Vote),
 }
 
 /// Their answers.
@@ -183,6 +185,8 @@ pub(crate) enum RaftAnswer {
     Refused(Why),
     /// Whether it would.
     PreVote(bool),
+    /// Whether it follows that leader; it has heard of it now.
+    Follows(bool),
     /// Heard.
     Released,
 }
