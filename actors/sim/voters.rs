@@ -438,7 +438,9 @@ impl World {
         if waits && !is.election.stands(now_ms) || unanswered {
             is.stood(now_ms);
         }
-        if is.election.look(now_ms) {
+        // A node does one thing at a time about who leads: its own vote may take the disk longer than it stands.
+        let stands = is.stage == Stage::Stands && !planted!("asks_while_it_stands");
+        if is.election.look(now_ms) && !stands {
             is.ask(Stage::Asks);
             let ask = Message::PreVote(is.log);
             self.counts.one("pre-votes");
