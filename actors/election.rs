@@ -101,6 +101,8 @@ pub struct Election {
     followed_ms: Option<u64>,
     /// What it stands with, and since when.
     stands: Option<(Ballot, u64)>,
+    /// The last leader that said that it leads no longer.
+    released: Option<Ballot>,
 }
 
 impl Election {
@@ -117,14 +119,23 @@ impl Election {
             voted_ms: (0, 0),
             followed_ms: None,
             stands: None,
+            released: None,
         }
     }
 
-    /// Takes note of a leader's word. It does not lead itself, then.
-    pub fn hear(&mut self, now_ms: u64) {
+    /// Takes note of a word of the leader that was elected with `leader`. It does not lead itself, then. While it stands
+    /// against that leader it stands on: whoever votes for it follows that one no longer, so to break off would leave the
+    /// shard without any. A leader that has stepped down is not heard: what it said before may arrive later.
+    pub fn hear(&mut self, now_ms: u64, leader: Ballot) {
         self.notice(now_ms);
+        if self.released == Some(leader) && !planted!("released_leader_is_heard") {
+            return;
+        }
         self.leads_no_longer();
-        self.stands = None;
+        let against = self.stands.is_some_and(|((term, _), _)| term > leader.0);
+        if !against || planted!("heard_leader_ends_election") {
+            self.stands = None;
+        }
         self.renew(now_ms);
     }
 
@@ -229,8 +240,9 @@ impl Election {
     }
 
     /// Takes note that the leader whom it follows has stepped down: its lease is over, and the first turn asks at once.
-    pub fn release(&mut self, now_ms: u64) {
+    pub fn release(&mut self, now_ms: u64, leader: Ballot) {
         self.notice(now_ms);
+        self.released = Some(leader);
         self.heard_ms = None;
         self.voted_ms = (0, 0);
         let turn_ms = self.patience_ms.saturating_sub(PATIENCE_MS_MIN);
@@ -250,7 +262,7 @@ impl Election {
         if self.follows(now_ms) && !planted!("pre_vote_within_lease") {
             return false;
         }
-        if self.stands(now_ms) || now_ms < self.voted_ms.1 {
+        if self.stands(now_ms) || (now_ms < self.voted_ms.1 && !planted!("votes_are_voided")) {
             return false;
         }
         if shorter {

@@ -3,6 +3,8 @@
 use super::*;
 
 const PATIENCE_MS: u64 = PATIENCE_MS_MIN;
+/// A leader, and what it was elected with.
+const LEADER: Ballot = (3, 1);
 /// When the tests begin.
 const BEGAN_MS: u64 = 10_000;
 /// How often a voter looks.
@@ -24,7 +26,7 @@ fn a_voter_asks_when_its_patience_is_over_and_again_until_it_hears_of_a_leader()
         [first, first + ASK_AGAIN_MS, first + 2 * ASK_AGAIN_MS]
     );
     let heard = first + 2 * ASK_AGAIN_MS;
-    one.hear(heard);
+    one.hear(heard, LEADER);
     let asked = look_through(&mut one, heard, heard + PATIENCE_MS);
     assert_eq!(asked, [heard + PATIENCE_MS]);
 }
@@ -171,7 +173,7 @@ fn a_voter_in_whose_favour_its_leader_stepped_down_asks_at_once() {
 fn voters_whose_leader_says_that_it_stepped_down_ask_in_turn_without_waiting_for_the_lease() {
     for turn in 0..TURNS {
         let mut one = Election::new(PATIENCE_MS + turn * TURN_MS, true, BEGAN_MS);
-        one.release(BEGAN_MS + 10);
+        one.release(BEGAN_MS + 10, LEADER);
         assert!(one.would_vote(BEGAN_MS + 10, false));
         let due = BEGAN_MS + 10 + turn * TURN_MS;
         assert!((turn == 0 || !one.look(due - 1)) && one.look(due));
@@ -208,4 +210,28 @@ fn a_leader_that_was_alone_gives_a_second_voter_time_to_answer() {
     let waits_ms = waits.find(|waits_ms| one.lead(comes + waits_ms, stale) == Next::StepDown);
     let waits_ms = waits_ms.unwrap();
     assert!((CUT_OFF_MS..CUT_OFF_MS + LOOK_MS).contains(&waits_ms));
+}
+
+#[test]
+fn a_voter_that_stands_goes_on_when_the_leader_of_before_comes_back_and_gives_up_for_a_new_one() {
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    let now = BEGAN_MS + PATIENCE_MS;
+    look_through(&mut one, BEGAN_MS, now);
+    one.stand(now, (LEADER.0 + 1, 2));
+    one.hear(now + LOOK_MS, LEADER);
+    assert!(one.stands(now + LOOK_MS));
+    assert!(!one.would_vote(now + LOOK_MS, false));
+    one.hear(now + LOOK_MS, (LEADER.0 + 1, 3));
+    assert!(!one.stands(now + LOOK_MS));
+}
+
+#[test]
+fn what_a_leader_said_before_it_stepped_down_does_not_renew_its_lease() {
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    one.hear(BEGAN_MS, LEADER);
+    one.release(BEGAN_MS + 10, LEADER);
+    one.hear(BEGAN_MS + 20, LEADER);
+    assert!(one.would_vote(BEGAN_MS + 20, false));
+    one.hear(BEGAN_MS + 30, (LEADER.0 + 1, LEADER.1));
+    assert!(!one.would_vote(BEGAN_MS + 30, false));
 }

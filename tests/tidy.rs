@@ -9,8 +9,9 @@
     reason = "helpers of tests, where a panic is the report"
 )]
 
+use mimi_actors::sim;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -269,6 +270,22 @@ fn headings(page: &str) -> impl Iterator<Item = String> {
             .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
         kept.map(|c| if c == ' ' { '-' } else { c }).collect()
     })
+}
+
+#[test]
+fn every_bug_that_can_be_planted_stands_in_a_table_and_every_one_of_a_table_can_be_planted() {
+    let mut planted = BTreeSet::new();
+    for source in sources(&["src", "actors"]) {
+        let calls = source.text.split("planted!(\"").skip(1);
+        let names = calls.filter_map(|call| call.split_once('"'));
+        planted.extend(names.map(|(name, _)| name.to_owned()));
+    }
+    let tables = [sim::bugs::BUGS, sim::voters::BUGS, sim::operators::BUGS];
+    let of_seeds = tables.into_iter().flatten().map(|(name, _)| *name);
+    let of_small = sim::small::GUARDS.iter().map(|(name, _)| *name);
+    let told: BTreeSet<String> = of_seeds.chain(of_small).map(str::to_owned).collect();
+    let odd: Vec<String> = planted.symmetric_difference(&told).cloned().collect();
+    none(&odd);
 }
 
 #[test]

@@ -6,6 +6,10 @@
 //! the stamps, a little slower than they: by [`KEEPS`] milliseconds in [`OF`]. A wait that began in the wrong hour, or in the
 //! right one, takes about as long as it should, and in the end the time is the stamp again.
 //!
+//! A leader whose clock was behind looks the same at first: the stamps go back. But when it is put right, or another leads,
+//! they leap ahead, and that is no time that went by. So where the stamps pass the time, the time is the stamp, and
+//! where they do not, no more than [`COUNTED_MS_MAX`] are counted from one entry to the next.
+//!
 //! Everything is computed from the log, so that all replicas have one time. What is told to clients is computed with
 //! [`ShardTime::at`] too: on another clock a wait would be untrue by as much as the time is ahead.
 
@@ -16,6 +20,9 @@ use serde::{Deserialize, Serialize};
 pub const KEEPS: u64 = 7;
 /// ... while the stamps go on by so many.
 pub const OF: u64 = 8;
+/// Of the time between two entries no more is counted where the time is ahead, in milliseconds: the longest wait of somebody
+/// who asks again. More may be a clock that was put right.
+pub const COUNTED_MS_MAX: u64 = 3_600_000;
 /// Stamps may go back by so much without being taken for a clock that was put right, in milliseconds: two leaders never
 /// agree to the millisecond, and what each change adds would add up.
 const WAVERS_MS: u64 = 2_000;
@@ -55,16 +62,24 @@ impl ShardTime {
                 time: self.time,
             };
         }
-        // What is left over is counted with the next entry: many come within one step.
-        let steps = stamp.0.saturating_sub(self.stamp.0) / OF;
-        let slower = Self {
-            time: self.time.plus(steps * KEEPS),
-            stamp: self.stamp.plus(steps * OF),
-        };
-        if stamp >= slower.time {
+        let passed_ms = stamp.0.saturating_sub(self.stamp.0);
+        if planted!("put_right_counts") {
+            let time = self.time.plus(passed_ms / OF * KEEPS).max(stamp);
+            return Self { time, stamp };
+        }
+        if stamp >= self.time {
             return Self { time: stamp, stamp };
         }
-        slower
+        if passed_ms > COUNTED_MS_MAX {
+            let time = self.time.plus(COUNTED_MS_MAX / OF * KEEPS);
+            return Self { time, stamp };
+        }
+        // What is left over is counted with the next entry: many come within one step.
+        let steps = passed_ms / OF;
+        Self {
+            time: self.time.plus(steps * KEEPS),
+            stamp: self.stamp.plus(steps * OF),
+        }
     }
 }
 
@@ -106,6 +121,40 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_behind_and_is_put_right_does_not_take_the_time_along() {
+        for behind in [HOUR_MS, 24 * HOUR_MS, 55 * 365 * 24 * HOUR_MS] {
+            let mut time = began();
+            for turn in 0..100 {
+                let stamp = BEGAN.plus(turn * 1_000);
+                time = time.after(Millis(stamp.0 - behind)).after(stamp);
+                assert_eq!(time.last(), stamp);
+            }
+        }
+    }
+
+    #[test]
+    fn of_three_clocks_that_are_far_apart_none_takes_the_time_further_than_it_says_by_more_than_what_is_counted()
+     {
+        let day_ms = 24 * HOUR_MS;
+        let mut time = began();
+        let changes = 20;
+        for _ in 0..changes {
+            time = time.after(Millis(BEGAN.0 - 7 * day_ms));
+            time = time.after(Millis(BEGAN.0 - 3 * day_ms));
+        }
+        assert!(time.last() <= BEGAN.plus(changes * COUNTED_MS_MAX));
+        assert_eq!(time.after(BEGAN.plus(day_ms)).last(), BEGAN.plus(day_ms));
+    }
+
+    #[test]
+    fn a_wait_of_an_hour_is_over_after_little_more_where_nobody_asked_meanwhile() {
+        let ahead = began().after(BEGAN.plus(40 * 24 * HOUR_MS));
+        let put_right = ahead.after(BEGAN.plus(1));
+        let until = put_right.last().plus(HOUR_MS * 3 / 4);
+        assert!(put_right.at(BEGAN.plus(HOUR_MS)) >= until);
     }
 
     #[test]

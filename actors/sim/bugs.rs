@@ -236,6 +236,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "a clock that jumps back takes the room along",
     ),
     (
+        "put_right_counts",
+        "a clock that was behind, and is put right, takes the room along",
+    ),
+    (
         "door_trusts_sender",
         "a peer may speak for anybody's clients",
     ),

@@ -425,16 +425,31 @@ impl World {
     /// Looks whether a shard has a leader that a majority can reach; if not, a majority chooses one.
     pub(super) fn election(&mut self, provider: u8, shard: u16) {
         let led = self.plan.nodes().any(|node| {
-            node.provider == provider
-                && self.leads(node, shard)
-                && self.majority_of(node, shard).is_some()
+            node.provider == provider && self.leads(node, shard) && self.is_heard(node, shard)
         });
         if !led {
             self.elect(provider, shard, None);
         }
     }
 
-    /// The voters that would follow a node, if they are a majority.
+    /// Whether a majority hears a node: those follow it if it leads, also where nobody's disk has room for a vote.
+    fn is_heard(&self, node: NodeRef, shard: u16) -> bool {
+        let voters = self.voters(node.provider, shard);
+        let hear = voters.iter().filter(|voter| {
+            let voter = NodeRef {
+                node: **voter,
+                ..node
+            };
+            self.nodes.get(&voter).is_some_and(|is| is.up)
+                && (voter == node || self.can_talk(node, voter))
+                && self
+                    .shard(voter, shard)
+                    .is_some_and(|is| !is.replica.must_not_vote)
+        });
+        hear.count() * 2 > voters.len()
+    }
+
+    /// The voters that would vote for a node, if they are a majority.
     fn majority_of(&self, node: NodeRef, shard: u16) -> Option<Vec<NodeRef>> {
         let voters = self.voters(node.provider, shard);
         let with: Vec<NodeRef> = voters

@@ -3,7 +3,9 @@
 //! Written at the edges of the world, never by the code under test. Cheap checks are made with each event; the rest,
 //! at the end, in `judge`. Names are those of the invariants: `I1` one Commit for each epoch, and so on.
 
-use super::{codes::Codes, leases::Held, packages::Packages, retention::Ages, world::Counts};
+use super::{
+    codes::Codes, leases::Held, packages::Packages, retention::Ages, times::Times, world::Counts,
+};
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
     mls::{bundle::Bundle, proposal::ProposalKind},
@@ -99,6 +101,7 @@ pub(super) struct History {
     pub(super) leases: BTreeMap<RoomUri, Held>,
     pub(super) codes: Codes,
     pub(super) ages: Ages,
+    pub(super) times: Times,
     pub(super) counts: Counts,
 }
 

@@ -39,6 +39,8 @@ impl World {
             return;
         }
         self.counts.one("entries");
+        let (of, stamp, now) = ((node.provider, shard), applied.entry.stamp, self.now());
+        self.history.stamped(of, stamp, applied.time, now);
         for (command, seen) in applied.entry.commands.iter().zip(&applied.outcomes) {
             self.counts.one("commands");
             match (command, seen) {

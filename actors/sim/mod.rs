@@ -49,6 +49,7 @@ mod sealed;
 pub mod shrink;
 pub mod small;
 mod story;
+mod times;
 pub mod voters;
 mod world;
 

@@ -3,6 +3,7 @@
 use super::history::History;
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    limits::CLAIM_KEPT_MS,
     machine::Millis,
     user::{command::Claim, outcome::Claimed},
     wire::{
@@ -27,7 +28,8 @@ pub(super) struct Packages {
     /// Who wanted which client in which room in vain, and who is still to hear of its refill.
     wanted: BTreeSet<Refilled>,
     refills: BTreeSet<Refilled>,
-    claims: BTreeMap<(ClaimId, ClientUri), Hash>,
+    /// What each claim got first, and when.
+    claims: BTreeMap<(ClaimId, ClientUri), (Hash, Millis)>,
 }
 
 impl History {
@@ -81,12 +83,13 @@ impl History {
             self.demand("I3", to == id, || {
                 format!("a KeyPackage of {} was handed to two claims", client.client)
             });
-            let before = *self
+            let (before, since) = *self
                 .packages
                 .claims
                 .entry((id, client.client.clone()))
-                .or_insert(hash);
-            self.demand("I3", before == hash, || {
+                .or_insert((hash, time));
+            let kept = time <= since.plus(CLAIM_KEPT_MS);
+            self.demand("I3", before == hash || !kept, || {
                 format!("a claim got two KeyPackages of {}", client.client)
             });
         }

@@ -68,6 +68,18 @@ pub const BUGS: &[(&str, &str)] = &[
         "a voter that waits for votes asks for others, which voids the first",
     ),
     (
+        "votes_are_voided",
+        "a voter that has just voted tells the next who asks that it would vote again",
+    ),
+    (
+        "heard_leader_ends_election",
+        "a voter that stands breaks off when the leader that was silent comes back",
+    ),
+    (
+        "released_leader_is_heard",
+        "what a leader said before it stepped down renews its lease when it arrives later",
+    ),
+    (
         "votes_are_not_waited_for",
         "votes that a disk takes a second for come too late, each time",
     ),
@@ -252,8 +264,11 @@ impl World {
                 continue;
             }
             // Heard when it arrives: to take it in may wait for the disk.
-            if !heard && matches!(&message, Message::Append(vote, ..) if *vote >= node.vote) {
-                node.election.hear(now_ms);
+            if let Message::Append(vote, ..) = &message
+                && !heard
+                && *vote >= node.vote
+            {
+                node.election.hear(now_ms, (vote.term, vote.node));
             }
             if node.syncs(now_ms) && message.is_for_the_engine() {
                 let due_ms = node.syncs_ms.1;
@@ -345,7 +360,7 @@ impl World {
             Message::Follow(vote, sent_ms) => {
                 let follows = vote >= node.vote;
                 if follows {
-                    node.election.hear(now_ms);
+                    node.election.hear(now_ms, (vote.term, vote.node));
                 }
                 Message::Follows(follows, sent_ms)
             }
@@ -360,7 +375,7 @@ impl World {
             }
             Message::Released(vote) => {
                 if node.vote == vote {
-                    node.election.release(now_ms);
+                    node.election.release(now_ms, (vote.term, vote.node));
                 }
                 return;
             }
@@ -423,7 +438,9 @@ impl World {
         if waits && !is.election.stands(now_ms) || unanswered {
             is.stood(now_ms);
         }
-        if is.election.look(now_ms) {
+        // A node does one thing at a time about who leads: its own vote may take the disk longer than it stands.
+        let stands = is.stage == Stage::Stands && !planted!("asks_while_it_stands");
+        if is.election.look(now_ms) && !stands {
             is.ask(Stage::Asks);
             let ask = Message::PreVote(is.log);
             self.counts.one("pre-votes");

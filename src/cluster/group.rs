@@ -16,6 +16,7 @@ use super::{
     raft::{self, LogId, SnapshotMeta, Types, Vote},
     record::{self, RecordError},
     sealing::{Keeper, Sealing},
+    standing::ballot_of,
     state_machine::StateMachine,
     tail::{LogFault, Tail},
 };
@@ -308,7 +309,8 @@ impl Group {
             Rpc::Append(append) => {
                 // Heard now: to take it in may wait for the disk.
                 if append.vote >= self.raft.metrics().borrow().vote {
-                    self.election.at(Rules::hear);
+                    let leader = ballot_of(&append.vote);
+                    self.election.at(|rules, now_ms| rules.hear(now_ms, leader));
                 }
                 let answer = self.raft.append_entries(append).await;
                 answer.map_or_else(refused, RaftAnswer::Append)

@@ -11,7 +11,9 @@ use super::{
     raft::{LogId, Vote},
 };
 use futures::stream::{FuturesUnordered, StreamExt};
-use mimi_actors::election::{ASK_AGAIN_MS, Election, Next, STAND_MS_MAX, STUCK_MS, is_majority};
+use mimi_actors::election::{
+    ASK_AGAIN_MS, Ballot, Election, Next, STAND_MS_MAX, STUCK_MS, is_majority,
+};
 use openraft::{
     BasicNode, RaftMetrics, ServerState,
     error::{InitializeError, RaftError},
@@ -151,7 +153,8 @@ impl Group {
     pub(super) fn follows(&self, leader: Vote) -> bool {
         let follows = leader.committed && leader >= self.raft.metrics().borrow().vote;
         if follows {
-            self.election.at(Election::hear);
+            let leader = ballot_of(&leader);
+            self.election.at(|rules, now_ms| rules.hear(now_ms, leader));
         }
         follows
     }
@@ -403,7 +406,9 @@ impl Group {
     /// Takes note that a leader has stepped down.
     pub(super) fn released(&self, leader: Vote) {
         if self.raft.metrics().borrow().vote == leader {
-            self.election.at(Election::release);
+            let leader = ballot_of(&leader);
+            self.election
+                .at(|rules, now_ms| rules.release(now_ms, leader));
             self.election.call();
         }
     }
@@ -425,8 +430,7 @@ impl Group {
         &self,
         request: VoteRequest<u64>,
     ) -> Result<VoteResponse<u64>, RaftError<u64>> {
-        let stands = request.vote.leader_id();
-        let ballot = (stands.term, stands.node_id);
+        let ballot = ballot_of(&request.vote);
         if !self
             .election
             .at(|rules, now_ms| rules.may_vote(now_ms, ballot))
@@ -448,4 +452,10 @@ impl Group {
             last_log_id: self.tail.last(),
         }
     }
+}
+
+/// What the rules call a vote.
+pub(super) fn ballot_of(vote: &Vote) -> Ballot {
+    let stands = vote.leader_id();
+    (stands.term, stands.node_id)
 }

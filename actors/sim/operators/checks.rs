@@ -18,10 +18,12 @@ impl World {
         lag as u64 <= LEVEL_ENTRIES_MAX
     }
 
-    fn share(&mut self, leader: u64, shard: u16, voters: &BTreeSet<u64>) -> bool {
+    /// Whether a majority of some voters carries on; of those who vote already it is enough that they answer.
+    fn share(&mut self, leader: u64, shard: u16, voters: &BTreeSet<u64>, vote: bool) -> bool {
         let mut carry = 0;
         for voter in voters {
-            carry += usize::from(self.carries(leader, shard, *voter));
+            let answers = vote && self.process_of(leader, *voter).is_some();
+            carry += usize::from(answers || self.carries(leader, shard, *voter));
         }
         carry * 2 > voters.len()
     }
@@ -41,7 +43,9 @@ impl World {
                 let members = self.members(leader, shard);
                 let new: Vec<u64> = voters.difference(&members.voters).copied().collect();
                 let out: Vec<u64> = members.voters.difference(voters).copied().collect();
-                if !self.share(leader, shard, voters) {
+                // What somebody began is finished: only those who voted before are needed no longer.
+                let finishes = !members.before.is_empty() && members.voters == *voters;
+                if !self.share(leader, shard, voters, finishes) {
                     let why = format!("shard {shard}: of {voters:?} no majority carries on");
                     self.violated("quorum", why);
                 }
@@ -63,8 +67,8 @@ impl World {
         }
     }
 
-    /// Judges a change that is said to be done.
-    pub(super) fn judge_done(&mut self, wish: &Wish) {
+    /// Judges a change that is said to be done, and was begun at a step.
+    pub(super) fn judge_done(&mut self, wish: &Wish, begun: u64) {
         for shard in 0..SHARDS {
             let Some((leader, _)) = self.leaders.get(&shard).copied() else {
                 continue;
@@ -73,9 +77,14 @@ impl World {
             let has =
                 |node: u64| members.voters.contains(&node) || members.learners.contains(&node);
             let at = |node: u64| members.addresses.get(&node).cloned().unwrap_or_default();
+            // A leader may have put right meanwhile where it is.
+            let put_right = |node: u64| {
+                let last = self.readdressed.get(&(shard, node));
+                last.is_some_and(|step| *step >= begun)
+            };
             let done = match wish {
                 Wish::Join { node, address } | Wish::Move { node, address } => {
-                    has(*node) && *at(*node) == **address
+                    has(*node) && (*at(*node) == **address || put_right(*node))
                 }
                 Wish::Leave { node } => !has(*node),
                 Wish::Replace { node, with, .. } => !has(*node) && has(*with),

@@ -58,6 +58,8 @@ pub struct World {
     pub(super) jobs: Vec<Job>,
     /// Which command the leader of the first shard knows to be under way.
     pub(super) under_way: Option<(u64, u64)>,
+    /// When the leader of a shard last put right by itself where a node is.
+    pub(super) readdressed: BTreeMap<(u16, u64), u64>,
     /// The last number that was given to a process, a node, a start, an entry.
     pub(super) numbers: u64,
     pub(super) node_numbers: u64,
@@ -81,6 +83,7 @@ impl World {
             leaders: BTreeMap::new(),
             jobs: Vec::new(),
             under_way: None,
+            readdressed: BTreeMap::new(),
             numbers: 0,
             node_numbers: FOUNDERS,
             committed: BTreeMap::new(),
@@ -427,6 +430,7 @@ impl World {
         if let Some((node, now)) = moved {
             let mut members = members.clone();
             members.addresses.insert(node, now);
+            self.readdressed.insert((shard, node), self.step);
             self.append(leader, shard, What::Members(members));
         }
     }

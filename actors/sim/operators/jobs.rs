@@ -26,19 +26,22 @@ pub(super) struct Job {
     /// The node that is asked.
     asked: u64,
     tries: u32,
+    /// At which step it was begun.
+    begun: u64,
     repair: bool,
     /// No other command was on its way meanwhile, which could have undone what this one did.
     alone: bool,
 }
 
 impl Job {
-    pub(super) fn new(number: u64, wish: Wish, asked: u64, repair: bool) -> Self {
+    pub(super) fn new(number: u64, wish: Wish, asked: u64, begun: u64, repair: bool) -> Self {
         Self {
             number,
             wish,
             change: Change::new(SHARDS),
             asked,
             tries: 0,
+            begun,
             repair,
             alone: true,
         }
@@ -283,7 +286,7 @@ impl World {
                     self.one("changes finished by a repair");
                 }
                 if job.alone {
-                    self.judge_done(&job.wish);
+                    self.judge_done(&job.wish, job.begun);
                 }
                 if let Wish::Leave { node } | Wish::Replace { node, .. } = job.wish
                     && *changed > 0

@@ -239,7 +239,8 @@ impl World {
         let number = self.number();
         let node = self.running[&asked].disk.node;
         self.tell(format!("an operator asks node {node}: {wish}"));
-        self.jobs.push(Job::new(number, wish, asked, repair));
+        let job = Job::new(number, wish, asked, self.step, repair);
+        self.jobs.push(job);
     }
 
     fn somebody_repairs(&mut self) {
