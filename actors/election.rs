@@ -97,6 +97,8 @@ pub struct Election {
     leads_since_ms: Option<u64>,
     /// When it was last asked for its vote and gave it, and until when it leaves the field to whom it voted for.
     voted_ms: (u64, u64),
+    /// For whom that was, and how long its own disk took for that vote, whenever it is asked for it again.
+    voted_for: (Ballot, u64),
     /// As a leader: when it last asked what a majority said yes to.
     followed_ms: Option<u64>,
     /// What it stands with, and since when.
@@ -117,6 +119,7 @@ impl Election {
             back_ms: None,
             leads_since_ms: None,
             voted_ms: (0, 0),
+            voted_for: ((0, 0), 0),
             followed_ms: None,
             stands: None,
             released: None,
@@ -128,7 +131,7 @@ impl Election {
     /// shard without any. A leader that has stepped down is not heard: what it said before may arrive later.
     pub fn hear(&mut self, now_ms: u64, leader: Ballot) {
         self.notice(now_ms);
-        if self.released == Some(leader) && !planted!("released_leader_is_heard") {
+        if self.released == Some(leader) {
             return;
         }
         self.leads_no_longer();
@@ -161,9 +164,7 @@ impl Election {
     /// Looks at the clock, four times a second, while it does not lead: whether it should ask for votes now.
     pub fn look(&mut self, now_ms: u64) -> bool {
         self.notice(now_ms);
-        if !planted!("led_before_counts") {
-            self.leads_no_longer();
-        }
+        self.leads_no_longer();
         let due =
             now_ms >= self.ask_at_ms && (!self.stands(now_ms) || planted!("asks_while_it_stands"));
         if due {
@@ -262,7 +263,7 @@ impl Election {
         if self.follows(now_ms) && !planted!("pre_vote_within_lease") {
             return false;
         }
-        if self.stands(now_ms) || (now_ms < self.voted_ms.1 && !planted!("votes_are_voided")) {
+        if self.stands(now_ms) || now_ms < self.voted_ms.1 {
             return false;
         }
         if shorter {
@@ -285,14 +286,18 @@ impl Election {
         }
         self.stands = None;
         self.voted_ms = (now_ms, now_ms);
+        if self.voted_for.0 != ballot {
+            self.voted_for = (ballot, 0);
+        }
         self.voted(now_ms);
         true
     }
 
     /// Takes note that its vote is on its disk now: whoever got it takes his time from here.
     pub fn voted(&mut self, now_ms: u64) {
-        let took_ms = now_ms.saturating_sub(self.voted_ms.0);
-        let until_ms = now_ms + DEFER_MS + took_ms.min(STAND_MS_MAX);
+        let took_ms = now_ms.saturating_sub(self.voted_ms.0).min(STAND_MS_MAX);
+        self.voted_for.1 = self.voted_for.1.max(took_ms);
+        let until_ms = now_ms + DEFER_MS + self.voted_for.1;
         self.voted_ms.1 = until_ms;
         self.ask_at_ms = self.ask_at_ms.max(until_ms);
     }

@@ -235,3 +235,17 @@ fn what_a_leader_said_before_it_stepped_down_does_not_renew_its_lease() {
     one.hear(BEGAN_MS + 30, (LEADER.0 + 1, LEADER.1));
     assert!(!one.would_vote(BEGAN_MS + 30, false));
 }
+
+#[test]
+fn a_voter_that_has_voted_tells_nobody_else_that_it_would_until_whom_it_voted_for_could_speak() {
+    let mut one = Election::new(PATIENCE_MS, false, BEGAN_MS);
+    assert!(one.may_vote(BEGAN_MS, (4, 2)));
+    one.voted(BEGAN_MS + 500);
+    let over = BEGAN_MS + 2 * 500 + DEFER_MS;
+    assert!(!one.would_vote(over - 1, false));
+    // The engine asks for the same vote, which is kept already. Then its own first entry takes a disk as long.
+    assert!(one.may_vote(over, (4, 2)));
+    let over = over + DEFER_MS + 500;
+    assert!(!one.would_vote(over - 1, false));
+    assert!(one.would_vote(over, false));
+}

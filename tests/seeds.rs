@@ -315,6 +315,19 @@ mod ordinary {
     }
 
     #[test]
+    fn the_seeds_of_voters_that_once_failed_keep_every_promise() {
+        let found = [
+            (3_926, "who stood broke off when the old leader came back"),
+            (4_712, "the same, and the next leader died"),
+            (18_458, "(model) who waited for its own vote asked anew"),
+        ];
+        for (seed, found) in found {
+            let broken = sim::voters::play(seed).violation;
+            assert!(broken.is_none(), "seed {seed}, {found}: {broken:?}");
+        }
+    }
+
+    #[test]
     fn a_seed_played_twice_gives_the_same_trace() {
         for seed in (0..number("SEEDS", 200)).step_by(100) {
             let first = sim::play_seed(seed, present());

@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_behind_and_is_put_right_does_not_take_the_time_along() {
-        for behind in [HOUR_MS, 24 * HOUR_MS, 55 * 365 * 24 * HOUR_MS] {
+        for behind in [HOUR_MS, 24 * HOUR_MS, 50 * 365 * 24 * HOUR_MS] {
             let mut time = began();
             for turn in 0..100 {
                 let stamp = BEGAN.plus(turn * 1_000);

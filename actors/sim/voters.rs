@@ -52,10 +52,6 @@ pub const BUGS: &[(&str, &str)] = &[
         "the time of a shard stands still while it is ahead of the stamps",
     ),
     (
-        "led_before_counts",
-        "a new leader takes the time since it first led for time without an answer",
-    ),
-    (
         "followers_are_not_asked",
         "a leader takes followers whose disks are slow for gone",
     ),
@@ -68,16 +64,8 @@ pub const BUGS: &[(&str, &str)] = &[
         "a voter that waits for votes asks for others, which voids the first",
     ),
     (
-        "votes_are_voided",
-        "a voter that has just voted tells the next who asks that it would vote again",
-    ),
-    (
         "heard_leader_ends_election",
         "a voter that stands breaks off when the leader that was silent comes back",
-    ),
-    (
-        "released_leader_is_heard",
-        "what a leader said before it stepped down renews its lease when it arrives later",
     ),
     (
         "votes_are_not_waited_for",

@@ -26,7 +26,6 @@ use crate::store::{
     writer::LogWriter,
 };
 use bytes::Bytes;
-use mimi_actors::election::Election as Rules;
 use openraft::{
     BasicNode, Raft, RaftMetrics, ServerState, Snapshot,
     error::{ClientWriteError, Fatal, InitializeError, RaftError},
