@@ -1,4 +1,5 @@
 # Source: transport requirements, section 3.3.
+@several-nodes
 Feature: Clocks that are wrong
 
   Scenario: an hour of wrong clock on all nodes costs a joiner no hour

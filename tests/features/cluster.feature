@@ -1,5 +1,5 @@
 # Source: transport requirements, section 3 and 3.2; reliability of a provider of several nodes.
-@cluster
+@cluster @several-nodes
 Feature: A provider of several nodes
 
   @R3.2-01 @R3.1-18 @R5-14 @I1 @I2 @I3 @I10 @I11 @I14 @I15 @I28
@@ -190,6 +190,7 @@ Feature: A provider of several nodes
   Scenario: an older copy of a disk stays out at every start, and the disk itself is let in again
     Given 3 nodes of a.example and one of b.example
     And alice and amy of a.example and bob of b.example, watched, in one room
+    And the nodes tell who leads
     And alice asks the node that leads the room, and amy another
     When everybody talks
     And that node is killed, its directory is copied, and it is started again
@@ -213,7 +214,7 @@ Feature: A provider of several nodes
     Then all nodes of a.example have one state
     And the history shows I11 and I14
 
-  @root @I15
+  @root @serial @I15
   Scenario: a leader with a slow disk goes on leading, slowly
     Given 3 nodes of a.example and one of b.example
     And alice and amy of a.example and bob of b.example, watched, in one room
@@ -223,7 +224,7 @@ Feature: A provider of several nodes
     Then all nodes of a.example have one state
     And the history shows I15
 
-  @root @I11 @I14
+  @root @serial @I11 @I14
   Scenario: a leader is lost while the other disks are slow, and another is elected
     Given 3 nodes of a.example and one of b.example
     And alice and amy of a.example and bob of b.example, watched, in one room

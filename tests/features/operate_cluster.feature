@@ -1,5 +1,5 @@
 # Source: transport requirements, section 3; docs/OPERATING.md, "Membership": what an operator does to a cluster, rightly and wrongly.
-@operate
+@operate @several-nodes
 Feature: A change of the cluster is made only after the other node was spoken to, and is done when it was looked at
 
   Scenario: a healthy voter is not replaced, nobody is replaced by nobody, and nobody is taken in who is not there

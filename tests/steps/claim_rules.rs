@@ -328,7 +328,7 @@ async fn too_many_users(story: &mut Story, provider: String, name: String, count
     let peer = story.user(&name).provider().to_string();
     match said_as(story, &peer, &provider, &frame).await {
         link::Reply::Refused(link::LinkRefused::BadFrame { detail }) => {
-            println!("it is told: {}", &*detail);
+            story.print(format!("it is told: {}", &*detail));
         }
         other => panic!("{other:?}"),
     }

@@ -14,7 +14,7 @@ const HOUR_S: i64 = 3_600;
 #[given(regex = r"^3 nodes of a\.example, whose clocks are set, and a room of alice's phone$")]
 async fn nodes(story: &mut Story) {
     let mut net = Net::prepare_clusters(&[(A, 3)], None);
-    net.make_clocks_settable();
+    net.make_clocks_settable().await;
     net.start_all().await;
     let den = support::room("den", A);
     for device in ["phone", "tablet", "laptop"] {
@@ -80,7 +80,7 @@ async fn joins(story: &mut Story, within_s: u64) {
     let ticket = Ticket::default();
     let joined = laptop.join_by_itself(&den, &ticket, within);
     joined.await.unwrap();
-    println!("joined after {:.1} s", began.elapsed().as_secs_f64());
+    story.print(format!("joined after {:.1?}", began.elapsed()));
 }
 
 #[when(regex = r"^the clock of one node that leads is set (\d+) days ahead$")]

@@ -2,7 +2,7 @@
 
 use super::{RETRY_AFTER, Story, names, support};
 use crate::support::{
-    Net, WAIT,
+    Net, WAIT, aside,
     faults::Network,
     history::{Chronicle, Watched},
     until,
@@ -462,13 +462,14 @@ async fn tell(story: &mut Story) {
 }
 
 #[then(regex = r"^the history shows ([I\d, and]+)$")]
-fn shows(story: &mut Story, list: String) {
+async fn shows(story: &mut Story, list: String) {
     let (_, cast) = story.stage();
     let shown: Vec<Invariant> = names(&list)
         .iter()
         .map(|name| name.parse().unwrap())
         .collect();
-    let output = Chronicle::verify(&cast.chronicle.path, &shown, WITHIN_S);
+    let path = cast.chronicle.path.clone();
+    let output = aside(move || Chronicle::verify(&path, &shown, WITHIN_S)).await;
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8(said).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");

@@ -4,14 +4,14 @@ use super::{
     Story,
     cluster::{A, gather},
 };
-use crate::support::{Net, full_disk::Image, until};
+use crate::support::{Net, free_address, full_disk::Image, until};
 use cucumber::{given, then, when};
 use mimi_node::history::{Fault, Phase};
 use std::{
     collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::fs::symlink,
     time::{Duration, Instant},
 };
@@ -45,8 +45,7 @@ impl Disks {
         let mut images = BTreeMap::new();
         for (name, node) in &mut net.nodes {
             // Where its operator looks whether it is ready.
-            let listen = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listen.local_addr().unwrap().to_string();
+            let address = free_address().to_string();
             node.env
                 .push(("MIMI_NODE__ADMIN__LISTEN".to_owned(), address));
             if node.provider.as_str() != A {

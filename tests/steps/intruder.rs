@@ -2,7 +2,7 @@
 
 use super::{Story, cluster::says};
 use crate::support::{
-    Node, free_address,
+    Node, aside, free_address,
     raw::{self, Back},
     run_to_end,
 };
@@ -46,7 +46,7 @@ async fn provider_certificate(story: &mut Story) {
         Err(back) => back,
     };
     assert!(matches!(back, Back::Lost(_)), "{back:?}");
-    println!("it is told: {back:?}");
+    story.print(format!("it is told: {back:?}"));
     says(
         net,
         "a1",
@@ -117,7 +117,7 @@ async fn refused(story: &mut Story, number: u64) {
 }
 
 #[then(regex = r"^a configuration that names one node twice is refused with one line$")]
-fn twice(story: &mut Story) {
+async fn twice(story: &mut Story) {
     let net = story.net();
     let config = std::fs::read_to_string(&net.node("a1").config).unwrap();
     let table: toml::Table = config.parse().unwrap();
@@ -132,7 +132,7 @@ fn twice(story: &mut Story) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mimi-node"));
         command.args(["config", "check", "--config"]).arg(&path);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let (code, said) = run_to_end(command);
+        let (code, said) = aside(move || run_to_end(command)).await;
         assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
         assert!(said.contains(why), "{said}");
     }

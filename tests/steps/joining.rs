@@ -352,7 +352,7 @@ async fn told_again(story: &mut Story, list: String) {
         let (member, _, sealed) = task.await.unwrap();
         story.members.insert(name.clone(), member);
         let refused = refused_of(sealed.unwrap_err());
-        println!("{name} is told: {refused}");
+        story.print(format!("{name} is told: {refused}"));
         // Who asked too late for the leader that is gone has a place in the queue of the next one.
         let again = matches!(refused, Refused::Unavailable { .. } | Refused::Busy { .. });
         assert!(again, "{refused:?}");
@@ -428,7 +428,10 @@ fn hub_signed(story: &mut Story, name: String) {
     let error = asked.asking.open(&forged).unwrap_err().to_string();
     assert!(error.contains("external_senders"), "{error}");
     let name = group_info::name_request(&asked.asking.request);
-    println!("the answer to request {name} is signed by {:?}", keys[0]);
+    story.print(format!(
+        "the answer to request {name} is signed by {:?}",
+        keys[0]
+    ));
 }
 
 #[then(regex = r"^what (\w+) got holds the proposal of (\w+), with the hub's time$")]
@@ -497,7 +500,7 @@ async fn makes_link(
     let made = story.member(&name).create_link(&den, terms).await.unwrap();
     // What is passed on is text.
     let text = made.0.to_string();
-    println!("{link}: {text}");
+    story.print(format!("{link}: {text}"));
     let read: JoinLink = text.parse().unwrap();
     assert_eq!(read, made.0);
     story.joining.links.insert(link, (read, made.1));

@@ -10,7 +10,7 @@ use std::{
     process::Stdio,
     time::{Duration, Instant},
 };
-use support::{Net, Node, until};
+use support::{Net, Node, aside, until};
 
 const A: &str = "a.example";
 /// How often it is looked whether something stays as it is.
@@ -132,7 +132,7 @@ async fn not_well(story: &mut Story, name: String, line: String) {
 }
 
 #[when(regex = r#"^the operator of (\w+) runs "(.+)" and ends it after (\d+) shards$"#)]
-fn interrupted(story: &mut Story, name: String, words: String, shards: usize) {
+async fn interrupted(story: &mut Story, name: String, words: String, shards: usize) {
     let net = story.net();
     let words = with_addresses(net, &words);
     let words: Vec<&str> = words.split_whitespace().collect();
@@ -140,12 +140,16 @@ fn interrupted(story: &mut Story, name: String, words: String, shards: usize) {
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let done = lines
-        .map_while(Result::ok)
-        .filter(|line| line.ends_with("is done"));
-    assert_eq!(done.take(shards).count(), shards);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let done = aside(move || {
+        let done = lines
+            .map_while(Result::ok)
+            .filter(|line| line.ends_with("is done"));
+        let done = done.take(shards).count();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        done
+    });
+    assert_eq!(done.await, shards);
 }
 
 #[when(regex = r"^(\w+) has noticed that no majority answers$")]
@@ -165,15 +169,14 @@ async fn grows(story: &mut Story) {
     let out = net.path("grown");
     let alone = net.node(A).config.clone();
     let port = support::free_address().port();
-    let output = super::operate::binary()
-        .args(["cluster", "init", "--nodes", "3"])
+    let mut init = super::operate::binary();
+    init.args(["cluster", "init", "--nodes", "3"])
         .args(["--port", &port.to_string()])
         .arg("--from")
         .arg(&alone)
         .arg("--out")
-        .arg(&out)
-        .output()
-        .unwrap();
+        .arg(&out);
+    let output = aside(move || init.output()).await.unwrap();
     assert!(output.status.success(), "{output:?}");
     for number in 1..=3 {
         let config = out.join(format!("{A}-n{number}.toml"));
@@ -269,15 +272,13 @@ async fn has_at(story: &mut Story, name: String, number: u64, of: String) {
 }
 
 #[when(regex = r"^the hub key of (\w+) is replaced$")]
-fn other_hub_key(story: &mut Story, name: String) {
+async fn other_hub_key(story: &mut Story, name: String) {
     let net = story.net();
     let other = net.path("other");
     std::fs::create_dir(&other).unwrap();
-    let made = super::operate::binary()
-        .args(["pki", "hub-key", "--out"])
-        .arg(&other)
-        .output()
-        .unwrap();
+    let mut make = super::operate::binary();
+    make.args(["pki", "hub-key", "--out"]).arg(&other);
+    let made = aside(move || make.output()).await.unwrap();
     assert!(made.status.success(), "{made:?}");
     let config = &net.node(&name).config;
     let mut table = read(config);

@@ -43,11 +43,14 @@ use mimi_node::client::{
     door::DeviceKey,
     member::{Member, MemberError, PreparedCommit},
 };
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, fmt::Write as _, time::Instant};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What happens in one scenario.
 #[derive(cucumber::World, Debug, Default)]
 pub struct Story {
+    /// The scenario, for what is printed: others may run at the same time.
+    name: String,
     net: Option<Net>,
     /// Each device by the name it has in the story.
     members: BTreeMap<String, Member>,
@@ -85,9 +88,22 @@ pub struct Story {
     disks: disks::Disks,
     /// Parts of lines that nodes must write because of what is done to them, though they say that something broke.
     announced: Vec<&'static str>,
+    /// Given back when the nodes have ended.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Story {
+    /// The scenario begins; its turn is over with it.
+    pub fn begin(&mut self, name: &str, turn: OwnedSemaphorePermit) {
+        name.clone_into(&mut self.name);
+        self.turn = Some(turn);
+    }
+
+    /// Prints something for people.
+    fn print(&self, text: impl std::fmt::Display) {
+        println!("[{}] {text}", self.name);
+    }
+
     fn net(&self) -> &Net {
         self.net.as_ref().expect("there are providers")
     }
@@ -178,14 +194,12 @@ impl Story {
                 }
             }
             if !passed || !wrong.is_empty() {
-                println!("{}", net.tails());
+                let mut text = format!("ended like this:\n{}", net.tails());
                 for (name, member) in &self.members {
-                    println!(
-                        "{name}: {:?} {:?}",
-                        member.counts(),
-                        member.verdicts_of_all()
-                    );
+                    let (counts, verdicts) = (member.counts(), member.verdicts_of_all());
+                    writeln!(text, "{name}: {counts:?} {verdicts:?}").unwrap();
                 }
+                self.print(text);
             }
         }
         if passed { wrong } else { Vec::new() }

@@ -5,9 +5,10 @@ use super::{
     cluster::{A, says},
 };
 use crate::support::{
-    Net, WAIT,
+    Net, WAIT, aside,
     faults::Way,
     history::{Chronicle, Watched},
+    run_to_end,
     slow_disk::SlowDisk,
     until,
 };
@@ -329,7 +330,8 @@ async fn newcomer(story: &mut Story, number: u64) -> (String, String) {
 async fn operate(net: &Net, asked: &str, arguments: &[&str]) {
     let deadline = Instant::now() + 2 * WAIT;
     loop {
-        let output = net.cli(asked, arguments);
+        let mut command = net.command_of(asked, arguments);
+        let output = aside(move || command.output()).await.unwrap();
         if output.status.success() {
             return;
         }
@@ -371,6 +373,8 @@ async fn joins(story: &mut Story, number: u64, name: String) {
 
 #[when(regex = r"^node (\d) leaves$")]
 async fn leaves(story: &mut Story, number: u64) {
+    // It says so, and is refused by the others, until it is stopped.
+    story.announced.push("has left the cluster");
     let (net, cast) = story.stage();
     let name = format!("a{number}");
     let mut nodes = net.of(A).map(|node| node_name(net, &node.data));
@@ -505,7 +509,8 @@ async fn refuses_damaged_log(story: &mut Story) {
     let last = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).unwrap() - 64;
     let before = flip(newest, last);
     corrupted(&cast.chronicle, &marked, Phase::Start);
-    let (code, said) = crate::support::run_to_end(net.node(&marked).command());
+    let command = net.node(&marked).command();
+    let (code, said) = aside(move || run_to_end(command)).await;
     assert_eq!(code, Some(1), "{said}");
     let last = said.trim_end().lines().last().unwrap().to_owned();
     println!("{last}");

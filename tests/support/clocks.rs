@@ -1,7 +1,7 @@
 //! Clocks that a test can set: a library that is loaded into a node shifts what it reads. Needs a C compiler, as the build
 //! of the node does.
 
-use super::Net;
+use super::{Net, aside};
 use std::{fs, process::Command};
 
 /// What is loaded into a node.
@@ -9,14 +9,14 @@ const SHIM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/clock_shi
 
 impl Net {
     /// Makes the clocks of all nodes such that they can be set; before they start.
-    pub fn make_clocks_settable(&mut self) {
+    pub async fn make_clocks_settable(&mut self) {
         let library = self.path("clock_shim.so");
-        let compiled = Command::new("cc")
+        let mut compiler = Command::new("cc");
+        compiler
             .args(["-shared", "-fPIC", "-O1", "-o"])
             .arg(&library)
-            .args([SHIM, "-ldl"])
-            .status()
-            .unwrap();
+            .args([SHIM, "-ldl"]);
+        let compiled = aside(move || compiler.status()).await.unwrap();
         assert!(compiled.success(), "{SHIM} does not compile");
         let names: Vec<String> = self.nodes.keys().cloned().collect();
         for name in names {

@@ -43,7 +43,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
     io::{BufRead as _, BufReader},
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -70,16 +71,25 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
     }
 }
 
-/// UDP addresses of this machine that nobody uses; none is given out twice.
+/// Ports that nodes listen on. The kernel gives none of them to a socket that asks for any port, so that none is taken
+/// between the choice and the node's start, nor while a node is down.
+const PORTS: RangeInclusive<u16> = 10_000..=32_000;
+
+/// Addresses of this machine that nobody uses, for UDP or TCP; none is given out twice.
 pub fn free_address() -> SocketAddr {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
-        if GIVEN.lock().unwrap().insert(address.port()) {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, rand::random_range(PORTS)));
+        let free = UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok();
+        if free && GIVEN.lock().unwrap().insert(address.port()) {
             return address;
         }
     }
+}
+
+/// Does something that holds up its thread on another one: several stories share one.
+pub async fn aside<T: Send + 'static>(doing: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(doing).await.unwrap()
 }
 
 pub fn user(name: &str, provider: &str) -> UserUri {
