@@ -239,7 +239,8 @@ fn documents_link_to_what_is_there_and_name_files_that_are() {
             };
             let there = fs::read_to_string(&to).unwrap_or_default();
             let named = heading.is_empty() || headings(&there).any(|is| is == heading);
-            if !link.contains("://") && !(to.exists() && named) {
+            let outside = link.contains("://");
+            if !(outside || to.exists() && named) {
                 found.push(format!("{name}: nothing is at {link}"));
             }
         }
