@@ -185,10 +185,10 @@ pub(crate) enum RaftAnswer {
     Refused(Why),
     /// Whether it would.
     PreVote(bool),
-    /// Whether it follows that leader; it has heard of it now.
-    Follows(bool),
     /// Heard.
     Released,
+    /// Whether it follows that leader; it has heard of it now.
+    Follows(bool),
 }
 
 /// A request about the cluster.

@@ -177,6 +177,14 @@ fn samples() -> Vec<(&'static str, String)> {
             }),
         ),
         ("heard", hex(&Answers(vec![(1, RaftAnswer::Released)]))),
+        (
+            "who follows",
+            hex(&call(Rpc::Follow(Vote::new_committed(5, 2)))),
+        ),
+        (
+            "follows",
+            hex(&Answers(vec![(1, RaftAnswer::Follows(true))])),
+        ),
     ]
 }
 
