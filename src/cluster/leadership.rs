@@ -10,11 +10,7 @@ use super::{
 };
 use mimi_actors::election::{CUT_OFF_MS, Election, LEASE_MS};
 use openraft::{CommittedLeaderId, ServerState, error::RaftError, raft::VoteRequest};
-use std::{
-    collections::BTreeSet,
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
 /// Entries that a node may be behind and still take over, at most.
 const BEHIND_MAX: u64 = 64;
@@ -116,25 +112,31 @@ impl Group {
         tokio::time::timeout(deadline, waited).await.is_ok()
     }
 
-    /// Ceases to lead: votes for nobody, in the next term. Whether it leads no longer. That vote is waited for as long as the
-    /// disk takes, for it cannot be taken back.
+    /// Ceases to lead: votes for nobody, in the next term. Whether it leads no longer. On a disk that is full or hangs that
+    /// vote is never kept; then the others hear nothing of this leader any more, and elect another.
     pub(super) async fn step_down(&self) -> bool {
-        let began = Instant::now();
-        loop {
-            let (state, term) = {
-                let metrics = self.raft.metrics();
-                let metrics = metrics.borrow();
-                (metrics.state, metrics.current_term.saturating_add(1))
-            };
-            if state != ServerState::Leader {
-                self.election.at(Election::step_down);
-                return true;
+        let stepping = async {
+            loop {
+                let (state, term) = {
+                    let metrics = self.raft.metrics();
+                    let metrics = metrics.borrow();
+                    (metrics.state, metrics.current_term.saturating_add(1))
+                };
+                if state != ServerState::Leader {
+                    return true;
+                }
+                if self.vote_for_nobody(term).await.is_err() {
+                    return false;
+                }
+                tokio::time::sleep(LOOK_INTERVAL).await;
             }
-            if began.elapsed() > STEP_DOWN_DEADLINE || self.vote_for_nobody(term).await.is_err() {
-                return false;
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
+        };
+        let stepped = tokio::time::timeout(STEP_DOWN_DEADLINE, stepping).await;
+        let stepped = stepped.unwrap_or(false);
+        if stepped {
+            self.election.at(Election::step_down);
         }
+        stepped
     }
 
     /// Whether no leader was heard of for so long that none leads.

@@ -32,6 +32,8 @@ const APART_STANDS_LATER: Duration = Duration::from_secs(1);
 const DECIDED_DEADLINE: Duration = Duration::from_millis(1_200);
 /// A leader whose openraft has shown nothing for so long has itself followed no longer.
 const STUCK: Duration = Duration::from_millis(STUCK_MS);
+/// How long the others are waited for when one has refused its vote.
+const REFUSED_WAITS: Duration = Duration::from_millis(250);
 /// What openraft shows of itself while it stands is looked at so often, at most. It shows something three times a second,
 /// unless it waits for the disk.
 const SHOWN_MAX: usize = 32;
@@ -73,7 +75,9 @@ impl Group {
             });
             match next {
                 Next::Lead => {}
-                Next::Ask if shown_ago >= STUCK || !metrics.vote.committed => {}
+                // Others shall lead, or have not elected it.
+                Next::Ask
+                    if shown_ago >= STUCK || self.is_disk_full() || !metrics.vote.committed => {}
                 Next::Ask => {
                     let (group, leader) = (self.clone(), metrics.vote);
                     tokio::spawn(async move { group.ask_who_follows(leader).await });
@@ -232,13 +236,23 @@ impl Group {
             .map(|other| self.vote_of(other, request.clone()))
             .collect();
         let mut yes = BTreeSet::from([self.node]);
+        // Whoever refuses may still have had a lease, and is asked again soon, whether or not the others answer.
+        let mut refused_at = None;
         while !is_majority(&sets, &yes) {
-            match asked.next().await {
+            let next = asked.next();
+            let answer = match refused_at {
+                None => next.await,
+                Some(at) => match tokio::time::timeout_at(at + REFUSED_WAITS, next).await {
+                    Ok(answer) => answer,
+                    Err(_) => return Votes::Refused,
+                },
+            };
+            match answer {
                 Some((node, Some(answer))) if answer.vote_granted => drop(yes.insert(node)),
                 Some((_, Some(answer))) if answer.vote > ballot => {
                     return Votes::Outvoted(answer.vote.leader_id().term);
                 }
-                Some(_) => {}
+                Some(_) => drop(refused_at.get_or_insert_with(tokio::time::Instant::now)),
                 None => return Votes::Refused,
             }
         }
