@@ -33,6 +33,8 @@ pub const TURN_MS: u64 = 200;
 pub const TURNS: u64 = 3;
 /// A leader that no majority has answered for this long asks the voters whether they follow it, in milliseconds.
 pub const ASK_MS: u64 = 600;
+/// How often it asks, at most: once in so many milliseconds, however often it is looked.
+pub const ASK_EVERY_MS: u64 = 200;
 /// A leader whose engine stands still for this long asks nobody, in milliseconds.
 pub const STUCK_MS: u64 = 2_500;
 /// A leader that no majority has answered for this long steps down, in milliseconds.
@@ -99,6 +101,8 @@ pub struct Election {
     voted_ms: (u64, u64),
     /// For whom that was, and how long its own disk took for that vote, whenever it is asked for it again.
     voted_for: (Ballot, u64),
+    /// As a leader: when it last asked the voters.
+    asked_ms: Option<u64>,
     /// As a leader: when it last asked what a majority said yes to.
     followed_ms: Option<u64>,
     /// What it stands with, and since when.
@@ -120,6 +124,7 @@ impl Election {
             leads_since_ms: None,
             voted_ms: (0, 0),
             voted_for: ((0, 0), 0),
+            asked_ms: None,
             followed_ms: None,
             stands: None,
             released: None,
@@ -221,7 +226,12 @@ impl Election {
         }
         self.renew(now_ms.saturating_sub(silent_ms));
         self.ask_at_ms = self.ask_at_ms.max(now_ms + self.patience_ms);
-        if silent_ms >= ASK_MS && !planted!("followers_are_not_asked") {
+        let asked_lately = |asked_ms: u64| now_ms < asked_ms + ASK_EVERY_MS;
+        if silent_ms >= ASK_MS
+            && !self.asked_ms.is_some_and(asked_lately)
+            && !planted!("followers_are_not_asked")
+        {
+            self.asked_ms = Some(now_ms);
             return Next::Ask;
         }
         Next::Lead

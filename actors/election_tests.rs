@@ -130,6 +130,17 @@ fn a_leader_whose_followers_say_that_they_follow_leads_on_though_their_engines_a
 }
 
 #[test]
+fn a_leader_asks_who_follows_only_so_often_however_often_it_looks() {
+    let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
+    one.lead(BEGAN_MS, Some(0));
+    let looks = BEGAN_MS..BEGAN_MS + CUT_OFF_MS;
+    let asked = looks.filter(|now| one.lead(*now, Some(now - BEGAN_MS)) == Next::Ask);
+    let asked: Vec<u64> = asked.collect();
+    let due = (BEGAN_MS + ASK_MS..BEGAN_MS + CUT_OFF_MS).step_by(200);
+    assert_eq!(asked, due.collect::<Vec<_>>());
+}
+
+#[test]
 fn a_leader_that_leads_anew_is_given_time_whenever_it_led_before() {
     let mut one = Election::new(PATIENCE_MS, true, BEGAN_MS);
     one.lead(BEGAN_MS, Some(0));

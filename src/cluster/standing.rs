@@ -10,7 +10,11 @@ use super::{
     },
     raft::{LogId, Vote},
 };
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{
+    FutureExt,
+    future::BoxFuture,
+    stream::{FuturesUnordered, StreamExt},
+};
 use mimi_actors::election::{
     ASK_AGAIN_MS, Ballot, Election, Next, STAND_MS_MAX, STUCK_MS, is_majority,
 };
@@ -118,38 +122,11 @@ impl Group {
     /// Asks the other voters whether they follow the leader whose vote this is, and notes it where a majority does.
     async fn ask_who_follows(&self, leader: Vote) {
         let asked_ms = self.election.at(|_, now_ms| now_ms);
-        let sets = self.voter_sets();
-        let mut asked: FuturesUnordered<_> = self
-            .others()
-            .into_iter()
-            .map(|other| self.does_other_follow(other, leader))
-            .collect();
-        let mut yes = BTreeSet::from([self.node]);
-        let deadline = tokio::time::sleep(Duration::from_millis(ASK_AGAIN_MS));
-        tokio::pin!(deadline);
-        while !is_majority(&sets, &yes) {
-            tokio::select! {
-                answer = asked.next() => match answer {
-                    Some((node, true)) => drop(yes.insert(node)),
-                    Some((_, false)) => {}
-                    None => return,
-                },
-                () = &mut deadline => return,
-            }
-        }
-        if self.raft.metrics().borrow().vote == leader {
+        let follow = |answer: &RaftAnswer| matches!(answer, RaftAnswer::Follows(true));
+        let followed = self.do_most_say(|| Rpc::Follow(leader), follow).await;
+        if followed && self.raft.metrics().borrow().vote == leader {
             self.election.at(|rules, _| rules.followed(asked_ms));
         }
-    }
-
-    async fn does_other_follow(
-        &self,
-        (node, other): (u64, Arc<Neighbour>),
-        leader: Vote,
-    ) -> (u64, bool) {
-        let call = self.call_of(Rpc::Follow(leader));
-        let answer = other.urgent().call(call, SMALL_CALL_BYTES).await;
-        (node, matches!(answer, Ok(RaftAnswer::Follows(true))))
     }
 
     /// Whether this node follows the leader whose vote this is; then it has heard of it. One that nobody has elected yet
@@ -230,11 +207,7 @@ impl Group {
     async fn votes_for(&self, ballot: Vote) -> Votes {
         let sets = self.voter_sets();
         let request = VoteRequest::new(ballot, self.tail.last());
-        let mut asked: FuturesUnordered<_> = self
-            .others()
-            .into_iter()
-            .map(|other| self.vote_of(other, request.clone()))
-            .collect();
+        let mut asked = self.ask_others(|| Rpc::Vote(request.clone()));
         let mut yes = BTreeSet::from([self.node]);
         // Whoever refuses may still have had a lease, and is asked again soon, whether or not the others answer.
         let mut refused_at = None;
@@ -248,28 +221,17 @@ impl Group {
                 },
             };
             match answer {
-                Some((node, Some(answer))) if answer.vote_granted => drop(yes.insert(node)),
-                Some((_, Some(answer))) if answer.vote > ballot => {
-                    return Votes::Outvoted(answer.vote.leader_id().term);
+                Some((node, Some(RaftAnswer::Vote(vote)))) if vote.vote_granted => {
+                    yes.insert(node);
+                }
+                Some((_, Some(RaftAnswer::Vote(vote)))) if vote.vote > ballot => {
+                    return Votes::Outvoted(vote.vote.leader_id().term);
                 }
                 Some(_) => drop(refused_at.get_or_insert_with(tokio::time::Instant::now)),
                 None => return Votes::Refused,
             }
         }
         Votes::Granted
-    }
-
-    async fn vote_of(
-        &self,
-        (node, other): (u64, Arc<Neighbour>),
-        request: VoteRequest<u64>,
-    ) -> (u64, Option<VoteResponse<u64>>) {
-        let call = self.call_of(Rpc::Vote(request));
-        let answer = other.urgent().call(call, SMALL_CALL_BYTES).await;
-        match answer {
-            Ok(RaftAnswer::Vote(vote)) => (node, Some(vote)),
-            Ok(_) | Err(_) => (node, None),
-        }
     }
 
     /// Whether openraft leads at this moment, which its figures may not show yet.
@@ -354,31 +316,51 @@ impl Group {
             tokio::time::sleep(APART_STANDS_LATER).await;
         }
         let last = self.tail.last();
+        let would = |answer: &RaftAnswer| matches!(answer, RaftAnswer::PreVote(true));
+        let wanted = self.do_most_say(|| Rpc::PreVote(last), would).await;
+        tracing::debug!(
+            shard = self.tail.shard,
+            wanted,
+            "asked who would vote for this node"
+        );
+        wanted
+    }
+
+    /// Whether a majority, this node among it, says yes in time.
+    async fn do_most_say(&self, what: impl Fn() -> Rpc, yes: fn(&RaftAnswer) -> bool) -> bool {
         let sets = self.voter_sets();
-        let mut asked: FuturesUnordered<_> = self
-            .others()
-            .into_iter()
-            .map(|other| self.would_other_vote(other, last))
-            .collect();
-        let mut yes = BTreeSet::from([self.node]);
+        let mut asked = self.ask_others(what);
+        let mut said_yes = BTreeSet::from([self.node]);
         let answering = async {
-            while !is_majority(&sets, &yes) {
+            while !is_majority(&sets, &said_yes) {
                 match asked.next().await {
-                    Some((node, true)) => drop(yes.insert(node)),
-                    Some((_, false)) => {}
+                    Some((node, Some(answer))) if yes(&answer) => drop(said_yes.insert(node)),
+                    Some(_) => {}
                     None => return false,
                 }
             }
             true
         };
         let deadline = Duration::from_millis(ASK_AGAIN_MS);
-        let wanted = tokio::time::timeout(deadline, answering).await;
-        tracing::debug!(
-            shard = self.tail.shard,
-            ?wanted,
-            "asked who would vote for this node"
-        );
-        wanted.unwrap_or(false)
+        let said = tokio::time::timeout(deadline, answering).await;
+        said.unwrap_or(false)
+    }
+
+    /// Asks each of the other voters; `None` from one that cannot be spoken to.
+    fn ask_others(
+        &self,
+        what: impl Fn() -> Rpc,
+    ) -> FuturesUnordered<BoxFuture<'static, (u64, Option<RaftAnswer>)>> {
+        let others = self.others().into_iter();
+        let asked = others.map(|(node, other)| {
+            let call = self.call_of(what());
+            async move {
+                let answer = other.urgent().call(call, SMALL_CALL_BYTES).await;
+                (node, answer.ok())
+            }
+            .boxed()
+        });
+        asked.collect()
     }
 
     /// The other voters that can be spoken to.
@@ -396,16 +378,6 @@ impl Group {
     fn call_of(&self, rpc: Rpc) -> RaftCall {
         let shard = self.tail.shard;
         RaftCall { shard, rpc }
-    }
-
-    async fn would_other_vote(
-        &self,
-        (node, other): (u64, Arc<Neighbour>),
-        last: Option<LogId>,
-    ) -> (u64, bool) {
-        let call = self.call_of(Rpc::PreVote(last));
-        let answer = other.urgent().call(call, SMALL_CALL_BYTES).await;
-        (node, matches!(answer, Ok(RaftAnswer::PreVote(true))))
     }
 
     /// Tells the other voters that the leader whose vote this was has stepped down; some may hear it, and need not wait.
