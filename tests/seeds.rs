@@ -319,7 +319,12 @@ mod ordinary {
         let found = [
             (3_926, "who stood broke off when the old leader came back"),
             (4_712, "the same, and the next leader died"),
+            (
+                17_683,
+                "(checker) a second fault during an election on slow disks",
+            ),
             (18_458, "(model) who waited for its own vote asked anew"),
+            (23_961, "(checker) as 17683"),
         ];
         for (seed, found) in found {
             let broken = sim::voters::play(seed).violation;

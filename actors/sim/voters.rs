@@ -87,7 +87,7 @@ const TOLD_LATE_MS: u64 = 1_000;
 const WRITE_AGAIN_MS: u64 = 2_000;
 /// How often nodes tell each other their time, in milliseconds.
 const TELL_EVERY_MS: u64 = 1_000;
-/// How long the shard may accept nothing, in milliseconds.
+/// How long the shard may accept nothing after a node was hit, in milliseconds.
 pub const OUTAGE_MS_MAX: u64 = 5_000;
 /// How many times a slow disk may be waited for on top of that: for two votes, an entry at the leader, and at a follower;
 /// and for whatever is written before each.
@@ -633,7 +633,9 @@ impl World {
             self.accepted_at_ms = self.accepted_at_ms.max(went_on_ms);
             self.wait = None;
         }
-        let outage_ms = self.now_ms - self.accepted_at_ms;
+        // Disks that take a second can make an election so long that the next fault falls into it.
+        let since_ms = self.accepted_at_ms.max(self.faults.began_ms());
+        let outage_ms = self.now_ms - since_ms;
         self.outage_ms = self.outage_ms.max(outage_ms);
         if outage_ms > OUTAGE_MS_MAX + SYNCS * self.faults.sync_ms() {
             let why = format!(

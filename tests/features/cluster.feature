@@ -242,6 +242,7 @@ Feature: A provider of several nodes
     And the nodes tell who leads
     When alice sends 20 long messages, one by one
     And all disks of a.example are full for 9 s, while alice goes on sending long messages
+    And alice goes on sending long messages for 5 s, and then all nodes of a.example are killed at once
     Then all nodes of a.example are ready again, by themselves
     When amy sends 20 long messages, one by one
     And everybody talks
@@ -264,3 +265,16 @@ Feature: A provider of several nodes
     And everybody talks
     Then all nodes of a.example have one state
     And the history shows I10, I11, I15 and I28
+
+  @disks @I10 @I11 @I15
+  Scenario: a leader whose disk turns read-only ends by itself, the others go on, and it starts again on the mended disk
+    Given 3 nodes of a.example, each on a disk of 160 MiB, and one of b.example
+    And alice and amy of a.example and bob of b.example, watched, in one room
+    And the nodes tell who leads
+    And alice asks the node that leads the room, and amy another
+    When the disk of that node turns read-only, and amy's Commits are accepted elsewhere
+    And everybody talks
+    And the disk of that node is mended, and the node started again
+    And everybody talks
+    Then all nodes of a.example have one state
+    And the history shows I10, I11 and I15

@@ -206,6 +206,33 @@ Feature: A command says only what was verified when it said so
     And a.example still answers
     And "the operator's socket takes no connection now; it is tried again until it does" is said 1 time in the log of a.example
 
+  Scenario: a node that may open no descriptor takes messages, and is sealed when it may again
+    Given the files of a.example
+    And a.example seals often
+    And a.example runs
+    When alice of a.example has a room and talks in it
+    And a.example may open no descriptor more
+    And alice talks on until the log of a.example says that nothing can be sealed
+    And a.example may open descriptors again
+    Then alice talks on, and a.example seals again
+
+  @disks
+  Scenario: a command to a node whose disk is full says so, and what to do
+    Given the files of a.example, on a disk of 96 MiB
+    And a.example runs
+    When the disk of a.example is full
+    And users are added at a.example until it refuses
+    Then it ends with 1
+    And it says "mimi-node: the disk or the log is full, so nothing was done: make room (`mimi-node status` shows how full the log is), then repeat the command"
+    And a.example is not ready: "storage full: …; until then nothing new is taken here and other nodes lead, reading goes on"
+    When the operator of a.example runs "status"
+    Then it ends with 3
+    And it prints "NOT WELL: …storage full…"
+    When the disk of a.example has room again
+    Then a.example is ready
+    When the operator of a.example runs "user add zoe"
+    Then it ends with 0
+
   Scenario: connections that say nothing cost the operator some seconds, and no more
     Given the files of a.example
     And a.example runs
@@ -253,6 +280,19 @@ Feature: A command says only what was verified when it said so
     Then it ends with 3
     And it prints "certificate tls.certificate: … days left"
     And it prints "NOT WELL: `tls.certificate`: …/a.example.crt ends in … days; …"
+
+  Scenario: a node whose certificate ends while it runs says that it is not ready
+    Given the files of a.example
+    And the clock of a.example can be set
+    And a.example answers its operator over HTTP
+    And the certificate of a.example ends in 5 days
+    And a.example runs
+    Then a.example is ready
+    When the clock of a.example is set 6 days ahead
+    Then a.example is not ready: "a certificate that this node shows has ended: nobody makes a new connection to it; `mimi-node status` says which"
+    When the operator of a.example runs "status"
+    Then it ends with 3
+    And it prints "NOT WELL: `tls.certificate`: …/a.example.crt ended … days ago…"
 
   Scenario: a certificate that has ended is refused by the check and the start
     Given the files of a.example

@@ -1,20 +1,38 @@
 //! Nodes whose clocks are set while they run.
 
-use super::{Story, support};
+use super::{
+    Story,
+    resources::{answers_over_http, readiness},
+    support,
+};
 use crate::support::{Net, until};
 use cucumber::{given, then, when};
-use mimi_node::client::member::Ticket;
+use mimi_actors::wire::answer::Refused;
+use mimi_node::client::member::{MemberError, Ticket};
 use std::time::{Duration, Instant};
 
 /// The provider.
 const A: &str = "a.example";
+/// How often somebody may commit here: eight times at once, and then once a second.
+const COMMITS: [(&str, &str); 2] = [
+    ("MIMI_NODE__COMMITS__MEMBER__BURST", "8"),
+    ("MIMI_NODE__COMMITS__MEMBER__PER_MINUTE", "60"),
+];
 /// Seconds in an hour.
 const HOUR_S: i64 = 3_600;
+/// Seconds in a day.
+pub const DAY_S: i64 = 24 * HOUR_S;
 
 #[given(regex = r"^3 nodes of a\.example, whose clocks are set, and a room of alice's phone$")]
 async fn nodes(story: &mut Story) {
     let mut net = Net::prepare_clusters(&[(A, 3)], None);
     net.make_clocks_settable().await;
+    for node in net.nodes.values_mut() {
+        answers_over_http(node);
+        for (key, value) in COMMITS {
+            node.env.push((key.to_owned(), value.to_owned()));
+        }
+    }
     net.start_all().await;
     let den = support::room("den", A);
     for device in ["phone", "tablet", "laptop"] {
@@ -87,7 +105,7 @@ async fn joins(story: &mut Story, within_s: u64) {
 async fn one_ahead(story: &mut Story, days: i64) {
     let net = story.net();
     let leader = net.leader_of(A, &story.room().to_string()).await;
-    net.set_clock(&leader, days * 24 * HOUR_S);
+    net.set_clock(&leader, days * DAY_S);
     story.hashes.insert("apart".to_owned(), vec![leader]);
 }
 
@@ -105,4 +123,55 @@ async fn leads_nothing(story: &mut Story, within_s: u64) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     commits(story).await;
+}
+
+#[then(regex = r"^that node says that it is not ready, because its clock is (\d+) days ahead$")]
+async fn says_apart(story: &mut Story, days: u64) {
+    let apart = &story.hashes["apart"][0];
+    let (ready, why) = readiness(story.net(), apart).expect("it answers its operator");
+    assert!(!ready, "{why}");
+    let (_, said) = why.split_once(") is ").expect(&why);
+    let ms: i64 = said.split(' ').next().unwrap().parse().expect(&why);
+    let about_s = i64::try_from(days).unwrap() * DAY_S;
+    assert!((ms / 1_000 - about_s).abs() < 60, "{why}");
+}
+
+/// Commits until the hub says that it is too often; gives how long it says to wait.
+async fn commits_too_often(story: &mut Story) -> Duration {
+    let den = story.room();
+    let phone = story.member("phone");
+    let deadline = Instant::now() + support::WAIT;
+    loop {
+        let update = phone.prepare_update(&den).unwrap();
+        match phone.commit(&update).await {
+            Ok(_) => {}
+            Err(MemberError::Refused(Refused::Limited { retry_after_ms })) => {
+                return Duration::from_millis(retry_after_ms.into());
+            }
+            Err(error) => {
+                // The room may be between two leaders.
+                assert!(Instant::now() < deadline, "the phone commits: {error}");
+                tokio::time::sleep(super::RETRY_AFTER).await;
+            }
+        }
+    }
+}
+
+#[when(regex = r"^the phone commits until it is told to wait$")]
+async fn too_often(story: &mut Story) {
+    commits_too_often(story).await;
+}
+
+#[then(
+    regex = r"^the phone commits until it is told to wait, and its next Commit is accepted when it has waited so long$"
+)]
+async fn told_truly(story: &mut Story) {
+    let wait = commits_too_often(story).await;
+    story.print(format!("told to wait {wait:.1?}"));
+    assert!(wait < support::WAIT, "{wait:?}");
+    tokio::time::sleep(wait).await;
+    let den = story.room();
+    let phone = story.member("phone");
+    let update = phone.prepare_update(&den).unwrap();
+    phone.commit(&update).await.unwrap();
 }

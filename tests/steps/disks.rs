@@ -3,19 +3,20 @@
 use super::{
     Story,
     cluster::{A, gather},
+    resources::{answers_over_http, is_ready, readiness},
 };
-use crate::support::{Net, free_address, full_disk::Image, until};
+use crate::support::{Net, full_disk::Image};
 use cucumber::{given, then, when};
 use mimi_node::history::{Fault, Phase};
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    os::unix::fs::symlink,
+    os::unix::{fs::symlink, process::ExitStatusExt as _},
     time::{Duration, Instant},
 };
 
+/// What a node says that cannot write its log any more; an abort, so that nothing is written after it.
+const CANNOT_WRITE: &str = "the log cannot be written any more; the process ends";
 /// Bytes of a message: large enough to fill files of the log.
 const TEXT_BYTES: usize = 6_000;
 /// How long a room may accept nothing because the disk of its leader is full.
@@ -44,10 +45,7 @@ impl Disks {
         let dir = tempfile::tempdir().unwrap();
         let mut images = BTreeMap::new();
         for (name, node) in &mut net.nodes {
-            // Where its operator looks whether it is ready.
-            let address = free_address().to_string();
-            node.env
-                .push(("MIMI_NODE__ADMIN__LISTEN".to_owned(), address));
+            answers_over_http(node);
             if node.provider.as_str() != A {
                 continue;
             }
@@ -63,29 +61,6 @@ impl Disks {
             dir: Some(dir),
         }
     }
-}
-
-/// The first line and the body of what a node's operator gets.
-fn readiness(net: &Net, name: &str) -> Option<(bool, String)> {
-    let env = &net.node(name).env;
-    let (_, address) = env
-        .iter()
-        .find(|(key, _)| key == "MIMI_NODE__ADMIN__LISTEN")?;
-    let mut stream = TcpStream::connect(address).ok()?;
-    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let ready = text.starts_with("HTTP/1.1 200");
-    let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
-    Some((ready, body.trim().to_owned()))
-}
-
-async fn is_ready(net: &Net, name: &str) {
-    until(&format!("{name} is ready"), async || {
-        readiness(net, name).filter(|(ready, _)| *ready)
-    })
-    .await;
 }
 
 #[given(regex = r"^(\d) nodes of a\.example, each on a disk of (\d+) MiB, and one of b\.example$")]
@@ -164,6 +139,35 @@ async fn all_full(story: &mut Story, seconds: u64, name: String) {
         .nemesis(Fault::DiskFull, &all, Phase::Stop);
 }
 
+#[when(
+    regex = r"^(\w+) goes on sending long messages for (\d+) s, and then all nodes of a\.example are killed at once$"
+)]
+async fn killed_soon_after(story: &mut Story, name: String, seconds: u64) {
+    let until_killed = Instant::now() + Duration::from_secs(seconds);
+    let names: Vec<String> = story.disks.images.keys().cloned().collect();
+    let (net, cast) = story.stage();
+    let mut one = cast.take(&name);
+    let mut number = 0;
+    while Instant::now() < until_killed {
+        let text = text("freed", number);
+        one.member.encrypt(&cast.den, &[&text]).unwrap();
+        cast.said += 1;
+        number += 1;
+        // Whoever cannot take it now is asked again later.
+        drop(one.resend(&cast.den).await);
+    }
+    cast.put(&name, one);
+    for name in &names {
+        cast.doors.shut(name);
+        cast.chronicle.kill(net, name);
+    }
+    for name in &names {
+        net.node_mut(name).start().await;
+        cast.chronicle.nemesis(Fault::Kill, &[name], Phase::Stop);
+        cast.doors.open(net, name);
+    }
+}
+
 #[then(regex = r"^all nodes of a\.example are ready again, by themselves$")]
 async fn all_ready(story: &mut Story) {
     for name in story.disks.images.keys() {
@@ -188,6 +192,7 @@ async fn leader_full(story: &mut Story, name: String) {
     let (net, cast) = story.stage();
     let mut one = cast.take(&name);
     let (den, mut longest) = (cast.den.clone(), Duration::ZERO);
+    let mut told = String::new();
     // The leader has room that is held for this, and notices a moment later that there is no more.
     for turn in 1.. {
         let update = one.member.prepare_update(&den).unwrap();
@@ -196,7 +201,8 @@ async fn leader_full(story: &mut Story, name: String) {
         longest = longest.max(asked.elapsed());
         let leader = net.leader_of(A, &den.to_string()).await;
         if leader != marked && asked.elapsed() < LOOK {
-            println!("disk full on the leader: {turn} Commits, the longest took {longest:.1?}");
+            told =
+                format!("disk full on the leader: {turn} Commits, the longest took {longest:.1?}");
             break;
         }
         assert!(began.elapsed() < 6 * OUTAGE_MAX, "{marked} goes on leading");
@@ -207,6 +213,7 @@ async fn leader_full(story: &mut Story, name: String) {
     let (ready, why) = readiness(net, &marked).expect("it answers its operator");
     assert!(!ready && why.contains("free space on it"), "{why}");
     assert!(net.node(&marked).runs());
+    story.print(told);
 }
 
 #[when(regex = r"^the disk of that node has room again$")]
@@ -243,4 +250,60 @@ async fn started_full(story: &mut Story) {
     cast.doors.open(net, &marked);
     let (ready, why) = readiness(net, &marked).expect("it answers its operator");
     assert!(!ready && why.contains("storage full"), "{why}");
+}
+
+#[given(regex = r"^the files of a\.example, on a disk of (\d+) MiB$")]
+fn files_on_disk(story: &mut Story, mib: u64) {
+    let mut net = Net::prepare(&[A]);
+    story.disks = Disks::put(&mut net, mib);
+    story.net = Some(net);
+    story.announced.extend(SAID);
+}
+
+#[when(regex = r"^the disk of (\S+) is full$")]
+fn full(story: &mut Story, name: String) {
+    story.disks.images.get_mut(&name).unwrap().fill();
+}
+
+#[when(regex = r"^the disk of (\S+) has room again$")]
+fn has_room(story: &mut Story, name: String) {
+    story.disks.images.get_mut(&name).unwrap().free();
+}
+
+#[when(
+    regex = r"^the disk of that node turns read-only, and (\w+)'s Commits are accepted elsewhere$"
+)]
+async fn read_only(story: &mut Story, name: String) {
+    story.announced.push(CANNOT_WRITE);
+    let marked = story.stage().1.marked.clone();
+    story.disks.images[&marked].turn_read_only().unwrap();
+    let (net, cast) = story.stage();
+    let mut one = cast.take(&name);
+    let begun = Instant::now();
+    for _ in 0..3 {
+        let update = one.member.prepare_update(&cast.den).unwrap();
+        cast.doors.commit(&mut one, &update).await.unwrap();
+    }
+    cast.put(&name, one);
+    cast.doors.shut(&marked);
+    let took = begun.elapsed();
+    let status = net.node_mut(&marked).ended().await;
+    let log = net.node(&marked).log();
+    assert!(
+        log.iter().any(|line| line.contains(CANNOT_WRITE)),
+        "{status}: {log:#?}"
+    );
+    assert!(status.signal().is_some(), "{status}");
+    story.print(format!("three Commits took {took:.1?}"));
+    assert!(took < 3 * OUTAGE_MAX, "{took:?}");
+}
+
+#[when(regex = r"^the disk of that node is mended, and the node started again$")]
+async fn mended(story: &mut Story) {
+    let marked = story.stage().1.marked.clone();
+    story.disks.images.get_mut(&marked).unwrap().mend().unwrap();
+    let (net, cast) = story.stage();
+    net.node_mut(&marked).start().await;
+    cast.doors.open(net, &marked);
+    is_ready(story.net(), &marked).await;
 }

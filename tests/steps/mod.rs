@@ -28,6 +28,7 @@ mod nemesis;
 mod operate;
 mod played;
 mod policy;
+mod resources;
 mod setting;
 mod trees;
 
@@ -84,6 +85,7 @@ pub struct Story {
     copies: copies::Copies,
     /// The commands of an operator.
     desk: operate::Desk,
+    resources: resources::Resources,
     /// The disks of the nodes, where each has its own; unmounted when the nodes have ended.
     disks: disks::Disks,
     /// Parts of lines that nodes must write because of what is done to them, though they say that something broke.

@@ -7,10 +7,10 @@ use mimi_node::{
     admin::protocol::{Request, Response},
     cli::pki::{create_ca, create_certificate},
 };
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Pid, Signal};
 use std::{
     io::{BufRead as _, BufReader, Read as _},
-    os::unix::{fs::PermissionsExt as _, net::UnixStream, process::ExitStatusExt as _},
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
@@ -28,8 +28,6 @@ pub struct Desk {
     dir: Option<tempfile::TempDir>,
     /// A node that a command has started.
     serving: Option<Serving>,
-    /// Connections that say nothing.
-    silent: Vec<UnixStream>,
     /// A port that is taken.
     taken: Option<std::net::UdpSocket>,
 }
@@ -57,6 +55,11 @@ impl Desk {
             .path()
     }
 
+    /// Takes note of a command that has ended.
+    pub fn ends(&mut self, output: Output) {
+        self.ended = Some(output);
+    }
+
     /// The last line on standard error.
     fn said(&self) -> String {
         let stderr = String::from_utf8_lossy(&self.ended().stderr).into_owned();
@@ -73,12 +76,12 @@ pub fn binary() -> Command {
     command
 }
 
-fn spawned(mut command: Command) -> Child {
+pub fn spawned(mut command: Command) -> Child {
     command.spawn().unwrap()
 }
 
 /// Waits for a command; the reading goes on meanwhile, so that none stands still for a full pipe.
-async fn output_of(child: Child) -> Output {
+pub async fn output_of(child: Child) -> Output {
     let pid = Pid::from_child(&child);
     let waiting = tokio::task::spawn_blocking(move || child.wait_with_output());
     let ended = tokio::time::timeout(2 * support::WAIT, waiting).await;
@@ -90,7 +93,7 @@ async fn output_of(child: Child) -> Output {
 }
 
 /// Whether a line is as expected, where `…` stands for anything.
-fn fits(line: &str, expected: &str) -> bool {
+pub fn fits(line: &str, expected: &str) -> bool {
     let mut rest = line;
     let mut parts = expected.split(ANYTHING).peekable();
     let first = parts.next().unwrap_or_default();
@@ -118,7 +121,7 @@ fn config_of(story: &Story, name: &str) -> PathBuf {
 }
 
 /// A command to a node: its words, and the configuration.
-fn command_for(story: &Story, name: &str, words: &str) -> Command {
+pub fn command_for(story: &Story, name: &str, words: &str) -> Command {
     let mut command = binary();
     let node = story.net().node(name);
     let words = super::membership::with_addresses(story.net(), words);
@@ -535,38 +538,6 @@ fn taken(story: &mut Story, which: String, name: String) {
         node.door
     };
     story.desk.taken = Some(std::net::UdpSocket::bind(address).unwrap());
-}
-
-#[when(regex = r"^(\S+) may open no descriptor more$")]
-fn no_descriptors(story: &mut Story, name: String) {
-    let pid = story.net().node(&name).pid();
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .count();
-    limit_descriptors(pid, open as u64);
-}
-
-#[when(regex = r"^(\S+) may open descriptors again$")]
-fn descriptors_again(story: &mut Story, name: String) {
-    limit_descriptors(story.net().node(&name).pid(), 4_096);
-}
-
-fn limit_descriptors(pid: u32, current: u64) {
-    let pid = Pid::from_raw(pid.try_into().unwrap());
-    let limit = Rlimit {
-        current: Some(current),
-        maximum: Some(4_096),
-    };
-    prlimit(pid, Resource::Nofile, limit).unwrap();
-}
-
-#[when(regex = r"^(\d+) connections to the socket of (\S+) say nothing$")]
-fn say_nothing(story: &mut Story, count: usize, name: String) {
-    let socket = story.net().node(&name).socket();
-    for _ in 0..count {
-        let silent = UnixStream::connect(&socket).unwrap();
-        story.desk.silent.push(silent);
-    }
 }
 
 /// The lines of the block of code that follows a heading of the README, without their comments.

@@ -40,15 +40,55 @@ impl Image {
         run(Command::new("mkfs.ext4")
             .args(["-q", "-F", "-m", "0"])
             .arg(&path))?;
-        run(Command::new("mount")
-            .args(["-o", "loop"])
-            .arg(&path)
-            .arg(&dir))?;
-        Ok(Self {
+        let image = Self {
             path,
             dir,
             fillers: 0,
-        })
+        };
+        image.mount_it()?;
+        Ok(image)
+    }
+
+    /// An error of the file system turns it read-only, as most distributions have it.
+    fn mount_it(&self) -> io::Result<()> {
+        run(Command::new("mount")
+            .args(["-o", "loop,errors=remount-ro"])
+            .arg(&self.path)
+            .arg(&self.dir))
+    }
+
+    /// The file system has found an error and takes no writes any more, with all files open.
+    ///
+    /// # Errors
+    /// Where the kernel has no such switch.
+    pub fn turn_read_only(&self) -> io::Result<()> {
+        let output = Command::new("findmnt")
+            .args(["-n", "-o", "SOURCE", "--mountpoint"])
+            .arg(&self.dir)
+            .output()?;
+        let source = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let device = source.trim_start_matches("/dev/");
+        let switch = format!("/sys/fs/ext4/{device}/trigger_fs_error");
+        fs::write(switch, "a test turns this file system read-only")
+    }
+
+    /// Makes it writable again, when nobody has its files open.
+    ///
+    /// # Errors
+    /// What the programs of the file system say.
+    pub fn mend(&mut self) -> io::Result<()> {
+        run(Command::new("umount").arg(&self.dir))?;
+        // 1: errors were found, and corrected.
+        let status = Command::new("e2fsck")
+            .args(["-f", "-y"])
+            .arg(&self.path)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status()?;
+        if !matches!(status.code(), Some(0 | 1)) {
+            return Err(io::Error::other(format!("e2fsck: {status}")));
+        }
+        self.mount_it()
     }
 
     /// Why there are no such disks here, where that is so.

@@ -54,6 +54,7 @@ enum Kind {
 /// What happens, and to whom.
 pub(super) struct Faults {
     now: Option<(Kind, u64)>,
+    began_ms: u64,
     ends_ms: u64,
     next_ms: u64,
     next_pause_ms: u64,
@@ -78,6 +79,7 @@ impl Faults {
     pub(super) fn new(dice: &mut Dice) -> Self {
         Self {
             now: None,
+            began_ms: 0,
             ends_ms: 0,
             next_ms: FIRST_MS + dice.below(2_000),
             next_pause_ms: 0,
@@ -97,6 +99,11 @@ impl Faults {
     /// For how long nothing has happened to a node.
     pub(super) fn well_ms(&self, node: u64, now_ms: u64) -> u64 {
         now_ms - self.hit_ms.get(&node).copied().unwrap_or_default()
+    }
+
+    /// When a node was hit last; that it is stopped again and again is one fault.
+    pub(super) fn began_ms(&self) -> u64 {
+        self.began_ms
     }
 
     /// Until when all are stopped, where they are.
@@ -150,6 +157,7 @@ impl Faults {
         nodes: &mut BTreeMap<u64, Node>,
         dice: &mut Dice,
     ) {
+        self.began_ms = now_ms;
         self.ends_ms = now_ms + dice.between(3_000, 12_000);
         let others = (1..=NODES).filter(|node| *node != victim);
         match kind {
