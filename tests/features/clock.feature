@@ -21,4 +21,4 @@ Feature: Clocks that are wrong
     When the phone commits until it is told to wait
     And all clocks are set an hour ahead
     And all clocks are right again
-    Then the phone commits until it is told to wait, and its next Commit is accepted when it has waited so long
+    Then the phone commits until it is told to wait, and that Commit is accepted when it has waited so long

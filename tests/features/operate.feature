@@ -283,7 +283,7 @@ Feature: A command says only what was verified when it said so
 
   Scenario: a node whose certificate ends while it runs says that it is not ready
     Given the files of a.example
-    And the clock of a.example can be set
+    And all clocks can be set
     And a.example answers its operator over HTTP
     And the certificate of a.example ends in 5 days
     And a.example runs
