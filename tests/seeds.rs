@@ -324,6 +324,7 @@ mod ordinary {
                 "(checker) a second fault during an election on slow disks",
             ),
             (18_458, "(model) who waited for its own vote asked anew"),
+            (19_325, "(checker) disks that were slow when it began"),
             (23_961, "(checker) as 17683"),
         ];
         for (seed, found) in found {

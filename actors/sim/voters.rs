@@ -141,6 +141,8 @@ struct World {
     accepted: Log,
     accepted_at_ms: u64,
     outage_ms: u64,
+    /// How long the slowest disk took since something was accepted, in milliseconds.
+    slowest_ms: u64,
     time: ShardTime,
     /// Until when somebody waits, and since when.
     wait: Option<(Millis, u64)>,
@@ -168,6 +170,7 @@ impl World {
             accepted: Log::default(),
             accepted_at_ms: 0,
             outage_ms: 0,
+            slowest_ms: 0,
             time: time.after(Millis(BEGAN)),
             wait: None,
             led: None,
@@ -600,6 +603,7 @@ impl World {
         self.accepted = log;
         self.outage_ms = self.outage_ms.max(now_ms - self.accepted_at_ms);
         self.accepted_at_ms = now_ms;
+        self.slowest_ms = 0;
         if let Some(stamp) = stamp {
             self.time = self.time.after(stamp);
         }
@@ -637,7 +641,8 @@ impl World {
         let since_ms = self.accepted_at_ms.max(self.faults.began_ms());
         let outage_ms = self.now_ms - since_ms;
         self.outage_ms = self.outage_ms.max(outage_ms);
-        if outage_ms > OUTAGE_MS_MAX + SYNCS * self.faults.sync_ms() {
+        self.slowest_ms = self.slowest_ms.max(self.faults.sync_ms());
+        if outage_ms > OUTAGE_MS_MAX + SYNCS * self.slowest_ms {
             let why = format!(
                 "nothing was accepted for {outage_ms} ms, under {}",
                 self.faults
