@@ -1,13 +1,18 @@
 //! openraft's way to the other voters of a shard, over the mesh.
+//!
+//! openraft waits a third of a second for an answer, and then sends the same entries again. A voter that takes longer for
+//! them would get them again and again, and never come to an end of it. So entries that were not answered in time are
+//! waited for further when they are to be sent again ([`Earlier`]): of each voter at most one such call is under way.
 
 use super::{
     mesh::{
         Mesh,
+        calls::Lost,
         frame::{RaftAnswer, RaftCall, Rpc},
         neighbour::Neighbour,
         send_snapshot,
     },
-    raft::Types,
+    raft::{LogId, Types},
 };
 use openraft::{
     BasicNode, OptionalSend, RaftNetwork, RaftNetworkFactory, Snapshot, Vote,
@@ -20,6 +25,10 @@ use openraft::{
     },
 };
 use std::{future::Future, sync::Arc, time::Duration};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 /// How long a voter that cannot be reached is left alone, in milliseconds.
 const LEFT_ALONE_MS: u64 = 200;
@@ -66,50 +75,211 @@ impl RaftNetworkFactory<Types> for Network {
             shard: self.shard,
             node: target,
             way,
+            earlier: None,
         }
     }
 }
 
-/// Another voter of one shard.
-pub(crate) struct Voter {
-    shard: u16,
-    node: u64,
-    way: Option<(Arc<Mesh>, Arc<Neighbour>)>,
+/// Where calls to a voter go.
+pub(crate) trait Way: Send + Sync + 'static {
+    /// Whether there is a connection.
+    fn is_up(&self) -> bool;
+
+    /// Puts a call of about `bytes` bytes of entries on its way.
+    ///
+    /// # Errors
+    /// [`Lost`] when too much waits already.
+    fn begin(&self, call: RaftCall, bytes: usize) -> Result<oneshot::Receiver<RaftAnswer>, Lost>;
 }
 
-impl Voter {
+impl Way for (Arc<Mesh>, Arc<Neighbour>) {
+    fn is_up(&self) -> bool {
+        self.1.link().is_some()
+    }
+
+    fn begin(&self, call: RaftCall, bytes: usize) -> Result<oneshot::Receiver<RaftAnswer>, Lost> {
+        let caller = if bytes > 0 {
+            self.1.bulk()
+        } else {
+            self.1.urgent()
+        };
+        caller.begin(call, CALL_BYTES + bytes)
+    }
+}
+
+/// Another voter of one shard.
+pub(crate) struct Voter<W = (Arc<Mesh>, Arc<Neighbour>)> {
+    shard: u16,
+    node: u64,
+    /// None for a node alone.
+    way: Option<W>,
+    /// Entries that were sent and are not answered.
+    earlier: Option<Earlier>,
+}
+
+/// Entries that were sent: after what, up to what, and with which vote.
+struct Earlier {
+    vote: Vote<u64>,
+    after: Option<LogId>,
+    upto: LogId,
+    answer: Answer,
+}
+
+/// What became of entries that were sent.
+enum Answer {
+    Waits(oneshot::Receiver<RaftAnswer>),
+    /// It came after nobody waited any more: whether they fit what was before.
+    Came(bool),
+}
+
+impl<W: Way> Voter<W> {
+    fn begin<E: std::error::Error>(
+        &self,
+        rpc: Rpc,
+    ) -> Result<oneshot::Receiver<RaftAnswer>, RPCError<u64, BasicNode, E>> {
+        let node = self.node;
+        let Some(way) = &self.way else {
+            return Err(Unreachable::new(&NoAnswer::Alone(node)).into());
+        };
+        let bytes = match &rpc {
+            Rpc::Append(append) => append.entries.iter().map(super::recent::cost).sum(),
+            Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::Released(_) | Rpc::Follow(_) => 0,
+        };
+        if !way.is_up() {
+            return Err(self.lost());
+        }
+        let shard = self.shard;
+        let begun = way.begin(RaftCall { shard, rpc }, bytes);
+        begun.map_err(|Lost| self.lost())
+    }
+
+    fn lost<E: std::error::Error>(&self) -> RPCError<u64, BasicNode, E> {
+        Unreachable::new(&NoAnswer::Lost(self.node)).into()
+    }
+
+    fn late<E: std::error::Error>(&self) -> RPCError<u64, BasicNode, E> {
+        NetworkError::new(&NoAnswer::Late(self.node)).into()
+    }
+
     async fn call<E: std::error::Error>(
         &self,
         rpc: Rpc,
-        option: &RPCOption,
+        deadline: Instant,
     ) -> Result<RaftAnswer, RPCError<u64, BasicNode, E>> {
-        let node = self.node;
-        let Some((_, neighbour)) = &self.way else {
-            return Err(Unreachable::new(&NoAnswer::Alone(node)).into());
-        };
-        let (caller, bytes) = match &rpc {
-            Rpc::Append(append) if !append.entries.is_empty() => {
-                let entries = append.entries.iter().map(super::recent::cost);
-                (neighbour.bulk(), entries.sum::<usize>())
-            }
-            Rpc::Append(_) | Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::Released(_) | Rpc::Follow(_) => {
-                (neighbour.urgent(), 0)
-            }
-        };
-        if neighbour.link().is_none() {
-            return Err(Unreachable::new(&NoAnswer::Lost(node)).into());
+        let answer = timeout_at(deadline, self.begin(rpc)?).await;
+        self.heard(answer.map_err(|_| self.late())?.map_err(|_| self.lost())?)
+    }
+
+    /// An answer, unless it is that there is none.
+    fn heard<E: std::error::Error>(
+        &self,
+        answer: RaftAnswer,
+    ) -> Result<RaftAnswer, RPCError<u64, BasicNode, E>> {
+        if let RaftAnswer::Refused(why) = answer {
+            let (node, why) = (self.node, why.to_string());
+            return Err(Unreachable::new(&NoAnswer::Refused { node, why }).into());
         }
-        let shard = self.shard;
-        let called = caller.call(RaftCall { shard, rpc }, CALL_BYTES + bytes);
-        match tokio::time::timeout(option.hard_ttl(), called).await {
-            Ok(Ok(RaftAnswer::Refused(why))) => {
-                let why = why.to_string();
-                Err(Unreachable::new(&NoAnswer::Refused { node, why }).into())
-            }
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(Unreachable::new(&NoAnswer::Lost(node)).into()),
-            Err(_) => Err(NetworkError::new(&NoAnswer::Late(node)).into()),
+        Ok(answer)
+    }
+
+    async fn append(
+        &self,
+        rpc: AppendEntriesRequest<Types>,
+        deadline: Instant,
+    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        let answer = self.call(Rpc::Append(rpc), deadline).await?;
+        self.appended(answer)
+    }
+
+    fn appended(
+        &self,
+        answer: RaftAnswer,
+    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        match answer {
+            RaftAnswer::Append(answer) => Ok(answer),
+            RaftAnswer::Vote(_)
+            | RaftAnswer::Refused(_)
+            | RaftAnswer::PreVote(_)
+            | RaftAnswer::Follows(_)
+            | RaftAnswer::Released => Err(self.confused()),
         }
+    }
+
+    /// Sends entries up to `upto`, or waits further for those that are on their way.
+    async fn append_entries_once(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        upto: LogId,
+        option: &RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        // openraft gives this up at the hard end: what is to be known the next time is known before.
+        let now = Instant::now();
+        let (soon, end) = (now + option.soft_ttl(), now + option.hard_ttl());
+        let (vote, after, committed) = (rpc.vote, rpc.prev_log_id, rpc.leader_commit);
+        let same = |earlier: &Earlier| {
+            (earlier.vote, earlier.after) == (vote, after) && earlier.upto <= upto
+        };
+        let fresh = !self.earlier.as_ref().is_some_and(same);
+        if fresh {
+            let answer = Answer::Waits(self.begin(Rpc::Append(rpc))?);
+            self.earlier = Some(Earlier {
+                vote,
+                after,
+                upto,
+                answer,
+            });
+        }
+        if let Some(Earlier {
+            answer: Answer::Waits(answer),
+            ..
+        }) = &mut self.earlier
+        {
+            let Ok(answer) = timeout_at(soon, answer).await else {
+                return Err(self.late());
+            };
+            let earlier = self.earlier.take();
+            let answer = answer.map_err(|_| self.lost())?;
+            let fit = match self.appended(self.heard(answer)?)? {
+                AppendEntriesResponse::Success if !fresh => true,
+                AppendEntriesResponse::Conflict if !fresh => false,
+                answer @ (AppendEntriesResponse::Success
+                | AppendEntriesResponse::Conflict
+                | AppendEntriesResponse::PartialSuccess(_)
+                | AppendEntriesResponse::HigherVote(_)) => return Ok(answer),
+            };
+            let answer = Answer::Came(fit);
+            self.earlier = earlier.map(|earlier| Earlier { answer, ..earlier });
+        }
+        let Some(Earlier {
+            upto: sent,
+            answer: Answer::Came(fit),
+            ..
+        }) = &self.earlier
+        else {
+            return Err(self.late());
+        };
+        let (sent, fit) = (*sent, *fit);
+        let has = if fit { Some(sent) } else { after };
+        // openraft takes an answer for one to what it asks now: that the voter still follows is asked now.
+        let confirm = AppendEntriesRequest {
+            vote,
+            prev_log_id: has,
+            leader_commit: committed,
+            entries: Vec::new(),
+        };
+        let answer = self.append(confirm, end).await?;
+        self.earlier = None;
+        Ok(match answer {
+            AppendEntriesResponse::Success if fit && sent < upto => {
+                AppendEntriesResponse::PartialSuccess(has)
+            }
+            // What did not fit then does now: it is sent again.
+            AppendEntriesResponse::Success if !fit => return Err(self.late()),
+            other @ (AppendEntriesResponse::Success
+            | AppendEntriesResponse::Conflict
+            | AppendEntriesResponse::PartialSuccess(_)
+            | AppendEntriesResponse::HigherVote(_)) => other,
+        })
     }
 
     fn confused<E: std::error::Error>(&self) -> RPCError<u64, BasicNode, E> {
@@ -125,14 +295,10 @@ impl RaftNetwork<Types> for Voter {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        match self.call(Rpc::Append(rpc), &option).await? {
-            RaftAnswer::Append(answer) => Ok(answer),
-            RaftAnswer::Vote(_)
-            | RaftAnswer::Refused(_)
-            | RaftAnswer::PreVote(_)
-            | RaftAnswer::Follows(_)
-            | RaftAnswer::Released => Err(self.confused()),
-        }
+        let Some(upto) = rpc.entries.last().map(|entry| entry.log_id) else {
+            return self.append(rpc, Instant::now() + option.hard_ttl()).await;
+        };
+        self.append_entries_once(rpc, upto, &option).await
     }
 
     async fn vote(
@@ -140,7 +306,8 @@ impl RaftNetwork<Types> for Voter {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        match self.call(Rpc::Vote(rpc), &option).await? {
+        let deadline = Instant::now() + option.hard_ttl();
+        match self.call(Rpc::Vote(rpc), deadline).await? {
             RaftAnswer::Vote(answer) => Ok(answer),
             RaftAnswer::Append(_)
             | RaftAnswer::Refused(_)
@@ -178,20 +345,5 @@ impl RaftNetwork<Types> for Voter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_node_alone_reaches_nobody_and_the_error_says_why() {
-        let mut network = Network::new(0, None);
-        let mut voter = network.new_client(7, &BasicNode::default()).await;
-        let request = VoteRequest::new(Vote::new(1, 1), None);
-        let error = voter
-            .vote(request, RPCOption::new(Duration::from_secs(1)))
-            .await
-            .unwrap_err();
-        assert!(matches!(error, RPCError::Unreachable(_)));
-        let text = error.to_string();
-        assert!(text.contains("node 7 cannot be reached"), "{text}");
-    }
-}
+#[path = "network_tests.rs"]
+mod tests;
