@@ -128,7 +128,7 @@ async fn leads_nothing(story: &mut Story, within_s: u64) {
 }
 
 #[then(regex = r"^that node says that it is not ready, because its clock is (\d+) days ahead$")]
-async fn says_apart(story: &mut Story, days: u64) {
+fn says_apart(story: &mut Story, days: u64) {
     let apart = &story.hashes["apart"][0];
     let (ready, why) = readiness(story.net(), apart).expect("it answers its operator");
     assert!(!ready, "{why}");
