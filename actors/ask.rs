@@ -3,14 +3,13 @@
 //! Whoever is named in an ask was authenticated at a door of the provider, on the node that passes it on.
 
 use crate::{
-    doors::HubAsk,
+    caller::Caller,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::READS_TOLD_MAX,
     link::{Has, Redriven},
-    record,
-    room::follower,
+    room::{follower, hub},
     user::{command, outcome as user},
-    wire::{BVec, answer::Answer},
+    wire::{BVec, answer::Answer, room},
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +17,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Ask {
     /// To a room at this hub.
-    Hub(RoomUri, HubAsk),
+    Room(RoomUri, Caller, room::Request),
+    /// Application messages for a room at this hub.
+    Submit(RoomUri, hub::Submit),
     /// To a room that this provider follows.
     Follower(RoomUri, follower::Command),
     /// To a user of this provider.
@@ -38,7 +39,8 @@ impl Ask {
     #[must_use]
     pub fn whose(&self) -> String {
         match self {
-            Self::Hub(room, _)
+            Self::Room(room, ..)
+            | Self::Submit(room, _)
             | Self::Follower(room, _)
             | Self::Knows(room, _)
             | Self::Redrive(room, _) => room.to_string(),
@@ -56,9 +58,10 @@ impl Ask {
     pub fn bytes(&self) -> usize {
         const FRAME: usize = 256;
         let carried = match self {
-            Self::Hub(_, ask) => ask.bytes(),
-            Self::Follower(_, command) => record::follower_bytes(command),
-            Self::User(_, command) => record::user_bytes(command),
+            Self::Room(_, _, request) => request.bytes(),
+            Self::Submit(_, submit) => submit.bytes(),
+            Self::Follower(_, command) => command.bytes(),
+            Self::User(_, command) => command.bytes(),
             Self::DeviceKey(_) | Self::Knows(..) | Self::Redrive(..) => 0,
             Self::Read(has) => has.iter().map(Has::bytes).sum(),
         };

@@ -13,10 +13,10 @@ pub use claims::{
 
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    machine::{Millis, Ticket},
-    mls::{bundle::Bundle, key_package::check_key_package},
+    machine::Millis,
+    mls::key_package::check_key_package,
     room::{
-        desk, follower,
+        follower,
         hub::{self, Via},
     },
     user::command::{Hear, StoredPackage},
@@ -25,153 +25,12 @@ use crate::{
         claim::ClaimRequest,
         door::{self, DoorRefused, PackageRefused},
         event::Item,
-        joining::{CodesAsk, CodesRequest, GroupInfoRequest},
-        link::{
-            self, CommitRequest, Fanout, FanoutGroup, LinkRefused, ProposeRequest, SubmitGroup,
-        },
+        link::{self, Fanout, FanoutGroup, LinkRefused, SubmitGroup},
         post::Refilled,
-        tree::TreeContainer,
+        room,
     },
 };
-use bytes::Bytes;
 use claims::asks_for_itself;
-use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-
-/// A request to a room at this hub, from whoever may speak for its sender.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum HubAsk {
-    /// Begin the room.
-    Create {
-        /// The creator.
-        creator: ClientUri,
-        /// GroupInfo of epoch 0.
-        group_info: Bytes,
-        /// Ratchet tree of epoch 0.
-        tree: TreeContainer,
-    },
-    /// Open the next epoch.
-    Commit {
-        /// The committer.
-        sender: ClientUri,
-        /// The bundle.
-        bundle: Bundle,
-    },
-    /// Let Proposals wait.
-    Propose {
-        /// The proposer.
-        sender: ClientUri,
-        /// The Proposals.
-        messages: Vec<Bytes>,
-    },
-    /// Take application messages.
-    Submit(hub::Submit),
-    /// Let a client join by itself.
-    GroupInfo {
-        /// The request.
-        request: Arc<GroupInfoRequest>,
-        /// How long it waits for its turn, in milliseconds.
-        wait_ms: u32,
-    },
-    /// Make, list or end joining codes.
-    Codes {
-        /// The member.
-        member: ClientUri,
-        /// What it wants.
-        ask: CodesAsk,
-    },
-}
-
-impl HubAsk {
-    /// About how many bytes it takes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Create {
-                group_info, tree, ..
-            } => group_info.len() + tree.carried().len(),
-            Self::Commit { bundle, .. } => {
-                let welcome = bundle.welcome.as_ref().map_or(0, Bytes::len);
-                bundle.commit.len()
-                    + welcome
-                    + bundle.group_info.len()
-                    + bundle.tree.carried().len()
-            }
-            Self::Propose { messages, .. } => {
-                messages.iter().map(|message| message.len() + 8).sum()
-            }
-            Self::Submit(submit) => submit
-                .messages
-                .iter()
-                .map(|message| message.len() + 8)
-                .sum(),
-            Self::GroupInfo { request, .. } => request.bytes(),
-            Self::Codes { .. } => 0,
-        }
-    }
-
-    /// The same request, which waits for its turn no longer than this: whoever asked is answered in time.
-    #[must_use]
-    pub fn waiting_at_most(self, wait_ms_max: u32) -> Self {
-        match self {
-            Self::GroupInfo { request, wait_ms } => Self::GroupInfo {
-                request,
-                wait_ms: wait_ms.min(wait_ms_max),
-            },
-            other @ (Self::Create { .. }
-            | Self::Commit { .. }
-            | Self::Propose { .. }
-            | Self::Submit(_)
-            | Self::Codes { .. }) => other,
-        }
-    }
-
-    fn group_info(request: GroupInfoRequest) -> Self {
-        let wait_ms = request.wait_ms;
-        Self::GroupInfo {
-            request: Arc::new(request),
-            wait_ms,
-        }
-    }
-
-    /// The input for the room's desk; `ticket` waits for the answer.
-    #[must_use]
-    pub fn input(self, ticket: Ticket) -> desk::Input {
-        match self {
-            Self::Create {
-                creator,
-                group_info,
-                tree,
-            } => desk::Input::Create {
-                ticket,
-                creator,
-                group_info,
-                tree,
-            },
-            Self::Commit { sender, bundle } => desk::Input::Commit {
-                ticket,
-                sender,
-                bundle,
-            },
-            Self::Propose { sender, messages } => desk::Input::Propose {
-                ticket,
-                sender,
-                messages,
-            },
-            Self::Submit(submit) => desk::Input::Submit { ticket, submit },
-            Self::GroupInfo { request, wait_ms } => desk::Input::GroupInfo {
-                ticket,
-                request,
-                wait_ms,
-            },
-            Self::Codes { member, ask } => desk::Input::Codes {
-                ticket,
-                member,
-                ask,
-            },
-        }
-    }
-}
 
 /// A request of a peer that is the peer's to make.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,8 +44,8 @@ pub enum PeerAsk {
     Relayed(ClaimRequest),
     /// Whether a client of this provider holds a key.
     Vouch(ClientUri, [u8; 32]),
-    /// A request to a room.
-    Hub(RoomUri, HubAsk),
+    /// A request of one of the peer's clients to a room.
+    Room(RoomUri, ClientUri, room::Request),
     /// Who made this introduction code.
     Resolve(Payload),
 }
@@ -201,15 +60,6 @@ pub fn of_peer(
     peer: &ProviderId,
     request: link::Request,
 ) -> Result<PeerAsk, LinkRefused> {
-    let bound = |sender: &ClientUri, room: &RoomUri| {
-        if sender.provider() != peer && !planted!("door_trusts_sender") {
-            return Err(LinkRefused::SenderNotBound);
-        }
-        if room.hub() != own {
-            return Err(LinkRefused::NotOwner);
-        }
-        Ok(())
-    };
     match request {
         link::Request::Claim(claim) => {
             let trusted = planted!("door_trusts_requester");
@@ -240,35 +90,22 @@ pub fn of_peer(
             }
             Ok(PeerAsk::Vouch(client, key))
         }
-        link::Request::Commit(CommitRequest {
+        link::Request::Room {
             room,
-            sender,
-            commit,
-            welcome,
-            group_info,
-            tree,
-        }) => {
-            bound(&sender, &room)?;
-            let bundle = bundle(commit, welcome, group_info, tree);
-            Ok(PeerAsk::Hub(room, HubAsk::Commit { sender, bundle }))
-        }
-        link::Request::Propose(ProposeRequest {
-            room,
-            sender,
-            proposals,
-        }) => {
-            bound(&sender, &room)?;
-            let messages = proposals.into_iter().map(|message| message.0).collect();
-            Ok(PeerAsk::Hub(room, HubAsk::Propose { sender, messages }))
-        }
-        link::Request::GroupInfo(request) => {
-            bound(&request.joiner, &request.room)?;
-            let room = request.room.clone();
-            Ok(PeerAsk::Hub(room, HubAsk::group_info(request)))
-        }
-        link::Request::Codes(CodesRequest { room, member, ask }) => {
-            bound(&member, &room)?;
-            Ok(PeerAsk::Hub(room, HubAsk::Codes { member, ask }))
+            client,
+            request,
+        } => {
+            if client.provider() != peer && !planted!("door_trusts_sender") {
+                return Err(LinkRefused::SenderNotBound);
+            }
+            // A room is made at the provider of whoever makes it.
+            if room.hub() != own || matches!(request, room::Request::Create(_)) {
+                return Err(LinkRefused::NotOwner);
+            }
+            if !is_of(&request, &room, &client) && !planted!("door_trusts_sender") {
+                return Err(LinkRefused::SenderNotBound);
+            }
+            Ok(PeerAsk::Room(room, client, request))
         }
         link::Request::Resolve(code) => Ok(PeerAsk::Resolve(code)),
     }
@@ -278,7 +115,7 @@ pub fn of_peer(
 ///
 /// Whether the sender is the peer's is checked for the whole frame, by [`crate::link::session::check_submit`].
 #[must_use]
-pub fn submission(own: &ProviderId, group: SubmitGroup) -> Option<(RoomUri, HubAsk)> {
+pub fn submission(own: &ProviderId, group: SubmitGroup) -> Option<(RoomUri, hub::Submit)> {
     let SubmitGroup {
         room,
         sender,
@@ -292,7 +129,7 @@ pub fn submission(own: &ProviderId, group: SubmitGroup) -> Option<(RoomUri, HubA
         via,
         messages,
     };
-    (room.hub() == own).then_some((room, HubAsk::Submit(submit)))
+    (room.hub() == own).then_some((room, submit))
 }
 
 /// What a part of a peer's fan-out is, and for whom.
@@ -339,117 +176,56 @@ pub fn fanned(batch: Fanout) -> Vec<Fanned> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientAsk {
     /// To the room, which is this provider's.
-    Here(RoomUri, HubAsk),
+    Here(RoomUri, room::Request),
     /// To the room's hub.
     Peer(ProviderId, link::Request),
 }
 
-/// Lets in a client's request for a new room.
+/// Lets in a client's request to a room.
 ///
 /// # Errors
-/// [`DoorRefused::SenderNotBound`] when the room would be another provider's.
-pub fn create(
+/// [`DoorRefused::SenderNotBound`] when it makes a room that would be another provider's, or asks for another client or
+/// about another room than it says.
+pub fn of_client(
     own: &ProviderId,
     client: &ClientUri,
-    create: door::CreateRoom,
-) -> Result<(RoomUri, HubAsk), DoorRefused> {
-    if create.room.hub() != own {
-        let detail = BText::clipped("a room is created at the provider that its name says");
+    room: RoomUri,
+    request: room::Request,
+) -> Result<ClientAsk, DoorRefused> {
+    let here = room.hub() == own;
+    let flaw = if !here && matches!(request, room::Request::Create(_)) {
+        Some("a room is created at the provider that its name says")
+    } else if !is_of(&request, &room, client) {
+        Some("a request names the client of this connection, and the room that it goes to")
+    } else {
+        None
+    };
+    if let Some(flaw) = flaw {
+        let detail = BText::clipped(flaw);
         return Err(DoorRefused::SenderNotBound { detail });
     }
-    let ask = HubAsk::Create {
-        creator: client.clone(),
-        group_info: create.group_info.0,
-        tree: create.tree,
-    };
-    Ok((create.room, ask))
-}
-
-/// Lets in a client's Commit bundle.
-#[must_use]
-pub fn commit(own: &ProviderId, client: &ClientUri, commit: door::Commit) -> ClientAsk {
-    let sender = client.clone();
-    let door::Commit {
-        room,
-        commit,
-        welcome,
-        group_info,
-        tree,
-    } = commit;
-    if room.hub() == own {
-        let bundle = bundle(commit, welcome, group_info, tree);
-        return ClientAsk::Here(room, HubAsk::Commit { sender, bundle });
+    if here {
+        return Ok(ClientAsk::Here(room, request));
     }
-    let request = CommitRequest {
+    let hub = room.hub().clone();
+    let client = client.clone();
+    let request = link::Request::Room {
         room,
-        sender,
-        commit,
-        welcome,
-        group_info,
-        tree,
+        client,
+        request,
     };
-    ClientAsk::Peer(request.room.hub().clone(), link::Request::Commit(request))
+    Ok(ClientAsk::Peer(hub, request))
 }
 
-/// Lets in a client's Proposals.
-#[must_use]
-pub fn propose(own: &ProviderId, client: &ClientUri, propose: door::Propose) -> ClientAsk {
-    let sender = client.clone();
-    let door::Propose { room, proposals } = propose;
-    if room.hub() == own {
-        let messages = proposals.into_iter().map(|message| message.0).collect();
-        return ClientAsk::Here(room, HubAsk::Propose { sender, messages });
+/// Whether whoever a request names, under a signature of its own, is who makes it, and the room the one that it goes to.
+fn is_of(request: &room::Request, room: &RoomUri, client: &ClientUri) -> bool {
+    match request {
+        room::Request::GroupInfo(request) => request.joiner == *client && request.room == *room,
+        room::Request::Create(_)
+        | room::Request::Commit(_)
+        | room::Request::Propose(_)
+        | room::Request::Codes(_) => true,
     }
-    let request = ProposeRequest {
-        room,
-        sender,
-        proposals,
-    };
-    ClientAsk::Peer(request.room.hub().clone(), link::Request::Propose(request))
-}
-
-/// Lets in a client that wants to join a room by itself.
-///
-/// # Errors
-/// [`DoorRefused::SenderNotBound`] when it asks for another client.
-pub fn group_info(
-    own: &ProviderId,
-    client: &ClientUri,
-    request: GroupInfoRequest,
-) -> Result<ClientAsk, DoorRefused> {
-    own_client(client, &request.joiner)?;
-    let room = request.room.clone();
-    Ok(if room.hub() == own {
-        ClientAsk::Here(room, HubAsk::group_info(request))
-    } else {
-        ClientAsk::Peer(room.hub().clone(), link::Request::GroupInfo(request))
-    })
-}
-
-/// Lets in a client's request about joining codes.
-///
-/// # Errors
-/// [`DoorRefused::SenderNotBound`] when it asks for another client.
-pub fn codes(
-    own: &ProviderId,
-    client: &ClientUri,
-    request: CodesRequest,
-) -> Result<ClientAsk, DoorRefused> {
-    own_client(client, &request.member)?;
-    Ok(if request.room.hub() == own {
-        let CodesRequest { room, member, ask } = request;
-        ClientAsk::Here(room, HubAsk::Codes { member, ask })
-    } else {
-        ClientAsk::Peer(request.room.hub().clone(), link::Request::Codes(request))
-    })
-}
-
-fn own_client(client: &ClientUri, named: &ClientUri) -> Result<(), DoorRefused> {
-    if named == client {
-        return Ok(());
-    }
-    let detail = BText::clipped("a request names the client of this connection");
-    Err(DoorRefused::SenderNotBound { detail })
 }
 
 /// What a client's messages become: a submission at their hub, or the queue in front of another one.
@@ -514,18 +290,4 @@ pub fn check_package(
         credentials: facts.credentials,
         last_resort: facts.last_resort,
     })
-}
-
-fn bundle(
-    commit: Payload,
-    welcome: Option<Payload>,
-    group_info: Payload,
-    tree: TreeContainer,
-) -> Bundle {
-    Bundle {
-        commit: commit.0,
-        welcome: welcome.map(|welcome| welcome.0),
-        group_info: group_info.0,
-        tree,
-    }
 }

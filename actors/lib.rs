@@ -7,6 +7,7 @@ pub mod planted;
 
 pub mod ask;
 pub mod bucket;
+pub mod caller;
 pub mod clock;
 pub mod doors;
 pub mod election;
@@ -21,6 +22,7 @@ pub mod mls;
 pub mod record;
 pub mod room;
 pub mod shard;
+pub mod upgrade;
 pub mod user;
 pub mod wire;
 

@@ -62,6 +62,8 @@ mod packages;
 #[path = "hostile/peers.rs"]
 mod peers;
 mod support;
+#[path = "hostile/versions.rs"]
+mod versions;
 
 use bytes::Bytes;
 use mimi_actors::{
@@ -69,22 +71,19 @@ use mimi_actors::{
     limits::LEASE_MS_MAX,
     machine::Millis,
     wire::{
-        self, BText, BVec, Payload,
+        self, BText, BVec, Payload, Versioned,
         answer::{Answer, Refused},
         claim::{ClaimProof, ClaimRequest, ClaimTerms, UserRefused},
         door::{
-            self, Commit, CreateRoom, DoorRefused, EXPORTER_LABEL, Enrol, Login, PackageRefused,
-            Propose, Reply, Request, Sent,
+            self, DoorRefused, EXPORTER_LABEL, Enrol, Login, PackageRefused, Reply, Request, Sent,
         },
         event::{
             Body, ClientSeq, CommitEvent, Epoch, Event, Item, LinkSeq, RoomSeq, SubmitRefused,
             SubmitSeq, Verdict,
         },
         joining::Introduced,
-        link::{
-            self, CommitRequest, Fanout, FanoutGroup, Hello, LinkRefused, ProposeRequest, Submit,
-            SubmitGroup, Submitted,
-        },
+        link::{self, Fanout, FanoutGroup, Hello, LinkRefused, Submit, SubmitGroup, Submitted},
+        room::{self, Beginning},
     },
 };
 use mimi_node::{
@@ -93,7 +92,6 @@ use mimi_node::{
     quic::{DOOR_ALPN, LINK_ALPN},
 };
 use quinn::{Connection, Endpoint};
-use serde::Serialize;
 use std::time::Instant;
 use support::{
     Net, client, invite,
@@ -248,12 +246,36 @@ fn room_refused(back: &Back) -> bool {
     )
 }
 
-fn framed(value: &impl Serialize) -> Vec<u8> {
+fn framed(value: &impl Versioned) -> Vec<u8> {
     frame(&wire::encode(value))
 }
 
 fn ask(request: Request) -> Vec<u8> {
     framed(&door::Open::Request(Box::new(request)))
+}
+
+/// A request to a room.
+fn ask_room(room: RoomUri, request: room::Request) -> Vec<u8> {
+    ask(Request::Room(room, request))
+}
+
+/// A bundle, as it goes to its room.
+fn commit_of(prepared: &PreparedCommit) -> Vec<u8> {
+    let request = room::Request::Commit(prepared.bundle());
+    ask_room(prepared.room.clone(), request)
+}
+
+fn propose_in(room: RoomUri, proposals: Vec<Payload>) -> Vec<u8> {
+    ask_room(room, room::Request::Propose(BVec::truncated(proposals)))
+}
+
+/// A creation out of noise.
+fn create_in(room: RoomUri) -> Vec<u8> {
+    let beginning = Beginning {
+        group_info: junk(),
+        tree: junk().into(),
+    };
+    ask_room(room, room::Request::Create(beginning))
 }
 
 fn ask_link(request: link::Request) -> Vec<u8> {
@@ -281,9 +303,11 @@ fn frames(over_limit: u32) -> Vec<(&'static str, Vec<u8>, bool)> {
         ("a frame that ends early", vec![0, 0, 0, 9, 1, 0, 2], false),
         ("a version and nothing", frame(&[1]), true),
         ("version 0", frame(&[0, 0, 2]), true),
-        ("version 2", frame(&[2, 0, 2]), true),
+        ("a version to come", frame(&[9, 0, 2]), true),
         ("an unknown lane", frame(&[1, 9]), true),
         ("an unknown request", frame(&[1, 0, 99]), true),
+        ("an unknown lane of version 2", frame(&[2, 9]), true),
+        ("an unknown request of version 2", frame(&[2, 0, 99]), true),
         (
             "a variant of 2^60",
             frame(&[1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f]),
@@ -370,14 +394,14 @@ fn junk() -> Payload {
     Payload::from(vec![0x5a; 90])
 }
 
-fn commit_to(room: RoomUri) -> Commit {
-    Commit {
-        room,
+/// A Commit of noise.
+fn noise() -> room::Request {
+    room::Request::Commit(room::Bundle {
         commit: junk(),
         welcome: None,
         group_info: junk(),
         tree: junk().into(),
-    }
+    })
 }
 
 fn flipped(bytes: &Payload, place: usize) -> Payload {
@@ -443,6 +467,7 @@ async fn hostile_input_has_its_answer_changes_nothing_and_disturbs_nobody() {
     forged::members(&mut book, &mut amy, &mut mallory).await;
     joining::peers(&mut book, &amy).await;
     peers::peers(&mut book, &amy).await;
+    versions::door(&mut book, &amy).await;
     packages::uploads(&mut book, &mut mallory).await;
     packages::consumed(&mut book, &mut mallory).await;
     let cases = book.end();

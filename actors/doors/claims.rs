@@ -190,7 +190,7 @@ pub fn claims(
     rules: &Rules,
 ) -> Vec<(UserUri, Result<Claim, UserRefused>)> {
     let terms = &request.terms;
-    let body = Hash::of(&wire::encode(terms));
+    let body = Hash::of(&wire::canonical(terms));
     let peer = terms.requester.provider();
     let hub = terms.room.as_ref().map_or(peer, RoomUri::hub);
     let mut asked = BTreeSet::new();
@@ -342,7 +342,7 @@ mod tests {
         let response = ClaimResponse {
             users: BVec::truncated(fitting(crowd(32, 16 << 10))),
         };
-        let frame = wire::encode(&response).len();
+        let frame = wire::canonical(&response).len();
         assert!(frame < crate::limits::REQUEST_FRAME_BYTES_MAX, "{frame}");
     }
 

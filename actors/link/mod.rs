@@ -240,3 +240,5 @@ impl Links {
         crate::wire::encode(self).to_vec()
     }
 }
+
+crate::versioned!(crate::wire::version::FOLD; Links);

@@ -100,7 +100,7 @@ impl Parked {
 
 /// What tells a word from others about its room.
 fn name(refilled: &Refilled) -> u64 {
-    let Hash(hash) = Hash::of(&wire::encode(refilled));
+    let Hash(hash) = Hash::of(&wire::canonical(refilled));
     hash.first_chunk()
         .map_or(0, |first| u64::from_be_bytes(*first))
 }

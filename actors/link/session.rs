@@ -283,10 +283,7 @@ impl Acking {
             | Answer::GroupInfo(_)
             | Answer::CodeMade(_)
             | Answer::Codes(_)
-            | Answer::CodeRevoked
-            | Answer::Granted { .. }
-            | Answer::CodeKept(_)
-            | Answer::Stale) => return Err(later),
+            | Answer::CodeRevoked) => return Err(later),
         };
         let mut refused = std::mem::take(&mut self.ack.refused).into_vec();
         refused.push(RoomRefused {

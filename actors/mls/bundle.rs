@@ -27,27 +27,11 @@ use super::{
     tree_math::to_leaf,
     view::{Context, GroupView, Member, NextTree, NextView, member_of},
 };
-use crate::{
-    ids::ClientUri,
-    limits::URI_BYTES_MAX,
-    wire::{BText, tree::TreeContainer},
-};
+pub use crate::wire::room::Bundle;
+use crate::{ids::ClientUri, limits::URI_BYTES_MAX, wire::BText};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
-
-/// What a committer sends: everything that becomes current, or nothing of it does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bundle {
-    /// The Commit, a PublicMessage as an MLSMessage.
-    pub commit: Bytes,
-    /// The Welcome as an MLSMessage; there if the Commit adds somebody, and only then.
-    pub welcome: Option<Bytes>,
-    /// The GroupInfo of the next epoch as an MLSMessage.
-    pub group_info: Bytes,
-    /// The tree of the next epoch.
-    pub tree: TreeContainer,
-}
 
 /// What a check goes by, beside the group.
 #[derive(Clone, Debug, Default)]
@@ -359,7 +343,7 @@ fn judge(
         group_context: next_context.into(),
         confirmation_tag: Bytes::copy_from_slice(parts.confirmation_tag),
         interim_transcript_hash: Bytes::copy_from_slice(&interim),
-        group_info: bundle.group_info.clone(),
+        group_info: bundle.group_info.0.clone(),
         tree: next_tree(view, made, !changed.added.is_empty()),
     };
     let covered = covered

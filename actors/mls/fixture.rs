@@ -168,9 +168,9 @@ impl Client {
         let (commit, welcome, group_info) = made.into_messages();
         group.merge_pending_commit(&self.provider).unwrap();
         Bundle {
-            commit: encoded(&commit),
-            welcome: welcome.map(|welcome| encoded(&welcome)),
-            group_info: encoded(&group_info.unwrap()),
+            commit: encoded(&commit).into(),
+            welcome: welcome.map(|welcome| encoded(&welcome).into()),
+            group_info: encoded(&group_info.unwrap()).into(),
             tree: encoded(&group.export_ratchet_tree()).into(),
         }
     }
@@ -214,9 +214,9 @@ impl Client {
         let tree = encoded(&group.export_ratchet_tree()).into();
         self.group = Some(group);
         Bundle {
-            commit: encoded(&commit),
-            welcome: welcome.map(|welcome| encoded(&welcome)),
-            group_info: encoded(&group_info.unwrap()),
+            commit: encoded(&commit).into(),
+            welcome: welcome.map(|welcome| encoded(&welcome).into()),
+            group_info: encoded(&group_info.unwrap()).into(),
             tree,
         }
     }
@@ -249,9 +249,9 @@ impl Client {
         group.merge_pending_commit(&self.provider).unwrap();
         let (commit, group_info) = (encoded(&commit), encoded(&group_info.unwrap()));
         Bundle {
-            commit,
+            commit: commit.into(),
             welcome: None,
-            group_info,
+            group_info: group_info.into(),
             tree: encoded(&group.export_ratchet_tree()).into(),
         }
     }

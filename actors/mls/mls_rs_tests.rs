@@ -66,9 +66,12 @@ fn bytes(message: &MlsMessage) -> Bytes {
 
 fn bundle(output: &CommitOutput) -> Bundle {
     Bundle {
-        commit: bytes(&output.commit_message),
-        welcome: output.welcome_messages.first().map(bytes),
-        group_info: bytes(output.external_commit_group_info.as_ref().unwrap()),
+        commit: bytes(&output.commit_message).into(),
+        welcome: output
+            .welcome_messages
+            .first()
+            .map(|welcome| bytes(welcome).into()),
+        group_info: bytes(output.external_commit_group_info.as_ref().unwrap()).into(),
         tree: output
             .ratchet_tree
             .as_ref()

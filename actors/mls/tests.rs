@@ -309,9 +309,9 @@ fn parts(bundle: &mut Bundle) -> [&mut Bytes; 4] {
         panic!("not a whole tree")
     };
     [
-        &mut bundle.commit,
-        bundle.welcome.as_mut().unwrap(),
-        &mut bundle.group_info,
+        &mut bundle.commit.0,
+        &mut bundle.welcome.as_mut().unwrap().0,
+        &mut bundle.group_info.0,
         &mut tree.0,
     ]
 }
@@ -428,7 +428,7 @@ proptest! {
             }
             let bytes = Bytes::from(bytes);
             for bytes in [bytes.slice(..cut.index(bytes.len())), bytes] {
-                let _ = super::parts::Parts::read(&Bundle { commit: bytes.clone(), welcome: None, group_info: bytes.clone(), tree: bytes.clone().into() });
+                let _ = super::parts::Parts::read(&Bundle { commit: bytes.clone().into(), welcome: None, group_info: bytes.clone().into(), tree: bytes.clone().into() });
                 let _ = welcome_references(&bytes);
                 let _ = super::group_info::GroupInfo::read(&bytes);
                 if let Ok(tree) = Tree::read(&bytes) {

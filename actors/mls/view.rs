@@ -144,6 +144,12 @@ pub struct Member {
 }
 
 impl GroupView {
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.group_context.len() + self.group_info.len() + self.tree.len() + 128
+    }
+
     /// The epoch.
     ///
     /// # Errors

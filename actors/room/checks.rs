@@ -24,7 +24,7 @@ use crate::{
         Payload,
         event::Hash,
         joining::{CodeId, CodeTerms, GroupInfoRequest, SealedGroupInfo},
-        tree::TreeContainer,
+        room::Beginning,
     },
 };
 use bytes::Bytes;
@@ -45,8 +45,7 @@ pub trait Verifier {
     fn create(
         &self,
         creator: &ClientUri,
-        group_info: &Bytes,
-        tree: &TreeContainer,
+        beginning: &Beginning,
     ) -> Result<CheckedCreate, BundleRefused>;
 
     /// Checks a Commit bundle of `sender` against the state it must follow from.
@@ -123,9 +122,9 @@ impl Verifier for Mls {
     fn create(
         &self,
         creator: &ClientUri,
-        group_info: &Bytes,
-        tree: &TreeContainer,
+        beginning: &Beginning,
     ) -> Result<CheckedCreate, BundleRefused> {
+        let Beginning { group_info, tree } = beginning;
         check_create(group_info, tree, &self.hub_signature_key, creator)
     }
 
@@ -173,12 +172,8 @@ impl Verifier for Mls {
 #[must_use]
 pub fn run(check: Check, with: &impl Verifier) -> Checked {
     match check {
-        Check::Create {
-            creator,
-            group_info,
-            tree,
-        } => {
-            let result = with.create(&creator, &group_info, &tree);
+        Check::Create { creator, beginning } => {
+            let result = with.create(&creator, &beginning);
             Checked::Create { creator, result }
         }
         Check::Bundle {

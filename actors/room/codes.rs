@@ -7,7 +7,7 @@
 
 use super::{
     hub::{Fold, Room},
-    outcome::{Answer, Outcome, Refused},
+    outcome::{Answer, Done, Outcome, Refused},
 };
 use crate::{
     ids::{ClientUri, ProviderId},
@@ -233,7 +233,7 @@ impl Fold {
             return Outcome::refused(Refused::NotAuthorized);
         }
         match room.joining.codes.keep(time, &keep.code) {
-            Ok(id) => Outcome::answer(Answer::CodeKept(id)),
+            Ok(id) => Outcome::answer(Done::CodeKept(id)),
             Err(refused) => Outcome::refused(refused),
         }
     }

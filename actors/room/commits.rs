@@ -7,7 +7,7 @@
 
 use super::{
     hub::{Commit, Fold, Membership, Room},
-    outcome::{Accepted, Answer, Change, Emission, Outcome, Refused, UserNotice},
+    outcome::{Accepted, Answer, Change, Done, Emission, Outcome, Refused, UserNotice},
 };
 use crate::{
     bucket::{Rate, told_ms},
@@ -54,7 +54,7 @@ impl Fold {
         }
         let unchecked = planted!("skip_epoch_check");
         if commit.on != room.checked_on() && !unchecked && !planted!("skip_pending_check") {
-            return Outcome::answer(Answer::Stale);
+            return Outcome::answer(Done::Stale);
         }
         if let Err(refused) = room.check_covered(commit) {
             return Outcome::refused(refused);

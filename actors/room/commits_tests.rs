@@ -1,6 +1,6 @@
 use super::{
     hub::{Command, Commit, Fold},
-    outcome::{Answer, Refused},
+    outcome::{Answer, Done, Refused},
     testing::*,
 };
 use crate::{
@@ -40,7 +40,7 @@ fn commit_of(hub: &Hub, sender: &ClientUri, leaf: u32, name: &str) -> Commit {
 }
 
 fn take(hub: &mut Hub, commit: Commit) -> Answer {
-    hub.apply(&Command::Commit(Box::new(commit))).answer
+    hub.apply(&Command::Commit(Box::new(commit))).done.told()
 }
 
 fn next(hub: &mut Hub, sender: &ClientUri, leaf: u32) -> Answer {
@@ -93,7 +93,8 @@ fn commits_that_open_no_epoch_do_not_count() {
         assert_eq!(foreign, Answer::Refused(Refused::NotMember));
         let mut unchecked = commit_of(&hub, &alice(), 0, &format!("stale {}", hub.entry));
         unchecked.on.pending = Hash::of(b"others");
-        assert_eq!(take(&mut hub, unchecked), Answer::Stale);
+        let stale = hub.apply(&Command::Commit(Box::new(unchecked)));
+        assert_eq!(stale.done, Done::Stale);
     }
     storm(&mut hub);
 }
@@ -165,25 +166,31 @@ fn nobody_is_brought_in_whose_provider_is_too_far_behind_and_rooms_it_is_in_go_o
         provider: "b.example".parse().unwrap(),
         retry_after_ms: PEER_BEHIND_RETRY_AFTER_MS,
     });
-    assert_eq!((refused.answer, refused.emitted.len()), (answer, 0));
+    assert_eq!((refused.done.told(), refused.emitted.len()), (answer, 0));
 
     assert!(opened(
         &hub.apply(&behind(hub.adding("bob", bob()), "c.example"))
-            .answer
+            .done
+            .told()
     ));
     let billy = vec![(3, client("b", "billy", "phone"))];
     let billy = behind(hub.adding("billy", billy), "b.example");
     assert!(
-        opened(&hub.apply(&billy).answer),
+        opened(&hub.apply(&billy).done.told()),
         "it is in the room already"
     );
 
     let mut both = bob();
     both.push((3, client("b", "billy", "phone")));
-    assert!(opened(&hub.apply(&hub.removing("all of b", both)).answer));
+    assert!(opened(
+        &hub.apply(&hub.removing("all of b", both)).done.told()
+    ));
     let again = hub.apply(&behind(hub.adding("bob again", bob()), "b.example"));
     assert!(
-        matches!(again.answer, Answer::Refused(Refused::PeerBehind { .. })),
+        matches!(
+            again.done.told(),
+            Answer::Refused(Refused::PeerBehind { .. })
+        ),
         "it was in the room, and is not any more"
     );
 }

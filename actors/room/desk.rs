@@ -9,17 +9,18 @@ use super::{
     codes::{Code, CodeFlaw},
     hub::{CheckedOn, Command, Commit, Create, Fold, Propose, Room, Submit, Via, name_proposals},
     joiners::{Joiners, Scene},
-    outcome::{Answer, Outcome, Refused},
+    outcome::{Answer, Done, Outcome, Refused},
     refusals::{bundle_refused, proposal_refused},
 };
 use crate::{
     bucket::Rate,
+    caller::Caller,
     group_info::Sealing,
     ids::ClientUri,
     limits::COMMITS_WAITING_PER_ROOM_MAX,
     machine::{self, Millis, Ticket},
     mls::{
-        bundle::{Bundle, BundleRefused, CheckedBundle},
+        bundle::{BundleRefused, CheckedBundle},
         create::CheckedCreate,
         message::{Sender, handshake_header},
         proposal::{PendingProposal, ProposalRefused},
@@ -29,11 +30,10 @@ use crate::{
     wire::{
         Payload,
         event::{Epoch, Hash},
-        joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest, SealedGroupInfo},
-        tree::TreeContainer,
+        joining::{CodeId, CodeTerms, GroupInfoRequest, SealedGroupInfo},
+        room::{Beginning, Bundle, Proposals, Request},
     },
 };
-use bytes::Bytes;
 use std::{collections::VecDeque, sync::Arc};
 
 /// When a requester that found the room busy should try again, in milliseconds.
@@ -42,34 +42,14 @@ const BUSY_RETRY_AFTER_MS: u32 = 250;
 /// What happened or is asked.
 #[derive(Debug)]
 pub enum Input {
-    /// A client of this provider asks for a room.
-    Create {
+    /// Somebody asks.
+    Ask {
         /// Who waits.
         ticket: Ticket,
-        /// The client.
-        creator: ClientUri,
-        /// GroupInfo of epoch 0, an MLSMessage.
-        group_info: Bytes,
-        /// Ratchet tree of epoch 0.
-        tree: TreeContainer,
-    },
-    /// A member asks for the next epoch.
-    Commit {
-        /// Who waits.
-        ticket: Ticket,
-        /// The client.
-        sender: ClientUri,
-        /// What it sent.
-        bundle: Bundle,
-    },
-    /// A member proposes.
-    Propose {
-        /// Who waits.
-        ticket: Ticket,
-        /// The client.
-        sender: ClientUri,
-        /// The Proposals, each an MLSMessage.
-        messages: Vec<Bytes>,
+        /// Who asks.
+        caller: Caller,
+        /// What.
+        request: Request,
     },
     /// A member, or its provider, submits application messages.
     Submit {
@@ -77,24 +57,6 @@ pub enum Input {
         ticket: Ticket,
         /// What it sent.
         submit: Submit,
-    },
-    /// Somebody wants to join by itself.
-    GroupInfo {
-        /// Who waits.
-        ticket: Ticket,
-        /// What it sent.
-        request: Arc<GroupInfoRequest>,
-        /// How long it waits for its turn, in milliseconds.
-        wait_ms: u32,
-    },
-    /// A member does something with the joining codes.
-    Codes {
-        /// Who waits.
-        ticket: Ticket,
-        /// The client.
-        member: ClientUri,
-        /// What.
-        ask: CodesAsk,
     },
     /// The time of an [`Effect::Wake`] has come.
     Wake,
@@ -164,10 +126,8 @@ pub enum Check {
     Create {
         /// Its creator.
         creator: ClientUri,
-        /// Its GroupInfo.
-        group_info: Bytes,
-        /// Its ratchet tree.
-        tree: TreeContainer,
+        /// What it begins with.
+        beginning: Beginning,
     },
     /// A Commit bundle.
     Bundle {
@@ -213,7 +173,7 @@ pub enum Check {
         /// Its epoch.
         on: Epoch,
         /// The Proposals.
-        messages: Vec<Bytes>,
+        messages: Proposals,
         /// Their sender.
         sender: ClientUri,
     },
@@ -290,58 +250,17 @@ impl machine::Desk for Desk {
 
     fn handle(&mut self, input: Input, now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
         match input {
-            Input::GroupInfo {
+            Input::Ask {
                 ticket,
+                caller,
                 request,
-                wait_ms,
-            } => {
-                let scene = &mut Scene { now, fold, out };
-                self.joiners.ask(ticket, request, wait_ms, scene);
-            }
-            Input::Codes {
+            } => self.ask(
                 ticket,
-                member,
-                ask,
-            } => {
-                let scene = &mut Scene { now, fold, out };
-                self.joiners.codes(ticket, member, ask, scene);
-            }
+                caller.client,
+                request,
+                &mut Scene { now, fold, out },
+            ),
             Input::Wake => self.joiners.wake(&mut Scene { now, fold, out }),
-            Input::Create {
-                ticket,
-                creator,
-                group_info,
-                tree,
-            } => {
-                self.others += 1;
-                let check = Box::new(Check::Create {
-                    creator,
-                    group_info,
-                    tree,
-                });
-                out.push(Effect::Check { ticket, check });
-            }
-            Input::Commit {
-                ticket,
-                sender,
-                bundle,
-            } => {
-                let hash = hash_of(&bundle);
-                let commit = WaitingCommit {
-                    ticket,
-                    sender,
-                    bundle,
-                    hash,
-                };
-                self.commit(commit, &mut Scene { now, fold, out });
-            }
-            Input::Propose {
-                ticket,
-                sender,
-                messages,
-            } => {
-                self.propose(ticket, sender, messages, fold, out);
-            }
             Input::Submit { ticket, submit } => self.submit(ticket, submit, fold, out),
             Input::Checked { ticket, checked } => {
                 let scene = &mut Scene { now, fold, out };
@@ -368,12 +287,12 @@ impl machine::Desk for Desk {
         out: &mut Vec<Effect>,
     ) {
         let scene = &mut Scene { now, fold, out };
-        if self.joiners.applied(ticket, &outcome.answer, scene) {
+        if self.joiners.applied(ticket, &outcome.done, scene) {
             return;
         }
         // A Commit ends the lease: the next joiner's turn has come.
         self.joiners.serve(scene);
-        let stale = outcome.answer == Answer::Stale;
+        let stale = outcome.done == Done::Stale;
         if let Some(commit) = self
             .in_flight
             .take_if(|commit| stale && commit.ticket == ticket)
@@ -383,7 +302,7 @@ impl machine::Desk for Desk {
             self.begin_next(scene);
             return;
         }
-        self.finish(ticket, outcome.answer.clone(), scene);
+        self.finish(ticket, outcome.done.told(), scene);
     }
 
     fn is_idle(&self) -> bool {
@@ -393,12 +312,8 @@ impl machine::Desk for Desk {
 
     fn ticket(input: &Input) -> Ticket {
         match input {
-            Input::Create { ticket, .. }
-            | Input::Commit { ticket, .. }
-            | Input::Propose { ticket, .. }
+            Input::Ask { ticket, .. }
             | Input::Submit { ticket, .. }
-            | Input::GroupInfo { ticket, .. }
-            | Input::Codes { ticket, .. }
             | Input::Checked { ticket, .. }
             | Input::NotAppended { ticket, .. } => *ticket,
             // Nobody's: tickets count from 1.
@@ -415,6 +330,30 @@ impl machine::Desk for Desk {
 }
 
 impl Desk {
+    /// Begins to answer a request.
+    fn ask(&mut self, ticket: Ticket, client: ClientUri, request: Request, scene: &mut Scene<'_>) {
+        match request {
+            Request::Create(beginning) => {
+                self.others += 1;
+                let creator = client;
+                scene.check(ticket, Check::Create { creator, beginning });
+            }
+            Request::Commit(bundle) => {
+                let hash = hash_of(&bundle);
+                let commit = WaitingCommit {
+                    ticket,
+                    sender: client,
+                    bundle,
+                    hash,
+                };
+                self.commit(commit, scene);
+            }
+            Request::Propose(messages) => self.propose(ticket, client, messages, scene),
+            Request::GroupInfo(request) => self.joiners.ask(ticket, request, scene),
+            Request::Codes(ask) => self.joiners.codes(ticket, client, ask, scene),
+        }
+    }
+
     fn commit(&mut self, commit: WaitingCommit, scene: &mut Scene<'_>) {
         if let Err(answer) = preflight(&commit, scene) {
             scene.answer(commit.ticket, answer);
@@ -452,35 +391,30 @@ impl Desk {
         &mut self,
         ticket: Ticket,
         sender: ClientUri,
-        messages: Vec<Bytes>,
-        fold: &Fold,
-        out: &mut Vec<Effect>,
+        messages: Proposals,
+        scene: &mut Scene<'_>,
     ) {
-        let Some(room) = fold.room() else {
-            return out.push(refuse(ticket, Refused::NotAuthorized));
+        let Some(room) = scene.fold.room() else {
+            return scene.refuse(ticket, Refused::NotAuthorized);
         };
         if messages.is_empty() {
-            return out.push(refuse(
-                ticket,
-                Refused::invalid("malformed", "no Proposals"),
-            ));
+            return scene.refuse(ticket, Refused::invalid("malformed", "no Proposals"));
         }
         let request = name_proposals(&sender, messages.iter().map(|message| &message[..]));
         if let Some(references) = room.proposed(request) {
-            let answer = Answer::Proposed(references);
-            return out.push(Effect::Answer { ticket, answer });
+            return scene.answer(ticket, Answer::Proposed(references));
         }
         if !room.is_member(&sender) {
-            return out.push(refuse(ticket, Refused::NotMember));
+            return scene.refuse(ticket, Refused::NotMember);
         }
         self.others += 1;
-        let check = Box::new(Check::Proposals {
+        let check = Check::Proposals {
             view: room.view().clone(),
             on: room.epoch(),
             messages,
             sender,
-        });
-        out.push(Effect::Check { ticket, check });
+        };
+        scene.check(ticket, check);
     }
 
     fn submit(&mut self, ticket: Ticket, submit: Submit, fold: &Fold, out: &mut Vec<Effect>) {
@@ -579,8 +513,8 @@ impl WaitingCommit {
             sender: self.sender.clone(),
             on,
             bundle: self.hash,
-            commit: Payload(self.bundle.commit.clone()),
-            welcome: self.bundle.welcome.clone().map(Payload),
+            commit: self.bundle.commit.clone(),
+            welcome: self.bundle.welcome.clone(),
             checked,
             rate,
             behind: Vec::new(),
@@ -590,7 +524,7 @@ impl WaitingCommit {
 
 /// Names a bundle across retries.
 fn hash_of(bundle: &Bundle) -> Hash {
-    let welcome = bundle.welcome.as_deref().unwrap_or_default();
+    let welcome = bundle.welcome.as_ref().map_or(&[][..], |welcome| welcome);
     Hash::of_parts([
         &bundle.commit[..],
         welcome,

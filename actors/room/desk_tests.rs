@@ -1,10 +1,11 @@
 use super::{
     desk::{Check, Checked, Desk, Effect, Input},
     hub::{self, Command, Fold, Via},
-    outcome::{Answer, Outcome, Refused},
+    outcome::{Answer, Done, Outcome, Refused},
     testing::*,
 };
 use crate::{
+    caller::Caller,
     ids::ClientUri,
     limits::COMMITS_WAITING_PER_ROOM_MAX,
     machine::{Desk as _, Millis, Ticket},
@@ -16,6 +17,7 @@ use crate::{
     wire::{
         BVec, Payload,
         event::{ClientSeq, Epoch, Hash},
+        room::{Beginning, Request},
     },
 };
 use std::sync::Arc;
@@ -32,6 +34,14 @@ enum Order {
     Check(u64),
     Append(u64),
     Answer(u64, Answer),
+}
+
+fn asked(ticket: Ticket, client: ClientUri, request: Request) -> Input {
+    Input::Ask {
+        ticket,
+        caller: Caller::of(client),
+        request,
+    }
 }
 
 impl World {
@@ -56,11 +66,7 @@ impl World {
 
     fn commit_of(&mut self, ticket: u64, sender: ClientUri, bundle: Bundle) -> Vec<Order> {
         let ticket = Ticket(ticket);
-        self.orders(Input::Commit {
-            ticket,
-            sender,
-            bundle,
-        })
+        self.orders(asked(ticket, sender, Request::Commit(bundle)))
     }
 
     /// A worker finds the bundle in flight right.
@@ -146,7 +152,7 @@ fn one_commit_is_in_flight_and_the_next_learn_its_outcome_without_a_log_entry() 
     assert_eq!(world.commit(3, bundle(0, "C")), []);
     let command = world.found_right(1);
     let (outcome, orders) = world.applied(1, &command);
-    assert!(matches!(outcome.answer, Answer::Committed(_)));
+    assert!(matches!(outcome.done, Done::Answer(Answer::Committed(_))));
     let lost = world.wrong_epoch();
     assert!(
         matches!(&lost, Answer::Refused(Refused::WrongEpoch { current: Epoch(1), winner })
@@ -155,7 +161,7 @@ fn one_commit_is_in_flight_and_the_next_learn_its_outcome_without_a_log_entry() 
     assert_eq!(
         orders,
         [
-            Order::Answer(1, outcome.answer),
+            Order::Answer(1, outcome.done.told()),
             Order::Answer(2, lost.clone()),
             Order::Answer(3, lost)
         ]
@@ -167,11 +173,7 @@ fn one_commit_is_in_flight_and_the_next_learn_its_outcome_without_a_log_entry() 
 fn the_check_of_a_commit_gets_the_state_that_the_room_is_in() {
     let mut world = World::of(Hub::created());
     world.hub.propose(&alice(), vec![proposal(0, "p")]);
-    let input = Input::Commit {
-        ticket: Ticket(1),
-        sender: alice(),
-        bundle: bundle(0, "A"),
-    };
+    let input = asked(Ticket(1), alice(), Request::Commit(bundle(0, "A")));
     let effects = world.effects(input);
     let [Effect::Check { check, .. }] = &effects[..] else {
         unreachable!("{effects:?}");
@@ -200,15 +202,15 @@ fn the_check_of_a_commit_gets_the_state_that_the_room_is_in() {
 fn a_commit_carries_into_the_log_what_was_sent_and_what_the_check_found() {
     let mut world = World::of(Hub::created());
     let mut sent = bundle(0, "A");
-    sent.welcome = Some(bytes::Bytes::from_static(b"welcome"));
+    sent.welcome = Some(bytes::Bytes::from_static(b"welcome").into());
     world.commit(1, sent.clone());
     let on = world.hub.room().checked_on();
     let Command::Commit(commit) = &*world.found_right(1) else {
         unreachable!("a Commit becomes a Commit");
     };
     assert_eq!((&commit.sender, commit.on), (&alice(), on));
-    assert_eq!(commit.commit, Payload(sent.commit));
-    assert_eq!(commit.welcome, sent.welcome.map(Payload));
+    assert_eq!(commit.commit, sent.commit);
+    assert_eq!(commit.welcome, sent.welcome);
     assert_eq!(commit.checked, checked(0));
 }
 
@@ -255,7 +257,7 @@ fn a_commit_above_the_rate_reaches_no_worker_once_an_accepted_one_has_said_the_r
         unreachable!("{effects:?}");
     };
     let (outcome, _) = world.applied(1, command);
-    assert!(matches!(outcome.answer, Answer::Committed(_)));
+    assert!(matches!(outcome.done, Done::Answer(Answer::Committed(_))));
     let orders = world.commit(2, bundle(1, "B"));
     let limited = matches!(
         orders[..],
@@ -264,7 +266,7 @@ fn a_commit_above_the_rate_reaches_no_worker_once_an_accepted_one_has_said_the_r
     assert!(limited, "{orders:?}");
     assert_eq!(
         world.commit(3, bundle(0, "A")),
-        [Order::Answer(3, outcome.answer)]
+        [Order::Answer(3, outcome.done.told())]
     );
     assert!(world.desk.is_idle());
 }
@@ -277,11 +279,11 @@ fn a_commit_whose_check_became_stale_is_checked_again_and_nobody_is_told() {
     let command = world.found_right(1);
     world.hub.propose(&alice(), vec![proposal(0, "p")]);
     let (outcome, orders) = world.applied(1, &command);
-    assert_eq!(outcome.answer, Answer::Stale);
+    assert_eq!(outcome.done, Done::Stale);
     assert_eq!(orders, [Order::Check(1)]);
     let command = world.found_right(1);
     let (outcome, orders) = world.applied(1, &command);
-    assert!(matches!(outcome.answer, Answer::Committed(_)));
+    assert!(matches!(outcome.done, Done::Answer(Answer::Committed(_))));
     assert_eq!(orders.len(), 2);
     assert!(world.desk.is_idle());
 }
@@ -299,7 +301,7 @@ fn a_commit_that_the_log_did_not_take_is_answered_and_the_next_begins() {
     );
     let command = world.found_right(2);
     assert!(matches!(
-        world.applied(2, &command).0.answer,
+        world.applied(2, &command).0.done.told(),
         Answer::Committed(_)
     ));
     assert!(world.desk.is_idle());
@@ -397,7 +399,7 @@ fn a_hopeless_commit_is_refused_before_a_worker_sees_it() {
         "wrong_group"
     );
     let mut garbled = bundle(2, "A");
-    garbled.commit = garbled.commit.slice(..8);
+    garbled.commit = garbled.commit.slice(..8).into();
     assert_eq!(invalid_code(&world.commit(1, garbled)), "malformed_commit");
     let mut nowhere = World::of(Hub::default());
     assert_eq!(
@@ -415,7 +417,7 @@ fn a_retry_of_an_accepted_bundle_gets_its_first_answer_from_the_desk() {
     assert_eq!(world.commit(2, bundle(0, "A")), []);
     let command = world.found_right(1);
     let (outcome, orders) = world.applied(1, &command);
-    let answer = outcome.answer;
+    let answer = outcome.done.told();
     assert_eq!(
         orders,
         [
@@ -450,15 +452,11 @@ fn other_requests_go_past_the_commit_in_flight() {
     else {
         unreachable!("{effects:?}");
     };
-    let messages = vec![bytes::Bytes::from_static(b"p")];
-    let propose = Input::Propose {
-        ticket: Ticket(3),
-        sender: alice(),
-        messages,
-    };
+    let messages = BVec::truncated(vec![Payload(bytes::Bytes::from_static(b"p"))]);
+    let propose = asked(Ticket(3), alice(), Request::Propose(messages));
     assert_eq!(world.orders(propose), [Order::Check(3)]);
     let (outcome, orders) = world.applied(2, command);
-    assert_eq!(orders, [Order::Answer(2, outcome.answer)]);
+    assert_eq!(orders, [Order::Answer(2, outcome.done.told())]);
     let result = Ok(vec![proposal(0, "p")]);
     let (sender, on) = (alice(), Epoch(0));
     assert_eq!(
@@ -477,14 +475,10 @@ fn other_requests_go_past_the_commit_in_flight() {
 
 #[test]
 fn proposals_and_messages_to_no_room_and_proposals_of_strangers_are_refused_at_once() {
-    let messages = || vec![bytes::Bytes::from_static(b"p")];
+    let messages = || BVec::truncated(vec![Payload(bytes::Bytes::from_static(b"p"))]);
     let mut nowhere = World::of(Hub::default());
     let (ticket, sender) = (Ticket(1), alice());
-    let propose = Input::Propose {
-        ticket,
-        sender,
-        messages: messages(),
-    };
+    let propose = asked(ticket, sender, Request::Propose(messages()));
     assert_eq!(
         nowhere.orders(propose),
         [refused(1, Refused::NotAuthorized)]
@@ -499,11 +493,7 @@ fn proposals_and_messages_to_no_room_and_proposals_of_strangers_are_refused_at_o
         [refused(1, Refused::NotAuthorized)]
     );
     let mut world = World::of(Hub::created());
-    let propose = Input::Propose {
-        ticket,
-        sender: bob(),
-        messages: messages(),
-    };
+    let propose = asked(ticket, bob(), Request::Propose(messages()));
     assert_eq!(world.orders(propose), [refused(1, Refused::NotMember)]);
     assert!(nowhere.desk.is_idle() && world.desk.is_idle());
 }
@@ -514,12 +504,9 @@ fn accepted_proposals_are_answered_again_without_a_worker() {
     let first = hub.propose(&alice(), vec![proposal(0, "p")]);
     hub.advance(1);
     let mut world = World::of(hub);
-    let propose = Input::Propose {
-        ticket: Ticket(7),
-        sender: alice(),
-        messages: vec![bytes::Bytes::from_static(b"p")],
-    };
-    assert_eq!(world.orders(propose), [Order::Answer(7, first.answer)]);
+    let messages = BVec::truncated(vec![Payload(bytes::Bytes::from_static(b"p"))]);
+    let propose = asked(Ticket(7), alice(), Request::Propose(messages));
+    assert_eq!(world.orders(propose), [Order::Answer(7, first.done.told())]);
     assert!(world.desk.is_idle());
 }
 
@@ -537,12 +524,8 @@ fn refused_proposals_are_answered_with_their_shape_or_a_stable_code() {
         (ProposalRefused::Signature, None),
     ] {
         let mut world = World::of(Hub::created());
-        let messages = vec![bytes::Bytes::from_static(b"p")];
-        world.orders(Input::Propose {
-            ticket: Ticket(1),
-            sender: alice(),
-            messages,
-        });
+        let messages = BVec::truncated(vec![Payload(bytes::Bytes::from_static(b"p"))]);
+        world.orders(asked(Ticket(1), alice(), Request::Propose(messages)));
         let (sender, on, result) = (alice(), Epoch(0), Err(found));
         let orders = world.found(1, Checked::Proposals { sender, on, result });
         match told {
@@ -556,11 +539,12 @@ fn refused_proposals_are_answered_with_their_shape_or_a_stable_code() {
 #[test]
 fn a_room_is_created_when_the_check_of_its_group_is_good() {
     let mut world = World::of(Hub::default());
-    let create_room = |ticket| Input::Create {
-        ticket: Ticket(ticket),
-        creator: alice(),
-        group_info: view(0).group_info,
-        tree: view(0).tree.into(),
+    let create_room = |ticket| {
+        let beginning = Beginning {
+            group_info: view(0).group_info.into(),
+            tree: view(0).tree.into(),
+        };
+        asked(Ticket(ticket), alice(), Request::Create(beginning))
     };
     assert_eq!(world.orders(create_room(1)), [Order::Check(1)]);
     let create = create();

@@ -31,7 +31,7 @@ fn entry(hub: &mut Hub, client: &ClientUri, leaf: u32, left: &[(u32, ClientUri)]
         code: None,
         lease_ms: LEASE_MS_MIN,
     });
-    if let Answer::Refused(Refused::Busy { .. }) = hub.apply(&grant).answer {
+    if let Answer::Refused(Refused::Busy { .. }) = hub.apply(&grant).done.told() {
         hub.time += u64::from(LEASE_MS_MIN);
         hub.apply(&grant);
     }
@@ -84,7 +84,9 @@ fn a_further_client_of_a_user_in_the_room_enters_and_is_told_where_its_events_be
     let commit = entry(&mut hub, &tablet(), 2, &[]);
     let command = Command::Commit(Box::new(commit));
     let outcome = hub.apply(&command);
-    assert!(matches!(outcome.answer, Answer::Committed(accepted) if accepted.epoch == Epoch(2)));
+    assert!(
+        matches!(outcome.done.told(), Answer::Committed(accepted) if accepted.epoch == Epoch(2))
+    );
     assert!(hub.room().is_member(&tablet()));
     assert_eq!(outcome.emitted[0].recipients, [full("b")]);
     let [notice] = &outcome.notices[..] else {
@@ -154,7 +156,7 @@ fn a_follower_takes_in_who_entered_and_its_room_may_begin_so() {
         let items = BVec::truncated(vec![event(6, body)]);
         let command = super::follower::Command::Deliver(super::follower::Deliver { items });
         let outcome = follower.apply(&command);
-        assert_eq!(outcome.answer, Answer::Received);
+        assert_eq!(outcome.done.told(), Answer::Received);
         assert!(follower.fold.is_member(&watch()));
         let [notice] = &outcome.notices[..] else {
             panic!("{:?}", outcome.notices)
@@ -177,8 +179,8 @@ fn a_client_that_replaces_its_own_leaf_begins_again_and_is_not_told_that_it_left
     assert_eq!(changes, [Change::Joined { after: RoomSeq(2) }]);
     // What it sealed for an earlier epoch was not of this membership.
     let old = hub.send(&alice(), 1, vec![message(1, "old")]);
-    let Answer::Sent(runs) = old.answer else {
-        panic!("{:?}", old.answer)
+    let Answer::Sent(runs) = old.done.told() else {
+        panic!("{:?}", old.done.told())
     };
     let current = Epoch(2);
     assert_eq!(
@@ -204,13 +206,13 @@ fn strangers_and_users_without_a_client_in_the_room_do_not_enter() {
     let before = hub.fold.clone();
     let commit = entry(&mut hub, &dave, 3, &[]);
     let outcome = apply(&mut hub, commit);
-    assert_eq!(outcome.answer, Answer::Refused(Refused::NotAuthorized));
+    assert_eq!(outcome.done.told(), Answer::Refused(Refused::NotAuthorized));
     assert_eq!(hub.fold, before);
     let gone = hub.removing("gone", vec![(1, bob())]);
     hub.apply(&gone);
     let commit = entry(&mut hub, &bob(), 1, &[]);
     let outcome = apply(&mut hub, commit);
-    assert_eq!(outcome.answer, Answer::Refused(Refused::NotAuthorized));
+    assert_eq!(outcome.done.told(), Answer::Refused(Refused::NotAuthorized));
 }
 
 #[test]
@@ -224,8 +226,8 @@ fn an_entry_that_does_something_to_others_is_refused_whatever_its_check_found() 
     let before = hub.fold.clone();
     for commit in [removes, brings, misplaced] {
         let outcome = apply(&mut hub, commit);
-        let Answer::Refused(Refused::Invalid { code, .. }) = outcome.answer else {
-            panic!("{:?}", outcome.answer)
+        let Answer::Refused(Refused::Invalid { code, .. }) = outcome.done.told() else {
+            panic!("{:?}", outcome.done.told())
         };
         assert_eq!(&*code, "external_commit");
         assert_eq!(hub.fold, before);
@@ -241,15 +243,15 @@ fn who_is_to_be_removed_does_not_get_around_it_by_entering_again() {
     let outcome = apply(&mut hub, commit);
     let Answer::Refused(Refused::InvalidProposals {
         references: told, ..
-    }) = outcome.answer
+    }) = outcome.done.told()
     else {
-        panic!("{:?}", outcome.answer)
+        panic!("{:?}", outcome.done.told())
     };
     assert_eq!(told[..], references(&[&remove]));
     // Others are not held up.
     let commit = entry(&mut hub, &tablet(), 3, &[]);
     let outcome = apply(&mut hub, commit);
-    assert!(matches!(outcome.answer, Answer::Committed(_)));
+    assert!(matches!(outcome.done.told(), Answer::Committed(_)));
 }
 
 #[test]
@@ -262,18 +264,18 @@ fn a_commit_that_leaves_in_who_is_leaving_is_refused_by_the_fold_too() {
         let leave = of_kind(1, "bob leaves", kind);
         hub.propose(&bob(), vec![leave.clone()]);
         let omitting = hub.commit("omits");
-        let refused = apply(&mut hub, omitting).answer;
+        let refused = apply(&mut hub, omitting).done.told();
         let told = Refused::OmittedProposals {
             references: BVec::truncated(references(&[&leave])),
         };
         assert_eq!(refused, Answer::Refused(told.clone()));
         let commit = entry(&mut hub, &tablet(), 3, &[]);
         let outcome = apply(&mut hub.clone(), commit);
-        assert_eq!(outcome.answer == Answer::Refused(told), external_must);
+        assert_eq!(outcome.done.told() == Answer::Refused(told), external_must);
         // A Remove by value lets it go as well.
         let letting_go = hub.removing("lets go", vec![(1, bob())]);
         let outcome = hub.apply(&letting_go);
-        assert!(matches!(outcome.answer, Answer::Committed(_)));
+        assert!(matches!(outcome.done.told(), Answer::Committed(_)));
     }
 }
 
@@ -284,7 +286,7 @@ fn an_entry_may_let_go_who_leaves_by_self_remove() {
     hub.propose(&bob(), vec![leave]);
     let commit = entry(&mut hub, &tablet(), 1, &[(1, bob())]);
     let outcome = apply(&mut hub, commit);
-    assert!(matches!(outcome.answer, Answer::Committed(_)));
+    assert!(matches!(outcome.done.told(), Answer::Committed(_)));
     assert!(!hub.room().is_member(&bob()) && hub.room().is_member(&tablet()));
 }
 
@@ -295,7 +297,7 @@ fn members_that_remove_one_another_both_wait_and_no_commit_takes_in_both() {
     let other = of_kind(2, "away with bob", ProposalKind::Remove(1));
     for (who, proposal) in [(bob(), &one), (carol(), &other)] {
         let outcome = hub.propose(&who, vec![proposal.clone()]);
-        assert!(matches!(outcome.answer, Answer::Proposed(_)));
+        assert!(matches!(outcome.done.told(), Answer::Proposed(_)));
     }
     let Command::Commit(mut both) = hub.removing("both", vec![(1, bob()), (2, carol())]) else {
         panic!("a Commit")
@@ -303,7 +305,7 @@ fn members_that_remove_one_another_both_wait_and_no_commit_takes_in_both() {
     both.checked.covered = vec![one.reference.clone(), other.reference.clone()];
     let Answer::Refused(Refused::InvalidProposals {
         references: told, ..
-    }) = apply(&mut hub, *both).answer
+    }) = apply(&mut hub, *both).done.told()
     else {
         panic!("it was taken")
     };
@@ -313,7 +315,7 @@ fn members_that_remove_one_another_both_wait_and_no_commit_takes_in_both() {
     };
     one_of_them.checked.covered = vec![other.reference.clone()];
     assert!(matches!(
-        apply(&mut hub, *one_of_them).answer,
+        apply(&mut hub, *one_of_them).done.told(),
         Answer::Committed(_)
     ));
 }
@@ -323,16 +325,16 @@ fn after_a_reinit_nothing_is_taken_and_a_retry_still_gets_its_answer() {
     let mut hub = Hub::with(&[bob()]);
     let mut last = hub.commit("the end");
     last.checked.reinit = true;
-    let first = apply(&mut hub, last.clone()).answer;
+    let first = apply(&mut hub, last.clone()).done.told();
     assert!(hub.room().has_ended());
     let next = hub.commit("after the end");
     assert_eq!(
-        apply(&mut hub, next).answer,
+        apply(&mut hub, next).done.told(),
         Answer::Refused(Refused::Ended)
     );
     let entering = entry(&mut hub, &tablet(), 2, &[]);
     assert_eq!(
-        apply(&mut hub, entering).answer,
+        apply(&mut hub, entering).done.told(),
         Answer::Refused(Refused::Ended)
     );
     let lease = Grant {
@@ -342,20 +344,20 @@ fn after_a_reinit_nothing_is_taken_and_a_retry_still_gets_its_answer() {
         code: None,
         lease_ms: LEASE_MS_MIN,
     };
-    let lease = hub.apply(&Command::Grant(lease)).answer;
+    let lease = hub.apply(&Command::Grant(lease)).done.told();
     assert_eq!(lease, Answer::Refused(Refused::Ended));
     let propose = Propose {
         sender: bob(),
         on: Epoch(2),
         proposals: vec![proposal(1, "p")],
     };
-    let proposed = hub.apply(&Command::Propose(propose)).answer;
+    let proposed = hub.apply(&Command::Propose(propose)).done.told();
     assert_eq!(proposed, Answer::Refused(Refused::Ended));
-    let Answer::Sent(runs) = hub.send(&alice(), 1, vec![message(2, "late")]).answer else {
+    let Answer::Sent(runs) = hub.send(&alice(), 1, vec![message(2, "late")]).done.told() else {
         panic!("no verdict")
     };
     assert_eq!(runs[0].verdict, Verdict::Refused(SubmitRefused::Ended));
     let run = hub.submit(&bob(), 1, vec![message(2, "late")]);
     assert_eq!(run.refused[0].reason, SubmitRefused::Ended);
-    assert_eq!(apply(&mut hub, last).answer, first);
+    assert_eq!(apply(&mut hub, last).done.told(), first);
 }

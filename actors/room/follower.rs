@@ -40,6 +40,18 @@ pub enum Command {
     Reject(Reject),
 }
 
+impl Command {
+    /// About how many bytes it carries.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Deliver(deliver) => deliver.bytes(),
+            Self::Queue(queue) => queue.bytes(),
+            Self::Reject(_) => 0,
+        }
+    }
+}
+
 /// Items of the hub's link that concern one room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deliver {
@@ -56,6 +68,14 @@ pub struct Queue {
     pub first: ClientSeq,
     /// The messages, each an MLSMessage.
     pub messages: BVec<Payload, SUBMIT_ITEMS_MAX>,
+}
+
+impl Queue {
+    /// About how many bytes its messages take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.messages.iter().map(|message| message.len() + 8).sum()
+    }
 }
 
 /// A run of submissions that the hub refused without numbering them.
@@ -178,7 +198,7 @@ impl Fold {
                     let begins = first && self.members.is_empty();
                     if self.members.is_empty() && !begins {
                         // Nobody here was invited: such a room is not this provider's to keep.
-                        outcome.answer = Answer::Refused(Refused::NotAuthorized);
+                        outcome.done = Answer::Refused(Refused::NotAuthorized).into();
                         return outcome;
                     }
                     if event.seq != expected && !begins && planted!("gap_deletes_room") {
@@ -190,9 +210,10 @@ impl Fold {
                         passed_over = true;
                     }
                     if event.seq != expected && !begins && !passed_over {
-                        outcome.answer = Answer::Gap {
+                        outcome.done = Answer::Gap {
                             expected: expected.0,
-                        };
+                        }
+                        .into();
                         return outcome;
                     }
                     self.last_seq = event.seq;
@@ -320,7 +341,7 @@ impl Fold {
             self.queued.push_back(run.clone());
             outcome.queued = Some(run);
         }
-        outcome.answer = Answer::Sent(self.words(&queue.sender, queue.first, count));
+        outcome.done = Answer::Sent(self.words(&queue.sender, queue.first, count)).into();
         outcome
     }
 
@@ -477,3 +498,5 @@ fn notices(clients: &[ClientUri], change: Change, at: Position, item: u32) -> Ve
     }
     notices
 }
+
+crate::versioned!(crate::wire::version::FOLD; Fold);

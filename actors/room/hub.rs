@@ -50,6 +50,26 @@ pub enum Command {
     WrongCode(WrongCode),
 }
 
+impl Command {
+    /// About how many bytes it carries.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Submit(submit) => submit.bytes(),
+            Self::Commit(commit) => {
+                let welcome = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
+                commit.commit.len() + welcome + commit.checked.next.bytes()
+            }
+            Self::Create(create) => create.view.bytes(),
+            Self::Propose(propose) => {
+                let each = propose.proposals.iter();
+                each.map(|proposal| proposal.message.len() + 64).sum()
+            }
+            Self::Grant(_) | Self::KeepCode(_) | Self::RevokeCode(_) | Self::WrongCode(_) => 0,
+        }
+    }
+}
+
 /// An epoch-0 group, checked, that becomes a room.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Create {
@@ -111,6 +131,14 @@ pub struct Submit {
     pub via: Via,
     /// The messages, each an MLSMessage.
     pub messages: BVec<Payload, SUBMIT_ITEMS_MAX>,
+}
+
+impl Submit {
+    /// About how many bytes its messages take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.messages.iter().map(|message| message.len() + 8).sum()
+    }
 }
 
 /// Whose numbers a submission carries.
@@ -418,3 +446,5 @@ impl Room {
         self.last_time
     }
 }
+
+crate::versioned!(crate::wire::version::FOLD; Fold);

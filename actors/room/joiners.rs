@@ -11,7 +11,7 @@ use super::{
     desk::{Check, Checked, Effect},
     hub::{Command, Fold, Room},
     leases::{Grant, replayed, until_ms},
-    outcome::{Answer, Refused},
+    outcome::{Answer, Done, Refused},
 };
 use crate::{
     group_info::{self, Material, Sealing},
@@ -137,12 +137,11 @@ impl Joiners {
             || granting.is_some_and(|asking| asking.ticket == ticket)
     }
 
-    /// Somebody asks for the GroupInfo and will wait for `wait_ms`.
+    /// Somebody asks for the GroupInfo.
     pub(super) fn ask(
         &mut self,
         ticket: Ticket,
         request: Arc<GroupInfoRequest>,
-        wait_ms: u32,
         scene: &mut Scene<'_>,
     ) {
         let apart = request.time.0.abs_diff(scene.now.0);
@@ -176,10 +175,10 @@ impl Joiners {
         let asking = Asking {
             ticket,
             name: group_info::name_request(&request),
+            deadline: scene.now.plus(request.wait_ms.into()),
             request,
             code: None,
             locked,
-            deadline: scene.now.plus(wait_ms.into()),
         };
         self.in_check.insert(ticket, asking);
         scene.check(ticket, check);
@@ -263,25 +262,20 @@ impl Joiners {
     }
 
     /// Takes what the log made of a command of a joiner's or about a code; whether it was one.
-    pub(super) fn applied(
-        &mut self,
-        ticket: Ticket,
-        answer: &Answer,
-        scene: &mut Scene<'_>,
-    ) -> bool {
+    pub(super) fn applied(&mut self, ticket: Ticket, done: &Done, scene: &mut Scene<'_>) -> bool {
         if self.uncounted.remove(&ticket).is_some() {
             return true;
         }
         if let Some(asking) = self.granting.take_if(|asking| asking.ticket == ticket) {
-            self.granted(asking, answer, scene);
+            self.granted(asking, done, scene);
             return true;
         }
         let Some(clear) = self.minting.remove(&ticket) else {
             return false;
         };
-        let answer = match (answer, clear) {
-            (Answer::CodeKept(id), Some(code)) => Answer::CodeMade(MadeCode { id: *id, code }),
-            (other, _) => other.clone(),
+        let answer = match (done, clear) {
+            (Done::CodeKept(id), Some(code)) => Answer::CodeMade(MadeCode { id: *id, code }),
+            (other, _) => other.told(),
         };
         scene.answer(ticket, answer);
         true
@@ -444,10 +438,10 @@ impl Joiners {
     }
 
     /// What became of a grant.
-    fn granted(&mut self, asking: Asking, answer: &Answer, scene: &mut Scene<'_>) {
+    fn granted(&mut self, asking: Asking, done: &Done, scene: &mut Scene<'_>) {
         let ticket = asking.ticket;
-        match (answer, scene.fold.room()) {
-            (Answer::Granted { until }, Some(room)) => {
+        match (done, scene.fold.room()) {
+            (Done::Granted { until }, Some(room)) => {
                 let sealing = Sealing {
                     request: Arc::clone(&asking.request),
                     epoch: room.epoch(),
@@ -459,11 +453,13 @@ impl Joiners {
                 self.sealing.insert(ticket, asking);
             }
             // The log's clock is ahead of this node's, or behind it: its turn comes.
-            (Answer::Refused(Refused::Busy { .. }), _) => self.waiting.push_front(Seat {
-                asking,
-                away_until: None,
-            }),
-            (other, _) => scene.answer(ticket, other.clone()),
+            (Done::Answer(Answer::Refused(Refused::Busy { .. })), _) => {
+                self.waiting.push_front(Seat {
+                    asking,
+                    away_until: None,
+                })
+            }
+            (other, _) => scene.answer(ticket, other.told()),
         }
         self.serve(scene);
     }

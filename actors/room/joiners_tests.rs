@@ -1,16 +1,18 @@
 use super::{
     desk::{Check, Checked, Desk, Effect, Input},
     hub::Command,
-    outcome::{Answer, Outcome, Refused},
+    outcome::{Answer, Done, Outcome, Refused},
     testing::*,
 };
 use crate::{
+    caller::Caller,
     ids::ClientUri,
     limits::{JOINER_PLACE_KEPT_MS, JOINERS_WAITING_PER_ROOM_MAX, LEASE_MS},
     machine::{Desk as _, Millis, Ticket},
     wire::{
         Payload,
         joining::{GroupInfoRequest, SealedGroupInfo},
+        room::Request,
         tree::TreeKind,
     },
 };
@@ -46,10 +48,10 @@ impl World {
     /// A client of Alice asks under this ticket, and a worker finds that it may.
     fn ask(&mut self, ticket: u64, device: &str) -> Vec<Effect> {
         let request = Arc::new(request(ticket, &device_of(device), self.now()));
-        let checks = self.give(Input::GroupInfo {
+        let checks = self.give(Input::Ask {
             ticket: Ticket(ticket),
-            request,
-            wait_ms: WAIT_MS,
+            caller: Caller::of(request.joiner.clone()),
+            request: Request::GroupInfo(request),
         });
         assert!(
             matches!(&checks[..], [Effect::Check { check, .. }] if matches!(**check, Check::Admit { .. })),
@@ -91,9 +93,9 @@ impl World {
         let command = granted(ticket, orders);
         let (outcome, orders) = self.apply(ticket, &command);
         assert!(
-            matches!(outcome.answer, Answer::Granted { .. }),
+            matches!(outcome.done, Done::Granted { .. }),
             "{:?}",
-            outcome.answer
+            outcome.done.told()
         );
         let seals = orders.iter().any(
             |order| matches!(order, Effect::Check { check, .. } if matches!(**check, Check::Seal(_))),
@@ -369,9 +371,9 @@ fn who_waits_when_the_group_ends_is_told_so() {
     let orders = world.apply(999, &Command::Commit(Box::new(last))).1;
     let command = granted(2, &orders);
     let (outcome, orders) = world.apply(2, &command);
-    assert_eq!(outcome.answer, Answer::Refused(Refused::Ended));
+    assert_eq!(outcome.done.told(), Answer::Refused(Refused::Ended));
     let answered = orders.iter().any(|order| {
-        matches!(order, Effect::Answer { ticket: Ticket(2), answer } if *answer == outcome.answer)
+        matches!(order, Effect::Answer { ticket: Ticket(2), answer } if *answer == outcome.done.told())
     });
     assert!(answered, "{orders:?}");
     let sealed = world.sealed();

@@ -8,7 +8,7 @@
 use super::{
     codes::Codes,
     hub::{Fold, Room},
-    outcome::{Answer, Outcome, Refused},
+    outcome::{Done, Outcome, Refused},
 };
 use crate::{
     ids::ClientUri,
@@ -240,7 +240,7 @@ impl Fold {
         room.joining.settle(time);
         match &room.joining.lease {
             Some(lease) if lease.request == grant.request => {
-                return Outcome::answer(Answer::Granted { until: lease.until });
+                return Outcome::answer(Done::Granted { until: lease.until });
             }
             Some(lease) if lease.joiner != grant.joiner && !planted!("two_leases") => {
                 return Outcome::refused(Refused::Busy {
@@ -277,6 +277,6 @@ impl Fold {
             code: grant.code,
             until,
         });
-        Outcome::answer(Answer::Granted { until })
+        Outcome::answer(Done::Granted { until })
     }
 }

@@ -2,7 +2,7 @@ use super::{
     codes::{Code, KeepCode, RevokeCode, WrongCode},
     hub::{Command, Commit},
     leases::Grant,
-    outcome::{Answer, Refused},
+    outcome::{Answer, Done, Refused},
     testing::*,
 };
 use crate::{
@@ -31,19 +31,19 @@ fn grant_of(joiner: &ClientUri, request: &str, code: Option<CodeId>) -> Grant {
     }
 }
 
-fn ask(hub: &mut Hub, joiner: &ClientUri, request: &str) -> Answer {
+fn ask(hub: &mut Hub, joiner: &ClientUri, request: &str) -> Done {
     let grant = grant_of(joiner, request, None);
-    hub.apply(&Command::Grant(grant)).answer
+    hub.apply(&Command::Grant(grant)).done
 }
 
-fn ask_with(hub: &mut Hub, joiner: &ClientUri, request: &str, code: CodeId) -> Answer {
+fn ask_with(hub: &mut Hub, joiner: &ClientUri, request: &str, code: CodeId) -> Done {
     let grant = grant_of(joiner, request, Some(code));
-    hub.apply(&Command::Grant(grant)).answer
+    hub.apply(&Command::Grant(grant)).done
 }
 
-fn granted(hub: &Hub) -> Answer {
+fn granted(hub: &Hub) -> Done {
     let until = Millis(hub.time).plus(LEASE_MS.into());
-    Answer::Granted { until }
+    Done::Granted { until }
 }
 
 /// An external Commit of `joiner`, which takes `leaf`.
@@ -61,9 +61,9 @@ fn entry(hub: &Hub, joiner: &ClientUri, leaf: u32) -> Commit {
     commit
 }
 
-fn enter(hub: &mut Hub, joiner: &ClientUri, leaf: u32) -> Answer {
+fn enter(hub: &mut Hub, joiner: &ClientUri, leaf: u32) -> Done {
     let commit = entry(hub, joiner, leaf);
-    hub.apply(&Command::Commit(Box::new(commit))).answer
+    hub.apply(&Command::Commit(Box::new(commit))).done
 }
 
 fn keep(hub: &mut Hub, uses: Option<u32>, not_after: Option<Millis>) -> CodeId {
@@ -76,8 +76,8 @@ fn keep(hub: &mut Hub, uses: Option<u32>, not_after: Option<Millis>) -> CodeId {
         creator: alice(),
         revoked: false,
     };
-    let answer = hub.apply(&Command::KeepCode(KeepCode { code })).answer;
-    let Answer::CodeKept(id) = answer else {
+    let answer = hub.apply(&Command::KeepCode(KeepCode { code })).done;
+    let Done::CodeKept(id) = answer else {
         unreachable!("{answer:?}");
     };
     id
@@ -107,7 +107,10 @@ fn one_joiner_has_the_lease_and_the_next_is_told_how_long() {
         expected_wait_ms: LEASE_MS - 4_000,
     };
     assert_eq!(ask(&mut hub, &tablet(), "2"), Answer::Refused(busy));
-    assert!(matches!(enter(&mut hub, &watch(), 2), Answer::Committed(_)));
+    assert!(matches!(
+        enter(&mut hub, &watch(), 2),
+        Done::Answer(Answer::Committed(_))
+    ));
     assert_eq!(ask(&mut hub, &tablet(), "2"), granted(&hub));
 }
 
@@ -146,13 +149,16 @@ fn only_who_has_the_lease_enters_with_the_key_that_it_named_and_in_time() {
     assert_eq!(enter(&mut hub, &tablet(), 2), required);
     let mut other_key = entry(&hub, &watch(), 2);
     other_key.checked.joined[0].signature_key = Bytes::from_static(b"another key");
-    let refused = hub.apply(&Command::Commit(Box::new(other_key))).answer;
+    let refused = hub.apply(&Command::Commit(Box::new(other_key))).done;
     assert_eq!(refused, required);
     hub.time += u64::from(LEASE_MS);
     let expired = Answer::Refused(Refused::LeaseExpired);
     assert_eq!(enter(&mut hub, &watch(), 2), expired);
     ask(&mut hub, &watch(), "2");
-    assert!(matches!(enter(&mut hub, &watch(), 2), Answer::Committed(_)));
+    assert!(matches!(
+        enter(&mut hub, &watch(), 2),
+        Done::Answer(Answer::Committed(_))
+    ));
 }
 
 #[test]
@@ -163,7 +169,7 @@ fn a_members_commit_ends_the_lease_and_who_had_it_learns_the_epoch() {
     let entry = entry(&hub, &carol(), 2);
     hub.advance(1);
     assert_eq!(hub.room().lease(Millis(hub.time)), None);
-    let answer = hub.apply(&Command::Commit(Box::new(entry))).answer;
+    let answer = hub.apply(&Command::Commit(Box::new(entry))).done;
     assert_eq!(answer, Answer::Refused(hub.room().wrong_epoch()));
     assert_eq!(
         hub.room().may_enter(&carol()),
@@ -212,7 +218,10 @@ fn a_lease_that_ran_out_counts_whoever_notices() {
         hub.time += u64::from(LEASE_MS);
     }
     let refused = ask(&mut hub, &watch(), "again");
-    assert!(matches!(refused, Answer::Refused(Refused::Limited { .. })));
+    assert!(matches!(
+        refused,
+        Done::Answer(Answer::Refused(Refused::Limited { .. }))
+    ));
 }
 
 #[test]
@@ -221,7 +230,7 @@ fn a_request_has_one_lease() {
     ask(&mut hub, &watch(), "1");
     hub.advance(1);
     let replayed = ask(&mut hub, &watch(), "1");
-    let Answer::Refused(Refused::Invalid { code, .. }) = replayed else {
+    let Done::Answer(Answer::Refused(Refused::Invalid { code, .. })) = replayed else {
         unreachable!("{replayed:?}");
     };
     assert_eq!(&*code, "replayed");
@@ -233,10 +242,16 @@ fn a_request_that_is_good_for_nothing_leaves_its_joiner_the_lease() {
     assert_eq!(ask(&mut hub, &watch(), "1"), granted(&hub));
     assert_eq!(ask(&mut hub, &watch(), "2"), granted(&hub));
     let replayed = ask(&mut hub, &watch(), "1");
-    assert!(matches!(replayed, Answer::Refused(Refused::Invalid { .. })));
+    assert!(matches!(
+        replayed,
+        Done::Answer(Answer::Refused(Refused::Invalid { .. }))
+    ));
     let unknown = ask_with(&mut hub, &watch(), "3", CodeId(9));
     assert_eq!(unknown, Answer::Refused(Refused::NotAuthorized));
-    assert!(matches!(enter(&mut hub, &watch(), 2), Answer::Committed(_)));
+    assert!(matches!(
+        enter(&mut hub, &watch(), 2),
+        Done::Answer(Answer::Committed(_))
+    ));
 }
 
 #[test]
@@ -248,12 +263,18 @@ fn a_code_is_used_by_the_join_and_by_nothing_else() {
     hub.time += u64::from(LEASE_MS);
     let dora = client("d", "dora", "phone");
     assert_eq!(ask_with(&mut hub, &dora, "2", one), granted(&hub));
-    assert!(matches!(enter(&mut hub, &dora, 2), Answer::Committed(_)));
+    assert!(matches!(
+        enter(&mut hub, &dora, 2),
+        Done::Answer(Answer::Committed(_))
+    ));
     assert_eq!(uses_left(&hub, one), Some(0));
     let refused = Answer::Refused(Refused::NotAuthorized);
     assert_eq!(ask_with(&mut hub, &carol(), "3", one), refused);
     assert_eq!(ask_with(&mut hub, &carol(), "4", two), granted(&hub));
-    assert!(matches!(enter(&mut hub, &carol(), 3), Answer::Committed(_)));
+    assert!(matches!(
+        enter(&mut hub, &carol(), 3),
+        Done::Answer(Answer::Committed(_))
+    ));
     assert_eq!(
         (uses_left(&hub, one), uses_left(&hub, two)),
         (Some(0), Some(1))
@@ -274,13 +295,13 @@ fn a_code_that_is_ended_or_over_admits_nobody_and_takes_its_lease_along() {
     };
     let refused = Answer::Refused(Refused::NotAuthorized);
     let outcome = hub.apply(&Command::RevokeCode(strange.clone()));
-    assert_eq!(outcome.answer, refused);
+    assert_eq!(outcome.done, refused);
     let revoke = RevokeCode {
         member: bob(),
         ..strange
     };
     let outcome = hub.apply(&Command::RevokeCode(revoke));
-    assert_eq!(outcome.answer, Answer::CodeRevoked);
+    assert_eq!(outcome.done, Answer::CodeRevoked);
     assert_eq!(enter(&mut hub, &carol(), 2), refused);
     assert_eq!(ask_with(&mut hub, &carol(), "2", code), refused);
     hub.time += 5_000;
@@ -296,13 +317,16 @@ fn a_room_has_only_so_many_codes_and_dead_ones_make_room() {
     }
     let code = hub.room().codes()[1].1.clone();
     let one_more = Command::KeepCode(KeepCode { code });
-    let refused = hub.apply(&one_more).answer;
-    assert!(matches!(refused, Answer::Refused(Refused::TooMany { .. })));
+    let refused = hub.apply(&one_more).done;
+    assert!(matches!(
+        refused,
+        Done::Answer(Answer::Refused(Refused::TooMany { .. }))
+    ));
     hub.apply(&Command::RevokeCode(RevokeCode {
         member: alice(),
         id: first,
     }));
-    assert!(matches!(hub.apply(&one_more).answer, Answer::CodeKept(_)));
+    assert!(matches!(hub.apply(&one_more).done, Done::CodeKept(_)));
     assert_eq!(hub.room().code_list().len(), CODES_PER_ROOM_MAX);
 }
 

@@ -7,17 +7,64 @@ pub use crate::wire::{
 use crate::{
     ids::{ClientUri, ProviderId},
     machine::{Millis, Position},
-    wire::event::{
-        ClientSeq, Epoch, Lane, Recipient, RoomSeq, SubmitRefused, SubmitSeq, VerdictRun,
+    wire::{
+        event::{ClientSeq, Epoch, Lane, Recipient, RoomSeq, SubmitRefused, SubmitSeq, VerdictRun},
+        joining::CodeId,
     },
 };
 use serde::{Deserialize, Serialize};
+
+/// When whoever asked asks again, where the desk has lost what it did for it, in milliseconds.
+const AGAIN_AFTER_MS: u32 = 250;
+
+/// What a command came to, for the desk that waits for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Whoever asked is told this.
+    Answer(Answer),
+    /// What the command was checked on has changed; it is checked again.
+    Stale,
+    /// The joiner has the lease.
+    Granted {
+        /// When it ends.
+        until: Millis,
+    },
+    /// The joining code is kept under this name.
+    CodeKept(CodeId),
+}
+
+impl Done {
+    /// What whoever asked is told where the desk has nothing more to do for it. What only a desk can go on with is told
+    /// to nobody: who asked for it has been answered, or asks again.
+    #[must_use]
+    pub fn told(&self) -> Answer {
+        match self {
+            Self::Answer(answer) => answer.clone(),
+            Self::Stale | Self::Granted { .. } | Self::CodeKept(_) => {
+                let retry_after_ms = AGAIN_AFTER_MS;
+                Answer::Refused(Refused::Overloaded { retry_after_ms })
+            }
+        }
+    }
+}
+
+impl From<Answer> for Done {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
+}
+
+impl PartialEq<Answer> for Done {
+    fn eq(&self, other: &Answer) -> bool {
+        matches!(self, Self::Answer(answer) if answer == other)
+    }
+}
 
 /// What one command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// For whoever asked.
-    pub answer: Answer,
+    pub done: Done,
     /// Runs of events that are now in the room.
     pub emitted: Vec<Emission>,
     /// The final word on submissions that are not, for their providers.
@@ -35,9 +82,9 @@ pub struct Outcome {
 impl Outcome {
     /// An outcome that is only an answer.
     #[must_use]
-    pub fn answer(answer: Answer) -> Self {
+    pub fn answer(answer: impl Into<Done>) -> Self {
         Self {
-            answer,
+            done: answer.into(),
             emitted: Vec::new(),
             refused: Vec::new(),
             queued: None,

@@ -1,7 +1,7 @@
 use super::{
     follower::{self, Deliver, Queue, Reject},
     hub::{self, Via},
-    outcome::{Answer, Emission},
+    outcome::{Answer, Done, Emission},
     testing::*,
 };
 use crate::{
@@ -146,8 +146,8 @@ fn run(steps: &[Step]) -> (Hub, Vec<hub::Command>, Vec<Emission>) {
         let before = hub.fold.clone();
         let outcome = hub.apply(&command);
         if matches!(
-            outcome.answer,
-            Answer::Refused(_) | Answer::Stale | Answer::Gap { .. }
+            outcome.done,
+            Done::Answer(Answer::Refused(_) | Answer::Gap { .. }) | Done::Stale
         ) {
             assert_eq!(hub.fold, before, "a refusal changed something");
             assert_eq!((&outcome.emitted, &outcome.notices), (&vec![], &vec![]));

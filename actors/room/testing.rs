@@ -117,7 +117,7 @@ pub(super) fn bundle_of(group: &[u8], epoch: u64, name: &str) -> Bundle {
     Bundle {
         commit: commit.into(),
         welcome: None,
-        group_info: Bytes::from(format!("info {name}")),
+        group_info: Bytes::from(format!("info {name}")).into(),
         tree: Bytes::from(format!("tree {name}")).into(),
     }
 }
@@ -243,7 +243,7 @@ impl Hub {
             sender: alice(),
             on,
             bundle: Hash::of(name.as_bytes()),
-            commit: Payload(bundle.commit),
+            commit: bundle.commit,
             welcome: None,
             checked: checked(on.epoch.0),
             rate: PLENTY,

@@ -113,6 +113,8 @@ impl Derived {
     }
 }
 
+crate::versioned!(crate::wire::version::FOLD; Derived);
+
 #[cfg(test)]
 mod order_tests;
 

@@ -531,9 +531,9 @@ impl World {
                 bundle.welcome = Some(other.into());
             }
             (Flaw::NoWelcome | Flaw::OtherWelcome, None) => {
-                bundle.welcome = Some(Bytes::from_static(b"for nobody"));
+                bundle.welcome = Some(Bytes::from_static(b"for nobody").into());
             }
-            (Flaw::OldGroupInfo, _) => bundle.group_info = broken(&bundle.group_info),
+            (Flaw::OldGroupInfo, _) => bundle.group_info = broken(&bundle.group_info).into(),
             (Flaw::OldTree, _) => {
                 let other = match &bundle.tree {
                     TreeContainer::Full(tree) => TreeContainer::Full(broken(tree).into()),

@@ -23,7 +23,8 @@ use crate::{
     wire::{
         BText, Payload,
         event::Hash,
-        joining::{CodeId, CodeTerms, CodesAsk, CodesRequest, MadeCode},
+        joining::{CodeId, CodeTerms, CodesAsk, MadeCode},
+        room,
     },
 };
 use std::collections::BTreeMap;
@@ -110,13 +111,10 @@ impl World {
     }
 
     fn ask_about_codes(&mut self, client: usize, room: RoomUri, ask: CodesAsk) {
-        let request = CodesRequest {
-            room: room.clone(),
-            member: self.clients[client].uri.clone(),
-            ask: ask.clone(),
-        };
+        let request = room::Request::Codes(ask.clone());
+        let to = room.clone();
         let purpose = Purpose::Codes { room, ask };
-        self.ask(client, purpose, ClientAsk::Codes(request));
+        self.ask(client, purpose, ClientAsk::To(to, request));
     }
 
     /// Codes of a room that are told to others, newest first.

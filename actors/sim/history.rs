@@ -192,7 +192,7 @@ impl History {
 
     /// A client read an event.
     pub(super) fn delivered(&mut self, client: usize, room: &RoomUri, event: &RoomEvent) {
-        let hash = Hash::of(&wire::encode(&event.body));
+        let hash = Hash::of(&wire::canonical(&event.body));
         let known = *self.events.entry((room.clone(), event.seq)).or_insert(hash);
         self.demand("I26", known == hash, || {
             format!("event {} of {room} is not the same for all", event.seq)

@@ -19,10 +19,8 @@ use crate::{
             Body as Happened, CommitEvent, Epoch, Event, Invitation, Item, LinkSeq, RoomSeq,
             SubmitSeq,
         },
-        link::{
-            Ack, CommitRequest, Fanout, FanoutGroup, ProposeRequest, Request, Submit, SubmitGroup,
-            Submitted,
-        },
+        link::{Ack, Fanout, FanoutGroup, Request, Submit, SubmitGroup, Submitted},
+        room,
     },
 };
 use bytes::Bytes;
@@ -104,15 +102,12 @@ impl World {
         is.member.discard(&room);
         let sender = is.uri.clone();
         self.history.forged(&bundle.commit);
-        let request = CommitRequest {
+        let request = Request::Room {
             room,
-            sender,
-            commit: Payload(bundle.commit),
-            welcome: bundle.welcome.map(Payload),
-            group_info: Payload(bundle.group_info),
-            tree: bundle.tree,
+            client: sender,
+            request: room::Request::Commit(bundle),
         };
-        self.ask_as(from, to, Request::Commit(request));
+        self.ask_as(from, to, request);
     }
 
     fn forge_proposal(&mut self, from: NodeRef, to: NodeRef) {
@@ -125,12 +120,13 @@ impl World {
         };
         let sender = is.uri.clone();
         self.history.forged(&message);
-        let request = ProposeRequest {
+        let proposals = BVec::truncated(vec![Payload(message)]);
+        let request = Request::Room {
             room,
-            sender,
-            proposals: BVec::truncated(vec![Payload(message)]),
+            client: sender,
+            request: room::Request::Propose(proposals),
         };
-        self.ask_as(from, to, Request::Propose(request));
+        self.ask_as(from, to, request);
     }
 
     fn open_hostile_lane(&mut self, from: NodeRef, to: NodeRef) -> u64 {

@@ -12,7 +12,7 @@ use crate::{
     record::Command,
     room::{
         follower, hub,
-        outcome::{Answer, Outcome, Refused},
+        outcome::{Answer, Done, Outcome, Refused},
     },
     user::{
         command::{self as user, Command as UserCommand},
@@ -98,12 +98,12 @@ impl World {
         outcome: &Outcome,
         time: Millis,
     ) {
-        if outcome.answer == Answer::Refused(Refused::Ended) {
+        if outcome.done == Answer::Refused(Refused::Ended) {
             self.counts.one("refused after a ReInit");
             self.history.refused_as_ended(room);
         }
         match command {
-            hub::Command::Create(create) if outcome.answer == Answer::Created => {
+            hub::Command::Create(create) if outcome.done == Answer::Created => {
                 let members = create.members.iter().map(|member| member.client.clone());
                 self.history.room_begins(room, members);
             }
@@ -131,7 +131,7 @@ impl World {
                 self.history.lease_ends(room, commit, time);
             }
             hub::Command::Commit(commit) => {
-                if let Answer::Refused(Refused::WrongEpoch { .. }) = outcome.answer {
+                if let Done::Answer(Answer::Refused(Refused::WrongEpoch { .. })) = outcome.done {
                     self.counts.one("commits that met in the log");
                 }
                 self.story.tell(self.now_ms, || {
@@ -142,7 +142,7 @@ impl World {
                 self.history.applied_proposals(room, propose);
             }
             hub::Command::Grant(grant) => {
-                if let Answer::Granted { until } = outcome.answer {
+                if let Done::Granted { until } = outcome.done {
                     self.counts.one("leases granted");
                     self.story.tell(self.now_ms, || {
                         let by = grant
@@ -153,16 +153,17 @@ impl World {
                     if self.history.leased(room, grant, time.0, until.0) {
                         self.history.admitted(room, grant, time);
                     }
-                } else if let Answer::Refused(Refused::Limited { .. }) = outcome.answer {
+                } else if let Done::Answer(Answer::Refused(Refused::Limited { .. })) = outcome.done
+                {
                     self.history.lease_given_up(room, &grant.joiner);
                 }
             }
             hub::Command::KeepCode(keep) => {
-                if let Answer::CodeKept(id) = outcome.answer {
+                if let Done::CodeKept(id) = outcome.done {
                     self.history.code_kept(room, id, &keep.code);
                 }
             }
-            hub::Command::RevokeCode(revoke) if outcome.answer == Answer::CodeRevoked => {
+            hub::Command::RevokeCode(revoke) if outcome.done == Answer::CodeRevoked => {
                 self.history.code_revoked(room, revoke.id);
             }
             hub::Command::WrongCode(wrong) => {

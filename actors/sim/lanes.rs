@@ -5,6 +5,7 @@ use super::{
     node::{FanoutSession, SubmitSession},
     plan::NodeRef,
     post::{Answered, Back, Body, End, Frame, Lane, Target, Task},
+    route::unavailable,
     world::{Event, World},
 };
 use crate::{
@@ -390,7 +391,7 @@ impl World {
                 UserAnswer::Done | UserAnswer::Refused(UserRefused::Unknown | UserRefused::Deleted),
             ) => Answer::Received,
             Answered::User(_) | Answered::Knows(_) | Answered::Reply(_) | Answered::Unavailable => {
-                Answer::Stale
+                unavailable()
             }
         };
         let Some(room) = rooms.get(slot) else { return };
@@ -497,9 +498,9 @@ impl World {
             let count = u32::try_from(group.messages.len()).unwrap_or(u32::MAX);
             let (room, first) = (group.room.clone(), group.first);
             match doors::submission(&own, group.clone()) {
-                Some((room, ask)) => {
+                Some((room, submit)) => {
                     groups.push((room.clone(), first, count, false));
-                    asks.push((slot, room, ask));
+                    asks.push((slot, room, submit));
                 }
                 None => {
                     let refused = Answer::Refused(Refused::NotAuthorized);
@@ -518,8 +519,8 @@ impl World {
             },
         );
         let life = self.life(node);
-        for (slot, room, ask) in asks {
-            let target = Target::Hub(room, ask);
+        for (slot, room, submit) in asks {
+            let target = Target::Submit(room, submit);
             let back = Back::Task {
                 node,
                 life,

@@ -14,13 +14,14 @@ use crate::{
     wire::{
         BText, BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
-        door,
         event::Epoch,
         joining::GroupInfoRequest,
+        room::{Beginning, Request},
         tree::{TreeContainer, TreeKind},
     },
 };
 use bytes::Bytes;
+use std::sync::Arc;
 
 impl World {
     pub(super) fn client_moves(&mut self, client: usize, what: Move) {
@@ -140,12 +141,12 @@ impl World {
                 ..ClientRoom::default()
             },
         );
-        let create = door::CreateRoom {
-            room: room.clone(),
+        let beginning = Beginning {
             group_info: Payload(group_info),
             tree: founding_tree(number, tree),
         };
-        self.ask(client, Purpose::Create(room), ClientAsk::Create(create));
+        let ask = ClientAsk::To(room.clone(), Request::Create(beginning));
+        self.ask(client, Purpose::Create(room), ask);
     }
 
     /// Users, not of `except`, of whom a client may want KeyPackages.
@@ -230,7 +231,7 @@ impl World {
         }
         if let Some(known) = is.rooms.get_mut(room) {
             known.staged = Some(Staged {
-                commit: bundle.commit.clone(),
+                commit: bundle.commit.0.clone(),
                 opens: epoch.next(),
             });
         }
@@ -246,7 +247,7 @@ impl World {
         });
         let purpose = Purpose::Commit {
             room: room.clone(),
-            commit: bundle.commit.clone(),
+            commit: bundle.commit.0.clone(),
             flawed: flaw.is_some(),
             opened: self.clients[client]
                 .rooms
@@ -254,7 +255,7 @@ impl World {
                 .map_or(Epoch(0), |known| known.opened),
             entry: false,
         };
-        self.ask(client, purpose, ClientAsk::Commit(frame(room, bundle)));
+        self.ask(client, purpose, commit(room, bundle));
     }
 
     /// Enters a room of another client of the user, or one that it is in already, with what a member tells.
@@ -312,7 +313,8 @@ impl World {
             presented,
         };
         self.counts.one("requests for the GroupInfo");
-        self.ask(client, purpose, ClientAsk::GroupInfo(request));
+        let ask = ClientAsk::To(request.room.clone(), Request::GroupInfo(Arc::new(request)));
+        self.ask(client, purpose, ask);
     }
 
     fn intrude(&mut self, client: usize, intrusion: Intrusion) {
@@ -392,7 +394,7 @@ impl World {
         }
         let known = is.rooms.entry(room.clone()).or_default();
         known.staged = Some(Staged {
-            commit: bundle.commit.clone(),
+            commit: bundle.commit.0.clone(),
             opens: epoch.next(),
         });
         let opened = known.opened;
@@ -404,7 +406,7 @@ impl World {
         });
         let purpose = Purpose::Commit {
             room: room.clone(),
-            commit: bundle.commit.clone(),
+            commit: bundle.commit.0.clone(),
             flawed,
             opened,
             entry: true,
@@ -414,7 +416,7 @@ impl World {
         } else {
             "external Commits"
         });
-        self.ask(client, purpose, ClientAsk::Commit(frame(room, bundle)));
+        self.ask(client, purpose, commit(room, bundle));
     }
 
     /// Two members propose to remove one another.
@@ -451,12 +453,9 @@ impl World {
         let Some(message) = self.clients[client].member.propose(&room, wish) else {
             return;
         };
-        let propose = door::Propose {
-            room: room.clone(),
-            proposals: BVec::truncated(vec![Payload(message.clone())]),
-        };
-        let purpose = Purpose::Propose { room, message };
-        self.ask(client, purpose, ClientAsk::Propose(propose));
+        let proposals = BVec::truncated(vec![Payload(message.clone())]);
+        let ask = ClientAsk::To(room.clone(), Request::Propose(proposals));
+        self.ask(client, Purpose::Propose { room, message }, ask);
     }
 
     /// Writes messages to a room, which go out as soon as they may.
@@ -507,13 +506,6 @@ fn founding_tree(room: u64, tree: Bytes) -> TreeContainer {
     }
 }
 
-/// A bundle as it goes through the door.
-fn frame(room: &RoomUri, bundle: Bundle) -> door::Commit {
-    door::Commit {
-        room: room.clone(),
-        commit: Payload(bundle.commit),
-        welcome: bundle.welcome.map(Payload),
-        group_info: Payload(bundle.group_info),
-        tree: bundle.tree,
-    }
+fn commit(room: &RoomUri, bundle: Bundle) -> ClientAsk {
+    ClientAsk::To(room.clone(), Request::Commit(bundle))
 }

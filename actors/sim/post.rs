@@ -6,10 +6,10 @@ use super::{
     sealed::Install,
 };
 use crate::{
-    doors::HubAsk,
+    caller::Caller,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     link::session::{Acking, FanoutReceiver, Judging},
-    room::{follower, outcome::Answer},
+    room::{follower, hub, outcome::Answer},
     shard::read::RoomPart,
     user::{
         command as user,
@@ -21,8 +21,8 @@ use crate::{
         claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimedUser},
         door::{self, Order},
         event::{Given, InboxSeq, LinkSeq, RoomSeq, SubmitSeq},
-        joining::{CodesRequest, GroupInfoRequest},
         link::{self, Ack, Fanout, Submit, Submitted},
+        room,
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -97,11 +97,8 @@ pub(super) enum Body {
 pub(super) enum ClientAsk {
     Upload(Vec<Payload>),
     Claim(ClaimRequest),
-    Create(door::CreateRoom),
-    Commit(door::Commit),
-    Propose(door::Propose),
-    GroupInfo(GroupInfoRequest),
-    Codes(CodesRequest),
+    /// Something of a room.
+    To(RoomUri, room::Request),
     Send(door::Send),
     Ack(user::Ack),
     Delete(UserUri),
@@ -147,7 +144,8 @@ pub(super) struct ShardAsk {
 /// What is asked of a shard.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
-    Hub(RoomUri, HubAsk),
+    Room(RoomUri, Caller, room::Request),
+    Submit(RoomUri, hub::Submit),
     Follower(RoomUri, follower::Command),
     User(UserUri, Arc<user::Command>),
     LookInbox(ClientUri, InboxSeq),

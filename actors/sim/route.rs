@@ -7,9 +7,10 @@ use super::{
     world::{Event, REQUEST_DEADLINE_MS, World},
 };
 use crate::{
+    caller::Caller,
     doors::{self, PeerAsk, Sending},
     room::{
-        follower, follower_desk,
+        desk, follower, follower_desk,
         outcome::{Answer, Refused},
     },
     shard::read,
@@ -145,68 +146,28 @@ impl World {
                 upto,
             },
             ClientAsk::Claim(claim) => return self.client_claims(node, client, request, claim),
-            ClientAsk::Create(create) => match doors::create(&own, &uri, create) {
-                Ok((room, ask)) => Target::Hub(room, ask),
-                Err(_) => return,
-            },
-            ClientAsk::Commit(commit) => {
-                let ask = doors::commit(&own, &uri, commit);
-                match self.here(node, client, request, ask) {
-                    Some(target) => target,
-                    None => return,
-                }
-            }
-            ClientAsk::Propose(propose) => {
-                let ask = doors::propose(&own, &uri, propose);
-                match self.here(node, client, request, ask) {
-                    Some(target) => target,
-                    None => return,
-                }
-            }
-            ClientAsk::GroupInfo(asked) => {
-                let Ok(ask) = doors::group_info(&own, &uri, asked) else {
+            ClientAsk::To(room, asked) => {
+                let Ok(ask) = doors::of_client(&own, &uri, room, asked) else {
                     return;
                 };
-                match self.here(node, client, request, ask) {
-                    Some(target) => target,
-                    None => return,
-                }
-            }
-            ClientAsk::Codes(asked) => {
-                let Ok(ask) = doors::codes(&own, &uri, asked) else {
-                    return;
-                };
-                match self.here(node, client, request, ask) {
-                    Some(target) => target,
-                    None => return,
+                match ask {
+                    doors::ClientAsk::Here(room, asked) => {
+                        Target::Room(room, Caller::of(uri), asked)
+                    }
+                    doors::ClientAsk::Peer(hub, asked) => {
+                        let task = self.begin(node, Task::Relay { client, request });
+                        return self.ask_peer(node, &hub, task, 0, asked);
+                    }
                 }
             }
             ClientAsk::Send(send) => match Sending::new(&own, &uri, send) {
-                (room, Sending::Here(submit)) => Target::Hub(room, doors::HubAsk::Submit(submit)),
+                (room, Sending::Here(submit)) => Target::Submit(room, submit),
                 (room, Sending::Follower(queue)) => {
                     Target::Follower(room, follower::Command::Queue(queue))
                 }
             },
         };
         self.ask_for(node, target, back);
-    }
-
-    /// A request to a room here; one to a room elsewhere is sent there.
-    fn here(
-        &mut self,
-        node: NodeRef,
-        client: usize,
-        request: u64,
-        ask: doors::ClientAsk,
-    ) -> Option<Target> {
-        match ask {
-            doors::ClientAsk::Here(room, ask) => Some(Target::Hub(room, ask)),
-            doors::ClientAsk::Peer(hub, asked) => {
-                let task = self.begin(node, Task::Relay { client, request });
-                self.ask_peer(node, &hub, task, 0, asked);
-                None
-            }
-        }
     }
 
     /// Begins to wait for something, not for ever.
@@ -277,7 +238,7 @@ impl World {
                 self.respond(node, back, link::Reply::Claimed(users));
             }
             Ok(PeerAsk::Vouch(..)) => self.respond(node, back, link::Reply::Vouched(false)),
-            Ok(PeerAsk::Hub(room, ask)) => {
+            Ok(PeerAsk::Room(room, client, asked)) => {
                 let task = self.begin(node, Task::Room { back });
                 let life = self.life(node);
                 let back = Back::Task {
@@ -286,7 +247,7 @@ impl World {
                     task,
                     slot: 0,
                 };
-                self.ask_for(node, Target::Hub(room, ask), back);
+                self.ask_for(node, Target::Room(room, Caller::of(client), asked), back);
             }
             // No client of the world has an introduction code.
             Ok(PeerAsk::Resolve(_)) => {
@@ -347,8 +308,7 @@ impl World {
                 let (client, request) = (*client, *request);
                 is.tasks.remove(&task);
                 let reply = match reply {
-                    link::Reply::Room(Answer::Stale)
-                    | link::Reply::Claimed(_)
+                    link::Reply::Claimed(_)
                     | link::Reply::Introduced(_)
                     | link::Reply::Vouched(_) => Reply::Unavailable,
                     link::Reply::Room(answer) => Reply::Room(answer),
@@ -385,7 +345,8 @@ impl World {
     /// A request for a shard: it is for the leader, wherever that is.
     pub(super) fn ask_shard(&mut self, node: NodeRef, mut ask: ShardAsk) {
         let shard = match &ask.target {
-            Target::Hub(room, _)
+            Target::Room(room, ..)
+            | Target::Submit(room, _)
             | Target::Follower(room, _)
             | Target::LookProvider(room, _)
             | Target::LookRoom { room, .. } => self.shard_of_room(node.provider, room),
@@ -420,9 +381,18 @@ impl World {
     fn take_ask(&mut self, node: NodeRef, shard: u16, ask: ShardAsk) {
         let ShardAsk { target, back, .. } = ask;
         match target {
-            Target::Hub(room, ask) => {
+            Target::Room(room, caller, request) => {
                 let ticket = self.ticket(node, shard, back);
-                self.hub_input(node, &room, ask.input(ticket));
+                let input = desk::Input::Ask {
+                    ticket,
+                    caller,
+                    request,
+                };
+                self.hub_input(node, &room, input);
+            }
+            Target::Submit(room, submit) => {
+                let ticket = self.ticket(node, shard, back);
+                self.hub_input(node, &room, desk::Input::Submit { ticket, submit });
             }
             Target::Follower(room, command) => {
                 let ticket = self.ticket(node, shard, back);

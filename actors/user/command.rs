@@ -11,7 +11,7 @@ use crate::{
         claim::{ClaimId, ClaimTerms},
         door::PackageRefused,
         event::{Given, Hash, InboxSeq, LinkSeq, RoomSeq},
-        post::{Post, Refilled},
+        post::{Notice, Post, Refilled},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,35 @@ pub enum Command {
     Ack(Ack),
     /// Keep, list, end or resolve introduction codes.
     Introduction(Introduction),
+}
+
+impl Command {
+    /// About how many bytes it carries.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Upload(upload) => {
+                let stored = upload.packages.iter().flatten();
+                stored.map(|stored| stored.package.len() + 256).sum()
+            }
+            Self::Deliver(deliver) => match &deliver.post.notice {
+                Notice::Joined {
+                    welcome: Some(notice),
+                    ..
+                } => notice.welcome.len() + notice.tree.len(),
+                Notice::Joined { welcome: None, .. } | Notice::Left { .. } => 0,
+            },
+            Self::Add(_)
+            | Self::Delete
+            | Self::Consent(_)
+            | Self::Revoke(_)
+            | Self::Enrol(_)
+            | Self::Claim(_)
+            | Self::Hear(_)
+            | Self::Ack(_)
+            | Self::Introduction(_) => 0,
+        }
+    }
 }
 
 /// A user, and a code for one device of it.

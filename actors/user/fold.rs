@@ -257,3 +257,5 @@ impl Fold {
         }
     }
 }
+
+crate::versioned!(crate::wire::version::FOLD; Fold);

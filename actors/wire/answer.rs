@@ -5,7 +5,7 @@
 use super::{
     BText, BVec, Payload,
     event::{Epoch, Hash, RoomSeq, VerdictRun},
-    joining::{CodeId, CodeList, MadeCode, SealedGroupInfo},
+    joining::{CodeList, MadeCode, SealedGroupInfo},
 };
 use crate::{
     ids::ProviderId,
@@ -40,15 +40,6 @@ pub enum Answer {
     Codes(CodeList),
     /// The joining code is ended.
     CodeRevoked,
-    /// What the command was checked on has changed; it is checked again. Never leaves the desk.
-    Stale,
-    /// The lease is granted. Never leaves the desk.
-    Granted {
-        /// When the lease ends.
-        until: Millis,
-    },
-    /// The code is kept under this name. Never leaves the desk.
-    CodeKept(CodeId),
     /// Nothing was done.
     Refused(Refused),
 }

@@ -188,27 +188,28 @@ impl<'de, const MAX: usize> Deserialize<'de> for BText<MAX> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{decode, encode};
+    use crate::wire::{decode, encode, version::testing::Sample};
     use bytes::Bytes;
 
     #[test]
     fn a_list_reads_back_up_to_its_bound_and_not_past_it() {
-        let three = encode(&vec![1_u8, 2, 3]);
-        assert_eq!(decode::<BVec<u8, 3>>(&three).unwrap().into_vec(), [1, 2, 3]);
-        assert!(decode::<BVec<u8, 2>>(&three).is_err());
+        let three = encode(&Sample(vec![1_u8, 2, 3]));
+        let Sample(read) = decode::<Sample<BVec<u8, 3>>>(&three).unwrap();
+        assert_eq!(read.into_vec(), [1, 2, 3]);
+        assert!(decode::<Sample<BVec<u8, 2>>>(&three).is_err());
     }
 
     #[test]
     fn a_length_bomb_is_refused_before_memory_is_taken() {
         let bomb = Bytes::from_static(&[1, 0xff, 0xff, 0xff, 0xff, 0x0f]);
-        assert!(decode::<BVec<u64, 4096>>(&bomb).is_err());
+        assert!(decode::<Sample<BVec<u64, 4096>>>(&bomb).is_err());
     }
 
     #[test]
     fn trailing_bytes_and_unknown_versions_are_refused() {
-        assert!(decode::<BVec<u8, 3>>(&Bytes::from_static(&[1, 1, 9, 9])).is_err());
-        assert!(decode::<BVec<u8, 3>>(&Bytes::from_static(&[2, 1, 9])).is_err());
-        assert!(decode::<BVec<u8, 3>>(&Bytes::new()).is_err());
+        assert!(decode::<Sample<BVec<u8, 3>>>(&Bytes::from_static(&[1, 1, 9, 9])).is_err());
+        assert!(decode::<Sample<BVec<u8, 3>>>(&Bytes::from_static(&[2, 1, 9])).is_err());
+        assert!(decode::<Sample<BVec<u8, 3>>>(&Bytes::new()).is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Frames between a client and its provider, ALPN `mimi-client/1`. For any MLS library: every MLS object is bytes.
 //!
-//! A frame is a four-byte big-endian length and that many bytes: a version byte (1) and one postcard value. The first
+//! A frame is a four-byte big-endian length and that many bytes: a version byte and one postcard value. The client chooses
+//! the version of a lane by that of its first frame, and is answered in it. The first
 //! frame of a lane (a bidirectional QUIC stream) is an [`Open`]. A connection begins with [`Request::Enrol`] or
 //! [`Request::Login`] on a lane of its own; nothing else is heard before.
 //!
@@ -9,16 +10,17 @@
 //! cannot be relayed to another connection.
 //!
 //! Every MLS object is an MLSMessage, handshakes are PublicMessages, and a ratchet tree is the bare vector
-//! `optional<Node> ratchet_tree<V>` of RFC 9420, in a [`TreeContainer`] where a client sends one.
+//! `optional<Node> ratchet_tree<V>` of RFC 9420, in a [`TreeContainer`](super::tree::TreeContainer) where a client sends one.
 
 use super::{
     BText, BVec, Payload,
     answer::Answer,
     claim::{ClaimRequest, ClaimResponse},
     event::{ClientSeq, Epoch, InboxSeq, RoomSeq, VerdictRun},
-    joining::{CodesRequest, GroupInfoRequest, Introduced, IntroductionAsk},
+    joining::{Introduced, IntroductionAsk},
     post::{Note, Notice},
-    tree::TreeContainer,
+    room,
+    version::DOOR,
 };
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri},
@@ -89,16 +91,8 @@ pub enum Request {
     Upload(BVec<Payload, KEY_PACKAGES_PER_UPLOAD_MAX>),
     /// Claim KeyPackages of users of any providers.
     Claim(ClaimRequest),
-    /// Make a room of this provider out of an epoch-0 group.
-    Create(CreateRoom),
-    /// Commit in a room.
-    Commit(Commit),
-    /// Propose in a room.
-    Propose(Propose),
-    /// Ask for what an external Commit is built on.
-    GroupInfo(Box<GroupInfoRequest>),
-    /// Make, list or end joining codes of a room.
-    Codes(CodesRequest),
+    /// Ask a room, at whichever provider it is; only a room of this provider can be made.
+    Room(RoomUri, room::Request),
     /// Make, list, end or resolve introduction codes.
     Introduction(IntroductionAsk),
 }
@@ -125,41 +119,6 @@ pub struct Login {
     pub proof: Payload,
 }
 
-/// Makes a room.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CreateRoom {
-    /// The room, named by this provider's domain.
-    pub room: RoomUri,
-    /// GroupInfo of epoch 0, with external_pub, without the tree, external_senders holding the hub's key.
-    pub group_info: Payload,
-    /// Ratchet tree of epoch 0, full or zstd.
-    pub tree: TreeContainer,
-}
-
-/// A Commit bundle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Commit {
-    /// The room.
-    pub room: RoomUri,
-    /// The Commit, a PublicMessage.
-    pub commit: Payload,
-    /// The Welcome; present exactly when the Commit adds.
-    pub welcome: Option<Payload>,
-    /// GroupInfo of the next epoch, with external_pub, without the tree.
-    pub group_info: Payload,
-    /// Ratchet tree of the next epoch, in any container.
-    pub tree: TreeContainer,
-}
-
-/// Proposals that are taken together or not at all.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Propose {
-    /// The room.
-    pub room: RoomUri,
-    /// The Proposals, each a PublicMessage.
-    pub proposals: BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>,
-}
-
 /// The answer to a [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
@@ -171,7 +130,7 @@ pub enum Reply {
     Uploaded(BVec<Result<(), PackageRefused>, KEY_PACKAGES_PER_UPLOAD_MAX>),
     /// To a claim.
     Claimed(ClaimResponse),
-    /// To a creation, Commit, Proposals, GroupInfo request, or a request about joining codes.
+    /// To [`Request::Room`].
     Room(Answer),
     /// To a request about introduction codes.
     Introduced(Introduced),
@@ -365,3 +324,5 @@ pub struct Acks {
     /// Control events alone up to these numbers of rooms, for who gets them first.
     pub control: BVec<(RoomUri, RoomSeq), BATCH_ROOMS_MAX>,
 }
+
+crate::versioned!(DOOR; Send, Events, Acks);

@@ -132,17 +132,6 @@ pub enum CodesAsk {
     Revoke(CodeId),
 }
 
-/// A request about the joining codes of a room.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CodesRequest {
-    /// The room.
-    pub room: RoomUri,
-    /// The client that asks; at the clients' door it is the connection's.
-    pub member: ClientUri,
-    /// What for.
-    pub ask: CodesAsk,
-}
-
 /// What a code is good for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeTerms {

@@ -11,20 +11,15 @@ use super::{
     answer::Answer,
     claim::{ClaimRequest, ClaimResponse},
     event::{Item, LinkSeq, SubmitRefused, SubmitSeq},
-    joining::{CodesRequest, GroupInfoRequest, Introduced},
-    tree::TreeContainer,
+    joining::Introduced,
+    room,
+    version::LINK,
 };
 use crate::{
     ids::{ClientUri, RoomUri},
-    limits::{
-        BATCH_EVENTS_MAX, BATCH_ROOMS_MAX, PROPOSALS_PER_BUNDLE_MAX, REFUSAL_DETAIL_BYTES_MAX,
-        SUBMIT_ITEMS_MAX,
-    },
+    limits::{BATCH_EVENTS_MAX, BATCH_ROOMS_MAX, REFUSAL_DETAIL_BYTES_MAX, SUBMIT_ITEMS_MAX},
 };
 use serde::{Deserialize, Serialize};
-
-/// Versions of the link protocol that this build speaks.
-pub const LINK_VERSIONS: [u16; 1] = [1];
 
 /// The first frame of a lane: what the lane is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,44 +62,17 @@ pub enum Request {
         /// The Ed25519 public key that is said to be its device's.
         key: [u8; 32],
     },
-    /// Commit in a room of the receiver.
-    Commit(CommitRequest),
-    /// Propose in a room of the receiver.
-    Propose(ProposeRequest),
-    /// Ask for what an external Commit in a room of the receiver is built on.
-    GroupInfo(GroupInfoRequest),
-    /// Make, list or end joining codes of a room of the receiver.
-    Codes(CodesRequest),
+    /// Ask a room of the receiver. No room is made over a link.
+    Room {
+        /// The room.
+        room: RoomUri,
+        /// The client of the sender that asks.
+        client: ClientUri,
+        /// What it asks.
+        request: room::Request,
+    },
     /// Ask which user of the receiver made this introduction code.
     Resolve(Payload),
-}
-
-/// A Commit bundle on its way to the hub.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommitRequest {
-    /// The room.
-    pub room: RoomUri,
-    /// The client that made it.
-    pub sender: ClientUri,
-    /// The Commit, an MLSMessage.
-    pub commit: Payload,
-    /// The Welcome, an MLSMessage; present exactly when the Commit adds.
-    pub welcome: Option<Payload>,
-    /// The GroupInfo of the next epoch, an MLSMessage, without the ratchet tree.
-    pub group_info: Payload,
-    /// The ratchet tree of the next epoch, in any container.
-    pub tree: TreeContainer,
-}
-
-/// Proposals on their way to the hub.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProposeRequest {
-    /// The room.
-    pub room: RoomUri,
-    /// The client that made them.
-    pub sender: ClientUri,
-    /// The Proposals, each an MLSMessage; they are taken together or not at all.
-    pub proposals: BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>,
 }
 
 /// The answer to a [`Request`].
@@ -114,7 +82,7 @@ pub enum Reply {
     Claimed(ClaimResponse),
     /// To [`Request::Vouch`].
     Vouched(bool),
-    /// To a Commit, Proposals, a GroupInfo request, or a request about joining codes.
+    /// To [`Request::Room`].
     Room(Answer),
     /// To a request about an introduction code.
     Introduced(Introduced),
@@ -246,3 +214,14 @@ pub struct SubmitGap {
     /// The number.
     pub expected: SubmitSeq,
 }
+
+impl Hello {
+    /// The newest version that both sides speak, if there is one.
+    #[must_use]
+    pub fn common(&self) -> Option<u8> {
+        LINK.versions()
+            .find(|version| self.versions.contains(&u16::from(*version)))
+    }
+}
+
+crate::versioned!(LINK; Hello, Fanout, Ack, Submit, Submitted);

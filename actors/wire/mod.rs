@@ -1,6 +1,6 @@
 //! Frames and records: what crosses a lane or lies in the log, and how it is encoded.
 //!
-//! A frame is a version byte and one postcard value. Promises: bounded types only, lengths checked before memory is
+//! A frame is a version byte, see [`version`], and one postcard value. Promises: bounded types only, lengths checked before memory is
 //! taken, no trailing bytes, payloads sliced out of the frame without a copy. Canonical objects (MLS messages) travel
 //! as opaque bytes and are never encoded again.
 
@@ -13,25 +13,31 @@ pub mod joining;
 pub mod link;
 pub mod payload;
 pub mod post;
+pub mod room;
 pub mod tree;
+pub mod version;
 
 pub use bounded::{BText, BVec};
 pub use payload::Payload;
+pub use version::{Unwritten, Versioned};
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
-
-/// Version of every frame and record written by this build.
-pub const VERSION: u8 = 1;
+use serde::Serialize;
 
 /// Why bytes are not the frame they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The first byte names a version that this build does not read.
-    #[error("version {found} is not readable, this build reads {VERSION}")]
+    #[error("{format} version {found} is not readable, this build reads {oldest} to {newest}")]
     Version {
+        /// What should have come.
+        format: &'static str,
         /// The version found.
         found: u8,
+        /// The oldest that is read.
+        oldest: u8,
+        /// The newest that is read.
+        newest: u8,
     },
     /// There is no first byte.
     #[error("the frame is empty")]
@@ -44,33 +50,58 @@ pub enum FrameError {
     Trailing(usize),
 }
 
-/// Encodes a value behind the version byte.
+/// Encodes a value in the newest version of its format.
 #[must_use]
-pub fn encode<T: Serialize>(value: &T) -> Bytes {
+pub fn encode<T: Versioned>(value: &T) -> Bytes {
     encode_sized(value, 256)
 }
 
 /// As [`encode`], with room for about `bytes` from the start.
 #[must_use]
-pub fn encode_sized<T: Serialize>(value: &T, bytes: usize) -> Bytes {
-    let mut out = Vec::with_capacity(bytes);
-    out.push(VERSION);
-    // Every type here serialises without errors: lengths are known, there are no maps and no custom failures.
-    let out = postcard::to_extend(value, out).unwrap_or_default();
+pub fn encode_sized<T: Versioned>(value: &T, bytes: usize) -> Bytes {
+    // The newest version has a word for everything, and every type here serialises without errors: lengths are known,
+    // there are no maps and no custom failures.
+    let out = encode_in(T::FORMAT.newest, value, bytes).unwrap_or_default();
     debug_assert!(!out.is_empty(), "a frame type refused to serialise");
-    out.into()
+    out
 }
 
-/// Decodes a value; [`Payload`]s inside it are slices of `frame`.
+/// Encodes a value in the version that was agreed with whoever reads it, with room for about `bytes` from the start.
+///
+/// # Errors
+/// [`Unwritten`] when that version has no word for it.
+pub fn encode_in<T: Versioned>(version: u8, value: &T, bytes: usize) -> Result<Bytes, Unwritten> {
+    let mut out = Vec::with_capacity(bytes);
+    out.push(version);
+    Ok(value.write(version, out)?.into())
+}
+
+/// Bytes of a value that are hashed or signed: the same whatever versions come.
+#[must_use]
+pub fn canonical<T: Serialize>(value: &T) -> Bytes {
+    /// What was in front when there was one version of everything.
+    const FRONT: u8 = 1;
+    let bytes = postcard::to_extend(value, vec![FRONT]).unwrap_or_default();
+    debug_assert!(!bytes.is_empty(), "a type refused to serialise");
+    bytes.into()
+}
+
+/// Decodes a value of any version that is read; [`Payload`]s inside it are slices of `frame`.
 ///
 /// # Errors
 /// [`FrameError`] when the version is unknown, the value is malformed or out of bounds, or bytes remain.
-pub fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, FrameError> {
+pub fn decode<T: Versioned>(frame: &Bytes) -> Result<T, FrameError> {
     let (&found, body) = frame.split_first().ok_or(FrameError::Empty)?;
-    if found != VERSION {
-        return Err(FrameError::Version { found });
+    let format = T::FORMAT;
+    if !format.reads(found) {
+        return Err(FrameError::Version {
+            format: format.name,
+            found,
+            oldest: format.oldest,
+            newest: format.newest,
+        });
     }
-    let (value, rest) = payload::slicing(frame, || postcard::take_from_bytes::<T>(body))
+    let (value, rest) = payload::slicing(frame, || T::read(found, body))
         .map_err(|error| FrameError::Shape(error.to_string()))?;
     if rest.is_empty() {
         Ok(value)

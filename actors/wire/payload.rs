@@ -90,12 +90,12 @@ fn lies_within(whole: &[u8], part: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{decode, encode};
+    use crate::wire::{decode, encode, version::testing::Sample};
 
     #[test]
     fn a_decoded_payload_is_a_slice_of_its_frame() {
-        let frame = encode(&(7_u32, Payload::from(vec![1_u8; 100])));
-        let (number, payload): (u32, Payload) = decode(&frame).unwrap();
+        let frame = encode(&Sample((7_u32, Payload::from(vec![1_u8; 100]))));
+        let Sample((number, payload)): Sample<(u32, Payload)> = decode(&frame).unwrap();
         assert_eq!((number, payload.len()), (7, 100));
         assert!(lies_within(&frame, &payload));
     }
@@ -103,6 +103,6 @@ mod tests {
     #[test]
     fn a_payload_that_claims_more_than_there_is_is_refused() {
         let frame = Bytes::from_static(&[1, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 2]);
-        assert!(decode::<Payload>(&frame).is_err());
+        assert!(decode::<Sample<Payload>>(&frame).is_err());
     }
 }

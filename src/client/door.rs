@@ -4,7 +4,7 @@
 //!
 //! | method | frames on a lane of its own |
 //! | --- | --- |
-//! | `hub_sender`, `upload`, `claim`, `create`, `commit`, `propose` | one request, one reply |
+//! | `hub_sender`, `upload`, `claim`, `ask` (a room), `introduction` | one request, one reply |
 //! | [`DoorClient::sends`] | many `Send`s, a `Sent` for each, in order |
 //! | [`DoorClient::events`] | `Events` from the provider, `Acks` whenever the client likes |
 //!
@@ -25,20 +25,20 @@ pub use lanes::{EventAcks, EventItems, EventLane, SendLane, SendReplies, SendReq
 use crate::quic::{ConnectError, Door, DoorDialer, LaneError, LaneReceiver, LaneSender};
 use bytes::Bytes;
 use mimi_actors::{
-    ids::{ClientUri, ProviderId, UserUri},
+    ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{KEY_PACKAGES_PER_UPLOAD_MAX, REQUEST_FRAME_BYTES_MAX},
     wire::{
-        self, BText, BVec, FrameError, Payload,
+        self, BText, BVec, FrameError, Payload, Versioned,
         answer::Answer,
         claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimTerms},
         door::{
-            Commit, CreateRoom, DoorRefused, EXPORTER_LABEL, Enrol, HubSender, Login, Open, Order,
-            PackageRefused, Propose, Reply, Request,
+            DoorRefused, EXPORTER_LABEL, Enrol, HubSender, Login, Open, Order, PackageRefused,
+            Reply, Request,
         },
-        joining::{CodesRequest, GroupInfoRequest, Introduced, IntroductionAsk},
+        joining::{Introduced, IntroductionAsk},
+        room,
     },
 };
-use serde::{Serialize, de::DeserializeOwned};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// How long a request may take.
@@ -189,44 +189,15 @@ impl DoorClient {
         Ok(response)
     }
 
-    /// Makes a room.
+    /// Asks a room, at whichever provider it is. The same request again gets the first answer where that matters.
     ///
     /// # Errors
     /// As every request: see [`DoorError`]. A refusal of the room is an [`Answer`].
-    pub async fn create(&self, room: CreateRoom) -> Result<Answer, DoorError> {
-        self.ask_room(Request::Create(room)).await
-    }
-
-    /// Commits in a room. The same bundle again gets the first answer.
-    ///
-    /// # Errors
-    /// As every request: see [`DoorError`]. A refusal of the room is an [`Answer`].
-    pub async fn commit(&self, bundle: Commit) -> Result<Answer, DoorError> {
-        self.ask_room(Request::Commit(bundle)).await
-    }
-
-    /// Proposes in a room.
-    ///
-    /// # Errors
-    /// As every request: see [`DoorError`]. A refusal of the room is an [`Answer`].
-    pub async fn propose(&self, bundle: Propose) -> Result<Answer, DoorError> {
-        self.ask_room(Request::Propose(bundle)).await
-    }
-
-    /// Asks for what an external Commit is built on.
-    ///
-    /// # Errors
-    /// As every request: see [`DoorError`]. A refusal of the room is an [`Answer`].
-    pub async fn group_info(&self, request: GroupInfoRequest) -> Result<Answer, DoorError> {
-        self.ask_room(Request::GroupInfo(Box::new(request))).await
-    }
-
-    /// Makes, lists or ends joining codes of a room.
-    ///
-    /// # Errors
-    /// As every request: see [`DoorError`]. A refusal of the room is an [`Answer`].
-    pub async fn codes(&self, request: CodesRequest) -> Result<Answer, DoorError> {
-        self.ask_room(Request::Codes(request)).await
+    pub async fn ask(&self, room: RoomUri, request: room::Request) -> Result<Answer, DoorError> {
+        let Reply::Room(answer) = self.request(Request::Room(room, request)).await? else {
+            return Err(DoorError::Unexpected);
+        };
+        Ok(answer)
     }
 
     /// Makes, lists, ends or resolves introduction codes.
@@ -294,13 +265,6 @@ impl DoorClient {
         Ok(())
     }
 
-    async fn ask_room(&self, request: Request) -> Result<Answer, DoorError> {
-        let Reply::Room(answer) = self.request(request).await? else {
-            return Err(DoorError::Unexpected);
-        };
-        Ok(answer)
-    }
-
     async fn request(&self, request: Request) -> Result<Reply, DoorError> {
         in_time(async {
             let (mut sender, mut receiver) = self.open(&Open::Request(Box::new(request))).await?;
@@ -329,15 +293,12 @@ async fn in_time<T>(exchange: impl Future<Output = Result<T, DoorError>>) -> Res
 }
 
 /// Sends one frame.
-async fn write<T: Serialize>(lane: &mut LaneSender, frame: &T) -> Result<(), DoorError> {
-    Ok(lane.send(wire::encode(frame)).await?)
+async fn write<T: Versioned>(lane: &mut LaneSender, frame: &T) -> Result<(), DoorError> {
+    Ok(lane.write(frame).await?)
 }
 
 /// Receives one frame of at most `bytes_max`. Waits as long as it takes; may be dropped and called again.
-async fn read<T: DeserializeOwned>(
-    lane: &mut LaneReceiver,
-    bytes_max: usize,
-) -> Result<T, DoorError> {
+async fn read<T: Versioned>(lane: &mut LaneReceiver, bytes_max: usize) -> Result<T, DoorError> {
     let frame = lane.next(bytes_max, Some(FRAME_DEADLINE)).await?;
     Ok(wire::decode(&frame.ok_or(DoorError::Closed)?)?)
 }

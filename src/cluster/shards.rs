@@ -9,15 +9,15 @@ use super::{
 use crate::perform::{self, Basis, World, answers::Answers};
 use mimi_actors::{
     ask::{Answered, Ask},
-    doors::HubAsk,
+    caller::Caller,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::READS_TOLD_MAX,
     link::{self, Has, Redriven},
     machine::Ticket,
     record::Command,
-    room::{follower, follower_desk, outcome},
+    room::{desk, follower, follower_desk, hub, outcome},
     user::{command as user_command, desk as user_desk, outcome as user_outcome},
-    wire::{BVec, event::Hash},
+    wire::{BVec, event::Hash, room},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
@@ -263,25 +263,40 @@ impl Shards {
     }
 
     /// Puts a request to a room at this hub on its way; requests to one room keep their order.
-    pub(crate) async fn begin_hub(
+    async fn begin_room(
         &self,
         room: &RoomUri,
-        ask: HubAsk,
+        caller: Caller,
+        request: room::Request,
     ) -> Result<Pending<outcome::Answer>, Unanswered> {
-        let ask = ask.waiting_at_most(self.wait_ms_max());
+        let request = request.waiting_at_most(self.wait_ms_max());
         let shard = self.of_room(room)?;
         if !shard.leads() {
-            return self.pass_on(shard, Ask::Hub(room.clone(), ask), room_of);
+            let ask = Ask::Room(room.clone(), caller, request);
+            return self.pass_on(shard, ask, room_of);
         }
         let (ticket, answer) = shard.rooms.open();
-        let sent = match shard.hub(room).await {
-            Ok(actor) => actor
-                .send(ask.input(ticket))
-                .await
-                .map_err(Unreachable::from),
-            Err(error) => Err(error.into()),
+        let input = desk::Input::Ask {
+            ticket,
+            caller,
+            request,
         };
-        begun(shard, sent, ticket, answer, |shard| &shard.rooms)
+        to_hub(shard, room, input, ticket, answer).await
+    }
+
+    /// Puts application messages for a room at this hub on their way; those to one room keep their order.
+    pub(crate) async fn begin_submit(
+        &self,
+        room: &RoomUri,
+        submit: hub::Submit,
+    ) -> Result<Pending<outcome::Answer>, Unanswered> {
+        let shard = self.of_room(room)?;
+        if !shard.leads() {
+            return self.pass_on(shard, Ask::Submit(room.clone(), submit), room_of);
+        }
+        let (ticket, answer) = shard.rooms.open();
+        let input = desk::Input::Submit { ticket, submit };
+        to_hub(shard, room, input, ticket, answer).await
     }
 
     /// Puts a request to a followed room on its way; requests to one room keep their order.
@@ -312,8 +327,16 @@ impl Shards {
     }
 
     /// Asks a room at this hub; no answer in time is a refusal that says when to try again.
-    pub(crate) async fn ask_hub(&self, room: &RoomUri, ask: HubAsk) -> outcome::Answer {
-        let asked = async { self.room_answer(self.begin_hub(room, ask).await?).await };
+    pub(crate) async fn ask_room(
+        &self,
+        room: &RoomUri,
+        caller: Caller,
+        request: room::Request,
+    ) -> outcome::Answer {
+        let asked = async {
+            let begun = self.begin_room(room, caller, request).await?;
+            self.room_answer(begun).await
+        };
         asked.await.unwrap_or_else(|_: Unanswered| {
             let retry_after_ms = UNANSWERED_RETRY_AFTER_MS;
             outcome::Answer::Refused(outcome::Refused::Unavailable { retry_after_ms })
@@ -486,7 +509,11 @@ impl Shards {
         let begun = match ask {
             // Passed on once only: who leads may be gone by the time a circle is closed.
             _ if !led => Err(Unanswered::NoLeader { shard }),
-            Ask::Hub(room, ask) => self.begin_hub(&room, ask).await.map(Asked::Room),
+            Ask::Room(room, caller, request) => {
+                let begun = self.begin_room(&room, caller, request);
+                begun.await.map(Asked::Room)
+            }
+            Ask::Submit(room, submit) => self.begin_submit(&room, submit).await.map(Asked::Room),
             Ask::Follower(room, command) => {
                 self.begin_follower(&room, command).await.map(Asked::Room)
             }
@@ -597,6 +624,21 @@ fn looked<A: Send + 'static>(shard: &Arc<Shard>, answer: A) -> Pending<A> {
             give_up: Box::new(|| {}),
         },
     }
+}
+
+/// Hands something to the actor of a room at this hub.
+async fn to_hub(
+    shard: &Arc<Shard>,
+    room: &RoomUri,
+    input: desk::Input,
+    ticket: Ticket,
+    answer: oneshot::Receiver<outcome::Answer>,
+) -> Result<Pending<outcome::Answer>, Unanswered> {
+    let sent = match shard.hub(room).await {
+        Ok(actor) => actor.send(input).await.map_err(Unreachable::from),
+        Err(error) => Err(error.into()),
+    };
+    begun(shard, sent, ticket, answer, |shard| &shard.rooms)
 }
 
 /// A request that an actor of this node has, or the ticket given up.

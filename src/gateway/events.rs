@@ -249,9 +249,7 @@ async fn send(to: &mut LaneSender, items: Vec<DoorItem>) -> anyhow::Result<()> {
     let events = Events {
         items: BVec::truncated(items),
     };
-    Ok(to
-        .send(wire::encode_sized(&events, BATCH_FILL_BYTES / 16))
-        .await?)
+    Ok(to.write_sized(&events, BATCH_FILL_BYTES / 16).await?)
 }
 
 async fn read_acks(mut from: LaneReceiver, report: mpsc::Sender<Acks>) -> anyhow::Result<()> {

@@ -15,11 +15,13 @@ use crate::{
     quic::{Door, LaneReceiver, LaneSender},
 };
 use mimi_actors::{
+    caller::{Caller, Origin},
     ids::ClientUri,
     limits::{GREETING_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX},
     wire::{
         self, BText,
         door::{DoorRefused, Open, Reply},
+        version::DOOR,
     },
 };
 use std::{
@@ -48,6 +50,19 @@ pub(crate) struct Session {
     client: OnceLock<ClientUri>,
     /// The key of its device, with it.
     key: OnceLock<[u8; 32]>,
+}
+
+impl Session {
+    /// The client of this connection as whoever decides sees it.
+    fn caller(&self, client: &ClientUri) -> Caller {
+        let origin = Origin {
+            provider: client.provider().clone(),
+            address: Some(self.door.remote_address().ip()),
+            connection: Some(self.door.number()),
+        };
+        let client = client.clone();
+        Caller { origin, client }
+    }
 }
 
 /// Serves a client's connection until it ends.
@@ -111,6 +126,8 @@ async fn serve_lane(
             return Ok(());
         }
     };
+    // A lane is answered in the version in which it begins, if that is one; anything else in the oldest.
+    to.speak(DOOR.spoken(&frame));
     let open = match wire::decode::<Open>(&frame) {
         Ok(open) => open,
         Err(error) => {
@@ -142,6 +159,6 @@ async fn serve_lane(
 }
 
 async fn reply(to: &mut LaneSender, reply: Reply) -> anyhow::Result<()> {
-    to.send(wire::encode(&reply)).await?;
+    to.write(&reply).await?;
     Ok(to.finish()?)
 }

@@ -5,7 +5,7 @@ use crate::peering::{PEER_RETRY_AFTER_MS, PeerUnavailable};
 use futures::future::join_all;
 use mimi_actors::{
     doors::{self, ClientAsk},
-    ids::ClientUri,
+    ids::{ClientUri, ProviderId, RoomUri},
     limits::KEY_PACKAGES_PER_UPLOAD_MAX,
     machine::Millis,
     user::{
@@ -14,9 +14,8 @@ use mimi_actors::{
     },
     wire::{
         BText, BVec, Payload,
-        answer::Answer,
-        door::{CreateRoom, DoorRefused, HubSender, PackageRefused, Reply, Request},
-        link,
+        door::{DoorRefused, HubSender, PackageRefused, Reply, Request},
+        link, room,
     },
 };
 use std::sync::Arc;
@@ -28,7 +27,6 @@ pub(super) async fn answer(
     client: Option<&ClientUri>,
     request: Request,
 ) -> Result<Reply, DoorRefused> {
-    let own = &session.shards.world().provider;
     match (request, client) {
         (Request::Enrol(enrol), _) => session.enrol(enrol).await,
         (Request::Login(login), _) => session.login(login).await,
@@ -43,18 +41,8 @@ pub(super) async fn answer(
         }
         (Request::Upload(packages), Some(client)) => upload(session, client, packages).await,
         (Request::Claim(request), Some(client)) => claim::answer(session, client, request).await,
-        (Request::Create(create), Some(client)) => create_room(session, client, create).await,
-        (Request::Commit(commit), Some(client)) => {
-            ask_room(session, doors::commit(own, client, commit)).await
-        }
-        (Request::Propose(propose), Some(client)) => {
-            ask_room(session, doors::propose(own, client, propose)).await
-        }
-        (Request::GroupInfo(request), Some(client)) => {
-            ask_room(session, doors::group_info(own, client, *request)?).await
-        }
-        (Request::Codes(request), Some(client)) => {
-            ask_room(session, doors::codes(own, client, request)?).await
+        (Request::Room(room, request), Some(client)) => {
+            ask_room(session, client, room, request).await
         }
         (Request::Introduction(ask), Some(client)) => {
             introductions::answer(session, client, ask).await
@@ -113,22 +101,18 @@ async fn check(
     take.await.map_err(|_| login::unavailable())
 }
 
-async fn create_room(
+/// Asks the room here, or its hub.
+async fn ask_room(
     session: &Session,
     client: &ClientUri,
-    create: CreateRoom,
+    room: RoomUri,
+    request: room::Request,
 ) -> Result<Reply, DoorRefused> {
     let own = &session.shards.world().provider;
-    let (room, ask) = doors::create(own, client, create)?;
-    let answer = session.shards.ask_hub(&room, ask);
-    Ok(Reply::Room(answer.await))
-}
-
-/// Asks the room here, or its hub.
-async fn ask_room(session: &Session, ask: ClientAsk) -> Result<Reply, DoorRefused> {
-    match ask {
-        ClientAsk::Here(room, ask) => {
-            let answer = session.shards.ask_hub(&room, ask);
+    match doors::of_client(own, client, room, request)? {
+        ClientAsk::Here(room, request) => {
+            let caller = session.caller(client);
+            let answer = session.shards.ask_room(&room, caller, request);
             Ok(Reply::Room(answer.await))
         }
         ClientAsk::Peer(hub, request) => ask_peer(session, &hub, request).await,
@@ -138,14 +122,14 @@ async fn ask_room(session: &Session, ask: ClientAsk) -> Result<Reply, DoorRefuse
 /// Asks a room's hub. Nothing is queued: a hub that cannot be reached is unavailable.
 async fn ask_peer(
     session: &Session,
-    hub: &mimi_actors::ids::ProviderId,
+    hub: &ProviderId,
     request: link::Request,
 ) -> Result<Reply, DoorRefused> {
     let unavailable = DoorRefused::Unavailable {
         retry_after_ms: PEER_RETRY_AFTER_MS,
     };
     match session.peers.request(hub, request).await {
-        Ok(link::Reply::Room(answer)) => Ok(Reply::Room(not_internal(answer))),
+        Ok(link::Reply::Room(answer)) => Ok(Reply::Room(answer)),
         Ok(link::Reply::Refused(link::LinkRefused::Overloaded { retry_after_ms })) => {
             Err(DoorRefused::Overloaded { retry_after_ms })
         }
@@ -156,16 +140,4 @@ async fn ask_peer(
         Ok(link::Reply::Claimed(_) | link::Reply::Introduced(_) | link::Reply::Vouched(_))
         | Err(PeerUnavailable) => Err(unavailable),
     }
-}
-
-/// A peer that answers with what never leaves a desk has answered nothing.
-fn not_internal(answer: Answer) -> Answer {
-    if matches!(
-        answer,
-        Answer::Stale | Answer::Granted { .. } | Answer::CodeKept(_)
-    ) {
-        let retry_after_ms = PEER_RETRY_AFTER_MS;
-        return Answer::Refused(mimi_actors::wire::answer::Refused::Unavailable { retry_after_ms });
-    }
-    answer
 }

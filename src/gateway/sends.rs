@@ -10,7 +10,7 @@ use crate::{
 };
 use futures::stream::{FuturesOrdered, StreamExt};
 use mimi_actors::{
-    doors::{HubAsk, Sending},
+    doors::Sending,
     ids::ClientUri,
     limits::{BATCH_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX, MESSAGE_BYTES_MAX, SUBMIT_BYTES_MAX},
     room::follower,
@@ -36,7 +36,7 @@ pub(super) async fn serve(
             biased;
             Some(sent) = under_way.next(), if !under_way.is_empty() => {
                 let sent: Sent = sent;
-                to.send(wire::encode(&sent)).await?;
+                to.write(&sent).await?;
             }
             frame = from.next(BATCH_FRAME_BYTES_MAX, Some(FRAME_DEADLINE)),
                 if !ended && under_way.len() < LANE_FRAMES_UNACKED_MAX =>
@@ -87,12 +87,7 @@ async fn begin(
         });
     }
     let begun = match Sending::new(&session.shards.world().provider, client, send) {
-        (room, Sending::Here(submit)) => {
-            session
-                .shards
-                .begin_hub(&room, HubAsk::Submit(submit))
-                .await
-        }
+        (room, Sending::Here(submit)) => session.shards.begin_submit(&room, submit).await,
         (room, Sending::Follower(queue)) => {
             let queue = follower::Command::Queue(queue);
             session.shards.begin_follower(&room, queue).await

@@ -10,7 +10,9 @@ use crate::{
 use anyhow::Context;
 use mimi_actors::{
     ids::ProviderId,
-    limits::{LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX, RETRY_AFTER_MS_MAX},
+    limits::{
+        BATCH_FILL_BYTES, LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX, RETRY_AFTER_MS_MAX,
+    },
     link::{Peer, session::FanoutSender},
     record::Command,
     shard::read,
@@ -52,8 +54,8 @@ pub(super) async fn send(
         }
     };
     let (mut lane, acks) = link.open_lane().await?;
-    lane.send(wire::encode(&Open::Fanout { shard: shard.id }))
-        .await?;
+    let open = Open::Fanout { shard: shard.id };
+    lane.write(&open).await?;
     let (report, mut acknowledged) = mpsc::channel(LANE_FRAMES_UNACKED_MAX);
     let _reading = AbortOnDrop(tokio::spawn(read_acks(acks, report, to.clone())));
 
@@ -69,11 +71,7 @@ pub(super) async fn send(
         if let Some(next) = session.next()
             && let Some((batch, after, bytes)) = read::fanout(&**shard, to, next)?
         {
-            lane.send(wire::encode_sized(
-                &batch,
-                mimi_actors::limits::BATCH_FILL_BYTES,
-            ))
-            .await?;
+            lane.write_sized(&batch, BATCH_FILL_BYTES).await?;
             session.sent(after, bytes);
             credits.count(after.0 - next.0);
             credits.note(shard.id, &session);

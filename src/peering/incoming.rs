@@ -12,13 +12,15 @@ use crate::{
     gateway::introductions,
     quic::{LaneReceiver, LaneSender, Link},
 };
-use bytes::Bytes;
 use mimi_actors::{
+    caller::{Caller, Origin},
     doors::{self, PeerAsk},
+    ids::ClientUri,
     limits::REQUEST_FRAME_BYTES_MAX,
     wire::{
-        self, BText,
-        link::{LINK_VERSIONS, LinkRefused, Open, Reply, Request},
+        self, BText, Versioned,
+        link::{LinkRefused, Open, Reply, Request},
+        version::LINK,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -97,17 +99,15 @@ async fn serve_lane(
             return Ok(());
         }
     };
+    // A lane is answered in the version in which it begins, if that is one; anything else in the oldest.
+    to.speak(LINK.spoken(&frame));
     match wire::decode::<Open>(&frame) {
         Ok(Open::Control(theirs)) => {
-            if !theirs
-                .versions
-                .iter()
-                .any(|version| LINK_VERSIONS.contains(version))
-            {
+            if theirs.common().is_none() {
                 link.close(code::VERSION, "no common version");
                 return Ok(());
             }
-            answer(&mut to, &wire::encode(&hello(node))).await
+            answer(&mut to, &hello(node)).await
         }
         Ok(Open::Request(request)) => {
             // Held until the answer is on its way: a node that drains waits for it.
@@ -119,21 +119,31 @@ async fn serve_lane(
                     retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
                 })
             };
-            answer(&mut to, &wire::encode(&reply)).await
+            answer(&mut to, &reply).await
         }
         Ok(Open::Fanout { shard }) => receive::fanout(link, shards, shard, to, from).await,
         Ok(Open::Submit) => receive::submissions(link, shards, to, from).await,
         Err(error) => {
             let detail = BText::clipped(&error.to_string());
             let reply = Reply::Refused(LinkRefused::BadFrame { detail });
-            answer(&mut to, &wire::encode(&reply)).await
+            answer(&mut to, &reply).await
         }
     }
 }
 
-async fn answer(to: &mut LaneSender, frame: &Bytes) -> Result<(), LaneEnd> {
-    to.send(frame.clone()).await.map_err(anyhow::Error::from)?;
+async fn answer<T: Versioned>(to: &mut LaneSender, said: &T) -> Result<(), LaneEnd> {
+    to.write(said).await.map_err(anyhow::Error::from)?;
     Ok(to.finish().map_err(anyhow::Error::from)?)
+}
+
+/// A client that the peer vouches for, as whoever decides sees it.
+fn caller(link: &Link, client: ClientUri) -> Caller {
+    let origin = Origin {
+        provider: link.peer().clone(),
+        address: Some(link.remote_address().ip()),
+        connection: Some(link.number()),
+    };
+    Caller { origin, client }
 }
 
 async fn reply(link: &Link, shards: &Shards, peers: &Peers, request: Request) -> Reply {
@@ -150,7 +160,10 @@ async fn reply(link: &Link, shards: &Shards, peers: &Peers, request: Request) ->
                 retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
             }),
         },
-        Ok(PeerAsk::Hub(room, ask)) => Reply::Room(shards.ask_hub(&room, ask).await),
+        Ok(PeerAsk::Room(room, client, request)) => {
+            let caller = caller(link, client);
+            Reply::Room(shards.ask_room(&room, caller, request).await)
+        }
         Ok(PeerAsk::Resolve(code)) => {
             Reply::Introduced(introductions::resolve(shards, peer, &code).await)
         }

@@ -24,7 +24,8 @@ use mimi_actors::{
     wire::{
         self, BVec,
         answer::{Answer, Refused},
-        link::{Hello, LINK_VERSIONS, Open, Reply, Request},
+        link::{Hello, Open, Reply, Request},
+        version::LINK,
     },
 };
 use rand::Rng;
@@ -313,7 +314,7 @@ async fn dial(
 /// What this node says first on a link.
 pub(crate) fn hello(node: u64) -> Hello {
     Hello {
-        versions: BVec::truncated(LINK_VERSIONS.to_vec()),
+        versions: BVec::truncated(LINK.versions().map(u16::from).collect()),
         node,
         features: BVec::default(),
     }
@@ -321,28 +322,24 @@ pub(crate) fn hello(node: u64) -> Hello {
 
 async fn greet(link: &Link, node: u64) -> anyhow::Result<()> {
     let (mut to, mut from) = link.open_lane().await?;
-    to.send(wire::encode(&Open::Control(hello(node)))).await?;
+    // Every version reads the oldest greeting, which says what else there is.
+    to.speak(LINK.oldest);
+    to.write(&Open::Control(hello(node))).await?;
     to.finish()?;
     let greeting = from.next(GREETING_FRAME_BYTES_MAX, Some(GREETING_DEADLINE));
     let greeting = tokio::time::timeout(GREETING_DEADLINE, greeting).await??;
     let theirs: Hello = wire::decode(&greeting.unwrap_or_default())?;
-    let common = theirs
-        .versions
-        .iter()
-        .any(|version| LINK_VERSIONS.contains(version));
-    anyhow::ensure!(
-        common,
-        "the peer speaks versions {:?} only",
-        theirs.versions
-    );
+    let Some(common) = theirs.common() else {
+        anyhow::bail!("the peer speaks versions {:?} only", theirs.versions);
+    };
+    link.agree(common);
     Ok(())
 }
 
 async fn ask(link: &Link, request: Request) -> Option<Reply> {
     let (mut to, mut from) = link.open_lane().await.ok()?;
-    to.send(wire::encode(&Open::Request(Box::new(request))))
-        .await
-        .ok()?;
+    let open = Open::Request(Box::new(request));
+    to.write(&open).await.ok()?;
     to.finish().ok()?;
     let reply = from.next(REQUEST_FRAME_BYTES_MAX, None).await.ok()??;
     wire::decode(&reply).ok()

@@ -64,12 +64,12 @@ pub(super) async fn fanout(
                     Ok(ack) => ack,
                     Err(later) => {
                         tracing::warn!(shard, why = %later.why, "fan-out is not taken now");
-                        to.send(wire::encode(&later.ack(acked))).await.map_err(anyhow::Error::from)?;
+                        to.write(&later.ack(acked)).await.map_err(anyhow::Error::from)?;
                         break;
                     }
                 };
                 acked = ack.upto;
-                to.send(wire::encode(&ack)).await.map_err(anyhow::Error::from)?;
+                to.write(&ack).await.map_err(anyhow::Error::from)?;
             }
             frame = next_frame(&mut from),
                 if !ended && under_way.len() < LANE_FRAMES_UNACKED_MAX =>
@@ -208,7 +208,9 @@ fn heard(answer: UserAnswer) -> Answer {
         | UserAnswer::IntroductionKept(_)
         | UserAnswer::Introduced(_)
         | UserAnswer::Unchanged
-        | UserAnswer::Refused(_) => Answer::Stale,
+        | UserAnswer::Refused(_) => Answer::Refused(Refused::Unavailable {
+            retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
+        }),
     }
 }
 
@@ -229,7 +231,7 @@ pub(super) async fn submissions(
                 let submitted: Submitted = submitted;
                 let refused = submitted.refused.iter().map(|run| run.count).sum();
                 world.patience.use_up(link.peer(), refused, 0);
-                to.send(wire::encode(&submitted)).await.map_err(anyhow::Error::from)?;
+                to.write(&submitted).await.map_err(anyhow::Error::from)?;
             }
             frame = async {
                 tokio::time::sleep(world.patience.wait(link.peer())).await;
@@ -265,8 +267,8 @@ async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Begun> {
         let (room, first) = (group.room.clone(), group.first);
         let count = u32::try_from(group.messages.len()).unwrap_or(u32::MAX);
         let pending = match doors::submission(&shards.world().provider, group) {
-            Some((room, ask)) => shards
-                .begin_hub(&room, ask)
+            Some((room, submit)) => shards
+                .begin_submit(&room, submit)
                 .await
                 .map_err(|_: Unanswered| None),
             None => Err(Some(Answer::Refused(Refused::NotAuthorized))),

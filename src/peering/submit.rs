@@ -50,7 +50,7 @@ pub(super) async fn send(
         applied.changed().await.context("the shard has stopped")?;
     }
     let (mut lane, replies) = link.open_lane().await?;
-    lane.send(wire::encode(&Open::Submit)).await?;
+    lane.write(&Open::Submit).await?;
     let (report, mut judged) = mpsc::channel(LANE_FRAMES_UNACKED_MAX);
     let _reading = AbortOnDrop(tokio::spawn(read_replies(replies, report)));
 
@@ -60,8 +60,7 @@ pub(super) async fn send(
         if let Some(next) = session.next()
             && let Some((batch, after)) = read::submissions(&**shard, to, next)?
         {
-            lane.send(wire::encode_sized(&batch, BATCH_FILL_BYTES))
-                .await?;
+            lane.write_sized(&batch, BATCH_FILL_BYTES).await?;
             let submissions = batch.groups.iter().map(|group| group.messages.len() as u64);
             credits.count_submitted(submissions.sum());
             session.sent(after);

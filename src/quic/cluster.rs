@@ -4,7 +4,7 @@
 //! another name, so it gets nothing here, and a node's certificate gets nothing at the providers' door.
 
 use super::{
-    BindError, CLUSTER_ALPN, ConnectError, Identity, Link, LinkEndpoint, LinkIncoming,
+    BindError, CLUSTER_ALPNS, ConnectError, Identity, Link, LinkEndpoint, LinkIncoming,
     trust::Recognise,
 };
 use crate::quic::settings;
@@ -53,7 +53,7 @@ impl ClusterEndpoint {
                 address,
                 identity,
                 recognise,
-                (CLUSTER_ALPN, &settings::CLUSTER),
+                (&CLUSTER_ALPNS.map(|(_, alpn)| alpn), &settings::CLUSTER),
             )?,
             cluster: cluster.clone(),
         })
@@ -85,7 +85,7 @@ impl ClusterEndpoint {
     ) -> Result<ClusterLink, ConnectError> {
         let name = name_of(node, &self.cluster).ok_or(ConnectError::Nameless)?;
         let link = self.links.connect(address, &name).await?;
-        Ok(ClusterLink { link, node })
+        Ok(ClusterLink::new(link, node))
     }
 
     /// Says goodbye to everybody.
@@ -114,7 +114,7 @@ impl ClusterIncoming {
     pub async fn establish(self) -> Result<ClusterLink, ConnectError> {
         let link = self.incoming.establish().await?;
         let node = cluster_member(link.peer(), &self.cluster).ok_or(ConnectError::Nameless)?;
-        Ok(ClusterLink { link, node })
+        Ok(ClusterLink::new(link, node))
     }
 }
 
@@ -126,6 +126,15 @@ pub struct ClusterLink {
 }
 
 impl ClusterLink {
+    fn new(link: Link, node: u64) -> Self {
+        let protocol = link.protocol().unwrap_or_default();
+        let mut known = CLUSTER_ALPNS.iter();
+        if let Some((version, _)) = known.find(|(_, alpn)| *alpn == protocol) {
+            link.agree(*version);
+        }
+        Self { link, node }
+    }
+
     /// The node at the other end, as its certificate says.
     #[must_use]
     pub fn node(&self) -> u64 {

@@ -34,7 +34,7 @@ impl DoorEndpoint {
             .with_no_client_auth()
             .with_single_cert(identity.chain(), identity.key())
             .map_err(BindError::tls)?;
-        let server = settings::server(server, DOOR_ALPN, &settings::DOOR)?;
+        let server = settings::server(server, &[DOOR_ALPN], &settings::DOOR)?;
         Ok(Self {
             endpoint: settings::endpoint(address, Some((server, identity)))?,
             gate: Gate::new(DOORS_MAX),
@@ -69,13 +69,20 @@ impl DoorIncoming {
     /// # Errors
     /// [`ConnectError`] when it fails.
     pub async fn establish(self) -> Result<Door, ConnectError> {
-        Ok(Door(self.0.finish().await?))
+        Ok(Door {
+            connection: self.0.finish().await?,
+            version: None,
+        })
     }
 }
 
 /// A client's way to its provider.
 #[derive(Clone, Debug)]
-pub struct DoorDialer(Endpoint);
+pub struct DoorDialer {
+    endpoint: Endpoint,
+    /// The version in which lanes are begun; the newest where none is said.
+    version: Option<u8>,
+}
 
 impl DoorDialer {
     /// Prepares to dial providers whose certificates the CA in `ca` (PEM) has issued.
@@ -99,13 +106,25 @@ impl DoorDialer {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(recognise))
             .with_no_client_auth();
-        Self::with(settings::client(client, DOOR_ALPN, &settings::CLIENT)?)
+        Self::with(settings::client(client, &[DOOR_ALPN], &settings::CLIENT)?)
     }
 
     pub(super) fn with(client: quinn::ClientConfig) -> Result<Self, BindError> {
         let mut endpoint = settings::dialing_endpoint()?;
         endpoint.set_default_client_config(client);
-        Ok(Self(endpoint))
+        Ok(Self {
+            endpoint,
+            version: None,
+        })
+    }
+
+    /// The same, beginning every lane in this version, as a client does that was built when there was no other.
+    #[must_use]
+    pub fn speaking(self, version: u8) -> Self {
+        Self {
+            version: Some(version),
+            ..self
+        }
     }
 
     /// Connects to a node of `provider`.
@@ -117,20 +136,33 @@ impl DoorDialer {
         address: SocketAddr,
         provider: &ProviderId,
     ) -> Result<Door, ConnectError> {
-        let connecting = self.0.connect(address, provider.as_str())?;
-        Ok(Door(in_time(connecting).await?))
+        let connecting = self.endpoint.connect(address, provider.as_str())?;
+        let connection = in_time(connecting).await?;
+        Ok(Door {
+            connection,
+            version: self.version,
+        })
     }
 }
 
 /// A connection between a client and its provider, seen from either side.
 #[derive(Clone, Debug)]
-pub struct Door(Connection);
+pub struct Door {
+    connection: Connection,
+    version: Option<u8>,
+}
 
 impl Door {
     /// Where the other end is; a client may move.
     #[must_use]
     pub fn remote_address(&self) -> SocketAddr {
-        canonical(self.0.remote_address())
+        canonical(self.connection.remote_address())
+    }
+
+    /// Tells the connection from all others that are up.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.connection.stable_id() as u64
     }
 
     /// Opens a lane.
@@ -138,8 +170,8 @@ impl Door {
     /// # Errors
     /// When the connection has ended.
     pub async fn open_lane(&self) -> Result<(LaneSender, LaneReceiver), LaneError> {
-        let (to, from) = self.0.open_bi().await.map_err(Ended::from)?;
-        Ok((LaneSender::new(to), LaneReceiver::new(from)))
+        let (to, from) = self.connection.open_bi().await.map_err(Ended::from)?;
+        Ok((LaneSender::new(to, self.version), LaneReceiver::new(from)))
     }
 
     /// Waits for the other side to open a lane.
@@ -147,8 +179,8 @@ impl Door {
     /// # Errors
     /// When the connection has ended.
     pub async fn accept_lane(&self) -> Result<(LaneSender, LaneReceiver), LaneError> {
-        let (to, from) = self.0.accept_bi().await.map_err(Ended::from)?;
-        Ok((LaneSender::new(to), LaneReceiver::new(from)))
+        let (to, from) = self.connection.accept_bi().await.map_err(Ended::from)?;
+        Ok((LaneSender::new(to, None), LaneReceiver::new(from)))
     }
 
     /// 32 bytes that only the two ends of this very connection know.
@@ -157,30 +189,33 @@ impl Door {
     /// [`LaneError::Closed`] when TLS does not export; after the handshake it always does.
     pub fn exporter(&self, label: &[u8], context: &[u8]) -> Result<[u8; 32], LaneError> {
         let mut exported = [0; 32];
-        let done = self.0.export_keying_material(&mut exported, label, context);
+        let done = self
+            .connection
+            .export_keying_material(&mut exported, label, context);
         done.map_err(|_| LaneError::Closed)?;
         Ok(exported)
     }
 
     /// Ends the connection with a code and a reason.
     pub fn close(&self, code: u32, reason: &str) {
-        self.0.close(VarInt::from_u32(code), reason.as_bytes());
+        self.connection
+            .close(VarInt::from_u32(code), reason.as_bytes());
     }
 
     /// Waits until the connection has ended.
     pub async fn closed(&self) {
-        self.0.closed().await;
+        self.connection.closed().await;
     }
 
     /// Why the connection has ended, or `None` while it has not.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
-        self.0.close_reason().map(Ended::from)
+        self.connection.close_reason().map(Ended::from)
     }
 
     /// Whether the connection has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.0.close_reason().is_some()
+        self.connection.close_reason().is_some()
     }
 }

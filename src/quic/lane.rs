@@ -1,10 +1,12 @@
 //! Lanes: bidirectional streams of frames. A frame is a big-endian length of four bytes and that many bytes, one at least.
 //!
 //! Promises: a frame's length is checked before memory is taken for it; memory grows with what has arrived, never with
-//! what was announced; a frame that lies within one packet is not copied. Not here: what a frame means.
+//! what was announced; a frame that lies within one packet is not copied. Not here: what a frame means, but for the version
+//! that it begins with.
 
 use super::Ended;
 use bytes::{Buf, Bytes, BytesMut};
+use mimi_actors::wire::{self, Unwritten, Versioned};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
@@ -15,6 +17,8 @@ const HEADER_BYTES: usize = 4;
 const PIECES_MAX: usize = 32;
 /// Memory taken at once for a frame that has begun, in bytes; it doubles as the frame arrives.
 const FRAME_BEGINS_BYTES: usize = 64 << 10;
+/// Bytes of most values.
+const VALUE_BYTES: usize = 256;
 /// Memory for headers is taken for this many frames at once.
 const HEADERS_AT_ONCE: usize = 128;
 
@@ -38,6 +42,9 @@ pub enum LaneError {
     /// A frame that had begun did not end in time.
     #[error("a frame did not end in time")]
     Deadline,
+    /// The version that was agreed has no word for a value.
+    #[error(transparent)]
+    Unwritten(#[from] Unwritten),
     /// The other side reset the lane, or does not want the rest of it.
     #[error("the other side gave the lane up (code {code})")]
     GivenUp {
@@ -86,17 +93,46 @@ impl LaneError {
 pub struct LaneSender {
     stream: SendStream,
     headers: BytesMut,
+    /// The version in which values are written, where one was agreed with the other side.
+    version: Option<u8>,
     /// A `send` was dropped halfway: another frame would be read as the rest of that one.
     torn: bool,
 }
 
 impl LaneSender {
-    pub(super) fn new(stream: SendStream) -> Self {
+    pub(super) fn new(stream: SendStream, version: Option<u8>) -> Self {
         Self {
             stream,
             headers: BytesMut::new(),
+            version,
             torn: false,
         }
+    }
+
+    /// From now on values are written in this version: that of what the other side sent on this lane.
+    pub fn speak(&mut self, version: u8) {
+        self.version = Some(version);
+    }
+
+    /// Sends one value in the version that was agreed, or in the newest.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`LaneError::Unwritten`] when the version has no word for it: nothing was sent then.
+    pub async fn write<T: Versioned>(&mut self, value: &T) -> Result<(), LaneError> {
+        self.write_sized(value, VALUE_BYTES).await
+    }
+
+    /// As [`write`](Self::write), with room for about `bytes` from the start.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn write_sized<T: Versioned>(
+        &mut self,
+        value: &T,
+        bytes: usize,
+    ) -> Result<(), LaneError> {
+        let version = self.version.unwrap_or(T::FORMAT.newest);
+        self.send(wire::encode_in(version, value, bytes)?).await
     }
 
     /// Sends one frame, waiting for the receiver's window. Dropped halfway, it closes the lane.
@@ -105,7 +141,7 @@ impl LaneSender {
     /// [`LaneError`] when the lane or the connection is lost, or the frame is empty.
     pub async fn send(&mut self, frame: Bytes) -> Result<(), LaneError> {
         let header = self.header(frame.len())?;
-        self.write(&mut [header, frame]).await
+        self.write_pieces(&mut [header, frame]).await
     }
 
     /// Sends one frame that lies in several parts, as [`send`](Self::send) does, without joining them.
@@ -117,7 +153,7 @@ impl LaneSender {
         let mut pieces = Vec::with_capacity(1 + parts.len());
         pieces.push(header);
         pieces.extend(parts.iter().filter(|part| !part.is_empty()).cloned());
-        self.write(&mut pieces).await
+        self.write_pieces(&mut pieces).await
     }
 
     fn header(&mut self, bytes: usize) -> Result<Bytes, LaneError> {
@@ -134,7 +170,7 @@ impl LaneSender {
         Ok(self.headers.split().freeze())
     }
 
-    async fn write(&mut self, pieces: &mut [Bytes]) -> Result<(), LaneError> {
+    async fn write_pieces(&mut self, pieces: &mut [Bytes]) -> Result<(), LaneError> {
         if self.torn {
             return Err(LaneError::Closed);
         }

@@ -15,7 +15,12 @@ use mimi_actors::{
 };
 use quinn::{Connection, Endpoint, VarInt};
 use rustls::pki_types::CertificateDer;
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 /// Connections of all peers, at most.
 const LINKS_MAX: usize = 512;
@@ -45,7 +50,12 @@ impl LinkEndpoint {
     ) -> Result<Self, BindError> {
         let crypto = settings::crypto();
         let recognise = Recognise::listed(peers, &crypto)?;
-        Self::begin(address, identity, recognise, (LINK_ALPN, &settings::LINK))
+        Self::begin(
+            address,
+            identity,
+            recognise,
+            (&[LINK_ALPN], &settings::LINK),
+        )
     }
 
     /// Listens, and prepares to dial, for one protocol among whoever is recognised.
@@ -53,7 +63,7 @@ impl LinkEndpoint {
         address: SocketAddr,
         identity: &Identity,
         recognise: Recognise,
-        (alpn, grant): (&[u8], &settings::Grant),
+        (alpns, grant): (&[&[u8]], &settings::Grant),
     ) -> Result<Self, BindError> {
         let crypto = settings::crypto();
         let recognise = Arc::new(recognise);
@@ -70,8 +80,8 @@ impl LinkEndpoint {
             .with_custom_certificate_verifier(recognise)
             .with_client_auth_cert(identity.chain(), identity.key())
             .map_err(BindError::tls)?;
-        let server = settings::server(server, alpn, grant)?;
-        let client = settings::client(client, alpn, grant)?;
+        let server = settings::server(server, alpns, grant)?;
+        let client = settings::client(client, alpns, grant)?;
         let mut endpoint = settings::endpoint(address, Some((server, identity)))?;
         endpoint.set_default_client_config(client);
         Ok(Self {
@@ -114,6 +124,7 @@ impl LinkEndpoint {
         let connection = in_time(connecting).await?;
         let peer = peer_of(&connection)?;
         Ok(Link {
+            version: OnceLock::new(),
             connection,
             peer,
             _seat: None,
@@ -159,6 +170,7 @@ impl LinkIncoming {
             return Err(ConnectError::Crowded { peer, max });
         };
         Ok(Link {
+            version: OnceLock::new(),
             connection,
             peer,
             _seat: Some(seat),
@@ -180,6 +192,8 @@ fn peer_of(connection: &Connection) -> Result<ProviderId, ConnectError> {
 pub struct Link {
     connection: Connection,
     peer: ProviderId,
+    /// The version that both sides speak, once it is agreed.
+    version: OnceLock<u8>,
     _seat: Option<Seat>,
 }
 
@@ -196,6 +210,25 @@ impl Link {
         canonical(self.connection.remote_address())
     }
 
+    /// The protocol that was agreed in the handshake.
+    pub(super) fn protocol(&self) -> Option<Vec<u8>> {
+        let data = self.connection.handshake_data()?;
+        let data = data.downcast::<quinn::crypto::rustls::HandshakeData>();
+        data.ok()?.protocol
+    }
+
+    /// Tells the connection from all others that are up.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.connection.stable_id() as u64
+    }
+
+    /// Values on lanes opened from now on are written in this version. What was agreed once stays.
+    pub fn agree(&self, version: u8) {
+        // The handshake may have agreed it.
+        let _ = self.version.set(version);
+    }
+
     /// Opens a lane.
     ///
     /// # Errors
@@ -203,7 +236,8 @@ impl Link {
     pub async fn open_lane(&self) -> Result<(LaneSender, LaneReceiver), LaneError> {
         let opened = self.connection.open_bi().await;
         let (to, from) = opened.map_err(Ended::from)?;
-        Ok((LaneSender::new(to), LaneReceiver::new(from)))
+        let version = self.version.get().copied();
+        Ok((LaneSender::new(to, version), LaneReceiver::new(from)))
     }
 
     /// Waits for the peer to open a lane.
@@ -213,7 +247,7 @@ impl Link {
     pub async fn accept_lane(&self) -> Result<(LaneSender, LaneReceiver), LaneError> {
         let opened = self.connection.accept_bi().await;
         let (to, from) = opened.map_err(Ended::from)?;
-        Ok((LaneSender::new(to), LaneReceiver::new(from)))
+        Ok((LaneSender::new(to, None), LaneReceiver::new(from)))
     }
 
     /// Ends the connection with a code and a reason.

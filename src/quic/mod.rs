@@ -27,7 +27,7 @@ pub use trust::{PeerTrust, TrustError, usable};
 
 /// Protocol between providers.
 pub const LINK_ALPN: &[u8] = b"mimi-link/1";
-/// Protocol between the nodes of one provider.
-pub const CLUSTER_ALPN: &[u8] = b"mimi-cluster/1";
+/// Protocols between the nodes of one provider, with the version of their frames, best first: the handshake agrees on one.
+pub const CLUSTER_ALPNS: [(u8, &[u8]); 2] = [(2, b"mimi-cluster/2"), (1, b"mimi-cluster/1")];
 /// Protocol between a client and its provider.
 pub const DOOR_ALPN: &[u8] = b"mimi-client/1";

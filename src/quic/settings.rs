@@ -114,10 +114,10 @@ fn transport(grant: &Grant) -> Arc<TransportConfig> {
 /// How a server takes connections: without early data and without tickets for later ones.
 pub(super) fn server(
     mut tls: rustls::ServerConfig,
-    alpn: &[u8],
+    alpns: &[&[u8]],
     grant: &Grant,
 ) -> Result<quinn::ServerConfig, BindError> {
-    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls.alpn_protocols = alpns.iter().map(|alpn| alpn.to_vec()).collect();
     tls.max_early_data_size = 0;
     tls.send_tls13_tickets = 0;
     let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).map_err(BindError::tls)?;
@@ -134,10 +134,10 @@ pub(super) fn server(
 /// How a client connects: without early data, each time from the beginning.
 pub(super) fn client(
     mut tls: rustls::ClientConfig,
-    alpn: &[u8],
+    alpns: &[&[u8]],
     grant: &Grant,
 ) -> Result<quinn::ClientConfig, BindError> {
-    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls.alpn_protocols = alpns.iter().map(|alpn| alpn.to_vec()).collect();
     tls.enable_early_data = false;
     tls.resumption = rustls::client::Resumption::disabled();
     let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).map_err(BindError::tls)?;

@@ -5,35 +5,48 @@ use mimi_actors::{
     machine::Millis,
     wire::{
         BText,
-        answer::Refused,
+        answer::{Answer, Refused},
         claim::{ClientRefused, UserRefused},
         door,
         event::{ClientSeq, Epoch, InboxSeq, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq, Verdict},
         joining::IntroductionAsk,
         link as frames,
         post::Note,
+        room::{Beginning, Bundle, Proposals, Request},
         tree::TreeContainer,
     },
 };
+use std::sync::Arc;
 
-pub(super) fn link_frames() -> Group {
-    let mut group = Group::default();
+/// The answers of a version, and whether it is written by this build: version 1 has three more, which are read as nothing.
+fn answers_of(version: u8) -> Vec<(&'static str, Answer, bool)> {
+    let nothing = || {
+        let retry_after_ms = 1_000;
+        Answer::Refused(Refused::Unavailable { retry_after_ms })
+    };
+    let mut all: Vec<_> = answers()
+        .into_iter()
+        .map(|(name, answer)| (name, answer, true))
+        .collect();
+    if version == 1 {
+        let last = all.pop().unwrap();
+        let read = ["stale", "granted", "code-kept"];
+        all.extend(read.map(|name| (name, nothing(), false)));
+        all.push(last);
+    }
+    all
+}
+
+pub(super) fn link_frames(version: u8) -> Group {
+    let mut group = Group::of(version);
     let hello = frames::Hello {
         versions: list(vec![1]),
         node: 3,
         features: list(vec![BText::clipped("status")]),
     };
-    let commit = frames::CommitRequest {
-        room: room(),
-        sender: bob(),
-        commit: some("commit"),
-        welcome: Some(some("welcome")),
-        group_info: some("info"),
-        tree: TreeContainer::Full(some("tree")),
-    };
-    let alone = frames::CommitRequest {
+    let alone = Bundle {
         welcome: None,
-        ..commit.clone()
+        ..bundle()
     };
     let containers = [
         TreeContainer::Zstd(some("frame")),
@@ -41,57 +54,55 @@ pub(super) fn link_frames() -> Group {
         TreeContainer::DistributionService,
         TreeContainer::Reference(BText::clipped("https://trees.b.example/1")),
     ];
-    let propose = frames::ProposeRequest {
-        room: room(),
-        sender: bob(),
-        proposals: list(vec![some("p")]),
-    };
     let request = |request| frames::Open::Request(Box::new(request));
+    let to_room = |asked| {
+        request(frames::Request::Room {
+            room: room(),
+            client: bob(),
+            request: asked,
+        })
+    };
+    let group_info = Request::GroupInfo(Arc::new(group_info_request()));
     group
-        .add("open-control", frames::Open::Control(hello.clone()))
-        .add("open-claim", request(frames::Request::Claim(claim())))
-        .add("open-relayed", request(frames::Request::Relayed(claim())))
-        .add(
+        .frame("open-control", frames::Open::Control(hello.clone()))
+        .frame("open-claim", request(frames::Request::Claim(claim())))
+        .frame("open-relayed", request(frames::Request::Relayed(claim())))
+        .frame(
             "open-vouch",
             request(frames::Request::Vouch {
                 client: bob(),
                 key: [7; 32],
             }),
         )
-        .add("open-commit", request(frames::Request::Commit(commit)))
-        .add(
-            "open-commit-alone",
-            request(frames::Request::Commit(alone.clone())),
-        )
-        .add("open-propose", request(frames::Request::Propose(propose)))
-        .add(
-            "open-group-info",
-            request(frames::Request::GroupInfo(group_info_request())),
-        )
-        .add("open-codes", request(frames::Request::Codes(codes())))
-        .add(
+        .frame("open-commit", to_room(Request::Commit(bundle())))
+        .frame("open-commit-alone", to_room(Request::Commit(alone.clone())))
+        .frame("open-propose", to_room(Request::Propose(proposals())))
+        .frame("open-group-info", to_room(group_info))
+        .frame("open-codes", to_room(Request::Codes(codes())))
+        .frame(
             "open-resolve",
             request(frames::Request::Resolve(some("code"))),
         )
-        .add("open-fanout", frames::Open::Fanout { shard: 15 })
-        .add("open-submit", frames::Open::Submit)
-        .add("hello", hello)
-        .add("reply-claimed", frames::Reply::Claimed(claimed()))
-        .add("reply-vouched", frames::Reply::Vouched(true))
-        .add(
+        .frame("open-fanout", frames::Open::Fanout { shard: 15 })
+        .frame("open-submit", frames::Open::Submit)
+        .frame("hello", hello)
+        .frame("reply-claimed", frames::Reply::Claimed(claimed()))
+        .frame("reply-vouched", frames::Reply::Vouched(true))
+        .frame(
             "reply-refused",
             frames::Reply::Refused(frames::LinkRefused::NotOwner),
         );
     for tree in containers {
         let name = format!("open-commit-tree-{}", tree.kind().name());
-        let commit = frames::CommitRequest {
+        let commit = Bundle {
             tree,
             ..alone.clone()
         };
-        group.add(name, request(frames::Request::Commit(commit)));
+        group.frame(name, to_room(Request::Commit(commit)));
     }
-    for (name, answer) in answers() {
-        group.add(format!("reply-room-{name}"), frames::Reply::Room(answer));
+    for (name, answer, is_written) in answers_of(version) {
+        let reply = frames::Reply::Room(answer);
+        group.frame_or_read(format!("reply-room-{name}"), reply, is_written);
     }
     for (name, item) in items() {
         let items = list(vec![item]);
@@ -100,7 +111,7 @@ pub(super) fn link_frames() -> Group {
             items,
         }]);
         let first = LinkSeq(1_000_000);
-        group.add(format!("fanout-{name}"), frames::Fanout { first, groups });
+        group.frame(format!("fanout-{name}"), frames::Fanout { first, groups });
     }
     let refused = list(vec![frames::RoomRefused {
         room: room(),
@@ -114,7 +125,7 @@ pub(super) fn link_frames() -> Group {
         messages: list(vec![some("x"), some("y")]),
     };
     group
-        .add(
+        .frame(
             "ack",
             frames::Ack {
                 upto: LinkSeq(1_000_000),
@@ -123,7 +134,7 @@ pub(super) fn link_frames() -> Group {
                 retry_after_ms: None,
             },
         )
-        .add(
+        .frame(
             "ack-refused",
             frames::Ack {
                 upto: LinkSeq(1),
@@ -132,7 +143,7 @@ pub(super) fn link_frames() -> Group {
                 retry_after_ms: None,
             },
         )
-        .add(
+        .frame(
             "ack-later",
             frames::Ack {
                 upto: LinkSeq(1),
@@ -141,13 +152,13 @@ pub(super) fn link_frames() -> Group {
                 retry_after_ms: Some(5_000),
             },
         )
-        .add(
+        .frame(
             "submit",
             frames::Submit {
                 groups: list(vec![submit]),
             },
         )
-        .add("submitted", frames::Submitted::default());
+        .frame("submitted", frames::Submitted::default());
     for (name, reason) in submit_refusals() {
         let rejected = frames::SubmitRejected {
             room: room(),
@@ -164,9 +175,22 @@ pub(super) fn link_frames() -> Group {
             gaps: list(vec![gap]),
             retry_after_ms: Some(500),
         };
-        group.add(format!("submitted-{name}"), submitted);
+        group.frame(format!("submitted-{name}"), submitted);
     }
     group
+}
+
+fn bundle() -> Bundle {
+    Bundle {
+        commit: some("commit"),
+        welcome: Some(some("welcome")),
+        group_info: some("info"),
+        tree: TreeContainer::Full(some("tree")),
+    }
+}
+
+fn proposals() -> Proposals {
+    list(vec![some("p")])
 }
 
 fn door_requests() -> Vec<(&'static str, door::Request)> {
@@ -180,36 +204,23 @@ fn door_requests() -> Vec<(&'static str, door::Request)> {
         client: bob(),
         proof: some("proof"),
     };
-    let create = door::CreateRoom {
-        room: room(),
+    let beginning = Beginning {
         group_info: some("info"),
         tree: TreeContainer::Full(some("tree")),
     };
-    let commit = door::Commit {
-        room: room(),
-        commit: some("commit"),
-        welcome: Some(some("welcome")),
-        group_info: some("info"),
-        tree: TreeContainer::Full(some("tree")),
-    };
-    let propose = door::Propose {
-        room: room(),
-        proposals: list(vec![some("p")]),
-    };
+    let to_room = |asked| door::Request::Room(room(), asked);
+    let group_info = Request::GroupInfo(Arc::new(group_info_request()));
     vec![
         ("enrol", door::Request::Enrol(enrol)),
         ("login", door::Request::Login(login)),
         ("hub-sender", door::Request::HubSender),
         ("upload", door::Request::Upload(list(vec![some("package")]))),
         ("claim", door::Request::Claim(claim())),
-        ("create", door::Request::Create(create)),
-        ("commit", door::Request::Commit(commit)),
-        ("propose", door::Request::Propose(propose)),
-        (
-            "group-info",
-            door::Request::GroupInfo(Box::new(group_info_request())),
-        ),
-        ("codes", door::Request::Codes(codes())),
+        ("create", to_room(Request::Create(beginning))),
+        ("commit", to_room(Request::Commit(bundle()))),
+        ("propose", to_room(Request::Propose(proposals()))),
+        ("group-info", to_room(group_info)),
+        ("codes", to_room(Request::Codes(codes()))),
         (
             "introduction",
             door::Request::Introduction(IntroductionAsk::List),
@@ -217,10 +228,10 @@ fn door_requests() -> Vec<(&'static str, door::Request)> {
     ]
 }
 
-pub(super) fn door_frames() -> Group {
-    let mut group = Group::default();
+pub(super) fn door_frames(version: u8) -> Group {
+    let mut group = Group::of(version);
     for (name, request) in door_requests() {
-        group.add(
+        group.frame(
             format!("open-{name}"),
             door::Open::Request(Box::new(request)),
         );
@@ -231,33 +242,31 @@ pub(super) fn door_frames() -> Group {
     };
     let uploaded = list(vec![Ok(()), Err(door::PackageRefused::Duplicate)]);
     group
-        .add("open-sends", door::Open::Sends)
-        .add("open-events", door::Open::Events(door::Order::ControlFirst))
-        .add("reply-logged-in", door::Reply::LoggedIn)
-        .add("reply-hub-sender", door::Reply::HubSender(hub_sender))
-        .add("reply-uploaded", door::Reply::Uploaded(uploaded))
-        .add("reply-claimed", door::Reply::Claimed(claimed()))
-        .add(
+        .frame("open-sends", door::Open::Sends)
+        .frame("open-events", door::Open::Events(door::Order::ControlFirst))
+        .frame("reply-logged-in", door::Reply::LoggedIn)
+        .frame("reply-hub-sender", door::Reply::HubSender(hub_sender))
+        .frame("reply-uploaded", door::Reply::Uploaded(uploaded))
+        .frame("reply-claimed", door::Reply::Claimed(claimed()))
+        .frame(
             "reply-refused",
             door::Reply::Refused(door::DoorRefused::NotKnown),
         );
     let first = ClientSeq(7);
-    for (name, answer) in answers() {
-        group.add(
-            format!("reply-room-{name}"),
-            door::Reply::Room(answer.clone()),
-        );
+    for (name, answer, is_written) in answers_of(version) {
+        let reply = door::Reply::Room(answer.clone());
+        group.frame_or_read(format!("reply-room-{name}"), reply, is_written);
         let sent = door::Sent {
             room: room(),
             first,
             answer: Ok(answer),
         };
-        group.add(format!("sent-{name}"), sent);
+        group.frame_or_read(format!("sent-{name}"), sent, is_written);
     }
     let answer = Err(door::DoorRefused::NotLoggedIn);
     let messages = list(vec![some("x"), some("y")]);
     group
-        .add(
+        .frame(
             "sent-not-looked-at",
             door::Sent {
                 room: room(),
@@ -265,7 +274,7 @@ pub(super) fn door_frames() -> Group {
                 answer,
             },
         )
-        .add(
+        .frame(
             "send",
             door::Send {
                 room: room(),
@@ -307,7 +316,7 @@ pub(super) fn door_frames() -> Group {
             room: room(),
             events: seen,
         };
-        group.add(format!("events-{name}"), events(item));
+        group.frame(format!("events-{name}"), events(item));
     }
     for (name, notice) in notices() {
         let item = door::DoorItem::Inbox {
@@ -315,7 +324,7 @@ pub(super) fn door_frames() -> Group {
             room: room(),
             notice,
         };
-        group.add(format!("events-inbox-{name}"), events(item));
+        group.frame(format!("events-inbox-{name}"), events(item));
     }
     for (name, note) in [
         ("low-stock", Note::LowStock { left: 40 }),
@@ -332,7 +341,7 @@ pub(super) fn door_frames() -> Group {
             seq: InboxSeq(2),
             note,
         };
-        group.add(format!("events-note-{name}"), events(item));
+        group.frame(format!("events-note-{name}"), events(item));
     }
     for (name, verdict) in [
         ("queued", Verdict::Queued),
@@ -341,22 +350,22 @@ pub(super) fn door_frames() -> Group {
     ] {
         let run = word(verdict);
         let item = door::DoorItem::Verdict { room: room(), run };
-        group.add(format!("events-verdict-{name}"), events(item));
+        group.frame(format!("events-verdict-{name}"), events(item));
     }
     let gap = door::DoorItem::Gap {
         room: room(),
         from: RoomSeq(1),
         upto: RoomSeq(300),
     };
-    group.add("events-gap", events(gap));
+    group.frame("events-gap", events(gap));
     let acks = door::Acks {
         inbox: Some(InboxSeq(2)),
         rooms: list(vec![(room(), RoomSeq(300))]),
         control: list(vec![(room(), RoomSeq(301))]),
     };
     group
-        .add("acks", acks)
-        .add("acks-none", door::Acks::default());
+        .frame("acks", acks)
+        .frame("acks-none", door::Acks::default());
     group
 }
 
@@ -429,7 +438,6 @@ pub(super) fn refusals() -> Group {
         ],
     );
     group.every("submit", submit_refusals());
-    group.every("answer", answers());
     group.every(
         "link",
         vec![
@@ -505,5 +513,12 @@ pub(super) fn refusals() -> Group {
             ("exhausted", ClientRefused::Exhausted),
         ],
     );
+    group
+}
+
+/// Every answer of a room.
+pub(super) fn room_answers() -> Group {
+    let mut group = Group::default();
+    group.every("answer", answers());
     group
 }

@@ -16,8 +16,7 @@ use mimi_actors::{
             SubmitRefused, SubmitSeq, Verdict, VerdictRun,
         },
         joining::{
-            CodeFacts, CodeId, CodeTerms, CodesAsk, CodesRequest, GroupInfoRequest, MadeCode,
-            SealedGroupInfo,
+            CodeFacts, CodeId, CodeTerms, CodesAsk, GroupInfoRequest, MadeCode, SealedGroupInfo,
         },
         post::{Notice, WelcomeNotice},
         tree::TreeKind,
@@ -165,17 +164,13 @@ pub(super) fn group_info_request() -> GroupInfoRequest {
     }
 }
 
-pub(super) fn codes() -> CodesRequest {
-    CodesRequest {
-        room: room(),
-        member: bob(),
-        ask: CodesAsk::Create(CodeTerms {
-            uses: Some(1),
-            lifetime_ms: Some(60_000),
-            role_index: Some(3),
-            passphrase: Some(BText::clipped("sesame")),
-        }),
-    }
+pub(super) fn codes() -> CodesAsk {
+    CodesAsk::Create(CodeTerms {
+        uses: Some(1),
+        lifetime_ms: Some(60_000),
+        role_index: Some(3),
+        passphrase: Some(BText::clipped("sesame")),
+    })
 }
 
 fn sealed() -> SealedGroupInfo {
@@ -226,9 +221,6 @@ pub(super) fn answers() -> Vec<(&'static str, Answer)> {
         ),
         ("codes", Answer::Codes(list(vec![code_facts()]))),
         ("code-revoked", Answer::CodeRevoked),
-        ("stale", Answer::Stale),
-        ("granted", Answer::Granted { until: Millis(9) }),
-        ("code-kept", Answer::CodeKept(CodeId(3))),
         ("refused", Answer::Refused(Refused::NotMember)),
     ]
 }

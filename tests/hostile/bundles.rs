@@ -43,7 +43,7 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member, mallory: &mut Mem
     let with = |change: &dyn Fn(&mut PreparedCommit)| {
         let mut bundle = add.clone();
         change(&mut bundle);
-        ask(Request::Commit(bundle.frame()))
+        commit_of(&bundle)
     };
     // An external Commit of mallory's device, which knows all that alice does, and one of amy's.
     let told = book.alice.entrance(&den).unwrap();
@@ -51,7 +51,7 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member, mallory: &mut Mem
     let entry_with = |change: &dyn Fn(&mut PreparedCommit)| {
         let mut bundle = entry.clone();
         change(&mut bundle);
-        ask(Request::Commit(bundle.frame()))
+        commit_of(&bundle)
     };
     let entries: Vec<(&str, Vec<u8>)> = vec![
         ("external, of another client", entry_with(&|_| ())),
@@ -106,7 +106,7 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member, mallory: &mut Mem
             "whose Commit is amy's",
             with(&|b| b.commit = hers.commit.clone()),
         ),
-        ("that is all amy's", ask(Request::Commit(hers.frame()))),
+        ("that is all amy's", commit_of(&hers)),
         (
             "of another group",
             with(&|b| b.commit = other.commit.clone()),
@@ -324,12 +324,7 @@ pub(super) async fn bundles(book: &mut Book, amy: &mut Member, mallory: &mut Mem
 
     let proposal = amy.prepare_proposals(&den, Proposing::Update).unwrap();
     amy.withdraw(&den, &proposal).unwrap();
-    let propose = |proposals: Vec<Payload>| {
-        ask(Request::Propose(Propose {
-            room: den.clone(),
-            proposals: BVec::truncated(proposals),
-        }))
-    };
+    let propose = |proposals: Vec<Payload>| propose_in(den.clone(), proposals);
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("none", propose(Vec::new())),
         ("noise", propose(vec![junk()])),

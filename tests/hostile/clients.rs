@@ -49,29 +49,16 @@ pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {
             "a claim",
             ask(Request::Claim(claim_of("amy", A, &[("alice", A)]))),
         ),
-        (
-            "a creation",
-            ask(Request::Create(CreateRoom {
-                room: room("new", A),
-                group_info: junk(),
-                tree: junk().into(),
-            })),
-        ),
-        ("a Commit", ask(Request::Commit(commit_to(den.clone())))),
-        (
-            "proposals",
-            ask(Request::Propose(Propose {
-                room: den,
-                proposals: BVec::truncated(vec![junk()]),
-            })),
-        ),
+        ("a creation", create_in(room("new", A))),
+        ("a Commit", ask_room(den.clone(), noise())),
+        ("proposals", propose_in(den, vec![junk()])),
         (
             "the GroupInfo",
-            ask(Request::GroupInfo(Box::new(
+            joining::group_info_of(
                 amy.prepare_asking(&room("den", A), &Ticket::default())
                     .unwrap()
                     .request,
-            ))),
+            ),
         ),
         (
             "an introduction",
@@ -156,20 +143,13 @@ pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member)
     book.back("client: a claim for another requester", back, not_bound)
         .await;
     claims(book, &connection, amy, mallory).await;
-    let create = |room| {
-        ask(Request::Create(CreateRoom {
-            room,
-            group_info: junk(),
-            tree: junk().into(),
-        }))
-    };
-    let back = say(&connection, &create(room("den", B))).await;
+    let back = say(&connection, &create_in(room("den", B))).await;
     book.back("client: a room of another provider", back, not_bound)
         .await;
-    let back = say(&connection, &create(room("new", A))).await;
+    let back = say(&connection, &create_in(room("new", A))).await;
     book.back("client: a room out of noise", back, room_refused)
         .await;
-    let commit = |room| ask(Request::Commit(commit_to(room)));
+    let commit = |room| ask_room(room, noise());
     let back = say(&connection, &commit(den.clone())).await;
     book.back(
         "client: a Commit of noise to a room of others",
@@ -185,11 +165,7 @@ pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member)
         matches!(door_refused(back), Some(DoorRefused::Unavailable { .. }))
     })
     .await;
-    let propose = Propose {
-        room: den.clone(),
-        proposals: BVec::truncated(vec![junk(); 3]),
-    };
-    let back = say(&connection, &ask(Request::Propose(propose))).await;
+    let back = say(&connection, &propose_in(den.clone(), vec![junk(); 3])).await;
     book.back(
         "client: proposals of noise to a room of others",
         back,

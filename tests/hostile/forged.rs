@@ -422,7 +422,7 @@ fn proposals(forger: &Forger) -> Vec<Case> {
 /// Commits of other epochs, and one that was accepted long ago.
 async fn epochs(book: &mut Book, connection: &Connection, forger: &Forger, past: Past) {
     let removal = past.removal;
-    let back = say(connection, &ask(Request::Commit(removal.frame()))).await;
+    let back = say(connection, &commit_of(&removal)).await;
     let first = |back: &Back| match reply(back) {
         Some(Reply::Room(Answer::Committed(accepted))) => accepted.epoch == removal.epoch,
         _ => false,
@@ -443,10 +443,7 @@ async fn epochs(book: &mut Book, connection: &Connection, forger: &Forger, past:
         ("of the epoch before", of_epoch(current.0 - 1)),
         ("of the next epoch", of_epoch(current.0 + 1)),
         ("of the last epoch there can be", of_epoch(u64::MAX)),
-        (
-            "that was accepted, with another tree",
-            ask(Request::Commit(stale.frame())),
-        ),
+        ("that was accepted, with another tree", commit_of(&stale)),
     ] {
         let back = say(connection, &bytes).await;
         let wrong_epoch = |back: &Back| match reply(back) {
@@ -489,7 +486,7 @@ async fn entries(book: &mut Book, yard: &RoomUri, mallory: &mut Member, forger: 
         commit[signed..signed + 66].copy_from_slice(&signature);
         let mut bundle = entry.clone();
         bundle.commit = commit.into();
-        ask(Request::Commit(bundle.frame()))
+        commit_of(&bundle)
     };
     for (name, want, bytes) in [
         ("that removes alice's leaf", "invalid_proposals 0", other(0)),

@@ -63,7 +63,7 @@ impl Forger {
     pub(super) fn bundle(&self, change: impl FnOnce(&mut PreparedCommit)) -> Vec<u8> {
         let mut bundle = self.right.clone();
         change(&mut bundle);
-        ask(Request::Commit(bundle.frame()))
+        commit_of(&bundle)
     }
 
     /// A bundle of the member at leaf 0 with these entries of its list.
@@ -81,10 +81,7 @@ impl Forger {
     }
 
     pub(super) fn propose(&self, proposals: Vec<Payload>) -> Vec<u8> {
-        ask(Request::Propose(Propose {
-            room: self.room.clone(),
-            proposals: BVec::truncated(proposals),
-        }))
+        propose_in(self.room.clone(), proposals)
     }
 }
 

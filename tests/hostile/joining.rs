@@ -4,13 +4,14 @@ use super::*;
 use mimi_actors::{
     group_info,
     limits::CODE_BYTES_MAX,
-    wire::joining::{CodeId, CodeTerms, CodesAsk, CodesRequest, GroupInfoRequest, IntroductionAsk},
+    wire::joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest, IntroductionAsk},
 };
 use mimi_node::client::member::Ticket;
 use ring::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
+use std::sync::Arc;
 
 /// Requests of who asks again and again.
 const ASKERS: usize = 1_000;
@@ -47,17 +48,22 @@ fn forged(
     request
 }
 
-fn group_info_of(request: GroupInfoRequest) -> Vec<u8> {
-    ask(Request::GroupInfo(Box::new(request)))
+pub(super) fn group_info_of(request: GroupInfoRequest) -> Vec<u8> {
+    let room = request.room.clone();
+    ask_room(room, room::Request::GroupInfo(Arc::new(request)))
 }
 
-fn codes(room: RoomUri, member: &ClientUri, ask_for: CodesAsk) -> Vec<u8> {
-    let member = member.clone();
-    ask(Request::Codes(CodesRequest {
-        room,
-        member,
-        ask: ask_for,
-    }))
+fn codes(room: RoomUri, ask_for: CodesAsk) -> Vec<u8> {
+    ask_room(room, room::Request::Codes(ask_for))
+}
+
+/// A request of a client of the peer for the GroupInfo.
+fn passed_on(request: GroupInfoRequest) -> link::Request {
+    link::Request::Room {
+        room: request.room.clone(),
+        client: request.joiner.clone(),
+        request: room::Request::GroupInfo(Arc::new(request)),
+    }
 }
 
 /// A refusal of the room with this code.
@@ -203,10 +209,8 @@ pub(super) async fn joiners(book: &mut Book, amy: &mut Member, mallory: &Member)
     let back = say(&hers, &long).await;
     book.back("GroupInfo: a request that is cut", back, reset)
         .await;
-    let body = wire::encode(&door::Open::Request(Box::new(Request::GroupInfo(
-        Box::new(good.clone()),
-    ))));
-    let back = say(&hers, &frame(&[&body[..], &[0]].concat())).await;
+    let body = group_info_of(good.clone());
+    let back = say(&hers, &frame(&[&body[4..], &[0]].concat())).await;
     book.back("GroupInfo: a byte behind the request", back, bad_frame)
         .await;
     let back = say(&his, &group_info_of(good.clone())).await;
@@ -265,7 +269,6 @@ pub(super) async fn codes_of(book: &mut Book, amy: &mut Member, mallory: &Member
     let (den, nowhere) = (room("den", A), room("nowhere", A));
     let hers = logged_in(book, &dialer, amy).await;
     let his = logged_in(book, &dialer, mallory).await;
-    let me = mallory.client();
     let terms = |uses, lifetime_ms| {
         CodesAsk::Create(CodeTerms {
             uses,
@@ -280,12 +283,15 @@ pub(super) async fn codes_of(book: &mut Book, amy: &mut Member, mallory: &Member
         ("listed of no room", &nowhere, CodesAsk::List),
         ("ended by a stranger", &den, CodesAsk::Revoke(CodeId(1))),
     ] {
-        let back = say(&his, &codes(of.clone(), me, what)).await;
+        let back = say(&his, &codes(of.clone(), what)).await;
         book.back(&format!("codes: {name}"), back, not_authorized)
             .await;
     }
-    let back = say(&his, &codes(den.clone(), amy.client(), CodesAsk::List)).await;
-    book.back("codes: listed in another's name", back, not_bound)
+    // Version 1 has a name inside; whoever asks is the client of the connection all the same.
+    let inside = postcard::to_stdvec(&(&den, amy.client(), CodesAsk::List)).unwrap();
+    let named = frame(&[&[1, 0, 9][..], &inside].concat());
+    let back = say(&his, &named).await;
+    book.back("codes: listed in another's name", back, not_authorized)
         .await;
     for (name, what, code) in [
         ("for no join", terms(Some(0), None), "code_terms"),
@@ -296,7 +302,7 @@ pub(super) async fn codes_of(book: &mut Book, amy: &mut Member, mallory: &Member
             "unknown_code",
         ),
     ] {
-        let back = say(&hers, &codes(den.clone(), amy.client(), what)).await;
+        let back = say(&hers, &codes(den.clone(), what)).await;
         book.back(&format!("codes: one {name}"), back, invalid(code))
             .await;
     }
@@ -304,7 +310,7 @@ pub(super) async fn codes_of(book: &mut Book, amy: &mut Member, mallory: &Member
         passphrase: Some(BText::clipped("")),
         ..CodeTerms::default()
     });
-    let back = say(&hers, &codes(den.clone(), amy.client(), empty)).await;
+    let back = say(&hers, &codes(den.clone(), empty)).await;
     book.back(
         "codes: one with an empty passphrase",
         back,
@@ -465,24 +471,21 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         .request;
     let own = signed(&good, |r| r.joiner = client("bob", "phone", B));
     let elsewhere = signed(&own, |r| r.room = room("den", C));
-    let list = |room: RoomUri, member: &ClientUri| {
-        let member = member.clone();
-        link::Request::Codes(CodesRequest {
-            room,
-            member,
-            ask: CodesAsk::List,
-        })
+    let list = |room: RoomUri, member: &ClientUri| link::Request::Room {
+        room,
+        client: member.clone(),
+        request: room::Request::Codes(CodesAsk::List),
     };
     let bob = client("bob", "phone", B);
     for (name, request, want) in [
         (
             "the GroupInfo for our client",
-            link::Request::GroupInfo(good),
+            passed_on(good),
             LinkRefused::SenderNotBound,
         ),
         (
             "the GroupInfo of a room of a third",
-            link::Request::GroupInfo(elsewhere),
+            passed_on(elsewhere),
             LinkRefused::NotOwner,
         ),
         (
@@ -546,7 +549,7 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
             "request_time",
         ),
     ] {
-        let back = say(&peer, &ask_link(link::Request::GroupInfo(request))).await;
+        let back = say(&peer, &ask_link(passed_on(request))).await;
         let name = format!("peer: the GroupInfo by a request {name}");
         book.back(&name, back, |back| match link_reply(back) {
             Some(link::Reply::Room(Answer::Refused(Refused::Invalid { code: said, .. }))) => {
@@ -558,7 +561,7 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
     }
     for (name, of) in [("of our room", den), ("of no room", room("nowhere", A))] {
         let request = signed(&own, |r| r.room = of);
-        let back = say(&peer, &ask_link(link::Request::GroupInfo(request))).await;
+        let back = say(&peer, &ask_link(passed_on(request))).await;
         book.back(&format!("peer: the GroupInfo {name}"), back, |back| {
             let told = Answer::Refused(Refused::NotAuthorized);
             link_reply(back) == Some(link::Reply::Room(told))

@@ -77,6 +77,8 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
     })
     .await;
 
+    versions::link(book, &peer().await).await;
+
     let (den, ours, theirs) = (
         room("den", A),
         client("amy", "phone", A),
@@ -97,21 +99,18 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
     let mut astray = claim_for("cathy", C, lair());
     astray.terms.asking_client = Some(theirs.clone());
     let commit = |room: RoomUri, sender: &ClientUri| {
-        ask_link(link::Request::Commit(CommitRequest {
+        ask_link(link::Request::Room {
             room,
-            sender: sender.clone(),
-            commit: junk(),
-            welcome: None,
-            group_info: junk(),
-            tree: junk().into(),
-        }))
+            client: sender.clone(),
+            request: noise(),
+        })
     };
     let propose = |room: RoomUri, sender: &ClientUri| {
-        ask_link(link::Request::Propose(ProposeRequest {
+        ask_link(link::Request::Room {
             room,
-            sender: sender.clone(),
-            proposals: BVec::truncated(vec![junk()]),
-        }))
+            client: sender.clone(),
+            request: room::Request::Propose(BVec::truncated(vec![junk()])),
+        })
     };
     let refused: Vec<(&str, Vec<u8>, LinkRefused)> = vec![
         (
@@ -424,5 +423,5 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
     let Back::Frame(bytes) = back else {
         panic!("an honest peer got {back:?}");
     };
-    assert_eq!(wire::decode::<Hello>(&bytes).unwrap().versions[..], [1]);
+    assert_eq!(wire::decode::<Hello>(&bytes).unwrap().versions[..], [2, 1]);
 }

@@ -9,10 +9,11 @@ use mimi_actors::{
         BVec, Payload,
         answer::{Accepted, Answer, Refused},
         claim::ClaimTerms,
-        door::{Acks, Commit, CreateRoom, DoorItem, Propose, RoomBody, RoomEvent},
+        door::{Acks, DoorItem, RoomBody, RoomEvent},
         event::{Epoch, InboxSeq, RoomSeq},
         joining::GroupInfoRequest,
         post::Notice,
+        room::{Beginning, Bundle, Request},
         tree::{TreeContainer, TreeKind},
     },
 };
@@ -176,11 +177,11 @@ impl<C: MlsConfig> Party<C> {
             group_info, tree, ..
         } = self.entrance();
         let room = room.clone();
-        let answer = self.door.create(CreateRoom {
-            room,
+        let beginning = Beginning {
             group_info,
             tree: TreeContainer::Full(tree),
-        });
+        };
+        let answer = self.door.ask(room, Request::Create(beginning));
         assert_eq!(answer.await.unwrap(), Answer::Created);
     }
 
@@ -208,14 +209,14 @@ impl<C: MlsConfig> Party<C> {
     /// Sends what was built; takes it for its own when the hub does.
     async fn offer(&mut self, room: &RoomUri, made: CommitOutput) -> Result<Accepted, Refused> {
         let tree = made.ratchet_tree.as_ref().unwrap();
-        let bundle = Commit {
-            room: room.clone(),
+        let bundle = Bundle {
             commit: bytes(&made.commit_message),
             welcome: made.welcome_messages.first().map(bytes),
             group_info: bytes(made.external_commit_group_info.as_ref().unwrap()),
             tree: tree.to_bytes().unwrap().into(),
         };
-        let answer = answered(self.door.commit(bundle).await.unwrap());
+        let answer = self.door.ask(room.clone(), Request::Commit(bundle)).await;
+        let answer = answered(answer.unwrap());
         if let Ok(accepted) = &answer {
             self.opened.push(accepted.epoch);
             self.waiting.clear();
@@ -301,7 +302,9 @@ impl<C: MlsConfig> Party<C> {
         };
         let signature = suite.sign(secret, &request_to_sign(&request)).unwrap();
         request.signature = signature.into();
-        match self.door.group_info(request).await.unwrap() {
+        let room = request.room.clone();
+        let request = Request::GroupInfo(Arc::new(request));
+        match self.door.ask(room, request).await.unwrap() {
             Answer::GroupInfo(_) => Ok(()),
             Answer::Refused(refused) => Err(refused),
             other => panic!("{other:?}"),
@@ -327,14 +330,14 @@ impl<C: MlsConfig> Party<C> {
         }
         let (group, commit) = builder.build(read(&entrance.group_info)).unwrap();
         let group_info = group.group_info_message_allowing_ext_commit(false);
-        let bundle = Commit {
-            room: room.clone(),
+        let bundle = Bundle {
             commit: bytes(&commit),
             welcome: None,
             group_info: bytes(&group_info.unwrap()),
             tree: group.export_tree().to_bytes().unwrap().into(),
         };
-        let answer = answered(self.door.commit(bundle).await.unwrap());
+        let answer = self.door.ask(room.clone(), Request::Commit(bundle)).await;
+        let answer = answered(answer.unwrap());
         if let Ok(accepted) = &answer {
             self.last = accepted.seq;
             self.waiting.clear();
@@ -346,11 +349,8 @@ impl<C: MlsConfig> Party<C> {
 
     async fn propose(&mut self, room: &RoomUri, message: MlsMessage) -> Answer {
         let proposals = BVec::truncated(vec![bytes(&message)]);
-        let room = room.clone();
-        self.door
-            .propose(Propose { room, proposals })
-            .await
-            .unwrap()
+        let asked = self.door.ask(room.clone(), Request::Propose(proposals));
+        asked.await.unwrap()
     }
 
     pub(crate) async fn propose_update(&mut self, room: &RoomUri) -> Answer {

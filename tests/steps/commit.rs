@@ -7,6 +7,7 @@ use mimi_actors::wire::{
     answer::{Accepted, Answer, Refused},
     door::DoorRefused,
     event::{Epoch, Hash},
+    room::Request,
 };
 use mimi_node::client::{
     door::DoorError,
@@ -272,7 +273,9 @@ pub(super) async fn send_flawed(story: &mut Story, name: &str, flawed: &Prepared
     }
     let den = story.room();
     let member = story.member(name);
-    let answer = member.door().unwrap().commit(flawed.frame()).await.unwrap();
+    let request = Request::Commit(flawed.bundle());
+    let asked = member.door().unwrap().ask(den.clone(), request);
+    let answer = asked.await.unwrap();
     member.abandon_commit(&den).unwrap();
     story.answers.push(match answer {
         Answer::Committed(accepted) => Outcome::Accepted(accepted),

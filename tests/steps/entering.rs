@@ -5,8 +5,9 @@ use cucumber::{given, then, when};
 use mimi_actors::wire::{
     BVec, Payload,
     answer::{Answer, Refused},
-    door::{DoorItem, Propose, RoomBody},
+    door::{DoorItem, RoomBody},
     event::Epoch,
+    room::Request,
 };
 use mimi_node::client::member::{Entrance, Member, MemberError, Proposing, Ticket};
 
@@ -85,11 +86,9 @@ async fn proposes_both(story: &mut Story, name: String, first: String, second: S
 
 /// What a member makes and sends as one request, the answer among the others.
 async fn propose(story: &mut Story, name: &str, proposals: Vec<Payload>) {
-    let frame = Propose {
-        room: story.room(),
-        proposals: BVec::try_from(proposals).unwrap(),
-    };
-    let answer = story.member(name).door().unwrap().propose(frame).await;
+    let den = story.room();
+    let request = Request::Propose(BVec::try_from(proposals).unwrap());
+    let answer = story.member(name).door().unwrap().ask(den, request).await;
     match answer.unwrap() {
         Answer::Refused(refused) => story.answers.push(Outcome::Refused(refused)),
         other => panic!("{other:?}"),

@@ -13,7 +13,7 @@ use mimi_node::{
         cluster_init::{self, Place},
         pki::create_certificate,
     },
-    quic::CLUSTER_ALPN,
+    quic::CLUSTER_ALPNS,
 };
 use std::{
     net::SocketAddr,
@@ -37,7 +37,7 @@ async fn provider_certificate(story: &mut Story) {
     let identity = Some((certificate.as_path(), key.as_path()));
     let dialer = raw::dialer(
         &net.path("a.example-cluster-ca/ca.crt"),
-        CLUSTER_ALPN,
+        CLUSTER_ALPNS[0].1,
         identity,
     );
     let back = match raw::connect(&dialer, door, "n1.main.a.example").await {

@@ -15,14 +15,13 @@ use mimi_actors::{
     limits::LANE_FRAMES_UNACKED_MAX,
     machine::Millis,
     wire::{
-        self, BVec, Payload,
+        self, BVec, Payload, Versioned,
         event::{Body, Event, Item, LinkSeq, RoomSeq, SubmitSeq},
         link::{Ack, Fanout, FanoutGroup, Open, Submit, SubmitGroup, Submitted},
     },
 };
 use mimi_node::{client::member::Member, quic::LINK_ALPN};
 use quinn::{Connection, RecvStream};
-use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt, time::SystemTime};
 
 /// Providers that are played, and what was sent in the name of others.
@@ -157,15 +156,15 @@ async fn connection(story: &Story, from: &str, to: &str) -> Connection {
     raw::connect(&dialer, net.node(to).link, to).await.unwrap()
 }
 
-fn framed(value: &impl Serialize) -> Vec<u8> {
+fn framed(value: &impl Versioned) -> Vec<u8> {
     frame(&wire::encode(value))
 }
 
 /// Sends frames on a lane of their own, and gives the answer to each.
-async fn exchange<T: DeserializeOwned>(
+async fn exchange<T: Versioned>(
     connection: &Connection,
     open: &Open,
-    frames: &[impl Serialize],
+    frames: &[impl Versioned],
 ) -> Vec<T> {
     let (mut to, mut from) = connection.open_bi().await.unwrap();
     to.write_all(&framed(open)).await.unwrap();
@@ -299,7 +298,7 @@ async fn submits(story: &mut Story, name: String, text: String, hub: String, tim
     let connection = connection(story, &provider, &hub).await;
     let mut states = Vec::new();
     for _ in 0..times {
-        let frames = [&submit];
+        let frames = [submit.clone()];
         let told: Vec<Submitted> = exchange(&connection, &Open::Submit, &frames).await;
         assert_eq!(told, [Submitted::default()]);
         states.push(story.net().node(&hub).settled().await);

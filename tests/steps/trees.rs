@@ -12,6 +12,7 @@ use mimi_actors::{
     wire::{
         BText, Payload,
         answer::Answer,
+        room::Request,
         tree::{TreeContainer, TreeKind},
     },
 };
@@ -192,7 +193,12 @@ async fn offers(story: &mut Story, name: String, container: String) {
     let tree = Payload::from(opening.tree.carried().to_vec());
     let before = Before::of_group_info(&opening.group_info, tree.0.clone()).unwrap();
     opening.tree = pack(&tree, kind(&container), Some(&before), Some(&place)).unwrap();
-    let answer = member.door().unwrap().create(opening).await.unwrap();
+    let answer = member
+        .door()
+        .unwrap()
+        .ask(attic, Request::Create(opening))
+        .await
+        .unwrap();
     if let Answer::Refused(refused) = answer {
         story.answers.push(Outcome::Refused(refused));
     } else {

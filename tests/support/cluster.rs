@@ -8,7 +8,6 @@ use mimi_node::{
         cluster_init::{self, Place},
         pki::{create_ca, create_certificate},
     },
-    quic::DoorDialer,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -100,7 +99,7 @@ impl Net {
                 nodes.insert(name_of(name, place.node), node);
             }
         }
-        let dialer = DoorDialer::new(&root.join("ca.crt")).unwrap();
+        let dialer = super::dialer(&root.join("ca.crt"));
         Self { dir, nodes, dialer }
     }
 

@@ -7,8 +7,9 @@ use mimi_actors::{
         BVec, Payload,
         answer::{Accepted, Answer, Refused},
         claim::{ClaimId, ClaimResponse},
-        door::{DoorItem, DoorRefused, Propose, RoomBody},
+        door::{DoorItem, DoorRefused, RoomBody},
         event::{ClientSeq, Hash, RoomSeq, Verdict},
+        room::Request,
     },
 };
 use mimi_node::{
@@ -287,11 +288,8 @@ impl Watched {
             id: Digest(hash_of(&proposals)),
             references: digests(&self.member.references(room, &proposals)),
         });
-        let frame = Propose {
-            room: room.clone(),
-            proposals: BVec::truncated(proposals.clone()),
-        };
-        let asked = async { Ok(self.member.door()?.propose(frame).await?) };
+        let request = Request::Propose(BVec::truncated(proposals.clone()));
+        let asked = async { Ok(self.member.door()?.ask(room.clone(), request).await?) };
         let result = match patient(self.patience, asked).await {
             Ok(Answer::Refused(refused)) => Err(MemberError::Refused(refused)),
             other => other,

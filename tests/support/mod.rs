@@ -134,6 +134,21 @@ impl Drop for Running {
     }
 }
 
+/// A program of the version before, in the environment: with it, stories are played by nodes of two versions, and by members
+/// that speak the one before.
+const OLD_BINARY: &str = "OLD_BINARY";
+/// The nodes that run it, by the names of their configurations: `a.example-n1,b.example`.
+const OLD_NODES: &str = "OLD_NODES";
+
+/// How members reach their providers.
+pub fn dialer(ca: &Path) -> DoorDialer {
+    let dialer = DoorDialer::new(ca).unwrap();
+    match std::env::var_os(OLD_BINARY) {
+        Some(_) => dialer.speaking(1),
+        None => dialer,
+    }
+}
+
 impl Node {
     pub fn socket(&self) -> PathBuf {
         self.data.join("admin.sock")
@@ -158,8 +173,19 @@ impl Node {
         });
     }
 
+    /// The program that the node runs: an earlier one, if [`OLD_BINARY`] and [`OLD_NODES`] say so.
+    fn binary(&self) -> PathBuf {
+        let file = self.config.file_stem().unwrap().to_string_lossy();
+        let old = std::env::var(OLD_NODES).unwrap_or_default();
+        let is_old = old.split(',').any(|node| *node == *file);
+        match std::env::var_os(OLD_BINARY).filter(|_| is_old) {
+            Some(old) => old.into(),
+            None => env!("CARGO_BIN_EXE_mimi-node").into(),
+        }
+    }
+
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mimi-node"));
+        let mut command = Command::new(self.binary());
         command
             .arg("serve")
             .arg("--config")
@@ -380,7 +406,7 @@ impl Net {
             };
             nodes.insert((*name).to_owned(), node);
         }
-        let dialer = DoorDialer::new(&ca.join("ca.crt")).unwrap();
+        let dialer = dialer(&ca.join("ca.crt"));
         let net = Self { dir, nodes, dialer };
         let reach = |(name, node): (&String, &Node)| {
             let reached = network.map_or(node.link, |network| network.reach(name, node.link));

@@ -5,7 +5,7 @@ use mimi_actors::{
     ids::{RoomUri, UserUri},
     link::session::FanoutReceiver,
     wire::{
-        self, BText, BVec, Payload,
+        self, BText, BVec, Payload, Versioned,
         claim::{ClaimResponse, ClaimedClient, ClaimedUser, ClientRefused},
         event::{Item, LinkSeq},
         link::{Ack, Fanout, Hello, Open, Reply, Request, RoomRefused},
@@ -188,6 +188,11 @@ async fn read(from: &mut RecvStream) -> Option<bytes::Bytes> {
     Some(frame.into())
 }
 
+/// A value as a peer says it that knows the first version alone.
+fn said<T: Versioned>(value: &T) -> Vec<u8> {
+    raw::frame(&wire::encode_in(1, value, 256).unwrap())
+}
+
 async fn lane(
     mut to: SendStream,
     mut from: RecvStream,
@@ -203,9 +208,7 @@ async fn lane(
                 node: 1,
                 features: BVec::default(),
             };
-            to.write_all(&raw::frame(&wire::encode(&hello)))
-                .await
-                .ok()?;
+            to.write_all(&said(&hello)).await.ok()?;
         }
         Open::Request(request) => {
             let Request::Claim(claim) = *request else {
@@ -216,9 +219,7 @@ async fn lane(
             let users = claim.users.iter().map(|user| claimed(script, user));
             let users = BVec::truncated(users.collect());
             let reply = Reply::Claimed(ClaimResponse { users });
-            to.write_all(&raw::frame(&wire::encode(&reply)))
-                .await
-                .ok()?;
+            to.write_all(&said(&reply)).await.ok()?;
         }
         Open::Fanout { .. } => {
             script.lock().unwrap().lanes.push(Instant::now());
@@ -280,7 +281,7 @@ async fn fanout(
         }
         for (upto, batch) in waiting.drain(..) {
             let ack = take(&mut script.lock().unwrap(), upto, acked, &batch);
-            to.write_all(&raw::frame(&wire::encode(&ack))).await.ok()?;
+            to.write_all(&said(&ack)).await.ok()?;
             if ack.retry_after_ms.is_some() {
                 return Some(());
             }
@@ -306,11 +307,11 @@ async fn break_lane(
             from.stop(1_u32.into()).ok()?;
             return to.reset(1_u32.into()).ok();
         }
-        Break::Garbage => vec![0xff; 64].into(),
-        Break::AcksAhead => wire::encode(&ack(batch.first.0 + 1_000)),
-        Break::AcksBack => wire::encode(&ack(batch.first.0.saturating_sub(2))),
+        Break::Garbage => raw::frame(&[0xff; 64]),
+        Break::AcksAhead => said(&ack(batch.first.0 + 1_000)),
+        Break::AcksBack => said(&ack(batch.first.0.saturating_sub(2))),
     };
-    to.write_all(&raw::frame(&answer)).await.ok()?;
+    to.write_all(&answer).await.ok()?;
     // The hub ends a lane that is broken, or the follower does.
     let ended = tokio::time::timeout(Duration::from_secs(1), read(from)).await;
     drop(ended);

@@ -57,9 +57,9 @@ fn commit(world: &World, by: usize, entries: &[Vec<u8>]) -> Bundle {
     content.push(0);
     let commit = framed(world, by, 3, &content);
     Bundle {
-        commit,
+        commit: commit.into(),
         welcome: None,
-        group_info: world.view.group_info.clone(),
+        group_info: world.view.group_info.clone().into(),
         tree: world.view.tree.clone().into(),
     }
 }

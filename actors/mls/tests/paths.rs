@@ -59,9 +59,9 @@ fn tighten(world: &World, by: usize, loose: &Loose) -> Bundle {
     put_vector(&mut content, &nodes);
     let view = world.view.clone();
     Bundle {
-        commit: framed(world, by, 3, &content),
+        commit: framed(world, by, 3, &content).into(),
         welcome: None,
-        group_info: view.group_info,
+        group_info: view.group_info.into(),
         tree: view.tree.into(),
     }
 }

@@ -31,6 +31,7 @@ use crate::{
         door::{PackageRefused, RoomBody},
         event::{Epoch, Hash},
         joining::{GroupInfoRequest, SealedGroupInfo},
+        room::Beginning,
         tree::TreeContainer,
     },
 };
@@ -420,10 +421,9 @@ impl Verifier for Checks {
     fn create(
         &self,
         creator: &ClientUri,
-        group_info: &Bytes,
-        tree: &TreeContainer,
+        beginning: &Beginning,
     ) -> Result<CheckedCreate, BundleRefused> {
-        check_create(creator, group_info.clone(), tree)
+        check_create(creator, beginning.group_info.0.clone(), &beginning.tree)
     }
 
     fn bundle(
@@ -551,12 +551,12 @@ fn check_bundle(
     let epoch = base.epoch + 1;
     let committer = next.committer;
     let group_info = info_of(&header.group_id, epoch, &next.tree, next.chain, committer);
-    if bundle.group_info != group_info {
+    if bundle.group_info.0 != group_info {
         return Err(BundleRefused::GroupInfoMismatch {
             field: "group_context",
         });
     }
-    check_welcome(&next, bundle.welcome.as_ref())?;
+    check_welcome(&next, bundle.welcome.as_deref())?;
     let joined = next.joined.iter();
     let updated = next.updated.iter();
     Ok(CheckedBundle {

@@ -462,9 +462,9 @@ impl Group {
             None => None,
         };
         Some(Bundle {
-            commit: bytes_of(&commit)?,
-            welcome,
-            group_info: bytes_of(&group_info?)?,
+            commit: bytes_of(&commit)?.into(),
+            welcome: welcome.map(Payload),
+            group_info: bytes_of(&group_info?)?.into(),
             tree: TreeContainer::Full(tree.into()),
         })
     }

@@ -1,6 +1,7 @@
 //! Members of both kinds through the same scripts, against a hub that checks and remembers, and no more.
 
 use super::*;
+use crate::wire::room::Beginning;
 use crate::{
     mls::{
         bundle::{BundleRefused, CheckedBundle, SenderRefused},
@@ -36,6 +37,13 @@ struct Table {
     pending: Vec<PendingProposal>,
 }
 
+fn beginning(group_info: Bytes, tree: Bytes) -> Beginning {
+    Beginning {
+        group_info: group_info.into(),
+        tree: tree.into(),
+    }
+}
+
 impl Table {
     fn new(kind: Kind, clients: usize) -> Self {
         let mut members: Vec<Member> = (0..clients)
@@ -44,8 +52,7 @@ impl Table {
         let (group_info, tree) = members[0].found(&room());
         let founding = Check::Create {
             creator: uri(0),
-            group_info,
-            tree: tree.into(),
+            beginning: beginning(group_info, tree),
         };
         let Checked::Create { result, .. } = check(kind, founding) else {
             panic!("another verdict");
@@ -102,7 +109,7 @@ impl Table {
         let epoch = Epoch(self.view.epoch().unwrap() + 1);
         let event = RoomBody::Commit {
             epoch,
-            commit: Payload(bundle.commit.clone()),
+            commit: bundle.commit.clone(),
         };
         for (client, member) in self.members.iter_mut().enumerate() {
             let (joins, leaves) = (
@@ -169,7 +176,7 @@ impl Table {
         let question = Check::Proposals {
             view: self.view.clone(),
             on: Epoch(self.view.epoch().unwrap()),
-            messages: vec![message.clone()],
+            messages: vec![Payload(message.clone())].try_into().unwrap(),
             sender: uri(by),
         };
         let Checked::Proposals { result, .. } = check(self.kind, question) else {
@@ -428,8 +435,7 @@ fn a_group_that_was_given_up_can_be_founded_anew() {
         let (group_info, tree) = table.members[0].found(&room());
         let founding = Check::Create {
             creator: uri(0),
-            group_info: group_info.clone(),
-            tree: tree.clone().into(),
+            beginning: beginning(group_info.clone(), tree.clone()),
         };
         let Checked::Create { result, .. } = check(kind, founding) else {
             panic!("another verdict");
@@ -438,8 +444,7 @@ fn a_group_that_was_given_up_can_be_founded_anew() {
         assert!(table.take(0, &event).is_err());
         let foreign = Check::Create {
             creator: uri(1),
-            group_info,
-            tree: tree.into(),
+            beginning: beginning(group_info, tree),
         };
         let Checked::Create { result, .. } = check(kind, foreign) else {
             panic!("another verdict");
@@ -461,7 +466,10 @@ fn the_check_refuses_a_bundle_without_its_welcome_with_another_group_info_or_of_
         let refused = table.check(0, &bare);
         let missing = matches!(refused, Err(BundleRefused::WelcomeMismatch { .. }));
         assert!(missing, "{refused:?}");
-        for group_info in [other.group_info.clone(), table.view.group_info.clone()] {
+        for group_info in [
+            other.group_info.clone(),
+            table.view.group_info.clone().into(),
+        ] {
             let swapped = Bundle {
                 group_info,
                 ..good.clone()

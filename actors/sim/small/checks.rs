@@ -7,7 +7,7 @@ use crate::{
     room::{
         follower,
         hub::{self, Fold},
-        outcome::{Answer, Outcome},
+        outcome::{Answer, Done, Outcome},
     },
     wire::event::{Hash, RoomSeq, SubmitSeq, Verdict},
 };
@@ -99,7 +99,9 @@ impl Truth {
             | hub::Command::WrongCode(_) => return Ok(()),
         };
         if outcome.emitted.is_empty() {
-            if let (hub::Command::Commit(commit), Answer::Refused(_)) = (command, &outcome.answer) {
+            if let (hub::Command::Commit(commit), Done::Answer(Answer::Refused(_))) =
+                (command, &outcome.done)
+            {
                 self.contested |= self.opened.contains(&commit.on.epoch.0);
             }
             return Ok(());
@@ -245,10 +247,9 @@ impl Promises {
             | Answer::GroupInfo(_)
             | Answer::CodeMade(_)
             | Answer::Codes(_)
-            | Answer::CodeRevoked
-            | Answer::Granted { .. }
-            | Answer::CodeKept(_)
-            | Answer::Stale => return Err(("I2", format!("a Commit was answered {answer:?}"))),
+            | Answer::CodeRevoked => {
+                return Err(("I2", format!("a Commit was answered {answer:?}")));
+            }
         }
         Ok(())
     }

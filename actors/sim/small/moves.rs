@@ -293,7 +293,7 @@ impl World {
                 client.tried = member.epoch(&room);
                 client.commits += 1;
                 member.commit(&room, &intent).map(|bundle| {
-                    client.staged = Some(bundle.commit.clone());
+                    client.staged = Some(bundle.commit.0.clone());
                     Purpose::Commit(bundle)
                 })
             }
@@ -334,7 +334,7 @@ impl World {
             (Purpose::Commit(bundle), Told::Room(Answer::Refused(_))) => {
                 if client
                     .staged
-                    .take_if(|staged| *staged == bundle.commit)
+                    .take_if(|staged| *staged == *bundle.commit)
                     .is_some()
                 {
                     let mut member = copy_of(&client.member);
@@ -543,7 +543,7 @@ impl World {
         let mut text = format!("{:?}", tickets.collect::<Vec<_>>());
         if let Some(fan) = &self.fan {
             for batch in &fan.batches {
-                all.extend_from_slice(&wire::encode(&**batch));
+                all.extend_from_slice(&wire::canonical(&**batch));
             }
             text += &format!(
                 "{:?}{:?}{:?}{:?}",
@@ -552,10 +552,10 @@ impl World {
         }
         if let Some(sub) = &self.sub {
             for frame in &sub.frames {
-                all.extend_from_slice(&wire::encode(&**frame));
+                all.extend_from_slice(&wire::canonical(&**frame));
             }
             for frame in &sub.here {
-                all.extend_from_slice(&wire::encode(&frame.0));
+                all.extend_from_slice(&wire::canonical(&frame.0));
                 text += &format!("{:?}", frame.1);
             }
             text += &format!("|{:?}{:?}", sub.sender, sub.answers);

@@ -90,7 +90,7 @@ impl Shard {
             commands,
         };
         let last = self.log_hash.last().copied().unwrap_or_default();
-        let next = Hash::of_parts([&last.0[..], &wire::encode(&entry)]);
+        let next = Hash::of_parts([&last.0[..], &wire::canonical(&entry)]);
         self.log_hash.push(next);
         self.entries.push(Arc::new(entry));
         self.tickets = tickets;
@@ -199,7 +199,7 @@ impl Shard {
         into.extend(marks.map(|mark| mark as u8));
         into.extend(format!("{:?}", self.tickets).bytes());
         for (command, ticket) in &self.queue {
-            into.extend_from_slice(&wire::encode(command));
+            into.extend_from_slice(&wire::canonical(command));
             into.extend(format!("{ticket:?}").bytes());
         }
     }

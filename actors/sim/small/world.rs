@@ -6,6 +6,7 @@ use super::{
     shard::{Order, Shard},
 };
 use crate::{
+    caller::Caller,
     ids::{ClientUri, ProviderId, RoomUri},
     link::session::{Acking, FanoutReceiver, FanoutSender, SubmitSender},
     machine::{Millis, Ticket},
@@ -31,6 +32,7 @@ use crate::{
         claim::{ClaimId, ClaimTerms},
         event::{ClientSeq, Epoch, Hash, RoomSeq},
         link::{self, Ack, Fanout, Submitted},
+        room,
         tree::TreeContainer,
     },
 };
@@ -295,20 +297,15 @@ impl World {
         }
         self.all_in(A)?;
         let creator = names.clients[A].clone();
-        self.hub_input(move || desk::Input::Create {
-            ticket: Ticket(9),
-            creator: creator.clone(),
-            group_info: group_info.clone(),
-            tree: TreeContainer::Full(Payload(tree.clone())),
-        })?;
+        let beginning = room::Request::Create(room::Beginning {
+            group_info: Payload(group_info),
+            tree: TreeContainer::Full(Payload(tree)),
+        });
+        self.ask_hub(Ticket(9), creator, beginning)?;
         self.checked(0)?;
         self.all_in(A)?;
         let sender = names.clients[A].clone();
-        self.hub_input(move || desk::Input::Commit {
-            ticket: Ticket(9),
-            sender: sender.clone(),
-            bundle: bundle.clone(),
-        })?;
+        self.ask_hub(Ticket(9), sender, room::Request::Commit(bundle))?;
         self.checked(0)?;
         self.all_in(A)?;
         self.send_batch()?;
@@ -459,6 +456,21 @@ impl World {
             .try_for_each(|order| self.order(B, Order::Follower(order)))
     }
 
+    /// A client asks the hub's room.
+    fn ask_hub(
+        &mut self,
+        ticket: Ticket,
+        client: ClientUri,
+        request: room::Request,
+    ) -> Result<(), Broken> {
+        let caller = Caller::of(client);
+        self.hub_input(move || desk::Input::Ask {
+            ticket,
+            caller: caller.clone(),
+            request: request.clone(),
+        })
+    }
+
     /// A worker finishes a check.
     pub(super) fn checked(&mut self, place: usize) -> Result<(), Broken> {
         let (ticket, check) = self.checks.remove(place);
@@ -477,16 +489,11 @@ impl World {
         request.stage = Stage::AtDesk;
         let (ticket, sender) = (Ticket(1 + who as u64), self.names.clients[who].clone());
         match request.purpose.clone() {
-            Purpose::Commit(bundle) => self.hub_input(move || desk::Input::Commit {
-                ticket,
-                sender: sender.clone(),
-                bundle: bundle.clone(),
-            }),
-            Purpose::Propose(message) => self.hub_input(move || desk::Input::Propose {
-                ticket,
-                sender: sender.clone(),
-                messages: vec![message.clone()],
-            }),
+            Purpose::Commit(bundle) => self.ask_hub(ticket, sender, room::Request::Commit(bundle)),
+            Purpose::Propose(message) => {
+                let proposals = BVec::truncated(vec![Payload(message)]);
+                self.ask_hub(ticket, sender, room::Request::Propose(proposals))
+            }
             Purpose::Send(message, first) if who == A => {
                 let submit = Submit {
                     sender,

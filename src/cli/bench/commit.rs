@@ -17,7 +17,7 @@ use crate::{
 use anyhow::{Context, bail, ensure};
 use mimi_actors::{
     ids::RoomUri,
-    wire::{answer::Answer, door::Commit, tree::TreeKind},
+    wire::{answer::Answer, room, tree::TreeKind},
 };
 use serde_json::json;
 use std::time::Instant;
@@ -94,15 +94,18 @@ impl CommitBench {
         let mut stage = Stage::build_with(&['a'], 1, None, UNLIMITED).await?;
         let mut cast = Cast::default();
         let rooms = self.prepare(&mut stage, &mut cast).await?;
-        let last = rooms.first().and_then(|(_, chain)| chain.last());
-        let bytes = last.map_or(0, check::frame_bytes);
+        let last = rooms
+            .first()
+            .and_then(|(room, chain)| Some((room, chain.last()?)));
+        let bytes = last.map_or(0, |(room, bundle)| check::frame_bytes(room, bundle));
         output::progress("load");
         let before = usage(&mut stage).await?;
         let began = Instant::now();
         let door = cast.get("alice1")?.door()?;
         let running = rooms.into_iter().map(|(room, chain)| async move {
-            for commit in chain {
-                let answer = door.commit(commit).await?;
+            for bundle in chain {
+                let commit = room::Request::Commit(bundle);
+                let answer = door.ask(room.clone(), commit).await?;
                 ensure!(
                     matches!(answer, Answer::Committed(_)),
                     "{room}: the hub answered {answer:?}"
@@ -136,7 +139,7 @@ impl CommitBench {
         &self,
         stage: &mut Stage,
         cast: &mut Cast,
-    ) -> anyhow::Result<Vec<(RoomUri, Vec<Commit>)>> {
+    ) -> anyhow::Result<Vec<(RoomUri, Vec<room::Bundle>)>> {
         let usual = PackageOptions::default;
         let names: Vec<String> = (1..self.members)
             .map(|number| format!("bob{number}"))
@@ -171,7 +174,7 @@ impl CommitBench {
             member.commit(&add).await?;
             let mut chain = Vec::with_capacity(self.commits);
             for _ in 0..self.commits {
-                chain.push(member.prepare_update(&room)?.frame());
+                chain.push(member.prepare_update(&room)?.bundle());
                 member.commit_accepted(&room)?;
             }
             rooms.push((room, chain));

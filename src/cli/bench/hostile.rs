@@ -24,6 +24,7 @@ use mimi_actors::{
         self, BVec, Payload,
         event::{LinkSeq, SubmitSeq},
         link::{Ack, Fanout, Hello, Open, Submit, SubmitGroup},
+        version::LINK,
     },
 };
 use serde_json::json;
@@ -273,14 +274,16 @@ async fn lane(
     way: watch::Receiver<Way>,
 ) -> anyhow::Result<()> {
     let open = from.next(BATCH_FRAME_BYTES_MAX, None).await?;
-    match wire::decode::<Open>(&open.context("a lane begins")?)? {
+    let open = open.context("a lane begins")?;
+    to.speak(LINK.spoken(&open));
+    match wire::decode::<Open>(&open)? {
         Open::Control(_) => {
             let hello = Hello {
-                versions: BVec::truncated(vec![1]),
+                versions: BVec::truncated(LINK.versions().map(u16::from).collect()),
                 node: 1,
                 features: BVec::default(),
             };
-            to.send(wire::encode(&hello)).await?;
+            to.write(&hello).await?;
             while from.next(BATCH_FRAME_BYTES_MAX, None).await?.is_some() {}
         }
         Open::Fanout { .. } => take(to, from, way).await?,
@@ -309,7 +312,7 @@ async fn take(
                     credit_bytes: 0,
                     retry_after_ms: None,
                 };
-                to.send(wire::encode(&ack)).await?;
+                to.write(&ack).await?;
             }
             Way::Resets => {
                 to.reset(1);
@@ -389,7 +392,7 @@ async fn attack(
             tokio::time::sleep(REST).await;
             continue;
         }
-        to.send(wire::encode(&Open::Submit)).await?;
+        to.write(&Open::Submit).await?;
         while *way.borrow() == now {
             to.send(flood.frame()).await?;
             from.next(BATCH_FRAME_BYTES_MAX, None)

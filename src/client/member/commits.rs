@@ -8,8 +8,8 @@ use mimi_actors::{
     wire::{
         Payload,
         answer::{Accepted, Answer, Refused},
-        door::Commit,
         event::{Epoch, Hash},
+        room::Bundle,
         tree::TreeContainer,
     },
 };
@@ -37,11 +37,10 @@ pub struct PreparedCommit {
 }
 
 impl PreparedCommit {
-    /// The frame of the door.
+    /// What the hub is sent.
     #[must_use]
-    pub fn frame(&self) -> Commit {
-        Commit {
-            room: self.room.clone(),
+    pub fn bundle(&self) -> Bundle {
+        Bundle {
             commit: self.commit.clone(),
             welcome: self.welcome.clone(),
             group_info: self.group_info.clone(),
@@ -238,10 +237,7 @@ impl Member {
             | Answer::GroupInfo(_)
             | Answer::CodeMade(_)
             | Answer::Codes(_)
-            | Answer::CodeRevoked
-            | Answer::Granted { .. }
-            | Answer::CodeKept(_)
-            | Answer::Stale => return Err(super::DoorError::Unexpected.into()),
+            | Answer::CodeRevoked => return Err(super::DoorError::Unexpected.into()),
         };
         match refused {
             Refused::WrongEpoch { current, winner } => {

@@ -4,7 +4,7 @@ use super::{MemberError, SUITE, identity, mls, record::Record, trees::Trees};
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::EPOCH_TOLERANCE_EPOCHS,
-    wire::{Payload, door::CreateRoom, post::WelcomeNotice},
+    wire::{Payload, post::WelcomeNotice, room::Beginning},
 };
 use openmls::{
     prelude::{
@@ -75,14 +75,12 @@ pub(super) fn opening(
     provider: &OpenMlsRustCrypto,
     signer: &SignatureKeyPair,
     trees: &Trees,
-    room: &RoomUri,
     group: &MlsGroup,
-) -> Result<CreateRoom, MemberError> {
+) -> Result<Beginning, MemberError> {
     let group_info = group
         .export_group_info(provider.crypto(), signer, false)
         .map_err(mls("export the GroupInfo"))?;
-    Ok(CreateRoom {
-        room: room.clone(),
+    Ok(Beginning {
         group_info: message(&group_info)?,
         tree: trees.pack_first(&tree(&group.export_ratchet_tree())?)?,
     })

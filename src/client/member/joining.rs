@@ -23,15 +23,17 @@ use mimi_actors::{
         answer::{Accepted, Answer, Refused},
         door::DoorRefused,
         joining::{
-            CodeFacts, CodeId, CodeTerms, CodesAsk, CodesRequest, GroupInfoRequest, Introduced,
-            IntroductionAsk, IntroductionFacts, SealedGroupInfo,
+            CodeFacts, CodeId, CodeTerms, CodesAsk, GroupInfoRequest, Introduced, IntroductionAsk,
+            IntroductionFacts, SealedGroupInfo,
         },
+        room::Request,
         tree::TreeContainer,
     },
 };
 use openmls_traits::signatures::Signer as _;
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::time::{Instant, sleep, timeout_at};
@@ -126,7 +128,9 @@ impl Member {
     /// # Errors
     /// As [`Self::ask_group_info`].
     pub async fn send_asking(&self, asking: &Asking) -> Result<SealedGroupInfo, MemberError> {
-        match self.door()?.group_info(asking.request.clone()).await? {
+        let room = asking.request.room.clone();
+        let request = Request::GroupInfo(Arc::new(asking.request.clone()));
+        match self.door()?.ask(room, request).await? {
             Answer::GroupInfo(sealed) => Ok(*sealed),
             Answer::Refused(refused) => Err(MemberError::Refused(refused)),
             _ => Err(DoorError::Unexpected.into()),
@@ -238,12 +242,8 @@ impl Member {
     }
 
     async fn codes(&mut self, room: &RoomUri, ask: CodesAsk) -> Result<Answer, MemberError> {
-        let request = CodesRequest {
-            room: room.clone(),
-            member: self.client().clone(),
-            ask,
-        };
-        match self.door()?.codes(request).await? {
+        let request = Request::Codes(ask);
+        match self.door()?.ask(room.clone(), request).await? {
             Answer::Refused(refused) => Err(MemberError::Refused(refused)),
             answer => Ok(answer),
         }

@@ -4,8 +4,9 @@ use super::{Member, MemberError, group, identity, identity::Component, mls};
 use mimi_actors::{
     ids::RoomUri,
     wire::{
-        door::{CreateRoom, HubSender},
+        door::HubSender,
         event::{Epoch, RoomSeq},
+        room::Beginning,
     },
 };
 use openmls::prelude::OpenMlsProvider as _;
@@ -19,7 +20,7 @@ impl Member {
         &mut self,
         room: &RoomUri,
         hub: &HubSender,
-    ) -> Result<CreateRoom, MemberError> {
+    ) -> Result<Beginning, MemberError> {
         self.prepare_room_with(room, hub, &[])
     }
 
@@ -32,17 +33,17 @@ impl Member {
         room: &RoomUri,
         hub: &HubSender,
         policy: &[Component],
-    ) -> Result<CreateRoom, MemberError> {
+    ) -> Result<Beginning, MemberError> {
         if let Some(group) = self.groups.get(room) {
             if group.epoch().as_u64() > 0 {
                 return Err(mls("make a room")("the device is in it already"));
             }
-            return group::opening(&self.mls, &self.signer, &self.trees, room, group);
+            return group::opening(&self.mls, &self.signer, &self.trees, group);
         }
         let client = &self.record.client;
         let extensions = identity::context_extensions(hub, policy)?;
         let group = group::create(&self.mls, client, &self.signer, room, extensions)?;
-        let opening = group::opening(&self.mls, &self.signer, &self.trees, room, &group)?;
+        let opening = group::opening(&self.mls, &self.signer, &self.trees, &group)?;
         let state = self.room_mut(room);
         state.group_id = group.group_id().as_slice().to_vec().into();
         state.joined = Epoch(0);

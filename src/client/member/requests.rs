@@ -9,7 +9,8 @@ use mimi_actors::{
         BVec, Payload,
         answer::{Accepted, Answer, Refused},
         claim::{ClaimId, ClaimResponse, ClaimTerms, ClaimedUser, UserRefused},
-        door::{PackageRefused, Propose},
+        door::PackageRefused,
+        room::Request,
     },
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -117,7 +118,8 @@ impl Member {
         let hub = self.door()?.hub_sender().await?;
         let opening = self.prepare_room_with(room, &hub, policy)?;
         self.save().await?;
-        let answer = self.door()?.create(opening).await?;
+        let request = Request::Create(opening);
+        let answer = self.door()?.ask(room.clone(), request).await?;
         if answer == Answer::Created {
             return Ok(());
         }
@@ -148,7 +150,8 @@ impl Member {
             ));
         }
         self.save().await?;
-        let answer = self.door()?.commit(prepared.frame()).await?;
+        let request = Request::Commit(prepared.bundle());
+        let answer = self.door()?.ask(prepared.room.clone(), request).await?;
         let outcome = self.commit_answered(&prepared.room, answer);
         self.save().await?;
         outcome
@@ -165,11 +168,8 @@ impl Member {
     ) -> Result<Vec<Payload>, MemberError> {
         let proposals = self.prepare_proposals(room, what)?;
         self.save().await?;
-        let frame = Propose {
-            room: room.clone(),
-            proposals: BVec::truncated(proposals.clone()),
-        };
-        let answer = self.door()?.propose(frame).await?;
+        let request = Request::Propose(BVec::truncated(proposals.clone()));
+        let answer = self.door()?.ask(room.clone(), request).await?;
         if let Answer::Proposed(references) = answer {
             return Ok(references.into_vec());
         }

@@ -114,10 +114,7 @@ impl Member {
                 | Answer::GroupInfo(_)
                 | Answer::CodeMade(_)
                 | Answer::Codes(_)
-                | Answer::CodeRevoked
-                | Answer::Granted { .. }
-                | Answer::CodeKept(_)
-                | Answer::Stale,
+                | Answer::CodeRevoked,
             ) => Err(DoorError::Unexpected.into()),
             Err(refused) => Err(DoorError::Refused(refused.clone()).into()),
         }

@@ -4,7 +4,10 @@
 
 use super::{MemberError, record::Record};
 use bytes::Bytes;
-use mimi_actors::wire::{self, Payload};
+use mimi_actors::{
+    versioned,
+    wire::{self, Payload, version::Format},
+};
 use openmls_rust_crypto::{MemoryStorage, OpenMlsRustCrypto};
 use openmls_traits::OpenMlsProvider as _;
 use serde::{Deserialize, Serialize};
@@ -98,6 +101,15 @@ pub(super) fn read(path: &Path) -> Result<Saved, MemberError> {
     let bytes = fs::read(path).map_err(|error| bad(error.to_string()))?;
     wire::decode(&Bytes::from(bytes)).map_err(|error| bad(error.to_string()))
 }
+
+/// The state file of a member.
+const STATE: Format = Format {
+    name: "member's state",
+    newest: 1,
+    oldest: 1,
+};
+
+versioned!(STATE; Saved);
 
 #[cfg(test)]
 mod tests {

@@ -4,17 +4,15 @@
 //! whether it was carried out is not known then; at most [`CALLS_WAITING_MAX`] wait. Not here: what a call means.
 
 use super::{
-    frame::{Answers, CALLS_MAX, Calls, FRAME_BYTES_MAX},
+    frame::{Answers, CALLS_MAX, Calls, FRAME_BYTES_MAX, Open},
     neighbour::Neighbour,
 };
 use crate::quic::{LaneReceiver, LaneSender};
-use bytes::Bytes;
 use futures::{
     future::BoxFuture,
     stream::{FuturesUnordered, StreamExt},
 };
-use mimi_actors::wire;
-use serde::{Serialize, de::DeserializeOwned};
+use mimi_actors::wire::{self, Versioned};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -50,11 +48,11 @@ pub(crate) struct Caller<Q, A> {
 
 impl<Q, A> Caller<Q, A>
 where
-    Q: Serialize + Send + Sync + 'static,
-    A: DeserializeOwned + Send + 'static,
+    Q: Versioned + Send + Sync + 'static,
+    A: Versioned + Send + 'static,
 {
     /// A caller over whatever connection there is to a node; `open` is the lane's first frame.
-    pub(crate) fn new(over: Weak<Neighbour>, open: Bytes, priority: i32) -> Self {
+    pub(super) fn new(over: Weak<Neighbour>, open: Open, priority: i32) -> Self {
         let (waiting, calls) = mpsc::channel(CALLS_WAITING_MAX);
         tokio::spawn(run(over, open, priority, calls));
         Self { waiting }
@@ -89,12 +87,12 @@ type Unanswered<A> = Arc<Mutex<HashMap<u64, oneshot::Sender<A>>>>;
 
 async fn run<Q, A>(
     over: Weak<Neighbour>,
-    open: Bytes,
+    open: Open,
     priority: i32,
     mut calls: mpsc::Receiver<Call<Q, A>>,
 ) where
-    Q: Serialize + Send + Sync + 'static,
-    A: DeserializeOwned + Send + 'static,
+    Q: Versioned + Send + Sync + 'static,
+    A: Versioned + Send + 'static,
 {
     while let Some(first) = calls.recv().await {
         let Some(neighbour) = over.upgrade() else {
@@ -109,7 +107,7 @@ async fn run<Q, A>(
             continue;
         };
         to.set_priority(priority);
-        if to.send(open.clone()).await.is_err() {
+        if to.write(&open).await.is_err() {
             continue;
         }
         if let Err(error) = pump(first, &mut calls, to, from).await {
@@ -126,8 +124,8 @@ async fn pump<Q, A>(
     from: LaneReceiver,
 ) -> anyhow::Result<()>
 where
-    Q: Serialize + Send + Sync + 'static,
-    A: DeserializeOwned + Send + 'static,
+    Q: Versioned + Send + Sync + 'static,
+    A: Versioned + Send + 'static,
 {
     let unanswered: Unanswered<A> = Arc::default();
     let reading = read_answers(from, Arc::clone(&unanswered));
@@ -163,15 +161,15 @@ where
             let room = frame.len() < CALLS_MAX && bytes < FRAME_FILL_BYTES;
             call = if room { calls.try_recv().ok() } else { None };
         }
-        let frame = wire::encode_sized(&Calls(frame), bytes + 64);
+        let calls = Calls(frame);
         tokio::select! {
             ended = &mut reading => return ended,
-            sent = to.send(frame) => sent?,
+            sent = to.write_sized(&calls, bytes + 64) => sent?,
         }
     }
 }
 
-async fn read_answers<A: DeserializeOwned>(
+async fn read_answers<A: Versioned>(
     mut from: LaneReceiver,
     unanswered: Unanswered<A>,
 ) -> anyhow::Result<()> {
@@ -194,9 +192,9 @@ async fn read_answers<A: DeserializeOwned>(
 /// What the calls of a lane mean.
 pub(super) trait Serve: Sync {
     /// A call.
-    type Call: DeserializeOwned + Send;
+    type Call: Versioned + Send;
     /// Its answer.
-    type Answer: Serialize + Send;
+    type Answer: Versioned + Send + Sync;
 
     /// Begins to answer a call. Awaited for one call after the other; what it returns is awaited for all at once.
     fn begin(
@@ -221,7 +219,7 @@ pub(super) async fn serve<S: Serve>(
                 {
                     answers.push(more);
                 }
-                to.send(wire::encode(&Answers(answers))).await?;
+                to.write(&Answers(answers)).await?;
             }
             frame = from.next(FRAME_BYTES_MAX, Some(FRAME_DEADLINE)),
                 if under_way.len() < CALLS_UNANSWERED_MAX =>

@@ -9,7 +9,8 @@
 //! snapshot        Open::Snapshot         see `transfer`
 //! ```
 //!
-//! postcard behind a version byte, as everywhere. The types of openraft are bounded by the frame they come in.
+//! postcard behind a version byte, as everywhere: the version that the handshake agreed. The types of openraft are bounded
+//! by the frame they come in.
 
 use crate::{
     cluster::{
@@ -24,7 +25,11 @@ use mimi_actors::{
         Address, ChangeId, Next, View, Wish,
         chain::{STARTS_MAX, StartId},
     },
-    wire::{BText, BVec},
+    versioned,
+    wire::{
+        BText, BVec, Unwritten, Versioned,
+        version::{CLUSTER, Format},
+    },
 };
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
@@ -48,7 +53,7 @@ const WHY_BYTES_MAX: usize = 512;
 pub(crate) type Why = BText<WHY_BYTES_MAX>;
 
 /// The first frame of a lane.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Open {
     /// Who dials.
     Hello(Hello),
@@ -317,6 +322,66 @@ pub(super) enum Give {
     Piece(mimi_actors::wire::Payload),
     /// Entries as they lie in the log; one that nobody needs any more is left out.
     Entries(Vec<(u64, mimi_actors::wire::Payload)>),
+}
+
+versioned!(CLUSTER; Open, Greeting, ControlAnswer, Want, Give, RaftCall, RaftAnswer);
+
+impl<Q: Versioned> Versioned for Calls<Q> {
+    const FORMAT: Format = CLUSTER;
+
+    fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), postcard::Error> {
+        let (calls, rest) = read_numbered(version, body)?;
+        Ok((Self(calls), rest))
+    }
+
+    fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
+        write_numbered(&self.0, version, out)
+    }
+}
+
+impl<A: Versioned> Versioned for Answers<A> {
+    const FORMAT: Format = CLUSTER;
+
+    fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), postcard::Error> {
+        let (answers, rest) = read_numbered(version, body)?;
+        Ok((Self(answers), rest))
+    }
+
+    fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
+        write_numbered(&self.0, version, out)
+    }
+}
+
+/// Values with their numbers, and what follows them.
+type Numbered<'body, T> = (Vec<(u64, T)>, &'body [u8]);
+
+/// Values with their numbers, each as its version has it.
+fn read_numbered<T: Versioned>(
+    version: u8,
+    body: &[u8],
+) -> Result<Numbered<'_, T>, postcard::Error> {
+    let (count, mut rest): (usize, _) = postcard::take_from_bytes(body)?;
+    // As many as are announced may not come: memory grows with those that do.
+    let mut numbered = Vec::with_capacity(count.min(CALLS_MAX));
+    for _ in 0..count {
+        let (number, after) = postcard::take_from_bytes(rest)?;
+        let (value, after) = T::read(version, after)?;
+        numbered.push((number, value));
+        rest = after;
+    }
+    Ok((numbered, rest))
+}
+
+fn write_numbered<T: Versioned>(
+    numbered: &[(u64, T)],
+    version: u8,
+    out: Vec<u8>,
+) -> Result<Vec<u8>, Unwritten> {
+    let mut out = postcard::to_extend(&numbered.len(), out)?;
+    for (number, value) in numbered {
+        out = value.write(version, postcard::to_extend(number, out)?)?;
+    }
+    Ok(out)
 }
 
 #[cfg(test)]

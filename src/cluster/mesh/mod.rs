@@ -33,7 +33,7 @@ use mimi_actors::{
     ask::{Answered, Ask},
     limits::{GREETING_FRAME_BYTES_MAX, SHARDS},
     membership::chain::StartId,
-    wire::{self, BVec},
+    wire::{self, BVec, version::CLUSTER},
 };
 use neighbour::Neighbour;
 use notes::Notes;
@@ -326,13 +326,15 @@ impl Mesh {
             .await
             .context("the lane does not say what it is for")??;
         let Some(frame) = opening else { return Ok(()) };
+        // Answered in the version in which it begins.
+        to.speak(CLUSTER.spoken(&frame));
         let open = wire::decode::<Open>(&frame).inspect_err(|_| {
             to.reset(code::BAD_FRAME);
         })?;
         match open {
             Open::Hello(hello) => {
                 let greeting = self.greeted(link, greeted, &hello, before).await;
-                to.send(wire::encode(&greeting)).await?;
+                to.write(&greeting).await?;
                 Ok(to.finish()?)
             }
             _ if greeted.get().is_none() => {
@@ -346,7 +348,7 @@ impl Mesh {
             }
             Open::Control(control) => {
                 let answer = self.do_control(control, link.node()).await;
-                to.send(wire::encode(&answer)).await?;
+                to.write(&answer).await?;
                 Ok(to.finish()?)
             }
             Open::Snapshot(offer) => transfer::receive(self, offer, to, from).await,

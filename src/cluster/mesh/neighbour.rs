@@ -69,18 +69,14 @@ impl Neighbour {
     /// A node that is dialled from now on, once it is told where.
     pub(super) fn new(node: u64, mesh: &Weak<Mesh>) -> Arc<Self> {
         let neighbour = Arc::new_cyclic(|over: &Weak<Self>| {
-            let raft = wire::encode(&Open::Raft);
-            let forward = |shard| {
-                let open = wire::encode(&Open::Forward { shard });
-                Caller::new(over.clone(), open, 0)
-            };
+            let forward = |shard| Caller::new(over.clone(), Open::Forward { shard }, 0);
             Self {
                 node,
                 addresses: Mutex::default(),
                 link: watch::Sender::new(None),
                 there: Notify::new(),
-                urgent: Caller::new(over.clone(), raft.clone(), URGENT),
-                bulk: Caller::new(over.clone(), raft, BULK),
+                urgent: Caller::new(over.clone(), Open::Raft, URGENT),
+                bulk: Caller::new(over.clone(), Open::Raft, BULK),
                 forwards: (0..SHARDS).map(forward).collect(),
             }
         });
@@ -195,7 +191,7 @@ pub(super) async fn ask(
 ) -> Result<ControlAnswer, Lost> {
     let asked = async {
         let (mut to, mut from) = link.link().open_lane().await.ok()?;
-        to.send(wire::encode(&Open::Control(control))).await.ok()?;
+        to.write(&Open::Control(control)).await.ok()?;
         to.finish().ok()?;
         let answer = from.next(FRAME_BYTES_MAX, None).await.ok()??;
         wire::decode(&answer).ok()
@@ -305,7 +301,7 @@ pub(super) async fn greet(
     hello: Hello,
 ) -> anyhow::Result<Result<Hello, (Ground, Why)>> {
     let (mut to, mut from) = link.link().open_lane().await?;
-    to.send(wire::encode(&Open::Hello(hello))).await?;
+    to.write(&Open::Hello(hello)).await?;
     to.finish()?;
     let greeting = from.next(GREETING_FRAME_BYTES_MAX, Some(FRAME_DEADLINE));
     let greeting = tokio::time::timeout(GREETING_DEADLINE, greeting)

@@ -162,7 +162,7 @@ impl Site {
     }
 }
 
-async fn read<T: serde::de::DeserializeOwned>(from: &mut LaneReceiver) -> Option<T> {
+async fn read<T: wire::Versioned>(from: &mut LaneReceiver) -> Option<T> {
     let frame = tokio::time::timeout(WAIT, from.next(16 << 20, None));
     let frame = frame.await.unwrap().ok()??;
     Some(wire::decode(&frame).unwrap())
@@ -383,7 +383,7 @@ async fn whoever_does_not_greet_or_breaks_a_bound_changes_nothing() {
     assert!(matches!(answers.as_slice(), [(2, RaftAnswer::Refused(_))]));
     to.send(vec![0; 17 << 20].into()).await.ok();
     assert!(
-        read::<u8>(&mut from).await.is_none(),
+        read::<super::frame::Want>(&mut from).await.is_none(),
         "the lane ends at an oversized frame"
     );
 

@@ -23,7 +23,7 @@ use crate::{
 };
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use mimi_actors::wire::{self, BVec, Payload};
+use mimi_actors::wire::{self, BVec, Payload, Versioned};
 use openraft::raft::SnapshotResponse;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::task::spawn_blocking;
@@ -37,7 +37,7 @@ const ENTRIES_AT_A_TIME: usize = 1_024;
 /// About how many bytes of entries go into one frame.
 const ENTRIES_FILL_BYTES: usize = 4 << 20;
 
-async fn next<T: serde::de::DeserializeOwned>(from: &mut LaneReceiver) -> anyhow::Result<T> {
+async fn next<T: Versioned>(from: &mut LaneReceiver) -> anyhow::Result<T> {
     let frame = from.next(FRAME_BYTES_MAX, Some(FRAME_DEADLINE));
     let frame = tokio::time::timeout(STEP_DEADLINE, frame)
         .await
@@ -64,7 +64,7 @@ pub(crate) async fn send(
     let offer = Offer::new(shard, vote, &snapshot.meta, sealed.manifest()?)?;
     let link = neighbour.link().ok_or(Lost)?;
     let (mut to, mut from) = link.link().open_lane().await?;
-    to.send(wire::encode(&Open::Snapshot(offer))).await?;
+    to.write(&Open::Snapshot(offer)).await?;
     let sealed = Arc::new(sealed);
     loop {
         let give = match next(&mut from).await? {
@@ -82,7 +82,7 @@ pub(crate) async fn send(
             Want::Installed(InstallAnswer(answer)) => return Ok(answer),
             Want::Refused(why) => bail!("node {} refuses the snapshot: {why}", link.node()),
         };
-        to.send(wire::encode_sized(&give, PIECE_BYTES_MAX)).await?;
+        to.write_sized(&give, PIECE_BYTES_MAX).await?;
     }
 }
 
@@ -121,7 +121,7 @@ pub(super) async fn receive(
             Want::Refused(Why::clipped(&format!("{error:#}")))
         }
     };
-    to.send(wire::encode(&want)).await?;
+    to.write(&want).await?;
     Ok(to.finish()?)
 }
 
@@ -185,11 +185,11 @@ async fn pieces(
                 break;
             };
             let number = u32::try_from(file)?;
-            to.send(wire::encode(&Want::Piece {
+            let want = Want::Piece {
                 file: number,
                 offset,
-            }))
-            .await?;
+            };
+            to.write(&want).await?;
             let Give::Piece(piece) = next(from).await? else {
                 bail!("a piece of a file was wanted, and something else came");
             };
@@ -221,8 +221,7 @@ async fn entries(
     needed.retain(|index| *index >= applied && !kept.contains(index));
     while !needed.is_empty() {
         let asked: Vec<u64> = needed.iter().copied().take(ENTRIES_AT_A_TIME).collect();
-        to.send(wire::encode(&Want::Entries(BVec::truncated(asked))))
-            .await?;
+        to.write(&Want::Entries(BVec::truncated(asked))).await?;
         let Give::Entries(given) = next(from).await? else {
             bail!("entries were wanted, and something else came");
         };

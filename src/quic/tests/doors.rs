@@ -14,7 +14,7 @@ pub(super) fn dialer_of(ca: &Ca, alpn: &[u8]) -> DoorDialer {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(recognise))
         .with_no_client_auth();
-    DoorDialer::with(settings::client(tls, alpn, &settings::CLIENT).unwrap()).unwrap()
+    DoorDialer::with(settings::client(tls, &[alpn], &settings::CLIENT).unwrap()).unwrap()
 }
 
 /// Both sides of a door of a.example.

@@ -132,9 +132,9 @@ impl Member {
         };
         let epoch = base.epoch + 1;
         let bundle = Bundle {
-            commit,
+            commit: commit.into(),
             welcome: None,
-            group_info: info_of(group_id, epoch, &next.tree, next.chain, next.committer),
+            group_info: info_of(group_id, epoch, &next.tree, next.chain, next.committer).into(),
             tree: TreeContainer::Full(Payload(encode_tree(&next.tree))),
         };
         let base = Base {
@@ -150,10 +150,10 @@ impl Member {
     /// A bundle that no rule leads to.
     fn forged_entry(&self, base: &Base, group_id: &Bytes, commit: Bytes) -> Bundle {
         Bundle {
-            group_info: info_of(group_id, base.epoch + 1, &base.tree, base.chain, 0),
+            group_info: info_of(group_id, base.epoch + 1, &base.tree, base.chain, 0).into(),
             tree: TreeContainer::Full(Payload(encode_tree(&base.tree))),
             welcome: None,
-            commit,
+            commit: commit.into(),
         }
     }
 
@@ -226,9 +226,9 @@ impl Member {
         });
         group.staged = Some((commit.clone(), content));
         Some(Bundle {
-            commit,
-            welcome,
-            group_info: info_of(&group.group_id, epoch + 1, &next.tree, next.chain, own),
+            commit: commit.into(),
+            welcome: welcome.map(Payload),
+            group_info: info_of(&group.group_id, epoch + 1, &next.tree, next.chain, own).into(),
             tree: TreeContainer::Full(Payload(encode_tree(&next.tree))),
         })
     }

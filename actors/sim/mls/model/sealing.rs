@@ -21,7 +21,7 @@ pub(super) fn seal(sealing: &Sealing) -> SealedGroupInfo {
         time: sealing.time,
         lease_ms: sealing.lease_ms,
         kem_output: sealing.request.hpke_key.clone(),
-        ciphertext: wire::encode(&plain).into(),
+        ciphertext: wire::canonical(&plain).into(),
         signature: Payload::default(),
     }
 }

@@ -18,10 +18,11 @@ use mimi_actors::{
     },
     wire::{
         BVec, Payload,
-        door::{Commit, DoorItem, HubSender, Open, Request, RoomBody, RoomEvent},
+        door::{DoorItem, HubSender, Open, Request, RoomBody, RoomEvent},
         encode,
         event::{InboxSeq, RoomSeq},
         post::{Notice, WelcomeNotice},
+        room,
         tree::TreeKind,
     },
 };
@@ -39,8 +40,9 @@ pub(super) const CONTAINERS: [TreeKind; 4] = [
 const COMMITS: usize = 10;
 
 /// Bytes of a bundle on the wire.
-pub(super) fn frame_bytes(commit: &Commit) -> usize {
-    encode(&Open::Request(Box::new(Request::Commit(commit.clone())))).len()
+pub(super) fn frame_bytes(room: &RoomUri, bundle: &Bundle) -> usize {
+    let request = Request::Room(room.clone(), room::Request::Commit(bundle.clone()));
+    encode(&Open::Request(Box::new(request))).len()
 }
 
 /// CPU time of this thread, in microseconds.
@@ -71,13 +73,12 @@ pub(super) fn measure(members: usize) -> anyhow::Result<Vec<Value>> {
         let whole = Payload::from(prepared.tree.carried().to_vec());
         let before = Before::of(&group.view)?;
         for (place, kind) in CONTAINERS.into_iter().enumerate() {
-            let mut frame = prepared.frame();
-            frame.tree = pack(&whole, kind, Some(&before), None)?;
+            let mut bundle = prepared.bundle();
+            bundle.tree = pack(&whole, kind, Some(&before), None)?;
             let terms = Terms {
                 trees: shelves.get(place).context("a shelf for each")?.clone(),
                 ..group.terms.clone()
             };
-            let bundle = bundle_of(&frame);
             let began = cpu_us();
             let checked = check_bundle(&group.view, &[], &bundle, group.alice.client(), &terms)?;
             let us = cpu_us() - began;
@@ -86,7 +87,7 @@ pub(super) fn measure(members: usize) -> anyhow::Result<Vec<Value>> {
                 "not audited"
             );
             took.get_mut(place).context("a list for each")?.push(us);
-            *bytes.get_mut(place).context("a number for each")? = frame_bytes(&frame);
+            *bytes.get_mut(place).context("a number for each")? = frame_bytes(&group.room, &bundle);
         }
         group.accept(&prepared, None)?;
     }
@@ -104,15 +105,6 @@ pub(super) fn measure(members: usize) -> anyhow::Result<Vec<Value>> {
             })
         })
         .collect())
-}
-
-fn bundle_of(frame: &Commit) -> Bundle {
-    Bundle {
-        commit: frame.commit.0.clone(),
-        welcome: frame.welcome.as_ref().map(|welcome| welcome.0.clone()),
-        group_info: frame.group_info.0.clone(),
-        tree: frame.tree.clone(),
-    }
 }
 
 fn member(name: &str) -> anyhow::Result<Member> {
@@ -232,7 +224,7 @@ impl Group {
                 .client()
                 .clone(),
         };
-        let bundle = bundle_of(&prepared.frame());
+        let bundle = prepared.bundle();
         let checked = check_bundle(&self.view, &[], &bundle, &sender, &self.terms)?;
         self.view = checked.next.after(&self.view)?;
         self.seq = self.seq.next();

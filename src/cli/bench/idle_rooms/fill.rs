@@ -17,7 +17,7 @@ use mimi_actors::{
     link,
     machine::Millis,
     mls::{
-        bundle::{Bundle, Terms, check_bundle},
+        bundle::{Terms, check_bundle},
         create::check_create,
     },
     record::{Command, Entry},
@@ -186,20 +186,20 @@ fn commands() -> anyhow::Result<Vec<Arc<hub::Command>>> {
     let packages = bob.key_packages(1, &PackageOptions::default())?;
     let packages: Vec<_> = packages.into_iter().map(Payload).collect();
     let add = alice.prepare_add(&room, &packages)?;
-    let bundle = Bundle {
-        commit: add.commit.0.clone(),
-        welcome: add.welcome.as_ref().map(|welcome| welcome.0.clone()),
-        group_info: add.group_info.0.clone(),
-        tree: add.tree.clone(),
-    };
-    let checked = check_bundle(&created.view, &[], &bundle, &creator, &Terms::default())?;
+    let checked = check_bundle(
+        &created.view,
+        &[],
+        &add.bundle(),
+        &creator,
+        &Terms::default(),
+    )?;
     let commit = hub::Commit {
         sender: creator.clone(),
         on: CheckedOn {
             epoch: Epoch(0),
             pending: Hash::of_parts([]),
         },
-        bundle: Hash::of(&bundle.commit),
+        bundle: Hash::of(&add.commit),
         commit: add.commit,
         welcome: add.welcome,
         checked,

@@ -109,13 +109,13 @@ fn pki(directory: &Path) -> (Identity, std::path::PathBuf) {
     (identity, write("ca.pem", ca_certificate.pem()))
 }
 
-async fn read<T: serde::de::DeserializeOwned>(lane: &mut LaneReceiver) -> Option<T> {
+async fn read<T: wire::Versioned>(lane: &mut LaneReceiver) -> Option<T> {
     let frame = lane.next(FRAME_MAX, None).await.ok()??;
     Some(wire::decode(&frame).unwrap())
 }
 
-async fn write<T: serde::Serialize>(lane: &mut LaneSender, frame: &T) {
-    drop(lane.send(wire::encode(frame)).await);
+async fn write<T: wire::Versioned>(lane: &mut LaneSender, frame: &T) {
+    drop(lane.write(frame).await);
 }
 
 async fn serve(shared: Arc<Shared>, door: Door) {
@@ -174,11 +174,7 @@ impl Lane {
             Request::HubSender
             | Request::Upload(_)
             | Request::Claim(_)
-            | Request::Create(_)
-            | Request::Commit(_)
-            | Request::Propose(_)
-            | Request::GroupInfo(_)
-            | Request::Codes(_)
+            | Request::Room(..)
             | Request::Introduction(_) => match self.client() {
                 Some(client) => state.request(&client, request),
                 None => Reply::Refused(DoorRefused::NotLoggedIn),

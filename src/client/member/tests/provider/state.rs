@@ -5,6 +5,7 @@ use mimi_actors::wire::{
     claim, door,
     door::{Reply, Request},
     joining::Introduced,
+    room,
 };
 
 #[derive(Default)]
@@ -51,23 +52,29 @@ impl State {
                 Reply::Uploaded(BVec::truncated(taken))
             }
             Request::Claim(claim) => Reply::Claimed(self.claim(claim)),
-            Request::Create(create) => Reply::Room(self.create(client, &create)),
-            Request::Commit(bundle) => Reply::Room(self.commit(bundle)),
-            Request::Propose(bundle) => {
-                let references = bundle.proposals.iter().map(|one| {
+            Request::Room(_, request) => Reply::Room(self.ask(client, request)),
+            Request::Introduction(_) => Reply::Introduced(Introduced::NotAuthorized),
+            Request::Enrol(_) | Request::Login(_) => unreachable!(),
+        }
+    }
+
+    fn ask(&mut self, client: &ClientUri, request: room::Request) -> Answer {
+        match request {
+            room::Request::Create(beginning) => self.create(client, &beginning),
+            room::Request::Commit(bundle) => self.commit(&bundle),
+            room::Request::Propose(proposals) => {
+                let references = proposals.iter().map(|one| {
                     let hash = Hash::of(one).0;
                     Payload::from(hash.to_vec())
                 });
                 let references = BVec::truncated(references.collect());
-                self.event(RoomBody::Proposals(bundle.proposals), None);
-                Reply::Room(Answer::Proposed(references))
+                self.event(RoomBody::Proposals(proposals), None);
+                Answer::Proposed(references)
             }
             // This provider lets nobody in whom nobody added.
-            Request::GroupInfo(_) | Request::Codes(_) => {
-                Reply::Room(Answer::Refused(Refused::NotAuthorized))
+            room::Request::GroupInfo(_) | room::Request::Codes(_) => {
+                Answer::Refused(Refused::NotAuthorized)
             }
-            Request::Introduction(_) => Reply::Introduced(Introduced::NotAuthorized),
-            Request::Enrol(_) | Request::Login(_) => unreachable!(),
         }
     }
 
@@ -102,7 +109,7 @@ impl State {
         response
     }
 
-    fn create(&mut self, client: &ClientUri, create: &door::CreateRoom) -> Answer {
+    fn create(&mut self, client: &ClientUri, create: &room::Beginning) -> Answer {
         check_group_info(&create.group_info);
         if std::mem::replace(&mut self.exists, true) {
             return Answer::Refused(Refused::Exists);
@@ -130,7 +137,7 @@ impl State {
         seq
     }
 
-    fn commit(&mut self, bundle: door::Commit) -> Answer {
+    fn commit(&mut self, bundle: &room::Bundle) -> Answer {
         let hash = Hash::of(&bundle.commit);
         if let Some(first) = self.bundles.get(&hash) {
             return Answer::Committed(*first);
@@ -148,11 +155,11 @@ impl State {
         let seq = self.event(
             RoomBody::Commit {
                 epoch: self.epoch,
-                commit: bundle.commit,
+                commit: bundle.commit.clone(),
             },
             None,
         );
-        if let Some(welcome) = bundle.welcome {
+        if let Some(welcome) = &bundle.welcome {
             for client in std::mem::take(&mut self.claimed) {
                 let notice = WelcomeNotice {
                     epoch: self.epoch,

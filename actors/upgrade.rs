@@ -1,0 +1,73 @@
+//! What earlier versions wrote, and how it becomes today's: the one place that knows earlier shapes.
+//!
+//! | format | version | what was otherwise |
+//! | --- | --- | --- |
+//! | client door, link, cluster | 1 | each request to a room had a variant of its own, with room and sender inside |
+//! | the same | 1 | answers of rooms had three variants that never left a desk |
+//!
+//! A shape here is never changed: it is what lies on disks and what nodes of that version say. Whoever gives a format
+//! another version moves the shape that it had into a module here and says in `read` and `write` how the two become each
+//! other; `tests/golden` holds the bytes of both.
+
+mod answers;
+mod requests;
+
+use crate::{
+    ask::{Answered, Ask},
+    wire::{
+        door, link,
+        version::{CLUSTER, DOOR, Format, LINK, NotInVersion, Unwritten, Versioned},
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A value as an earlier version had it.
+trait Before<T>: Serialize + DeserializeOwned {
+    /// What it is today.
+    fn today(self) -> T;
+
+    /// What today's value was then.
+    fn of(today: &T) -> Result<Self, NotInVersion>;
+}
+
+/// Reads a value that was written as `B`.
+fn read<B: Before<T>, T>(body: &[u8]) -> Result<(T, &[u8]), postcard::Error> {
+    let (before, rest): (B, _) = postcard::take_from_bytes(body)?;
+    Ok((before.today(), rest))
+}
+
+/// Writes a value as `B`.
+fn write<B: Before<T>, T>(today: &T, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
+    Ok(postcard::to_extend(&B::of(today)?, out)?)
+}
+
+/// Reads and writes a type that had another shape in version 1 of its format.
+macro_rules! was_otherwise_in_1 {
+    ($format:expr, $today:ty, $before:ty) => {
+        impl Versioned for $today {
+            const FORMAT: Format = $format;
+
+            fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), postcard::Error> {
+                match version {
+                    1 => read::<$before, Self>(body),
+                    _ => postcard::take_from_bytes(body),
+                }
+            }
+
+            fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
+                match version {
+                    1 => write::<$before, Self>(self, out),
+                    _ => Ok(postcard::to_extend(self, out)?),
+                }
+            }
+        }
+    };
+}
+
+was_otherwise_in_1!(DOOR, door::Open, requests::DoorOpen);
+was_otherwise_in_1!(LINK, link::Open, requests::LinkOpen);
+was_otherwise_in_1!(CLUSTER, Ask, requests::NodeAsk);
+was_otherwise_in_1!(DOOR, door::Reply, answers::DoorReply);
+was_otherwise_in_1!(DOOR, door::Sent, answers::DoorSent);
+was_otherwise_in_1!(LINK, link::Reply, answers::LinkReply);
+was_otherwise_in_1!(CLUSTER, Answered, answers::NodeAnswered);

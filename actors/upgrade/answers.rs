@@ -1,0 +1,216 @@
+//! Answers of rooms as version 1 had them: with three that no desk ever sent.
+
+use super::Before;
+use crate::ids::RoomUri;
+use crate::{
+    ask::Answered,
+    limits::{KEY_PACKAGES_PER_UPLOAD_MAX, PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX},
+    link::Redriven,
+    machine::Millis,
+    user::outcome as user,
+    wire::{
+        BVec, Payload,
+        answer::{Accepted, Answer as Today, Refused},
+        claim::ClaimResponse,
+        door::{self, DoorRefused, HubSender, PackageRefused},
+        event::{ClientSeq, VerdictRun},
+        joining::{CodeId, CodeList, Introduced, MadeCode, SealedGroupInfo},
+        link::{self, LinkRefused},
+        version::NotInVersion,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+/// When whoever was answered with what should never have come asks again, in milliseconds.
+const AGAIN_AFTER_MS: u32 = 1_000;
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum Answer {
+    Created,
+    Committed(Accepted),
+    Proposed(BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>),
+    Sent(BVec<VerdictRun, SUBMIT_ITEMS_MAX>),
+    Received,
+    Gap { expected: u64 },
+    GroupInfo(Box<SealedGroupInfo>),
+    CodeMade(MadeCode),
+    Codes(CodeList),
+    CodeRevoked,
+    Stale,
+    Granted { until: Millis },
+    CodeKept(CodeId),
+    Refused(Refused),
+}
+
+impl Before<Today> for Answer {
+    fn today(self) -> Today {
+        match self {
+            Self::Created => Today::Created,
+            Self::Committed(accepted) => Today::Committed(accepted),
+            Self::Proposed(references) => Today::Proposed(references),
+            Self::Sent(runs) => Today::Sent(runs),
+            Self::Received => Today::Received,
+            Self::Gap { expected } => Today::Gap { expected },
+            Self::GroupInfo(sealed) => Today::GroupInfo(sealed),
+            Self::CodeMade(made) => Today::CodeMade(made),
+            Self::Codes(codes) => Today::Codes(codes),
+            Self::CodeRevoked => Today::CodeRevoked,
+            Self::Refused(refused) => Today::Refused(refused),
+            // Who answers with what never leaves a desk has answered nothing.
+            Self::Stale | Self::Granted { .. } | Self::CodeKept(_) => {
+                let retry_after_ms = AGAIN_AFTER_MS;
+                Today::Refused(Refused::Unavailable { retry_after_ms })
+            }
+        }
+    }
+
+    fn of(today: &Today) -> Result<Self, NotInVersion> {
+        Ok(match today.clone() {
+            Today::Created => Self::Created,
+            Today::Committed(accepted) => Self::Committed(accepted),
+            Today::Proposed(references) => Self::Proposed(references),
+            Today::Sent(runs) => Self::Sent(runs),
+            Today::Received => Self::Received,
+            Today::Gap { expected } => Self::Gap { expected },
+            Today::GroupInfo(sealed) => Self::GroupInfo(sealed),
+            Today::CodeMade(made) => Self::CodeMade(made),
+            Today::Codes(codes) => Self::Codes(codes),
+            Today::CodeRevoked => Self::CodeRevoked,
+            Today::Refused(refused) => Self::Refused(refused),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum DoorReply {
+    LoggedIn,
+    HubSender(HubSender),
+    Uploaded(BVec<Result<(), PackageRefused>, KEY_PACKAGES_PER_UPLOAD_MAX>),
+    Claimed(ClaimResponse),
+    Room(Answer),
+    Introduced(Introduced),
+    Refused(DoorRefused),
+}
+
+impl Before<door::Reply> for DoorReply {
+    fn today(self) -> door::Reply {
+        match self {
+            Self::LoggedIn => door::Reply::LoggedIn,
+            Self::HubSender(hub) => door::Reply::HubSender(hub),
+            Self::Uploaded(results) => door::Reply::Uploaded(results),
+            Self::Claimed(response) => door::Reply::Claimed(response),
+            Self::Room(answer) => door::Reply::Room(answer.today()),
+            Self::Introduced(introduced) => door::Reply::Introduced(introduced),
+            Self::Refused(refused) => door::Reply::Refused(refused),
+        }
+    }
+
+    fn of(today: &door::Reply) -> Result<Self, NotInVersion> {
+        Ok(match today.clone() {
+            door::Reply::LoggedIn => Self::LoggedIn,
+            door::Reply::HubSender(hub) => Self::HubSender(hub),
+            door::Reply::Uploaded(results) => Self::Uploaded(results),
+            door::Reply::Claimed(response) => Self::Claimed(response),
+            door::Reply::Room(answer) => Self::Room(Answer::of(&answer)?),
+            door::Reply::Introduced(introduced) => Self::Introduced(introduced),
+            door::Reply::Refused(refused) => Self::Refused(refused),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DoorSent {
+    room: RoomUri,
+    first: ClientSeq,
+    answer: Result<Answer, DoorRefused>,
+}
+
+impl Before<door::Sent> for DoorSent {
+    fn today(self) -> door::Sent {
+        door::Sent {
+            room: self.room,
+            first: self.first,
+            answer: self.answer.map(Answer::today),
+        }
+    }
+
+    fn of(today: &door::Sent) -> Result<Self, NotInVersion> {
+        let answer = match &today.answer {
+            Ok(answer) => Ok(Answer::of(answer)?),
+            Err(refused) => Err(refused.clone()),
+        };
+        Ok(Self {
+            room: today.room.clone(),
+            first: today.first,
+            answer,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum LinkReply {
+    Claimed(ClaimResponse),
+    Vouched(bool),
+    Room(Answer),
+    Introduced(Introduced),
+    Refused(LinkRefused),
+}
+
+impl Before<link::Reply> for LinkReply {
+    fn today(self) -> link::Reply {
+        match self {
+            Self::Claimed(response) => link::Reply::Claimed(response),
+            Self::Vouched(vouched) => link::Reply::Vouched(vouched),
+            Self::Room(answer) => link::Reply::Room(answer.today()),
+            Self::Introduced(introduced) => link::Reply::Introduced(introduced),
+            Self::Refused(refused) => link::Reply::Refused(refused),
+        }
+    }
+
+    fn of(today: &link::Reply) -> Result<Self, NotInVersion> {
+        Ok(match today.clone() {
+            link::Reply::Claimed(response) => Self::Claimed(response),
+            link::Reply::Vouched(vouched) => Self::Vouched(vouched),
+            link::Reply::Room(answer) => Self::Room(Answer::of(&answer)?),
+            link::Reply::Introduced(introduced) => Self::Introduced(introduced),
+            link::Reply::Refused(refused) => Self::Refused(refused),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum NodeAnswered {
+    Room(Answer),
+    User(user::Answer),
+    DeviceKey(Option<[u8; 32]>),
+    Knows(bool),
+    Done,
+    Nobody,
+    Redriven(Redriven),
+}
+
+impl Before<Answered> for NodeAnswered {
+    fn today(self) -> Answered {
+        match self {
+            Self::Room(answer) => Answered::Room(answer.today()),
+            Self::User(answer) => Answered::User(answer),
+            Self::DeviceKey(key) => Answered::DeviceKey(key),
+            Self::Knows(knows) => Answered::Knows(knows),
+            Self::Done => Answered::Done,
+            Self::Nobody => Answered::Nobody,
+            Self::Redriven(redriven) => Answered::Redriven(redriven),
+        }
+    }
+
+    fn of(today: &Answered) -> Result<Self, NotInVersion> {
+        Ok(match today.clone() {
+            Answered::Room(answer) => Self::Room(Answer::of(&answer)?),
+            Answered::User(answer) => Self::User(answer),
+            Answered::DeviceKey(key) => Self::DeviceKey(key),
+            Answered::Knows(knows) => Self::Knows(knows),
+            Answered::Done => Self::Done,
+            Answered::Nobody => Self::Nobody,
+            Answered::Redriven(redriven) => Self::Redriven(redriven),
+        })
+    }
+}

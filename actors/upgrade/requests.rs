@@ -1,0 +1,295 @@
+//! Requests as version 1 of the three doors had them: each kind of request to a room by itself, with its room and its
+//! sender inside.
+
+use super::Before;
+use crate::{
+    ask::Ask,
+    caller::Caller,
+    ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    limits::{KEY_PACKAGES_PER_UPLOAD_MAX, READS_TOLD_MAX},
+    link::Has,
+    room::{follower, hub},
+    user::command,
+    wire::{
+        BVec, Payload,
+        claim::ClaimRequest,
+        door::{self, Enrol, Login, Order},
+        joining::{CodesAsk, GroupInfoRequest, IntroductionAsk},
+        link::{self, Hello},
+        room::{Beginning, Bundle, Proposals, Request},
+        version::NotInVersion,
+    },
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum DoorOpen {
+    Request(Box<DoorRequest>),
+    Sends,
+    Events(Order),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum DoorRequest {
+    Enrol(Enrol),
+    Login(Login),
+    HubSender,
+    Upload(BVec<Payload, KEY_PACKAGES_PER_UPLOAD_MAX>),
+    Claim(ClaimRequest),
+    Create(RoomUri, Beginning),
+    Commit(RoomUri, Bundle),
+    Propose(RoomUri, Proposals),
+    GroupInfo(Arc<GroupInfoRequest>),
+    /// With the client, which is the connection's whatever stands here.
+    Codes(RoomUri, ClientUri, CodesAsk),
+    Introduction(IntroductionAsk),
+}
+
+impl Before<door::Open> for DoorOpen {
+    fn today(self) -> door::Open {
+        match self {
+            Self::Request(request) => door::Open::Request(Box::new(request.today())),
+            Self::Sends => door::Open::Sends,
+            Self::Events(order) => door::Open::Events(order),
+        }
+    }
+
+    fn of(today: &door::Open) -> Result<Self, NotInVersion> {
+        Ok(match today {
+            door::Open::Request(request) => Self::Request(Box::new(DoorRequest::of(request)?)),
+            door::Open::Sends => Self::Sends,
+            door::Open::Events(order) => Self::Events(*order),
+        })
+    }
+}
+
+impl Before<door::Request> for DoorRequest {
+    fn today(self) -> door::Request {
+        let (room, request) = match self {
+            Self::Enrol(enrol) => return door::Request::Enrol(enrol),
+            Self::Login(login) => return door::Request::Login(login),
+            Self::HubSender => return door::Request::HubSender,
+            Self::Upload(packages) => return door::Request::Upload(packages),
+            Self::Claim(claim) => return door::Request::Claim(claim),
+            Self::Introduction(ask) => return door::Request::Introduction(ask),
+            Self::Create(room, beginning) => (room, Request::Create(beginning)),
+            Self::Commit(room, bundle) => (room, Request::Commit(bundle)),
+            Self::Propose(room, proposals) => (room, Request::Propose(proposals)),
+            Self::GroupInfo(request) => (request.room.clone(), Request::GroupInfo(request)),
+            Self::Codes(room, _, ask) => (room, Request::Codes(ask)),
+        };
+        door::Request::Room(room, request)
+    }
+
+    fn of(today: &door::Request) -> Result<Self, NotInVersion> {
+        Ok(match today.clone() {
+            door::Request::Enrol(enrol) => Self::Enrol(enrol),
+            door::Request::Login(login) => Self::Login(login),
+            door::Request::HubSender => Self::HubSender,
+            door::Request::Upload(packages) => Self::Upload(packages),
+            door::Request::Claim(claim) => Self::Claim(claim),
+            door::Request::Introduction(ask) => Self::Introduction(ask),
+            door::Request::Room(room, request) => match request {
+                Request::Create(beginning) => Self::Create(room, beginning),
+                Request::Commit(bundle) => Self::Commit(room, bundle),
+                Request::Propose(proposals) => Self::Propose(room, proposals),
+                Request::GroupInfo(request) => Self::GroupInfo(request),
+                Request::Codes(_) => {
+                    return Err(NotInVersion {
+                        version: 1,
+                        what: "request about joining codes that does not name its client",
+                    });
+                }
+            },
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum LinkOpen {
+    Control(Hello),
+    Request(Box<LinkRequest>),
+    Fanout { shard: u16 },
+    Submit,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum LinkRequest {
+    Claim(ClaimRequest),
+    Relayed(ClaimRequest),
+    Vouch { client: ClientUri, key: [u8; 32] },
+    Commit(RoomUri, ClientUri, Bundle),
+    Propose(RoomUri, ClientUri, Proposals),
+    GroupInfo(Arc<GroupInfoRequest>),
+    Codes(RoomUri, ClientUri, CodesAsk),
+    Resolve(Payload),
+}
+
+impl Before<link::Open> for LinkOpen {
+    fn today(self) -> link::Open {
+        match self {
+            Self::Control(hello) => link::Open::Control(hello),
+            Self::Request(request) => link::Open::Request(Box::new(request.today())),
+            Self::Fanout { shard } => link::Open::Fanout { shard },
+            Self::Submit => link::Open::Submit,
+        }
+    }
+
+    fn of(today: &link::Open) -> Result<Self, NotInVersion> {
+        Ok(match today {
+            link::Open::Control(hello) => Self::Control(hello.clone()),
+            link::Open::Request(request) => Self::Request(Box::new(LinkRequest::of(request)?)),
+            link::Open::Fanout { shard } => Self::Fanout { shard: *shard },
+            link::Open::Submit => Self::Submit,
+        })
+    }
+}
+
+impl Before<link::Request> for LinkRequest {
+    fn today(self) -> link::Request {
+        let (room, client, request) = match self {
+            Self::Claim(claim) => return link::Request::Claim(claim),
+            Self::Relayed(claim) => return link::Request::Relayed(claim),
+            Self::Vouch { client, key } => return link::Request::Vouch { client, key },
+            Self::Resolve(code) => return link::Request::Resolve(code),
+            Self::Commit(room, client, bundle) => (room, client, Request::Commit(bundle)),
+            Self::Propose(room, client, proposals) => (room, client, Request::Propose(proposals)),
+            Self::GroupInfo(request) => {
+                let (room, client) = (request.room.clone(), request.joiner.clone());
+                (room, client, Request::GroupInfo(request))
+            }
+            Self::Codes(room, client, ask) => (room, client, Request::Codes(ask)),
+        };
+        link::Request::Room {
+            room,
+            client,
+            request,
+        }
+    }
+
+    fn of(today: &link::Request) -> Result<Self, NotInVersion> {
+        Ok(match today.clone() {
+            link::Request::Claim(claim) => Self::Claim(claim),
+            link::Request::Relayed(claim) => Self::Relayed(claim),
+            link::Request::Vouch { client, key } => Self::Vouch { client, key },
+            link::Request::Resolve(code) => Self::Resolve(code),
+            link::Request::Room {
+                room,
+                client,
+                request,
+            } => match request {
+                Request::Create(_) => {
+                    return Err(NotInVersion {
+                        version: 1,
+                        what: "request to make a room",
+                    });
+                }
+                Request::Commit(bundle) => Self::Commit(room, client, bundle),
+                Request::Propose(proposals) => Self::Propose(room, client, proposals),
+                Request::GroupInfo(request) => Self::GroupInfo(request),
+                Request::Codes(ask) => Self::Codes(room, client, ask),
+            },
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum NodeAsk {
+    Hub(RoomUri, HubAsk),
+    Follower(RoomUri, follower::Command),
+    User(UserUri, command::Command),
+    DeviceKey(ClientUri),
+    Knows(RoomUri, ProviderId),
+    Redrive(RoomUri, ProviderId),
+    Read(BVec<Has, READS_TOLD_MAX>),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum HubAsk {
+    Create {
+        creator: ClientUri,
+        beginning: Beginning,
+    },
+    Commit {
+        sender: ClientUri,
+        bundle: Bundle,
+    },
+    Propose {
+        sender: ClientUri,
+        messages: Proposals,
+    },
+    Submit(hub::Submit),
+    GroupInfo {
+        request: Arc<GroupInfoRequest>,
+        wait_ms: u32,
+    },
+    Codes {
+        member: ClientUri,
+        ask: CodesAsk,
+    },
+}
+
+impl HubAsk {
+    fn today(self, room: RoomUri) -> Ask {
+        let (client, request) = match self {
+            Self::Submit(submit) => return Ask::Submit(room, submit),
+            Self::Create { creator, beginning } => (creator, Request::Create(beginning)),
+            Self::Commit { sender, bundle } => (sender, Request::Commit(bundle)),
+            Self::Propose { sender, messages } => (sender, Request::Propose(messages)),
+            Self::GroupInfo { request, wait_ms } => (
+                request.joiner.clone(),
+                Request::GroupInfo(request).waiting_at_most(wait_ms),
+            ),
+            Self::Codes { member, ask } => (member, Request::Codes(ask)),
+        };
+        Ask::Room(room, Caller::of(client), request)
+    }
+
+    fn of(caller: Caller, request: Request) -> Self {
+        let sender = caller.client;
+        match request {
+            Request::Create(beginning) => Self::Create {
+                creator: sender,
+                beginning,
+            },
+            Request::Commit(bundle) => Self::Commit { sender, bundle },
+            Request::Propose(messages) => Self::Propose { sender, messages },
+            Request::GroupInfo(request) => Self::GroupInfo {
+                wait_ms: request.wait_ms,
+                request,
+            },
+            Request::Codes(ask) => Self::Codes {
+                member: sender,
+                ask,
+            },
+        }
+    }
+}
+
+impl Before<Ask> for NodeAsk {
+    fn today(self) -> Ask {
+        match self {
+            Self::Hub(room, ask) => ask.today(room),
+            Self::Follower(room, command) => Ask::Follower(room, command),
+            Self::User(user, command) => Ask::User(user, command),
+            Self::DeviceKey(client) => Ask::DeviceKey(client),
+            Self::Knows(room, provider) => Ask::Knows(room, provider),
+            Self::Redrive(room, provider) => Ask::Redrive(room, provider),
+            Self::Read(has) => Ask::Read(has),
+        }
+    }
+
+    fn of(today: &Ask) -> Result<Self, NotInVersion> {
+        Ok(match today.clone() {
+            Ask::Room(room, caller, request) => Self::Hub(room, HubAsk::of(caller, request)),
+            Ask::Submit(room, submit) => Self::Hub(room, HubAsk::Submit(submit)),
+            Ask::Follower(room, command) => Self::Follower(room, command),
+            Ask::User(user, command) => Self::User(user, command),
+            Ask::DeviceKey(client) => Self::DeviceKey(client),
+            Ask::Knows(room, provider) => Self::Knows(room, provider),
+            Ask::Redrive(room, provider) => Self::Redrive(room, provider),
+            Ask::Read(has) => Self::Read(has),
+        })
+    }
+}

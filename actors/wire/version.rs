@@ -1,0 +1,145 @@
+//! Versions of what crosses a door or lies on a disk: each format counts its own.
+//!
+//! A frame or record begins with the version that it is written in. This build writes the newest version of each format
+//! and reads all that [`Format`] names; what an earlier version wrote becomes today's value in [`crate::upgrade`], which
+//! is the one place that knows earlier shapes.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A format, and which of its versions this build knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// What it is, for an error's reader.
+    pub name: &'static str,
+    /// The newest version, which is written where nothing else was agreed.
+    pub newest: u8,
+    /// The oldest version that is read.
+    pub oldest: u8,
+}
+
+/// The client door.
+pub const DOOR: Format = Format {
+    name: "client door",
+    newest: 2,
+    oldest: 1,
+};
+/// The link between two providers.
+pub const LINK: Format = Format {
+    name: "link",
+    newest: 2,
+    oldest: 1,
+};
+/// The way between the nodes of a provider.
+pub const CLUSTER: Format = Format {
+    name: "cluster",
+    newest: 2,
+    oldest: 1,
+};
+/// Entries of a shard's log.
+pub const RECORD: Format = Format {
+    name: "log entry",
+    newest: 1,
+    oldest: 1,
+};
+/// Folds in snapshots.
+pub const FOLD: Format = Format {
+    name: "fold",
+    newest: 1,
+    oldest: 1,
+};
+
+impl Format {
+    /// Whether this build reads a version.
+    #[must_use]
+    pub const fn reads(self, version: u8) -> bool {
+        self.oldest <= version && version <= self.newest
+    }
+
+    /// In which version whoever sent a frame is answered: its own, or, where that is not known here, the oldest.
+    #[must_use]
+    pub fn spoken(self, frame: &[u8]) -> u8 {
+        let said = frame.first().copied();
+        said.filter(|version| self.reads(*version))
+            .unwrap_or(self.oldest)
+    }
+
+    /// All versions that this build knows, the newest first.
+    pub fn versions(self) -> impl Iterator<Item = u8> {
+        (self.oldest..=self.newest).rev()
+    }
+}
+
+/// A value that an earlier version of its format has no word for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("version {version} has no such {what}")]
+pub struct NotInVersion {
+    /// The version.
+    pub version: u8,
+    /// What is meant.
+    pub what: &'static str,
+}
+
+/// Why a value was not written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unwritten {
+    /// The version has no word for it.
+    #[error(transparent)]
+    NotInVersion(#[from] NotInVersion),
+    /// It refused to serialise, which no type of a frame does.
+    #[error("it does not serialise: {0}")]
+    Shape(#[from] postcard::Error),
+}
+
+/// What begins with a version of its own.
+///
+/// Most types look the same in all versions; those that do not say so by `read` and `write`, in [`crate::upgrade`].
+pub trait Versioned: Serialize + DeserializeOwned {
+    /// Its format.
+    const FORMAT: Format;
+
+    /// Reads a value that was written in `version`; gives what follows it.
+    ///
+    /// # Errors
+    /// When the bytes are not such a value.
+    fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), postcard::Error> {
+        let _same_in_all = version;
+        postcard::take_from_bytes(body)
+    }
+
+    /// Writes the value as `version` has it, after what is in `out`.
+    ///
+    /// # Errors
+    /// [`Unwritten`] when that version has no word for it.
+    fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
+        let _same_in_all = version;
+        Ok(postcard::to_extend(self, out)?)
+    }
+}
+
+/// Says that types are of a format and look the same in all its versions.
+#[macro_export]
+macro_rules! versioned {
+    ($format:expr; $($name:ty),+ $(,)?) => {
+        $(impl $crate::wire::version::Versioned for $name {
+            const FORMAT: $crate::wire::version::Format = $format;
+        })+
+    };
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Format, Versioned};
+    use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+    /// Anything as a frame of its own, for tests of its parts.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    pub(crate) struct Sample<T>(pub(crate) T);
+
+    impl<T: Serialize + DeserializeOwned> Versioned for Sample<T> {
+        const FORMAT: Format = Format {
+            name: "sample",
+            newest: 1,
+            oldest: 1,
+        };
+    }
+}
