@@ -11,9 +11,13 @@ use bytes::Bytes;
 use raft_engine::{Config, Engine, ReadableSize};
 use rustix::io::Errno;
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 use tempfile::TempDir;
 
@@ -84,6 +88,11 @@ impl Gate for Trouble {
 
 /// Runs on a thread of its own: the engine keeps the block that a thread read last, whichever log it is of.
 fn apart<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    let quiet = QUIET.get();
+    let run = move || {
+        QUIET.set(quiet);
+        run()
+    };
     std::thread::scope(|scope| match scope.spawn(run).join() {
         Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic),
@@ -405,12 +414,30 @@ fn calls() -> usize {
     run.trouble.calls.load(Ordering::SeqCst)
 }
 
+thread_local! {
+    /// Whether this thread's panics are expected, and not said where they happen.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says nothing of a panic on a thread that is quiet; all others are said as ever.
+fn hush() {
+    static HUSHED: Once = Once::new();
+    HUSHED.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                hook(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+}
+
 /// Plays a fault at every call; at every `stride`th, unless `EVERY_CALL` is set.
 fn at_calls(stride: usize, fault: impl Fn(usize) -> Fault) {
-    let hook = std::panic::take_hook();
-    // A sync that fails panics inside the engine: that is said only where a test fails.
-    std::panic::set_hook(Box::new(|_| {}));
     let calls = calls();
+    // A sync that fails panics inside the engine: that is said only where a test fails.
+    hush();
     let all = std::env::var_os("EVERY_CALL").is_some();
     let stride = if all { 1 } else { stride };
     let failed = (0..calls).step_by(stride).find_map(|at| {
@@ -419,7 +446,7 @@ fn at_calls(stride: usize, fault: impl Fn(usize) -> Fault) {
             .err()
             .map(|why| (fault, why))
     });
-    std::panic::set_hook(hook);
+    QUIET.set(false);
     if let Some((fault, why)) = failed {
         let text = why.downcast_ref::<String>().cloned();
         panic!(

@@ -15,7 +15,7 @@ use super::{
     engine_files::{self, Files},
     files::{self, FileError},
     mark::{Mark, Slot},
-    open::{Extent, OpenError, Sizes, discard_again, extent, lock, open_engine, unopened},
+    open::{Extent, Lock, OpenError, Sizes, discard_again, extent, lock, open_engine, unopened},
     record::Records,
     round::{Round, WriteFault, fault},
 };
@@ -105,7 +105,7 @@ pub struct Log {
     /// Size on the disk, as of the last look plus what was appended since.
     bytes: AtomicU64,
     /// Held for as long as this is open.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Log {

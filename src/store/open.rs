@@ -128,11 +128,24 @@ pub(super) struct Extent {
     pub(super) writes: u64,
 }
 
-pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Keeps every other process out of a directory until it is dropped.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    /// The lock belongs to the open file, which a process that is being started shares for a moment: closing it here
+    /// would not end it.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the directory stays locked until this process ends");
+        }
+    }
+}
+
+pub(super) fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let path = dir.join("lock");
     let file = files::on("create", &path, File::create(&path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path }),
         Err(TryLockError::Error(e)) => Ok(files::on("lock", &path, Err(e))?),
     }
@@ -262,4 +275,20 @@ pub(super) fn discard_again(
     batch.add_command(region, Command::Compact { index });
     engine.write(&mut batch, true)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_when_it_is_dropped_also_while_a_process_that_starts_shares_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        let shared = held.0.try_clone().unwrap();
+        assert!(matches!(lock(dir.path()), Err(OpenError::Locked { .. })));
+        drop(held);
+        drop(lock(dir.path()).unwrap());
+        drop(shared);
+    }
 }

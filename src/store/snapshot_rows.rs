@@ -184,7 +184,8 @@ fn await_release(dir: &Path) -> Result<(), FileError> {
     let deadline = Instant::now() + Duration::from_secs(RELEASE_S_MAX);
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(()),
+            // A process that is being started may share the file for a moment, and the lock with it.
+            Ok(()) => return files::on("unlock", &path, file.unlock()),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(RELEASE_POLL_MS));
             }
