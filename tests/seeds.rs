@@ -326,6 +326,7 @@ mod ordinary {
             (18_458, "(model) who waited for its own vote asked anew"),
             (19_325, "(checker) disks that were slow when it began"),
             (23_961, "(checker) as 17683"),
+            (98_293, "(checker) a wait that saw two outages"),
         ];
         for (seed, found) in found {
             let broken = sim::voters::play(seed).violation;

@@ -43,7 +43,15 @@ pub fn event_for(
             Some(entered) => Body::Entered(entered),
             None => Body::Invited(invitation(provider, commit)?),
         },
-        (Copy::Full | Copy::Invitation, _) => return None,
+        (
+            Copy::Full,
+            hub::Command::Create(_)
+            | hub::Command::Grant(_)
+            | hub::Command::KeepCode(_)
+            | hub::Command::RevokeCode(_)
+            | hub::Command::WrongCode(_),
+        )
+        | (Copy::Invitation, _) => return None,
     };
     Some(Event { seq, time, body })
 }

@@ -74,7 +74,7 @@ impl Queue {
     /// About how many bytes its messages take.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.messages.iter().map(|message| message.len() + 8).sum()
+        self.messages.bytes()
     }
 }
 

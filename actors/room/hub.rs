@@ -137,7 +137,7 @@ impl Submit {
     /// About how many bytes its messages take.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.messages.iter().map(|message| message.len() + 8).sum()
+        self.messages.bytes()
     }
 }
 

@@ -92,8 +92,8 @@ pub(super) struct History {
     authenticators: BTreeMap<(RoomUri, Epoch), Hash>,
     pub(super) states: BTreeMap<(u8, u16, u64), Hash>,
     batches: BTreeMap<(u8, u16, u8), LinkSeq>,
-    /// Batches that are not acknowledged: from a provider's shard to a peer; the last item, and which events.
-    sent: BTreeMap<(u8, u16, u8), Vec<Sent>>,
+    /// Batches that are not acknowledged, by lane: the last item, and which events.
+    sent: BTreeMap<u64, Vec<Sent>>,
     /// The last event that a follower has taken for good.
     pub(super) followed: BTreeMap<(u8, RoomUri), RoomSeq>,
     contested: BTreeMap<(RoomUri, Epoch), u32>,
@@ -572,10 +572,10 @@ impl History {
         });
     }
 
-    /// A hub sends a batch, on the link from a provider's shard to a peer.
+    /// A hub sends a batch to a peer.
     pub(super) fn sent_to(
         &mut self,
-        link: (u8, u16, u8),
+        lane: u64,
         provider: &crate::ids::ProviderId,
         batch: &Fanout,
         upto: LinkSeq,
@@ -601,13 +601,17 @@ impl History {
                 events.push((group.room.clone(), event.seq));
             }
         }
-        self.sent.entry(link).or_default().push((upto, events));
+        self.sent.entry(lane).or_default().push((upto, events));
     }
 
-    /// A follower says that it has everything up to an item, for good: is it so?
-    pub(super) fn acknowledged(&mut self, link: (u8, u16, u8), ack: &Ack) {
-        let (_, _, peer) = link;
-        let sent = self.sent.entry(link).or_default();
+    /// A lane has ended: what was sent on it is acknowledged by nobody any more.
+    pub(super) fn lane_ended(&mut self, lane: u64) {
+        self.sent.remove(&lane);
+    }
+
+    /// A follower says that it has everything up to an item of a lane, for good: is it so?
+    pub(super) fn acknowledged(&mut self, lane: u64, peer: u8, ack: &Ack) {
+        let sent = self.sent.entry(lane).or_default();
         let (done, rest) = std::mem::take(sent)
             .into_iter()
             .partition::<Vec<Sent>, _>(|(upto, _)| *upto <= ack.upto);

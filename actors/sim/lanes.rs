@@ -139,8 +139,7 @@ impl World {
                 }
             }
             let upto = LinkSeq(after.0 - 1);
-            let link = (node.provider, shard, peer);
-            self.history.sent_to(link, &to, &batch, upto);
+            self.history.sent_to(lane, &to, &batch, upto);
             self.send_frame(lane, node, Frame::Fanout(Arc::new(batch)));
         }
     }
@@ -233,6 +232,7 @@ impl World {
             .collect();
         for (number, lane) in cut {
             self.counts.one("lanes cut");
+            self.history.lane_ended(number);
             let (from, to) = (lane.sender.0, lane.receiver.0);
             self.story.tell(self.now_ms, || {
                 format!("{from}  loses lane {number} to {to}")
@@ -470,7 +470,7 @@ impl World {
             .filter(|session| session.lane == lane);
         if let Some(session) = session {
             session.sender.acknowledged(ack)?;
-            self.history.acknowledged((node.provider, shard, peer), ack);
+            self.history.acknowledged(lane, peer, ack);
             self.pump(node, shard);
         }
         Ok(())

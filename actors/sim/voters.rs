@@ -96,9 +96,11 @@ const SYNCS: u64 = 8;
 const WELL_MS: u64 = 3_000;
 /// How long a wait is.
 const WAIT_MS: u64 = 10_000;
-/// How long it may take, in milliseconds: shorter by what two clocks may differ and a slow correction, longer by what the
-/// time of a shard is slower and by an outage.
-const WAITED_MS: std::ops::RangeInclusive<u64> = 8_000..=17_500;
+/// How long it may take, in milliseconds, without outages: shorter by what two clocks may differ and a slow correction,
+/// longer by what the time of a shard is slower.
+const WAITED_MS: std::ops::RangeInclusive<u64> = 8_000..=12_500;
+/// Nothing was accepted for so long: an outage, whose length `available` bounds. A wait may see several.
+const OUT_MS_MIN: u64 = 1_000;
 /// The true time when a world begins.
 const BEGAN: u64 = 1_767_225_600_000;
 
@@ -130,6 +132,14 @@ pub fn play(seed: u64) -> Played {
 /// A message on its way: from whom, to whom, what, and whether it has arrived and waits for the engine.
 type Underway = (u64, u64, Message, bool);
 
+/// Somebody waits, by the time of the shard.
+struct Wait {
+    until: Millis,
+    /// Since when, and for how long of that there were outages.
+    since_ms: u64,
+    out_ms: u64,
+}
+
 struct World {
     dice: Dice,
     now_ms: u64,
@@ -144,8 +154,7 @@ struct World {
     /// How long the slowest disk took since something was accepted, in milliseconds.
     slowest_ms: u64,
     time: ShardTime,
-    /// Until when somebody waits, and since when.
-    wait: Option<(Millis, u64)>,
+    wait: Option<Wait>,
     /// Who led last, since when, and until when.
     led: Option<(u64, u64, u64)>,
     counts: Counts,
@@ -601,33 +610,45 @@ impl World {
         let settled = is.clock.is_settled(running_ms);
         let stamp = settled.then(|| is.clock.time(running_ms));
         self.accepted = log;
-        self.outage_ms = self.outage_ms.max(now_ms - self.accepted_at_ms);
+        let out_ms = now_ms - self.accepted_at_ms;
+        self.outage_ms = self.outage_ms.max(out_ms);
         self.accepted_at_ms = now_ms;
         self.slowest_ms = 0;
         if let Some(stamp) = stamp {
             self.time = self.time.after(stamp);
         }
         self.counts.one("entries accepted");
-        let last = self.time.last();
-        let longest_ms = *WAITED_MS.end() + SYNCS * self.faults.sync_ms();
-        match self.wait {
-            Some((until, since_ms)) if last >= until => {
-                let waited_ms = now_ms - since_ms;
-                self.wait = None;
-                self.counts.one("waits that ended");
-                if waited_ms < *WAITED_MS.start() || waited_ms > longest_ms {
-                    let why = format!("a wait of {WAIT_MS} ms took {waited_ms} ms");
-                    self.broken("waits", why);
-                }
-            }
-            Some((until, since_ms)) if now_ms - since_ms > longest_ms => {
-                let left_ms = until.0 - last.0;
-                let why = format!("a wait of {WAIT_MS} ms has {left_ms} ms left after that long");
-                self.broken("waits", why);
-            }
-            Some(_) => {}
-            None if settled => self.wait = Some((last.plus(WAIT_MS), now_ms)),
-            None => {}
+        self.look_at_wait(out_ms, settled);
+    }
+
+    /// Looks at whoever waits when an entry was accepted, after `out_ms` without one.
+    fn look_at_wait(&mut self, out_ms: u64, settled: bool) {
+        let (now_ms, last) = (self.now_ms, self.time.last());
+        let Some(mut wait) = self.wait.take() else {
+            self.wait = settled.then(|| Wait {
+                until: last.plus(WAIT_MS),
+                since_ms: now_ms,
+                out_ms: 0,
+            });
+            return;
+        };
+        if out_ms >= OUT_MS_MIN {
+            wait.out_ms += out_ms;
+        }
+        let waited_ms = now_ms - wait.since_ms;
+        let too_long = waited_ms - wait.out_ms > *WAITED_MS.end();
+        let over = last >= wait.until;
+        if too_long || over && waited_ms < *WAITED_MS.start() {
+            let (out_ms, left_ms) = (wait.out_ms, wait.until.0.saturating_sub(last.0));
+            let why = format!(
+                "a wait of {WAIT_MS} ms has {left_ms} ms left after {waited_ms} ms, {out_ms} of them in outages"
+            );
+            self.broken("waits", why);
+        }
+        if over {
+            self.counts.one("waits that ended");
+        } else {
+            self.wait = Some(wait);
         }
     }
 

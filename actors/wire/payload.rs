@@ -1,5 +1,6 @@
 //! Opaque bytes that are decoded without a copy.
 
+use crate::wire::BVec;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{cell::RefCell, fmt, ops::Deref};
@@ -25,6 +26,14 @@ impl Deref for Payload {
     type Target = Bytes;
     fn deref(&self) -> &Bytes {
         &self.0
+    }
+}
+
+impl<const MAX: usize> BVec<Payload, MAX> {
+    /// About how many bytes all of them take, each with its length.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|payload| payload.len() + 8).sum()
     }
 }
 

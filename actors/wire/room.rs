@@ -64,7 +64,7 @@ impl Request {
                 let tree = bundle.tree.carried().len();
                 bundle.commit.len() + welcome + bundle.group_info.len() + tree
             }
-            Self::Propose(messages) => messages.iter().map(|message| message.len() + 8).sum(),
+            Self::Propose(messages) => messages.bytes(),
             Self::GroupInfo(request) => request.bytes(),
             Self::Codes(_) => 0,
         }

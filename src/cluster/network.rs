@@ -2,7 +2,7 @@
 //!
 //! openraft waits a third of a second for an answer, and then sends the same entries again. A voter that takes longer for
 //! them would get them again and again, and never come to an end of it. So entries that were not answered in time are
-//! waited for further when they are to be sent again ([`Earlier`]): of each voter at most one such call is under way.
+//! waited for further when the same are to be sent again ([`Earlier`]). Others, or with another vote, go at once.
 #![allow(
     clippy::result_large_err,
     reason = "openraft's errors have the size that they have"

@@ -22,7 +22,7 @@ fn tell(report: &Report) -> String {
 }
 
 /// Seeds that once failed, and what they found.
-const REGRESSIONS: [(u64, &str); 4] = [
+const REGRESSIONS: [(u64, &str); 5] = [
     (
         278,
         "(checker) a change that was begun was finished before its new voters had everything",
@@ -33,6 +33,10 @@ const REGRESSIONS: [(u64, &str); 4] = [
     ),
     (762, "(checker) as 278, at a leader that was just elected"),
     (1_164, "(checker) as 478, with the node that was asked"),
+    (
+        16_409,
+        "(world) the only voter of a shard went on from an older copy, and nobody was asked",
+    ),
 ];
 
 /// Plays seeds until one fails; what happened in them.

@@ -90,3 +90,14 @@ pub(super) struct Disk {
     /// A change that is written down.
     pub(super) note: Option<(u64, crate::membership::Wish)>,
 }
+
+impl Disk {
+    /// Whether the node decides for some shard without any other, by what is on this disk.
+    pub(super) fn decides_alone(&self) -> bool {
+        let alone = |log: &Log| {
+            let members = log.members();
+            members.is_some_and(|(_, members)| members.decide(|node| node == self.node))
+        };
+        self.logs.iter().any(alone)
+    }
+}

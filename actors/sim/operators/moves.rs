@@ -113,8 +113,8 @@ impl World {
         }
     }
 
-    /// An older copy takes the place of a disk. Only where every other node has spoken to a later start: otherwise nobody
-    /// could know.
+    /// An older copy takes the place of a disk. Only where every other node has spoken to a later start, and where the node
+    /// decides no shard by itself: otherwise nobody who knows better is asked.
     fn a_copy_is_put_back(&mut self) {
         let Some(copy) = self.dice.pick(&self.copies).cloned() else {
             return;
@@ -129,6 +129,9 @@ impl World {
         let Some(truth) = self.resting.get(&node).filter(|_| noticed).cloned() else {
             return;
         };
+        if copy.decides_alone() || truth.disk.decides_alone() {
+            return;
+        }
         self.one("copies put back");
         self.tell(format!(
             "an older copy is put in the place of node {node}'s disk"
