@@ -28,6 +28,7 @@ use mimi_actors::{
     ids::{BadIdentifier, ProviderId},
     limits::{LEASE_MS_MAX, LEASE_MS_MIN},
     mls::{bundle::Terms, shelf::Shelf},
+    wire::version::{RELEASES, Release},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -246,6 +247,7 @@ impl Config {
         if self.node.id == 0 {
             return refuse("node.id", "node numbers begin at 1");
         }
+        self.release()?;
         if self.link.listen == self.door.listen && self.link.listen.port() != 0 {
             return refuse("door.listen", "must not be the address of link.listen");
         }
@@ -391,6 +393,19 @@ impl Config {
             }
         }
         Ok(peers)
+    }
+
+    /// The release as which the node speaks, checked.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] when this program does not speak as that.
+    pub fn release(&self) -> Result<Release, ConfigError> {
+        let name = &self.node.speak_release;
+        let known = RELEASES.map(|release| release.name).join(" and ");
+        let why =
+            || format!("{name:?} is not spoken here, {known} are; leave it empty for this release");
+        let found = Release::named(name);
+        found.map_or_else(|| refuse("node.speak_release", &why()), Ok)
     }
 
     /// Where metrics and health are shown, checked; nowhere without an address.

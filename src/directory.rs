@@ -1,6 +1,6 @@
 //! A node's data directory: whose it is, the starts that it has been in, and the hub's key.
 
-use crate::private::read_private;
+use crate::{private::read_private, release::Writer};
 use anyhow::{Context, bail};
 use mimi_actors::{
     ids::ProviderId,
@@ -43,6 +43,16 @@ struct Owner {
     /// It was let go from its cluster.
     #[serde(default)]
     left: bool,
+    /// The release that started on it last; none where that was 0.1.
+    #[serde(default)]
+    writer: Option<Writer>,
+}
+
+/// As much of `node.json` as every release reads of a later one.
+#[derive(Deserialize)]
+struct WrittenBy {
+    #[serde(default)]
+    writer: Option<Writer>,
 }
 
 /// Hash of the nodes that a cluster began with.
@@ -85,6 +95,7 @@ pub(crate) fn claim(
                 cluster: cluster.map(ToString::to_string),
                 hub_key: None,
                 left: false,
+                writer: None,
             };
             write_durably(&path, &serde_json::to_vec(&owner)?)?;
             owner
@@ -95,12 +106,14 @@ pub(crate) fn claim(
 }
 
 fn read_owner(path: &Path, bytes: &[u8]) -> anyhow::Result<Owner> {
-    serde_json::from_slice(bytes).with_context(|| {
-        format!(
-            "{} does not read; is this a data directory?",
-            path.display()
-        )
-    })
+    let shown = path.display();
+    let foreign = || format!("{shown} does not read; is this a data directory?");
+    let by: WrittenBy = serde_json::from_slice(bytes).with_context(foreign)?;
+    if let Some(writer) = by.writer {
+        let checked = writer.check();
+        checked.with_context(|| format!("{shown} is of a later release"))?;
+    }
+    serde_json::from_slice(bytes).with_context(foreign)
 }
 
 /// A directory without an owner is new.
@@ -192,6 +205,7 @@ impl Claimed {
         self.owner.check_hub_key(hub_key)?;
         self.owner.hub_key = Some(hub_key);
         self.owner.chain = chain::started(self.owner.chain, random());
+        self.owner.writer = Some(Writer::this());
         self.write()?;
         Ok(self)
     }
@@ -399,6 +413,22 @@ mod tests {
         assert_eq!(second.founding(), Some([3; 32]));
         let error = claim_as(dir.path(), 2, None).unwrap_err();
         assert!(error.to_string().contains("belongs to node 1"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_of_a_later_release_is_refused_whatever_else_stands_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(claim_as(dir.path(), 1, None).unwrap().start(KEY).unwrap());
+        let path = dir.path().join("node.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let release = format!("\"release\":\"{}\"", crate::release::RELEASE);
+        let later = text
+            .replace(&release, "\"release\":\"9.0.0\"")
+            .replace("\"fold\":1", "\"fold\":2")
+            .replace("\"shards\":16", "\"shards\":\"many\"");
+        std::fs::write(&path, later).unwrap();
+        let said = format!("{:#}", claim_as(dir.path(), 1, None).unwrap_err());
+        assert!(said.contains("run 9.0.0 or a later release"), "{said}");
     }
 
     #[test]

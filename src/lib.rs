@@ -22,5 +22,6 @@ mod perform;
 mod preflight;
 mod private;
 pub mod quic;
+mod release;
 mod signals;
 pub mod store;

@@ -39,6 +39,7 @@ use mimi_actors::{
     limits::{CHECKS_WAITING_MAX, REQUESTS_IN_FLIGHT_MAX, SHARDS},
     room::checks::Mls,
     supervisor::Supervisor,
+    wire::{link::Hello, version::Release},
 };
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -137,9 +138,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             "the data directory was open to others; it is its owner's alone from now on"
         );
     }
+    let release = config.release()?;
     let (cluster, nodes_door) = match found.cluster {
         Some((cluster, identity)) => {
-            let door = bind_cluster(&config, &cluster, &identity);
+            let door = bind_cluster(&config, &cluster, &identity, release);
             let door = door.with_context(listening("cluster.listen"))?;
             (Some(cluster), Some(door))
         }
@@ -222,8 +224,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         )
     });
     let peers = Peers::new(peers.collect());
+    let greeting = Hello::of(config.node.id, release);
     for (_, peer) in peers.iter() {
-        let keep = Arc::clone(peer).keep(Arc::clone(&links), shards.clone(), config.node.id);
+        let keep = Arc::clone(peer).keep(Arc::clone(&links), shards.clone(), greeting.clone());
         tasks.spawn(keep);
     }
     let requests = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX));
@@ -231,7 +234,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Arc::clone(&links),
         shards.clone(),
         peers.clone(),
-        config.node.id,
+        greeting,
         Arc::clone(&requests),
     ));
     tasks.spawn(accept_doors(
@@ -422,9 +425,10 @@ fn bind_cluster(
     config: &Config,
     cluster: &config::Cluster,
     identity: &Identity,
+    release: Release,
 ) -> Result<ClusterEndpoint, BindError> {
     let given = &config.cluster;
-    ClusterEndpoint::bind(given.listen, identity, &cluster.name, &given.ca)
+    ClusterEndpoint::bind(given.listen, identity, &cluster.name, &given.ca, release)
 }
 
 /// Meets the other nodes, and begins the cluster or waits to be taken in.
@@ -541,18 +545,19 @@ async fn accept_links(
     endpoint: Arc<LinkEndpoint>,
     shards: Shards,
     peers: Peers,
-    node: u64,
+    greeting: Hello,
     requests: Arc<Semaphore>,
 ) {
     let strangers = Arc::new(Strangers::new("another provider"));
     while let Some(incoming) = endpoint.accept().await {
         let (shards, peers, requests) = (shards.clone(), peers.clone(), Arc::clone(&requests));
+        let greeting = greeting.clone();
         let (strangers, address) = (Arc::clone(&strangers), incoming.remote_address());
         tokio::spawn(async move {
             match incoming.establish().await {
                 Ok(link) => {
                     let link = Arc::new(link);
-                    peering::incoming::serve(link, shards, peers, node, requests).await;
+                    peering::incoming::serve(link, shards, peers, greeting, requests).await;
                 }
                 Err(error) => strangers.refused(address, &error),
             }

@@ -8,6 +8,7 @@
 )]
 
 mod support;
+mod upgrade;
 
 use mimi_actors::wire::event::Epoch;
 use mimi_node::client::member::Member;

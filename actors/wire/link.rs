@@ -13,7 +13,7 @@ use super::{
     event::{Item, LinkSeq, SubmitRefused, SubmitSeq},
     joining::Introduced,
     room,
-    version::LINK,
+    version::{LINK, Release},
 };
 use crate::{
     ids::{ClientUri, RoomUri},
@@ -216,11 +216,24 @@ pub struct SubmitGap {
 }
 
 impl Hello {
+    /// What a node says that speaks as `release` does.
+    #[must_use]
+    pub fn of(node: u64, release: Release) -> Self {
+        let versions = LINK.versions().filter(|version| *version <= release.link);
+        Self {
+            versions: BVec::truncated(versions.map(u16::from).collect()),
+            node,
+            features: BVec::default(),
+        }
+    }
+
     /// The newest version that both sides speak, if there is one.
     #[must_use]
-    pub fn common(&self) -> Option<u8> {
-        LINK.versions()
-            .find(|version| self.versions.contains(&u16::from(*version)))
+    pub fn common(&self, theirs: &Self) -> Option<u8> {
+        LINK.versions().find(|version| {
+            let spoken = u16::from(*version);
+            self.versions.contains(&spoken) && theirs.versions.contains(&spoken)
+        })
     }
 }
 

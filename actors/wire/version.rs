@@ -48,6 +48,46 @@ pub const FOLD: Format = Format {
     oldest: 1,
 };
 
+/// A release, and the newest version of each protocol that it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Its name: `v0.1`.
+    pub name: &'static str,
+    /// On a link.
+    pub link: u8,
+    /// Between the nodes of a provider.
+    pub cluster: u8,
+}
+
+/// This release and the one before, which a node can be told to speak as.
+pub const RELEASES: [Release; 2] = [
+    Release {
+        name: "v0.2",
+        link: LINK.newest,
+        cluster: CLUSTER.newest,
+    },
+    Release {
+        name: "v0.1",
+        link: 1,
+        cluster: 1,
+    },
+];
+
+impl Release {
+    /// This release.
+    pub const OWN: Self = RELEASES[0];
+
+    /// The release with a name; this one where it is empty.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let mut releases = RELEASES.into_iter();
+        if name.is_empty() {
+            return releases.next();
+        }
+        releases.find(|release| release.name == name)
+    }
+}
+
 impl Format {
     /// Whether this build reads a version.
     #[must_use]

@@ -23,6 +23,9 @@ pub struct NodeConfig {
     /// The hub's Ed25519 key (PKCS#8), the same on every node of a provider; empty means `hub.key` in the data
     /// directory, made at the first start.
     pub hub_key: PathBuf,
+    /// The release, this one or the one before, as which the node speaks to the other nodes and to peers: `v0.1`, for as long
+    /// as it may have to be put back to that. Empty means this one.
+    pub speak_release: String,
 }
 
 /// The node's certificate and key, PEM.
@@ -178,6 +181,7 @@ impl Default for NodeConfig {
             data_dir: "data".into(),
             admin_socket: PathBuf::new(),
             hub_key: PathBuf::new(),
+            speak_release: String::new(),
         }
     }
 }

@@ -261,6 +261,10 @@ fn what_cannot_be_is_refused_with_its_key() {
             "node.provider",
         ),
         (changed(|c| c.node.id = 0), "node.id"),
+        (
+            changed(|c| c.node.speak_release = "v0.7".to_owned()),
+            "node.speak_release",
+        ),
         (changed(|c| c.door.listen = c.link.listen), "door.listen"),
         (
             changed(|c| c.limits.request_deadline_ms = 99),

@@ -3,7 +3,7 @@
 //! Promises: nothing a frame says is believed about who sent it; a bad frame ends its lane, a peer that breaks the
 //! protocol loses its connection, and neither disturbs anybody else.
 
-use super::{Peers, code, outgoing::hello, receive, relay};
+use super::{Peers, code, receive, relay};
 use crate::{
     cluster::{
         claims,
@@ -19,7 +19,7 @@ use mimi_actors::{
     limits::REQUEST_FRAME_BYTES_MAX,
     wire::{
         self, BText, Versioned,
-        link::{LinkRefused, Open, Reply, Request},
+        link::{Hello, LinkRefused, Open, Reply, Request},
         version::LINK,
     },
 };
@@ -48,7 +48,7 @@ pub(crate) async fn serve(
     link: Arc<Link>,
     shards: Shards,
     peers: Peers,
-    node: u64,
+    ours: Hello,
     requests: Arc<Semaphore>,
 ) {
     let span = info_span!("link", peer = %link.peer());
@@ -56,9 +56,9 @@ pub(crate) async fn serve(
         info!(address = %link.remote_address(), "peer connected");
         while let Ok((to, from)) = link.accept_lane().await {
             let (over, shards, peers) = (Arc::clone(&link), shards.clone(), peers.clone());
-            let requests = Arc::clone(&requests);
+            let (requests, ours) = (Arc::clone(&requests), ours.clone());
             let lane = async move {
-                match serve_lane(&over, to, from, &shards, &peers, node, &requests).await {
+                match serve_lane(&over, to, from, &shards, &peers, &ours, &requests).await {
                     Ok(()) => {}
                     Err(LaneEnd::Lane(error)) => debug!(%error, "a lane of the peer ended"),
                     Err(LaneEnd::Connection(why)) => {
@@ -81,7 +81,7 @@ async fn serve_lane(
     mut from: LaneReceiver,
     shards: &Shards,
     peers: &Peers,
-    node: u64,
+    ours: &Hello,
     requests: &Semaphore,
 ) -> Result<(), LaneEnd> {
     let opening = from.next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE));
@@ -103,11 +103,11 @@ async fn serve_lane(
     to.speak(LINK.spoken(&frame));
     match wire::decode::<Open>(&frame) {
         Ok(Open::Control(theirs)) => {
-            if theirs.common().is_none() {
+            if ours.common(&theirs).is_none() {
                 link.close(code::VERSION, "no common version");
                 return Ok(());
             }
-            answer(&mut to, &hello(node)).await
+            answer(&mut to, ours).await
         }
         Ok(Open::Request(request)) => {
             // Held until the answer is on its way: a node that drains waits for it.

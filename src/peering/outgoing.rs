@@ -22,7 +22,7 @@ use mimi_actors::{
     ids::ProviderId,
     limits::{GREETING_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX, SHARDS},
     wire::{
-        self, BVec,
+        self,
         answer::{Answer, Refused},
         link::{Hello, Open, Reply, Request},
         version::LINK,
@@ -119,20 +119,20 @@ impl Peer {
         }
     }
 
-    /// Keeps the connection up, until the node stops.
+    /// Keeps the connection up, until the node stops; on each it says `ours` first.
     pub(crate) async fn keep(
         self: Arc<Self>,
         endpoint: Arc<LinkEndpoint>,
         shards: Shards,
-        node: u64,
+        ours: Hello,
     ) {
         let mut backoff = BACKOFF_MIN;
         // The nodes of this provider begin with different nodes of the peer.
-        let mut first = usize::try_from(node).unwrap_or(0);
+        let mut first = usize::try_from(ours.node).unwrap_or(0);
         let span = info_span!("link", peer = %self.provider);
         async {
             loop {
-                match self.dial_any(&endpoint, first, node).await {
+                match self.dial_any(&endpoint, first, &ours).await {
                     Ok((address, link)) => {
                         let (up, link) = (tokio::time::Instant::now(), Arc::new(link));
                         info!(address = %link.remote_address(), "link up");
@@ -176,14 +176,14 @@ impl Peer {
         &self,
         endpoint: &LinkEndpoint,
         first: usize,
-        node: u64,
+        ours: &Hello,
     ) -> anyhow::Result<(String, Link)> {
         let count = self.addresses.len();
         let in_turn = self.addresses.iter().cycle().skip(first % count.max(1));
         let dials = (0..).zip(in_turn.take(count)).map(|(turn, address)| {
             let dialling = async move {
                 tokio::time::sleep(NEXT_ADDRESS_AFTER * turn).await;
-                let dialled = dial(endpoint, address, &self.provider, node).await;
+                let dialled = dial(endpoint, address, &self.provider, ours).await;
                 let failed = |error: &anyhow::Error| {
                     let refused = error.downcast_ref::<ConnectError>();
                     if !refused.is_some_and(ConnectError::is_stopping) {
@@ -289,14 +289,14 @@ async fn dial(
     endpoint: &LinkEndpoint,
     address: &str,
     provider: &ProviderId,
-    node: u64,
+    ours: &Hello,
 ) -> anyhow::Result<Link> {
     let mut last = anyhow::anyhow!("the name {address} has no address");
     let resolved = tokio::net::lookup_host(address).await;
     for resolved in resolved.with_context(|| format!("look {address} up"))? {
         match endpoint.connect(resolved, provider).await {
             Ok(link) => {
-                let greeted = greet(&link, node).await;
+                let greeted = greet(&link, ours).await;
                 // A peer that does not take this node's certificate says so when it has seen it.
                 if let Err(error) = greeted {
                     let ended = link.ended();
@@ -311,25 +311,16 @@ async fn dial(
     Err(last)
 }
 
-/// What this node says first on a link.
-pub(crate) fn hello(node: u64) -> Hello {
-    Hello {
-        versions: BVec::truncated(LINK.versions().map(u16::from).collect()),
-        node,
-        features: BVec::default(),
-    }
-}
-
-async fn greet(link: &Link, node: u64) -> anyhow::Result<()> {
+async fn greet(link: &Link, ours: &Hello) -> anyhow::Result<()> {
     let (mut to, mut from) = link.open_lane().await?;
     // Every version reads the oldest greeting, which says what else there is.
     to.speak(LINK.oldest);
-    to.write(&Open::Control(hello(node))).await?;
+    to.write(&Open::Control(ours.clone())).await?;
     to.finish()?;
     let greeting = from.next(GREETING_FRAME_BYTES_MAX, Some(GREETING_DEADLINE));
     let greeting = tokio::time::timeout(GREETING_DEADLINE, greeting).await??;
     let theirs: Hello = wire::decode(&greeting.unwrap_or_default())?;
-    let Some(common) = theirs.common() else {
+    let Some(common) = ours.common(&theirs) else {
         anyhow::bail!("the peer speaks versions {:?} only", theirs.versions);
     };
     link.agree(common);

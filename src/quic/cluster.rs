@@ -8,7 +8,7 @@ use super::{
     trust::Recognise,
 };
 use crate::quic::settings;
-use mimi_actors::ids::ProviderId;
+use mimi_actors::{ids::ProviderId, wire::version::Release};
 use std::{net::SocketAddr, path::Path};
 
 /// What the name of a node begins with.
@@ -37,7 +37,8 @@ pub struct ClusterEndpoint {
 }
 
 impl ClusterEndpoint {
-    /// Listens, and prepares to dial, as `identity`; only nodes of `cluster` whose certificate is of `ca` are spoken to.
+    /// Listens, and prepares to dial, as `identity`; only nodes of `cluster` whose certificate is of `ca` are spoken to, in
+    /// the versions of `release` and before.
     ///
     /// # Errors
     /// [`BindError`] when the port is taken or the identity or the CA is not usable.
@@ -46,15 +47,15 @@ impl ClusterEndpoint {
         identity: &Identity,
         cluster: &ProviderId,
         ca: &Path,
+        release: Release,
     ) -> Result<Self, BindError> {
+        let spoken = CLUSTER_ALPNS
+            .iter()
+            .filter(|(version, _)| *version <= release.cluster);
+        let alpns: Vec<&[u8]> = spoken.map(|(_, alpn)| *alpn).collect();
         let recognise = Recognise::cluster(cluster, ca, &settings::crypto())?;
         Ok(Self {
-            links: LinkEndpoint::begin(
-                address,
-                identity,
-                recognise,
-                (&CLUSTER_ALPNS.map(|(_, alpn)| alpn), &settings::CLUSTER),
-            )?,
+            links: LinkEndpoint::begin(address, identity, recognise, (&alpns, &settings::CLUSTER))?,
             cluster: cluster.clone(),
         })
     }
@@ -155,6 +156,7 @@ mod tests {
         cli::pki::{create_ca, create_certificate},
         quic::PeerTrust,
     };
+    use mimi_actors::wire::version::CLUSTER;
     use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 
     fn name(name: &str) -> ProviderId {
@@ -206,9 +208,19 @@ mod tests {
         }
 
         fn node(&self, domain: &str, cluster: &str) -> ClusterEndpoint {
+            self.node_of(domain, cluster, Release::OWN)
+        }
+
+        fn node_of(&self, domain: &str, cluster: &str, release: Release) -> ClusterEndpoint {
             let address = (Ipv4Addr::LOCALHOST, 0).into();
-            ClusterEndpoint::bind(address, &self.identity(domain), &name(cluster), &self.ca())
-                .unwrap()
+            ClusterEndpoint::bind(
+                address,
+                &self.identity(domain),
+                &name(cluster),
+                &self.ca(),
+                release,
+            )
+            .unwrap()
         }
     }
 
@@ -235,6 +247,27 @@ mod tests {
             !lets_in(&one, &two, 3).await,
             "another number was asked for"
         );
+    }
+
+    #[tokio::test]
+    async fn nodes_speak_as_the_earlier_of_their_two_releases_does() {
+        let pki = Pki::new();
+        let before = Release::named("v0.1").unwrap();
+        for (one, two, spoken) in [
+            (Release::OWN, Release::OWN, CLUSTER.newest),
+            (Release::OWN, before, 1),
+            (before, Release::OWN, 1),
+            (before, before, 1),
+        ] {
+            let one = pki.node_of("n1.main.a.example", "main.a.example", one);
+            let two = pki.node_of("n2.main.a.example", "main.a.example", two);
+            let address = one.local_address().unwrap();
+            let (dialled, taken) = tokio::join!(two.connect(address, 1), async {
+                one.accept().await.unwrap().establish().await
+            });
+            let agreed = [dialled, taken].map(|link| link.unwrap().link.agreed());
+            assert_eq!(agreed, [Some(spoken); 2]);
+        }
     }
 
     #[tokio::test]

@@ -229,6 +229,12 @@ impl Link {
         let _ = self.version.set(version);
     }
 
+    /// The version that was agreed, if one was.
+    #[cfg(test)]
+    pub(super) fn agreed(&self) -> Option<u8> {
+        self.version.get().copied()
+    }
+
     /// Opens a lane.
     ///
     /// # Errors

@@ -25,7 +25,8 @@ use std::{
 };
 
 const MAGIC: [u8; 8] = *b"mimimark";
-const VERSION: u16 = 1;
+/// The version of the file.
+pub(crate) const MARK_VERSION: u16 = 1;
 /// Bytes of the header, and of each slot.
 const SLOT_BYTES: usize = 32;
 /// Bytes of a slot before its CRC.
@@ -62,7 +63,7 @@ pub enum MarkError {
         path: PathBuf,
     },
     /// The file was written by a later version of this program.
-    #[error("{path} has version {found}, this program knows {VERSION}: run a newer one", path = path.display())]
+    #[error("{path} has version {found}, this program knows {MARK_VERSION}: run a newer one", path = path.display())]
     Version {
         /// The file.
         path: PathBuf,
@@ -193,7 +194,7 @@ fn header(shards: u16) -> [u8; SLOT_BYTES] {
     let mut body = [0; BODY_BYTES];
     let fields = MAGIC
         .into_iter()
-        .chain(VERSION.to_le_bytes())
+        .chain(MARK_VERSION.to_le_bytes())
         .chain(shards.to_le_bytes());
     body.iter_mut()
         .zip(fields)
@@ -248,7 +249,7 @@ fn parse(path: &Path, bytes: &[u8], wanted: u16) -> Result<Vec<Slot>, MarkError>
         .and_then(|(version, rest)| Some((version, rest.first_chunk::<2>()?)))
         .map(|(version, shards)| (u16::from_le_bytes(*version), u16::from_le_bytes(*shards)))
         .ok_or_else(|| MarkError::Header { path: path() })?;
-    if version != VERSION {
+    if version != MARK_VERSION {
         return Err(MarkError::Version {
             path: path(),
             found: version,

@@ -29,3 +29,5 @@ pub mod writer;
 mod full_disk_tests;
 
 pub use disk::{Disk, DiskError};
+pub(crate) use mark::MARK_VERSION;
+pub(crate) use snapshot_manifest::MANIFEST_VERSION;

@@ -15,7 +15,7 @@ use std::{
 };
 
 const MAGIC: [u8; 8] = *b"mimisnap";
-const VERSION: u8 = 1;
+pub(crate) const MANIFEST_VERSION: u8 = 1;
 /// Bytes of a hash.
 const HASH_BYTES: usize = blake3::OUT_LEN;
 /// Name of the manifest in the directory of its snapshot.
@@ -56,7 +56,9 @@ pub enum ManifestError {
     #[error("the manifest fails its checksum")]
     Checksum,
     /// It was written by a later version of this program.
-    #[error("the manifest has version {found}, this program knows {VERSION}: run a newer one")]
+    #[error(
+        "the manifest has version {found}, this program knows {MANIFEST_VERSION}: run a newer one"
+    )]
     Version {
         /// The version in it.
         found: u8,
@@ -81,7 +83,7 @@ pub(super) fn remove(dir: &Path) -> Result<(), FileError> {
 /// The file of a manifest.
 pub(super) fn encode(manifest: &Manifest) -> Result<Vec<u8>, postcard::Error> {
     let mut bytes = MAGIC.to_vec();
-    bytes.push(VERSION);
+    bytes.push(MANIFEST_VERSION);
     let mut bytes = postcard::to_extend(manifest, bytes)?;
     let hash = blake3::hash(&bytes);
     bytes.extend_from_slice(hash.as_bytes());
@@ -126,7 +128,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     }
     let body = body.strip_prefix(&MAGIC).ok_or(ManifestError::Checksum)?;
     let (&found, body) = body.split_first().ok_or(ManifestError::Checksum)?;
-    if found != VERSION {
+    if found != MANIFEST_VERSION {
         return Err(ManifestError::Version { found });
     }
     match postcard::take_from_bytes(body) {

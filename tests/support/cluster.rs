@@ -33,6 +33,7 @@ impl Node {
             link: place.link,
             config,
             env: Vec::new(),
+            before: false,
             running: None,
             log: Arc::default(),
         }
@@ -47,6 +48,7 @@ impl Node {
             config,
             data,
             env: Vec::new(),
+            before: false,
             running: None,
             log: Arc::default(),
         }

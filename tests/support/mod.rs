@@ -114,6 +114,8 @@ pub struct Node {
     pub config: PathBuf,
     pub data: PathBuf,
     pub env: Vec<(String, String)>,
+    /// It runs the release before: that one's program if [`OLD_BINARY`] names it, or else this one, speaking as that does.
+    pub before: bool,
     running: Option<Running>,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -139,6 +141,9 @@ impl Drop for Running {
 const OLD_BINARY: &str = "OLD_BINARY";
 /// The nodes that run it, by the names of their configurations: `a.example-n1,b.example`.
 const OLD_NODES: &str = "OLD_NODES";
+
+/// The release before.
+const BEFORE: &str = "v0.1";
 
 /// How members reach their providers.
 pub fn dialer(ca: &Path) -> DoorDialer {
@@ -174,18 +179,23 @@ impl Node {
     }
 
     /// The program that the node runs: an earlier one, if [`OLD_BINARY`] and [`OLD_NODES`] say so.
-    fn binary(&self) -> PathBuf {
+    fn old_binary(&self) -> Option<PathBuf> {
         let file = self.config.file_stem().unwrap().to_string_lossy();
         let old = std::env::var(OLD_NODES).unwrap_or_default();
-        let is_old = old.split(',').any(|node| *node == *file);
-        match std::env::var_os(OLD_BINARY).filter(|_| is_old) {
-            Some(old) => old.into(),
-            None => env!("CARGO_BIN_EXE_mimi-node").into(),
-        }
+        let is_old = self.before || old.split(',').any(|node| *node == *file);
+        std::env::var_os(OLD_BINARY)
+            .filter(|_| is_old)
+            .map(PathBuf::from)
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new(self.binary());
+        let mut command = match self.old_binary() {
+            Some(old) => Command::new(old),
+            None => Command::new(env!("CARGO_BIN_EXE_mimi-node")),
+        };
+        if self.before && self.old_binary().is_none() {
+            command.env("MIMI_NODE__NODE__SPEAK_RELEASE", BEFORE);
+        }
         command
             .arg("serve")
             .arg("--config")
@@ -401,6 +411,7 @@ impl Net {
                 config: ca.join(format!("{name}.toml")),
                 data: ca.join(format!("{name}-data")),
                 env: Vec::new(),
+                before: false,
                 running: None,
                 log: Arc::default(),
             };

@@ -26,7 +26,7 @@ use mimi_actors::{
     ids::ProviderId,
     limits::SHARDS,
     membership::Address,
-    wire::{self, BVec},
+    wire::{self, BVec, version::Release},
 };
 use openraft::{BasicNode, Vote, raft::VoteRequest};
 use std::{
@@ -79,7 +79,14 @@ impl Site {
         }
         let identity = Identity::load(&file("crt"), &file("key")).unwrap();
         let ca = self.path().join("ca.crt");
-        ClusterEndpoint::bind(address, &identity, &name("main.a.example"), &ca).unwrap()
+        ClusterEndpoint::bind(
+            address,
+            &identity,
+            &name("main.a.example"),
+            &ca,
+            Release::OWN,
+        )
+        .unwrap()
     }
 
     fn data(&self, node: u64) -> PathBuf {
