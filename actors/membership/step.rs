@@ -195,9 +195,7 @@ pub fn next(wish: &Wish, view: &View) -> Next {
         return Next::Wait(Waiting::Change);
     }
     if !view.before.is_empty() {
-        // Whoever began this change did not live to finish it.
-        let voters = view.voters.clone();
-        return no_majority(view).map_or(Next::Do(Order::Vote { voters }), Next::Refuse);
+        return finish(view);
     }
     match wish {
         Wish::Join { node, address } => join(view, *node, address),
@@ -211,6 +209,22 @@ pub fn next(wish: &Wish, view: &View) -> Next {
         Wish::Move { node, address } => relocate(view, *node, address),
         Wish::Settle => settle(view),
     }
+}
+
+/// Finishes a change whose leader did not live to do so.
+fn finish(view: &View) -> Next {
+    if let Some(refusal) = no_majority(view) {
+        return Next::Refuse(refusal);
+    }
+    let voters = view.voters.clone();
+    if voters.contains(&view.leader) || planted!("leader_removes_itself") {
+        return Next::Do(Order::Vote { voters });
+    }
+    // Whoever has no vote after the change does not finish it: see [`Order::HandOver`].
+    let mut successors = voters.into_iter().filter(|voter| view.is_level(*voter));
+    successors.next().map_or(Next::Wait(Waiting::Change), |to| {
+        Next::Do(Order::HandOver { to })
+    })
 }
 
 fn join(view: &View, node: u64, address: &Address) -> Next {

@@ -271,3 +271,30 @@ fn a_change_that_nobody_lived_to_finish_is_finished_first() {
     };
     assert_eq!((voters, heard), ([1, 2, 3].into(), [1].into()));
 }
+
+#[test]
+fn who_has_no_vote_after_a_change_hands_over_before_that_is_finished() {
+    // Node 5 led two voters, of whom it was one, and 7 votes in its place.
+    let view = |silent: &[u64]| {
+        let joint = View {
+            leader: 5,
+            before: [3, 5].into(),
+            ..view(&[3, 7], &[5])
+        };
+        let joint = lagging(lagging(joint, 3, 0), 7, 0);
+        without(joint, silent)
+    };
+    let settle = |silent: &[u64]| next(&Wish::Settle, &view(silent));
+    assert_eq!(settle(&[]), Next::Do(Order::HandOver { to: 3 }));
+    assert!(matches!(
+        settle(&[3]),
+        Next::Refuse(Refusal::NoMajority { .. })
+    ));
+    let led = View {
+        leader: 3,
+        ..lagging(view(&[]), 5, 0)
+    };
+    assert_eq!(next(&Wish::Settle, &led), votes(&[3, 7]));
+    let behind = lagging(lagging(view(&[]), 3, 900), 7, 900);
+    assert_eq!(next(&Wish::Settle, &behind), Next::Wait(Waiting::Change));
+}

@@ -293,7 +293,8 @@ impl World {
             return self.history.violated("I5", why);
         }
         match known.reads.take(&event) {
-            Ok(Is::New) => {}
+            // Its provider knows the membership, also one that was over before the inbox told of it.
+            Ok(Is::New) => known.exists = true,
             Ok(Is::Early) => self.counts.one("events read before older ones"),
             Ok(Is::Known) => return self.counts.one("events given to a client again"),
             Err(why) => {

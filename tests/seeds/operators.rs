@@ -22,7 +22,7 @@ fn tell(report: &Report) -> String {
 }
 
 /// Seeds that once failed, and what they found.
-const REGRESSIONS: [(u64, &str); 5] = [
+const REGRESSIONS: [(u64, &str); 6] = [
     (
         278,
         "(checker) a change that was begun was finished before its new voters had everything",
@@ -36,6 +36,10 @@ const REGRESSIONS: [(u64, &str); 5] = [
     (
         16_409,
         "(world) the only voter of a shard went on from an older copy, and nobody was asked",
+    ),
+    (
+        35_423,
+        "a leader without a vote after a change finished it, and died: nobody could be elected",
     ),
 ];
 
