@@ -6,7 +6,7 @@ use crate::{
     caller::Caller,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::READS_TOLD_MAX,
-    link::{Has, Redriven},
+    link::{ReadProgress, Redriven},
     room::{follower, hub},
     user::{command, outcome as user},
     wire::{BVec, answer::Answer, room},
@@ -31,7 +31,7 @@ pub enum Ask {
     /// Send what waits of a room that a provider refused.
     Redrive(RoomUri, ProviderId),
     /// What clients have acknowledged of rooms of one shard, the first of which tells which.
-    Read(BVec<Has, READS_TOLD_MAX>),
+    Read(BVec<ReadProgress, READS_TOLD_MAX>),
 }
 
 impl Ask {
@@ -63,7 +63,7 @@ impl Ask {
             Self::Follower(_, command) => command.bytes(),
             Self::User(_, command) => command.bytes(),
             Self::DeviceKey(_) | Self::Knows(..) | Self::Redrive(..) => 0,
-            Self::Read(has) => has.iter().map(Has::bytes).sum(),
+            Self::Read(has) => has.iter().map(ReadProgress::bytes).sum(),
         };
         FRAME + carried
     }

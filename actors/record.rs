@@ -52,7 +52,9 @@ impl Command {
             Self::Hub(_, command) => command.bytes(),
             Self::Follower(_, command) => command.bytes(),
             Self::User(_, command) => command.bytes(),
-            Self::Link(link::Command::Read { has }) => has.iter().map(link::Has::bytes).sum(),
+            Self::Link(link::Command::Read { has }) => {
+                has.iter().map(link::ReadProgress::bytes).sum()
+            }
             Self::Link(_) => 0,
         };
         FRAME + carried

@@ -27,7 +27,7 @@ use figment::{
 use mimi_actors::{
     ids::{BadIdentifier, ProviderId},
     limits::{LEASE_MS_MAX, LEASE_MS_MIN},
-    mls::{bundle::Terms, shelf::Shelf},
+    mls::{bundle::Terms, tree_cache::TreeCache},
     wire::version::{RELEASES, Release},
 };
 use serde::{Deserialize, Serialize};
@@ -207,7 +207,7 @@ impl Config {
         Terms {
             audited_members_max: self.limits.audited_members_max,
             tree_hosts: self.limits.tree_hosts.clone(),
-            trees: Shelf::new(),
+            trees: TreeCache::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! The code map is in `docs/ARCHITECTURE.md`; the way of a Commit through it: `gateway` or `peering` (the doors) → `cluster::shards`
 //! (the room's shard and actor) → the desk in `mimi_actors::room` → `perform` (worker pool, shard queue) →
 //! `cluster::shard` (one entry for what waits) → `cluster::group` and `store` (openraft, one sync) →
-//! `cluster::machine` (apply, record, answer) → `peering::fanout` and `gateway::events` (cursors).
+//! `cluster::apply` (apply, record, answer) → `peering::fanout` and `gateway::events` (cursors).
 
 pub mod admin;
 mod certificates;

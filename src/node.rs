@@ -4,26 +4,27 @@ use crate::{
     admin::{http, local, ready::Ready},
     certificates::{Certificate, keep_telling},
     cluster::{
+        apply::ApplyToActors,
         batch::Batch,
+        client_acks,
         clock::{self, NodeClock},
         entries::Entries,
         full_disk,
         group::Group,
         group_error::ProposeError,
         lead::Lead,
-        machine::ApplyToActors,
+        leader_balance,
         mesh::{Mesh, identity::Own},
-        notices, reads, retention,
+        notices, retention,
         scrub::{Scrub, Scrubbed},
         shard::{self, NotQueued, Shard},
         shards::Shards,
-        steward,
     },
     config::{self, Config},
     directory::{self, Founding, HubKey},
     gateway, peering,
     peering::{Peers, outgoing::Peer},
-    perform::{World, workers::Workers},
+    perform::{Environment, workers::Workers},
     preflight,
     private::close_to_others,
     quic::{
@@ -171,15 +172,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let admin = local::bind(&config.node.admin_socket)?;
 
     let supervisor = Supervisor::start().await?;
-    let world = Arc::new(world(
+    let environment = Arc::new(environment(
         &config,
         provider.clone(),
         hub_key,
         Arc::clone(&clock),
     ));
     let (fatal, mut failed) = mpsc::channel(1);
-    let starting =
-        (0..SHARDS).map(|id| start_shard(id, &config, &world, &disk, &supervisor, mesh.as_ref()));
+    let starting = (0..SHARDS)
+        .map(|id| start_shard(id, &config, &environment, &disk, &supervisor, mesh.as_ref()));
     let started = try_join_all(starting).await?;
     let mut all = Vec::new();
     let mut groups = Vec::new();
@@ -201,7 +202,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         all.push(shard);
         groups.push(group);
     }
-    let shards = Shards::new(all, Arc::clone(&world), mesh.clone());
+    let shards = Shards::new(all, Arc::clone(&environment), mesh.clone());
     if let (Some(mesh), Some(cluster)) = (&mesh, cluster) {
         adopt(mesh, &cluster, &groups).await?;
         begin_cluster(mesh, cluster, &groups, &shards, &mut tasks);
@@ -211,7 +212,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let idle = Duration::from_secs(config.limits.idle_s);
     tasks.spawn(put_to_sleep(shards.clone(), idle));
-    tasks.spawn(reads::tell(shards.clone()));
+    tasks.spawn(client_acks::tell(shards.clone()));
     tasks.spawn(retention::keep(shards.clone(), config.retention()));
     tasks.spawn(collect(disk.clone(), groups.clone()));
     tasks.spawn(full_disk::keep(disk.clone(), mesh.clone(), shards.clone()));
@@ -283,7 +284,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let in_order = async {
         if let (Some(mesh), None) = (&mesh, &why) {
             info!("stopping: leaderships move to other nodes");
-            steward::retire(mesh, &shards, deadline).await;
+            leader_balance::retire(mesh, &shards, deadline).await;
         }
         info!("stopping: what is under way is finished, nothing new is taken");
         let all = u32::try_from(REQUESTS_IN_FLIGHT_MAX).unwrap_or(u32::MAX);
@@ -316,14 +317,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 }
 
-fn world(config: &Config, provider: ProviderId, hub_key: HubKey, clock: Arc<NodeClock>) -> World {
+fn environment(
+    config: &Config,
+    provider: ProviderId,
+    hub_key: HubKey,
+    clock: Arc<NodeClock>,
+) -> Environment {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    World {
+    Environment {
         provider,
         clock: Arc::new(move || clock.now()),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
-        bells: crate::cluster::wake::Bells::default(),
-        patience: crate::cluster::patience::Patience::default(),
+        wakers: crate::cluster::wake::Wakers::default(),
+        refusals: crate::cluster::refusal_throttle::RefusalThrottle::default(),
         mls: Arc::new(Mls {
             hub_signature_key: hub_key.public(),
             hub_signer: hub_key.signer(),
@@ -348,7 +354,7 @@ struct Started {
 async fn start_shard(
     id: u16,
     config: &Config,
-    world: &Arc<World>,
+    environment: &Arc<Environment>,
     disk: &Disk,
     supervisor: &Supervisor,
     mesh: Option<&Arc<Mesh>>,
@@ -361,7 +367,7 @@ async fn start_shard(
     let entries = Entries::new(Box::new(read));
     let (shard, waiting) = Shard::new(
         id,
-        Arc::clone(world),
+        Arc::clone(environment),
         entries,
         &supervisor.cell(),
         mesh.is_none(),
@@ -446,10 +452,10 @@ fn begin_cluster(
     }
     tasks.spawn(Arc::clone(mesh).serve());
     if !cluster.join {
-        let found = steward::found(Arc::clone(mesh), groups.to_vec(), cluster.nodes.clone());
+        let found = leader_balance::found(Arc::clone(mesh), groups.to_vec(), cluster.nodes.clone());
         tasks.spawn(found);
     }
-    let keep = steward::keep(
+    let keep = leader_balance::keep(
         Arc::clone(mesh),
         shards.clone(),
         cluster.nodes,

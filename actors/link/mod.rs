@@ -17,7 +17,7 @@ use crate::{
     machine::Millis,
     wire::{
         BVec,
-        event::{Given, LinkSeq, RoomSeq},
+        event::{LaneCursor, LinkSeq, RoomSeq},
         link::RoomRefused,
     },
 };
@@ -72,7 +72,7 @@ pub enum Command {
     /// owed, is forgotten.
     Read {
         /// Who has what.
-        has: BVec<Has, READS_TOLD_MAX>,
+        has: BVec<ReadProgress, READS_TOLD_MAX>,
     },
 }
 
@@ -94,16 +94,16 @@ pub enum Redriven {
 
 /// What a client has acknowledged of a room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Has {
+pub struct ReadProgress {
     /// The room.
     pub room: RoomUri,
     /// The client.
     pub client: ClientUri,
     /// How far it has the room.
-    pub given: Given,
+    pub given: LaneCursor,
 }
 
-impl Has {
+impl ReadProgress {
     /// About how many bytes it takes.
     #[must_use]
     pub const fn bytes(&self) -> usize {

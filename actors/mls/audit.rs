@@ -3,7 +3,7 @@
 //! Runs only on bytes that the bounded reader accepted. A panic inside the library is a refusal. OpenMLS reads the
 //! clock for lifetimes; where that would contradict the caller's time or punish an old member, its view is set aside.
 
-use super::{bundle::Bundle, proposal::PendingProposal, shelf::Shelf, view::GroupView};
+use super::{bundle::Bundle, proposal::PendingProposal, tree_cache::TreeCache, view::GroupView};
 use crate::{limits::REFUSAL_DETAIL_BYTES_MAX, wire::event::Hash};
 use openmls::{
     group::{ProposalStore, PublicGroup},
@@ -123,17 +123,17 @@ pub(super) struct Next<'a> {
 
 /// Validates a Commit in the group of `view` and that it leads to `next`, where the group is kept for the Commit after.
 ///
-/// A group off the shelf was validated when it was put there; the lifetimes of its leaves are not looked at again.
+/// A group out of the cache was validated when it was put there; the lifetimes of its leaves are not looked at again.
 pub(super) fn commit(
     view: &GroupView,
     covered: &[&PendingProposal],
     bundle: &Bundle,
     next: &Next<'_>,
-    shelf: &Shelf,
+    cache: &TreeCache,
 ) -> Result<Audited, String> {
     guarded(|| {
         let provider = OpenMlsRustCrypto::default();
-        let kept = shelf.take_group(&name(&view.group_context, &view.interim_transcript_hash));
+        let kept = cache.take_group(&name(&view.group_context, &view.interim_transcript_hash));
         let group = match kept {
             Some(group) => Some(group),
             None => public_group(&provider, &view.tree, &view.group_info)?.map(Box::new),
@@ -171,7 +171,7 @@ pub(super) fn commit(
             return Err("the library computes another GroupContext".to_owned());
         }
         let name = name(next.context, next.interim_transcript_hash);
-        shelf.put_group(&name, group, view.tree.len());
+        cache.put_group(&name, group, view.tree.len());
         Ok(Audited::Whole)
     })
 }

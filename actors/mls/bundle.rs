@@ -21,9 +21,9 @@ use super::{
     proposal::{self, PendingProposal},
     reader::{Malformed, Unreadable},
     rest::Rest,
-    shelf::Shelf,
     suite::{Digest, Suite},
     tree::{Hashes, Node, Step, Tree},
+    tree_cache::TreeCache,
     tree_math::to_leaf,
     view::{Context, GroupView, Member, NextTree, NextView, member_of},
 };
@@ -41,7 +41,7 @@ pub struct Terms {
     /// Hosts that a tree may be said to lie at; nothing is fetched from there.
     pub tree_hosts: Vec<String>,
     /// Where trees are kept from one Commit to the next.
-    pub trees: Shelf,
+    pub trees: TreeCache,
 }
 
 /// A client that a Commit adds.

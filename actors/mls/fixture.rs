@@ -5,7 +5,7 @@ use super::{
     create::check_create,
     credential::identity_of,
     proposal::{PendingProposal, check_proposal},
-    shelf::Shelf,
+    tree_cache::TreeCache,
     view::GroupView,
 };
 use crate::ids::ClientUri;
@@ -20,7 +20,7 @@ pub(super) const HUB_KEY: [u8; 32] = [7; 32];
 pub(super) const AUDITED: &Terms = &Terms {
     audited_members_max: 256,
     tree_hosts: Vec::new(),
-    trees: Shelf::none(),
+    trees: TreeCache::none(),
 };
 
 pub(super) struct Client {
@@ -419,8 +419,13 @@ impl World {
         make: impl FnOnce(&mut Client) -> MlsMessageOut,
     ) -> PendingProposal {
         let message = encoded(&make(&mut self.clients[by]));
-        let pending =
-            check_proposal(&self.view, &message, &self.clients[by].uri, &Shelf::none()).unwrap();
+        let pending = check_proposal(
+            &self.view,
+            &message,
+            &self.clients[by].uri,
+            &TreeCache::none(),
+        )
+        .unwrap();
         for (number, client) in self.clients.iter_mut().enumerate() {
             if number != by {
                 client.take(&message);

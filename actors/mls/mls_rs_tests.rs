@@ -6,7 +6,7 @@ use super::{
     key_package::check_key_package,
     message::application_header,
     proposal::{PendingProposal, check_proposal},
-    shelf::Shelf,
+    tree_cache::TreeCache,
     view::GroupView,
 };
 use crate::{ids::ClientUri, limits::AUDITED_MEMBERS_MAX, machine::Millis};
@@ -178,7 +178,8 @@ fn a_group_of_mls_rs_members_lives_at_the_hub() {
 
     // A Proposal by one, committed by another.
     let proposal = at_carol.propose_update(Vec::new()).unwrap();
-    let pending = check_proposal(&hub.0, &bytes(&proposal), &uri("carol"), &Shelf::none()).unwrap();
+    let pending =
+        check_proposal(&hub.0, &bytes(&proposal), &uri("carol"), &TreeCache::none()).unwrap();
     at_alice.process_incoming_message(proposal.clone()).unwrap();
     at_bob.process_incoming_message(proposal).unwrap();
     let covering = at_alice.commit_builder().build().unwrap();

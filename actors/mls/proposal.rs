@@ -10,9 +10,9 @@ use super::{
     framing::Framed,
     message::{HandshakeKind, Sender, handshake_header},
     reader::{Malformed, Unreadable},
-    shelf::Shelf,
     suite::{Digest, Suite},
     tree::Tree,
+    tree_cache::TreeCache,
     view::{Context, GroupView},
 };
 use crate::{ids::ClientUri, limits::PROPOSAL_BYTES_MAX, machine::Millis};
@@ -150,7 +150,7 @@ pub fn check_proposal(
     view: &GroupView,
     message: &Bytes,
     sender: &ClientUri,
-    trees: &Shelf,
+    trees: &TreeCache,
 ) -> Result<PendingProposal, ProposalRefused> {
     let context = view.context()?;
     let header = handshake_header(message)?;

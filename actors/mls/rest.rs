@@ -1,6 +1,6 @@
 //! The tree of an epoch at rest: its nodes as bytes, the hash of every subtree, and the keys in it.
 //!
-//! A worker can keep it from one Commit to the next ([`super::shelf`]); what the next Commit changes is then all that is
+//! A worker can keep it from one Commit to the next ([`super::tree_cache`]); what the next Commit changes is then all that is
 //! read, hashed and compared. Not here: meaning; a tree at rest is one that was checked.
 //!
 //! Source: RFC 9420, sections 7.8 and 12.4.3.3.

@@ -8,7 +8,7 @@
 use super::{
     codes::{Code, CodeFlaw},
     hub::{CheckedOn, Command, Commit, Create, Fold, Propose, Room, Submit, Via, name_proposals},
-    joiners::{Joiners, Scene},
+    joiners::{DeskTurn, Joiners},
     outcome::{Answer, Done, Outcome, Refused},
     refusals::{bundle_refused, proposal_refused},
 };
@@ -258,22 +258,22 @@ impl machine::Desk for Desk {
                 ticket,
                 caller.client,
                 request,
-                &mut Scene { now, fold, out },
+                &mut DeskTurn { now, fold, out },
             ),
-            Input::Wake => self.joiners.wake(&mut Scene { now, fold, out }),
+            Input::Wake => self.joiners.wake(&mut DeskTurn { now, fold, out }),
             Input::Submit { ticket, submit } => self.submit(ticket, submit, fold, out),
             Input::Checked { ticket, checked } => {
-                let scene = &mut Scene { now, fold, out };
-                if let Some(checked) = self.joiners.checked(ticket, *checked, scene) {
-                    self.checked(ticket, checked, scene);
+                let turn = &mut DeskTurn { now, fold, out };
+                if let Some(checked) = self.joiners.checked(ticket, *checked, turn) {
+                    self.checked(ticket, checked, turn);
                 }
             }
             Input::NotAppended { ticket, refused } => {
-                let scene = &mut Scene { now, fold, out };
-                if self.joiners.not_appended(ticket, &refused, scene) {
+                let turn = &mut DeskTurn { now, fold, out };
+                if self.joiners.not_appended(ticket, &refused, turn) {
                     return;
                 }
-                self.finish(ticket, Answer::Refused(refused), scene);
+                self.finish(ticket, Answer::Refused(refused), turn);
             }
         }
     }
@@ -286,23 +286,23 @@ impl machine::Desk for Desk {
         fold: &Fold,
         out: &mut Vec<Effect>,
     ) {
-        let scene = &mut Scene { now, fold, out };
-        if self.joiners.applied(ticket, &outcome.done, scene) {
+        let turn = &mut DeskTurn { now, fold, out };
+        if self.joiners.applied(ticket, &outcome.done, turn) {
             return;
         }
         // A Commit ends the lease: the next joiner's turn has come.
-        self.joiners.serve(scene);
+        self.joiners.serve(turn);
         let stale = outcome.done == Done::Stale;
         if let Some(commit) = self
             .in_flight
             .take_if(|commit| stale && commit.ticket == ticket)
         {
             // Proposals arrived while it was checked: it may be right all the same.
-            self.begin(commit, scene);
-            self.begin_next(scene);
+            self.begin(commit, turn);
+            self.begin_next(turn);
             return;
         }
-        self.finish(ticket, outcome.done.told(), scene);
+        self.finish(ticket, outcome.done.told(), turn);
     }
 
     fn is_idle(&self) -> bool {
@@ -331,12 +331,18 @@ impl machine::Desk for Desk {
 
 impl Desk {
     /// Begins to answer a request.
-    fn ask(&mut self, ticket: Ticket, client: ClientUri, request: Request, scene: &mut Scene<'_>) {
+    fn ask(
+        &mut self,
+        ticket: Ticket,
+        client: ClientUri,
+        request: Request,
+        turn: &mut DeskTurn<'_>,
+    ) {
         match request {
             Request::Create(beginning) => {
                 self.others += 1;
                 let creator = client;
-                scene.check(ticket, Check::Create { creator, beginning });
+                turn.check(ticket, Check::Create { creator, beginning });
             }
             Request::Commit(bundle) => {
                 let hash = hash_of(&bundle);
@@ -346,30 +352,30 @@ impl Desk {
                     bundle,
                     hash,
                 };
-                self.commit(commit, scene);
+                self.commit(commit, turn);
             }
-            Request::Propose(messages) => self.propose(ticket, client, messages, scene),
-            Request::GroupInfo(request) => self.joiners.ask(ticket, request, scene),
-            Request::Codes(ask) => self.joiners.codes(ticket, client, ask, scene),
+            Request::Propose(messages) => self.propose(ticket, client, messages, turn),
+            Request::GroupInfo(request) => self.joiners.ask(ticket, request, turn),
+            Request::Codes(ask) => self.joiners.codes(ticket, client, ask, turn),
         }
     }
 
-    fn commit(&mut self, commit: WaitingCommit, scene: &mut Scene<'_>) {
-        if let Err(answer) = preflight(&commit, scene) {
-            scene.answer(commit.ticket, answer);
+    fn commit(&mut self, commit: WaitingCommit, turn: &mut DeskTurn<'_>) {
+        if let Err(answer) = preflight(&commit, turn) {
+            turn.answer(commit.ticket, answer);
         } else if self.in_flight.is_none() {
-            self.begin(commit, scene);
+            self.begin(commit, turn);
         } else if self.waiting.len() < COMMITS_WAITING_PER_ROOM_MAX {
             self.waiting.push_back(commit);
         } else {
             let retry_after_ms = BUSY_RETRY_AFTER_MS;
-            scene.refuse(commit.ticket, Refused::Overloaded { retry_after_ms });
+            turn.refuse(commit.ticket, Refused::Overloaded { retry_after_ms });
         }
     }
 
     /// Sends a Commit to the workers; the room must exist.
-    fn begin(&mut self, commit: WaitingCommit, scene: &mut Scene<'_>) {
-        match (preflight(&commit, scene), scene.fold.room()) {
+    fn begin(&mut self, commit: WaitingCommit, turn: &mut DeskTurn<'_>) {
+        match (preflight(&commit, turn), turn.fold.room()) {
             (Ok(()), Some(room)) => {
                 let check = Box::new(Check::Bundle {
                     view: room.view().clone(),
@@ -379,11 +385,11 @@ impl Desk {
                     sender: commit.sender.clone(),
                 });
                 let ticket = commit.ticket;
-                scene.out.push(Effect::Check { ticket, check });
+                turn.out.push(Effect::Check { ticket, check });
                 self.in_flight = Some(commit);
             }
-            (Ok(()), None) => scene.refuse(commit.ticket, Refused::NotAuthorized),
-            (Err(answer), _) => scene.answer(commit.ticket, answer),
+            (Ok(()), None) => turn.refuse(commit.ticket, Refused::NotAuthorized),
+            (Err(answer), _) => turn.answer(commit.ticket, answer),
         }
     }
 
@@ -392,20 +398,20 @@ impl Desk {
         ticket: Ticket,
         sender: ClientUri,
         messages: Proposals,
-        scene: &mut Scene<'_>,
+        turn: &mut DeskTurn<'_>,
     ) {
-        let Some(room) = scene.fold.room() else {
-            return scene.refuse(ticket, Refused::NotAuthorized);
+        let Some(room) = turn.fold.room() else {
+            return turn.refuse(ticket, Refused::NotAuthorized);
         };
         if messages.is_empty() {
-            return scene.refuse(ticket, Refused::invalid("malformed", "no Proposals"));
+            return turn.refuse(ticket, Refused::invalid("malformed", "no Proposals"));
         }
         let request = name_proposals(&sender, messages.iter().map(|message| &message[..]));
         if let Some(references) = room.proposed(request) {
-            return scene.answer(ticket, Answer::Proposed(references));
+            return turn.answer(ticket, Answer::Proposed(references));
         }
         if !room.is_member(&sender) {
-            return scene.refuse(ticket, Refused::NotMember);
+            return turn.refuse(ticket, Refused::NotMember);
         }
         self.others += 1;
         let check = Check::Proposals {
@@ -414,14 +420,14 @@ impl Desk {
             messages,
             sender,
         };
-        scene.check(ticket, check);
+        turn.check(ticket, check);
     }
 
     fn submit(&mut self, ticket: Ticket, submit: Submit, fold: &Fold, out: &mut Vec<Effect>) {
         let provider = submit.sender.provider();
         let heard = |room: &Room| match submit.via {
             Via::Client(_) => true,
-            Via::Provider { .. } => room.hears(provider),
+            Via::Provider { .. } => room.ever_had_member_of(provider),
         };
         if !fold.room().is_some_and(heard) {
             return out.push(refuse(ticket, Refused::NotAuthorized));
@@ -433,8 +439,8 @@ impl Desk {
         });
     }
 
-    fn checked(&mut self, ticket: Ticket, checked: Checked, scene: &mut Scene<'_>) {
-        let fold = scene.fold;
+    fn checked(&mut self, ticket: Ticket, checked: Checked, turn: &mut DeskTurn<'_>) {
+        let fold = turn.fold;
         let command = match checked {
             Checked::Create { creator, result } => result
                 .map(|CheckedCreate { view, members }| {
@@ -475,17 +481,17 @@ impl Desk {
             }),
         };
         match command {
-            Ok(command) => scene.out.push(Effect::Append {
+            Ok(command) => turn.out.push(Effect::Append {
                 ticket,
                 command: Arc::new(command),
             }),
-            Err(refused) => self.finish(ticket, Answer::Refused(refused), scene),
+            Err(refused) => self.finish(ticket, Answer::Refused(refused), turn),
         }
     }
 
     /// Answers a request whose way ends here, and lets the next Commit begin.
-    fn finish(&mut self, ticket: Ticket, answer: Answer, scene: &mut Scene<'_>) {
-        scene.answer(ticket, answer);
+    fn finish(&mut self, ticket: Ticket, answer: Answer, turn: &mut DeskTurn<'_>) {
+        turn.answer(ticket, answer);
         if self
             .in_flight
             .take_if(|commit| commit.ticket == ticket)
@@ -494,15 +500,15 @@ impl Desk {
             self.others = self.others.saturating_sub(1);
             return;
         }
-        self.begin_next(scene);
+        self.begin_next(turn);
     }
 
     /// Lets the next Commit begin that the room can still take, if none is in flight.
-    fn begin_next(&mut self, scene: &mut Scene<'_>) {
+    fn begin_next(&mut self, turn: &mut DeskTurn<'_>) {
         while self.in_flight.is_none()
             && let Some(next) = self.waiting.pop_front()
         {
-            self.begin(next, scene);
+            self.begin(next, turn);
         }
     }
 }
@@ -535,14 +541,14 @@ fn hash_of(bundle: &Bundle) -> Hash {
 }
 
 /// The cheap checks that stop a Commit before a worker sees it.
-fn preflight(commit: &WaitingCommit, scene: &Scene<'_>) -> Result<(), Answer> {
-    let Some(room) = scene.fold.room() else {
+fn preflight(commit: &WaitingCommit, turn: &DeskTurn<'_>) -> Result<(), Answer> {
+    let Some(room) = turn.fold.room() else {
         return Err(Answer::Refused(Refused::NotAuthorized));
     };
     if let Some(accepted) = room.remembered(commit.hash) {
         return Err(Answer::Committed(accepted));
     }
-    let within = || room.check_last_rate(&commit.sender, scene.now);
+    let within = || room.check_last_rate(&commit.sender, turn.now);
     may_commit(commit, room)
         .and_then(|()| within())
         .map_err(Answer::Refused)

@@ -372,7 +372,7 @@ impl Room {
 
     /// Whether a provider has or had a member: to others the room does not exist.
     #[must_use]
-    pub fn hears(&self, provider: &ProviderId) -> bool {
+    pub fn ever_had_member_of(&self, provider: &ProviderId) -> bool {
         self.submitted.contains_key(provider)
     }
 

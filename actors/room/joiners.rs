@@ -69,13 +69,13 @@ impl Seat {
 }
 
 /// What a desk is given to decide with, and where its orders go.
-pub(super) struct Scene<'a> {
+pub(super) struct DeskTurn<'a> {
     pub(super) now: Millis,
     pub(super) fold: &'a Fold,
     pub(super) out: &'a mut Vec<Effect>,
 }
 
-impl Scene<'_> {
+impl DeskTurn<'_> {
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
         self.out.push(Effect::Answer { ticket, answer });
     }
@@ -124,9 +124,9 @@ impl Joiners {
             && self.minting.is_empty()
     }
 
-    fn is_locked(&self, joiner: &ClientUri, scene: &Scene<'_>) -> bool {
-        let room = scene.fold.room();
-        room.is_some_and(|room| room.is_locked(joiner, scene.now, self.uncounted.values()))
+    fn is_locked(&self, joiner: &ClientUri, turn: &DeskTurn<'_>) -> bool {
+        let room = turn.fold.room();
+        room.is_some_and(|room| room.is_locked(joiner, turn.now, self.uncounted.values()))
     }
 
     fn owns(&self, ticket: Ticket) -> bool {
@@ -142,12 +142,12 @@ impl Joiners {
         &mut self,
         ticket: Ticket,
         request: Arc<GroupInfoRequest>,
-        scene: &mut Scene<'_>,
+        turn: &mut DeskTurn<'_>,
     ) {
-        let apart = request.time.0.abs_diff(scene.now.0);
+        let apart = request.time.0.abs_diff(turn.now.0);
         if apart > JOINER_CLOCK_SKEW_MS {
             let detail = "the request is of another time; look at the clock";
-            return scene.refuse(ticket, Refused::invalid("request_time", detail));
+            return turn.refuse(ticket, Refused::invalid("request_time", detail));
         }
         if request
             .code
@@ -155,13 +155,13 @@ impl Joiners {
             .is_some_and(|code| code.len() > CODE_BYTES_MAX)
         {
             let detail = "no code is as long as this one";
-            return scene.refuse(ticket, Refused::invalid("code", detail));
+            return turn.refuse(ticket, Refused::invalid("code", detail));
         }
         if self.in_check.len() + self.minting.len() >= JOINERS_IN_CHECK_PER_ROOM_MAX {
-            return scene.refuse(ticket, overloaded());
+            return turn.refuse(ticket, overloaded());
         }
-        let room = scene.fold.room();
-        let locked = request.code.is_some() && self.is_locked(&request.joiner, scene);
+        let room = turn.fold.room();
+        let locked = request.code.is_some() && self.is_locked(&request.joiner, turn);
         // The same work is done whether the room exists or not.
         let codes = room.filter(|_| !locked).map(Room::codes);
         let check = Check::Admit {
@@ -170,18 +170,18 @@ impl Joiners {
                 Payload(bytes::Bytes::copy_from_slice(room.group_id()))
             }),
             codes: codes.unwrap_or_default(),
-            now: scene.now,
+            now: turn.now,
         };
         let asking = Asking {
             ticket,
             name: group_info::name_request(&request),
-            deadline: scene.now.plus(request.wait_ms.into()),
+            deadline: turn.now.plus(request.wait_ms.into()),
             request,
             code: None,
             locked,
         };
         self.in_check.insert(ticket, asking);
-        scene.check(ticket, check);
+        turn.check(ticket, check);
     }
 
     /// A member does something with the joining codes.
@@ -190,32 +190,32 @@ impl Joiners {
         ticket: Ticket,
         member: ClientUri,
         ask: CodesAsk,
-        scene: &mut Scene<'_>,
+        turn: &mut DeskTurn<'_>,
     ) {
-        let Some(room) = scene.fold.room().filter(|room| room.is_member(&member)) else {
-            return scene.refuse(ticket, Refused::NotAuthorized);
+        let Some(room) = turn.fold.room().filter(|room| room.is_member(&member)) else {
+            return turn.refuse(ticket, Refused::NotAuthorized);
         };
         match ask {
-            CodesAsk::List => scene.answer(ticket, Answer::Codes(room.code_list())),
+            CodesAsk::List => turn.answer(ticket, Answer::Codes(room.code_list())),
             CodesAsk::Revoke(id) => {
                 self.minting.insert(ticket, None);
-                scene.append(ticket, Command::RevokeCode(RevokeCode { member, id }));
+                turn.append(ticket, Command::RevokeCode(RevokeCode { member, id }));
             }
             CodesAsk::Create(terms) => {
                 if let Some(refused) = terms_flaw(&terms) {
-                    return scene.refuse(ticket, refused);
+                    return turn.refuse(ticket, refused);
                 }
                 if self.in_check.len() + self.minting.len() >= JOINERS_IN_CHECK_PER_ROOM_MAX {
-                    return scene.refuse(ticket, overloaded());
+                    return turn.refuse(ticket, overloaded());
                 }
                 let check = Check::MintCode {
                     creator: member,
                     group_id: Payload(bytes::Bytes::copy_from_slice(room.group_id())),
                     terms,
-                    now: scene.now,
+                    now: turn.now,
                 };
                 self.minting.insert(ticket, None);
-                scene.check(ticket, check);
+                turn.check(ticket, check);
             }
         }
     }
@@ -225,7 +225,7 @@ impl Joiners {
         &mut self,
         ticket: Ticket,
         checked: Checked,
-        scene: &mut Scene<'_>,
+        turn: &mut DeskTurn<'_>,
     ) -> Option<Checked> {
         if !self.owns(ticket) {
             return Some(checked);
@@ -238,21 +238,21 @@ impl Joiners {
             } => {
                 self.lease_ms = Some(lease_ms);
                 if let Some(asking) = self.in_check.remove(&ticket) {
-                    self.admit(asking, flaw, code, scene);
+                    self.admit(asking, flaw, code, turn);
                 }
             }
-            Checked::Sealed(Ok(sealed)) => self.sealed(ticket, sealed, scene),
+            Checked::Sealed(Ok(sealed)) => self.sealed(ticket, sealed, turn),
             Checked::Sealed(Err(error)) => {
                 self.sealing.remove(&ticket);
-                scene.refuse(ticket, Refused::invalid("hpke_key", &error.to_string()));
+                turn.refuse(ticket, Refused::invalid("hpke_key", &error.to_string()));
             }
             Checked::Minted(Some((clear, code))) => {
                 self.minting.insert(ticket, Some(clear));
-                scene.append(ticket, Command::KeepCode(KeepCode { code }));
+                turn.append(ticket, Command::KeepCode(KeepCode { code }));
             }
             Checked::Minted(None) | Checked::Overloaded => {
                 self.forget(ticket);
-                scene.refuse(ticket, overloaded());
+                turn.refuse(ticket, overloaded());
             }
             other @ (Checked::Create { .. }
             | Checked::Bundle { .. }
@@ -262,12 +262,12 @@ impl Joiners {
     }
 
     /// Takes what the log made of a command of a joiner's or about a code; whether it was one.
-    pub(super) fn applied(&mut self, ticket: Ticket, done: &Done, scene: &mut Scene<'_>) -> bool {
+    pub(super) fn applied(&mut self, ticket: Ticket, done: &Done, turn: &mut DeskTurn<'_>) -> bool {
         if self.uncounted.remove(&ticket).is_some() {
             return true;
         }
         if let Some(asking) = self.granting.take_if(|asking| asking.ticket == ticket) {
-            self.granted(asking, done, scene);
+            self.granted(asking, done, turn);
             return true;
         }
         let Some(clear) = self.minting.remove(&ticket) else {
@@ -277,7 +277,7 @@ impl Joiners {
             (Done::CodeKept(id), Some(code)) => Answer::CodeMade(MadeCode { id: *id, code }),
             (other, _) => other.told(),
         };
-        scene.answer(ticket, answer);
+        turn.answer(ticket, answer);
         true
     }
 
@@ -286,7 +286,7 @@ impl Joiners {
         &mut self,
         ticket: Ticket,
         refused: &Refused,
-        scene: &mut Scene<'_>,
+        turn: &mut DeskTurn<'_>,
     ) -> bool {
         if self.uncounted.remove(&ticket).is_some() {
             return true;
@@ -294,31 +294,31 @@ impl Joiners {
         let owned = self.owns(ticket);
         if owned {
             self.forget(ticket);
-            scene.refuse(ticket, refused.clone());
-            self.serve(scene);
+            turn.refuse(ticket, refused.clone());
+            self.serve(turn);
         }
         owned
     }
 
     /// It is the time that this desk wanted to be woken at.
-    pub(super) fn wake(&mut self, scene: &mut Scene<'_>) {
+    pub(super) fn wake(&mut self, turn: &mut DeskTurn<'_>) {
         self.wake_at = None;
-        self.serve(scene);
+        self.serve(turn);
     }
 
     /// Lets the next joiner have the lease, if it is free; tells those their place who cannot wait longer.
-    pub(super) fn serve(&mut self, scene: &mut Scene<'_>) {
-        self.dismiss(scene);
+    pub(super) fn serve(&mut self, turn: &mut DeskTurn<'_>) {
+        self.dismiss(turn);
         let next = self.waiting.iter().position(|seat| !seat.is_away());
         if self.granting.is_none()
             && let Some(place) = next
             && let Some(next) = self.waiting.get(place)
-            && is_free_for(&next.asking.request.joiner, scene)
+            && is_free_for(&next.asking.request.joiner, turn)
             && let Some(next) = self.waiting.remove(place)
         {
-            self.grant(next.asking, scene);
+            self.grant(next.asking, turn);
         }
-        self.wake_in_time(scene);
+        self.wake_in_time(turn);
     }
 
     fn admit(
@@ -326,16 +326,16 @@ impl Joiners {
         mut asking: Asking,
         flaw: Option<&'static str>,
         code: Option<Result<CodeId, CodeFlaw>>,
-        scene: &mut Scene<'_>,
+        turn: &mut DeskTurn<'_>,
     ) {
         let (ticket, joiner) = (asking.ticket, &asking.request.joiner);
         if let Some(flaw) = flaw {
             let detail = "the GroupInfo request is not what it must be";
-            return scene.refuse(ticket, Refused::invalid(flaw, detail));
+            return turn.refuse(ticket, Refused::invalid(flaw, detail));
         }
-        let room = scene.fold.room();
+        let room = turn.fold.room();
         // Others may have been found wrong while this one was looked at.
-        let code = if asking.locked || code.is_some() && self.is_locked(joiner, scene) {
+        let code = if asking.locked || code.is_some() && self.is_locked(joiner, turn) {
             Some(Err(CodeFlaw::Locked))
         } else {
             code
@@ -350,64 +350,64 @@ impl Joiners {
                     let joiner = joiner.clone();
                     Arc::new(Command::WrongCode(WrongCode { joiner }))
                 });
-                scene.out.push(Effect::CodeRefused {
+                turn.out.push(Effect::CodeRefused {
                     ticket,
                     joiner,
                     flaw,
                     command,
                 });
-                return scene.refuse(ticket, Refused::NotAuthorized);
+                return turn.refuse(ticket, Refused::NotAuthorized);
             }
-            (Some(_), None) | (None, _) => return scene.refuse(ticket, Refused::NotAuthorized),
+            (Some(_), None) | (None, _) => return turn.refuse(ticket, Refused::NotAuthorized),
         }
-        self.enter(asking, scene);
+        self.enter(asking, turn);
     }
 
     /// A joiner that may join: it gets the lease, or a place in the queue.
-    fn enter(&mut self, asking: Asking, scene: &mut Scene<'_>) {
-        let Some(room) = scene.fold.room() else {
-            return scene.refuse(asking.ticket, Refused::NotAuthorized);
+    fn enter(&mut self, asking: Asking, turn: &mut DeskTurn<'_>) {
+        let Some(room) = turn.fold.room() else {
+            return turn.refuse(asking.ticket, Refused::NotAuthorized);
         };
         let joiner = &asking.request.joiner;
         if let Some(refused) = too_large(room) {
-            return scene.refuse(asking.ticket, refused);
+            return turn.refuse(asking.ticket, refused);
         }
-        if room.had_lease(asking.name, scene.now) {
-            return scene.refuse(asking.ticket, replayed());
+        if room.had_lease(asking.name, turn.now) {
+            return turn.refuse(asking.ticket, replayed());
         }
-        if let Some(retry_after_ms) = room.lease_limited(joiner, scene.now) {
-            return scene.refuse(asking.ticket, Refused::Limited { retry_after_ms });
+        if let Some(retry_after_ms) = room.lease_limited(joiner, turn.now) {
+            return turn.refuse(asking.ticket, Refused::Limited { retry_after_ms });
         }
         // A client has one place; who asks again keeps it.
         let mut seats = self.waiting.iter();
         if let Some(place) = seats.position(|seat| seat.asking.request.joiner == *joiner) {
-            return self.sit_again(place, asking, scene);
+            return self.sit_again(place, asking, turn);
         }
-        let first = self.waiting.iter().all(Seat::is_away) || holds(joiner, scene);
-        if self.granting.is_none() && first && is_free_for(joiner, scene) {
-            return self.grant(asking, scene);
+        let first = self.waiting.iter().all(Seat::is_away) || holds(joiner, turn);
+        if self.granting.is_none() && first && is_free_for(joiner, turn) {
+            return self.grant(asking, turn);
         }
         if self.waiting.len() >= JOINERS_WAITING_PER_ROOM_MAX && !self.clear_a_seat() {
-            let busy = self.busy(self.waiting.len(), scene);
-            return scene.refuse(asking.ticket, busy);
+            let busy = self.busy(self.waiting.len(), turn);
+            return turn.refuse(asking.ticket, busy);
         }
         self.waiting.push_back(Seat {
             asking,
             away_until: None,
         });
-        self.serve(scene);
+        self.serve(turn);
     }
 
     /// A joiner that has a place asks again.
-    fn sit_again(&mut self, place: usize, asking: Asking, scene: &mut Scene<'_>) {
+    fn sit_again(&mut self, place: usize, asking: Asking, turn: &mut DeskTurn<'_>) {
         if let Some(seat) = self.waiting.get_mut(place) {
             let before = std::mem::replace(&mut seat.asking, asking);
             if seat.away_until.take().is_none() {
-                let busy = self.busy(place, scene);
-                scene.refuse(before.ticket, busy);
+                let busy = self.busy(place, turn);
+                turn.refuse(before.ticket, busy);
             }
         }
-        self.serve(scene);
+        self.serve(turn);
     }
 
     /// Takes the place of the joiner that has been away for longest from it, if one is away.
@@ -420,7 +420,7 @@ impl Joiners {
         self.waiting.remove(place).is_some()
     }
 
-    fn grant(&mut self, asking: Asking, scene: &mut Scene<'_>) {
+    fn grant(&mut self, asking: Asking, turn: &mut DeskTurn<'_>) {
         let GroupInfoRequest {
             joiner,
             signature_key,
@@ -433,23 +433,23 @@ impl Joiners {
             code: asking.code,
             lease_ms: self.lease_ms.unwrap_or(LEASE_MS),
         };
-        scene.append(asking.ticket, Command::Grant(grant));
+        turn.append(asking.ticket, Command::Grant(grant));
         self.granting = Some(asking);
     }
 
     /// What became of a grant.
-    fn granted(&mut self, asking: Asking, done: &Done, scene: &mut Scene<'_>) {
+    fn granted(&mut self, asking: Asking, done: &Done, turn: &mut DeskTurn<'_>) {
         let ticket = asking.ticket;
-        match (done, scene.fold.room()) {
+        match (done, turn.fold.room()) {
             (Done::Granted { until }, Some(room)) => {
                 let sealing = Sealing {
                     request: Arc::clone(&asking.request),
                     epoch: room.epoch(),
-                    time: scene.now,
-                    lease_ms: until_ms(scene.now, *until),
+                    time: turn.now,
+                    lease_ms: until_ms(turn.now, *until),
                     material: material(room),
                 };
-                scene.check(ticket, Check::Seal(Box::new(sealing)));
+                turn.check(ticket, Check::Seal(Box::new(sealing)));
                 self.sealing.insert(ticket, asking);
             }
             // The log's clock is ahead of this node's, or behind it: its turn comes.
@@ -459,9 +459,9 @@ impl Joiners {
                     away_until: None,
                 })
             }
-            (other, _) => scene.answer(ticket, other.told()),
+            (other, _) => turn.answer(ticket, other.told()),
         }
-        self.serve(scene);
+        self.serve(turn);
     }
 
     /// A GroupInfo is sealed: it is of use if its lease is still there, and so the epoch.
@@ -469,51 +469,51 @@ impl Joiners {
         &mut self,
         ticket: Ticket,
         sealed: crate::wire::joining::SealedGroupInfo,
-        scene: &mut Scene<'_>,
+        turn: &mut DeskTurn<'_>,
     ) {
         let Some(asking) = self.sealing.remove(&ticket) else {
             return;
         };
-        let lease = scene.fold.room().and_then(|room| room.lease(scene.now));
+        let lease = turn.fold.room().and_then(|room| room.lease(turn.now));
         let has_lease = lease.is_some_and(|lease| lease.request == asking.name);
-        let current = scene
+        let current = turn
             .fold
             .room()
             .is_some_and(|room| room.epoch() == sealed.epoch);
         if has_lease && current {
-            scene.answer(ticket, Answer::GroupInfo(Box::new(sealed)));
+            turn.answer(ticket, Answer::GroupInfo(Box::new(sealed)));
         } else {
-            let busy = self.busy(0, scene);
-            scene.refuse(ticket, busy);
+            let busy = self.busy(0, turn);
+            turn.refuse(ticket, busy);
         }
     }
 
     /// Tells those their place who cannot wait longer, and gives up what was kept for those who did not come again.
-    fn dismiss(&mut self, scene: &mut Scene<'_>) {
-        let over = |seat: &Seat| seat.away_until.is_some_and(|until| until <= scene.now);
+    fn dismiss(&mut self, turn: &mut DeskTurn<'_>) {
+        let over = |seat: &Seat| seat.away_until.is_some_and(|until| until <= turn.now);
         self.waiting.retain(|seat| !over(seat));
         for place in 0..self.waiting.len() {
-            let (busy, expected_wait_ms) = self.told(place, scene);
+            let (busy, expected_wait_ms) = self.told(place, turn);
             if let Some(seat) = self.waiting.get_mut(place)
                 && !seat.is_away()
-                && seat.asking.deadline <= scene.now
+                && seat.asking.deadline <= turn.now
             {
                 let kept_ms = expected_wait_ms.saturating_add(JOINER_PLACE_KEPT_MS);
-                seat.away_until = Some(scene.now.plus(kept_ms.into()));
-                scene.refuse(seat.asking.ticket, busy);
+                seat.away_until = Some(turn.now.plus(kept_ms.into()));
+                turn.refuse(seat.asking.ticket, busy);
             }
         }
     }
 
     /// The refusal of whoever has this place, from zero.
-    fn busy(&self, place: usize, scene: &Scene<'_>) -> Refused {
-        self.told(place, scene).0
+    fn busy(&self, place: usize, turn: &DeskTurn<'_>) -> Refused {
+        self.told(place, turn).0
     }
 
     /// The refusal of whoever has this place, from zero, and how long it will take until its turn, in milliseconds.
-    fn told(&self, place: usize, scene: &Scene<'_>) -> (Refused, u32) {
-        let lease = scene.fold.room().and_then(|room| room.lease(scene.now));
-        let now = lease.map_or(0, |lease| until_ms(scene.now, lease.until));
+    fn told(&self, place: usize, turn: &DeskTurn<'_>) -> (Refused, u32) {
+        let lease = turn.fold.room().and_then(|room| room.lease(turn.now));
+        let now = lease.map_or(0, |lease| until_ms(turn.now, lease.until));
         let place = u32::try_from(place).unwrap_or(u32::MAX);
         let before = place.saturating_mul(self.lease_ms.unwrap_or(LEASE_MS));
         let expected_wait_ms = now.saturating_add(before);
@@ -525,16 +525,16 @@ impl Joiners {
     }
 
     /// Has this desk woken when the lease ends, or somebody cannot wait longer.
-    fn wake_in_time(&mut self, scene: &mut Scene<'_>) {
+    fn wake_in_time(&mut self, turn: &mut DeskTurn<'_>) {
         let Some(deadline) = self.waiting.iter().map(Seat::due).min() else {
             return;
         };
-        let lease = scene.fold.room().and_then(|room| room.lease(scene.now));
+        let lease = turn.fold.room().and_then(|room| room.lease(turn.now));
         let at = lease.map_or(deadline, |lease| lease.until.min(deadline));
         if self.wake_at.is_none_or(|wake_at| at < wake_at) {
             self.wake_at = Some(at);
-            let after_ms = until_ms(scene.now, at).max(1);
-            scene.out.push(Effect::Wake { after_ms });
+            let after_ms = until_ms(turn.now, at).max(1);
+            turn.out.push(Effect::Wake { after_ms });
         }
     }
 
@@ -569,13 +569,13 @@ fn too_large(room: &Room) -> Option<Refused> {
     })
 }
 
-fn holds(joiner: &ClientUri, scene: &Scene<'_>) -> bool {
-    let lease = scene.fold.room().and_then(|room| room.lease(scene.now));
+fn holds(joiner: &ClientUri, turn: &DeskTurn<'_>) -> bool {
+    let lease = turn.fold.room().and_then(|room| room.lease(turn.now));
     lease.is_some_and(|lease| lease.joiner == *joiner)
 }
 
-fn is_free_for(joiner: &ClientUri, scene: &Scene<'_>) -> bool {
-    let lease = scene.fold.room().and_then(|room| room.lease(scene.now));
+fn is_free_for(joiner: &ClientUri, turn: &DeskTurn<'_>) -> bool {
+    let lease = turn.fold.room().and_then(|room| room.lease(turn.now));
     lease.is_none_or(|lease| lease.joiner == *joiner || planted!("two_leases"))
 }
 

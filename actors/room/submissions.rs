@@ -109,7 +109,7 @@ impl Room {
         undecided: SubmitSeq,
     ) -> Outcome {
         let provider = submit.sender.provider().clone();
-        if !self.hears(&provider) {
+        if !self.ever_had_member_of(&provider) {
             return Outcome::refused(Refused::NotAuthorized);
         }
         let last = self.submitted.get(&provider).copied().unwrap_or_default();

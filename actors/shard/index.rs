@@ -8,7 +8,7 @@ use crate::{
     ids::{ClientUri, RoomUri},
     machine::{Millis, Position},
     room::outcome::{Change, Emission},
-    wire::event::{ClientSeq, Given, Lane, RoomSeq},
+    wire::event::{ClientSeq, Lane, LaneCursor, RoomSeq},
 };
 use itertools::Itertools as _;
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ struct RoomIndex {
     control: VecDeque<EventRun>,
     application: VecDeque<EventRun>,
     /// The last event of each lane that was forgotten.
-    forgotten: Given,
+    forgotten: LaneCursor,
     readers: Readers,
 }
 
@@ -148,7 +148,7 @@ impl EventIndex {
     }
 
     /// Takes note of what a client has acknowledged of a room.
-    pub fn read(&mut self, room: &RoomUri, client: &ClientUri, has: Given) {
+    pub fn read(&mut self, room: &RoomUri, client: &ClientUri, has: LaneCursor) {
         if let Some(known) = self.rooms.get_mut(room) {
             known.readers.read(client, has);
         }
@@ -183,17 +183,17 @@ impl EventIndex {
         &self,
         room: &RoomUri,
         client: &ClientUri,
-        given: Given,
-    ) -> Option<(Given, Option<RoomSeq>)> {
+        given: LaneCursor,
+    ) -> Option<(LaneCursor, Option<RoomSeq>)> {
         let known = self.rooms.get(room)?;
         known.readers.stands(client, given, known.forgotten)
     }
 
     /// The last event of each lane of a room that was forgotten; zero when none was.
     #[must_use]
-    pub fn forgotten(&self, room: &RoomUri) -> Given {
+    pub fn forgotten(&self, room: &RoomUri) -> LaneCursor {
         let known = self.rooms.get(room);
-        known.map_or_else(Given::default, |known| known.forgotten)
+        known.map_or_else(LaneCursor::default, |known| known.forgotten)
     }
 
     /// Every run of every room.
@@ -205,7 +205,7 @@ impl EventIndex {
     /// The runs that hold what follows of each lane, in the room's order, each lane cut to begin there; as many as hold
     /// `events_max` events.
     #[must_use]
-    pub fn after(&self, room: &RoomUri, given: Given, events_max: usize) -> Vec<EventRun> {
+    pub fn after(&self, room: &RoomUri, given: LaneCursor, events_max: usize) -> Vec<EventRun> {
         let control = self.control_after(room, given.control);
         let application = self.application_after(room, given.application);
         let merged = control.map(|run| run.cut(given.control.next())).merge_by(
@@ -256,8 +256,8 @@ mod tests {
         "mimi://a.example/d/bob/phone".parse().unwrap()
     }
 
-    fn given(application: u64, control: u64) -> Given {
-        Given {
+    fn given(application: u64, control: u64) -> LaneCursor {
+        LaneCursor {
             application: RoomSeq(application),
             control: RoomSeq(control),
         }

@@ -69,7 +69,11 @@ impl Derived {
     /// The command as it goes into the log: of a Commit that adds clients of other providers it says for which of those more
     /// than `items_max` items wait.
     #[must_use]
-    pub fn tell_behind(&self, mut command: Arc<hub::Command>, items_max: u64) -> Arc<hub::Command> {
+    pub fn mark_lagging_providers(
+        &self,
+        mut command: Arc<hub::Command>,
+        items_max: u64,
+    ) -> Arc<hub::Command> {
         let hub::Command::Commit(commit) = &*command else {
             return command;
         };
@@ -223,7 +227,7 @@ mod tests {
             (leaf, client.parse().unwrap())
         });
         let adding = crate::room::testing::Hub::created().adding("many", joined.collect());
-        let told = derived.tell_behind(Arc::new(adding), 10);
+        let told = derived.mark_lagging_providers(Arc::new(adding), 10);
         let hub::Command::Commit(commit) = &*told else {
             panic!("a Commit");
         };

@@ -16,7 +16,7 @@ use crate::{
     wire::{
         BVec, Payload,
         door::{Order, PAST_EPOCHS, RoomBody},
-        event::{Body, CommitEvent, Epoch, Event, Given, Item, Lane, RoomSeq},
+        event::{Body, CommitEvent, Epoch, Event, Item, Lane, LaneCursor, RoomSeq},
     },
 };
 use proptest::prelude::*;
@@ -138,7 +138,7 @@ impl Room {
     }
 
     /// Everything that the reader is given now, part by part, while the promises of every order are checked.
-    fn give(&self, from: Given, order: Order) -> (Vec<Vec<u64>>, Given) {
+    fn give(&self, from: LaneCursor, order: Order) -> (Vec<Vec<u64>>, LaneCursor) {
         let (mut given, mut parts) = (from, Vec::new());
         let mut reader_epoch = 0;
         let mut left = false;
@@ -217,7 +217,7 @@ proptest! {
     fn every_event_is_given_once_and_control_events_without_a_gap(kinds in kinds()) {
         let room = history(&kinds);
         for order in ORDERS {
-            let (parts, given) = room.give(Given::default(), order);
+            let (parts, given) = room.give(LaneCursor::default(), order);
             let mut all: Vec<u64> = parts.concat();
             let (messages, control): (Vec<u64>, Vec<u64>) = all.iter().partition(|seq| room.is_message(**seq));
             prop_assert!(control.is_sorted(), "{order:?}: {control:?}");
@@ -234,7 +234,7 @@ proptest! {
     #[test]
     fn windows_are_whole_and_short_and_follow_one_another(kinds in kinds()) {
         let room = history(&kinds);
-        let (parts, _) = room.give(Given::default(), Order::ControlThenNewest);
+        let (parts, _) = room.give(LaneCursor::default(), Order::ControlThenNewest);
         let mut behind = 0;
         for part in parts.iter().filter(|part| room.is_message(part[0])) {
             prop_assert!(part.len() <= WINDOW_EVENTS_MAX);
@@ -250,7 +250,7 @@ proptest! {
         orders in proptest::collection::vec(0_usize..3, 1..12),
     ) {
         let room = history(&kinds);
-        let (mut given, mut seen) = (Given::default(), Vec::new());
+        let (mut given, mut seen) = (LaneCursor::default(), Vec::new());
         // One part in each order, then the rest as it happened.
         for order in orders {
             let part = room_events(&room, &self::room(), &reader(), given, None, ORDERS[order]).unwrap();
@@ -272,7 +272,7 @@ proptest! {
             for kind in [Kind::Message(0), Kind::Commit, Kind::Message(0)] {
                 room.add(kind, false);
             }
-            let (parts, _) = room.give(Given::default(), order);
+            let (parts, _) = room.give(LaneCursor::default(), order);
             let all = parts.concat();
             prop_assert_eq!(all.last(), Some(&removal), "{:?}", order);
             prop_assert_eq!(all.len() as u64, removal);
@@ -289,7 +289,7 @@ fn control_events_run_ahead_as_far_as_the_oldest_message_can_still_be_read() {
         room.add(Kind::Commit, false);
         room.add(Kind::Message(0), false);
     }
-    let (parts, _) = room.give(Given::default(), Order::ControlFirst);
+    let (parts, _) = room.give(LaneCursor::default(), Order::ControlFirst);
     // The Commits of epochs 1 to 6, for the message of epoch 1 is waiting; then that message; then one Commit more.
     let ahead: Vec<u64> = (0..=PAST_EPOCHS).map(|epoch| 2 * epoch + 1).collect();
     assert_eq!(parts[0], ahead);
@@ -310,7 +310,7 @@ fn a_lane_that_rests_does_not_hold_the_other_whatever_lies_behind_it() {
     ] {
         let room = history(&kinds);
         for order in ORDERS {
-            let (parts, _) = room.give(Given::default(), order);
+            let (parts, _) = room.give(LaneCursor::default(), order);
             let mut all = parts.concat();
             all.sort_unstable();
             let whole = (1..=kinds.len() as u64).collect::<Vec<_>>();
@@ -332,22 +332,28 @@ fn who_was_not_given_what_is_forgotten_is_told_and_goes_on_after_it() {
         room.derived.index.forget(Millis(4), &BTreeMap::new());
         let read =
             |given, upto| room_events(&room, &self::room(), &reader(), given, upto, order).unwrap();
-        let part = read(Given::default(), None);
+        let part = read(LaneCursor::default(), None);
         assert_eq!(part.gap, Some((RoomSeq(1), RoomSeq(3))));
-        assert_eq!((part.given, part.events.len()), (Given::all(RoomSeq(3)), 0));
+        assert_eq!(
+            (part.given, part.events.len()),
+            (LaneCursor::all(RoomSeq(3)), 0)
+        );
         let (parts, _) = room.give(part.given, order);
         assert_eq!(parts.concat(), [4, 5]);
         // Who has the Commit, and not the messages, misses those; who has everything misses nothing.
-        let given = Given {
+        let given = LaneCursor {
             application: RoomSeq(0),
             control: RoomSeq(1),
         };
         assert_eq!(read(given, None).gap, Some((RoomSeq(1), RoomSeq(3))));
-        assert_eq!(read(Given::all(RoomSeq(3)), None).gap, None);
+        assert_eq!(read(LaneCursor::all(RoomSeq(3)), None).gap, None);
         assert_eq!(
-            read(Given::all(RoomSeq(1)), Some(RoomSeq(2))).gap,
+            read(LaneCursor::all(RoomSeq(1)), Some(RoomSeq(2))).gap,
             Some((RoomSeq(2), RoomSeq(2)))
         );
-        assert_eq!(read(Given::all(RoomSeq(2)), Some(RoomSeq(2))).gap, None);
+        assert_eq!(
+            read(LaneCursor::all(RoomSeq(2)), Some(RoomSeq(2))).gap,
+            None
+        );
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     wire::{
         BVec, Payload,
         door::{DoorItem, Order, PAST_EPOCHS, RoomBody, RoomEvent},
-        event::{Body, Copy, Epoch, Event, Given, Item, Lane, LinkSeq, RoomSeq, SubmitSeq},
+        event::{Body, Copy, Epoch, Event, Item, Lane, LaneCursor, LinkSeq, RoomSeq, SubmitSeq},
         link::{Fanout, FanoutGroup, Submit, SubmitGroup},
         post::Post,
     },
@@ -202,7 +202,7 @@ fn items<S: Source>(
         }
         Owed::Events { room, first, copy } => {
             let end = first.plus(u64::from(run.count));
-            let before = Given::all(RoomSeq(first.0.saturating_sub(1)));
+            let before = LaneCursor::all(RoomSeq(first.0.saturating_sub(1)));
             let wanted = BATCH_EVENTS_MAX.min(run.count as usize);
             let pieces = source.derived(|derived| derived.index.after(room, before, wanted));
             'runs: for piece in pieces {
@@ -358,7 +358,7 @@ pub struct RoomPart {
     /// Events, in the order asked for.
     pub events: Vec<RoomEvent>,
     /// How far the reader is with them.
-    pub given: Given,
+    pub given: LaneCursor,
     /// The Commit that removes the reader, when it is among them: nothing after it is the reader's.
     pub left: Option<RoomSeq>,
     /// Events that are not kept any more, first and last, when the reader was not given them: then there are no others.
@@ -385,7 +385,7 @@ pub fn room_events<S: Source>(
     source: &S,
     room: &RoomUri,
     reader: &ClientUri,
-    given: Given,
+    given: LaneCursor,
     upto: Option<RoomSeq>,
     order: Order,
 ) -> Result<RoomPart, ReadError> {
@@ -432,8 +432,8 @@ pub fn room_events<S: Source>(
 
 /// What a reader is not given any more because it was forgotten, and how far it is then.
 fn gap(
-    given: Given,
-    forgotten: Given,
+    given: LaneCursor,
+    forgotten: LaneCursor,
     upto: Option<RoomSeq>,
 ) -> Option<(RoomPart, (RoomSeq, RoomSeq))> {
     let lanes = [
@@ -448,7 +448,7 @@ fn gap(
     let last = forgotten.application.max(forgotten.control);
     let last = upto.map_or(last, |upto| upto.min(last));
     let part = RoomPart {
-        given: given.max(Given::all(last)),
+        given: given.max(LaneCursor::all(last)),
         ..RoomPart::default()
     };
     (from <= last).then_some((part, (from, last)))

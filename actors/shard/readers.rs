@@ -8,7 +8,7 @@
 use crate::{
     ids::ClientUri,
     room::outcome::Change,
-    wire::event::{Given, Lane, RoomSeq},
+    wire::event::{Lane, LaneCursor, RoomSeq},
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ struct Reader {
     client: ClientUri,
     /// The last event that is not its to read: it may have been in the room before.
     after: RoomSeq,
-    has: Given,
+    has: LaneCursor,
     /// The last event that is its to read, once that is known.
     upto: Option<RoomSeq>,
     /// The last event that was its to read when it was here before, if it was: a stream of then may still be open.
@@ -67,7 +67,7 @@ impl Readers {
         let reader = Reader {
             client: client.clone(),
             after,
-            has: Given::all(after),
+            has: LaneCursor::all(after),
             upto: None,
             before: None,
         };
@@ -83,7 +83,7 @@ impl Readers {
     }
 
     /// Takes note of what a client has acknowledged; of one that does not read the room it means nothing.
-    pub(super) fn read(&mut self, client: &ClientUri, has: Given) {
+    pub(super) fn read(&mut self, client: &ClientUri, has: LaneCursor) {
         if let Ok(place) = self.place(client)
             && let Some(reader) = self.0.get_mut(place)
         {
@@ -106,9 +106,9 @@ impl Readers {
     pub(super) fn stands(
         &self,
         client: &ClientUri,
-        given: Given,
-        forgotten: Given,
-    ) -> Option<(Given, Option<RoomSeq>)> {
+        given: LaneCursor,
+        forgotten: LaneCursor,
+    ) -> Option<(LaneCursor, Option<RoomSeq>)> {
         let reader = self
             .place(client)
             .ok()
@@ -150,10 +150,10 @@ mod tests {
         readers.change(&client("alice"), Change::Created);
         let after = RoomSeq(4);
         readers.change(&client("bob"), Change::Joined { after });
-        readers.read(&client("alice"), Given::all(RoomSeq(9)));
+        readers.read(&client("alice"), LaneCursor::all(RoomSeq(9)));
         assert_eq!(past(&readers, 4), (true, true), "before bob came");
         assert_eq!(past(&readers, 5), (false, false));
-        let has = |application, control| Given {
+        let has = |application, control| LaneCursor {
             application: RoomSeq(application),
             control: RoomSeq(control),
         };
@@ -175,21 +175,21 @@ mod tests {
         readers.change(&client("bob"), Change::Created);
         let upto = RoomSeq(6);
         readers.change(&client("bob"), Change::Left { upto });
-        readers.read(&client("bob"), Given::all(RoomSeq(5)));
+        readers.read(&client("bob"), LaneCursor::all(RoomSeq(5)));
         readers.let_go();
         assert_eq!(past(&readers, 6), (false, false));
         assert_eq!(past(&readers, 7), (true, true), "not its to read");
         let stands = |readers: &Readers, given| {
             let stands = readers.stands(
                 &client("bob"),
-                Given::all(RoomSeq(given)),
-                Given::all(RoomSeq(8)),
+                LaneCursor::all(RoomSeq(given)),
+                LaneCursor::all(RoomSeq(8)),
             );
             stands.map(|(given, upto)| (given.control.0, upto))
         };
         assert_eq!(stands(&readers, 2), Some((5, Some(upto))));
         assert_eq!(stands(&readers, 6), Some((6, Some(upto))));
-        readers.read(&client("bob"), Given::all(RoomSeq(6)));
+        readers.read(&client("bob"), LaneCursor::all(RoomSeq(6)));
         readers.let_go();
         assert_eq!((readers.0.len(), past(&readers, 9)), (0, (true, true)));
         readers.change(&client("bob"), Change::Left { upto });

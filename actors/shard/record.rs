@@ -3,7 +3,9 @@
 use super::{Derived, place};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    link::{self, AckRefused, Has, Peer, Redriven, outgoing::Owed, submissions::SubmitRun},
+    link::{
+        self, AckRefused, Peer, ReadProgress, Redriven, outgoing::Owed, submissions::SubmitRun,
+    },
     machine::Millis,
     record::Command,
     room::outcome::{Outcome, UserNotice},
@@ -164,8 +166,8 @@ impl Derived {
     }
 
     /// What everybody has now is forgotten.
-    fn record_read(&mut self, has: &[Has]) {
-        for Has {
+    fn record_read(&mut self, has: &[ReadProgress]) {
+        for ReadProgress {
             room,
             client,
             given,

@@ -36,7 +36,7 @@ impl World {
             desk::Effect::Append { ticket, command } => {
                 let items_max = self.plan.weather.backlog_items_max;
                 let command = match self.shard(node, shard) {
-                    Some(own) => own.derived.tell_behind(command, items_max),
+                    Some(own) => own.derived.mark_lagging_providers(command, items_max),
                     None => command,
                 };
                 let record = Command::Hub(room.clone(), command);

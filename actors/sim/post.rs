@@ -20,7 +20,7 @@ use crate::{
         Payload,
         claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimedUser},
         door::{self, Order},
-        event::{Given, InboxSeq, LinkSeq, RoomSeq, SubmitSeq},
+        event::{InboxSeq, LaneCursor, LinkSeq, RoomSeq, SubmitSeq},
         link::{self, Ack, Fanout, Submit, Submitted},
         room,
     },
@@ -107,7 +107,7 @@ pub(super) enum ClientAsk {
     /// Events of a room.
     Room {
         room: RoomUri,
-        read: (Given, Order),
+        read: (LaneCursor, Order),
         upto: Option<RoomSeq>,
     },
 }
@@ -125,7 +125,7 @@ pub(super) enum Reply {
     Events {
         room: RoomUri,
         /// Beyond what, and in which order.
-        read: (Given, Order),
+        read: (LaneCursor, Order),
         part: RoomPart,
     },
     /// Nobody knows whether it was done.
@@ -154,7 +154,7 @@ pub(super) enum Target {
     LookRoom {
         room: RoomUri,
         reader: ClientUri,
-        read: (Given, Order),
+        read: (LaneCursor, Order),
         upto: Option<RoomSeq>,
     },
 }

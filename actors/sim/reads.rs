@@ -8,14 +8,14 @@ use super::{client::Purpose, mls::Took, post::ClientAsk, world::World};
 use crate::{
     ids::RoomUri,
     limits::WINDOW_EVENTS_MAX,
-    link::{self, Has},
+    link::{self, ReadProgress},
     record::Command,
     shard::{place, read::RoomPart},
     user::{command::Ack, cursors::Membership},
     wire::{
         BVec,
         door::{Order, RoomBody, RoomEvent},
-        event::{Given, RoomSeq},
+        event::{LaneCursor, RoomSeq},
     },
 };
 use std::collections::BTreeSet;
@@ -35,7 +35,7 @@ pub(super) struct Reads {
     /// The last control event and the newest message.
     control: RoomSeq,
     newest: RoomSeq,
-    given: Given,
+    given: LaneCursor,
     order: Order,
 }
 
@@ -58,7 +58,7 @@ impl Reads {
         Self {
             upto: after,
             control: after,
-            given: Given::all(after),
+            given: LaneCursor::all(after),
             ..Self::default()
         }
     }
@@ -69,7 +69,7 @@ impl Reads {
     }
 
     /// Where the stream stands, and its order.
-    pub(super) const fn stands(&self) -> (Given, Order) {
+    pub(super) const fn stands(&self) -> (LaneCursor, Order) {
         (self.given, self.order)
     }
 
@@ -84,7 +84,7 @@ impl Reads {
     }
 
     /// Nothing up to and with `last` comes any more; gives what of it was not read.
-    pub(super) fn pass_over(&mut self, last: RoomSeq, given: Given) -> Vec<RoomSeq> {
+    pub(super) fn pass_over(&mut self, last: RoomSeq, given: LaneCursor) -> Vec<RoomSeq> {
         let between = (self.upto.0 + 1..=last.0).map(RoomSeq);
         let missed = between.filter(|seq| !self.beyond.contains(seq)).collect();
         self.upto = self.upto.max(last);
@@ -174,7 +174,7 @@ impl World {
             Order::ControlThenNewest,
         ];
         reads.order = *self.orders.pick(&orders).unwrap_or(&Order::InOrder);
-        reads.given = Given {
+        reads.given = LaneCursor {
             application: acked,
             control,
         };
@@ -215,7 +215,7 @@ impl World {
                 continue;
             }
             let shard = place(&room.to_string(), self.shards(provider));
-            let has = Has {
+            let has = ReadProgress {
                 room,
                 client: ack.client.clone(),
                 given,
@@ -238,7 +238,7 @@ impl World {
         &mut self,
         client: usize,
         room: &RoomUri,
-        read: (Given, Order),
+        read: (LaneCursor, Order),
         part: RoomPart,
     ) {
         let Some(known) = self.clients[client].rooms.get_mut(room) else {

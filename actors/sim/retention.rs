@@ -12,7 +12,7 @@ use crate::{
     machine::Millis,
     record::Command,
     shard::place,
-    wire::event::{Given, RoomSeq},
+    wire::event::{LaneCursor, RoomSeq},
 };
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ impl World {
         client: usize,
         room: &RoomUri,
         last: RoomSeq,
-        given: Given,
+        given: LaneCursor,
     ) {
         let is = &mut self.clients[client];
         let (name, provider) = (is.name(), is.provider);

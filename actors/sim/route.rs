@@ -400,8 +400,11 @@ impl World {
             }
             Target::LookProvider(room, provider) => {
                 let hub = self.shard(node, shard).and_then(|own| own.hubs.get(&room));
-                let knows = hub
-                    .is_some_and(|hub| hub.fold.room().is_some_and(|room| room.hears(&provider)));
+                let knows = hub.is_some_and(|hub| {
+                    hub.fold
+                        .room()
+                        .is_some_and(|room| room.ever_had_member_of(&provider))
+                });
                 self.give(node, back, Answered::Knows(knows));
             }
             Target::User(user, mut command) => {

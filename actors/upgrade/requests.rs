@@ -7,7 +7,7 @@ use crate::{
     caller::Caller,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{KEY_PACKAGES_PER_UPLOAD_MAX, READS_TOLD_MAX},
-    link::Has,
+    link::ReadProgress,
     room::{follower, hub},
     user::command,
     wire::{
@@ -202,7 +202,7 @@ pub(super) enum NodeAsk {
     DeviceKey(ClientUri),
     Knows(RoomUri, ProviderId),
     Redrive(RoomUri, ProviderId),
-    Read(BVec<Has, READS_TOLD_MAX>),
+    Read(BVec<ReadProgress, READS_TOLD_MAX>),
 }
 
 #[derive(Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use crate::{
         Payload,
         claim::{ClaimId, ClaimTerms},
         door::PackageRefused,
-        event::{Given, Hash, InboxSeq, LinkSeq, RoomSeq},
+        event::{Hash, InboxSeq, LaneCursor, LinkSeq, RoomSeq},
         post::{Notice, Post, Refilled},
     },
 };
@@ -285,10 +285,10 @@ pub struct Ack {
 impl Ack {
     /// How far it says the client is with each room.
     #[must_use]
-    pub fn given(&self) -> BTreeMap<RoomUri, Given> {
-        let mut given: BTreeMap<RoomUri, Given> = BTreeMap::new();
+    pub fn given(&self) -> BTreeMap<RoomUri, LaneCursor> {
+        let mut given: BTreeMap<RoomUri, LaneCursor> = BTreeMap::new();
         for (room, seq) in &self.rooms {
-            given.insert(room.clone(), Given::all(*seq));
+            given.insert(room.clone(), LaneCursor::all(*seq));
         }
         for (room, seq) in &self.control {
             let given = given.entry(room.clone()).or_default();

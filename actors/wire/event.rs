@@ -101,14 +101,14 @@ pub enum Lane {
 
 /// How far a client is with a room: it was given, or has, everything of a lane up to and with this number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Given {
+pub struct LaneCursor {
     /// Of application messages.
     pub application: RoomSeq,
     /// Of control events.
     pub control: RoomSeq,
 }
 
-impl Given {
+impl LaneCursor {
     /// Everything up to and with this number.
     #[must_use]
     pub const fn all(upto: RoomSeq) -> Self {

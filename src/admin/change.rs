@@ -228,7 +228,7 @@ pub(super) async fn consent(
 }
 
 pub(super) async fn revoke(node: &Node, client: ClientUri) -> Result<Response, Refusal> {
-    if client.provider() != &node.shards.world().provider {
+    if client.provider() != &node.shards.environment().provider {
         let why = format!("{client} is not a device of this provider");
         return Err(Refusal::new(Code::Unknown, why));
     }

@@ -164,8 +164,8 @@ fn queues(node: &Node) -> Vec<QueueFigures> {
     let mut queues: Vec<_> = shards
         .map(|shard| queue("shard", Some(shard.id), shard.queued()))
         .collect();
-    let world = node.shards.world();
-    queues.push(queue("workers", None, world.workers.busy()));
+    let environment = node.shards.environment();
+    queues.push(queue("workers", None, environment.workers.busy()));
     queues.push(queue("requests", None, node.requests_in_flight()));
     queues
 }

@@ -267,7 +267,7 @@ fn refused(error: &anyhow::Error) -> Response {
 }
 
 async fn answer(node: &Node, ready: &Ready, request: Request) -> Response {
-    let provider = &node.shards.world().provider;
+    let provider = &node.shards.environment().provider;
     let local = |user: &str| {
         UserUri::new(provider, user).map_err(|error| anyhow::anyhow!("{user}: {error}"))
     };
@@ -372,7 +372,7 @@ async fn status(node: &Node, ready: &Ready) -> Status {
         }
     });
     Status {
-        provider: node.shards.world().provider.to_string(),
+        provider: node.shards.environment().provider.to_string(),
         node: node.id,
         pid: std::process::id(),
         log_bytes: log.bytes,

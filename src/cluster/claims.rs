@@ -32,7 +32,7 @@ const FOLDED_ANSWER_AFTER: Duration = Duration::from_millis(50);
 /// Claims packages of users of this provider for a requester whose key is vouched for.
 pub(crate) async fn claim(shards: &Shards, request: &ClaimRequest) -> ClaimResponse {
     let began = Instant::now();
-    let rules = &shards.world().rules;
+    let rules = &shards.environment().rules;
     let Some(signed) = check(shards, request).await else {
         let retry_after_ms = UNANSWERED_RETRY_AFTER_MS;
         return doors::refuse_claim(&request.users, UserRefused::Unavailable { retry_after_ms });
@@ -43,7 +43,7 @@ pub(crate) async fn claim(shards: &Shards, request: &ClaimRequest) -> ClaimRespo
         .zip(signed)
         .filter_map(|(user, signed)| (!signed).then_some(user))
         .collect();
-    let parts = doors::claims(&shards.world().provider, request, rules);
+    let parts = doors::claims(&shards.environment().provider, request, rules);
     let mut users = Vec::with_capacity(parts.len());
     let mut parts = parts.into_iter().peekable();
     while parts.peek().is_some() {
@@ -78,7 +78,7 @@ async fn check(shards: &Shards, request: &ClaimRequest) -> Option<Vec<bool>> {
     let job = move || signed(&request);
     // Whoever asked may have stopped waiting.
     let then = move |checked: Option<Vec<bool>>| drop(give.send(checked));
-    shards.world().workers.run(job, then).ok()?;
+    shards.environment().workers.run(job, then).ok()?;
     take.await.ok().flatten()
 }
 

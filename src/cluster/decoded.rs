@@ -16,23 +16,26 @@ pub(crate) struct Decoded {
     entry: Entry,
     /// One ticket for each command where this node proposed it, none after a restart.
     tickets: Vec<Option<Ticket>>,
-    /// The reign in which this node proposed it: tickets of an earlier one were given up.
-    reign: u64,
+    /// The leadership in which this node proposed it: tickets of an earlier one were given up.
+    leadership: u64,
 }
 
 impl Decoded {
     /// An entry that this node is about to propose.
-    pub(crate) fn proposed(entry: Entry, tickets: Vec<Option<Ticket>>, reign: u64) -> Self {
+    pub(crate) fn proposed(entry: Entry, tickets: Vec<Option<Ticket>>, leadership: u64) -> Self {
         Self {
             entry,
             tickets,
-            reign,
+            leadership,
         }
     }
 
-    /// The commands, and who waits for each in this reign.
-    pub(crate) fn commands(&self, reign: u64) -> impl Iterator<Item = (&Command, Option<Ticket>)> {
-        let waiting = if self.reign == reign {
+    /// The commands, and who waits for each in this leadership.
+    pub(crate) fn commands(
+        &self,
+        leadership: u64,
+    ) -> impl Iterator<Item = (&Command, Option<Ticket>)> {
+        let waiting = if self.leadership == leadership {
             self.tickets.as_slice()
         } else {
             &[]
@@ -65,7 +68,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<Batch, DecodeError> {
     let decoded = Arc::new(Decoded {
         entry,
         tickets: Vec::new(),
-        reign: 0,
+        leadership: 0,
     });
     Ok(Batch::new(bytes, decoded))
 }

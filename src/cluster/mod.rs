@@ -3,40 +3,41 @@
 //! Rooms and users hash to a fixed number of shards; each shard is one openraft group over the log that all shards of
 //! the node share. openraft and its words (leader, voter, term) stay in `raft`, `log_store`, `tail`, `recent`, `record`,
 //! `state_machine`, `sealing`, `network`, `mesh`, `figures`, `members`, `leadership`, `standing` and `group`; what the shard does with committed
-//! entries is in `machine`, what its state looks like in a snapshot in `packed`. Promises: what [`group::Group::propose`] answers is durable and
+//! entries is in `apply`, what its state looks like in a snapshot in `packed`. Promises: what [`group::Group::propose`] answers is durable and
 //! applied, in log order; a group that has started serves reads that are current; an entry that somebody still needs
 //! can be read, also when its part of the log is gone (`carry`); what is damaged at rest is found (`scrub`); requests go to whichever node leads (`shards`, `mesh`).
 
+pub(crate) mod apply;
 pub mod batch;
 mod carry;
 pub(crate) mod claims;
+pub(crate) mod client_acks;
 pub(crate) mod clock;
 mod confirm;
 pub(crate) mod decoded;
 mod directory;
 mod election;
 pub(crate) mod entries;
+mod entry_source;
 pub mod figures;
 pub(crate) mod full_disk;
 pub mod group;
 pub mod group_error;
 pub(crate) mod lead;
+pub(crate) mod leader_balance;
 mod leadership;
 mod log_store;
-pub(crate) mod machine;
 mod members;
 mod membership;
 pub(crate) mod mesh;
 mod network;
 pub(crate) mod notices;
 mod packed;
-pub(crate) mod patience;
 pub(crate) mod placement;
 mod raft;
-mod read;
-pub(crate) mod reads;
 mod recent;
 mod record;
+pub(crate) mod refusal_throttle;
 pub(crate) mod retention;
 pub(crate) mod scrub;
 mod sealing;
@@ -44,7 +45,6 @@ pub(crate) mod shard;
 pub(crate) mod shards;
 mod standing;
 mod state_machine;
-pub(crate) mod steward;
 mod tail;
 #[cfg(test)]
 mod testing;

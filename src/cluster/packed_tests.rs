@@ -3,16 +3,16 @@
 use super::*;
 use crate::{
     cluster::{
+        apply::ApplyToActors,
         decoded::{self, Decoded},
         entries::Entries,
         group::Group,
-        machine::ApplyToActors,
         read_entry,
         shards::Shards,
         testing::until,
-        wake::Bells,
+        wake::Wakers,
     },
-    perform::{World, workers::Workers},
+    perform::{Environment, workers::Workers},
     store::Disk,
 };
 use mimi_actors::{
@@ -34,7 +34,7 @@ use mimi_actors::{
         BVec, Payload,
         door::{DoorItem, Order},
         event::{
-            Body, ClientSeq, Epoch, Event, Given, Hash, InboxSeq, Invitation, Item, LinkSeq,
+            Body, ClientSeq, Epoch, Event, Hash, InboxSeq, Invitation, Item, LaneCursor, LinkSeq,
             RoomSeq,
         },
         post::{Notice, Post, WelcomeNotice},
@@ -57,12 +57,12 @@ impl Node {
     async fn start(dir: &Path) -> Self {
         let disk = Disk::open(dir, 1, u64::MAX).unwrap();
         let supervisor = Supervisor::start().await.unwrap();
-        let world = Arc::new(World {
+        let environment = Arc::new(Environment {
             provider: "b.example".parse().unwrap(),
             clock: Arc::new(|| Millis(7)),
             workers: Workers::new(1, 1),
-            bells: Bells::default(),
-            patience: crate::cluster::patience::Patience::default(),
+            wakers: Wakers::default(),
+            refusals: crate::cluster::refusal_throttle::RefusalThrottle::default(),
             hub_key: crate::directory::HubKey::generate().unwrap(),
             mls: Arc::new(Mls {
                 hub_signature_key: [7; 32],
@@ -80,10 +80,16 @@ impl Node {
         let entries = Entries::new(Box::new(move |index| {
             read_entry(&reading, 0, index).map_err(|why| read::ReadError { index, why })
         }));
-        let (shard, _) = Shard::new(0, Arc::clone(&world), entries, &supervisor.cell(), true);
+        let (shard, _) = Shard::new(
+            0,
+            Arc::clone(&environment),
+            entries,
+            &supervisor.cell(),
+            true,
+        );
         let apply = Arc::new(ApplyToActors(Arc::clone(&shard)));
         let group = Group::start(0, 1, &disk, EVERY, apply, None).await.unwrap();
-        let shards = Shards::new(vec![Arc::clone(&shard)], world, None);
+        let shards = Shards::new(vec![Arc::clone(&shard)], environment, None);
         Self {
             disk,
             group,
@@ -253,7 +259,7 @@ async fn what_is_owed_is_read_from_the_backlog_and_the_state_is_the_same_after_r
         };
         let told = read::inbox_item(&*node.shard, item).unwrap();
         assert!(matches!(told, DoorItem::Inbox { room: from, .. } if from == room()));
-        let (given, order) = (Given::all(RoomSeq(4)), Order::InOrder);
+        let (given, order) = (LaneCursor::all(RoomSeq(4)), Order::InOrder);
         let part = read::room_events(&*node.shard, &room(), &bob(), given, None, order).unwrap();
         assert_eq!((part.events.len(), part.given.application), (1, RoomSeq(5)));
         assert!(

@@ -6,15 +6,15 @@
 
 use super::{
     batch::{Batch, DecodeError},
+    client_acks::ClientAcks,
     confirm::Confirming,
     decoded::{self, Decoded},
     directory::{Directory, WakeError},
     entries::Entries,
     lead::{Lead, lost},
-    reads::Reads,
     watchers::Watchers,
 };
-use crate::perform::{self, Basis, World, answers::Answers};
+use crate::perform::{self, AnsweredFrom, Environment, answers::Answers};
 use mimi_actors::{
     host::{Clock, Gone, Handle},
     ids::{RoomUri, UserUri},
@@ -90,14 +90,14 @@ struct Queued {
 /// One shard on this node.
 pub(crate) struct Shard {
     pub(crate) id: u16,
-    world: Arc<World>,
+    environment: Arc<Environment>,
     pub(crate) hubs: Mutex<Hubs>,
     pub(crate) followers: Mutex<Followers>,
     pub(crate) users: Mutex<Users>,
     pub(crate) derived: RwLock<Derived>,
     pub(crate) entries: Entries,
     pub(crate) watchers: Watchers,
-    pub(crate) reads: Reads,
+    pub(crate) reads: ClientAcks,
     queue: mpsc::Sender<Queued>,
     /// The last entry applied: link sessions wait on it.
     pub(crate) applied: watch::Sender<u64>,
@@ -110,7 +110,7 @@ pub(crate) struct Shard {
     /// Who leads.
     pub(crate) lead: watch::Sender<Lead>,
     /// Counts the times that this node began to lead or ceased to.
-    reign: AtomicU64,
+    leadership: AtomicU64,
     /// Answers from memory that wait for a confirmation; none are held back where this node alone votes.
     pub(crate) confirming: Option<Confirming>,
 }
@@ -122,14 +122,14 @@ impl Shard {
     /// A shard without any state; the log's replay fills it.
     pub(crate) fn new(
         id: u16,
-        world: Arc<World>,
+        environment: Arc<Environment>,
         entries: Entries,
         supervisor: &ActorCell,
         alone: bool,
     ) -> (Arc<Self>, Gathering) {
         let (queue, waiting) = mpsc::channel(SHARD_QUEUE_COMMANDS_MAX);
         let shard = Arc::new_cyclic(|shard: &Weak<Self>| {
-            let (of, own) = (shard.clone(), world.clock.clone());
+            let (of, own) = (shard.clone(), environment.clock.clone());
             // Desks compare with what their folds say, so their time is the shard's.
             let clock: Clock = Arc::new(move || {
                 let own = own();
@@ -154,19 +154,19 @@ impl Shard {
                     Box::new(move |id| performer(&user, id, perform::user::perform)),
                     supervisor.clone(),
                 )),
-                world,
+                environment,
                 derived: RwLock::default(),
                 entries,
                 watchers: Watchers::default(),
-                reads: Reads::default(),
+                reads: ClientAcks::default(),
                 queue,
                 applied: watch::Sender::new(0),
                 rooms: Answers::default(),
                 users_waiting: Answers::default(),
                 redriving: Answers::default(),
                 lead: watch::Sender::new(Lead::Nobody),
-                // The tickets of entries that were read from the log are of reign 0.
-                reign: AtomicU64::new(1),
+                // The tickets of entries that were read from the log are of leadership 0.
+                leadership: AtomicU64::new(1),
                 confirming: (!alone).then(Confirming::default),
             }
         });
@@ -174,13 +174,13 @@ impl Shard {
     }
 
     /// What orders are carried out with.
-    pub(crate) fn world(&self) -> &Arc<World> {
-        &self.world
+    pub(crate) fn environment(&self) -> &Arc<Environment> {
+        &self.environment
     }
 
     /// What the time would be for an entry that this node stamps now.
     pub(crate) fn time(&self) -> Millis {
-        self.looked_at().time.at((self.world.clock)())
+        self.looked_at().time.at((self.environment.clock)())
     }
 
     /// Whether this node leads.
@@ -188,9 +188,9 @@ impl Shard {
         *self.lead.borrow() == Lead::Here
     }
 
-    /// The number of this reign.
-    pub(crate) fn reign(&self) -> u64 {
-        self.reign.load(Ordering::SeqCst)
+    /// The number of this leadership.
+    pub(crate) fn leadership(&self) -> u64 {
+        self.leadership.load(Ordering::SeqCst)
     }
 
     /// Takes note of who leads. A node that ceases to gives up whatever only a leader has: what waits is told that no
@@ -201,7 +201,7 @@ impl Shard {
             return;
         }
         if before == Lead::Here || lead == Lead::Here {
-            self.reign.fetch_add(1, Ordering::SeqCst);
+            self.leadership.fetch_add(1, Ordering::SeqCst);
         }
         if before == Lead::Here {
             self.lead.send_replace(lead);
@@ -224,9 +224,9 @@ impl Shard {
         self: &Arc<Self>,
         ticket: Ticket,
         answer: outcome::Answer,
-        basis: Basis,
+        from: AnsweredFrom,
     ) {
-        self.answer(basis, move |shard| shard.rooms.give(ticket, answer));
+        self.answer(from, move |shard| shard.rooms.give(ticket, answer));
     }
 
     /// Answers whoever waits for a user.
@@ -234,19 +234,19 @@ impl Shard {
         self: &Arc<Self>,
         ticket: Ticket,
         answer: user_outcome::Answer,
-        basis: Basis,
+        from: AnsweredFrom,
     ) {
-        self.answer(basis, move |shard| shard.users_waiting.give(ticket, answer));
+        self.answer(from, move |shard| shard.users_waiting.give(ticket, answer));
     }
 
     /// Gives an answer at once or, where it rests on a look and others could lead, once that is known not to be so.
     pub(crate) fn answer(
         self: &Arc<Self>,
-        basis: Basis,
+        from: AnsweredFrom,
         give: impl FnOnce(&Self) + Send + 'static,
     ) {
-        match (&self.confirming, basis) {
-            (Some(confirming), Basis::Look) => {
+        match (&self.confirming, from) {
+            (Some(confirming), AnsweredFrom::Memory) => {
                 let shard = Arc::downgrade(self);
                 confirming.hold(move || {
                     if let Some(shard) = shard.upgrade() {
@@ -254,7 +254,7 @@ impl Shard {
                     }
                 });
             }
-            (None, _) | (Some(_), Basis::Log) => give(self),
+            (None, _) | (Some(_), AnsweredFrom::Log) => give(self),
         }
     }
 
@@ -361,7 +361,7 @@ impl Shard {
 
     /// Tells those who wait for the commands of a batch that it is not in the log.
     fn not_appended(self: &Arc<Self>, decoded: &Decoded, refused: NotQueued) {
-        for (command, ticket) in decoded.commands(self.reign()) {
+        for (command, ticket) in decoded.commands(self.leadership()) {
             let Some(ticket) = ticket else { continue };
             match command {
                 Command::Hub(room, _) => {
@@ -392,12 +392,12 @@ impl Shard {
 fn performer<K: Clone + Send + Sync + 'static, E: 'static>(
     shard: &Weak<Shard>,
     key: &K,
-    perform: fn(&Arc<Shard>, &K, E, Basis),
+    perform: fn(&Arc<Shard>, &K, E, AnsweredFrom),
 ) -> Arc<dyn Fn(E) + Send + Sync> {
     let (shard, key) = (shard.clone(), key.clone());
     Arc::new(move |effect| {
         if let Some(shard) = shard.upgrade() {
-            perform(&shard, &key, effect, Basis::Look);
+            perform(&shard, &key, effect, AnsweredFrom::Memory);
         }
     })
 }
@@ -425,13 +425,13 @@ where
             tickets.push(next.ticket);
         }
         let Some(shard) = shard.upgrade() else { return };
-        let stamp = (shard.world.clock)();
+        let stamp = (shard.environment.clock)();
         let entry = Entry {
             stamp,
             commands: BVec::truncated(commands),
         };
         let mut lead = shard.lead.subscribe();
-        let decoded = Arc::new(Decoded::proposed(entry, tickets, shard.reign()));
+        let decoded = Arc::new(Decoded::proposed(entry, tickets, shard.leadership()));
         let batch = decoded::batch(&decoded, bytes);
         // A node that is cut off would wait for a majority until it is not.
         let proposed = tokio::select! {
@@ -444,7 +444,7 @@ where
             shard.not_appended(&decoded, refused);
             if refused == NotQueued::StorageFull {
                 // Nobody waits for what the shard's own sessions recorded, and they do not record it twice.
-                let own = decoded.commands(shard.reign());
+                let own = decoded.commands(shard.leadership());
                 let own = own.filter(|(command, _)| matches!(command, Command::Link(_)));
                 again.extend(own.map(|(command, _)| command.clone()));
             }

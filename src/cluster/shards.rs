@@ -6,13 +6,13 @@ use super::{
     place,
     shard::{Shard, Unreachable},
 };
-use crate::perform::{self, Basis, World, answers::Answers};
+use crate::perform::{self, AnsweredFrom, Environment, answers::Answers};
 use mimi_actors::{
     ask::{Answered, Ask},
     caller::Caller,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::READS_TOLD_MAX,
-    link::{self, Has, Redriven},
+    link::{self, ReadProgress, Redriven},
     machine::Ticket,
     record::Command,
     room::{desk, follower, follower_desk, hub, outcome},
@@ -29,7 +29,7 @@ pub(crate) const UNANSWERED_RETRY_AFTER_MS: u32 = 1_000;
 #[derive(Clone)]
 pub(crate) struct Shards {
     all: Arc<[Arc<Shard>]>,
-    world: Arc<World>,
+    environment: Arc<Environment>,
     /// The way to the other nodes, where there are any.
     mesh: Option<Arc<Mesh>>,
 }
@@ -197,17 +197,21 @@ fn done_of(answered: Answered) -> Option<()> {
 }
 
 impl Shards {
-    pub(crate) fn new(all: Vec<Arc<Shard>>, world: Arc<World>, mesh: Option<Arc<Mesh>>) -> Self {
+    pub(crate) fn new(
+        all: Vec<Arc<Shard>>,
+        environment: Arc<Environment>,
+        mesh: Option<Arc<Mesh>>,
+    ) -> Self {
         Self {
             all: all.into(),
-            world,
+            environment,
             mesh,
         }
     }
 
     /// What orders are carried out with.
-    pub(crate) fn world(&self) -> &Arc<World> {
-        &self.world
+    pub(crate) fn environment(&self) -> &Arc<Environment> {
+        &self.environment
     }
 
     /// All shards.
@@ -234,7 +238,7 @@ impl Shards {
 
     /// How long an actor may keep a request waiting, so that it is answered in time; in milliseconds.
     fn wait_ms_max(&self) -> u32 {
-        let fifths = self.world.request_deadline / 5 * 4;
+        let fifths = self.environment.request_deadline / 5 * 4;
         u32::try_from(fifths.as_millis()).unwrap_or(u32::MAX)
     }
 
@@ -323,7 +327,7 @@ impl Shards {
         &self,
         pending: Pending<outcome::Answer>,
     ) -> Result<outcome::Answer, Unanswered> {
-        pending.wait(self.world.request_deadline).await
+        pending.wait(self.environment.request_deadline).await
     }
 
     /// Asks a room at this hub; no answer in time is a refusal that says when to try again.
@@ -355,7 +359,7 @@ impl Shards {
         }
         if let user_command::Command::Claim(claim) = &mut command {
             let derived = shard.looked_at();
-            let time = derived.time.at((self.world.clock)());
+            let time = derived.time.at((self.environment.clock)());
             claim.over_ms = derived.spending.wait_ms(time, claim);
         }
         let (ticket, answer) = shard.users_waiting.open();
@@ -375,7 +379,7 @@ impl Shards {
         &self,
         pending: Pending<user_outcome::Answer>,
     ) -> Result<user_outcome::Answer, Unanswered> {
-        pending.wait(self.world.request_deadline).await
+        pending.wait(self.environment.request_deadline).await
     }
 
     /// Asks a user's actor.
@@ -394,7 +398,7 @@ impl Shards {
         client: &ClientUri,
     ) -> Result<Option<[u8; 32]>, Unanswered> {
         let pending = self.begin_device_key(client).await?;
-        pending.wait(self.world.request_deadline).await
+        pending.wait(self.environment.request_deadline).await
     }
 
     async fn begin_device_key(
@@ -422,7 +426,7 @@ impl Shards {
         provider: &ProviderId,
     ) -> Result<bool, Unanswered> {
         let pending = self.begin_knows(room, provider).await?;
-        pending.wait(self.world.request_deadline).await
+        pending.wait(self.environment.request_deadline).await
     }
 
     async fn begin_knows(
@@ -438,7 +442,10 @@ impl Shards {
         let actor = shard.hub(room).await.map_err(|_| Unanswered::Unreachable)?;
         let provider = provider.clone();
         let knows = actor
-            .look(move |fold| fold.room().is_some_and(|room| room.hears(&provider)))
+            .look(move |fold| {
+                fold.room()
+                    .is_some_and(|room| room.ever_had_member_of(&provider))
+            })
             .await
             .map_err(|_| Unanswered::Unreachable)?;
         Ok(looked(shard, knows))
@@ -452,7 +459,7 @@ impl Shards {
         provider: &ProviderId,
     ) -> Result<Redriven, Unanswered> {
         let pending = self.begin_redrive(room, provider)?;
-        pending.wait(self.world.request_deadline).await
+        pending.wait(self.environment.request_deadline).await
     }
 
     fn begin_redrive(
@@ -483,16 +490,16 @@ impl Shards {
     pub(crate) async fn tell_read(
         &self,
         shard: &Shard,
-        has: BVec<Has, READS_TOLD_MAX>,
+        has: BVec<ReadProgress, READS_TOLD_MAX>,
     ) -> Result<(), Unanswered> {
         let pending = self.begin_read(shard, has).await?;
-        pending.wait(self.world.request_deadline).await
+        pending.wait(self.environment.request_deadline).await
     }
 
     async fn begin_read(
         &self,
         shard: &Shard,
-        has: BVec<Has, READS_TOLD_MAX>,
+        has: BVec<ReadProgress, READS_TOLD_MAX>,
     ) -> Result<Pending<()>, Unanswered> {
         if !shard.leads() {
             return self.pass_on(shard, Ask::Read(has), done_of);
@@ -503,7 +510,7 @@ impl Shards {
     /// Asks an actor of a shard that this node leads, for another node that does not. What is returned waits for the
     /// answer.
     pub(crate) async fn asked(&self, ask: Ask) -> impl Future<Output = Answered> + use<> {
-        let deadline = self.world.request_deadline;
+        let deadline = self.environment.request_deadline;
         let shard = place(&ask.whose());
         let led = self.get(shard).is_some_and(|shard| shard.leads());
         let begun = match ask {
@@ -615,7 +622,7 @@ async fn queued_own(shard: &Shard, command: link::Command) -> Result<Pending<()>
 fn looked<A: Send + 'static>(shard: &Arc<Shard>, answer: A) -> Pending<A> {
     let (give, take) = oneshot::channel();
     // Whoever asked may have stopped waiting.
-    shard.answer(Basis::Look, move |_| {
+    shard.answer(AnsweredFrom::Memory, move |_| {
         let _ = give.send(answer);
     });
     Pending {

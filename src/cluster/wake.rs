@@ -65,26 +65,26 @@ impl Wake {
         std::mem::take(&mut *self.news())
     }
 
-    /// Waits for news. A ring before the wait is not lost.
+    /// Waits for news. A wake-up before the wait is not lost.
     pub(crate) async fn rung(&self) {
         self.bell.notified().await;
     }
 }
 
-/// The bells of all event streams on this node, by client.
+/// What wakes each event stream on this node, by client.
 #[derive(Debug, Default)]
-pub(crate) struct Bells {
+pub(crate) struct Wakers {
     clients: Mutex<HashMap<ClientUri, Vec<Weak<Wake>>>>,
 }
 
-impl Bells {
-    /// Hangs up a bell for a stream of `client`; it goes when the stream drops it.
-    pub(crate) fn hang(&self, client: &ClientUri) -> Arc<Wake> {
+impl Wakers {
+    /// Registers a stream of `client`; it is forgotten when the stream drops what it gets.
+    pub(crate) fn register(&self, client: &ClientUri) -> Arc<Wake> {
         let wake = Arc::new(Wake::default());
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.retain(|_, bells| {
-            bells.retain(|bell| bell.strong_count() > 0);
-            !bells.is_empty()
+        clients.retain(|_, wakers| {
+            wakers.retain(|waker| waker.strong_count() > 0);
+            !wakers.is_empty()
         });
         clients
             .entry(client.clone())
@@ -93,16 +93,16 @@ impl Bells {
         wake
     }
 
-    /// Rings the bells of a client.
-    pub(crate) fn ring(&self, client: &ClientUri, ring: impl Fn(&Wake)) {
+    /// Wakes the streams of a client.
+    pub(crate) fn wake(&self, client: &ClientUri, tell: impl Fn(&Wake)) {
         let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        for bell in clients
+        for waker in clients
             .get(client)
             .into_iter()
             .flatten()
             .filter_map(Weak::upgrade)
         {
-            ring(&bell);
+            tell(&waker);
         }
     }
 }

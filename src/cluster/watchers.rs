@@ -27,7 +27,7 @@ impl Watchers {
     }
 
     /// Wakes the streams that watch a room.
-    pub(crate) fn ring(&self, room: &RoomUri) {
+    pub(crate) fn wake(&self, room: &RoomUri) {
         let mut rooms = self.rooms();
         let Some(watchers) = rooms.get_mut(room) else {
             return;

@@ -24,7 +24,7 @@ use mimi_actors::{
     wire::{
         self, BVec,
         door::{Acks, DoorItem, Events, Order},
-        event::{Given, InboxSeq, RoomSeq},
+        event::{InboxSeq, LaneCursor, RoomSeq},
     },
 };
 use std::{
@@ -41,7 +41,7 @@ const ACKS_WAITING_MAX: usize = 64;
 
 /// Where the stream stands in one room.
 struct Cursor {
-    given: Given,
+    given: LaneCursor,
     upto: Option<RoomSeq>,
     after: RoomSeq,
 }
@@ -61,7 +61,7 @@ pub(super) async fn serve(
     mut to: LaneSender,
     from: LaneReceiver,
 ) -> anyhow::Result<()> {
-    let wake = session.shards.world().bells.hang(client);
+    let wake = session.shards.environment().wakers.register(client);
     let (report, mut acks) = mpsc::channel(ACKS_WAITING_MAX);
     let reading = tokio::spawn(read_acks(from, report));
     let mut cursors = Cursors {
@@ -190,7 +190,7 @@ async fn refresh(
             cursors.rooms.insert(
                 room.clone(),
                 Cursor {
-                    given: Given {
+                    given: LaneCursor {
                         application,
                         control,
                     },

@@ -28,7 +28,7 @@ pub(super) async fn answer(
     client: &ClientUri,
     ask: IntroductionAsk,
 ) -> Result<Reply, DoorRefused> {
-    let own = &session.shards.world().provider;
+    let own = &session.shards.environment().provider;
     let introduced = match ask {
         IntroductionAsk::Create { lifetime_ms } => create(session, client, lifetime_ms).await?,
         IntroductionAsk::List => ask_own(session, client, Introduction::List).await?,
@@ -49,7 +49,7 @@ pub(super) async fn answer(
 
 /// Answers which user of this provider made a code that `peer` shows.
 pub(crate) async fn resolve(shards: &Shards, peer: &ProviderId, code: &[u8]) -> Introduced {
-    let Some(user) = introductions::user_of(&shards.world().provider, code) else {
+    let Some(user) = introductions::user_of(&shards.environment().provider, code) else {
         return Introduced::NotAuthorized;
     };
     let what = Introduction::Resolve {
@@ -70,7 +70,10 @@ async fn create(
     let code = introductions::code(client.user(), directory::random());
     // Its end is compared with the time of the user's shard.
     let shard = session.shards.of_user(client.user());
-    let now = shard.map_or_else(|_| (session.shards.world().clock)(), |shard| shard.time());
+    let now = shard.map_or_else(
+        |_| (session.shards.environment().clock)(),
+        |shard| shard.time(),
+    );
     let what = Introduction::Keep {
         hash: introductions::hash(&code),
         not_after: lifetime_ms.map(|lifetime_ms| now.plus(lifetime_ms)),

@@ -37,7 +37,7 @@ impl Session {
 
     /// Logs a registered device in.
     pub(super) async fn login(self: &Arc<Self>, login: Login) -> Result<Reply, DoorRefused> {
-        if login.client.provider() != &self.shards.world().provider {
+        if login.client.provider() != &self.shards.environment().provider {
             return Err(DoorRefused::NotKnown);
         }
         let key = self.shards.device_key(&login.client).await;
@@ -50,7 +50,7 @@ impl Session {
 
     /// Checks the proof of a device of this provider.
     fn prove(&self, client: &ClientUri, key: &[u8; 32], proof: &[u8]) -> Result<(), DoorRefused> {
-        if client.provider() != &self.shards.world().provider {
+        if client.provider() != &self.shards.environment().provider {
             return Err(DoorRefused::NotKnown);
         }
         let context = client.to_string();
@@ -87,7 +87,7 @@ impl Session {
 
 /// Ends a connection whose device is revoked.
 async fn end_when_revoked(session: Arc<Session>, client: ClientUri) {
-    let bell = session.shards.world().bells.hang(&client);
+    let bell = session.shards.environment().wakers.register(&client);
     loop {
         tokio::select! {
             () = session.door.closed() => return,

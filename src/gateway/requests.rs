@@ -32,8 +32,9 @@ pub(super) async fn answer(
         (Request::Login(login), _) => session.login(login).await,
         (_, None) => Err(DoorRefused::NotLoggedIn),
         (Request::HubSender, Some(_)) => {
-            let world = session.shards.world();
-            let (provider, signature_key) = (world.provider.clone(), world.hub_key.public());
+            let environment = session.shards.environment();
+            let (provider, signature_key) =
+                (environment.provider.clone(), environment.hub_key.public());
             Ok(Reply::HubSender(HubSender {
                 provider,
                 signature_key,
@@ -56,7 +57,7 @@ async fn upload(
     client: &ClientUri,
     packages: BVec<Payload, KEY_PACKAGES_PER_UPLOAD_MAX>,
 ) -> Result<Reply, DoorRefused> {
-    let now = (session.shards.world().clock)();
+    let now = (session.shards.environment().clock)();
     let checks = packages
         .into_iter()
         .map(|package| check(session, client, now, package));
@@ -92,7 +93,7 @@ async fn check(
         };
         drop(give.send(checked.unwrap_or_else(lost)));
     };
-    let workers = &session.shards.world().workers;
+    let workers = &session.shards.environment().workers;
     workers
         .run(job, then)
         .map_err(|_| DoorRefused::Overloaded {
@@ -108,7 +109,7 @@ async fn ask_room(
     room: RoomUri,
     request: room::Request,
 ) -> Result<Reply, DoorRefused> {
-    let own = &session.shards.world().provider;
+    let own = &session.shards.environment().provider;
     match doors::of_client(own, client, room, request)? {
         ClientAsk::Here(room, request) => {
             let caller = session.caller(client);

@@ -86,7 +86,7 @@ async fn begin(
             detail: BText::clipped(&limits),
         });
     }
-    let begun = match Sending::new(&session.shards.world().provider, client, send) {
+    let begun = match Sending::new(&session.shards.environment().provider, client, send) {
         (room, Sending::Here(submit)) => session.shards.begin_submit(&room, submit).await,
         (room, Sending::Follower(queue)) => {
             let queue = follower::Command::Queue(queue);

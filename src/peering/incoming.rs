@@ -148,7 +148,7 @@ fn caller(link: &Link, client: ClientUri) -> Caller {
 
 async fn reply(link: &Link, shards: &Shards, peers: &Peers, request: Request) -> Reply {
     let peer = link.peer();
-    match doors::of_peer(&shards.world().provider, peer, request) {
+    match doors::of_peer(&shards.environment().provider, peer, request) {
         Ok(PeerAsk::Claim(claim)) => Reply::Claimed(claims::claim(shards, &claim).await),
         Ok(PeerAsk::Relay(room, claim)) => {
             Reply::Claimed(relay::pass_on(shards, peers, peer, &room, claim).await)

@@ -82,7 +82,7 @@ pub(super) async fn fanout(
                     .map_err(|error| LaneEnd::Connection(format!("fan-out: {error}")))?;
                 let fresh = session.is_fresh();
                 let upto = session
-                    .take(link.peer(), &shards.world().provider, &batch)
+                    .take(link.peer(), &shards.environment().provider, &batch)
                     .map_err(|broken| LaneEnd::Connection(broken.to_string()))?;
                 if fresh {
                     acked = LinkSeq(batch.first.0.saturating_sub(1));
@@ -186,7 +186,7 @@ async fn finish_fanout(
             .answered(&room, answer)
             .map_err(|answer| Later::refused(&answer))?;
     }
-    let ack = acking.finish(shards.world().lane_credit_bytes);
+    let ack = acking.finish(shards.environment().lane_credit_bytes);
     for refused in &ack.refused {
         let (room, detail) = (&refused.room, &refused.detail);
         tracing::warn!(%room, %detail, "events of a room were not taken");
@@ -221,7 +221,7 @@ pub(super) async fn submissions(
     mut to: LaneSender,
     mut from: LaneReceiver,
 ) -> Result<(), LaneEnd> {
-    let world = shards.world();
+    let environment = shards.environment();
     let mut under_way = FuturesOrdered::new();
     let mut ended = false;
     while !ended || !under_way.is_empty() {
@@ -230,11 +230,11 @@ pub(super) async fn submissions(
             Some(submitted) = under_way.next(), if !under_way.is_empty() => {
                 let submitted: Submitted = submitted;
                 let refused = submitted.refused.iter().map(|run| run.count).sum();
-                world.patience.use_up(link.peer(), refused, 0);
+                environment.refusals.use_up(link.peer(), refused, 0);
                 to.write(&submitted).await.map_err(anyhow::Error::from)?;
             }
             frame = async {
-                tokio::time::sleep(world.patience.wait(link.peer())).await;
+                tokio::time::sleep(environment.refusals.wait(link.peer())).await;
                 next_frame(&mut from).await
             }, if !ended && under_way.len() < LANE_FRAMES_UNACKED_MAX => {
                 let Some(frame) = frame? else {
@@ -266,7 +266,7 @@ async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Begun> {
     for group in batch.groups {
         let (room, first) = (group.room.clone(), group.first);
         let count = u32::try_from(group.messages.len()).unwrap_or(u32::MAX);
-        let pending = match doors::submission(&shards.world().provider, group) {
+        let pending = match doors::submission(&shards.environment().provider, group) {
             Some((room, submit)) => shards
                 .begin_submit(&room, submit)
                 .await

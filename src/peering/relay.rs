@@ -50,7 +50,7 @@ pub(crate) async fn part_of(
     part: ClaimRequest,
     ask: fn(ClaimRequest) -> Request,
 ) -> Vec<ClaimedUser> {
-    if provider == shards.world().provider {
+    if provider == shards.environment().provider {
         return claims::claim(shards, &part).await.users.into_vec();
     }
     let asked = part.users.clone();
@@ -81,7 +81,7 @@ async fn vouched(shards: &Shards, peers: &Peers, claim: &ClaimRequest) -> Option
     let Some(client) = claim.terms.asking_client.clone() else {
         return Some(false);
     };
-    if *requester.provider() == shards.world().provider {
+    if *requester.provider() == shards.environment().provider {
         let known = shards.device_key(&client).await.ok()?;
         return Some(known == Some(key));
     }

@@ -1,6 +1,6 @@
 //! What the orders of a followed room mean.
 
-use super::{Basis, hub::not_queued};
+use super::{AnsweredFrom, hub::not_queued};
 use crate::cluster::shard::Shard;
 use mimi_actors::{
     ids::RoomUri,
@@ -10,7 +10,7 @@ use mimi_actors::{
 use std::sync::Arc;
 
 /// Carries out one order of the room's actor.
-pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, basis: Basis) {
+pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, from: AnsweredFrom) {
     match effect {
         Effect::Append { ticket, command } => {
             let record = Command::Follower(room.clone(), command);
@@ -19,6 +19,6 @@ pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, basis:
                 shard.report_follower(room, Input::NotAppended { ticket, refused });
             }
         }
-        Effect::Answer { ticket, answer } => shard.answer_room(ticket, answer, basis),
+        Effect::Answer { ticket, answer } => shard.answer_room(ticket, answer, from),
     }
 }

@@ -1,6 +1,6 @@
 //! What the orders of a hub's room mean.
 
-use super::{Basis, FULL_RETRY_AFTER_MS};
+use super::{AnsweredFrom, FULL_RETRY_AFTER_MS};
 use crate::cluster::shard::{NotQueued, Shard};
 use mimi_actors::{
     ids::RoomUri,
@@ -15,18 +15,18 @@ use mimi_actors::{
 use std::{sync::Arc, time::Duration};
 
 /// Carries out one order of the room's actor.
-pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, basis: Basis) {
+pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, from: AnsweredFrom) {
     match effect {
         Effect::Append { ticket, command } => {
-            let items_max = shard.world().backlog_items_max;
-            let command = shard.looked_at().tell_behind(command, items_max);
+            let items_max = shard.environment().backlog_items_max;
+            let command = shard.looked_at().mark_lagging_providers(command, items_max);
             let record = Command::Hub(room.clone(), command);
             if let Err(refused) = shard.queue(record, Some(ticket)) {
                 let refused = not_queued(refused);
                 shard.report_hub(room, Input::NotAppended { ticket, refused });
             }
         }
-        Effect::Answer { ticket, answer } => shard.answer_room(ticket, answer, basis),
+        Effect::Answer { ticket, answer } => shard.answer_room(ticket, answer, from),
         Effect::Check { ticket, check } => start_check(shard, room, ticket, *check),
         Effect::Wake { after_ms } => wake(shard, room, after_ms),
         Effect::CodeRefused {
@@ -70,15 +70,15 @@ pub(crate) fn not_queued(refused: NotQueued) -> Refused {
 }
 
 fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check) {
-    let world = shard.world();
-    let mls = Arc::clone(&world.mls);
+    let environment = shard.environment();
+    let mls = Arc::clone(&environment.mls);
     let (back, to) = (Arc::clone(shard), room.clone());
     let report = move |checked: Option<Checked>| {
         // A check that panics was fed something no check was written for.
         let checked = Box::new(checked.unwrap_or(Checked::Overloaded));
         back.report_hub(&to, Input::Checked { ticket, checked });
     };
-    if world
+    if environment
         .workers
         .run(move || checks::run(check, &*mls), report)
         .is_err()

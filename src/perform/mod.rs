@@ -11,7 +11,7 @@ pub(crate) mod user;
 pub(crate) mod workers;
 
 use crate::{
-    cluster::{patience::Patience, wake::Bells},
+    cluster::{refusal_throttle::RefusalThrottle, wake::Wakers},
     directory::HubKey,
 };
 use mimi_actors::{host::Clock, ids::ProviderId, room::checks::Mls, user::command::Rules};
@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 use workers::Workers;
 
 /// Everything that orders are carried out with; one for each node.
-pub(crate) struct World {
+pub(crate) struct Environment {
     /// The provider that this node belongs to.
     pub(crate) provider: ProviderId,
     /// The node's clock.
@@ -27,9 +27,9 @@ pub(crate) struct World {
     /// Where cryptography is done.
     pub(crate) workers: Workers,
     /// The client streams of this node.
-    pub(crate) bells: Bells,
-    /// What peers have used of this node's patience.
-    pub(crate) patience: Patience,
+    pub(crate) wakers: Wakers,
+    /// How much of what each peer sent was refused.
+    pub(crate) refusals: RefusalThrottle,
     /// The hub's key, which rooms list in external_senders.
     pub(crate) hub_key: HubKey,
     /// What rooms are checked with.
@@ -46,11 +46,11 @@ pub(crate) struct World {
 
 /// What an order to answer rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Basis {
+pub(crate) enum AnsweredFrom {
     /// On an entry of the log, which is committed and applied.
     Log,
     /// On a look at the fold alone: another node may lead by now and have moved on.
-    Look,
+    Memory,
 }
 
 /// When a request that found a queue full may be sent again, in milliseconds.

@@ -1,6 +1,6 @@
 //! What the orders of a user's actor mean.
 
-use super::{Basis, FULL_RETRY_AFTER_MS};
+use super::{AnsweredFrom, FULL_RETRY_AFTER_MS};
 use crate::cluster::shard::{NotQueued, Shard};
 use mimi_actors::{
     ids::UserUri,
@@ -13,7 +13,7 @@ use mimi_actors::{
 use std::sync::Arc;
 
 /// Carries out one order of the user's actor.
-pub(crate) fn perform(shard: &Arc<Shard>, user: &UserUri, effect: Effect, basis: Basis) {
+pub(crate) fn perform(shard: &Arc<Shard>, user: &UserUri, effect: Effect, from: AnsweredFrom) {
     match effect {
         Effect::Append { ticket, command } => {
             let record = Command::User(user.clone(), command);
@@ -22,7 +22,7 @@ pub(crate) fn perform(shard: &Arc<Shard>, user: &UserUri, effect: Effect, basis:
                 shard.report_user(user, Input::NotAppended { ticket, refused });
             }
         }
-        Effect::Answer { ticket, answer } => shard.answer_user(ticket, answer, basis),
+        Effect::Answer { ticket, answer } => shard.answer_user(ticket, answer, from),
     }
 }
 

@@ -23,7 +23,7 @@ use mimi_actors::{
         BText, Payload,
         claim::{ClaimId, ClaimTerms},
         event::{
-            Body, ClientSeq, Copy, Epoch, Given, Hash, InboxSeq, Item, LinkSeq, RoomSeq,
+            Body, ClientSeq, Copy, Epoch, Hash, InboxSeq, Item, LaneCursor, LinkSeq, RoomSeq,
             SubmitRefused, SubmitSeq,
         },
         joining::CodeId,
@@ -350,10 +350,10 @@ fn link_commands() -> Vec<(&'static str, link::Command)> {
         before: Millis(1_700_000_000_000),
     };
     let read = link::Command::Read {
-        has: list(vec![link::Has {
+        has: list(vec![link::ReadProgress {
             room: room(),
             client: bob(),
-            given: Given::all(RoomSeq(1)),
+            given: LaneCursor::all(RoomSeq(1)),
         }]),
     };
     let refused = link::Command::Ack {

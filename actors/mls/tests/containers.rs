@@ -8,7 +8,7 @@ use crate::{
         container::{self, Before, ContainerRefused, NotServed},
         create::check_create,
         reader::put_vector,
-        shelf::Shelf,
+        tree_cache::TreeCache,
         tree_delta::{self, Delta, DeltaRefused},
         view::NextTree,
     },
@@ -267,7 +267,7 @@ fn deltas_between_the_trees_of_openmls_lead_from_one_to_the_next_byte_for_byte()
     for seed in 0..4 {
         let mut dice = Dice(seed + 77);
         let terms = Terms {
-            trees: Shelf::new(),
+            trees: TreeCache::new(),
             ..terms()
         };
         let mut world = World::new(12, SUITE);

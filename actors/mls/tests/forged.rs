@@ -9,9 +9,9 @@ use super::super::{
     message::HandshakeKind,
     proposal::{ProposalRefused, check_proposal},
     reader::{Reader, put_vector},
-    shelf::Shelf,
     suite::Suite,
     tree::Tree,
+    tree_cache::TreeCache,
 };
 use bytes::Bytes;
 use openmls::prelude::{KeyPackage, tls_codec::Serialize as _};
@@ -188,7 +188,12 @@ fn kinds_of_commits_and_proposals_that_are_not_taken_are_named() {
             Err(BundleRefused::Unsupported(what))
         );
         let message = framed(&world, 0, 2, &[&[0, kind][..], &[0; 40]].concat());
-        let refused = check_proposal(&world.view, &message, &world.clients[0].uri, &Shelf::none());
+        let refused = check_proposal(
+            &world.view,
+            &message,
+            &world.clients[0].uri,
+            &TreeCache::none(),
+        );
         assert_eq!(refused, Err(ProposalRefused::Unsupported(what)));
     }
     let mut encrypted = commit(&world, 0, &[]);
@@ -251,7 +256,12 @@ fn an_external_init_is_only_for_those_outside() {
         })
     );
     let message = framed(&world, 0, 2, &[&[0, 6][..], &content].concat());
-    let refused = check_proposal(&world.view, &message, &world.clients[0].uri, &Shelf::none());
+    let refused = check_proposal(
+        &world.view,
+        &message,
+        &world.clients[0].uri,
+        &TreeCache::none(),
+    );
     assert_eq!(refused, Err(ProposalRefused::Invalid(reason)));
 }
 

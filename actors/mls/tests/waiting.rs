@@ -4,7 +4,7 @@ use super::super::{
     bundle::{BundleRefused, check_bundle},
     fixture::{Client, SUITE, World},
     proposal::{ProposalRefused, check_proposal},
-    shelf::Shelf,
+    tree_cache::TreeCache,
 };
 use super::forged::{adding, framed};
 use openmls::prelude::Lifetime;
@@ -13,17 +13,27 @@ use openmls::prelude::Lifetime;
 fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
     let mut world = World::of(3);
     let update = world.propose_update(1).message;
-    let refused = check_proposal(&world.view, &update, &world.clients[2].uri, &Shelf::none());
+    let refused = check_proposal(
+        &world.view,
+        &update,
+        &world.clients[2].uri,
+        &TreeCache::none(),
+    );
     assert_eq!(refused, Err(ProposalRefused::SenderNotBound));
     let refused = check_proposal(
         &World::of(3).view,
         &update,
         &world.clients[1].uri,
-        &Shelf::none(),
+        &TreeCache::none(),
     );
     assert_eq!(refused, Err(ProposalRefused::Signature));
     world.step(0, &[], &[], false).unwrap();
-    let refused = check_proposal(&world.view, &update, &world.clients[1].uri, &Shelf::none());
+    let refused = check_proposal(
+        &world.view,
+        &update,
+        &world.clients[1].uri,
+        &TreeCache::none(),
+    );
     assert_eq!(
         refused,
         Err(ProposalRefused::WrongEpoch {
@@ -37,7 +47,7 @@ fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
         &world.view,
         &group.into(),
         &world.clients[1].uri,
-        &Shelf::none(),
+        &TreeCache::none(),
     );
     assert_eq!(refused, Err(ProposalRefused::WrongGroup));
 }
@@ -46,8 +56,14 @@ fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
 fn a_proposal_with_a_flipped_byte_or_cut_short_is_refused() {
     let mut world = World::of(2);
     let update = world.propose_update(1).message;
-    let check =
-        |message| check_proposal(&world.view, &message, &world.clients[1].uri, &Shelf::none());
+    let check = |message| {
+        check_proposal(
+            &world.view,
+            &message,
+            &world.clients[1].uri,
+            &TreeCache::none(),
+        )
+    };
     let membership_tag = update.len() - 33;
     for at in 0..update.len() {
         let mut bytes = update.to_vec();
@@ -65,7 +81,12 @@ fn a_proposal_that_breaks_a_rule_on_its_own_does_not_wait() {
     let mut world = World::of(3);
     let refused = |content: &[u8]| {
         let message = framed(&world, 0, 2, content);
-        check_proposal(&world.view, &message, &world.clients[0].uri, &Shelf::none())
+        check_proposal(
+            &world.view,
+            &message,
+            &world.clients[0].uri,
+            &TreeCache::none(),
+        )
     };
     let blank = refused(&[0, 3, 0, 0, 0, 9]);
     assert_eq!(
@@ -89,7 +110,12 @@ fn a_proposal_that_breaks_a_rule_on_its_own_does_not_wait() {
     };
     let stolen = &update[head..head + 2 + leaf.encoded.len()];
     let message = framed(&world, 0, 2, stolen);
-    let refused = check_proposal(&world.view, &message, &world.clients[0].uri, &Shelf::none());
+    let refused = check_proposal(
+        &world.view,
+        &message,
+        &world.clients[0].uri,
+        &TreeCache::none(),
+    );
     assert_eq!(
         refused,
         Err(ProposalRefused::Invalid(
@@ -107,7 +133,7 @@ fn whoever_is_outside_the_group_is_told_that_it_may_not_propose() {
         &world.view,
         &external.into(),
         &world.clients[0].uri,
-        &Shelf::none(),
+        &TreeCache::none(),
     );
     assert_eq!(
         refused,
@@ -121,7 +147,7 @@ fn whoever_is_outside_the_group_is_told_that_it_may_not_propose() {
         &world.view,
         &absent.into(),
         &world.clients[0].uri,
-        &Shelf::none(),
+        &TreeCache::none(),
     );
     assert_eq!(refused, Err(ProposalRefused::NotMember));
 }

@@ -14,7 +14,7 @@ use crate::{
         bundle::{Bundle, Terms},
         container::Before,
         credential::{client_of, identity_of},
-        shelf::Shelf,
+        tree_cache::TreeCache,
     },
     room::checks::{COMMIT_RATE, Mls},
     wire::{
@@ -61,7 +61,7 @@ pub(super) fn verifier() -> Mls {
         terms: Terms {
             audited_members_max: AUDITED_MEMBERS_MAX,
             tree_hosts: Vec::new(),
-            trees: Shelf::none(),
+            trees: TreeCache::none(),
         },
         lease_ms: LEASE_MS,
         commit_rate: COMMIT_RATE,

@@ -16,7 +16,7 @@ use crate::{
     wire::{
         self, Payload,
         door::{Order, RoomBody, RoomEvent},
-        event::{ClientSeq, Given, Hash, RoomSeq},
+        event::{ClientSeq, Hash, LaneCursor, RoomSeq},
     },
 };
 use std::{fmt, rc::Rc};
@@ -370,7 +370,7 @@ impl World {
             &*self.shards[who],
             room,
             reader,
-            Given::all(RoomSeq(client.next.0 - 1)),
+            LaneCursor::all(RoomSeq(client.next.0 - 1)),
             None,
             Order::InOrder,
         )

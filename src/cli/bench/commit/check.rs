@@ -13,7 +13,7 @@ use mimi_actors::{
         bundle::{Bundle, Terms, check_bundle},
         container::{Before, pack},
         create::check_create,
-        shelf::Shelf,
+        tree_cache::TreeCache,
         view::GroupView,
     },
     wire::{
@@ -65,7 +65,7 @@ struct Group {
 /// The figures of one size, one row for each container.
 pub(super) fn measure(members: usize) -> anyhow::Result<Vec<Value>> {
     let mut group = Group::found(members)?;
-    let shelves = CONTAINERS.map(|_| Shelf::new());
+    let caches = CONTAINERS.map(|_| TreeCache::new());
     let mut took: [Vec<f64>; 4] = Default::default();
     let mut bytes = [0; 4];
     for _ in 0..COMMITS {
@@ -76,7 +76,7 @@ pub(super) fn measure(members: usize) -> anyhow::Result<Vec<Value>> {
             let mut bundle = prepared.bundle();
             bundle.tree = pack(&whole, kind, Some(&before), None)?;
             let terms = Terms {
-                trees: shelves.get(place).context("a shelf for each")?.clone(),
+                trees: caches.get(place).context("a cache for each")?.clone(),
                 ..group.terms.clone()
             };
             let began = cpu_us();
@@ -139,7 +139,7 @@ impl Group {
             view: created.view,
             terms: Terms {
                 audited_members_max: AUDITED_MEMBERS_MAX,
-                trees: Shelf::new(),
+                trees: TreeCache::new(),
                 ..Terms::default()
             },
             seq: RoomSeq(0),

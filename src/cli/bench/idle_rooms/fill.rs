@@ -4,10 +4,10 @@ use crate::{
     client::member::{Member, PackageOptions},
     cluster::batch::Apply as _,
     cluster::{
-        entries::Entries, group::Group, machine::ApplyToActors, place, read_entry, shard::Shard,
+        apply::ApplyToActors, entries::Entries, group::Group, place, read_entry, shard::Shard,
     },
     directory::HubKey,
-    perform::{World, workers::Workers},
+    perform::{Environment, workers::Workers},
     store::Disk,
 };
 use anyhow::ensure;
@@ -54,10 +54,10 @@ pub(super) async fn fill(data: &Path, rooms: u32) -> anyhow::Result<()> {
     let commands = commands()?;
     let disk = Disk::open(data, SHARDS, u64::MAX)?;
     let supervisor = Supervisor::start().await?;
-    let world = Arc::new(world()?);
+    let environment = Arc::new(environment()?);
     let mut names = vec![Vec::new(); usize::from(SHARDS)];
     for number in 0..rooms {
-        let room = RoomUri::new(&world.provider, &format!("idle-{number}"))?;
+        let room = RoomUri::new(&environment.provider, &format!("idle-{number}"))?;
         if let Some(names) = names.get_mut(usize::from(place(&room.to_string()))) {
             names.push(room);
         }
@@ -70,7 +70,13 @@ pub(super) async fn fill(data: &Path, rooms: u32) -> anyhow::Result<()> {
             read_entry(&reading, id, index).map_err(refuse)
         };
         let entries = Entries::new(Box::new(read));
-        let (shard, _) = Shard::new(id, Arc::clone(&world), entries, &supervisor.cell(), true);
+        let (shard, _) = Shard::new(
+            id,
+            Arc::clone(&environment),
+            entries,
+            &supervisor.cell(),
+            true,
+        );
         fill_shard(shard, &disk, data, names, &commands).await?;
     }
     disk.writer.close().await;
@@ -143,13 +149,13 @@ async fn sealed(data: &Path, shard: u16, next: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn world() -> anyhow::Result<World> {
-    Ok(World {
+fn environment() -> anyhow::Result<Environment> {
+    Ok(Environment {
         provider: "a.example".parse()?,
         clock: Arc::new(|| Millis(1)),
         workers: Workers::new(1, 1),
-        bells: crate::cluster::wake::Bells::default(),
-        patience: crate::cluster::patience::Patience::default(),
+        wakers: crate::cluster::wake::Wakers::default(),
+        refusals: crate::cluster::refusal_throttle::RefusalThrottle::default(),
         hub_key: HubKey::generate()?,
         mls: Arc::new(Mls {
             hub_signature_key: [0; 32],

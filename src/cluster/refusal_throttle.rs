@@ -24,17 +24,17 @@ const REFUSED_ITEMS: Rate = Rate {
 /// Longest wait before a frame, in milliseconds; what is refused meanwhile is not counted.
 const WAIT_MS_MAX: u64 = 10_000;
 
-/// When a node starts, on the time of its patience, in milliseconds: what is read again of the log was refused before.
+/// When a node starts, on the time of this throttle, in milliseconds: what is read again of the log was refused before.
 const START_MS: u64 = 3_600_000;
 
-/// What each peer has used of its node's patience. Its time is this node's own since the start: a clock that is set, or
+/// What was refused of each peer, and how much of that makes it wait. Its time is this node's own since the start: a clock that is set, or
 /// that of a leader that is ahead, makes nobody wait.
-pub(crate) struct Patience {
+pub(crate) struct RefusalThrottle {
     since: Instant,
     used: Mutex<Buckets<ProviderId>>,
 }
 
-impl Default for Patience {
+impl Default for RefusalThrottle {
     fn default() -> Self {
         Self {
             since: Instant::now(),
@@ -43,7 +43,7 @@ impl Default for Patience {
     }
 }
 
-impl Patience {
+impl RefusalThrottle {
     fn used(&self) -> MutexGuard<'_, Buckets<ProviderId>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,44 +84,44 @@ mod tests {
 
     #[test]
     fn who_is_refused_often_waits_and_nobody_else_does() {
-        let patience = Patience::default();
+        let throttle = RefusalThrottle::default();
         let (mallory, bob) = ("m.example".parse().unwrap(), "b.example".parse().unwrap());
         let now = Millis(1_000_000);
-        patience.use_up_at(&mallory, REFUSED_ITEMS_BURST - 1, now);
-        assert_eq!(patience.wait_at(&mallory, now), Duration::ZERO);
-        patience.use_up_at(&mallory, 501, now);
-        let wait = patience.wait_at(&mallory, now);
+        throttle.use_up_at(&mallory, REFUSED_ITEMS_BURST - 1, now);
+        assert_eq!(throttle.wait_at(&mallory, now), Duration::ZERO);
+        throttle.use_up_at(&mallory, 501, now);
+        let wait = throttle.wait_at(&mallory, now);
         assert!(
             wait > Duration::ZERO && wait < Duration::from_secs(1),
             "{wait:?}"
         );
-        assert_eq!(patience.wait_at(&mallory, now.plus(1_000)), Duration::ZERO);
-        assert_eq!(patience.wait_at(&bob, now), Duration::ZERO);
+        assert_eq!(throttle.wait_at(&mallory, now.plus(1_000)), Duration::ZERO);
+        assert_eq!(throttle.wait_at(&bob, now), Duration::ZERO);
     }
 
     #[test]
     fn patience_comes_back_however_much_was_refused() {
-        let patience = Patience::default();
+        let throttle = RefusalThrottle::default();
         let mallory = "m.example".parse().unwrap();
         let now = Millis(1_000_000);
         for _ in 0..1_000 {
-            patience.use_up_at(&mallory, 4_096, now);
+            throttle.use_up_at(&mallory, 4_096, now);
         }
         assert_eq!(
-            patience.wait_at(&mallory, now),
+            throttle.wait_at(&mallory, now),
             Duration::from_millis(WAIT_MS_MAX)
         );
         let later = now.plus(2 * WAIT_MS_MAX);
-        assert_eq!(patience.wait_at(&mallory, later), Duration::ZERO);
+        assert_eq!(throttle.wait_at(&mallory, later), Duration::ZERO);
     }
 
     #[test]
     fn what_was_refused_long_ago_makes_nobody_wait_and_what_is_just_refused_does() {
-        let patience = Patience::default();
+        let throttle = RefusalThrottle::default();
         let mallory = "m.example".parse().unwrap();
-        patience.use_up(&mallory, 2 * REFUSED_ITEMS_BURST, START_MS);
-        assert_eq!(patience.wait(&mallory), Duration::ZERO);
-        patience.use_up(&mallory, 2 * REFUSED_ITEMS_BURST, 0);
-        assert!(patience.wait(&mallory) > Duration::ZERO);
+        throttle.use_up(&mallory, 2 * REFUSED_ITEMS_BURST, START_MS);
+        assert_eq!(throttle.wait(&mallory), Duration::ZERO);
+        throttle.use_up(&mallory, 2 * REFUSED_ITEMS_BURST, 0);
+        assert!(throttle.wait(&mallory) > Duration::ZERO);
     }
 }

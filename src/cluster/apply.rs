@@ -9,7 +9,7 @@ use super::{
     shard::{Shard, Unreachable},
 };
 use crate::{
-    perform::{self, Basis},
+    perform::{self, AnsweredFrom},
     store::snapshot::Row,
 };
 use bytes::Bytes;
@@ -44,14 +44,14 @@ impl Shard {
         batch: &Batch,
     ) -> Result<(), Unreachable> {
         let decoded = decoded::of(batch)?;
-        // One look: a reign that ends meanwhile takes its tickets with it.
-        let reign = self.reign();
+        // One look: a leadership that ends meanwhile takes its tickets with it.
+        let leadership = self.leadership();
         let stamp = (*decoded).as_ref().stamp;
         let time = self.looked_at().time.at(stamp);
         let mut hubs: Grouped<RoomUri, desk::Desk> = BTreeMap::new();
         let mut followers: Grouped<RoomUri, follower_desk::Desk> = BTreeMap::new();
         let mut users: Grouped<UserUri, user_desk::Desk> = BTreeMap::new();
-        for (number, (command, ticket)) in (0_u32..).zip(decoded.commands(reign)) {
+        for (number, (command, ticket)) in (0_u32..).zip(decoded.commands(leadership)) {
             let at = Position {
                 entry: index,
                 command: number,
@@ -103,7 +103,7 @@ impl Shard {
             );
             orders.push(later(self, user, applied.effects, perform::user::perform));
         }
-        let commands = (0_u32..).zip(decoded.commands(reign));
+        let commands = (0_u32..).zip(decoded.commands(leadership));
         let done = commands
             .map(|(number, (command, _))| (command, done.remove(&number).unwrap_or(Done::Nothing)));
         let mut news = self
@@ -113,7 +113,7 @@ impl Shard {
             .record(index, stamp, SHARDS, done);
         orders.into_iter().for_each(|carry_out| carry_out());
         let redriven = std::mem::take(&mut news.redriven);
-        for (ticket, redriven) in redrives(decoded.commands(reign)).zip(redriven) {
+        for (ticket, redriven) in redrives(decoded.commands(leadership)).zip(redriven) {
             if let Some(ticket) = ticket {
                 self.redriving.give(ticket, redriven);
             }
@@ -123,25 +123,25 @@ impl Shard {
         Ok(())
     }
 
-    /// Rings the bells of the clients of this node, and tells the operator what was refused.
+    /// Rings the wakers of the clients of this node, and tells the operator what was refused.
     fn tell(&self, news: News, time: Millis) {
-        let bells = &self.world().bells;
+        let wakers = &self.environment().wakers;
         for room in &news.rooms {
-            self.watchers.ring(room);
+            self.watchers.wake(room);
         }
         for client in &news.users {
-            bells.ring(client, super::wake::Wake::user);
+            wakers.wake(client, super::wake::Wake::user);
         }
         for (room, client, run) in news.verdicts {
-            bells.ring(&client, |bell| bell.verdict(&room, run));
+            wakers.wake(&client, |bell| bell.verdict(&room, run));
         }
         for client in &news.inbox_full {
             tracing::warn!(%client, "an inbox is full; a notice was not stored");
         }
-        let world = self.world();
+        let environment = self.environment();
         for (peer, items) in &news.refused {
             let age_ms = self.time().0.saturating_sub(time.0);
-            world.patience.use_up(peer, *items, age_ms);
+            environment.refusals.use_up(peer, *items, age_ms);
         }
         for refused in &news.acks_refused {
             tracing::warn!(shard = self.id, %refused, "an acknowledgement was not taken");
@@ -249,12 +249,12 @@ fn later<K: Send + 'static, E: Send + 'static>(
     shard: &Arc<Shard>,
     key: K,
     effects: Vec<E>,
-    perform: fn(&Arc<Shard>, &K, E, Basis),
+    perform: fn(&Arc<Shard>, &K, E, AnsweredFrom),
 ) -> Box<dyn FnOnce() + Send> {
     let shard = Arc::clone(shard);
     Box::new(move || {
         effects
             .into_iter()
-            .for_each(|effect| perform(&shard, &key, effect, Basis::Log))
+            .for_each(|effect| perform(&shard, &key, effect, AnsweredFrom::Log))
     })
 }

@@ -18,9 +18,9 @@ const GROUP_BYTES_PER_TREE_BYTE: usize = 4;
 /// Memory that it takes besides.
 const GROUP_BYTES: usize = 4 << 10;
 
-/// What is kept; a copy is the same shelf. The default keeps nothing.
+/// What is kept; a copy is the same cache. The default keeps nothing.
 #[derive(Clone, Default)]
-pub struct Shelf(Option<Arc<Kept>>);
+pub struct TreeCache(Option<Arc<Kept>>);
 
 #[derive(Default)]
 struct Kept {
@@ -41,14 +41,14 @@ struct KeptTree {
     next: Option<(Digest, Step)>,
 }
 
-impl Shelf {
-    /// A shelf that keeps nothing.
+impl TreeCache {
+    /// A cache that keeps nothing.
     #[must_use]
     pub const fn none() -> Self {
         Self(None)
     }
 
-    /// An empty shelf.
+    /// An empty cache.
     #[must_use]
     pub fn new() -> Self {
         Self(Some(Arc::default()))
@@ -58,7 +58,7 @@ impl Shelf {
         self.0.as_ref().map(|kept| lock(&kept.trees))
     }
 
-    /// The tree with this hash, which `bytes` are: off the shelf, or read.
+    /// The tree with this hash, which `bytes` are: out of the cache, or read.
     pub(super) fn take(&self, tree_hash: &[u8], bytes: &[u8]) -> Result<Box<Rest>, Unreadable> {
         let found = self.trees().and_then(|mut trees| trees.take(tree_hash));
         match found {
@@ -185,7 +185,7 @@ impl<V> Lru<V> {
     }
 }
 
-impl fmt::Debug for Shelf {
+impl fmt::Debug for TreeCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kept = self.trees().map_or(0, |trees| trees.kept.kept.len());
         write!(f, "{kept} trees")

@@ -9,8 +9,8 @@ use super::shards::Shards;
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::{READS_TOLD_MAX, READS_WAITING_MAX},
-    link::Has,
-    wire::{BVec, event::Given},
+    link::ReadProgress,
+    wire::{BVec, event::LaneCursor},
 };
 use std::{
     collections::BTreeMap,
@@ -23,17 +23,17 @@ const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is to be told to one shard: the newest word of each client and room.
 #[derive(Default)]
-pub(crate) struct Reads {
-    waiting: Mutex<BTreeMap<(RoomUri, ClientUri), Given>>,
+pub(crate) struct ClientAcks {
+    waiting: Mutex<BTreeMap<(RoomUri, ClientUri), LaneCursor>>,
 }
 
-impl Reads {
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<(RoomUri, ClientUri), Given>> {
+impl ClientAcks {
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<(RoomUri, ClientUri), LaneCursor>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of what a client has acknowledged, durably, of a room.
-    pub(crate) fn note(&self, room: &RoomUri, client: &ClientUri, given: Given) {
+    pub(crate) fn note(&self, room: &RoomUri, client: &ClientUri, given: LaneCursor) {
         let mut waiting = self.waiting();
         let who = (room.clone(), client.clone());
         if let Some(known) = waiting.get_mut(&who) {
@@ -44,13 +44,13 @@ impl Reads {
     }
 
     /// As much as one command holds; none when nothing waits.
-    fn take(&self) -> Option<BVec<Has, READS_TOLD_MAX>> {
+    fn take(&self) -> Option<BVec<ReadProgress, READS_TOLD_MAX>> {
         let mut waiting = self.waiting();
         let mut has = Vec::new();
         while has.len() < READS_TOLD_MAX
             && let Some(((room, client), given)) = waiting.pop_first()
         {
-            has.push(Has {
+            has.push(ReadProgress {
                 room,
                 client,
                 given,
@@ -83,19 +83,19 @@ mod tests {
 
     #[test]
     fn the_newest_word_of_each_client_is_told_a_bounded_number_at_a_time() {
-        let reads = Reads::default();
+        let reads = ClientAcks::default();
         let room: RoomUri = "mimi://a.example/r/den".parse().unwrap();
         let client = |number: usize| -> ClientUri {
             format!("mimi://a.example/d/bob/{number}").parse().unwrap()
         };
-        reads.note(&room, &client(0), Given::all(RoomSeq(4)));
-        let given = Given {
+        reads.note(&room, &client(0), LaneCursor::all(RoomSeq(4)));
+        let given = LaneCursor {
             application: RoomSeq(2),
             control: RoomSeq(9),
         };
         reads.note(&room, &client(0), given);
         let told = reads.take().unwrap();
-        let newest = Given {
+        let newest = LaneCursor {
             application: RoomSeq(4),
             control: RoomSeq(9),
         };
