@@ -51,6 +51,8 @@ pub(super) struct Staged {
     pub(super) commit: Bytes,
     /// The epoch that it would open.
     pub(super) opens: Epoch,
+    /// It is external: the client comes in with it, whatever it has been before.
+    pub(super) enters: bool,
 }
 
 /// What a client knows of a room.

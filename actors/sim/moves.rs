@@ -233,6 +233,7 @@ impl World {
             known.staged = Some(Staged {
                 commit: bundle.commit.0.clone(),
                 opens: epoch.next(),
+                enters: false,
             });
         }
         self.history.committed(client, room, epoch, &bundle);
@@ -396,6 +397,7 @@ impl World {
         known.staged = Some(Staged {
             commit: bundle.commit.0.clone(),
             opens: epoch.next(),
+            enters: true,
         });
         let opened = known.opened;
         self.history.committed(client, room, epoch, &bundle);

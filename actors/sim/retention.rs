@@ -105,7 +105,8 @@ impl World {
         is.member.forget(room);
         if let Some(known) = is.rooms.get_mut(room) {
             known.lost = true;
-            known.staged = None;
+            // An external Commit under way still brings it in.
+            known.staged.take_if(|staged| !staged.enters);
             known.reads = Reads::after(known.reads.upto());
         }
         self.story
