@@ -14,6 +14,7 @@
 
 mod faults;
 mod node;
+mod wait;
 
 use super::{Counts, Violation, dice::Dice};
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
 use faults::Faults;
 use node::{Log, Message, Node, Stage, Vote};
 use std::collections::{BTreeMap, BTreeSet};
+use wait::Wait;
 
 /// Bugs that can be planted here, and what each does. See [`crate::planted`].
 pub const BUGS: &[(&str, &str)] = &[
@@ -94,13 +96,6 @@ pub const OUTAGE_MS_MAX: u64 = 5_000;
 const SYNCS: u64 = 8;
 /// A leader that nothing happened to for so long is well, in milliseconds.
 const WELL_MS: u64 = 3_000;
-/// How long a wait is.
-const WAIT_MS: u64 = 10_000;
-/// How long it may take, in milliseconds, without outages: shorter by what two clocks may differ and a slow correction,
-/// longer by what the time of a shard is slower.
-const WAITED_MS: std::ops::RangeInclusive<u64> = 8_000..=12_500;
-/// Nothing was accepted for so long: an outage, whose length `available` bounds. A wait may see several.
-const OUT_MS_MIN: u64 = 1_000;
 /// The true time when a world begins.
 const BEGAN: u64 = 1_767_225_600_000;
 
@@ -131,14 +126,6 @@ pub fn play(seed: u64) -> Played {
 
 /// A message on its way: from whom, to whom, what, and whether it has arrived and waits for the engine.
 type Underway = (u64, u64, Message, bool);
-
-/// Somebody waits, by the time of the shard.
-struct Wait {
-    until: Millis,
-    /// Since when, and for how long of that there were outages.
-    since_ms: u64,
-    out_ms: u64,
-}
 
 struct World {
     dice: Dice,
@@ -624,31 +611,17 @@ impl World {
     /// Looks at whoever waits when an entry was accepted, after `out_ms` without one.
     fn look_at_wait(&mut self, out_ms: u64, settled: bool) {
         let (now_ms, last) = (self.now_ms, self.time.last());
-        let Some(mut wait) = self.wait.take() else {
-            self.wait = settled.then(|| Wait {
-                until: last.plus(WAIT_MS),
-                since_ms: now_ms,
-                out_ms: 0,
-            });
+        let Some(wait) = &mut self.wait else {
+            self.wait = settled.then(|| Wait::begin(last, now_ms));
             return;
         };
-        if out_ms >= OUT_MS_MIN {
-            wait.out_ms += out_ms;
-        }
-        let waited_ms = now_ms - wait.since_ms;
-        let too_long = waited_ms - wait.out_ms > *WAITED_MS.end();
-        let over = last >= wait.until;
-        if too_long || over && waited_ms < *WAITED_MS.start() {
-            let (out_ms, left_ms) = (wait.out_ms, wait.until.0.saturating_sub(last.0));
-            let why = format!(
-                "a wait of {WAIT_MS} ms has {left_ms} ms left after {waited_ms} ms, {out_ms} of them in outages"
-            );
-            self.broken("waits", why);
-        }
-        if over {
-            self.counts.one("waits that ended");
-        } else {
-            self.wait = Some(wait);
+        match wait.look(last, now_ms, out_ms) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.wait = None;
+                self.counts.one("waits that ended");
+            }
+            Err(why) => self.broken("waits", why),
         }
     }
 
