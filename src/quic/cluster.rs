@@ -251,7 +251,6 @@ mod tests {
 
     #[tokio::test]
     async fn nodes_speak_as_the_earlier_of_their_two_releases_does() {
-        let pki = Pki::new();
         let before = Release::named("v0.1").unwrap();
         for (one, two, spoken) in [
             (Release::OWN, Release::OWN, CLUSTER.newest),
@@ -259,6 +258,7 @@ mod tests {
             (before, Release::OWN, 1),
             (before, before, 1),
         ] {
+            let pki = Pki::new();
             let one = pki.node_of("n1.main.a.example", "main.a.example", one);
             let two = pki.node_of("n2.main.a.example", "main.a.example", two);
             let address = one.local_address().unwrap();
