@@ -367,9 +367,19 @@ fn lines_name_address(story: &mut Story, expected: String, name: String) {
     }
 }
 
+/// What a node has logged of its start: its lines come after its readiness is seen elsewhere.
+async fn log_of_start(story: &Story, name: &str) -> Vec<String> {
+    until("the log of the start is read", async || {
+        let log = story.net().node(name).log();
+        let ready = log.iter().any(|line| message(line) == "node ready");
+        ready.then_some(log)
+    })
+    .await
+}
+
 #[then(regex = r"^no line of the log of (\S+) names a source file$")]
-fn no_source_files(story: &mut Story, name: String) {
-    let log = story.net().node(&name).log();
+async fn no_source_files(story: &mut Story, name: String) {
+    let log = log_of_start(story, &name).await;
     assert!(log.iter().any(|line| line.contains("fjall")), "{log:#?}");
     for line in &log {
         for part in ["log.file", ".rs", "/registry/", "/rustc/"] {
@@ -379,8 +389,8 @@ fn no_source_files(story: &mut Story, name: String) {
 }
 
 #[then(regex = r"^no line of the log of (\S+) is of openraft, raft_engine or fjall$")]
-fn libraries_are_quiet(story: &mut Story, name: String) {
-    let log = story.net().node(&name).log();
+async fn libraries_are_quiet(story: &mut Story, name: String) {
+    let log = log_of_start(story, &name).await;
     assert!(log.len() > 16, "{log:#?}");
     for line in &log {
         let target = field(line, "target").unwrap_or_default();
@@ -454,10 +464,18 @@ fn message(line: &str) -> String {
 }
 
 #[then(regex = r#"^"(.+)" is said (\d+) times? in the log of (\S+)$"#)]
-fn said_so_often(story: &mut Story, expected: String, count: usize, name: String) {
-    let log = story.net().node(&name).log();
-    let found = log.iter().filter(|line| fits(&message(line), &expected));
-    assert_eq!(found.count(), count, "{log:#?}");
+async fn said_so_often(story: &mut Story, expected: String, count: usize, name: String) {
+    let said = || {
+        let log = story.net().node(&name).log();
+        let found = log.iter().filter(|line| fits(&message(line), &expected));
+        found.count()
+    };
+    // Lines are read a little after they were written.
+    until(&format!("{expected} is said {count} times"), async || {
+        (said() >= count).then_some(())
+    })
+    .await;
+    assert_eq!(said(), count, "{:#?}", story.net().node(&name).log());
 }
 
 #[then(regex = r"^(\S+) still answers$")]
