@@ -221,6 +221,8 @@ async fn a_node_joins_takes_the_place_of_a_lost_one_and_the_lost_one_stays_out()
 
 /// How long a member of a rolling cluster listens between two messages.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Users that are made at each node once it is upgraded: their shards are led by all nodes.
+const USERS_BY_WAY_OF_EACH: usize = 12;
 /// After so many messages she commits.
 const MESSAGES_FOR_A_COMMIT: usize = 20;
 
@@ -297,7 +299,10 @@ async fn a_cluster_rolls_from_the_release_before_node_by_node_under_load_and_los
             upgrade(&mut net, name).await;
             net.led(A).await;
             net.linked().await;
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            // Whoever leads their shards, of either release, is reached by way of this node.
+            for number in 0..USERS_BY_WAY_OF_EACH {
+                drop(net.node(name).add_user(&format!("{name}-{number}")).await);
+            }
         }
         ends.store(true, Ordering::SeqCst);
     };
