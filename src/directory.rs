@@ -333,8 +333,9 @@ pub(crate) fn check_hub_key(data_dir: &Path, configured: &Path) -> anyhow::Resul
         return Ok(());
     }
     let key = read_hub_key(path)?;
-    match std::fs::read(data_dir.join("node.json")) {
-        Ok(bytes) => read_owner(path, &bytes)?.check_hub_key(key.public()),
+    let owner = data_dir.join("node.json");
+    match std::fs::read(&owner) {
+        Ok(bytes) => read_owner(&owner, &bytes)?.check_hub_key(key.public()),
         // Whether it should be there is looked at elsewhere.
         Err(_) => Ok(()),
     }

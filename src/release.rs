@@ -81,6 +81,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_names_of_the_formats_are_the_ones_that_earlier_releases_know() {
+        let named: Vec<String> = Writer::this().formats.into_keys().collect();
+        let known = ["fold", "high-water mark", "log entry", "snapshot manifest"];
+        assert_eq!(named, known);
+    }
+
+    #[test]
     fn what_a_later_release_wrote_is_refused_with_its_name_and_the_format() {
         Writer::this().check().unwrap();
         for (format, found, said) in [

@@ -221,10 +221,26 @@ fn finish(view: &View) -> Next {
         return Next::Do(Order::Vote { voters });
     }
     // Whoever has no vote after the change does not finish it: see [`Order::HandOver`].
-    let mut successors = voters.into_iter().filter(|voter| view.is_level(*voter));
-    successors.next().map_or(Next::Wait(Waiting::Change), |to| {
-        Next::Do(Order::HandOver { to })
-    })
+    let mut successors = voters.iter().copied();
+    match (
+        successors.find(|voter| view.is_level(*voter)),
+        voters.first(),
+    ) {
+        (Some(to), _) => Next::Do(Order::HandOver { to }),
+        (None, Some(first)) => Next::Wait(lacks(view, *first)),
+        (None, None) => Next::Wait(Waiting::Change),
+    }
+}
+
+/// What is waited for until a node has everything.
+fn lacks(view: &View, node: u64) -> Waiting {
+    match view.lag_entries.get(&node) {
+        Some(entries) => Waiting::Lag {
+            node,
+            entries: *entries,
+        },
+        None => Waiting::Answer { node },
+    }
 }
 
 fn join(view: &View, node: u64, address: &Address) -> Next {
@@ -293,13 +309,7 @@ fn elect(view: &View, node: u64, voters: BTreeSet<u64>) -> Next {
     if planted!("lagging_node_votes") || view.is_level(node) {
         return vote(view, voters);
     }
-    Next::Wait(match view.lag_entries.get(&node) {
-        Some(entries) => Waiting::Lag {
-            node,
-            entries: *entries,
-        },
-        None => Waiting::Answer { node },
-    })
+    Next::Wait(lacks(view, node))
 }
 
 /// Changes who votes, if a majority answers before and after.

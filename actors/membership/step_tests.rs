@@ -296,5 +296,9 @@ fn who_has_no_vote_after_a_change_hands_over_before_that_is_finished() {
     };
     assert_eq!(next(&Wish::Settle, &led), votes(&[3, 7]));
     let behind = lagging(lagging(view(&[]), 3, 900), 7, 900);
-    assert_eq!(next(&Wish::Settle, &behind), Next::Wait(Waiting::Change));
+    let lag = Waiting::Lag {
+        node: 3,
+        entries: 900,
+    };
+    assert_eq!(next(&Wish::Settle, &behind), Next::Wait(lag));
 }

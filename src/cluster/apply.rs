@@ -133,7 +133,7 @@ impl Shard {
             wakers.wake(client, super::wake::Wake::user);
         }
         for (room, client, run) in news.verdicts {
-            wakers.wake(&client, |bell| bell.verdict(&room, run));
+            wakers.wake(&client, |wake| wake.verdict(&room, run));
         }
         for client in &news.inbox_full {
             tracing::warn!(%client, "an inbox is full; a notice was not stored");

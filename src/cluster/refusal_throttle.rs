@@ -24,11 +24,11 @@ const REFUSED_ITEMS: Rate = Rate {
 /// Longest wait before a frame, in milliseconds; what is refused meanwhile is not counted.
 const WAIT_MS_MAX: u64 = 10_000;
 
-/// When a node starts, on the time of this throttle, in milliseconds: what is read again of the log was refused before.
+/// When a node starts, by the time of this throttle, in milliseconds: what is read again of the log was refused before.
 const START_MS: u64 = 3_600_000;
 
-/// What was refused of each peer, and how much of that makes it wait. Its time is this node's own since the start: a clock that is set, or
-/// that of a leader that is ahead, makes nobody wait.
+/// How much of what each peer sent was refused. Its time is this node's own since the start: a clock that is set, or that
+/// of a leader that is ahead, makes nobody wait.
 pub(crate) struct RefusalThrottle {
     since: Instant,
     used: Mutex<Buckets<ProviderId>>,

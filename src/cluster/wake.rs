@@ -66,7 +66,7 @@ impl Wake {
     }
 
     /// Waits for news. A wake-up before the wait is not lost.
-    pub(crate) async fn rung(&self) {
+    pub(crate) async fn woken(&self) {
         self.bell.notified().await;
     }
 }

@@ -97,7 +97,7 @@ pub(super) async fn serve(
             }
         }
         tokio::select! {
-            () = wake.rung() => {}
+            () = wake.woken() => {}
             ack = acks.recv() => match ack {
                 Some(ack) => pending.add(ack, &cursors),
                 None => break Ok(()),

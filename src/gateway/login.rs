@@ -87,13 +87,13 @@ impl Session {
 
 /// Ends a connection whose device is revoked.
 async fn end_when_revoked(session: Arc<Session>, client: ClientUri) {
-    let bell = session.shards.environment().wakers.register(&client);
+    let wake = session.shards.environment().wakers.register(&client);
     loop {
         tokio::select! {
             () = session.door.closed() => return,
-            () = bell.rung() => {}
+            () = wake.woken() => {}
         }
-        bell.take();
+        wake.take();
         let Ok(shard) = session.shards.of_user(client.user()) else {
             return;
         };

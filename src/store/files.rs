@@ -1,10 +1,17 @@
 //! Files and directories, with errors that say which one, what was tried and what to do.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
+
+/// How long whoever has a file locked is waited for, in seconds.
+const UNLOCKED_S_MAX: u64 = 30;
+/// How often that is looked at, in milliseconds.
+const UNLOCKED_POLL_MS: u64 = 1;
 
 /// The file system refused; the text names the path and what an operator can do.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +67,33 @@ pub(crate) fn may_pass(error: &io::Error) -> bool {
         || passing
             .iter()
             .any(|errno| raw == Some(errno.raw_os_error()))
+}
+
+/// Waits until nobody has a file locked, at most [`UNLOCKED_S_MAX`]; one that is not there is nobody's. Libraries that
+/// close a file they have locked leave the lock to their own threads, and to a process that is just being started: it
+/// shares the open file until it is another program.
+pub(super) fn await_unlocked(path: &Path) -> Result<(), FileError> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => on("open", path, opened)?,
+    };
+    let deadline = Instant::now() + Duration::from_secs(UNLOCKED_S_MAX);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return on("unlock", path, file.unlock()),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(UNLOCKED_POLL_MS));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return on(
+                    "wait until it is closed",
+                    path,
+                    Err(io::ErrorKind::TimedOut.into()),
+                );
+            }
+            Err(TryLockError::Error(error)) => return on("lock", path, Err(error)),
+        }
+    }
 }
 
 /// Adds the path and what was tried to an error of the file system.

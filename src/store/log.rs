@@ -135,6 +135,8 @@ impl Log {
         let fresh = files::bytes_in(&engine_dir)? == 0;
         let mark = Mark::open(&dir.join("mark"), shards, fresh)?;
         files::create_dir(&engine_dir)?;
+        // The engine's own, which it closes without unlocking it: nobody but an engine of before can have it.
+        files::await_unlocked(&engine_dir.join("LOCK"))?;
         let used = Arc::new(used);
         let open = || open_engine(&engine_dir, Arc::clone(&used), sizes);
         let engine = match open() {

@@ -316,6 +316,23 @@ fn a_second_process_is_kept_out() {
 }
 
 #[test]
+fn a_log_opens_again_while_a_process_that_starts_still_shares_the_files_of_before() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Log::open(dir.path(), 1).unwrap());
+    // What such a process has: the open file, and the lock with it, until it is another program.
+    let shared = std::fs::File::open(dir.path().join("engine/LOCK")).unwrap();
+    shared.lock().unwrap();
+    let opened = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            drop(shared);
+        });
+        Log::open(dir.path(), 1).map(drop)
+    });
+    opened.unwrap();
+}
+
+#[test]
 fn a_log_that_lost_its_first_file_refuses_to_open() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path(), 1).unwrap();

@@ -15,6 +15,7 @@ use std::{
 };
 
 const MAGIC: [u8; 8] = *b"mimisnap";
+/// The version of the file.
 pub(crate) const MANIFEST_VERSION: u8 = 1;
 /// Bytes of a hash.
 const HASH_BYTES: usize = blake3::OUT_LEN;

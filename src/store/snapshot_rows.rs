@@ -10,22 +10,16 @@ use super::{
     snapshot_manifest::SealedFile,
 };
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::{self, Read, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    thread,
-    time::{Duration, Instant},
 };
 
 /// Largest value, in bytes: sled puts values of a quarter of its segment (128 KiB) elsewhere, and never syncs them.
 const VALUE_BYTES_MAX: usize = 32 << 10;
 /// Pages that sled keeps in memory, in bytes.
 const CACHE_BYTES: u64 = 32 << 20;
-/// How long sled's own threads may take to let go of a database that was closed, in seconds.
-const RELEASE_S_MAX: u64 = 30;
-/// How often that is looked at, in milliseconds.
-const RELEASE_POLL_MS: u64 = 1;
 /// Bytes of a file that are copied at a time.
 const COPY_BYTES: usize = 256 << 10;
 /// Bytes of a key: the number of the row (u64) and of the piece of it (u32), both big endian.
@@ -179,26 +173,7 @@ fn guarded<T>(dir: &Path, run: impl FnOnce() -> sled::Result<T>) -> Result<T, Sn
 
 /// Waits until no thread of sled uses a database that was closed: it holds a lock for as long.
 fn await_release(dir: &Path) -> Result<(), FileError> {
-    let path = dir.join("db");
-    let file = files::on("open", &path, File::open(&path))?;
-    let deadline = Instant::now() + Duration::from_secs(RELEASE_S_MAX);
-    loop {
-        match file.try_lock() {
-            // A process that is being started may share the file for a moment, and the lock with it.
-            Ok(()) => return files::on("unlock", &path, file.unlock()),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(RELEASE_POLL_MS));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return files::on(
-                    "wait until it is closed",
-                    &path,
-                    Err(io::ErrorKind::TimedOut.into()),
-                );
-            }
-            Err(TryLockError::Error(error)) => return files::on("lock", &path, Err(error)),
-        }
-    }
+    files::await_unlocked(&dir.join("db"))
 }
 
 /// Reads a file to its end, passing its bytes on to `to`.

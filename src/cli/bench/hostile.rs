@@ -24,7 +24,7 @@ use mimi_actors::{
         self, BVec, Payload,
         event::{LinkSeq, SubmitSeq},
         link::{Ack, Fanout, Hello, Open, Submit, SubmitGroup},
-        version::LINK,
+        version::{LINK, Release},
     },
 };
 use serde_json::json;
@@ -278,12 +278,7 @@ async fn lane(
     to.speak(LINK.spoken(&open));
     match wire::decode::<Open>(&open)? {
         Open::Control(_) => {
-            let hello = Hello {
-                versions: BVec::truncated(LINK.versions().map(u16::from).collect()),
-                node: 1,
-                features: BVec::default(),
-            };
-            to.write(&hello).await?;
+            to.write(&Hello::of(1, Release::OWN)).await?;
             while from.next(BATCH_FRAME_BYTES_MAX, None).await?.is_some() {}
         }
         Open::Fanout { .. } => take(to, from, way).await?,
