@@ -5,7 +5,6 @@
 #[macro_use]
 pub mod planted;
 
-pub mod ask;
 pub mod bucket;
 pub mod caller;
 pub mod clock;
@@ -22,8 +21,10 @@ pub mod mls;
 pub mod record;
 pub mod room;
 pub mod shard;
+pub mod shard_request;
 pub mod upgrade;
 pub mod user;
+pub mod way;
 pub mod wire;
 
 #[cfg(feature = "runtime")]

@@ -12,6 +12,7 @@ use crate::{
     ids::{ClientUri, RoomUri},
     link::session::FanoutReceiver,
     machine::Millis,
+    way::Slot,
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
@@ -80,7 +81,7 @@ impl World {
     fn ask_as(&mut self, from: NodeRef, to: NodeRef, request: Request) {
         let life = self.life(from);
         let task = self.fresh();
-        let slot = 0;
+        let slot = Slot(0);
         let body = Body::Request {
             life,
             task,

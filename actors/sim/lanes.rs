@@ -4,7 +4,7 @@
 use super::{
     node::{FanoutSession, SubmitSession},
     plan::NodeRef,
-    post::{Answered, Back, Body, End, Frame, Lane, Target, Task},
+    post::{Back, Body, End, Frame, Lane, Target, Task},
     route::unavailable,
     world::{Event, World},
 };
@@ -23,10 +23,12 @@ use crate::{
         outcome::{Answer, Refused},
     },
     shard::read,
+    shard_request::{ShardReply, ShardRequest},
     user::{
         command::Command as UserCommand,
         outcome::{Answer as UserAnswer, Refused as UserRefused},
     },
+    way::Slot,
     wire::{
         event::LinkSeq,
         link::{Ack, Fanout, Submit, Submitted},
@@ -322,11 +324,10 @@ impl World {
             let (room, target) = match part {
                 doors::Fanned::Room(room, deliver) => {
                     let command = follower::Command::Deliver(deliver);
-                    (room.clone(), Target::Follower(room, command))
+                    (room.clone(), ShardRequest::Follower(room, command))
                 }
                 doors::Fanned::User(room, user, hear) => {
-                    let command = Arc::new(UserCommand::Hear(hear));
-                    (room, Target::User(user, command))
+                    (room, ShardRequest::User(user, UserCommand::Hear(hear)))
                 }
             };
             rooms.push(room);
@@ -348,28 +349,28 @@ impl World {
         }
         let life = self.life(node);
         for (slot, target) in targets.into_iter().enumerate() {
-            if let Target::Follower(room, _) = &target
+            if let ShardRequest::Follower(room, _) = &target
                 && self.refuses(node.provider, room)
             {
                 let frozen = (node.provider, room.clone());
                 self.once_frozen.insert(frozen);
                 let poisoned = Answer::Refused(Refused::Poisoned);
-                self.delivered(node, task, slot, Answered::Room(poisoned));
+                self.delivered(node, task, Slot(slot as u32), ShardReply::Room(poisoned));
                 continue;
             }
             let back = Back::Task {
                 node,
                 life,
                 task,
-                slot,
+                slot: Slot(slot as u32),
             };
-            self.ask_for(node, target, back);
+            self.ask_for(node, Target::Shard(target), back);
         }
         Ok(())
     }
 
     /// A room has answered its part of a batch.
-    pub(super) fn delivered(&mut self, node: NodeRef, task: u64, slot: usize, answer: Answered) {
+    pub(super) fn delivered(&mut self, node: NodeRef, task: u64, slot: Slot, reply: ShardReply) {
         let Some(is) = self.nodes.get_mut(&node) else {
             return;
         };
@@ -384,17 +385,17 @@ impl World {
             return;
         };
         let (lane, number) = (*lane, *number);
-        let answer = match answer {
-            Answered::Room(answer) => answer,
+        let answer = match reply {
+            ShardReply::Room(answer) => answer,
             // A user who is gone has no inbox.
-            Answered::User(
+            ShardReply::User(
                 UserAnswer::Done | UserAnswer::Refused(UserRefused::Unknown | UserRefused::Deleted),
             ) => Answer::Received,
-            Answered::User(_) | Answered::Knows(_) | Answered::Reply(_) | Answered::Unavailable => {
-                unavailable()
-            }
+            _ => unavailable(),
         };
-        let Some(room) = rooms.get(slot) else { return };
+        let Some(room) = rooms.get(slot.0 as usize) else {
+            return;
+        };
         if acking.answered(room, answer).is_err() {
             is.tasks.remove(&task);
             return self.cut_lanes_where(|other| other == lane);
@@ -520,12 +521,12 @@ impl World {
         );
         let life = self.life(node);
         for (slot, room, submit) in asks {
-            let target = Target::Submit(room, submit);
+            let target = Target::Shard(ShardRequest::Submit(room, submit));
             let back = Back::Task {
                 node,
                 life,
                 task,
-                slot,
+                slot: Slot(slot as u32),
             };
             self.ask_for(node, target, back);
         }
@@ -534,20 +535,17 @@ impl World {
     }
 
     /// A room has judged its part of a frame of submissions.
-    pub(super) fn judged(&mut self, node: NodeRef, task: u64, slot: usize, answer: Answered) {
+    pub(super) fn judged(&mut self, node: NodeRef, task: u64, slot: Slot, reply: ShardReply) {
         let is = self.nodes.get_mut(&node);
         if let Some(Task::Judge {
             groups, judging, ..
         }) = is.and_then(|is| is.tasks.get_mut(&task))
-            && let Some((room, first, count, done)) = groups.get_mut(slot)
+            && let Some((room, first, count, done)) = groups.get_mut(slot.0 as usize)
             && !std::mem::replace(done, true)
         {
-            let answer = match answer {
-                Answered::Room(answer) => Some(answer),
-                Answered::User(_)
-                | Answered::Knows(_)
-                | Answered::Reply(_)
-                | Answered::Unavailable => None,
+            let answer = match reply {
+                ShardReply::Room(answer) => Some(answer),
+                _ => None,
             };
             judging.answered(room, *first, *count, answer);
         }
@@ -613,7 +611,7 @@ impl World {
                 count: rejected.count,
                 reason: rejected.reason,
             });
-            let target = Target::Follower(rejected.room, reject);
+            let target = Target::Shard(ShardRequest::Follower(rejected.room, reject));
             let back = Back::Nobody;
             self.ask_for(node, target, back);
         }

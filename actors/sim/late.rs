@@ -1,55 +1,16 @@
-//! Tasks that have waited long enough.
+//! Questions that have waited long enough for an answer.
 
-use super::route::{UNAVAILABLE_RETRY_AFTER_MS, unavailable};
-use super::{
-    plan::NodeRef,
-    post::{Reply, Task},
-    world::World,
-};
-use crate::{
-    doors::{self},
-    wire::{claim::UserRefused, link},
-};
+use super::{plan::NodeRef, post::Task, world::World};
+use crate::way::{Came, Slot};
 
 impl World {
-    /// A task has waited long enough: what has not answered is unavailable.
-    pub(super) fn task_is_late(&mut self, node: NodeRef, task: u64) {
+    /// A task has waited long enough for an answer.
+    pub(super) fn task_is_late(&mut self, node: NodeRef, task: u64, slot: Slot) {
         let Some(is) = self.nodes.get_mut(&node) else {
             return;
         };
-        let retry_after_ms = UNAVAILABLE_RETRY_AFTER_MS;
         match is.tasks.get_mut(&task) {
-            Some(Task::ClaimParts { parts, .. }) => {
-                for part in parts.iter_mut() {
-                    part.claimed.get_or_insert_with(|| {
-                        doors::complete_claim(&part.users, Vec::new(), retry_after_ms)
-                    });
-                }
-                self.claim_parts_go_on(node, task);
-            }
-            Some(Task::Relaying { .. }) => {
-                if let Some(Task::Relaying { back, claim }) = is.tasks.remove(&task) {
-                    let unavailable = UserRefused::Unavailable { retry_after_ms };
-                    let users = doors::refuse_claim(&claim.users, unavailable);
-                    self.respond(node, back, link::Reply::Claimed(users));
-                }
-            }
-            Some(Task::Claim { users, .. }) => {
-                for (_, part) in users.iter_mut() {
-                    part.get_or_insert(Err(UserRefused::Unavailable { retry_after_ms }));
-                }
-                self.claim_goes_on(node, task);
-            }
-            Some(Task::Relay { client, request }) => {
-                let (client, request) = (*client, *request);
-                is.tasks.remove(&task);
-                self.reply(node, client, request, Reply::Unavailable);
-            }
-            Some(Task::Room { back }) => {
-                let back = *back;
-                is.tasks.remove(&task);
-                self.respond(node, back, link::Reply::Room(unavailable()));
-            }
+            Some(Task::Way { .. }) => self.came(node, task, slot, Came::Nothing),
             Some(Task::Deliver { lane, .. }) => {
                 let lane = *lane;
                 is.tasks.remove(&task);

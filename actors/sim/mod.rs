@@ -16,7 +16,6 @@
 )]
 
 pub mod bugs;
-mod claims;
 mod client;
 mod cluster;
 mod codes;
@@ -51,6 +50,7 @@ pub mod small;
 mod story;
 mod times;
 pub mod voters;
+mod walk;
 mod world;
 
 use crate::{machine::Millis, wire::event::Hash};

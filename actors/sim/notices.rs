@@ -2,17 +2,18 @@
 
 use super::{
     plan::NodeRef,
-    post::{Answered, Back, Target, Task},
+    post::{Back, Target, Task},
     world::{Event, World},
 };
 use crate::{
     link::{self, Peer},
     record::Command,
     shard::{News, read},
+    shard_request::{ShardReply, ShardRequest},
     user::outcome::{Answer as UserAnswer, Refused as UserRefused},
+    way::Slot,
     wire::event::LinkSeq,
 };
-use std::sync::Arc;
 
 impl World {
     /// Carries the next notice to each shard of the same provider.
@@ -48,9 +49,10 @@ impl World {
                 node,
                 life,
                 task,
-                slot: 0,
+                slot: Slot(0),
             };
-            self.ask_for(node, Target::User(user, Arc::new(command)), back);
+            let request = ShardRequest::User(user, command);
+            self.ask_for(node, Target::Shard(request), back);
         }
     }
 
@@ -61,11 +63,11 @@ impl World {
         shard: u16,
         to: u16,
         seq: LinkSeq,
-        answer: &Answered,
+        reply: &ShardReply,
     ) {
         let taken = matches!(
-            answer,
-            Answered::User(
+            reply,
+            ShardReply::User(
                 UserAnswer::Done | UserAnswer::Refused(UserRefused::Unknown | UserRefused::Deleted)
             )
         );

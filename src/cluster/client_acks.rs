@@ -10,6 +10,7 @@ use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::{READS_TOLD_MAX, READS_WAITING_MAX},
     link::ReadProgress,
+    shard_request::TellRead,
     wire::{BVec, event::LaneCursor},
 };
 use std::{
@@ -68,7 +69,7 @@ pub(crate) async fn tell(shards: Shards) {
         turn.tick().await;
         for shard in shards.iter() {
             while let Some(has) = shard.reads.take() {
-                if let Err(error) = shards.tell_read(shard, has).await {
+                if let Err(error) = shards.ask(TellRead(has)).await {
                     tracing::debug!(shard = shard.id, %error, "what was read is forgotten later");
                 }
             }

@@ -10,7 +10,6 @@
 pub(crate) mod apply;
 pub mod batch;
 mod carry;
-pub(crate) mod claims;
 pub(crate) mod client_acks;
 pub(crate) mod clock;
 mod confirm;

@@ -11,6 +11,7 @@ use mimi_actors::{
     link::{self, Peer},
     record::Command,
     shard::read,
+    shard_request::{ShardReply, ShardRequest},
     user::outcome::{Answer, Refused},
     wire::event::LinkSeq,
 };
@@ -86,11 +87,11 @@ async fn carry_to(shards: &Shards, from: &Arc<Shard>, to: u16, acked: LinkSeq) -
                 upto = seq;
                 continue;
             };
-            match shards.user_answer(pending).await {
+            match shards.answer(pending).await {
                 // A user who is unknown or deleted has no inbox: the notice is for nobody.
-                Ok(Answer::Done | Answer::Refused(Refused::Unknown | Refused::Deleted)) => {
-                    upto = seq
-                }
+                Ok(ShardReply::User(
+                    Answer::Done | Answer::Refused(Refused::Unknown | Refused::Deleted),
+                )) => upto = seq,
                 Ok(answer) => {
                     tracing::warn!(
                         shard = to,
@@ -111,7 +112,7 @@ async fn begin_window(
     from: &Arc<Shard>,
     to: u16,
     after: LinkSeq,
-) -> Vec<(LinkSeq, Option<Pending<Answer>>)> {
+) -> Vec<(LinkSeq, Option<Pending>)> {
     let mut begun = Vec::new();
     let mut last = after;
     while begun.len() < NOTICES_UNDER_WAY_MAX {
@@ -128,7 +129,7 @@ async fn begin_window(
             begun.push((seq, None));
             continue;
         };
-        match shards.begin_user(&user, command).await {
+        match shards.begin(ShardRequest::User(user, command)).await {
             Ok(pending) => begun.push((seq, Some(pending))),
             Err(_) => break,
         }

@@ -4,19 +4,19 @@
 
 use super::{FRAME_DEADLINE, Session};
 use crate::{
-    cluster::shards::{Pending, UNANSWERED_RETRY_AFTER_MS, Unanswered},
+    cluster::shards::{Pending, UNANSWERED_RETRY_AFTER_MS},
     peering::code,
     quic::{LaneReceiver, LaneSender},
 };
 use futures::stream::{FuturesOrdered, StreamExt};
 use mimi_actors::{
-    doors::Sending,
     ids::ClientUri,
     limits::{BATCH_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX, MESSAGE_BYTES_MAX, SUBMIT_BYTES_MAX},
-    room::follower,
+    shard_request::ShardReply,
+    way,
     wire::{
         self, BText,
-        answer::{Answer, Refused},
+        answer::Answer,
         door::{DoorRefused, Send, Sent},
     },
 };
@@ -65,11 +65,7 @@ pub(super) async fn serve(
     Ok(to.finish()?)
 }
 
-async fn begin(
-    session: &Session,
-    client: &ClientUri,
-    send: Send,
-) -> Result<Pending<Answer>, DoorRefused> {
+async fn begin(session: &Session, client: &ClientUri, send: Send) -> Result<Pending, DoorRefused> {
     let messages = &send.messages;
     let bytes: usize = messages.iter().map(|message| message.len()).sum();
     let largest = messages
@@ -86,22 +82,15 @@ async fn begin(
             detail: BText::clipped(&limits),
         });
     }
-    let begun = match Sending::new(&session.shards.environment().provider, client, send) {
-        (room, Sending::Here(submit)) => session.shards.begin_submit(&room, submit).await,
-        (room, Sending::Follower(queue)) => {
-            let queue = follower::Command::Queue(queue);
-            session.shards.begin_follower(&room, queue).await
-        }
-    };
-    begun.map_err(|_: Unanswered| unanswered())
+    let request = way::client::send(&session.shards.environment().provider, client, send);
+    let begun = session.shards.begin(request).await;
+    begun.map_err(|_| unanswered())
 }
 
-async fn finish(session: &Session, pending: Pending<Answer>) -> Result<Answer, DoorRefused> {
-    match session.shards.room_answer(pending).await {
-        Ok(Answer::Refused(Refused::StorageFull)) => Err(DoorRefused::StorageFull),
-        Ok(answer) => Ok(answer),
-        Err(_) => Err(unanswered()),
-    }
+async fn finish(session: &Session, pending: Pending) -> Result<Answer, DoorRefused> {
+    let reply = session.shards.answer(pending).await;
+    let reply = reply.unwrap_or(ShardReply::Nobody);
+    way::client::sent(reply, UNANSWERED_RETRY_AFTER_MS)
 }
 
 fn unanswered() -> DoorRefused {

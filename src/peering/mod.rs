@@ -8,9 +8,9 @@ pub(crate) mod fanout;
 pub(crate) mod incoming;
 pub(crate) mod outgoing;
 pub(crate) mod receive;
-pub(crate) mod relay;
 pub(crate) mod submit;
 pub(crate) mod trouble;
+pub(crate) mod walk;
 
 use mimi_actors::ids::ProviderId;
 use mimi_actors::wire::link::{Reply, Request};
@@ -28,9 +28,6 @@ pub(crate) mod code {
     /// The other side was not heard of in time.
     pub(crate) const DEADLINE: u32 = 4;
 }
-
-/// When a request to a peer that is not connected may be sent again, in milliseconds.
-pub(crate) const PEER_RETRY_AFTER_MS: u32 = 1_000;
 
 /// The peer cannot be asked now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -23,6 +23,7 @@ use mimi_actors::{
         follower,
         outcome::{Answer, Refused},
     },
+    shard_request::{ShardReply, ShardRequest},
     user::{
         command::Command as UserCommand,
         outcome::{Answer as UserAnswer, Refused as UserRefused},
@@ -143,29 +144,21 @@ impl Later {
 }
 
 /// The parts of a batch on their way into their rooms, and to users.
-type Delivering = Vec<(RoomUri, Delivery)>;
-
-/// A part of a batch on its way.
-enum Delivery {
-    Room(Pending<Answer>),
-    User(Pending<UserAnswer>),
-}
+type Delivering = Vec<(RoomUri, Pending)>;
 
 async fn begin_fanout(shards: &Shards, batch: Fanout) -> Result<Delivering, Unanswered> {
     let mut begun = Vec::with_capacity(batch.groups.len());
     for part in doors::fanned(batch) {
-        let (room, pending) = match part {
+        let (room, request) = match part {
             Fanned::Room(room, deliver) => {
                 let deliver = follower::Command::Deliver(deliver);
-                let pending = shards.begin_follower(&room, deliver).await?;
-                (room, Delivery::Room(pending))
+                (room.clone(), ShardRequest::Follower(room, deliver))
             }
             Fanned::User(room, user, hear) => {
-                let pending = shards.begin_user(&user, UserCommand::Hear(hear)).await?;
-                (room, Delivery::User(pending))
+                (room, ShardRequest::User(user, UserCommand::Hear(hear)))
             }
         };
-        begun.push((room, pending));
+        begun.push((room, shards.begin(request).await?));
     }
     Ok(begun)
 }
@@ -177,11 +170,12 @@ async fn finish_fanout(
     mut acking: Acking,
 ) -> Result<Ack, Later> {
     for (room, pending) in begun.map_err(|unanswered| Later::unanswered(&unanswered))? {
-        let answer = match pending {
-            Delivery::Room(pending) => shards.room_answer(pending).await,
-            Delivery::User(pending) => shards.user_answer(pending).await.map(heard),
+        let reply = shards.answer(pending).await;
+        let answer = match reply.map_err(|unanswered| Later::unanswered(&unanswered))? {
+            ShardReply::Room(answer) => answer,
+            ShardReply::User(answer) => heard(answer),
+            _ => return Err(Later::unanswered(&Unanswered::Lost)),
         };
-        let answer = answer.map_err(|unanswered| Later::unanswered(&unanswered))?;
         acking
             .answered(&room, answer)
             .map_err(|answer| Later::refused(&answer))?;
@@ -258,7 +252,7 @@ struct Begun {
     room: RoomUri,
     first: SubmitSeq,
     count: u32,
-    pending: Result<Pending<Answer>, Option<Answer>>,
+    pending: Result<Pending, Option<Answer>>,
 }
 
 async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Begun> {
@@ -268,7 +262,7 @@ async fn begin_submissions(shards: &Shards, batch: Submit) -> Vec<Begun> {
         let count = u32::try_from(group.messages.len()).unwrap_or(u32::MAX);
         let pending = match doors::submission(&shards.environment().provider, group) {
             Some((room, submit)) => shards
-                .begin_submit(&room, submit)
+                .begin(ShardRequest::Submit(room, submit))
                 .await
                 .map_err(|_: Unanswered| None),
             None => Err(Some(Answer::Refused(Refused::NotAuthorized))),
@@ -294,7 +288,10 @@ async fn finish_submissions(shards: &Shards, begun: Vec<Begun>) -> Submitted {
     } in begun
     {
         let answer = match pending {
-            Ok(pending) => shards.room_answer(pending).await.ok(),
+            Ok(pending) => match shards.answer(pending).await {
+                Ok(ShardReply::Room(answer)) => Some(answer),
+                _ => None,
+            },
             Err(answer) => answer,
         };
         judging.answered(&room, first, count, answer);

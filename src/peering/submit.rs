@@ -17,6 +17,7 @@ use mimi_actors::{
     link::session::SubmitSender,
     room::follower::{self, Reject},
     shard::read,
+    shard_request::ShardRequest,
     wire::{
         self,
         link::{Open, SubmitRejected, Submitted},
@@ -90,9 +91,8 @@ async fn reject(shards: &Shards, refused: Vec<SubmitRejected>) {
             reason: rejected.reason,
         };
         let reject = follower::Command::Reject(reject);
-        if let Ok(pending) = shards.begin_follower(&rejected.room, reject).await {
-            drop(shards.room_answer(pending).await);
-        }
+        let request = ShardRequest::Follower(rejected.room, reject);
+        drop(shards.ask_any(request).await);
     }
 }
 

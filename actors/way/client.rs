@@ -1,0 +1,200 @@
+//! A request of a client that this provider answers, or another one: a room's, a claim, an introduction code's.
+//!
+//! Promises: nothing is queued here; a hub that cannot be reached is unavailable, and a shard that does not answer too.
+//!
+//! Source: transport requirements, sections 3 and 7.3.
+
+use super::{Ask, Came, House, Next, Slot, Way, claim::Claiming, peer};
+use crate::{
+    caller::Caller,
+    doors::{self, ClientAsk, Sending},
+    ids::{ClientUri, ProviderId, RoomUri},
+    room::follower,
+    shard_request::{ShardReply, ShardRequest},
+    wire::{
+        Payload,
+        answer::{Answer, Refused},
+        claim::ClaimRequest,
+        door::{self, DoorRefused, Reply},
+        joining::Introduced,
+        link::{self, LinkRefused},
+        room,
+    },
+};
+
+/// The one slot of a request that asks once.
+const ONLY: Slot = Slot(0);
+
+/// A client's request, until it is answered.
+#[derive(Debug)]
+pub struct OfClient {
+    retry_after_ms: u32,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Claim(Box<Claiming>),
+    /// One question, which was asked when there is none left, and what is made of what comes.
+    One(Option<Box<Ask>>, To),
+    End(Result<Reply, DoorRefused>),
+}
+
+/// Who is asked once.
+#[derive(Clone, Debug)]
+enum To {
+    /// A room here.
+    Room,
+    /// A room's hub.
+    Hub,
+    /// The user here that made an introduction code.
+    User,
+    /// The provider of the user that made an introduction code.
+    Provider(ProviderId),
+}
+
+impl OfClient {
+    fn new(house: &House, stage: Stage) -> Self {
+        Self {
+            retry_after_ms: house.retry_after_ms,
+            stage,
+        }
+    }
+
+    fn once(house: &House, to: To, ask: Ask) -> Self {
+        Self::new(house, Stage::One(Some(Box::new(ask)), to))
+    }
+
+    /// A claim of a client, which proved `key` on its connection; see [`Claiming::of_client`].
+    ///
+    /// # Errors
+    /// When the claim is not the client's to make.
+    pub fn claim(
+        house: &House,
+        client: &ClientUri,
+        key: Option<&[u8; 32]>,
+        request: ClaimRequest,
+    ) -> Result<Self, DoorRefused> {
+        let claiming = Claiming::of_client(house, client, key, request)?;
+        Ok(Self::new(house, Stage::Claim(Box::new(claiming))))
+    }
+
+    /// A request to a room, here or at its hub.
+    ///
+    /// # Errors
+    /// When the request is not the client's to make; see [`doors::of_client`].
+    pub fn room(
+        house: &House,
+        caller: Caller,
+        room: RoomUri,
+        request: room::Request,
+    ) -> Result<Self, DoorRefused> {
+        Ok(
+            match doors::of_client(&house.own, &caller.client, room, request)? {
+                ClientAsk::Here(room, request) => {
+                    let ask = Ask::Shard(ShardRequest::Room(room, caller, request));
+                    Self::once(house, To::Room, ask)
+                }
+                ClientAsk::Peer(hub, request) => {
+                    Self::once(house, To::Hub, Ask::Peer(hub, request))
+                }
+            },
+        )
+    }
+
+    /// Who made an introduction code, as its provider says.
+    #[must_use]
+    pub fn resolve(house: &House, provider: ProviderId, code: Payload) -> Self {
+        if provider != house.own {
+            let ask = Ask::Peer(provider.clone(), link::Request::Resolve(code));
+            return Self::once(house, To::Provider(provider), ask);
+        }
+        match peer::resolve(&house.own, &house.own, &code) {
+            Some(ask) => Self::once(house, To::User, ask),
+            None => Self::new(
+                house,
+                Stage::End(Ok(Reply::Introduced(Introduced::NotAuthorized))),
+            ),
+        }
+    }
+}
+
+impl Way for OfClient {
+    type End = Result<Reply, DoorRefused>;
+
+    fn next(&mut self) -> Next<Self::End> {
+        match &mut self.stage {
+            Stage::Claim(claiming) => match claiming.next() {
+                Next::Ask(slot, ask) => Next::Ask(slot, ask),
+                Next::Wait => Next::Wait,
+                Next::End(response) => Next::End(Ok(Reply::Claimed(response))),
+            },
+            Stage::One(ask, _) => match ask.take() {
+                Some(ask) => Next::Ask(ONLY, *ask),
+                None => Next::Wait,
+            },
+            Stage::End(end) => Next::End(end.clone()),
+        }
+    }
+
+    fn came(&mut self, slot: Slot, came: Came) {
+        let retry_after_ms = self.retry_after_ms;
+        match &mut self.stage {
+            Stage::Claim(claiming) => claiming.came(slot, came),
+            Stage::One(_, to) => self.stage = Stage::End(answer(to, came, retry_after_ms)),
+            Stage::End(_) => {}
+        }
+    }
+}
+
+/// What a client is answered whose request was asked of somebody.
+fn answer(to: &To, came: Came, retry_after_ms: u32) -> Result<Reply, DoorRefused> {
+    let later = Introduced::Unavailable { retry_after_ms };
+    match (to, came) {
+        (To::Room, Came::Shard(ShardReply::Room(answer)))
+        | (To::Hub, Came::Peer(link::Reply::Room(answer))) => Ok(Reply::Room(answer)),
+        (To::Room, _) => Ok(Reply::Room(Answer::Refused(Refused::Unavailable {
+            retry_after_ms,
+        }))),
+        (To::Hub, Came::Peer(link::Reply::Refused(LinkRefused::Overloaded { retry_after_ms }))) => {
+            Err(DoorRefused::Overloaded { retry_after_ms })
+        }
+        (To::Hub, _) => Err(DoorRefused::Unavailable { retry_after_ms }),
+        (To::User, came) => Ok(Reply::Introduced(peer::resolved(came, retry_after_ms))),
+        (To::Provider(provider), Came::Peer(link::Reply::Introduced(introduced))) => {
+            Ok(Reply::Introduced(match introduced {
+                // A peer speaks of its own users only.
+                Introduced::Resolved(user) if user.provider() != provider => {
+                    Introduced::NotAuthorized
+                }
+                other => other,
+            }))
+        }
+        (To::Provider(_), _) => Ok(Reply::Introduced(later)),
+    }
+}
+
+/// Whom a client's application messages are put before: the room, or this provider's follower of it.
+#[must_use]
+pub fn send(own: &ProviderId, client: &ClientUri, send: door::Send) -> ShardRequest {
+    match Sending::new(own, client, send) {
+        (room, Sending::Here(submit)) => ShardRequest::Submit(room, submit),
+        (room, Sending::Follower(queue)) => {
+            ShardRequest::Follower(room, follower::Command::Queue(queue))
+        }
+    }
+}
+
+/// What became of a client's application messages.
+///
+/// # Errors
+/// When they were not looked at, or nobody knows whether they were taken.
+pub fn sent(reply: ShardReply, retry_after_ms: u32) -> Result<Answer, DoorRefused> {
+    if let ShardReply::Room(answer) = reply {
+        return match answer {
+            Answer::Refused(Refused::StorageFull) => Err(DoorRefused::StorageFull),
+            answer => Ok(answer),
+        };
+    }
+    Err(DoorRefused::Unavailable { retry_after_ms })
+}

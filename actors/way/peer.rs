@@ -1,0 +1,149 @@
+//! A request of a peer that this provider answers.
+//!
+//! Promises: nothing that a request says is believed about who made it; whoever gets no answer is told when to come again.
+//!
+//! Source: transport requirements, sections 3 and 7.3.
+
+use super::{Ask, Came, House, Next, Slot, Way, claim::Claiming};
+use crate::{
+    caller::{Caller, Origin},
+    doors::{self, PeerAsk},
+    ids::ProviderId,
+    shard_request::{ShardReply, ShardRequest},
+    user::{
+        command::Command,
+        introductions::{self, Introduction},
+        outcome,
+    },
+    wire::{
+        answer::{Answer, Refused},
+        joining::Introduced,
+        link::{LinkRefused, Reply, Request},
+    },
+};
+
+/// The one slot of a request that asks once.
+const ONLY: Slot = Slot(0);
+
+/// A peer's request, until it is answered.
+#[derive(Debug)]
+pub struct OfPeer {
+    retry_after_ms: u32,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Claim(Box<Claiming>),
+    /// One question, which was asked when there is none left, and what is made of what comes.
+    One(Option<Box<Ask>>, Kind),
+    End(Reply),
+}
+
+/// What a request is about that asks once.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Room,
+    /// Whether this is a device's key.
+    Key([u8; 32]),
+    Introduction,
+}
+
+impl OfPeer {
+    /// A request that came in from `origin`.
+    #[must_use]
+    pub fn new(house: &House, origin: Origin, request: Request) -> Self {
+        let peer = origin.provider.clone();
+        let claim = |claiming| Stage::Claim(Box::new(claiming));
+        let one = |ask, kind| Stage::One(Some(Box::new(ask)), kind);
+        let stage = match doors::of_peer(&house.own, &peer, request) {
+            Ok(PeerAsk::Claim(request)) => claim(Claiming::of_users(house, request)),
+            Ok(PeerAsk::Relay(room, request)) => {
+                claim(Claiming::for_room(house, peer, room, request))
+            }
+            Ok(PeerAsk::Relayed(request)) => claim(Claiming::relayed(house, request)),
+            Ok(PeerAsk::Vouch(client, key)) => {
+                one(Ask::Shard(ShardRequest::DeviceKey(client)), Kind::Key(key))
+            }
+            Ok(PeerAsk::Room(room, client, request)) => {
+                let caller = Caller { origin, client };
+                let ask = Ask::Shard(ShardRequest::Room(room, caller, request));
+                one(ask, Kind::Room)
+            }
+            Ok(PeerAsk::Resolve(code)) => match resolve(&house.own, &peer, &code) {
+                Some(ask) => one(ask, Kind::Introduction),
+                None => Stage::End(Reply::Introduced(Introduced::NotAuthorized)),
+            },
+            Err(refused) => Stage::End(Reply::Refused(refused)),
+        };
+        let retry_after_ms = house.retry_after_ms;
+        Self {
+            retry_after_ms,
+            stage,
+        }
+    }
+}
+
+impl Way for OfPeer {
+    type End = Reply;
+
+    fn next(&mut self) -> Next<Reply> {
+        match &mut self.stage {
+            Stage::Claim(claiming) => match claiming.next() {
+                Next::Ask(slot, ask) => Next::Ask(slot, ask),
+                Next::Wait => Next::Wait,
+                Next::End(response) => Next::End(Reply::Claimed(response)),
+            },
+            Stage::One(ask, _) => match ask.take() {
+                Some(ask) => Next::Ask(ONLY, *ask),
+                None => Next::Wait,
+            },
+            Stage::End(reply) => Next::End(reply.clone()),
+        }
+    }
+
+    fn came(&mut self, slot: Slot, came: Came) {
+        let retry_after_ms = self.retry_after_ms;
+        match &mut self.stage {
+            Stage::Claim(claiming) => claiming.came(slot, came),
+            Stage::One(_, kind) => self.stage = Stage::End(answer(*kind, came, retry_after_ms)),
+            Stage::End(_) => {}
+        }
+    }
+}
+
+/// What a peer is answered whose request was asked of a shard.
+fn answer(kind: Kind, came: Came, retry_after_ms: u32) -> Reply {
+    match (kind, came) {
+        (Kind::Room, Came::Shard(ShardReply::Room(answer))) => Reply::Room(answer),
+        (Kind::Room, _) => Reply::Room(Answer::Refused(Refused::Unavailable { retry_after_ms })),
+        (Kind::Key(key), Came::Shard(ShardReply::DeviceKey(known))) => {
+            Reply::Vouched(known == Some(key))
+        }
+        (Kind::Key(_), _) => Reply::Refused(LinkRefused::Unavailable { retry_after_ms }),
+        (Kind::Introduction, came) => Reply::Introduced(resolved(came, retry_after_ms)),
+    }
+}
+
+/// Asks the user here that made a code which somebody of `peer` shows; nobody when it is no code of this provider.
+pub(super) fn resolve(own: &ProviderId, peer: &ProviderId, code: &[u8]) -> Option<Ask> {
+    let user = introductions::user_of(own, code)?;
+    let what = Introduction::Resolve {
+        peer: peer.clone(),
+        hash: introductions::hash(code),
+    };
+    Some(Ask::Shard(ShardRequest::User(
+        user,
+        Command::Introduction(what),
+    )))
+}
+
+/// What whoever shows a code is told.
+pub(super) fn resolved(came: Came, retry_after_ms: u32) -> Introduced {
+    match came {
+        Came::Shard(ShardReply::User(outcome::Answer::Introduced(introduced))) => introduced,
+        Came::Shard(_) | Came::Peer(_) | Came::Signatures(_) | Came::Nothing => {
+            Introduced::Unavailable { retry_after_ms }
+        }
+    }
+}
