@@ -6,10 +6,13 @@
 //!
 //! Source: transport requirements, sections 4 and 5.
 
-use super::{Command, Peer};
+use super::{Command, Links, Peer};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri},
-    limits::{BATCH_FILL_BYTES, BATCH_ROOMS_MAX, CREDIT_BYTES_FIRST, LANE_FRAMES_UNACKED_MAX},
+    limits::{
+        BATCH_FILL_BYTES, BATCH_ROOMS_MAX, CREDIT_BYTES_FIRST, LANE_FRAMES_UNACKED_MAX,
+        RETRY_AFTER_MS_MAX,
+    },
     wire::{
         BText, BVec,
         answer::{Answer, Refused},
@@ -66,7 +69,25 @@ pub struct FanoutSender {
     credit_bytes: u32,
 }
 
+/// What the sender of a fan-out lane does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It puts into the log what was acknowledged: [`FanoutSender::record`].
+    Record,
+    /// It sends what is owed from this item on, if anything is.
+    Send(LinkSeq),
+    /// It waits for an acknowledgement.
+    Wait,
+}
+
 impl FanoutSender {
+    /// A session for what is owed to a peer, if anything is.
+    #[must_use]
+    pub fn owed(links: &Links, peer: &Peer) -> Option<Self> {
+        let owed = links.outgoing(peer)?;
+        (owed.acked() < owed.last()).then(|| Self::new(owed.acked()))
+    }
+
     /// A session that begins after `acked`, the last acknowledgement in the log.
     #[must_use]
     pub fn new(acked: LinkSeq) -> Self {
@@ -78,6 +99,15 @@ impl FanoutSender {
             under_way: VecDeque::new(),
             credit_bytes: CREDIT_BYTES_FIRST,
         }
+    }
+
+    /// What it does next.
+    #[must_use]
+    pub fn turn(&self) -> Turn {
+        if self.must_record() {
+            return Turn::Record;
+        }
+        self.next().map_or(Turn::Wait, Turn::Send)
     }
 
     /// The item from which on to send now; `None` while enough is under way.
@@ -111,9 +141,11 @@ impl FanoutSender {
 
     /// The peer has everything up to a number, and refused what it names. An older acknowledgement is no news.
     ///
+    /// Says when to come again, in milliseconds, if the peer takes nothing more: then the lane is over.
+    ///
     /// # Errors
     /// [`Broken::AckAhead`] when that was never sent.
-    pub fn acknowledged(&mut self, ack: &Ack) -> Result<(), Broken> {
+    pub fn acknowledged(&mut self, ack: &Ack) -> Result<Option<u32>, Broken> {
         let upto = ack.upto;
         if upto >= self.next && !planted!("ack_ahead_believed") {
             let next = self.next;
@@ -131,7 +163,8 @@ impl FanoutSender {
         {
             self.under_way.pop_front();
         }
-        Ok(())
+        let again_after_ms = ack.retry_after_ms;
+        Ok(again_after_ms.map(|ms| ms.min(RETRY_AFTER_MS_MAX)))
     }
 
     /// Whether an acknowledgement is not in the log yet.
@@ -141,8 +174,7 @@ impl FanoutSender {
     }
 
     /// Whether it should be put there now, because it names as many rooms as one acknowledgement may.
-    #[must_use]
-    pub fn must_record(&self) -> bool {
+    fn must_record(&self) -> bool {
         self.refused.len() >= BATCH_ROOMS_MAX
     }
 
@@ -321,6 +353,13 @@ pub struct Judged {
 }
 
 impl SubmitSender {
+    /// A session for what waits for a hub, if anything does.
+    #[must_use]
+    pub fn owed(links: &Links, hub: &ProviderId) -> Option<Self> {
+        let waiting = links.submissions(hub)?;
+        (!waiting.is_empty()).then(Self::default)
+    }
+
     /// How long to wait before numbers that the hub misses are sent again, in milliseconds.
     const GAP_RETRY_MS: u32 = 50;
 
@@ -501,6 +540,61 @@ mod tests {
         };
         assert_eq!(sender.record(peer()), recorded);
         assert!(!sender.has_to_record());
+    }
+
+    #[test]
+    fn a_lane_is_opened_when_something_is_owed_and_begins_at_the_last_acknowledgement() {
+        let mut links = Links::default();
+        assert_eq!(FanoutSender::owed(&links, &peer()), None);
+        let events = crate::link::outgoing::Owed::Events {
+            room: room(),
+            first: RoomSeq(1),
+            copy: crate::link::outgoing::Copy::Full,
+        };
+        links.to(&peer()).push(events, 3);
+        let ack = |upto| Command::Ack {
+            peer: peer(),
+            upto: LinkSeq(upto),
+            refused: Vec::new(),
+        };
+        links.apply(&ack(2)).unwrap();
+        let sender = FanoutSender::owed(&links, &peer()).unwrap();
+        assert_eq!(sender.turn(), Turn::Send(LinkSeq(3)));
+        links.apply(&ack(3)).unwrap();
+        assert_eq!(FanoutSender::owed(&links, &peer()), None);
+        assert_eq!(SubmitSender::owed(&links, &provider("b")), None);
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_more_says_when_to_come_again_within_bounds() {
+        let mut sender = FanoutSender::new(LinkSeq(0));
+        sender.sent(LinkSeq(3), 1);
+        let later = |ms| Ack {
+            retry_after_ms: Some(ms),
+            ..ack(1)
+        };
+        assert_eq!(sender.acknowledged(&ack(1)), Ok(None));
+        assert_eq!(sender.acknowledged(&later(40)), Ok(Some(40)));
+        let longest = sender.acknowledged(&later(u32::MAX));
+        assert_eq!(longest, Ok(Some(RETRY_AFTER_MS_MAX)));
+    }
+
+    #[test]
+    fn a_sender_records_before_it_sends_more_when_one_acknowledgement_holds_no_more_rooms() {
+        let mut sender = FanoutSender::new(LinkSeq(0));
+        sender.sent(LinkSeq(3), 1);
+        let refused = (0..BATCH_ROOMS_MAX).map(|number| RoomRefused {
+            room: format!("mimi://a.example/r/{number}").parse().unwrap(),
+            detail: BText::clipped("no"),
+        });
+        let ack = Ack {
+            refused: BVec::truncated(refused.collect()),
+            ..ack(1)
+        };
+        sender.acknowledged(&ack).unwrap();
+        assert_eq!(sender.turn(), Turn::Record);
+        sender.record(peer());
+        assert_eq!(sender.turn(), Turn::Send(LinkSeq(3)));
     }
 
     #[test]

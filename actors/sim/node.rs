@@ -20,7 +20,7 @@ use crate::{
         read::{ReadError, Source},
     },
     user::desk as user_desk,
-    wire::event::{Hash, LinkSeq},
+    wire::event::Hash,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -96,8 +96,10 @@ pub(super) struct Shard {
     pub(super) in_flight: Option<InFlight>,
     pub(super) fanouts: BTreeMap<u8, FanoutSession>,
     pub(super) submits: BTreeMap<u8, SubmitSession>,
-    /// Leader only: notices to each shard, up to which they are under way.
-    pub(super) notices: BTreeMap<u16, LinkSeq>,
+    /// Leader only: until when no lane is opened to a provider that takes nothing more, in the world's time.
+    pub(super) held: BTreeMap<u8, u64>,
+    /// Leader only: the tasks of the notices that are under way to each shard.
+    pub(super) notices: BTreeMap<u16, u64>,
 }
 
 /// What came of one entry.
@@ -294,6 +296,7 @@ impl Shard {
         self.in_flight = None;
         self.fanouts.clear();
         self.submits.clear();
+        self.held.clear();
         self.notices.clear();
     }
 

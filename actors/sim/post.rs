@@ -8,17 +8,20 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    link::session::{Acking, FanoutReceiver, Judging},
     room::outcome::Answer,
     shard::read::RoomPart,
     shard_request::{ShardReply, ShardRequest},
     user::{command as user, cursors::Membership, outcome as user_outcome},
-    way::Slot,
+    way::{
+        Slot,
+        notices::Carrying,
+        receive::{FanoutLane, SubmitLane},
+    },
     wire::{
         Payload,
         claim::{ClaimId, ClaimRequest, ClaimResponse},
         door::{self, Order},
-        event::{InboxSeq, LaneCursor, LinkSeq, RoomSeq, SubmitSeq},
+        event::{InboxSeq, LaneCursor, RoomSeq},
         link::{self, Ack, Fanout, Submit, Submitted},
         room,
     },
@@ -199,12 +202,19 @@ pub(super) struct Lane {
     pub(super) receiver: (NodeRef, u64),
     /// Nothing arrives before this: at the sender, at the receiver.
     pub(super) busy_until: [u64; 2],
-    /// What the receiver has taken, on a fan-out lane.
-    pub(super) taken: FanoutReceiver,
-    /// Answers that wait for earlier ones: `None` while the rooms are asked.
-    pub(super) answers: BTreeMap<u64, Option<Frame>>,
-    /// Number of the next frame that arrives.
-    pub(super) arriving: u64,
+    /// What the receiver does with its frames, once the first one has come.
+    pub(super) receiving: Receiving,
+    /// Acknowledgements that the receiver has given.
+    pub(super) acks: u64,
+}
+
+/// What the receiver of a lane does with its frames, by what the first one is.
+#[derive(Debug, Default)]
+pub(super) enum Receiving {
+    #[default]
+    Nothing,
+    Fanout(FanoutLane),
+    Submissions(SubmitLane),
 }
 
 /// Something that a node waits for, on behalf of somebody.
@@ -218,23 +228,8 @@ pub(super) enum Task {
         /// Other providers that were asked.
         peers: BTreeMap<Slot, u8>,
     },
-    /// A batch of a hub, while its rooms take it.
-    Deliver {
-        lane: u64,
-        number: u64,
-        rooms: Vec<RoomUri>,
-        left: usize,
-        acking: Acking,
-    },
-    /// A frame of submissions, while its rooms judge.
-    Judge {
-        lane: u64,
-        number: u64,
-        groups: Vec<(RoomUri, SubmitSeq, u32, bool)>,
-        judging: Judging,
-    },
-    /// A notice on its way to a user's shard.
-    Notice { shard: u16, to: u16, seq: LinkSeq },
+    /// Notices on their way from a shard to another one.
+    Notices { shard: u16, round: Carrying },
 }
 
 /// Who of another provider waits for an answer.

@@ -10,7 +10,6 @@ use super::{
 use crate::{
     caller::{Caller, Origin},
     record::Command,
-    room::outcome::{Answer, Refused},
     shard::{place, read},
     shard_request::{ShardReply, ShardRequest},
     user::command::{Command as UserCommand, Upload},
@@ -26,13 +25,6 @@ use crate::{
 
 /// When a request that found no leader may be sent again, in milliseconds.
 pub(super) const UNAVAILABLE_RETRY_AFTER_MS: u32 = 200;
-
-/// The refusal of a request about which nothing is known.
-pub(super) fn unavailable() -> Answer {
-    Answer::Refused(Refused::Unavailable {
-        retry_after_ms: UNAVAILABLE_RETRY_AFTER_MS,
-    })
-}
 
 impl World {
     /// Something arrives at a node that runs.
@@ -164,23 +156,29 @@ impl World {
         self.lead(node, Led::Peer { back, way }, claim);
     }
 
-    /// Begins to wait for something, not for ever.
-    pub(super) fn begin(&mut self, node: NodeRef, task: Task) -> u64 {
-        let number = self.fresh();
-        if let Some(is) = self.nodes.get_mut(&node) {
-            is.tasks.insert(number, task);
-        }
+    /// Asks a shard for a task, or a lane, that does not wait for ever.
+    pub(super) fn ask_in_time(
+        &mut self,
+        node: NodeRef,
+        task: u64,
+        slot: Slot,
+        request: ShardRequest,
+    ) {
         let life = self.life(node);
-        self.after(
-            REQUEST_DEADLINE_MS,
-            Event::Deadline {
-                node,
-                life,
-                task: number,
-                slot: Slot(0),
-            },
-        );
-        number
+        let late = Event::Deadline {
+            node,
+            life,
+            task,
+            slot,
+        };
+        self.after(REQUEST_DEADLINE_MS, late);
+        let back = Back::Task {
+            node,
+            life,
+            task,
+            slot,
+        };
+        self.ask_for(node, Target::Shard(request), back);
     }
 
     pub(super) fn respond(&mut self, node: NodeRef, back: PeerBack, reply: link::Reply) {
@@ -387,10 +385,8 @@ impl World {
         let Answered::Shard(reply) = answer else {
             return;
         };
-        let Some(is) = self.nodes.get_mut(&node) else {
-            return;
-        };
-        match is.tasks.get_mut(&task) {
+        let is = self.nodes.get(&node);
+        match is.and_then(|is| is.tasks.get(&task)) {
             Some(Task::Way { .. }) => {
                 let came = match reply {
                     ShardReply::Nobody => Came::Nothing,
@@ -398,14 +394,9 @@ impl World {
                 };
                 self.came(node, task, slot, came);
             }
-            Some(Task::Deliver { .. }) => self.delivered(node, task, slot, reply),
-            Some(Task::Judge { .. }) => self.judged(node, task, slot, reply),
-            Some(Task::Notice { shard, to, seq }) => {
-                let (shard, to, seq) = (*shard, *to, *seq);
-                is.tasks.remove(&task);
-                self.notice_taken(node, shard, to, seq, &reply);
-            }
-            None => {}
+            Some(Task::Notices { .. }) => self.notice_came(node, task, slot, &reply),
+            // A lane waits under its own number.
+            None => self.part_came(node, task, slot, reply),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{
     plan::NodeRef,
-    post::{Back, Body, End as Side, PeerBack, Reply, Target, Task},
+    post::{Body, End as Side, PeerBack, Reply, Task},
     route::UNAVAILABLE_RETRY_AFTER_MS,
     world::{Event, REQUEST_DEADLINE_MS, World},
 };
@@ -158,16 +158,7 @@ impl World {
             slot,
         };
         match ask {
-            Ask::Shard(request) => {
-                self.after(REQUEST_DEADLINE_MS, late);
-                let back = Back::Task {
-                    node,
-                    life,
-                    task,
-                    slot,
-                };
-                self.ask_for(node, Target::Shard(request), back);
-            }
+            Ask::Shard(request) => self.ask_in_time(node, task, slot, request),
             Ask::Peer(provider, request) => {
                 self.after(REQUEST_DEADLINE_MS, late);
                 self.ask_peer(node, &provider, task, slot, request);

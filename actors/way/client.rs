@@ -198,3 +198,142 @@ pub fn sent(reply: ShardReply, retry_after_ms: u32) -> Result<Answer, DoorRefuse
     }
     Err(DoorRefused::Unavailable { retry_after_ms })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::UserUri,
+        user::command::Rules,
+        wire::{BVec, joining::CodesAsk},
+    };
+
+    fn house() -> House {
+        House {
+            own: "a.example".parse().unwrap(),
+            rules: Rules::default(),
+            retry_after_ms: 9,
+        }
+    }
+
+    fn alice() -> Caller {
+        Caller::of("mimi://a.example/d/alice/phone".parse().unwrap())
+    }
+
+    fn room(provider: &str) -> RoomUri {
+        format!("mimi://{provider}/r/den").parse().unwrap()
+    }
+
+    fn ask_for_codes(at: &str) -> (OfClient, Slot, Ask) {
+        let codes = room::Request::Codes(CodesAsk::List);
+        let mut way = OfClient::room(&house(), alice(), room(at), codes).unwrap();
+        let Next::Ask(slot, ask) = way.next() else {
+            panic!("somebody is asked")
+        };
+        assert!(matches!(way.next(), Next::Wait));
+        (way, slot, ask)
+    }
+
+    fn end(way: &mut OfClient) -> Result<Reply, DoorRefused> {
+        match way.next() {
+            Next::End(end) => end,
+            other => panic!("it is not over: {other:?}"),
+        }
+    }
+
+    fn codes() -> Answer {
+        Answer::Codes(BVec::default())
+    }
+
+    #[test]
+    fn a_room_here_is_asked_at_its_shard_and_says_itself_that_it_is_unavailable() {
+        let (mut way, slot, ask) = ask_for_codes("a.example");
+        let codes_ask = room::Request::Codes(CodesAsk::List);
+        let request = ShardRequest::Room(room("a.example"), alice(), codes_ask);
+        assert_eq!(ask, Ask::Shard(request));
+        way.came(slot, Came::Shard(ShardReply::Room(codes())));
+        assert_eq!(end(&mut way), Ok(Reply::Room(codes())));
+
+        let (mut way, slot, _) = ask_for_codes("a.example");
+        way.came(slot, Came::Nothing);
+        let unavailable = Refused::Unavailable { retry_after_ms: 9 };
+        assert_eq!(end(&mut way), Ok(Reply::Room(Answer::Refused(unavailable))));
+    }
+
+    #[test]
+    fn a_room_elsewhere_is_asked_at_its_hub_and_nothing_is_queued() {
+        let later = link::LinkRefused::Overloaded { retry_after_ms: 4 };
+        let unavailable = DoorRefused::Unavailable { retry_after_ms: 9 };
+        for (came, expected) in [
+            (
+                Came::Peer(link::Reply::Room(codes())),
+                Ok(Reply::Room(codes())),
+            ),
+            (
+                Came::Peer(link::Reply::Refused(later)),
+                Err(DoorRefused::Overloaded { retry_after_ms: 4 }),
+            ),
+            (
+                Came::Peer(link::Reply::Refused(LinkRefused::NotOwner)),
+                Err(unavailable.clone()),
+            ),
+            (
+                Came::Peer(link::Reply::Vouched(true)),
+                Err(unavailable.clone()),
+            ),
+            (Came::Nothing, Err(unavailable)),
+        ] {
+            let (mut way, slot, ask) = ask_for_codes("b.example");
+            let hub: ProviderId = "b.example".parse().unwrap();
+            assert!(matches!(ask, Ask::Peer(whom, _) if whom == hub));
+            way.came(slot, came);
+            assert_eq!(end(&mut way), expected);
+        }
+    }
+
+    #[test]
+    fn a_provider_says_of_its_own_users_only_that_they_made_a_code() {
+        let bob: UserUri = "mimi://b.example/u/bob".parse().unwrap();
+        let carl: UserUri = "mimi://c.example/u/carl".parse().unwrap();
+        for (said, expected) in [
+            (Introduced::Resolved(bob.clone()), Introduced::Resolved(bob)),
+            (Introduced::Resolved(carl), Introduced::NotAuthorized),
+        ] {
+            let provider = "b.example".parse().unwrap();
+            let mut way = OfClient::resolve(&house(), provider, Payload::from(vec![1]));
+            let Next::Ask(slot, Ask::Peer(..)) = way.next() else {
+                panic!("b.example is asked")
+            };
+            way.came(slot, Came::Peer(link::Reply::Introduced(said)));
+            assert_eq!(end(&mut way), Ok(Reply::Introduced(expected)));
+        }
+    }
+
+    #[test]
+    fn a_code_that_is_none_of_this_provider_is_refused_without_asking_anybody() {
+        let own = house().own;
+        let mut way = OfClient::resolve(&house(), own, Payload::from(vec![1]));
+        let refused = Reply::Introduced(Introduced::NotAuthorized);
+        assert_eq!(end(&mut way), Ok(refused));
+    }
+
+    #[test]
+    fn messages_go_to_the_room_here_or_to_the_follower_and_are_open_without_an_answer() {
+        let send = |at| door::Send {
+            room: room(at),
+            first: crate::wire::event::ClientSeq(1),
+            messages: BVec::default(),
+        };
+        let (own, client) = (house().own, alice().client);
+        let here = super::send(&own, &client, send("a.example"));
+        assert!(matches!(here, ShardRequest::Submit(..)));
+        let elsewhere = super::send(&own, &client, send("b.example"));
+        assert!(matches!(elsewhere, ShardRequest::Follower(..)));
+        let unavailable = DoorRefused::Unavailable { retry_after_ms: 9 };
+        assert_eq!(sent(ShardReply::Nobody, 9), Err(unavailable));
+        let full = ShardReply::Room(Answer::Refused(Refused::StorageFull));
+        assert_eq!(sent(full, 9), Err(DoorRefused::StorageFull));
+        let received = ShardReply::Room(Answer::Received);
+        assert_eq!(sent(received, 9), Ok(Answer::Received));
+    }
+}

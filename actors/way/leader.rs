@@ -80,3 +80,46 @@ pub fn knows(room: &hub::Fold, provider: &ProviderId) -> ShardReply {
     let room = room.room();
     ShardReply::Knows(room.is_some_and(|room| room.ever_had_member_of(provider)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{machine::Desk, wire::BVec};
+
+    const NOW: Millis = Millis(1_000_000);
+    const TICKET: Ticket = Ticket(7);
+
+    fn taken(request: ShardRequest) -> Taken {
+        take(request, TICKET, &Derived::default(), NOW)
+    }
+
+    #[test]
+    fn a_users_command_goes_to_its_desk_under_the_ticket_of_whoever_asks() {
+        let bob: UserUri = "mimi://a.example/u/bob".parse().unwrap();
+        let request = ShardRequest::User(bob.clone(), UserCommand::Delete);
+        let Taken::User(user, input) = taken(request) else {
+            panic!("the user's desk takes it")
+        };
+        assert_eq!((user, user_desk::Desk::ticket(&input)), (bob, TICKET));
+    }
+
+    #[test]
+    fn what_goes_into_the_log_waits_for_its_outcome_or_only_for_a_place() {
+        let room: RoomUri = "mimi://a.example/r/den".parse().unwrap();
+        let provider: ProviderId = "b.example".parse().unwrap();
+        let redrive = ShardRequest::Redrive(room, provider);
+        assert!(matches!(taken(redrive), Taken::Log(_)));
+        let read = ShardRequest::Read(BVec::default());
+        assert!(matches!(taken(read), Taken::LogOwn(_)));
+    }
+
+    #[test]
+    fn nobody_is_known_where_nothing_has_happened() {
+        let device: ClientUri = "mimi://a.example/d/bob/phone".parse().unwrap();
+        let key = device_key(&user::Fold::default(), &device);
+        assert_eq!(key, ShardReply::DeviceKey(None));
+        let provider: ProviderId = "b.example".parse().unwrap();
+        let knows = knows(&hub::Fold::default(), &provider);
+        assert_eq!(knows, ShardReply::Knows(false));
+    }
+}

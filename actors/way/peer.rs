@@ -147,3 +147,112 @@ pub(super) fn resolved(came: Came, retry_after_ms: u32) -> Introduced {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::{ClientUri, RoomUri},
+        user::command::Rules,
+        wire::{Payload, joining::CodesAsk, room},
+    };
+
+    const KEY: [u8; 32] = [1; 32];
+
+    fn begin(request: Request) -> OfPeer {
+        let house = House {
+            own: "a.example".parse().unwrap(),
+            rules: Rules::default(),
+            retry_after_ms: 9,
+        };
+        OfPeer::new(&house, Origin::of("b.example".parse().unwrap()), request)
+    }
+
+    /// Its one question, and what the peer is told when this comes of it.
+    fn told(request: &Request, came: Came) -> (Ask, Reply) {
+        let mut way = begin(request.clone());
+        let Next::Ask(slot, ask) = way.next() else {
+            panic!("somebody is asked")
+        };
+        assert!(matches!(way.next(), Next::Wait));
+        way.came(slot, came);
+        (ask, end(&mut way))
+    }
+
+    fn end(way: &mut OfPeer) -> Reply {
+        match way.next() {
+            Next::End(reply) => reply,
+            other => panic!("it is not over: {other:?}"),
+        }
+    }
+
+    fn client(of: &str) -> ClientUri {
+        format!("mimi://{of}/d/alice/phone").parse().unwrap()
+    }
+
+    fn to_room(of: &str) -> Request {
+        let room: RoomUri = "mimi://a.example/r/den".parse().unwrap();
+        Request::Room {
+            room,
+            client: client(of),
+            request: room::Request::Codes(CodesAsk::List),
+        }
+    }
+
+    #[test]
+    fn a_key_is_vouched_for_when_the_device_has_it_and_not_otherwise() {
+        let request = Request::Vouch {
+            client: client("a.example"),
+            key: KEY,
+        };
+        let later = LinkRefused::Unavailable { retry_after_ms: 9 };
+        for (came, expected) in [
+            (
+                Came::Shard(ShardReply::DeviceKey(Some(KEY))),
+                Reply::Vouched(true),
+            ),
+            (
+                Came::Shard(ShardReply::DeviceKey(Some([2; 32]))),
+                Reply::Vouched(false),
+            ),
+            (
+                Came::Shard(ShardReply::DeviceKey(None)),
+                Reply::Vouched(false),
+            ),
+            (Came::Nothing, Reply::Refused(later)),
+        ] {
+            let (ask, reply) = told(&request, came);
+            let device = ShardRequest::DeviceKey(client("a.example"));
+            assert_eq!((ask, reply), (Ask::Shard(device), expected));
+        }
+    }
+
+    #[test]
+    fn a_room_is_asked_for_the_client_that_the_peer_vouches_for() {
+        let request = to_room("b.example");
+        let received = Came::Shard(ShardReply::Room(Answer::Received));
+        let (ask, reply) = told(&request, received);
+        let Ask::Shard(ShardRequest::Room(_, caller, _)) = ask else {
+            panic!("the room is asked")
+        };
+        assert_eq!(caller.client, client("b.example"));
+        assert_eq!(reply, Reply::Room(Answer::Received));
+        let (_, reply) = told(&request, Came::Nothing);
+        let unavailable = Refused::Unavailable { retry_after_ms: 9 };
+        assert_eq!(reply, Reply::Room(Answer::Refused(unavailable)));
+    }
+
+    #[test]
+    fn a_peer_that_speaks_for_somebody_elses_client_is_refused_without_asking_anybody() {
+        let mut way = begin(to_room("a.example"));
+        let refused = Reply::Refused(LinkRefused::SenderNotBound);
+        assert_eq!(end(&mut way), refused);
+    }
+
+    #[test]
+    fn a_code_of_nobody_here_is_refused_without_asking_anybody() {
+        let mut way = begin(Request::Resolve(Payload::from(vec![1])));
+        let refused = Reply::Introduced(Introduced::NotAuthorized);
+        assert_eq!(end(&mut way), refused);
+    }
+}

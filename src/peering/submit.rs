@@ -38,24 +38,19 @@ pub(super) async fn send(
     credits: &Credits,
 ) -> anyhow::Result<()> {
     let mut applied = shard.applied.subscribe();
-    loop {
+    let mut session = loop {
         applied.mark_unchanged();
-        if shard
-            .looked_at()
-            .links
-            .submissions(to)
-            .is_some_and(|waiting| !waiting.is_empty())
-        {
-            break;
+        let owed = SubmitSender::owed(&shard.looked_at().links, to);
+        if let Some(session) = owed {
+            break session;
         }
         applied.changed().await.context("the shard has stopped")?;
-    }
+    };
     let (mut lane, replies) = link.open_lane().await?;
     lane.write(&Open::Submit).await?;
     let (report, mut judged) = mpsc::channel(LANE_FRAMES_UNACKED_MAX);
     let _reading = AbortOnDrop(tokio::spawn(read_replies(replies, report)));
 
-    let mut session = SubmitSender::default();
     loop {
         applied.mark_unchanged();
         if let Some(next) = session.next()
