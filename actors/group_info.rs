@@ -21,6 +21,7 @@ use crate::{
         BText, Payload,
         event::{Epoch, Hash},
         joining::{GroupInfoRequest, SealedGroupInfo},
+        refusal::RefusalCode,
         tree::{TreeContainer, TreeKind},
     },
 };
@@ -129,7 +130,7 @@ pub fn name_request(request: &GroupInfoRequest) -> Hash {
 
 /// What makes a request of no use, if anything does; a stable code.
 #[must_use]
-pub fn request_flaw(request: &GroupInfoRequest) -> Option<&'static str> {
+pub fn request_flaw(request: &GroupInfoRequest) -> Option<RefusalCode> {
     let GroupInfoRequest {
         ciphersuite,
         hpke_key,
@@ -139,11 +140,11 @@ pub fn request_flaw(request: &GroupInfoRequest) -> Option<&'static str> {
     } = request;
     let tbs = request_tbs(request);
     if !(1..=3).contains(ciphersuite) {
-        Some("ciphersuite")
+        Some(RefusalCode::Ciphersuite)
     } else if !sealed::verifies(*ciphersuite, signature_key, REQUEST_LABEL, &tbs, signature) {
-        Some("signature")
+        Some(RefusalCode::Signature)
     } else if !sealed::is_sealing_key(*ciphersuite, hpke_key) {
-        Some("hpke_key")
+        Some(RefusalCode::HpkeKey)
     } else {
         None
     }

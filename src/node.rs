@@ -40,7 +40,7 @@ use mimi_actors::{
     limits::{CHECKS_WAITING_MAX, REQUESTS_IN_FLIGHT_MAX, SHARDS},
     room::checks::Mls,
     supervisor::Supervisor,
-    wire::{link::Hello, version::Release},
+    wire::{link::Hello, refusal::TryLater, version::Release},
 };
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -499,11 +499,9 @@ async fn propose(group: Group, batch: Batch) -> Result<(), NotQueued> {
         }
         Err(ProposeError::Unavailable { retry_after_ms }) => {
             let retry_after_ms = u32::try_from(retry_after_ms).unwrap_or(u32::MAX);
-            Err(NotQueued::Unavailable { retry_after_ms })
+            Err(NotQueued::TryLater(TryLater::unavailable(retry_after_ms)))
         }
-        Err(ProposeError::Stopped) => Err(NotQueued::Unavailable {
-            retry_after_ms: 1_000,
-        }),
+        Err(ProposeError::Stopped) => Err(NotQueued::TryLater(TryLater::UNANSWERED)),
     }
 }
 

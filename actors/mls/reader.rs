@@ -55,6 +55,20 @@ pub enum Malformed {
     },
 }
 
+impl Malformed {
+    /// The byte at which it stops being well formed, where there is one.
+    #[must_use]
+    pub const fn at(&self) -> Option<usize> {
+        match *self {
+            Self::Truncated { at }
+            | Self::Length { at }
+            | Self::Trailing { at }
+            | Self::Value { at, .. } => Some(at),
+            Self::TooLarge { .. } | Self::TooMany { .. } => None,
+        }
+    }
+}
+
 /// Why an object cannot be read: it is broken, or of a kind that this hub does not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {

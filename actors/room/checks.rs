@@ -24,6 +24,7 @@ use crate::{
         Payload,
         event::Hash,
         joining::{CodeId, CodeTerms, GroupInfoRequest, SealedGroupInfo},
+        refusal::RefusalCode,
         room::Beginning,
     },
 };
@@ -72,7 +73,7 @@ pub trait Verifier {
     ) -> Result<PendingProposal, ProposalRefused>;
 
     /// What makes a request for the GroupInfo of no use, if anything does; a stable code.
-    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<&'static str>;
+    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode>;
 
     /// Seals a GroupInfo for its joiner, and signs it as the hub.
     ///
@@ -147,7 +148,7 @@ impl Verifier for Mls {
         check_proposal(view, message, sender, &self.terms.trees)
     }
 
-    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<&'static str> {
+    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode> {
         group_info::request_flaw(request)
     }
 

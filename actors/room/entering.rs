@@ -14,7 +14,7 @@ use crate::{
     ids::ClientUri,
     machine::Millis,
     mls::proposal::{PendingProposal, ProposalKind},
-    wire::{BText, BVec, Payload},
+    wire::{BText, BVec, Payload, refusal::RefusalCode},
 };
 use std::collections::BTreeSet;
 
@@ -94,7 +94,7 @@ impl Room {
 }
 
 fn foreign(detail: &str) -> Refused {
-    Refused::invalid("external_commit", detail)
+    Refused::invalid(RefusalCode::ExternalCommit, detail)
 }
 
 fn refuse_proposals(references: Vec<bytes::Bytes>, detail: &str) -> Result<(), Refused> {

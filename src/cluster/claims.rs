@@ -6,7 +6,7 @@
 //!
 //! Source: transport requirements, section 3.1.
 
-use super::shards::{Shards, UNANSWERED_RETRY_AFTER_MS};
+use super::shards::Shards;
 use futures::future::join_all;
 use mimi_actors::{
     doors,
@@ -19,6 +19,7 @@ use mimi_actors::{
     wire::{
         BVec,
         claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
+        refusal::TryLater,
     },
 };
 use std::time::Duration;
@@ -34,8 +35,7 @@ pub(crate) async fn claim(shards: &Shards, request: &ClaimRequest) -> ClaimRespo
     let began = Instant::now();
     let rules = &shards.environment().rules;
     let Some(signed) = check(shards, request).await else {
-        let retry_after_ms = UNANSWERED_RETRY_AFTER_MS;
-        return doors::refuse_claim(&request.users, UserRefused::Unavailable { retry_after_ms });
+        return doors::refuse_claim(&request.users, UserRefused::TryLater(TryLater::UNANSWERED));
     };
     let unsigned: Vec<&UserUri> = request
         .users
@@ -85,8 +85,6 @@ async fn check(shards: &Shards, request: &ClaimRequest) -> Option<Vec<bool>> {
 async fn claim_one(shards: &Shards, user: &UserUri, claim: Claim) -> Claimed {
     match shards.ask_user(user, Command::Claim(claim)).await {
         Ok(Answer::Claimed(result)) => result,
-        Ok(_) | Err(_) => Err(UserRefused::Unavailable {
-            retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
-        }),
+        Ok(_) | Err(_) => Err(UserRefused::TryLater(TryLater::UNANSWERED)),
     }
 }

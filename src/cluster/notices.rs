@@ -57,8 +57,7 @@ async fn carry_on(shards: &Shards, from: &Arc<Shard>) {
                     upto,
                     refused: Vec::new(),
                 };
-                if let Err(NotQueued::Unavailable { .. }) = from.queue_own(Command::Link(ack)).await
-                {
+                if let Err(NotQueued::TryLater(_)) = from.queue_own(Command::Link(ack)).await {
                     return;
                 }
             } else {

@@ -25,7 +25,7 @@ use mimi_actors::{
     room::{desk, follower_desk, outcome},
     shard::Derived,
     user::{desk as user_desk, outcome as user_outcome},
-    wire::BVec,
+    wire::{BVec, refusal::TryLater},
 };
 use ractor::ActorCell;
 use std::{
@@ -37,8 +37,6 @@ use std::{
 };
 use tokio::sync::{Mutex, mpsc, watch};
 
-/// When a request to a shard that is not led here may be sent again, in milliseconds.
-const NOT_LED_RETRY_AFTER_MS: u32 = 500;
 /// When what a shard's own sessions recorded is tried again that was refused for want of room.
 const OWN_AGAIN: Duration = Duration::from_millis(500);
 
@@ -53,18 +51,12 @@ pub(crate) type Users = Directory<UserUri, user_desk::Desk>;
 /// still get into the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotQueued {
-    /// Too many commands wait already.
-    #[error("the shard's queue is full")]
-    Full,
     /// The node's log has reached its limit.
     #[error("the node's log is full")]
     StorageFull,
-    /// The shard does not lead now.
-    #[error("the shard cannot write now")]
-    Unavailable {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
+    /// Too many commands wait already, or the shard is not led here.
+    #[error("the shard cannot write now: {0}")]
+    TryLater(TryLater),
 }
 
 /// An actor cannot be reached.
@@ -266,17 +258,13 @@ impl Shard {
     /// Puts a command into the queue in front of the log.
     pub(crate) fn queue(&self, command: Command, ticket: Option<Ticket>) -> Result<(), NotQueued> {
         if !self.leads() {
-            return Err(NotQueued::Unavailable {
-                retry_after_ms: NOT_LED_RETRY_AFTER_MS,
-            });
+            return Err(NotQueued::TryLater(TryLater::NOT_LED));
         }
         self.queue
             .try_send(Queued { command, ticket })
             .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => NotQueued::Full,
-                mpsc::error::TrySendError::Closed(_) => NotQueued::Unavailable {
-                    retry_after_ms: NOT_LED_RETRY_AFTER_MS,
-                },
+                mpsc::error::TrySendError::Full(_) => NotQueued::TryLater(TryLater::BUSY),
+                mpsc::error::TrySendError::Closed(_) => NotQueued::TryLater(TryLater::NOT_LED),
             })
     }
 
@@ -286,9 +274,7 @@ impl Shard {
             command,
             ticket: None,
         };
-        let closed = NotQueued::Unavailable {
-            retry_after_ms: NOT_LED_RETRY_AFTER_MS,
-        };
+        let closed = NotQueued::TryLater(TryLater::NOT_LED);
         if !self.leads() {
             return Err(closed);
         }
@@ -436,9 +422,7 @@ where
         // A node that is cut off would wait for a majority until it is not.
         let proposed = tokio::select! {
             proposed = propose(batch) => proposed,
-            () = lost(&mut lead) => Err(NotQueued::Unavailable {
-                retry_after_ms: NOT_LED_RETRY_AFTER_MS,
-            }),
+            () = lost(&mut lead) => Err(NotQueued::TryLater(TryLater::NOT_LED)),
         };
         if let Err(refused) = proposed {
             shard.not_appended(&decoded, refused);

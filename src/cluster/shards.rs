@@ -17,13 +17,10 @@ use mimi_actors::{
     record::Command,
     room::{desk, follower, follower_desk, hub, outcome},
     user::{command as user_command, desk as user_desk, outcome as user_outcome},
-    wire::{BVec, event::Hash, room},
+    wire::{BVec, event::Hash, refusal::TryLater, room},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
-
-/// When a request that got no answer in time may be sent again, in milliseconds.
-pub(crate) const UNANSWERED_RETRY_AFTER_MS: u32 = 1_000;
 
 /// The shards of this node.
 #[derive(Clone)]
@@ -342,8 +339,7 @@ impl Shards {
             self.room_answer(begun).await
         };
         asked.await.unwrap_or_else(|_: Unanswered| {
-            let retry_after_ms = UNANSWERED_RETRY_AFTER_MS;
-            outcome::Answer::Refused(outcome::Refused::Unavailable { retry_after_ms })
+            outcome::Answer::Refused(outcome::Refused::TryLater(TryLater::UNANSWERED))
         })
     }
 

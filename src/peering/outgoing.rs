@@ -25,6 +25,7 @@ use mimi_actors::{
         self,
         answer::{Answer, Refused},
         link::{Hello, Open, Reply, Request},
+        refusal::{TryLater, Why},
         version::LINK,
     },
 };
@@ -273,7 +274,10 @@ impl Peer {
 fn is_unavailable(reply: &Reply) -> bool {
     matches!(
         reply,
-        Reply::Room(Answer::Refused(Refused::Unavailable { .. }))
+        Reply::Room(Answer::Refused(Refused::TryLater(TryLater {
+            why: Why::Unavailable,
+            ..
+        })))
     )
 }
 

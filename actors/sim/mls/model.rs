@@ -31,6 +31,7 @@ use crate::{
         door::{PackageRefused, RoomBody},
         event::{Epoch, Hash},
         joining::{GroupInfoRequest, SealedGroupInfo},
+        refusal::RefusalCode,
         room::Beginning,
         tree::TreeContainer,
     },
@@ -445,8 +446,8 @@ impl Verifier for Checks {
         check_proposal(view, message, sender)
     }
 
-    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<&'static str> {
-        (request.signature != sealing::sign_request(request)).then_some("signature")
+    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode> {
+        (request.signature != sealing::sign_request(request)).then_some(RefusalCode::Signature)
     }
 
     fn seal(&self, sealing: &Sealing) -> Result<SealedGroupInfo, NotSealed> {
