@@ -8,7 +8,7 @@
 
 use super::{Session, login};
 use crate::{
-    cluster::shards::{Shards, UNANSWERED_RETRY_AFTER_MS},
+    cluster::shard::shards::{Shards, UNANSWERED_RETRY_AFTER_MS},
     directory,
     peering::PEER_RETRY_AFTER_MS,
 };

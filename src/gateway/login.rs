@@ -1,7 +1,7 @@
 //! Who a connection is: a device that proves its key over this very connection.
 
 use super::Session;
-use crate::{cluster::shards::UNANSWERED_RETRY_AFTER_MS, peering::code};
+use crate::{cluster::shard::shards::UNANSWERED_RETRY_AFTER_MS, peering::code};
 use mimi_actors::{
     ids::ClientUri,
     user::{

@@ -4,7 +4,7 @@
 
 use super::{FRAME_DEADLINE, Session};
 use crate::{
-    cluster::shards::{Pending, UNANSWERED_RETRY_AFTER_MS, Unanswered},
+    cluster::shard::shards::{Pending, UNANSWERED_RETRY_AFTER_MS, Unanswered},
     peering::code,
     quic::{LaneReceiver, LaneSender},
 };

@@ -6,8 +6,8 @@
 use super::{Peers, code, receive, relay};
 use crate::{
     cluster::{
-        claims,
-        shards::{Shards, UNANSWERED_RETRY_AFTER_MS},
+        feeds::claims,
+        shard::shards::{Shards, UNANSWERED_RETRY_AFTER_MS},
     },
     gateway::introductions,
     quic::{LaneReceiver, LaneSender, Link},

@@ -9,7 +9,7 @@ use super::{
     incoming::{FRAME_DEADLINE, LaneEnd},
 };
 use crate::{
-    cluster::shards::{Pending, Shards, UNANSWERED_RETRY_AFTER_MS, Unanswered},
+    cluster::shard::shards::{Pending, Shards, UNANSWERED_RETRY_AFTER_MS, Unanswered},
     quic::{LaneReceiver, LaneSender, Link},
 };
 use bytes::Bytes;
