@@ -13,9 +13,11 @@ use crate::{
     },
     machine::Millis,
     mls::{
-        container,
-        reader::{Malformed, Reader, put_vector},
-        sealed::{self, NotSealed, SealingKey},
+        codec::{
+            reader::{Malformed, Reader, put_vector},
+            sealed::{self, NotSealed, SealingKey},
+        },
+        tree::container,
     },
     wire::{
         BText, Payload,
@@ -205,7 +207,7 @@ pub fn open(
         &answer.ciphertext,
     )?;
     let content = Content::decode(&plaintext)?;
-    let keys = crate::mls::group_info::external_sender_keys(&content.group_info);
+    let keys = crate::mls::codec::group_info::external_sender_keys(&content.group_info);
     // Hubs sign with Ed25519, whatever the group's ciphersuite: that is suite 1's.
     const HUB_SUITE: u16 = 1;
     let tbs = response_tbs(request, answer);

@@ -14,11 +14,13 @@ use crate::{
     limits::{COMMITS_BURST_PER_MEMBER, COMMITS_PER_MINUTE_PER_MEMBER, LEASE_MS},
     machine::Millis,
     mls::{
-        bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
-        create::{CheckedCreate, check_create},
-        proposal::{PendingProposal, ProposalRefused, check_proposal},
-        sealed::{self, NotSealed},
-        view::GroupView,
+        check::{
+            bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
+            create::{CheckedCreate, check_create},
+            proposal::{PendingProposal, ProposalRefused, check_proposal},
+        },
+        codec::sealed::{self, NotSealed},
+        tree::view::GroupView,
     },
     wire::{
         Payload,

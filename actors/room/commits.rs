@@ -17,7 +17,7 @@ use crate::{
         PEER_BEHIND_RETRY_AFTER_MS,
     },
     machine::{Millis, Position},
-    mls::{bundle::CheckedBundle, view::GroupView},
+    mls::{check::bundle::CheckedBundle, tree::view::GroupView},
     wire::event::{Copy, Hash, Lane, Recipient, RoomSeq},
     wire::refusal::RefusalCode,
 };

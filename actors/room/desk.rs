@@ -20,12 +20,16 @@ use crate::{
     limits::COMMITS_WAITING_PER_ROOM_MAX,
     machine::{self, Millis, Ticket},
     mls::{
-        bundle::{BundleRefused, CheckedBundle},
-        create::CheckedCreate,
-        message::{Sender, handshake_header},
-        proposal::{PendingProposal, ProposalRefused},
-        sealed::NotSealed,
-        view::GroupView,
+        check::{
+            bundle::{BundleRefused, CheckedBundle},
+            create::CheckedCreate,
+            proposal::{PendingProposal, ProposalRefused},
+        },
+        codec::{
+            message::{Sender, handshake_header},
+            sealed::NotSealed,
+        },
+        tree::view::GroupView,
     },
     wire::{
         Payload,

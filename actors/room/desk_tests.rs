@@ -9,7 +9,7 @@ use crate::{
     ids::ClientUri,
     limits::COMMITS_WAITING_PER_ROOM_MAX,
     machine::{Desk as _, Millis, Ticket},
-    mls::{
+    mls::check::{
         bundle::{Bundle, BundleRefused, SenderRefused},
         create::CheckedCreate,
         proposal::ProposalRefused,
@@ -193,7 +193,7 @@ fn the_check_of_a_commit_gets_the_state_that_the_room_is_in() {
         unreachable!("{check:?}");
     };
     assert_eq!((seen, sender), (&view(0), &alice()));
-    let waits = crate::mls::proposal::PendingProposal {
+    let waits = crate::mls::check::proposal::PendingProposal {
         accepted: world.hub.room().pending()[0].accepted,
         ..proposal(0, "p")
     };

@@ -9,9 +9,11 @@ use crate::{
     ids::ClientUri,
     limits::LEASE_MS_MIN,
     mls::{
-        bundle::Joined,
-        proposal::{PendingProposal, ProposalKind},
-        view::Member,
+        check::{
+            bundle::Joined,
+            proposal::{PendingProposal, ProposalKind},
+        },
+        tree::view::Member,
     },
     wire::{
         BVec, Payload,

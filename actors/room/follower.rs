@@ -14,7 +14,7 @@ use crate::{
     ids::ClientUri,
     limits::{BATCH_EVENTS_MAX, SUBMISSIONS_UNDECIDED_PER_ROOM_MAX, SUBMIT_ITEMS_MAX},
     machine::{self, Millis, Position, ReviveError},
-    mls::message::application_header,
+    mls::codec::message::application_header,
     wire::{
         self, BVec, Payload,
         event::{

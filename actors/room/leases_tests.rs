@@ -13,7 +13,7 @@ use crate::{
         WRONG_CODES_WINDOW_MS,
     },
     machine::{Fold as _, Millis},
-    mls::bundle::Joined,
+    mls::check::bundle::Joined,
     wire::{Payload, event::Hash, joining::CodeId, refusal::Flaw},
 };
 use bytes::Bytes;

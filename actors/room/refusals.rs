@@ -6,9 +6,11 @@ use super::{hub::Fold, outcome::Refused};
 use crate::{
     limits::PROPOSALS_PER_BUNDLE_MAX,
     mls::{
-        bundle::{BundleRefused, SenderRefused},
-        container::ContainerRefused,
-        proposal::ProposalRefused,
+        check::{
+            bundle::{BundleRefused, SenderRefused},
+            proposal::ProposalRefused,
+        },
+        tree::container::ContainerRefused,
     },
     wire::{
         BVec, Payload,

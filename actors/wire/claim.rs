@@ -78,7 +78,7 @@ pub struct ClaimRequest {
 pub struct ClaimProof {
     /// The Ed25519 public key of the asking client's device, or of the pseudonym.
     pub key: [u8; 32],
-    /// The signatures over [`crate::mls::claim::signed_content`], in the order of the users.
+    /// The signatures over [`crate::mls::check::claim::signed_content`], in the order of the users.
     pub signatures: BVec<Payload, CLAIM_USERS_MAX>,
 }
 

@@ -5,7 +5,7 @@
 //! been done.
 
 use super::protocol::{Code, Response};
-use crate::{cluster::shards::Unanswered, node::Node};
+use crate::{cluster::shard::shards::Unanswered, node::Node};
 use mimi_actors::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{ENROLMENT_CODE_BYTES, ENROLMENT_CODE_LIFE_MS},

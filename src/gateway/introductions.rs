@@ -7,7 +7,7 @@
 )]
 
 use super::{Session, login};
-use crate::{cluster::shards::Shards, directory};
+use crate::{cluster::shard::shards::Shards, directory};
 use mimi_actors::{
     ids::{ClientUri, ProviderId},
     user::{command::Command, introductions, introductions::Introduction, outcome::Answer},

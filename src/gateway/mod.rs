@@ -10,7 +10,7 @@ pub(crate) mod requests;
 pub(crate) mod sends;
 
 use crate::{
-    cluster::shards::Shards,
+    cluster::shard::shards::Shards,
     peering::{Peers, code},
     quic::{Door, LaneReceiver, LaneSender},
 };

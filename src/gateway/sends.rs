@@ -4,7 +4,7 @@
 
 use super::{FRAME_DEADLINE, Session};
 use crate::{
-    cluster::shards::{Pending, Unanswered},
+    cluster::shard::shards::{Pending, Unanswered},
     peering::code,
     quic::{LaneReceiver, LaneSender},
 };

@@ -5,7 +5,7 @@
 
 use super::{Peers, code, receive, relay};
 use crate::{
-    cluster::{claims, shards::Shards},
+    cluster::{feeds::claims, shard::shards::Shards},
     gateway::introductions,
     quic::{LaneReceiver, LaneSender, Link},
 };

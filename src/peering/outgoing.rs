@@ -10,9 +10,8 @@ use super::{
 use crate::{
     certificates::now_s,
     cluster::{
-        lead::{led_here, lost},
-        shard::Shard,
-        shards::Shards,
+        raft::lead::{led_here, lost},
+        shard::{Shard, shards::Shards},
     },
     quic::{ConnectError, Ended, Link, LinkEndpoint},
 };

@@ -9,7 +9,7 @@ use super::{
     incoming::{FRAME_DEADLINE, LaneEnd},
 };
 use crate::{
-    cluster::shards::{Pending, Shards, Unanswered},
+    cluster::shard::shards::{Pending, Shards, Unanswered},
     quic::{LaneReceiver, LaneSender, Link},
 };
 use bytes::Bytes;

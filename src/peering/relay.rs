@@ -6,7 +6,7 @@
 //! Source: transport requirements, section 3.1.
 
 use super::Peers;
-use crate::cluster::{claims, shards::Shards};
+use crate::cluster::{feeds::claims, shard::shards::Shards};
 use futures::future::join_all;
 use mimi_actors::{
     doors,

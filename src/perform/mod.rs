@@ -11,7 +11,7 @@ pub(crate) mod user;
 pub(crate) mod workers;
 
 use crate::{
-    cluster::{refusal_throttle::RefusalThrottle, wake::Wakers},
+    cluster::feeds::{refusal_throttle::RefusalThrottle, wake::Wakers},
     directory::HubKey,
 };
 use mimi_actors::{host::Clock, ids::ProviderId, room::checks::Mls, user::command::Rules};

@@ -4,7 +4,7 @@ use super::*;
 use crate::support::until;
 use mimi_actors::{
     limits::TREE_BYTES_MAX,
-    mls::container::{Before, compress, pack},
+    mls::tree::container::{Before, compress, pack},
     wire::refusal::Flaw,
     wire::tree::{TreeContainer, TreeKind},
 };

@@ -10,7 +10,7 @@ use cucumber::{gherkin::Step, given, then, when};
 use mimi_actors::{
     ids::{ClientUri, PseudonymUri},
     limits::{CLAIM_USERS_MAX, SHARDS},
-    mls::claim::pseudonym_name,
+    mls::check::claim::pseudonym_name,
     shard::place,
     wire::{
         BVec,

@@ -11,7 +11,6 @@ use mimi_actors::{
         answer::Refused,
         event::Epoch,
         joining::{CodeId, CodeTerms, SealedGroupInfo},
-        refusal::TryLater,
     },
 };
 use mimi_node::client::{
@@ -419,7 +418,8 @@ fn opens_for_nobody(story: &mut Story, name: String) {
 fn hub_signed(story: &mut Story, name: String) {
     let asked = &story.joining.asked[&name];
     let entrance = asked.asking.open(&asked.sealed).unwrap();
-    let keys = mimi_actors::mls::group_info::external_sender_keys(&entrance.group_info).unwrap();
+    let keys =
+        mimi_actors::mls::codec::group_info::external_sender_keys(&entrance.group_info).unwrap();
     assert_eq!(keys.len(), 1);
     let mut forged = asked.sealed.clone();
     forged.lease_ms += 1;

@@ -16,13 +16,19 @@ use crate::{
     limits::EPOCH_TOLERANCE_EPOCHS,
     machine::Millis,
     mls::{
-        bundle::{Bundle, BundleRefused, CheckedBundle, Joined, SenderRefused},
-        container::{self, Before},
-        create::CheckedCreate,
-        message::{HandshakeKind, Sender, application_header, handshake_header},
-        proposal::{PendingProposal, ProposalKind, ProposalRefused, contradicting, omitted},
-        sealed::NotSealed,
-        view::{GroupView, Member as InGroup},
+        check::{
+            bundle::{Bundle, BundleRefused, CheckedBundle, Joined, SenderRefused},
+            create::CheckedCreate,
+            proposal::{PendingProposal, ProposalKind, ProposalRefused, contradicting, omitted},
+        },
+        codec::{
+            message::{HandshakeKind, Sender, application_header, handshake_header},
+            sealed::NotSealed,
+        },
+        tree::{
+            container::{self, Before},
+            view::{GroupView, Member as InGroup},
+        },
     },
     room::checks::Verifier,
     user::command::StoredPackage,

@@ -15,8 +15,8 @@ use mimi_actors::{
     links::{IntroductionLink, JoinLink},
     machine::Millis,
     mls::{
-        container::{self, Before},
-        sealed::{self, SealingKey},
+        codec::sealed::{self, SealingKey},
+        tree::container::{self, Before},
     },
     wire::{
         BText, Payload,

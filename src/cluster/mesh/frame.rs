@@ -13,9 +13,9 @@
 //! by the frame they come in.
 
 use crate::{
-    cluster::{
-        raft::{LogId, SnapshotMeta, Types, Vote},
+    cluster::log::{
         record::{self, RecordError},
+        types::{LogId, SnapshotMeta, Types, Vote},
     },
     directory::Founding,
 };
