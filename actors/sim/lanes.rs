@@ -7,7 +7,7 @@ use super::{
     node::{FanoutSession, SubmitSession},
     plan::NodeRef,
     post::{Back, Body, End, Frame, Lane, Receiving, Target},
-    route::UNAVAILABLE_RETRY_AFTER_MS,
+    route::LATER,
     world::{Event, World},
 };
 use crate::{
@@ -309,7 +309,7 @@ impl World {
             return Ok(());
         };
         if let Receiving::Nothing = lane.receiving {
-            let fanout = FanoutLane::new(own, peer.clone(), UNAVAILABLE_RETRY_AFTER_MS);
+            let fanout = FanoutLane::new(own, peer.clone(), LATER);
             lane.receiving = Receiving::Fanout(fanout);
         }
         // Nothing more is taken on a lane that is over.

@@ -20,11 +20,11 @@ use crate::{
         peer::OfPeer,
         route::{Lead, Route, route, wait_ms_max},
     },
-    wire::link,
+    wire::{link, refusal::TryLater},
 };
 
 /// When a request that found no leader may be sent again, in milliseconds.
-pub(super) const UNAVAILABLE_RETRY_AFTER_MS: u32 = 200;
+pub(super) const LATER: TryLater = TryLater::unavailable(200);
 
 impl World {
     /// Something arrives at a node that runs.

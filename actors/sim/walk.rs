@@ -5,7 +5,7 @@
 use super::{
     plan::NodeRef,
     post::{Body, End as Side, PeerBack, Reply, Task},
-    route::UNAVAILABLE_RETRY_AFTER_MS,
+    route::LATER,
     world::{Event, REQUEST_DEADLINE_MS, World},
 };
 use crate::{
@@ -73,7 +73,7 @@ impl World {
         House {
             own: self.id(provider).clone(),
             rules: self.plan.rules,
-            retry_after_ms: UNAVAILABLE_RETRY_AFTER_MS,
+            later: LATER,
         }
     }
 

@@ -1,7 +1,7 @@
 //! A claim on its way through one provider: of its clients, of a peer's for its users or for a room here, or one that the
 //! hub of a room has passed on.
 //!
-//! Every part of it carries the claim's id and is atomic in its user's shard; a part without an answer is `Unavailable`,
+//! Every part of it carries the claim's id and is atomic in its user's shard; a part without an answer is `TryLater`,
 //! which is never recorded, so that a retry completes the claim. Promises: nobody is left out or put in; nobody is claimed
 //! whom the requester did not sign for; the hub passes a claim on once, for a room of its own and for a provider that is in
 //! it; a claim that was passed on is taken only when the requester's own provider says that the key which signed is its
@@ -174,9 +174,7 @@ impl Claiming {
     }
 
     fn unavailable(&self) -> UserRefused {
-        UserRefused::Unavailable {
-            retry_after_ms: self.house.retry_after_ms,
-        }
+        UserRefused::TryLater(self.house.later)
     }
 
     fn refuse(&mut self, users: &[UserUri], why: UserRefused) {
@@ -302,9 +300,9 @@ impl Claiming {
         } else {
             Vec::new()
         };
-        let retry_after_ms = self.house.retry_after_ms;
+        let later = self.house.later;
         if let Some(part) = self.others.get_mut(place) {
-            let claimed = doors::complete_claim(&part.users, claimed, retry_after_ms);
+            let claimed = doors::complete_claim(&part.users, claimed, later);
             part.claimed = Some(claimed);
         }
     }

@@ -4,11 +4,13 @@ use crate::{
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimTerms, ClaimedClient},
+        refusal::TryLater,
     },
 };
 
 const KEY: [u8; 32] = [1; 32];
-const RETRY: UserRefused = UserRefused::Unavailable { retry_after_ms: 9 };
+const LATER: TryLater = TryLater::unavailable(9);
+const RETRY: UserRefused = UserRefused::TryLater(LATER);
 
 fn provider(name: char) -> ProviderId {
     format!("{name}.example").parse().unwrap()
@@ -32,7 +34,7 @@ fn house(own: char) -> House {
     House {
         own: provider(own),
         rules: Rules::default(),
-        retry_after_ms: 9,
+        later: LATER,
     }
 }
 

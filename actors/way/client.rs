@@ -18,6 +18,7 @@ use crate::{
         door::{self, DoorRefused, Reply},
         joining::Introduced,
         link::{self, LinkRefused},
+        refusal::TryLater,
         room,
     },
 };
@@ -28,7 +29,7 @@ const ONLY: Slot = Slot(0);
 /// A client's request, until it is answered.
 #[derive(Debug)]
 pub struct OfClient {
-    retry_after_ms: u32,
+    later: TryLater,
     stage: Stage,
 }
 
@@ -56,7 +57,7 @@ enum To {
 impl OfClient {
     fn new(house: &House, stage: Stage) -> Self {
         Self {
-            retry_after_ms: house.retry_after_ms,
+            later: house.later,
             stage,
         }
     }
@@ -138,29 +139,26 @@ impl Way for OfClient {
     }
 
     fn came(&mut self, slot: Slot, came: Came) {
-        let retry_after_ms = self.retry_after_ms;
+        let later = self.later;
         match &mut self.stage {
             Stage::Claim(claiming) => claiming.came(slot, came),
-            Stage::One(_, to) => self.stage = Stage::End(answer(to, came, retry_after_ms)),
+            Stage::One(_, to) => self.stage = Stage::End(answer(to, came, later)),
             Stage::End(_) => {}
         }
     }
 }
 
 /// What a client is answered whose request was asked of somebody.
-fn answer(to: &To, came: Came, retry_after_ms: u32) -> Result<Reply, DoorRefused> {
-    let later = Introduced::Unavailable { retry_after_ms };
+fn answer(to: &To, came: Came, later: TryLater) -> Result<Reply, DoorRefused> {
     match (to, came) {
         (To::Room, Came::Shard(ShardReply::Room(answer)))
         | (To::Hub, Came::Peer(link::Reply::Room(answer))) => Ok(Reply::Room(answer)),
-        (To::Room, _) => Ok(Reply::Room(Answer::Refused(Refused::Unavailable {
-            retry_after_ms,
-        }))),
-        (To::Hub, Came::Peer(link::Reply::Refused(LinkRefused::Overloaded { retry_after_ms }))) => {
-            Err(DoorRefused::Overloaded { retry_after_ms })
+        (To::Room, _) => Ok(Reply::Room(Answer::Refused(Refused::TryLater(later)))),
+        (To::Hub, Came::Peer(link::Reply::Refused(LinkRefused::TryLater(later)))) => {
+            Err(DoorRefused::TryLater(later))
         }
-        (To::Hub, _) => Err(DoorRefused::Unavailable { retry_after_ms }),
-        (To::User, came) => Ok(Reply::Introduced(peer::resolved(came, retry_after_ms))),
+        (To::Hub, _) => Err(DoorRefused::TryLater(later)),
+        (To::User, came) => Ok(Reply::Introduced(peer::resolved(came, later))),
         (To::Provider(provider), Came::Peer(link::Reply::Introduced(introduced))) => {
             Ok(Reply::Introduced(match introduced {
                 // A peer speaks of its own users only.
@@ -170,7 +168,7 @@ fn answer(to: &To, came: Came, retry_after_ms: u32) -> Result<Reply, DoorRefused
                 other => other,
             }))
         }
-        (To::Provider(_), _) => Ok(Reply::Introduced(later)),
+        (To::Provider(_), _) => Ok(Reply::Introduced(Introduced::TryLater(later))),
     }
 }
 
@@ -189,14 +187,14 @@ pub fn send(own: &ProviderId, client: &ClientUri, send: door::Send) -> ShardRequ
 ///
 /// # Errors
 /// When they were not looked at, or nobody knows whether they were taken.
-pub fn sent(reply: ShardReply, retry_after_ms: u32) -> Result<Answer, DoorRefused> {
+pub fn sent(reply: ShardReply, later: TryLater) -> Result<Answer, DoorRefused> {
     if let ShardReply::Room(answer) = reply {
         return match answer {
             Answer::Refused(Refused::StorageFull) => Err(DoorRefused::StorageFull),
             answer => Ok(answer),
         };
     }
-    Err(DoorRefused::Unavailable { retry_after_ms })
+    Err(DoorRefused::TryLater(later))
 }
 
 #[cfg(test)]
@@ -208,11 +206,13 @@ mod tests {
         wire::{BVec, joining::CodesAsk},
     };
 
+    const LATER: TryLater = TryLater::unavailable(9);
+
     fn house() -> House {
         House {
             own: "a.example".parse().unwrap(),
             rules: Rules::default(),
-            retry_after_ms: 9,
+            later: LATER,
         }
     }
 
@@ -256,14 +256,15 @@ mod tests {
 
         let (mut way, slot, _) = ask_for_codes("a.example");
         way.came(slot, Came::Nothing);
-        let unavailable = Refused::Unavailable { retry_after_ms: 9 };
+        let unavailable = Refused::TryLater(LATER);
         assert_eq!(end(&mut way), Ok(Reply::Room(Answer::Refused(unavailable))));
     }
 
     #[test]
     fn a_room_elsewhere_is_asked_at_its_hub_and_nothing_is_queued() {
-        let later = link::LinkRefused::Overloaded { retry_after_ms: 4 };
-        let unavailable = DoorRefused::Unavailable { retry_after_ms: 9 };
+        let busy = TryLater::overloaded(4);
+        let later = link::LinkRefused::TryLater(busy);
+        let unavailable = DoorRefused::TryLater(LATER);
         for (came, expected) in [
             (
                 Came::Peer(link::Reply::Room(codes())),
@@ -271,7 +272,7 @@ mod tests {
             ),
             (
                 Came::Peer(link::Reply::Refused(later)),
-                Err(DoorRefused::Overloaded { retry_after_ms: 4 }),
+                Err(DoorRefused::TryLater(busy)),
             ),
             (
                 Came::Peer(link::Reply::Refused(LinkRefused::NotOwner)),
@@ -329,11 +330,11 @@ mod tests {
         assert!(matches!(here, ShardRequest::Submit(..)));
         let elsewhere = super::send(&own, &client, send("b.example"));
         assert!(matches!(elsewhere, ShardRequest::Follower(..)));
-        let unavailable = DoorRefused::Unavailable { retry_after_ms: 9 };
-        assert_eq!(sent(ShardReply::Nobody, 9), Err(unavailable));
+        let unavailable = DoorRefused::TryLater(LATER);
+        assert_eq!(sent(ShardReply::Nobody, LATER), Err(unavailable));
         let full = ShardReply::Room(Answer::Refused(Refused::StorageFull));
-        assert_eq!(sent(full, 9), Err(DoorRefused::StorageFull));
+        assert_eq!(sent(full, LATER), Err(DoorRefused::StorageFull));
         let received = ShardReply::Room(Answer::Received);
-        assert_eq!(sent(received, 9), Ok(Answer::Received));
+        assert_eq!(sent(received, LATER), Ok(Answer::Received));
     }
 }

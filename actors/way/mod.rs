@@ -19,7 +19,7 @@ use crate::{
     ids::ProviderId,
     shard_request::{ShardReply, ShardRequest},
     user::command::Rules,
-    wire::{claim::ClaimRequest, link},
+    wire::{claim::ClaimRequest, link, refusal::TryLater},
 };
 use std::collections::BTreeMap;
 
@@ -30,8 +30,8 @@ pub struct House {
     pub own: ProviderId,
     /// By which rules its KeyPackages are given.
     pub rules: Rules,
-    /// When whoever got no answer may ask again, in milliseconds.
-    pub retry_after_ms: u32,
+    /// When whoever got no answer may ask again.
+    pub later: TryLater,
 }
 
 /// Names one of the questions of a way.
@@ -45,7 +45,7 @@ pub enum Ask {
     Shard(ShardRequest),
     /// To another provider.
     Peer(ProviderId, link::Request),
-    /// For which of its users a claim is signed, as [`crate::mls::claim::signed`] finds out: cryptography, for a worker.
+    /// For which of its users a claim is signed, as [`crate::mls::check::claim::signed`] finds out: cryptography, for a worker.
     Signatures(ClaimRequest),
     /// Nothing: [`Came::Nothing`] comes when this time is over.
     Pause {

@@ -19,6 +19,7 @@ use crate::{
         answer::{Answer, Refused},
         joining::Introduced,
         link::{LinkRefused, Reply, Request},
+        refusal::TryLater,
     },
 };
 
@@ -28,7 +29,7 @@ const ONLY: Slot = Slot(0);
 /// A peer's request, until it is answered.
 #[derive(Debug)]
 pub struct OfPeer {
-    retry_after_ms: u32,
+    later: TryLater,
     stage: Stage,
 }
 
@@ -76,11 +77,8 @@ impl OfPeer {
             },
             Err(refused) => Stage::End(Reply::Refused(refused)),
         };
-        let retry_after_ms = house.retry_after_ms;
-        Self {
-            retry_after_ms,
-            stage,
-        }
+        let later = house.later;
+        Self { later, stage }
     }
 }
 
@@ -103,25 +101,25 @@ impl Way for OfPeer {
     }
 
     fn came(&mut self, slot: Slot, came: Came) {
-        let retry_after_ms = self.retry_after_ms;
+        let later = self.later;
         match &mut self.stage {
             Stage::Claim(claiming) => claiming.came(slot, came),
-            Stage::One(_, kind) => self.stage = Stage::End(answer(*kind, came, retry_after_ms)),
+            Stage::One(_, kind) => self.stage = Stage::End(answer(*kind, came, later)),
             Stage::End(_) => {}
         }
     }
 }
 
 /// What a peer is answered whose request was asked of a shard.
-fn answer(kind: Kind, came: Came, retry_after_ms: u32) -> Reply {
+fn answer(kind: Kind, came: Came, later: TryLater) -> Reply {
     match (kind, came) {
         (Kind::Room, Came::Shard(ShardReply::Room(answer))) => Reply::Room(answer),
-        (Kind::Room, _) => Reply::Room(Answer::Refused(Refused::Unavailable { retry_after_ms })),
+        (Kind::Room, _) => Reply::Room(Answer::Refused(Refused::TryLater(later))),
         (Kind::Key(key), Came::Shard(ShardReply::DeviceKey(known))) => {
             Reply::Vouched(known == Some(key))
         }
-        (Kind::Key(_), _) => Reply::Refused(LinkRefused::Unavailable { retry_after_ms }),
-        (Kind::Introduction, came) => Reply::Introduced(resolved(came, retry_after_ms)),
+        (Kind::Key(_), _) => Reply::Refused(LinkRefused::TryLater(later)),
+        (Kind::Introduction, came) => Reply::Introduced(resolved(came, later)),
     }
 }
 
@@ -139,11 +137,11 @@ pub(super) fn resolve(own: &ProviderId, peer: &ProviderId, code: &[u8]) -> Optio
 }
 
 /// What whoever shows a code is told.
-pub(super) fn resolved(came: Came, retry_after_ms: u32) -> Introduced {
+pub(super) fn resolved(came: Came, later: TryLater) -> Introduced {
     match came {
         Came::Shard(ShardReply::User(outcome::Answer::Introduced(introduced))) => introduced,
         Came::Shard(_) | Came::Peer(_) | Came::Signatures(_) | Came::Nothing => {
-            Introduced::Unavailable { retry_after_ms }
+            Introduced::TryLater(later)
         }
     }
 }
@@ -158,12 +156,13 @@ mod tests {
     };
 
     const KEY: [u8; 32] = [1; 32];
+    const LATER: TryLater = TryLater::unavailable(9);
 
     fn begin(request: Request) -> OfPeer {
         let house = House {
             own: "a.example".parse().unwrap(),
             rules: Rules::default(),
-            retry_after_ms: 9,
+            later: LATER,
         };
         OfPeer::new(&house, Origin::of("b.example".parse().unwrap()), request)
     }
@@ -205,7 +204,7 @@ mod tests {
             client: client("a.example"),
             key: KEY,
         };
-        let later = LinkRefused::Unavailable { retry_after_ms: 9 };
+        let later = LinkRefused::TryLater(LATER);
         for (came, expected) in [
             (
                 Came::Shard(ShardReply::DeviceKey(Some(KEY))),
@@ -238,7 +237,7 @@ mod tests {
         assert_eq!(caller.client, client("b.example"));
         assert_eq!(reply, Reply::Room(Answer::Received));
         let (_, reply) = told(&request, Came::Nothing);
-        let unavailable = Refused::Unavailable { retry_after_ms: 9 };
+        let unavailable = Refused::TryLater(LATER);
         assert_eq!(reply, Reply::Room(Answer::Refused(unavailable)));
     }
 

@@ -23,6 +23,7 @@ use crate::{
         answer::{Answer, Refused},
         event::{LinkSeq, SubmitSeq},
         link::{Ack, Fanout, Submit, Submitted},
+        refusal::TryLater,
     },
 };
 use std::collections::VecDeque;
@@ -120,8 +121,8 @@ impl<H, T> Frames<H, T> {
 pub struct FanoutLane {
     own: ProviderId,
     hub: ProviderId,
-    /// When the hub may come again whose events nobody here answered for, in milliseconds.
-    retry_after_ms: u32,
+    /// When the hub may come again whose events nobody here answered for.
+    later: TryLater,
     taken: FanoutReceiver,
     /// What the hub has the acknowledgement of.
     acked: LinkSeq,
@@ -150,11 +151,11 @@ pub struct Acked {
 impl FanoutLane {
     /// The lane from a shard of `hub` to the provider `own`.
     #[must_use]
-    pub fn new(own: ProviderId, hub: ProviderId, retry_after_ms: u32) -> Self {
+    pub fn new(own: ProviderId, hub: ProviderId, later: TryLater) -> Self {
         Self {
             own,
             hub,
-            retry_after_ms,
+            later,
             taken: FanoutReceiver::default(),
             acked: LinkSeq(0),
             frames: Frames::default(),
@@ -235,13 +236,13 @@ impl FanoutLane {
         if self.ended {
             return None;
         }
-        let retry_after_ms = self.retry_after_ms;
+        let later = self.later;
         let frame = self.frames.frames.front_mut()?;
         while let Some(part) = frame.parts.get_mut(frame.head.said)
             && let Some(reply) = part.reply.take()
         {
             frame.head.said += 1;
-            let answer = answer_of(reply, retry_after_ms);
+            let answer = answer_of(reply, later);
             if let Err(later) = frame.head.acking.answered(&part.of, answer) {
                 self.ended = true;
                 return Some(self.over(later));
@@ -258,9 +259,7 @@ impl FanoutLane {
     /// What tells the hub, which has the acknowledgement of everything before, that it may come again.
     fn over(&self, later: Answer) -> Acked {
         let after_ms = match &later {
-            Answer::Refused(
-                Refused::Unavailable { retry_after_ms } | Refused::Overloaded { retry_after_ms },
-            ) => *retry_after_ms,
+            Answer::Refused(Refused::TryLater(later)) => later.after_ms,
             Answer::Refused(Refused::StorageFull) => FULL_RETRY_AFTER_MS,
             // What is missing may be on its way, past a leader that has just changed: then at once.
             _ => 0,
@@ -277,8 +276,8 @@ impl FanoutLane {
 }
 
 /// What a room says to its part of a batch, or would have said to an item that a user took.
-fn answer_of(reply: ShardReply, retry_after_ms: u32) -> Answer {
-    let unavailable = Answer::Refused(Refused::Unavailable { retry_after_ms });
+fn answer_of(reply: ShardReply, later: TryLater) -> Answer {
+    let unavailable = Answer::Refused(Refused::TryLater(later));
     match reply {
         ShardReply::Room(answer) => answer,
         ShardReply::User(answer) => match answer {

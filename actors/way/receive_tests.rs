@@ -39,7 +39,7 @@ fn batch(first: u64, rooms: &[&str]) -> Fanout {
 }
 
 fn lane() -> FanoutLane {
-    FanoutLane::new(provider('b'), provider('a'), 9)
+    FanoutLane::new(provider('b'), provider('a'), TryLater::unavailable(9))
 }
 
 /// Takes a batch; gives the slots of its parts.
@@ -79,8 +79,8 @@ fn acknowledgements_keep_the_order_of_the_batches_and_wait_for_every_part() {
 
 #[test]
 fn a_room_that_may_take_its_part_later_ends_the_lane_with_what_the_hub_has() {
-    let unavailable = Refused::Unavailable { retry_after_ms: 40 };
-    let overloaded = Refused::Overloaded { retry_after_ms: 50 };
+    let unavailable = Refused::TryLater(TryLater::unavailable(40));
+    let overloaded = Refused::TryLater(TryLater::overloaded(50));
     for (reply, after_ms) in [
         (ShardReply::Nobody, 9),
         (refused(unavailable), 40),

@@ -17,6 +17,7 @@ use mimi_actors::{
     wire::{
         BText, BVec, Payload,
         door::{DoorRefused, HubSender, PackageRefused, Reply, Request},
+        refusal::TryLater,
     },
 };
 use std::sync::Arc;
@@ -105,8 +106,6 @@ async fn check(
     let workers = &session.shards.environment().workers;
     workers
         .run(job, then)
-        .map_err(|_| DoorRefused::Overloaded {
-            retry_after_ms: super::BUSY_RETRY_AFTER_MS,
-        })?;
+        .map_err(|_| DoorRefused::TryLater(TryLater::BUSY))?;
     take.await.map_err(|_| login::unavailable())
 }

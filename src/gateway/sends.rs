@@ -4,7 +4,7 @@
 
 use super::{FRAME_DEADLINE, Session};
 use crate::{
-    cluster::shards::{Pending, UNANSWERED_RETRY_AFTER_MS},
+    cluster::shard::shards::Pending,
     peering::code,
     quic::{LaneReceiver, LaneSender},
 };
@@ -15,9 +15,10 @@ use mimi_actors::{
     shard_request::ShardReply,
     way,
     wire::{
-        self, BText,
+        self,
         answer::Answer,
         door::{DoorRefused, Send, Sent},
+        refusal::{Flaw, RefusalCode, TryLater},
     },
 };
 use std::sync::Arc;
@@ -78,9 +79,8 @@ async fn begin(session: &Session, client: &ClientUri, send: Send) -> Result<Pend
             "a frame holds at least one message, at most {SUBMIT_BYTES_MAX} bytes in all, \
              {MESSAGE_BYTES_MAX} in one"
         );
-        return Err(DoorRefused::BadFrame {
-            detail: BText::clipped(&limits),
-        });
+        let flaw = Flaw::new(RefusalCode::BadFrame, &limits);
+        return Err(DoorRefused::BadFrame(flaw.in_field("messages")));
     }
     let request = way::client::send(&session.shards.environment().provider, client, send);
     let begun = session.shards.begin(request).await;
@@ -90,11 +90,9 @@ async fn begin(session: &Session, client: &ClientUri, send: Send) -> Result<Pend
 async fn finish(session: &Session, pending: Pending) -> Result<Answer, DoorRefused> {
     let reply = session.shards.answer(pending).await;
     let reply = reply.unwrap_or(ShardReply::Nobody);
-    way::client::sent(reply, UNANSWERED_RETRY_AFTER_MS)
+    way::client::sent(reply, TryLater::UNANSWERED)
 }
 
 fn unanswered() -> DoorRefused {
-    DoorRefused::Unavailable {
-        retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
-    }
+    DoorRefused::TryLater(TryLater::UNANSWERED)
 }

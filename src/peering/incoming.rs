@@ -8,7 +8,7 @@ use super::{
     walk::{house, walk},
 };
 use crate::{
-    cluster::shards::{Shards, UNANSWERED_RETRY_AFTER_MS},
+    cluster::shard::shards::Shards,
     quic::{LaneReceiver, LaneSender, Link},
 };
 use mimi_actors::{
@@ -16,8 +16,9 @@ use mimi_actors::{
     limits::REQUEST_FRAME_BYTES_MAX,
     way::peer::OfPeer,
     wire::{
-        self, BText, Versioned,
+        self, Versioned,
         link::{Hello, LinkRefused, Open, Reply, Request},
+        refusal::TryLater,
         version::LINK,
     },
 };
@@ -113,17 +114,14 @@ async fn serve_lane(
             let reply = if permit.is_ok() {
                 reply(link, shards, peers, *request).await
             } else {
-                Reply::Refused(LinkRefused::Overloaded {
-                    retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
-                })
+                Reply::Refused(LinkRefused::TryLater(TryLater::BUSY))
             };
             answer(&mut to, &reply).await
         }
         Ok(Open::Fanout { shard }) => receive::fanout(link, shards, shard, to, from).await,
         Ok(Open::Submit) => receive::submissions(link, shards, to, from).await,
         Err(error) => {
-            let detail = BText::clipped(&error.to_string());
-            let reply = Reply::Refused(LinkRefused::BadFrame { detail });
+            let reply = Reply::Refused(LinkRefused::BadFrame(error.flaw()));
             answer(&mut to, &reply).await
         }
     }

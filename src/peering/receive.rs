@@ -9,7 +9,7 @@ use super::{
     incoming::{FRAME_DEADLINE, LaneEnd},
 };
 use crate::{
-    cluster::shards::{Shards, UNANSWERED_RETRY_AFTER_MS},
+    cluster::shard::shards::Shards,
     quic::{LaneReceiver, LaneSender, Link},
 };
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use mimi_actors::{
     wire::{
         self,
         link::{Ack, Fanout, Submit},
+        refusal::TryLater,
     },
 };
 
@@ -65,7 +66,7 @@ pub(super) async fn fanout(
 ) -> Result<(), LaneEnd> {
     let environment = shards.environment();
     let (own, hub) = (environment.provider.clone(), link.peer().clone());
-    let mut lane = FanoutLane::new(own, hub, UNANSWERED_RETRY_AFTER_MS);
+    let mut lane = FanoutLane::new(own, hub, TryLater::UNANSWERED);
     let mut under_way = FuturesUnordered::new();
     let mut ended = false;
     loop {

@@ -3,14 +3,15 @@
 //! What is asked and what is made of the answers is [`mimi_actors::way`]'s.
 
 use super::Peers;
-use crate::cluster::shards::{Shards, UNANSWERED_RETRY_AFTER_MS};
+use crate::cluster::shard::shards::Shards;
 use futures::stream::{FuturesUnordered, StreamExt};
 use mimi_actors::{
-    mls::claim::signed,
+    mls::check::claim::signed,
     way::{Ask, Came, House, Next, Way},
     wire::{
         claim::ClaimRequest,
         link::{LinkRefused, Reply},
+        refusal::TryLater,
     },
 };
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub(crate) fn house(shards: &Shards) -> House {
     House {
         own: environment.provider.clone(),
         rules: environment.rules,
-        retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
+        later: TryLater::UNANSWERED,
     }
 }
 
@@ -53,7 +54,7 @@ async fn came(shards: &Shards, peers: &Peers, ask: Ask) -> Came {
         Ask::Peer(provider, request) => match peers.request(&provider, request).await {
             Ok(reply) => {
                 if let Reply::Refused(refused) = &reply
-                    && !matches!(refused, LinkRefused::Overloaded { .. })
+                    && !matches!(refused, LinkRefused::TryLater(later) if !later.is_unavailable())
                 {
                     tracing::warn!(%provider, %refused, "the peer did not look at a request");
                 }
