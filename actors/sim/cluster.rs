@@ -538,7 +538,7 @@ impl World {
                     shard,
                 },
             );
-            return;
+            return self.lead_seen(provider, shard);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
     },
     record::Command,
     room::{
-        follower::{self, Reject},
+        follower,
         outcome::{Answer, Refused},
     },
     shard::read,
@@ -26,6 +26,7 @@ use crate::{
     way::{
         Slot,
         receive::{FanoutLane, SubmitLane},
+        submit::rejects,
     },
     wire::{
         event::LinkSeq,
@@ -490,15 +491,8 @@ impl World {
             return Ok(());
         };
         let judged = session.sender.answered(&hub, submitted)?;
-        for rejected in judged.refused {
-            let reject = follower::Command::Reject(Reject {
-                first: rejected.first,
-                count: rejected.count,
-                reason: rejected.reason,
-            });
-            let target = Target::Shard(ShardRequest::Follower(rejected.room, reject));
-            let back = Back::Nobody;
-            self.ask_for(node, target, back);
+        for request in rejects(judged.refused) {
+            self.ask_for(node, Target::Shard(request), Back::Nobody);
         }
         if let Some(ms) = judged.again_after_ms {
             let life = self.life(node);

@@ -13,8 +13,11 @@ use crate::{
 impl World {
     /// A task, or a lane, has waited long enough for an answer.
     pub(super) fn task_is_late(&mut self, node: NodeRef, task: u64, slot: Slot) {
-        let is = self.nodes.get(&node);
-        if let Some(Task::Way { .. }) = is.and_then(|is| is.tasks.get(&task)) {
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        is.passed_on.remove(&(task, slot));
+        if let Some(Task::Way { .. }) = is.tasks.get(&task) {
             // Whom it waits for may be another provider.
             return self.came(node, task, slot, Came::Nothing);
         }

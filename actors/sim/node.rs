@@ -3,6 +3,7 @@
 
 use super::{
     full_disk::Full,
+    plan::NodeRef,
     post::{Back, Task},
     replica::Replica,
 };
@@ -20,6 +21,7 @@ use crate::{
         read::{ReadError, Source},
     },
     user::desk as user_desk,
+    way::Slot,
     wire::event::Hash,
 };
 use std::{
@@ -343,6 +345,8 @@ pub(super) struct Node {
     /// Who waits for the actors of this node.
     pub(super) waiting: BTreeMap<Ticket, (u16, Back)>,
     pub(super) tasks: BTreeMap<u64, Task>,
+    /// Questions that were passed on: of which shard, and to which leader.
+    pub(super) passed_on: BTreeMap<(u64, Slot), (u16, NodeRef)>,
     /// Effects until a crash, and how long it is gone.
     pub(super) armed: Option<(u64, u64)>,
     pub(super) syncing: bool,
@@ -365,6 +369,7 @@ impl Node {
                 .collect(),
             waiting: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            passed_on: BTreeMap::new(),
             armed: None,
             syncing: false,
             sync_again: false,

@@ -18,7 +18,7 @@ use crate::{
         client::OfClient,
         leader::{self, Taken},
         peer::OfPeer,
-        route::{Lead, Route, route, wait_ms_max},
+        route::{Lead, Route, is_lost, route, wait_ms_max},
     },
     wire::{link, refusal::TryLater},
 };
@@ -236,11 +236,32 @@ impl World {
                 self.give(node, back, Answered::Shard(ShardReply::Nobody));
             }
             Route::PassOn(leader) => {
+                if let Back::Task { task, slot, .. } = back
+                    && let Some(is) = self.nodes.get_mut(&node)
+                {
+                    is.passed_on.insert((task, slot), (shard, leader));
+                }
                 let hops = hops + 1;
                 let ask = ShardAsk { target, back, hops };
                 self.send(End::Node(node), End::Node(leader), Body::Forward(ask));
             }
             Route::NoLeader => self.give(node, back, Answered::Shard(ShardReply::Nobody)),
+        }
+    }
+
+    /// The nodes of a provider see who leads a shard now: what was passed on to somebody else is not waited for.
+    pub(super) fn lead_seen(&mut self, provider: u8, shard: u16) {
+        let nodes = self.plan.nodes().filter(|node| node.provider == provider);
+        for node in nodes.collect::<Vec<_>>() {
+            let lead = self.lead_of(node, shard);
+            let passed_on = self.nodes.get(&node).map(|is| is.passed_on.clone());
+            for ((task, slot), (of, leader)) in passed_on.unwrap_or_default() {
+                if of == shard && is_lost(leader, &lead) {
+                    self.counts.one("requests lost with their leader");
+                    let nobody = Answered::Shard(ShardReply::Nobody);
+                    self.task_hears(node, task, slot, nobody);
+                }
+            }
         }
     }
 
@@ -385,8 +406,11 @@ impl World {
         let Answered::Shard(reply) = answer else {
             return;
         };
-        let is = self.nodes.get(&node);
-        match is.and_then(|is| is.tasks.get(&task)) {
+        let Some(is) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        is.passed_on.remove(&(task, slot));
+        match is.tasks.get(&task) {
             Some(Task::Way { .. }) => {
                 let came = match reply {
                     ShardReply::Nobody => Came::Nothing,

@@ -93,10 +93,10 @@ fn asks_once(claiming: &mut Claiming) -> (Slot, Ask) {
 }
 
 fn end(claiming: &mut Claiming) -> Vec<ClaimedUser> {
-    match claiming.next() {
-        Next::End(response) => response.users.into_vec(),
-        other => panic!("it is not over: {other:?}"),
-    }
+    let Next::End(response) = claiming.next() else {
+        panic!("it is not over")
+    };
+    response.users.into_vec()
 }
 
 /// The signatures of a part are right.
@@ -111,10 +111,10 @@ fn all_signed(claiming: &mut Claiming) -> Vec<(Slot, Ask)> {
 }
 
 fn claimed_of(ask: &Ask) -> &UserUri {
-    match ask {
-        Ask::Shard(ShardRequest::User(user, Command::Claim(_))) => user,
-        other => panic!("a user is claimed: {other:?}"),
-    }
+    let Ask::Shard(ShardRequest::User(user, Command::Claim(_))) = ask else {
+        panic!("a user is claimed: {ask:?}")
+    };
+    user
 }
 
 fn gives(ask: &Ask) -> Came {
@@ -136,12 +136,10 @@ fn the_answer_keeps_the_order_of_the_request_and_who_does_not_answer_is_unavaila
     let first = asks(&mut claiming);
     let (mut peers, mut checks) = (Vec::new(), Vec::new());
     for (slot, ask) in first {
-        match ask {
-            Ask::Peer(whom, link::Request::Claim(part)) => {
-                peers.push((slot, whom, part.users.into_vec()));
-            }
-            Ask::Signatures(part) => checks.push((slot, part.users.into_vec())),
-            other => panic!("{other:?}"),
+        if let Ask::Peer(whom, link::Request::Claim(part)) = ask {
+            peers.push((slot, whom, part.users.into_vec()));
+        } else if let Ask::Signatures(part) = ask {
+            checks.push((slot, part.users.into_vec()));
         }
     }
     let (b, c) = (provider('b'), provider('c'));
@@ -259,9 +257,11 @@ fn a_hub_passes_a_claim_on_for_whom_its_room_knows_and_for_nobody_else() {
     let (mut claiming, slot) = begin();
     claiming.came(slot, Came::Shard(ShardReply::Knows(true)));
     let parts = asks(&mut claiming);
-    let relayed = parts.iter().find_map(|(_, ask)| match ask {
-        Ask::Peer(whom, link::Request::Relayed(part)) => Some((whom, &part.users)),
-        _ => None,
+    let relayed = parts.iter().find_map(|(_, ask)| {
+        if let Ask::Peer(whom, link::Request::Relayed(part)) = ask {
+            return Some((whom, &part.users));
+        }
+        None
     });
     let (whom, part) = relayed.unwrap();
     assert_eq!((whom, &**part), (&provider('c'), &users[..1]));

@@ -235,10 +235,10 @@ mod tests {
     }
 
     fn end(way: &mut OfClient) -> Result<Reply, DoorRefused> {
-        match way.next() {
-            Next::End(end) => end,
-            other => panic!("it is not over: {other:?}"),
-        }
+        let Next::End(end) = way.next() else {
+            panic!("it is not over")
+        };
+        end
     }
 
     fn codes() -> Answer {

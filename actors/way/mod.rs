@@ -2,10 +2,11 @@
 //!
 //! Owns: whom a claim goes to and how its parts become one answer (`claim`), what a request of a client (`client`) and of
 //! a peer (`peer`) ends with, where a request to a shard goes (`route`) and what the shard's leader does with it
-//! (`leader`), what the receiver of a long lane does with its frames (`receive`), and how notices get from shard to shard
-//! (`notices`). Promises: pure, as folds are; each ask is answered at most once, and whoever does not answer is told apart
-//! from whoever refuses. Not here: how a question gets to where it is answered, and for how long one waits for that. A
-//! node does it over QUIC (`src/peering/walk.rs`), the simulated world over its virtual network (`actors/sim/walk.rs`).
+//! (`leader`), what the receiver of a long lane does with its frames (`receive`) and the sender of submissions with
+//! refusals (`submit`), how notices get from shard to shard (`notices`). Promises: pure, as folds are; each question is
+//! answered at most once, and whoever does not answer is told apart from whoever refuses. Not here: how a question gets
+//! to where it is answered, and for how long one waits for that. A node does it over QUIC (`src/peering/walk.rs`), the
+//! simulated world over its virtual network (`actors/sim/walk.rs`).
 
 pub mod claim;
 pub mod client;
@@ -14,6 +15,7 @@ pub mod notices;
 pub mod peer;
 pub mod receive;
 pub mod route;
+pub mod submit;
 
 use crate::{
     ids::ProviderId,

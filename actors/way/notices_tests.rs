@@ -58,11 +58,13 @@ fn asks(round: &mut Carrying, owing: &Owing) -> Vec<Slot> {
 
 /// The number that a round which is over acknowledges.
 fn acked(round: &mut Carrying, owing: &Owing) -> Option<LinkSeq> {
-    match round.next(owing).unwrap() {
-        Next::Over(Some(link::Command::Ack { upto, .. })) => Some(upto),
-        Next::Over(None) => None,
-        other => panic!("it is not over: {other:?}"),
-    }
+    let Next::Over(ack) = round.next(owing).unwrap() else {
+        panic!("it is not over")
+    };
+    let Some(link::Command::Ack { upto, .. }) = ack else {
+        return None;
+    };
+    Some(upto)
 }
 
 const DONE: ShardReply = ShardReply::User(Answer::Done);

@@ -179,10 +179,10 @@ mod tests {
     }
 
     fn end(way: &mut OfPeer) -> Reply {
-        match way.next() {
-            Next::End(reply) => reply,
-            other => panic!("it is not over: {other:?}"),
-        }
+        let Next::End(reply) = way.next() else {
+            panic!("it is not over")
+        };
+        reply
     }
 
     fn client(of: &str) -> ClientUri {

@@ -258,11 +258,13 @@ impl FanoutLane {
 
     /// What tells the hub, which has the acknowledgement of everything before, that it may come again.
     fn over(&self, later: Answer) -> Acked {
-        let after_ms = match &later {
-            Answer::Refused(Refused::TryLater(later)) => later.after_ms,
-            Answer::Refused(Refused::StorageFull) => FULL_RETRY_AFTER_MS,
+        let after_ms = if let Answer::Refused(Refused::TryLater(later)) = &later {
+            later.after_ms
+        } else if later == Answer::Refused(Refused::StorageFull) {
+            FULL_RETRY_AFTER_MS
+        } else {
             // What is missing may be on its way, past a leader that has just changed: then at once.
-            _ => 0,
+            0
         };
         let ack = Ack {
             upto: self.acked,

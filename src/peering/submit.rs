@@ -15,12 +15,11 @@ use mimi_actors::{
     ids::ProviderId,
     limits::{BATCH_FILL_BYTES, LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX},
     link::session::SubmitSender,
-    room::follower::{self, Reject},
     shard::read,
-    shard_request::ShardRequest,
+    way::submit::rejects,
     wire::{
         self,
-        link::{Open, SubmitRejected, Submitted},
+        link::{Open, Submitted},
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -67,27 +66,15 @@ pub(super) async fn send(
             submitted = judged.recv() => {
                 let submitted = submitted.context("the hub ended the lane")?;
                 let judged = session.answered(to, submitted)?;
-                reject(shards, judged.refused).await;
+                for request in rejects(judged.refused) {
+                    drop(shards.ask_any(request).await);
+                }
                 if let Some(ms) = judged.again_after_ms {
                     tokio::time::sleep(Duration::from_millis(u64::from(ms))).await;
                     session.again();
                 }
             }
         }
-    }
-}
-
-/// Records the hub's refusals that have no number in their room.
-async fn reject(shards: &Shards, refused: Vec<SubmitRejected>) {
-    for rejected in refused {
-        let reject = Reject {
-            first: rejected.first,
-            count: rejected.count,
-            reason: rejected.reason,
-        };
-        let reject = follower::Command::Reject(reject);
-        let request = ShardRequest::Follower(rejected.room, reject);
-        drop(shards.ask_any(request).await);
     }
 }
 
