@@ -52,7 +52,7 @@ pub fn split_claim(
     let hub = room.map_or_else(|| own.clone(), |room| room.hub().clone());
     Ok(parts(request, |user| {
         let there = user.provider();
-        if hub == own || *there == own || planted!("claims_pass_by_the_hub") {
+        if hub == own || *there == own {
             there.clone()
         } else {
             hub.clone()
