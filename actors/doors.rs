@@ -14,7 +14,7 @@ pub use claims::{
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     machine::Millis,
-    mls::key_package::check_key_package,
+    mls::check::key_package::check_key_package,
     room::{
         follower,
         hub::{self, Via},

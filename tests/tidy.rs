@@ -53,8 +53,8 @@ const IMPORTERS: [(&str, &[&str]); 13] = [
             "actors/supervisor.rs",
             "src/node.rs",
             // These two hand the supervisor's cell to the actors that they wake, and do no more with it.
-            "src/cluster/directory.rs",
-            "src/cluster/shard.rs",
+            "src/cluster/shard/directory.rs",
+            "src/cluster/shard/mod.rs",
         ],
     ),
 ];

@@ -15,12 +15,10 @@ use crate::{
         answer::{Answer, Refused},
         event::{Body, Item, LinkSeq, SubmitRefused, SubmitSeq},
         link::{Ack, Fanout, RoomRefused, Submit, SubmitGap, SubmitRejected, Submitted},
+        refusal::TryLater,
     },
 };
 use std::collections::{BTreeMap, VecDeque};
-
-/// When submissions that could not be judged should be sent again, in milliseconds.
-const UNJUDGED_RETRY_AFTER_MS: u32 = 250;
 
 /// What only a broken or hostile peer does; it costs the connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -395,7 +393,7 @@ impl Judging {
             Some(Answer::Refused(Refused::NotAuthorized)) => SubmitRefused::NotAuthorized,
             Some(Answer::Refused(Refused::Poisoned)) => SubmitRefused::Poisoned,
             Some(_) | None => {
-                self.retry_after_ms = Some(UNJUDGED_RETRY_AFTER_MS);
+                self.retry_after_ms = Some(TryLater::BUSY.after_ms);
                 return;
             }
         };
@@ -623,7 +621,7 @@ mod tests {
         let mut acking = Acking::new(LinkSeq(9), true);
         assert!(acking.answered(&room(), Answer::Received).is_ok());
         assert!(acking.answered(&room(), gap).is_ok());
-        let later = Answer::Refused(Refused::Overloaded { retry_after_ms: 1 });
+        let later = Answer::Refused(Refused::TryLater(TryLater::overloaded(1)));
         assert!(acking.answered(&room(), later).is_err());
         let ack = acking.finish(7);
         assert_eq!((ack.upto, ack.refused.len()), (LinkSeq(9), 1));

@@ -20,6 +20,7 @@ use crate::{
         BText, BVec,
         event::Hash,
         joining::{CodeFacts, CodeId, CodeList},
+        refusal::RefusalCode,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -232,7 +233,10 @@ impl Fold {
             return Outcome::refused(Refused::NotAuthorized);
         }
         let Some(code) = room.joining.codes.kept.get_mut(&revoke.id) else {
-            let refused = Refused::invalid("unknown_code", "the room has no such joining code");
+            let refused = Refused::invalid(
+                RefusalCode::UnknownCode,
+                "the room has no such joining code",
+            );
             return Outcome::refused(refused);
         };
         code.revoked = true;

@@ -17,8 +17,9 @@ use crate::{
         PEER_BEHIND_RETRY_AFTER_MS,
     },
     machine::{Millis, Position},
-    mls::{bundle::CheckedBundle, view::GroupView},
+    mls::{check::bundle::CheckedBundle, tree::view::GroupView},
     wire::event::{Copy, Hash, Lane, Recipient, RoomSeq},
+    wire::refusal::RefusalCode,
 };
 use std::collections::BTreeMap;
 
@@ -54,9 +55,10 @@ impl Fold {
         // What was checked on this very state follows on it; what does not is refused like a bundle that says so.
         match commit.checked.next.after(&room.view) {
             Ok(view) => room.open_epoch(at, time, commit, view),
-            Err(refused) => {
-                Outcome::refused(Refused::invalid("bad_tree_delta", &refused.to_string()))
-            }
+            Err(refused) => Outcome::refused(Refused::invalid(
+                RefusalCode::BadTreeDelta,
+                &refused.to_string(),
+            )),
         }
     }
 }

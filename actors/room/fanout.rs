@@ -58,7 +58,7 @@ pub fn event_for(
 
 fn proposals<const MAX: usize>(propose: &hub::Propose) -> BVec<Payload, MAX> {
     let message =
-        |proposal: &crate::mls::proposal::PendingProposal| Payload(proposal.message.clone());
+        |proposal: &crate::mls::check::proposal::PendingProposal| Payload(proposal.message.clone());
     BVec::truncated(propose.proposals.iter().map(message).collect())
 }
 

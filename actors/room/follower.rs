@@ -14,20 +14,18 @@ use crate::{
     ids::ClientUri,
     limits::{BATCH_EVENTS_MAX, SUBMISSIONS_UNDECIDED_PER_ROOM_MAX, SUBMIT_ITEMS_MAX},
     machine::{self, Millis, Position, ReviveError},
-    mls::message::application_header,
+    mls::codec::message::application_header,
     wire::{
         self, BVec, Payload,
         event::{
             Body, ClientSeq, Epoch, Event, Invitation, Item, Lane, RoomSeq, SubmitRefused,
             SubmitSeq, Verdict, VerdictRun,
         },
+        refusal::TryLater,
     },
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// When a client that found its room's queue full should try again, in milliseconds.
-const FULL_RETRY_AFTER_MS: u32 = 500;
 
 /// What the log can tell a followed room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,8 +308,7 @@ impl Fold {
             }
             let waiting: u32 = self.queued.iter().map(|run| run.count).sum();
             if waiting.saturating_add(fresh) > SUBMISSIONS_UNDECIDED_PER_ROOM_MAX {
-                let retry_after_ms = FULL_RETRY_AFTER_MS;
-                return Outcome::refused(Refused::Overloaded { retry_after_ms });
+                return Outcome::refused(Refused::TryLater(TryLater::ROOM_FULL));
             }
             let run = QueuedRun {
                 first: self.submitted.next(),

@@ -16,9 +16,8 @@ use crate::{
     limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX, URI_BYTES_MAX},
     machine::{self, Millis, Position, ReviveError},
     mls::{
-        bundle::CheckedBundle,
-        proposal::PendingProposal,
-        view::{GroupView, Member},
+        check::{bundle::CheckedBundle, proposal::PendingProposal},
+        tree::view::{GroupView, Member},
     },
     wire::{
         self, BText, BVec, Payload,

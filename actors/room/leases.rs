@@ -17,7 +17,7 @@ use crate::{
         LEASES_UNUSED_MAX, LEASES_UNUSED_WINDOW_MS,
     },
     machine::Millis,
-    wire::{Payload, event::Hash, joining::CodeId},
+    wire::{Payload, event::Hash, joining::CodeId, refusal::RefusalCode},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -128,7 +128,10 @@ impl Joining {
 
 /// The refusal of a request that had its lease.
 pub(super) fn replayed() -> Refused {
-    Refused::invalid("replayed", "the request had its lease; make a new one")
+    Refused::invalid(
+        RefusalCode::Replayed,
+        "the request had its lease; make a new one",
+    )
 }
 
 /// How long it is from `now` until `then`, in milliseconds.

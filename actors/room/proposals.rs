@@ -12,7 +12,7 @@ use crate::{
         PROPOSALS_REMEMBERED_PER_ROOM_MAX,
     },
     machine::{Millis, Position},
-    mls::proposal::PendingProposal,
+    mls::check::proposal::PendingProposal,
     wire::{BText, BVec, Payload, event::Lane},
 };
 use std::collections::BTreeSet;

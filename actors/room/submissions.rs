@@ -14,7 +14,7 @@ use crate::{
     ids::ClientUri,
     limits::EPOCH_TOLERANCE_EPOCHS,
     machine::{Millis, Position},
-    mls::message::application_header,
+    mls::codec::message::application_header,
     wire::{
         BVec, Payload,
         event::{

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    mls::{bundle::Bundle, proposal::ProposalKind},
+    mls::check::{bundle::Bundle, proposal::ProposalKind},
     room::{desk::Checked, outcome::Accepted},
     wire::{
         self, Payload,

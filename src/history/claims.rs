@@ -3,10 +3,10 @@
 use super::{
     At,
     calls::Call,
-    line::{Digest, Op, Ret},
+    line::{Op, Ret},
+    names::{ClientUri, Digest},
     report::{Invariant, Row, Tally},
 };
-use mimi_actors::ids::ClientUri;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was handed out, and to which claim.

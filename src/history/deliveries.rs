@@ -3,13 +3,10 @@
 use super::{
     At,
     calls::{Calls, Faults},
-    line::{Digest, Op},
+    line::Op,
+    names::{ClientUri, Digest, Epoch, RoomSeq, RoomUri},
     report::{Invariant, Row, Tally},
     rooms::{Reader, Room, Rooms},
-};
-use mimi_actors::{
-    ids::{ClientUri, RoomUri},
-    wire::event::{Epoch, RoomSeq},
 };
 use std::collections::BTreeSet;
 

@@ -52,6 +52,7 @@ mod calls;
 mod claims;
 mod deliveries;
 mod line;
+mod names;
 mod reader;
 mod recorder;
 mod replicas;
@@ -63,9 +64,10 @@ mod senders;
 mod tests;
 
 pub use line::{
-    Acked, Applied, Delivered, Digest, Event, Fault, Invoke, Line, Nemesis, NodeState, Op, Package,
-    Phase, Ret, Start, Told,
+    Acked, Applied, Delivered, Event, Fault, Invoke, Line, Nemesis, NodeState, Op, Package, Phase,
+    Ret, Start, Told,
 };
+pub use names::{ClientUri, Digest, DigestError, Epoch, NameError, RoomSeq, RoomUri};
 pub use reader::{HistoryError, LINE_BYTES_MAX, Lines};
 pub use recorder::Recorder;
 pub use report::{Finding, Invariant, Report, Row, Verdict};

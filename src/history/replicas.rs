@@ -3,7 +3,8 @@
 use super::{
     At,
     calls::{Call, Faults},
-    line::{Applied, Digest, Fault, Nemesis, NodeState, Phase, Start},
+    line::{Applied, Fault, Nemesis, NodeState, Phase, Start},
+    names::Digest,
     report::{Invariant, Row, Tally},
 };
 use std::collections::{BTreeMap, BTreeSet};

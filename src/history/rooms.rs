@@ -3,12 +3,9 @@
 use super::{
     At,
     calls::{Call, Faults},
-    line::{Acked, Delivered, Digest, Invoke, Op, Ret, Told},
+    line::{Acked, Delivered, Invoke, Op, Ret, Told},
+    names::{ClientUri, Digest, Epoch, RoomSeq, RoomUri},
     report::Tally,
-};
-use mimi_actors::{
-    ids::{ClientUri, RoomUri},
-    wire::event::{Epoch, RoomSeq},
 };
 use std::collections::{BTreeMap, BTreeSet};
 

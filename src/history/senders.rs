@@ -6,12 +6,9 @@ use super::{
     calls::Faults,
     deliveries::Roster,
     line::{Acked, Fault},
+    names::{ClientUri, RoomSeq, RoomUri},
     report::{Invariant, Row, Tally},
     rooms::{Reader, Room, Rooms},
-};
-use mimi_actors::{
-    ids::{ClientUri, RoomUri},
-    wire::event::RoomSeq,
 };
 use std::collections::BTreeMap;
 
@@ -243,10 +240,10 @@ impl Tallies {
         let Some(crash) = crash.filter(|crash| crash.stop.is_some_and(|stop| stop < healed)) else {
             return;
         };
-        let of_hub = |room: &RoomUri| room.hub().as_str() == acked.hub;
+        let of_hub = |room: &RoomUri| room.provider() == acked.hub;
         for (name, room) in rooms.iter().filter(|(name, _)| of_hub(name)) {
             let roster = Roster::of(room);
-            let here = |client: &ClientUri| client.provider().as_str() == acked.peer;
+            let here = |client: &ClientUri| client.provider() == acked.peer;
             let known = room.events.iter();
             for (seq, _) in known.filter(|(_, (_, line))| *line < at.line) {
                 let entitled = roster.memberships.iter().filter(|one| one.covers(*seq));

@@ -6,10 +6,6 @@ mod rooms;
 mod senders;
 
 use super::*;
-use mimi_actors::{
-    ids::{ClientUri, RoomUri},
-    wire::event::{Epoch, RoomSeq},
-};
 
 /// Longer than anything takes in these histories.
 const LATER: u64 = 100_000_000_000;
