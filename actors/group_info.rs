@@ -13,14 +13,17 @@ use crate::{
     },
     machine::Millis,
     mls::{
-        container,
-        reader::{Malformed, Reader, put_vector},
-        sealed::{self, NotSealed, SealingKey},
+        codec::{
+            reader::{Malformed, Reader, put_vector},
+            sealed::{self, NotSealed, SealingKey},
+        },
+        tree::container,
     },
     wire::{
         BText, Payload,
         event::{Epoch, Hash},
         joining::{GroupInfoRequest, SealedGroupInfo},
+        refusal::RefusalCode,
         tree::{TreeContainer, TreeKind},
     },
 };
@@ -129,7 +132,7 @@ pub fn name_request(request: &GroupInfoRequest) -> Hash {
 
 /// What makes a request of no use, if anything does; a stable code.
 #[must_use]
-pub fn request_flaw(request: &GroupInfoRequest) -> Option<&'static str> {
+pub fn request_flaw(request: &GroupInfoRequest) -> Option<RefusalCode> {
     let GroupInfoRequest {
         ciphersuite,
         hpke_key,
@@ -139,11 +142,11 @@ pub fn request_flaw(request: &GroupInfoRequest) -> Option<&'static str> {
     } = request;
     let tbs = request_tbs(request);
     if !(1..=3).contains(ciphersuite) {
-        Some("ciphersuite")
+        Some(RefusalCode::Ciphersuite)
     } else if !sealed::verifies(*ciphersuite, signature_key, REQUEST_LABEL, &tbs, signature) {
-        Some("signature")
+        Some(RefusalCode::Signature)
     } else if !sealed::is_sealing_key(*ciphersuite, hpke_key) {
-        Some("hpke_key")
+        Some(RefusalCode::HpkeKey)
     } else {
         None
     }
@@ -204,7 +207,7 @@ pub fn open(
         &answer.ciphertext,
     )?;
     let content = Content::decode(&plaintext)?;
-    let keys = crate::mls::group_info::external_sender_keys(&content.group_info);
+    let keys = crate::mls::codec::group_info::external_sender_keys(&content.group_info);
     // Hubs sign with Ed25519, whatever the group's ciphersuite: that is suite 1's.
     const HUB_SUITE: u16 = 1;
     let tbs = response_tbs(request, answer);

@@ -14,6 +14,7 @@ use crate::{
         claim::{ClaimProof, ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
         door::DoorRefused,
         event::Hash,
+        refusal::TryLater,
     },
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +52,7 @@ pub fn split_claim(
     let hub = room.map_or_else(|| own.clone(), |room| room.hub().clone());
     Ok(parts(request, |user| {
         let there = user.provider();
-        if hub == own || *there == own || planted!("claims_pass_by_the_hub") {
+        if hub == own || *there == own {
             there.clone()
         } else {
             hub.clone()
@@ -107,15 +108,14 @@ fn parts(
 pub fn complete_claim(
     part: &[UserUri],
     mut claimed: Vec<ClaimedUser>,
-    retry_after_ms: u32,
+    unanswered: TryLater,
 ) -> Vec<ClaimedUser> {
     claimed.retain(|claimed| part.contains(&claimed.user) && names_its_own(claimed));
     for user in part {
         if !claimed.iter().any(|claimed| claimed.user == *user) {
-            let unavailable = UserRefused::Unavailable { retry_after_ms };
             claimed.push(ClaimedUser {
                 user: user.clone(),
-                result: Err(unavailable),
+                result: Err(UserRefused::TryLater(unanswered)),
             });
         }
     }
@@ -361,8 +361,12 @@ mod tests {
             of(&eve, Err(UserRefused::NoConsent)),
             of(&bob, Ok(BVec::truncated(vec![strange]))),
         ];
-        let completed = complete_claim(std::slice::from_ref(&bob), answers, 9);
-        let unavailable = UserRefused::Unavailable { retry_after_ms: 9 };
+        let completed = complete_claim(
+            std::slice::from_ref(&bob),
+            answers,
+            TryLater::unavailable(9),
+        );
+        let unavailable = UserRefused::TryLater(TryLater::unavailable(9));
         assert_eq!(completed, [of(&bob, Err(unavailable))]);
     }
 }

@@ -220,7 +220,7 @@ impl World {
                 });
             }
             (CodesAsk::Revoke(_), Answer::CodeRevoked) => self.counts.one("joining codes ended"),
-            (_, Answer::Refused(Refused::Unavailable { .. } | Refused::Overloaded { .. })) => {
+            (_, Answer::Refused(Refused::TryLater(_))) => {
                 self.ask_later(client, request);
                 return false;
             }

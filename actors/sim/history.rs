@@ -17,7 +17,7 @@ use crate::{
     ids::{ClientUri, RoomUri, UserUri},
     limits::CLAIM_KEPT_MS,
     machine::Millis,
-    mls::{bundle::Bundle, proposal::ProposalKind},
+    mls::check::{bundle::Bundle, proposal::ProposalKind},
     room::{desk::Checked, hub},
     wire::{
         Payload,

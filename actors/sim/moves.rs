@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    mls::{bundle::Bundle, container::compress},
+    mls::{check::bundle::Bundle, tree::container::compress},
     wire::{
         BText, BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},

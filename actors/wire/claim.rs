@@ -2,7 +2,7 @@
 //!
 //! Source: transport requirements, section 3.1.
 
-use super::{BVec, Payload};
+use super::{BVec, Payload, refusal::TryLater};
 use crate::{
     ids::{ClientUri, Requester, RoomUri, UserUri},
     limits::{
@@ -84,7 +84,7 @@ pub struct ClaimRequest {
 pub struct ClaimProof {
     /// The Ed25519 public key of the asking client's device, or of the pseudonym.
     pub key: [u8; 32],
-    /// The signatures over [`crate::mls::claim::signed_content`], in the order of the users.
+    /// The signatures over [`crate::mls::check::claim::signed_content`], in the order of the users.
     pub signatures: BVec<Payload, CLAIM_USERS_MAX>,
 }
 
@@ -149,12 +149,9 @@ pub enum UserRefused {
     /// The claim id was used before with other terms.
     #[error("claim id used before with other terms")]
     Conflict,
-    /// The provider or the user's shard cannot answer; the same claim may be sent again.
-    #[error("unavailable, retry after {retry_after_ms} ms")]
-    Unavailable {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
+    /// The same request may be sent again.
+    #[error("{0}")]
+    TryLater(TryLater),
 }
 
 /// Why a claim gets nothing of a client.

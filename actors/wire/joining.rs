@@ -50,6 +50,7 @@ use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{CODES_PER_ROOM_MAX, INTRODUCTIONS_PER_USER_MAX, PASSPHRASE_BYTES_MAX},
     machine::Millis,
+    wire::refusal::TryLater,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -215,11 +216,8 @@ pub enum Introduced {
         /// How many.
         max: u32,
     },
-    /// The provider, or the user's shard, cannot answer; the same request may be sent again.
-    Unavailable {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
+    /// The same request may be sent again.
+    TryLater(TryLater),
 }
 
 /// What a user is told of an introduction code.

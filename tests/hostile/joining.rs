@@ -5,6 +5,7 @@ use mimi_actors::{
     group_info,
     limits::CODE_BYTES_MAX,
     wire::joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest, IntroductionAsk},
+    wire::refusal::Flaw,
 };
 use mimi_node::client::member::Ticket;
 use ring::{
@@ -71,7 +72,7 @@ fn invalid(code: &'static str) -> impl Fn(&Back) -> bool {
     move |back| {
         matches!(
             reply(back),
-            Some(Reply::Room(Answer::Refused(Refused::Invalid { code: said, .. }))) if *said == *code
+            Some(Reply::Room(Answer::Refused(Refused::Invalid(Flaw { code: said, .. })))) if said.name() == code
         )
     }
 }
@@ -238,7 +239,7 @@ pub(super) async fn joiners(book: &mut Book, amy: &mut Member, mallory: &Member)
         .request;
     let back = say(&his, &group_info_of(abroad)).await;
     book.back("GroupInfo: of a hub that is down", back, |back| {
-        matches!(door_refused(back), Some(DoorRefused::Unavailable { .. }))
+        matches!(door_refused(back), Some(DoorRefused::TryLater(_)))
     })
     .await;
 
@@ -442,7 +443,7 @@ async fn askers(book: &mut Book, den: &RoomUri) {
         for back in futures::future::join_all(asking).await {
             let name = match reply(&back) {
                 Some(Reply::Room(Answer::Refused(Refused::Busy { .. }))) => "busy",
-                Some(Reply::Room(Answer::Refused(Refused::Overloaded { .. }))) => "overloaded",
+                Some(Reply::Room(Answer::Refused(Refused::TryLater(_)))) => "overloaded",
                 _ => "something else",
             };
             *told.entry(name).or_insert(0) += 1;
@@ -552,9 +553,9 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         let back = say(&peer, &ask_link(passed_on(request))).await;
         let name = format!("peer: the GroupInfo by a request {name}");
         book.back(&name, back, |back| match link_reply(back) {
-            Some(link::Reply::Room(Answer::Refused(Refused::Invalid { code: said, .. }))) => {
-                *said == *code
-            }
+            Some(link::Reply::Room(Answer::Refused(Refused::Invalid(Flaw {
+                code: said, ..
+            })))) => said.name() == code,
             _ => false,
         })
         .await;

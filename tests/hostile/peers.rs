@@ -1,6 +1,7 @@
 //! Peers at the door for providers.
 
 use super::*;
+use mimi_actors::wire::refusal::TryLater;
 
 pub(super) fn hello() -> Hello {
     Hello {
@@ -243,7 +244,7 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         (
             "a claim that it passes on for a client whose provider is down",
             relayed(claim_for("cathy", C, lair())),
-            UserRefused::Unavailable { retry_after_ms },
+            UserRefused::TryLater(TryLater::unavailable(retry_after_ms)),
         ),
         (
             "a claim that nobody signed",
@@ -305,7 +306,7 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         matches!(
             answer,
             Some(link::Reply::Room(Answer::Refused(
-                Refused::NotAuthorized | Refused::NotMember | Refused::Invalid { .. }
+                Refused::NotAuthorized | Refused::NotMember | Refused::Invalid(_)
             )))
         )
     };

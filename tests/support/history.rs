@@ -9,6 +9,7 @@ use mimi_actors::{
         claim::{ClaimId, ClaimResponse},
         door::{DoorItem, DoorRefused, RoomBody},
         event::{ClientSeq, Hash, RoomSeq, Verdict},
+        refusal::{TryLater, Why},
         room::Request,
     },
 };
@@ -524,11 +525,18 @@ fn ended(error: &MemberError) -> Ended {
         MemberError::Lost { .. } => Ended::Fail,
         MemberError::Refused(refused) => match refused {
             // What waits in vain may still be decided later.
-            Refused::Unavailable { .. } | Refused::Poisoned => Ended::Info,
+            Refused::TryLater(TryLater {
+                why: Why::Unavailable,
+                ..
+            })
+            | Refused::Poisoned => Ended::Info,
             _ => Ended::Fail,
         },
         MemberError::Door(mimi_node::client::DoorError::Refused(refused)) => match refused {
-            DoorRefused::Unavailable { .. } => Ended::Info,
+            DoorRefused::TryLater(TryLater {
+                why: Why::Unavailable,
+                ..
+            }) => Ended::Info,
             _ => Ended::Fail,
         },
         _ => Ended::Info,

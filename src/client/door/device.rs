@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mimi_actors::{
     ids::{ClientUri, UserUri},
-    mls::claim::signed_content,
+    mls::check::claim::signed_content,
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimTerms},
