@@ -1,5 +1,6 @@
 //! Every checker says each of its three words, and says *violated* of the lines that show it.
 
+mod facts;
 mod format;
 mod nodes;
 mod rooms;
