@@ -13,7 +13,6 @@ pub mod cluster;
 pub mod config;
 mod directory;
 pub mod gateway;
-pub mod history;
 mod holder;
 pub mod logging;
 pub mod node;

@@ -9,21 +9,16 @@
 
 mod support;
 
-use mimi_actors::{
-    ids::RoomUri,
-    wire::event::{Epoch, RoomSeq},
-};
-use mimi_node::{
-    client::member::{MemberError, new_claim_id, packages},
-    history::{Delivered, Digest, Event, Invariant, Line},
-};
+use mimi_actors::{ids::RoomUri, wire::event::Epoch};
+use mimi_history::{Delivered, Digest, Event, Invariant, Line, RoomSeq};
+use mimi_node::client::member::{MemberError, new_claim_id, packages};
 use std::{
     path::Path,
     time::{Duration, Instant},
 };
 use support::{
     Net, WAIT,
-    history::{Chronicle, Watched},
+    history::{Chronicle, Watched, named},
     room,
 };
 
@@ -217,11 +212,11 @@ async fn a_run_with_kills_and_a_contested_epoch_is_valid_and_a_forged_one_is_not
     let text = std::fs::read_to_string(path).unwrap();
     let last: Line = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     let delivered = Delivered {
-        client: cast.amy.member.client().clone(),
-        room: cast.den.clone(),
+        client: named(cast.amy.member.client()),
+        room: named(&cast.den),
         seq: RoomSeq(1),
         id: Digest::of(b"another Commit"),
-        epoch: Some(Epoch(1)),
+        epoch: Some(mimi_history::Epoch(1)),
         again: false,
     };
     let forged = Line {

@@ -15,13 +15,13 @@ mod support;
 
 use futures::future::join_all;
 use mimi_actors::ids::RoomUri;
+use mimi_history::{Fault, Phase};
 use mimi_node::{
     admin::{
         local,
         protocol::{Request, Response},
     },
     client::member::{Member, MemberError, new_claim_id, packages},
-    history::{Fault, Phase},
     quic::DoorDialer,
 };
 use std::{

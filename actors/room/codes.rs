@@ -112,9 +112,7 @@ impl Code {
     /// What keeps it from admitting one more, besides the passphrase.
     #[must_use]
     pub fn flaw(&self, time: Millis) -> Option<CodeFlaw> {
-        if planted!("code_survives_its_end") {
-            None
-        } else if self.revoked {
+        if self.revoked {
             Some(CodeFlaw::Revoked)
         } else if self.not_after.is_some_and(|end| end <= time) {
             Some(CodeFlaw::Expired)
@@ -199,19 +197,7 @@ impl Room {
         time: Millis,
         uncounted: impl Iterator<Item = &'a ClientUri> + Clone,
     ) -> bool {
-        if planted!("lock_ignored") {
-            return false;
-        }
         let guesses = &self.joining.codes.guesses;
-        let others = || {
-            guesses
-                .tried
-                .keys()
-                .any(|other| guesses.is_locked(other, time, 0))
-        };
-        if planted!("guesses_lock_everybody") && others() {
-            return true;
-        }
         let own = uncounted.clone().filter(|client| *client == joiner).count();
         let provider = joiner.provider();
         let peers = uncounted.filter(|client| client.provider() == provider);
@@ -254,9 +240,7 @@ impl Fold {
             return Outcome::refused(refused);
         };
         code.revoked = true;
-        if !planted!("lease_survives_its_code") {
-            room.joining.end_leases_with(revoke.id);
-        }
+        room.joining.end_leases_with(revoke.id);
         Outcome::answer(Answer::CodeRevoked)
     }
 

@@ -41,7 +41,7 @@ impl World {
         let mut acks = Vec::new();
         let providers = self.providers.clone();
         // What is refused for want of room is recorded later.
-        let full = self.is_full(node) && !planted!("full_disk_drops_acks");
+        let full = self.is_full(node);
         if let Some(own) = self.shard_mut(node, shard).filter(|_| !full) {
             for (peer, session) in &mut own.fanouts {
                 if session.sender.has_to_record() {

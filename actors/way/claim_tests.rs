@@ -50,7 +50,7 @@ fn claim(room: Option<RoomUri>, users: &[UserUri]) -> ClaimRequest {
         users: BVec::truncated(users.to_vec()),
         proof: ClaimProof {
             key: KEY,
-            signatures: BVec::default(),
+            ..ClaimProof::default()
         },
     }
 }

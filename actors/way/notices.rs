@@ -110,7 +110,6 @@ impl Carrying {
             reply,
             ShardReply::User(Answer::Done | Answer::Refused(Refused::Unknown | Refused::Deleted))
         );
-        let taken = taken || planted!("notice_dropped_when_unavailable");
         if let Some(place) = self.under_way.iter().position(|(under, _)| *under == seq) {
             if taken {
                 if let Some((_, is)) = self.under_way.get_mut(place) {

@@ -17,9 +17,9 @@ use mimi_actors::{
         event::Epoch,
     },
 };
+use mimi_history::Invariant;
 use mimi_node::{
     client::member::{Member, MemberError, PreparedCommit, new_claim_id, packages},
-    history::Invariant,
     quic::DoorDialer,
 };
 use std::{

@@ -46,7 +46,7 @@ pub(crate) fn check_list(
             (Proposal::Remove(leaf), None) => {
                 removes += 1;
                 let former = group.tree.leaf(*leaf).and_then(|leaf| leaf.client());
-                if former.as_ref() != Some(sender) && !planted!("external_removes_another") {
+                if former.as_ref() != Some(sender) {
                     return Err(Flaw::of(item, "an external Commit removes another client"));
                 }
             }

@@ -87,7 +87,6 @@ pub fn contradicting(covered: &[&PendingProposal]) -> Vec<Bytes> {
         .iter()
         .filter(|one| !one.leaves())
         .filter(|one| removed(one).is_some_and(|leaf| edges.contains(&(leaf, one.leaf))))
-        .filter(|_| !planted!("mutual_removal_passes"))
         .map(|one| one.reference.clone())
         .collect()
 }
@@ -100,7 +99,6 @@ pub fn omitted(pending: &[PendingProposal], removed: &BTreeSet<u32>, external: b
         .iter()
         .filter(|one| one.kind == ProposalKind::SelfRemove || !external)
         .filter(|one| one.leaves() && !removed.contains(&one.leaf))
-        .filter(|_| !planted!("self_remove_omitted"))
         .map(|one| one.reference.clone())
         .collect()
 }

@@ -166,16 +166,15 @@ impl Shards {
         let request = request.waiting_at_most(wait_ms_max(deadline_ms));
         let shard = self.get(place(&request.whose()));
         let shard = shard.ok_or(Unanswered::Unreachable)?;
-        let lead = shard.lead.subscribe();
-        let leads = *lead.borrow();
+        let lead = *shard.lead.borrow();
         let nobody = Unanswered::NoLeader { shard: shard.id };
-        match (route(leads, hops), &self.mesh) {
+        match (route(lead, hops), &self.mesh) {
             (Route::Here, _) => take(shard, request).await,
             (Route::PassOn(node), Some(mesh)) => {
                 let answer = mesh.forward(node, shard.id, request);
                 Ok(Pending {
                     answer: answer.map_err(|_| nobody)?,
-                    place: Place::At(node, lead),
+                    place: Place::At(node, shard.lead.subscribe()),
                 })
             }
             (Route::PassOn(_), None) | (Route::NoLeader, _) => Err(nobody),
