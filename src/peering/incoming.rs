@@ -4,12 +4,12 @@
 //! protocol loses its connection, and neither disturbs anybody else.
 
 use super::{
-    Peers, code, receive,
+    Peers, receive,
     walk::{house, walk},
 };
 use crate::{
     cluster::shard::shards::Shards,
-    quic::{LaneReceiver, LaneSender, Link},
+    quic::{LaneReceiver, LaneSender, Link, code},
 };
 use mimi_actors::{
     caller::Origin,

@@ -4,9 +4,14 @@
 
 use super::{Shard, Unreachable, directory::WakeError};
 use crate::{
-    cluster::{mesh::Mesh, place, raft::lead::Lead},
+    cluster::{
+        mesh::{Answering, Mesh},
+        place,
+        raft::lead::Lead,
+    },
     perform::{self, AnsweredFrom, Environment},
 };
+use futures::future::BoxFuture;
 use mimi_actors::{
     host::Handle,
     ids::{RoomUri, UserUri},
@@ -327,4 +332,10 @@ async fn look<D: Desk>(
     let reply = actor?.look(look).await?;
     shard.answer_ticket(ticket, reply, AnsweredFrom::Memory);
     Ok(())
+}
+
+impl Answering for Shards {
+    fn asked(&self, request: ShardRequest) -> BoxFuture<'_, BoxFuture<'static, ShardReply>> {
+        Box::pin(async move { Box::pin(Self::asked(self, request).await) as BoxFuture<'static, _> })
+    }
 }
