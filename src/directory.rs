@@ -1,6 +1,6 @@
 //! A node's data directory: whose it is, the starts that it has been in, and the hub's key.
 
-use crate::{private::read_private, release::Writer};
+use crate::{quic::private::read_private, release::Writer};
 use anyhow::{Context, bail};
 use mimi_actors::{
     ids::ProviderId,
