@@ -286,6 +286,7 @@ impl HubKey {
     ///
     /// # Errors
     /// When there is no randomness.
+    #[cfg(any(test, feature = "tools"))]
     pub(crate) fn generate() -> anyhow::Result<Self> {
         let pair = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new())
             .and_then(|made| Ed25519KeyPair::from_pkcs8(made.as_ref()).map_err(|_| Unspecified));
