@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | client door, link, cluster | 1 | each request to a room had a variant of its own, with room and sender inside |
 //! | the same | 1 | answers of rooms had three variants that never left a desk |
+//! | the same | 1 | claims and requests for a GroupInfo were signed with our ids inside of what the MIMI protocol signs |
 //! | the same | 1 | each refusal had variants of its own for reasons to come again, and named no field |
 //!
 //! A shape here is never changed: it is what lies on disks and what nodes of that version say. Whoever gives a format

@@ -77,24 +77,31 @@ fn parts(
         users,
         proof,
     } = request;
+    /// Users, and the signatures for each.
+    type Part = (Vec<UserUri>, Vec<Payload>, Vec<Payload>);
     let mut signatures = proof.signatures.into_iter();
+    let mut before = proof.before.into_iter();
     let mut seen = BTreeSet::new();
-    let mut providers: BTreeMap<ProviderId, (Vec<UserUri>, Vec<Payload>)> = BTreeMap::new();
+    let mut providers: BTreeMap<ProviderId, Part> = BTreeMap::new();
     for user in users {
-        let signature = signatures.next();
+        let (signature, earlier) = (signatures.next(), before.next());
         if seen.insert(user.clone()) {
-            let (users, signed) = providers.entry(whom(&user)).or_default();
+            let (users, signed, signed_before) = providers.entry(whom(&user)).or_default();
             users.push(user);
             signed.extend(signature);
+            signed_before.extend(earlier);
         }
     }
-    let part = |(users, signatures)| ClaimRequest {
+    let part = |(users, signatures, before)| ClaimRequest {
         id,
         terms: terms.clone(),
         users: BVec::truncated(users),
         proof: ClaimProof {
             key: proof.key,
             signatures: BVec::truncated(signatures),
+            requests: proof.requests.clone(),
+            envelope: proof.envelope.clone(),
+            before: BVec::truncated(before),
         },
     };
     let providers = providers.into_iter();
@@ -245,6 +252,8 @@ mod tests {
             proof: ClaimProof {
                 key: [1; 32],
                 signatures: BVec::truncated(users.iter().map(sign).collect()),
+                before: BVec::truncated(users.iter().map(sign).collect()),
+                ..ClaimProof::default()
             },
         }
     }
@@ -256,6 +265,7 @@ mod tests {
             let signed: Vec<Vec<u8>> = part.proof.signatures.iter().map(|s| s.to_vec()).collect();
             let names: Vec<Vec<u8>> = users.iter().map(|u| u.to_string().into_bytes()).collect();
             assert_eq!(signed, names);
+            assert_eq!(part.proof.before, part.proof.signatures);
             (whom.to_string(), users)
         };
         parts.into_iter().map(of).collect()

@@ -143,6 +143,8 @@ fn request(number: u64, joiner: &ClientUri, time: Millis) -> GroupInfoRequest {
         code: None,
         passphrase: None,
         signature: Payload::default(),
+        envelope: Payload::default(),
+        before: Payload::default(),
     }
 }
 

@@ -304,6 +304,8 @@ impl World {
                 .as_ref()
                 .and_then(|presented| presented.passphrase.map(BText::clipped)),
             signature: Payload::default(),
+            envelope: Payload::default(),
+            before: Payload::default(),
         };
         request.signature = super::mls::sign_request(&request);
         let purpose = Purpose::GroupInfo {

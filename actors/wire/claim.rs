@@ -2,7 +2,7 @@
 //!
 //! Source: transport requirements, section 3.1.
 
-use super::{BVec, Payload, refusal::TryLater};
+use super::{BVec, Payload, event::Hash, refusal::TryLater};
 use crate::{
     ids::{ClientUri, Requester, RoomUri, UserUri},
     limits::{
@@ -79,13 +79,31 @@ pub struct ClaimRequest {
     pub proof: ClaimProof,
 }
 
-/// The requester's signatures: one for each user, so that each provider that gets a part of the claim can check it.
+/// The requester's signatures, which [`crate::mls::check::claim::sign`] makes.
+///
+/// Each user has one of its own, over the KeyMaterialRequestTBS of the MIMI protocol and nothing else, so that each
+/// provider that gets a part of the claim can check it, and another transport can carry it. What belongs to us is
+/// signed apart, once for all users.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimProof {
     /// The Ed25519 public key of the asking client's device, or of the pseudonym.
     pub key: [u8; 32],
-    /// The signatures over [`crate::mls::check::claim::signed_content`], in the order of the users.
+    /// Signatures over the KeyMaterialRequestTBS of each user, in the order of the users.
     pub signatures: BVec<Payload, CLAIM_USERS_MAX>,
+    /// BLAKE3 of every KeyMaterialRequestTBS of the claim, also of the users of whom a part of it does not speak.
+    pub requests: BVec<Hash, CLAIM_USERS_MAX>,
+    /// The signature over the claim's id, its versions and `requests`.
+    pub envelope: Payload,
+    /// What providers that speak version 1 of the link check instead: signatures in the order of the users.
+    pub before: BVec<Payload, CLAIM_USERS_MAX>,
+}
+
+impl ClaimProof {
+    /// Whether it came from a client or provider that speaks version 1 alone.
+    #[must_use]
+    pub fn is_of_version_1(&self) -> bool {
+        self.envelope.is_empty() && self.signatures.is_empty()
+    }
 }
 
 /// The results, in the order of the request.

@@ -60,11 +60,17 @@ pub(super) fn link_frames(version: u8) -> Group {
             request: asked,
         })
     };
-    let group_info = Request::GroupInfo(Arc::new(group_info_request()));
+    let group_info = Request::GroupInfo(Arc::new(group_info_request(version)));
     group
         .frame("open-control", frames::Open::Control(hello.clone()))
-        .frame("open-claim", request(frames::Request::Claim(claim())))
-        .frame("open-relayed", request(frames::Request::Relayed(claim())))
+        .frame(
+            "open-claim",
+            request(frames::Request::Claim(claim(version))),
+        )
+        .frame(
+            "open-relayed",
+            request(frames::Request::Relayed(claim(version))),
+        )
         .frame(
             "open-vouch",
             request(frames::Request::Vouch {
@@ -191,7 +197,7 @@ fn proposals() -> Proposals {
     list(vec![some("p")])
 }
 
-fn door_requests() -> Vec<(&'static str, door::Request)> {
+fn door_requests(version: u8) -> Vec<(&'static str, door::Request)> {
     let enrol = door::Enrol {
         code: BText::clipped("code"),
         client: bob(),
@@ -207,13 +213,13 @@ fn door_requests() -> Vec<(&'static str, door::Request)> {
         tree: TreeContainer::Full(some("tree")),
     };
     let to_room = |asked| door::Request::Room(room(), asked);
-    let group_info = Request::GroupInfo(Arc::new(group_info_request()));
+    let group_info = Request::GroupInfo(Arc::new(group_info_request(version)));
     vec![
         ("enrol", door::Request::Enrol(enrol)),
         ("login", door::Request::Login(login)),
         ("hub-sender", door::Request::HubSender),
         ("upload", door::Request::Upload(list(vec![some("package")]))),
-        ("claim", door::Request::Claim(claim())),
+        ("claim", door::Request::Claim(claim(version))),
         ("create", to_room(Request::Create(beginning))),
         ("commit", to_room(Request::Commit(bundle()))),
         ("propose", to_room(Request::Propose(proposals()))),
@@ -228,7 +234,7 @@ fn door_requests() -> Vec<(&'static str, door::Request)> {
 
 pub(super) fn door_frames(version: u8) -> Group {
     let mut group = Group::of(version);
-    for (name, request) in door_requests() {
+    for (name, request) in door_requests(version) {
         group.frame(
             format!("open-{name}"),
             door::Open::Request(Box::new(request)),

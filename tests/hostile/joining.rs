@@ -12,7 +12,7 @@ use ring::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 /// Requests of who asks again and again.
 const ASKERS: usize = 1_000;
@@ -34,8 +34,8 @@ fn signed(
     let mut request = request.clone();
     request.signature_key = pair.public_key().as_ref().to_vec().into();
     change(&mut request);
-    let signature = pair.sign(&group_info::request_to_sign(&request));
-    request.signature = signature.as_ref().to_vec().into();
+    let sign = |content: &[u8]| Ok::<_, Infallible>(pair.sign(content).as_ref().to_vec());
+    let Ok(()) = group_info::sign_request(&mut request, sign);
     request
 }
 

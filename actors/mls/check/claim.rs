@@ -1,6 +1,7 @@
 //! The requester's signature under a claim of KeyPackages: what is signed, and whether it is right.
 //!
-//! Promises: a signature is good for one claim id, one user and these terms. Not here: whose key it is, which the
+//! Promises: a signature is good for one claim id, one user and these terms; what it is made over for one user is what
+//! the MIMI protocol says, byte for byte. Not here: whose key it is, which the
 //! requester's provider knows.
 //!
 //! Source: transport requirements, section 3.1; MIMI protocol draft, KeyMaterialRequest.
@@ -12,32 +13,57 @@ use crate::{
         suite::Suite,
     },
     wire::{
-        claim::{ClaimId, ClaimRequest, ClaimTerms},
+        BVec, Payload,
+        claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
         event::Hash,
     },
 };
 
-/// Label of the signature, as the MIMI protocol has it.
+/// Label of the signature for one user, as the MIMI protocol has it.
 const LABEL: &str = "KeyMaterialRequestTBS";
+/// Label of the signature for the whole claim, which is ours.
+const ENVELOPE_LABEL: &str = "mimi-node ClaimTBS";
 /// The suite whose signature scheme is Ed25519.
 const ED25519_SUITE: u16 = 1;
 
-/// The bytes that a requester signs with its Ed25519 key for one user of a claim: `SignContent` of RFC 9420, section
-/// 5.1.2.
+/// Signs a claim with an Ed25519 key; `sign` is given `SignContent` of RFC 9420, section 5.1.2.
 #[must_use]
-pub fn signed_content(id: ClaimId, terms: &ClaimTerms, user: &UserUri, key: &[u8; 32]) -> Vec<u8> {
-    let input = input(id, terms, user, key);
-    let mut signed = Vec::with_capacity(input.len() + LABEL.len() + 16);
-    put_length(&mut signed, "MLS 1.0 ".len() + LABEL.len());
-    signed.extend_from_slice(b"MLS 1.0 ");
-    signed.extend_from_slice(LABEL.as_bytes());
-    put_vector(&mut signed, &input);
-    signed
+pub fn sign(
+    id: ClaimId,
+    terms: &ClaimTerms,
+    users: &[UserUri],
+    key: [u8; 32],
+    sign: impl Fn(&[u8]) -> Vec<u8>,
+) -> ClaimProof {
+    let under = |label: &str, tbs: &[u8]| Payload::from(sign(&sign_content(label, tbs)));
+    let all: Vec<Vec<u8>> = users.iter().map(|user| tbs(terms, user, &key)).collect();
+    let requests = BVec::truncated(all.iter().map(|tbs| Hash::of(tbs)).collect());
+    let envelope = under(ENVELOPE_LABEL, &envelope_tbs(id, terms, &requests));
+    let signatures = all.iter().map(|tbs| under(LABEL, tbs)).collect();
+    let users = users.iter();
+    let before = users.map(|user| under(LABEL, &tbs_of_1(id, terms, user, &key)));
+    ClaimProof {
+        key,
+        signatures: BVec::truncated(signatures),
+        requests,
+        envelope,
+        before: BVec::truncated(before.collect()),
+    }
 }
 
-/// The KeyMaterialRequestTBS of the MIMI protocol, then the claim id and the versions: without these whoever passes a
-/// claim on could claim again in the requester's name.
-fn input(id: ClaimId, terms: &ClaimTerms, user: &UserUri, key: &[u8; 32]) -> Vec<u8> {
+/// The KeyMaterialRequestTBS of the MIMI protocol for one user of a claim.
+#[must_use]
+pub fn tbs(terms: &ClaimTerms, user: &UserUri, key: &[u8; 32]) -> Vec<u8> {
+    /// What no preference means; the list in the TBS is never empty.
+    const FIRST_SUITE: [u16; 1] = [1];
+    let suites = match &terms.ciphersuites[..] {
+        [] => &FIRST_SUITE[..],
+        named => named,
+    };
+    tbs_naming(suites, terms, user, key)
+}
+
+fn tbs_naming(suites: &[u16], terms: &ClaimTerms, user: &UserUri, key: &[u8; 32]) -> Vec<u8> {
     const MLS_10: u8 = 1;
     const BASIC: u16 = 1;
     let mut input = vec![MLS_10];
@@ -45,7 +71,7 @@ fn input(id: ClaimId, terms: &ClaimTerms, user: &UserUri, key: &[u8; 32]) -> Vec
     put_vector(&mut input, user.to_string().as_bytes());
     let room = terms.room.as_ref().map(ToString::to_string);
     put_vector(&mut input, room.unwrap_or_default().as_bytes());
-    put_numbers(&mut input, &terms.ciphersuites);
+    put_numbers(&mut input, suites);
     put_numbers(&mut input, &terms.required_extensions);
     put_numbers(&mut input, &terms.required_proposals);
     put_numbers(&mut input, &terms.required_credentials);
@@ -54,9 +80,34 @@ fn input(id: ClaimId, terms: &ClaimTerms, user: &UserUri, key: &[u8; 32]) -> Vec
     let asking = terms.asking_client.as_ref().map(ToString::to_string);
     let identity = asking.unwrap_or_else(|| terms.requester.to_string());
     put_vector(&mut input, identity.as_bytes());
-    input.extend_from_slice(&id.0);
-    put_numbers(&mut input, &terms.versions);
     input
+}
+
+/// What the requester signs once for all users: without it, whoever passes a claim on could claim again in the
+/// requester's name.
+fn envelope_tbs(id: ClaimId, terms: &ClaimTerms, requests: &[Hash]) -> Vec<u8> {
+    let mut input = id.0.to_vec();
+    put_numbers(&mut input, &terms.versions);
+    let hashes: Vec<u8> = requests.iter().flat_map(|hash| hash.0).collect();
+    put_vector(&mut input, &hashes);
+    input
+}
+
+/// What was signed for one user in version 1: id and versions stood behind the TBS, which had no default for a suite.
+fn tbs_of_1(id: ClaimId, terms: &ClaimTerms, user: &UserUri, key: &[u8; 32]) -> Vec<u8> {
+    let mut tbs = tbs_naming(&terms.ciphersuites, terms, user, key);
+    tbs.extend_from_slice(&id.0);
+    put_numbers(&mut tbs, &terms.versions);
+    tbs
+}
+
+fn sign_content(label: &str, tbs: &[u8]) -> Vec<u8> {
+    let mut signed = Vec::with_capacity(tbs.len() + label.len() + 16);
+    put_length(&mut signed, "MLS 1.0 ".len() + label.len());
+    signed.extend_from_slice(b"MLS 1.0 ");
+    signed.extend_from_slice(label.as_bytes());
+    put_vector(&mut signed, tbs);
+    signed
 }
 
 fn put_numbers(out: &mut Vec<u8>, numbers: &[u16]) {
@@ -97,14 +148,25 @@ pub fn signed(request: &ClaimRequest) -> Vec<bool> {
     let Some(suite) = Suite::new(ED25519_SUITE).filter(|_| named) else {
         return vec![false; request.users.len()];
     };
-    let mut signatures = proof.signatures.iter();
+    let verifies = |label: &str, tbs: &[u8], signature: Option<&Payload>| {
+        signature.is_some_and(|signature| suite.verifies(&proof.key, label, &[tbs], signature))
+    };
     let users = request.users.iter();
+    if proof.is_of_version_1() {
+        let mut signatures = proof.before.iter();
+        let tbs = |user| tbs_of_1(request.id, terms, user, &proof.key);
+        return users
+            .map(|user| verifies(LABEL, &tbs(user), signatures.next()))
+            .collect();
+    }
+    let envelope = envelope_tbs(request.id, terms, &proof.requests);
+    let whole = verifies(ENVELOPE_LABEL, &envelope, Some(&proof.envelope));
+    let mut signatures = proof.signatures.iter();
     users
         .map(|user| {
-            let input = input(request.id, terms, user, &proof.key);
-            signatures
-                .next()
-                .is_some_and(|signature| suite.verifies(&proof.key, LABEL, &[&input], signature))
+            let tbs = tbs(terms, user, &proof.key);
+            let signature = signatures.next();
+            whole && proof.requests.contains(&Hash::of(&tbs)) && verifies(LABEL, &tbs, signature)
         })
         .collect()
 }
@@ -112,7 +174,6 @@ pub fn signed(request: &ClaimRequest) -> Vec<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{BVec, Payload, claim::ClaimProof};
     use openmls_rust_crypto::RustCrypto;
     use openmls_traits::{crypto::OpenMlsCrypto, types::SignatureScheme};
 
@@ -144,20 +205,16 @@ mod tests {
     fn sign(terms: ClaimTerms, names: &[&str], private: &[u8], key: [u8; 32]) -> ClaimRequest {
         let id = ClaimId([7; 16]);
         let users: Vec<UserUri> = names.iter().map(|name| user(name)).collect();
-        let sign = |user: &UserUri| {
-            let content = signed_content(id, &terms, user, &key);
-            let made = RustCrypto::default().sign(SignatureScheme::ED25519, &content, private);
-            Payload::from(made.unwrap())
+        let made = |content: &[u8]| {
+            let made = RustCrypto::default().sign(SignatureScheme::ED25519, content, private);
+            made.unwrap()
         };
-        let signatures = users.iter().map(sign).collect();
+        let proof = super::sign(id, &terms, &users, key, made);
         ClaimRequest {
             id,
             terms,
             users: BVec::truncated(users),
-            proof: ClaimProof {
-                key,
-                signatures: BVec::truncated(signatures),
-            },
+            proof,
         }
     }
 
@@ -171,11 +228,14 @@ mod tests {
         let mut short = good.clone();
         short.proof.signatures = BVec::truncated(vec![good.proof.signatures[0].clone()]);
         assert_eq!(signed(&short), [true, false]);
+        let mut other = good.clone();
+        other.proof.requests = BVec::truncated(vec![good.proof.requests[0]]);
+        assert_eq!(signed(&other), [false, false]);
         let changes: [fn(&mut ClaimRequest); 9] = [
             |claim| claim.id = ClaimId([8; 16]),
             |claim| claim.terms.room = None,
             |claim| claim.terms.versions = BVec::truncated(vec![1]),
-            |claim| claim.terms.ciphersuites = BVec::truncated(vec![1]),
+            |claim| claim.terms.ciphersuites = BVec::truncated(vec![2]),
             |claim| claim.terms.required_extensions = BVec::truncated(vec![9]),
             |claim| claim.terms.required_proposals = BVec::truncated(vec![9]),
             |claim| claim.terms.required_credentials = BVec::truncated(vec![2]),
@@ -187,6 +247,38 @@ mod tests {
             change(&mut other);
             assert_eq!(signed(&other), [false, false]);
         }
+    }
+
+    #[test]
+    fn what_is_signed_for_a_user_is_what_the_protocol_says_and_nothing_else() {
+        let mut terms = terms();
+        terms.required_extensions = BVec::truncated(vec![0x0a0b, 3]);
+        let tbs = tbs(&terms, &user("bobby"), &[7; 32]);
+        let vector = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+        let expected = [
+            vec![1],
+            vector("mimi://a.example/u/alice"),
+            vector("mimi://b.example/u/bobby"),
+            vector("mimi://a.example/r/den"),
+            vec![2, 0, 1],
+            vec![4, 0x0a, 0x0b, 0, 3, 0, 0],
+            vec![32],
+            vec![7; 32],
+            vec![0, 1],
+            vector("mimi://a.example/d/alice/phone"),
+        ];
+        assert_eq!(tbs, expected.concat());
+    }
+
+    #[test]
+    fn a_claim_of_version_1_is_checked_as_it_was_signed() {
+        let mut before = request(terms(), &["bobby"]);
+        before.proof.signatures = BVec::default();
+        before.proof.requests = BVec::default();
+        before.proof.envelope = Payload::default();
+        assert_eq!(signed(&before), [true]);
+        before.id = ClaimId([8; 16]);
+        assert_eq!(signed(&before), [false]);
     }
 
     #[test]

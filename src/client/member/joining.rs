@@ -85,11 +85,13 @@ impl Member {
             code: ticket.code.clone(),
             passphrase: passphrase.transpose()?,
             signature: Payload::default(),
+            envelope: Payload::default(),
+            before: Payload::default(),
         };
-        let to_sign = group_info::request_to_sign(&request);
-        let signature = self.signer.sign(&to_sign);
-        let signature = signature.map_err(|error| mls("sign a request")(format!("{error:?}")))?;
-        request.signature = signature.into();
+        group_info::sign_request(&mut request, |content| {
+            let signature = self.signer.sign(content);
+            signature.map_err(|error| mls("sign a request")(format!("{error:?}")))
+        })?;
         Ok(Asking { request, key })
     }
 

@@ -119,7 +119,9 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
         wait_ms: 300,
         code: None,
         passphrase: None,
-        signature: bytes("signature"),
+        signature: Payload::default(),
+        envelope: Payload::default(),
+        before: bytes("signature"),
     };
     vec![
         ("create", to_room(Request::Create(beginning))),

@@ -42,7 +42,8 @@ fn main() -> ExitCode {
     let large = |seed| sim::play_seed(seed, present).violation;
     missed.extend(look_for(&wanted, World::Large, "the large world", large));
     let voters = |seed| voters::play(seed).violation;
-    missed.extend(look_for(&wanted, World::Voters, "the voters' world", voters));
+    let told = "the voters' world";
+    missed.extend(look_for(&wanted, World::Voters, told, voters));
     let operators = |seed| operators::play(seed).violation;
     let told = "the operators' world";
     missed.extend(look_for(&wanted, World::Operators, told, operators));
