@@ -9,7 +9,7 @@ use crate::{
         hub::{self, Fold},
         outcome::{Answer, Done, Outcome},
     },
-    sim::history::{epoch_of, seq_of},
+    sim::facts::{epoch_of, seq_of},
     wire::event::{Epoch, Hash, RoomSeq, SubmitSeq, Verdict},
 };
 use mimi_history::{Accepted, At, Chain, Fact, Invariant, Judge, Ledger, Names, RoomFacts};
