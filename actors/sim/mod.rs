@@ -18,6 +18,7 @@ mod cluster;
 mod codes;
 mod dice;
 mod draw;
+mod facts;
 mod faults;
 mod frozen;
 mod full_disk;
