@@ -173,6 +173,10 @@ pub fn fanned(batch: Fanout) -> Vec<Fanned> {
 
 /// Where a client's request to a room goes.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made, and never kept"
+)]
 pub enum ClientAsk {
     /// To the room, which is this provider's.
     Here(RoomUri, room::Request),

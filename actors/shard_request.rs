@@ -71,12 +71,10 @@ impl ShardRequest {
     /// The same request, which waits for its turn no longer than this.
     #[must_use]
     pub fn waiting_at_most(self, wait_ms_max: u32) -> Self {
-        match self {
-            Self::Room(room, caller, request) => {
-                Self::Room(room, caller, request.waiting_at_most(wait_ms_max))
-            }
-            other => other,
+        if let Self::Room(room, caller, request) = self {
+            return Self::Room(room, caller, request.waiting_at_most(wait_ms_max));
         }
+        self
     }
 }
 

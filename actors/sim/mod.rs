@@ -9,6 +9,7 @@
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
+    clippy::large_enum_variant,
     clippy::too_many_arguments,
     clippy::wildcard_enum_match_arm
 )]

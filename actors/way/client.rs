@@ -160,13 +160,13 @@ fn answer(to: &To, came: Came, later: TryLater) -> Result<Reply, DoorRefused> {
         (To::Hub, _) => Err(DoorRefused::TryLater(later)),
         (To::User, came) => Ok(Reply::Introduced(peer::resolved(came, later))),
         (To::Provider(provider), Came::Peer(link::Reply::Introduced(introduced))) => {
-            Ok(Reply::Introduced(match introduced {
-                // A peer speaks of its own users only.
-                Introduced::Resolved(user) if user.provider() != provider => {
-                    Introduced::NotAuthorized
-                }
-                other => other,
-            }))
+            // A peer speaks of its own users only.
+            if let Introduced::Resolved(user) = &introduced
+                && user.provider() != provider
+            {
+                return Ok(Reply::Introduced(Introduced::NotAuthorized));
+            }
+            Ok(Reply::Introduced(introduced))
         }
         (To::Provider(_), _) => Ok(Reply::Introduced(Introduced::TryLater(later))),
     }
@@ -189,10 +189,10 @@ pub fn send(own: &ProviderId, client: &ClientUri, send: door::Send) -> ShardRequ
 /// When they were not looked at, or nobody knows whether they were taken.
 pub fn sent(reply: ShardReply, later: TryLater) -> Result<Answer, DoorRefused> {
     if let ShardReply::Room(answer) = reply {
-        return match answer {
-            Answer::Refused(Refused::StorageFull) => Err(DoorRefused::StorageFull),
-            answer => Ok(answer),
-        };
+        if answer == Answer::Refused(Refused::StorageFull) {
+            return Err(DoorRefused::StorageFull);
+        }
+        return Ok(answer);
     }
     Err(DoorRefused::TryLater(later))
 }

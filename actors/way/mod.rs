@@ -71,6 +71,10 @@ pub enum Came {
 
 /// What a way does next.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made, and never kept"
+)]
 pub enum Next<E> {
     /// It asks.
     Ask(Slot, Ask),

@@ -35,6 +35,10 @@ pub struct Carrying {
 
 /// What a round does next.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made, and never kept"
+)]
 pub enum Next {
     /// It puts a notice before its user.
     Ask(Slot, ShardRequest),
