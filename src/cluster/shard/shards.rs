@@ -9,7 +9,7 @@ use crate::{
     },
     perform::{self, AnsweredFrom, Environment, answers::Answers},
 };
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use mimi_actors::{
     ask::{Answered, Ask},
     caller::Caller,
@@ -669,6 +669,6 @@ fn begun<A: Send + 'static>(
 
 impl Answering for Shards {
     fn asked(&self, ask: Ask) -> BoxFuture<'_, BoxFuture<'static, Answered>> {
-        Box::pin(async move { Box::pin(Self::asked(self, ask).await) as BoxFuture<'static, _> })
+        Self::asked(self, ask).map(FutureExt::boxed).boxed()
     }
 }
