@@ -11,7 +11,7 @@ use crate::{
     },
     perform::{self, AnsweredFrom, Environment},
 };
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use mimi_actors::{
     host::Handle,
     ids::{RoomUri, UserUri},
@@ -336,6 +336,6 @@ async fn look<D: Desk>(
 
 impl Answering for Shards {
     fn asked(&self, request: ShardRequest) -> BoxFuture<'_, BoxFuture<'static, ShardReply>> {
-        Box::pin(async move { Box::pin(Self::asked(self, request).await) as BoxFuture<'static, _> })
+        Self::asked(self, request).map(FutureExt::boxed).boxed()
     }
 }
