@@ -11,7 +11,7 @@ pub mod output;
 pub mod peer;
 pub mod pki;
 pub mod serve;
-mod stage;
+pub mod stage;
 pub mod status;
 pub mod user;
 pub mod verify;
