@@ -1,6 +1,8 @@
 //! Peers at the door for providers.
 
 use super::*;
+use mimi_actors::ids::UserUri;
+use std::net::SocketAddr;
 
 pub(super) fn hello() -> Hello {
     Hello {
@@ -50,20 +52,335 @@ fn submit(room: RoomUri, sender: ClientUri) -> Vec<u8> {
     bytes
 }
 
+/// A client of the node, of the provider that speaks, and of a third.
+fn ours() -> ClientUri {
+    client("amy", "phone", A)
+}
+
+fn theirs() -> ClientUri {
+    client("bob", "phone", B)
+}
+
+fn third() -> ClientUri {
+    client("cathy", "phone", C)
+}
+
+fn den() -> RoomUri {
+    room("den", A)
+}
+
+fn lair() -> Option<RoomUri> {
+    Some(room("lair", B))
+}
+
+fn claim(claim: ClaimRequest) -> Vec<u8> {
+    ask_link(link::Request::Claim(claim))
+}
+
+/// A claim that the hub of a room passes on.
+fn relayed(claim: ClaimRequest) -> Vec<u8> {
+    ask_link(link::Request::Relayed(claim))
+}
+
+/// A claim of amy, for a room or none.
+fn claim_for(requester: &str, at: &str, room: Option<RoomUri>) -> ClaimRequest {
+    let mut claim = claim_of(requester, at, &[("amy", A)]);
+    claim.terms.asking_client = Some(client(requester, "phone", at));
+    claim.terms.room = room;
+    claim
+}
+
+/// The same claim, by another client.
+fn by(mut claim: ClaimRequest, client: ClientUri) -> ClaimRequest {
+    claim.terms.asking_client = Some(client);
+    claim
+}
+
+fn to_room(room: RoomUri, client: ClientUri, request: room::Request) -> Vec<u8> {
+    ask_link(link::Request::Room {
+        room,
+        client,
+        request,
+    })
+}
+
+fn commit(room: RoomUri, sender: ClientUri) -> Vec<u8> {
+    to_room(room, sender, noise())
+}
+
+fn propose(room: RoomUri, sender: ClientUri) -> Vec<u8> {
+    let proposals = BVec::truncated(vec![junk()]);
+    to_room(room, sender, room::Request::Propose(proposals))
+}
+
+fn vouch(client: ClientUri) -> Vec<u8> {
+    ask_link(link::Request::Vouch {
+        client,
+        key: [0; 32],
+    })
+}
+
+fn said() -> Item {
+    event(1, Body::Application(junk()))
+}
+
+/// One batch with one event of a room.
+fn one(first: u64, room: RoomUri, item: Item) -> Vec<u8> {
+    fanout(&[batch(first, room, vec![item])])
+}
+
+/// A lane of fan-out with a frame that is none.
+fn noisy(body: &[u8]) -> Vec<u8> {
+    [framed(&link::Open::Fanout { shard: 0 }), frame(body)].concat()
+}
+
+/// What each request says, by its name.
+type Case = (&'static str, fn() -> Vec<u8>);
+
+/// What is refused as a whole.
+const REFUSED: [(Case, LinkRefused); 14] = [
+    (
+        ("a claim for our user", || {
+            claim(claim_of("amy", A, &[("alice", A)]))
+        }),
+        LinkRefused::SenderNotBound,
+    ),
+    (
+        ("a claim for a user of a third", || {
+            claim(claim_of("cathy", C, &[("amy", A)]))
+        }),
+        LinkRefused::SenderNotBound,
+    ),
+    (
+        ("a claim by another user's client", || {
+            let asking = claim_of("bob", B, &[("amy", A)]);
+            claim(by(asking, client("bill", "phone", B)))
+        }),
+        LinkRefused::SenderNotBound,
+    ),
+    (
+        ("a claim that it passes on for a room of a third", || {
+            relayed(claim_for("cathy", C, Some(room("den", C))))
+        }),
+        LinkRefused::NotOwner,
+    ),
+    (
+        ("a claim that it passes on for a room of ours", || {
+            relayed(claim_for("cathy", C, Some(den())))
+        }),
+        LinkRefused::NotOwner,
+    ),
+    (
+        ("a claim that it passes on for no room", || {
+            relayed(claim_for("cathy", C, None))
+        }),
+        LinkRefused::NotOwner,
+    ),
+    (
+        (
+            "a claim that it passes on for another user's client",
+            || relayed(by(claim_for("cathy", C, lair()), theirs())),
+        ),
+        LinkRefused::SenderNotBound,
+    ),
+    (
+        ("a key of a client of a third", || vouch(third())),
+        LinkRefused::SenderNotBound,
+    ),
+    (
+        ("a Commit of our client", || commit(den(), ours())),
+        LinkRefused::SenderNotBound,
+    ),
+    (
+        ("a Commit of a third's client", || commit(den(), third())),
+        LinkRefused::SenderNotBound,
+    ),
+    (
+        ("a Commit to a room of a third", || {
+            commit(room("den", C), theirs())
+        }),
+        LinkRefused::NotOwner,
+    ),
+    (
+        ("a Commit to its own room", || {
+            commit(room("den", B), theirs())
+        }),
+        LinkRefused::NotOwner,
+    ),
+    (
+        ("proposals of our client", || propose(den(), ours())),
+        LinkRefused::SenderNotBound,
+    ),
+    (
+        ("proposals to a room of a third", || {
+            propose(room("den", C), theirs())
+        }),
+        LinkRefused::NotOwner,
+    ),
+];
+
+/// Claims of one user that get nothing, and why. Alice may claim amy's packages: the hub of a room may not in her name, nor
+/// her provider without her.
+type Claim = fn(alice: &Member, amy: &Member) -> Vec<u8>;
+
+const CLAIMS: [(&str, Claim, UserRefused); 6] = [
+    (
+        "a claim that it passes on, signed by somebody else",
+        |alice, amy| {
+            let by_hub = signed_claim(amy, terms_of(alice), &[("amy", A)]);
+            relayed(by(by_hub, alice.client().clone()))
+        },
+        UserRefused::Unsigned,
+    ),
+    (
+        "a claim that it passes on, without its signatures",
+        |alice, _| {
+            let mut bare = signed_claim(alice, terms_of(alice), &[("amy", A)]);
+            bare.proof.signatures = BVec::default();
+            relayed(bare)
+        },
+        UserRefused::Unsigned,
+    ),
+    (
+        "a claim that it passes on for a client whose provider is down",
+        |_, _| relayed(claim_for("cathy", C, lair())),
+        UserRefused::Unavailable {
+            retry_after_ms: 1_000,
+        },
+    ),
+    (
+        "a claim that nobody signed",
+        |_, _| claim(claim_for("bob", B, None)),
+        UserRefused::Unsigned,
+    ),
+    (
+        "a claim signed for other terms",
+        |_, amy| {
+            let bob = signed_claim(amy, ClaimTerms::new(user("bob", B)), &[("amy", A)]);
+            claim(by(bob, theirs()))
+        },
+        UserRefused::Unsigned,
+    ),
+    (
+        "a claim for a room of ours that it is not in",
+        |_, _| {
+            let mut of_ours = claim_of("bob", B, &[("cathy", C)]);
+            of_ours.terms.room = Some(den());
+            claim(of_ours)
+        },
+        UserRefused::NotRelayed,
+    ),
+];
+
+fn terms_of(alice: &Member) -> ClaimTerms {
+    ClaimTerms {
+        room: lair(),
+        ..ClaimTerms::new(alice.client().user().clone())
+    }
+}
+
+/// Words about refilled stocks that end the connection.
+const REFILLS: [Case; 2] = [
+    ("a refill for a user of a third", || {
+        refilled(user("cathy", C), theirs())
+    }),
+    ("a refill of a client of a third", || {
+        refilled(user("amy", A), third())
+    }),
+];
+
+fn refilled(requester: UserUri, client: ClientUri) -> Vec<u8> {
+    one(1, room("den", C), Item::Refilled { requester, client })
+}
+
+/// Requests to rooms of clients that are in none.
+const OUTSIDERS: [Case; 3] = [
+    ("a Commit of a client that is no member", || {
+        commit(den(), theirs())
+    }),
+    ("a Commit to no room", || {
+        commit(room("nowhere", A), theirs())
+    }),
+    ("proposals of a client that is no member", || {
+        propose(den(), theirs())
+    }),
+];
+
+/// Fan-out that ends the connection.
+const FANOUTS: [Case; 7] = [
+    ("a room of a third", || one(1, room("den", C), said())),
+    ("our own room", || one(1, den(), said())),
+    ("nothing", || {
+        fanout(&[batch(1, room("den", B), Vec::new())])
+    }),
+    ("the number zero", || one(0, room("den", B), said())),
+    ("clients of a third", || {
+        let left = CommitEvent {
+            epoch: Epoch(2),
+            commit: junk(),
+            left: BVec::truncated(vec![third()]),
+            entered: None,
+            invitation: None,
+        };
+        one(1, room("den", B), event(1, Body::Commit(left)))
+    }),
+    ("noise", || noisy(&[1, 0xff, 0xff])),
+    ("a list of 2^34 rooms", || {
+        noisy(&[1, 1, 0xff, 0xff, 0xff, 0xff, 0x3f])
+    }),
+];
+
+/// Submissions that end the connection.
+const SUBMISSIONS: [Case; 3] = [
+    ("of our client", || submit(den(), ours())),
+    ("of a third's client", || submit(den(), third())),
+    ("of noise", || {
+        [framed(&link::Open::Submit), frame(&[1, 0xff, 0xff])].concat()
+    }),
+];
+
+/// Submissions of which each message is refused.
+const NOT_AUTHORIZED: [(&str, fn() -> RoomUri); 3] = [
+    ("to a room of a third", || room("den", C)),
+    ("to no room", || room("nowhere", A)),
+    ("to a room without its members", den),
+];
+
+/// A provider that is let in: it may dial as often as it likes.
+struct Peer {
+    dialer: Endpoint,
+    address: SocketAddr,
+}
+
+impl Peer {
+    fn of(book: &Book) -> Self {
+        let (certificate, key) = (
+            book.net.path("b.example.crt"),
+            book.net.path("b.example.key"),
+        );
+        let identity = Some((certificate.as_path(), key.as_path()));
+        Self {
+            dialer: raw::dialer(&book.net.ca(), LINK_ALPN, identity),
+            address: book.net.node(A).link,
+        }
+    }
+
+    async fn dial(&self) -> Connection {
+        raw::connect(&self.dialer, self.address, A).await.unwrap()
+    }
+
+    /// Says something on a connection of its own.
+    async fn say(&self, bytes: &[u8]) -> Back {
+        say(&self.dial().await, bytes).await
+    }
+}
+
 /// A provider that is let in, and does what it may not.
 pub(super) async fn peers(book: &mut Book, amy: &Member) {
-    let (certificate, key) = (
-        book.net.path("b.example.crt"),
-        book.net.path("b.example.key"),
-    );
-    let identity = Some((certificate.as_path(), key.as_path()));
-    let dialer = raw::dialer(&book.net.ca(), LINK_ALPN, identity);
-    let address = book.net.node(A).link;
-    let peer = async || raw::connect(&dialer, address, A).await.unwrap();
-
+    let peer = Peer::of(book);
     for (name, bytes, whole) in frames(5 << 20) {
         // A Login is no request of a peer.
-        let back = say(&peer().await, &bytes).await;
+        let back = peer.say(&bytes).await;
         let want = if whole { link_bad_frame } else { reset };
         book.back(&format!("peer: {name}"), back, want).await;
     }
@@ -71,134 +388,32 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         versions: BVec::truncated(vec![99]),
         ..hello()
     };
-    let back = say(&peer().await, &framed(&link::Open::Control(old))).await;
+    let back = peer.say(&framed(&link::Open::Control(old))).await;
     book.back("peer: no version in common", back, |back| {
         *back == Back::Closed(3)
     })
     .await;
+    versions::link(book, &peer.dial().await).await;
+    requests(book, &peer, amy).await;
+    fanouts(book, &peer).await;
+    submissions(book, &peer).await;
+    let back = peer.say(&framed(&link::Open::Control(hello()))).await;
+    let Back::Frame(bytes) = back else {
+        panic!("an honest peer got {back:?}");
+    };
+    assert_eq!(wire::decode::<Hello>(&bytes).unwrap().versions[..], [2, 1]);
+}
 
-    versions::link(book, &peer().await).await;
-
-    let (den, ours, theirs) = (
-        room("den", A),
-        client("amy", "phone", A),
-        client("bob", "phone", B),
-    );
-    let third = client("cathy", "phone", C);
-    let claim = |claim| ask_link(link::Request::Claim(claim));
-    let mut asking = claim_of("bob", B, &[("amy", A)]);
-    asking.terms.asking_client = Some(client("bill", "phone", B));
-    let claim_for = |requester: &str, at: &str, room: Option<RoomUri>| {
-        let mut claim = claim_of(requester, at, &[("amy", A)]);
-        claim.terms.asking_client = Some(client(requester, "phone", at));
-        claim.terms.room = room;
-        claim
-    };
-    let relayed = |claim| ask_link(link::Request::Relayed(claim));
-    let lair = || Some(room("lair", B));
-    let mut astray = claim_for("cathy", C, lair());
-    astray.terms.asking_client = Some(theirs.clone());
-    let commit = |room: RoomUri, sender: &ClientUri| {
-        ask_link(link::Request::Room {
-            room,
-            client: sender.clone(),
-            request: noise(),
-        })
-    };
-    let propose = |room: RoomUri, sender: &ClientUri| {
-        ask_link(link::Request::Room {
-            room,
-            client: sender.clone(),
-            request: room::Request::Propose(BVec::truncated(vec![junk()])),
-        })
-    };
-    let refused: Vec<(&str, Vec<u8>, LinkRefused)> = vec![
-        (
-            "a claim for our user",
-            claim(claim_of("amy", A, &[("alice", A)])),
-            LinkRefused::SenderNotBound,
-        ),
-        (
-            "a claim for a user of a third",
-            claim(claim_of("cathy", C, &[("amy", A)])),
-            LinkRefused::SenderNotBound,
-        ),
-        (
-            "a claim by another user's client",
-            claim(asking),
-            LinkRefused::SenderNotBound,
-        ),
-        (
-            "a claim that it passes on for a room of a third",
-            relayed(claim_for("cathy", C, Some(room("den", C)))),
-            LinkRefused::NotOwner,
-        ),
-        (
-            "a claim that it passes on for a room of ours",
-            relayed(claim_for("cathy", C, Some(den.clone()))),
-            LinkRefused::NotOwner,
-        ),
-        (
-            "a claim that it passes on for no room",
-            relayed(claim_for("cathy", C, None)),
-            LinkRefused::NotOwner,
-        ),
-        (
-            "a claim that it passes on for another user's client",
-            relayed(astray),
-            LinkRefused::SenderNotBound,
-        ),
-        (
-            "a key of a client of a third",
-            ask_link(link::Request::Vouch {
-                client: third.clone(),
-                key: [0; 32],
-            }),
-            LinkRefused::SenderNotBound,
-        ),
-        (
-            "a Commit of our client",
-            commit(den.clone(), &ours),
-            LinkRefused::SenderNotBound,
-        ),
-        (
-            "a Commit of a third's client",
-            commit(den.clone(), &third),
-            LinkRefused::SenderNotBound,
-        ),
-        (
-            "a Commit to a room of a third",
-            commit(room("den", C), &theirs),
-            LinkRefused::NotOwner,
-        ),
-        (
-            "a Commit to its own room",
-            commit(room("den", B), &theirs),
-            LinkRefused::NotOwner,
-        ),
-        (
-            "proposals of our client",
-            propose(den.clone(), &ours),
-            LinkRefused::SenderNotBound,
-        ),
-        (
-            "proposals to a room of a third",
-            propose(room("den", C), &theirs),
-            LinkRefused::NotOwner,
-        ),
-    ];
-    for (name, bytes, want) in refused {
-        let back = say(&peer().await, &bytes).await;
+async fn requests(book: &mut Book, peer: &Peer, amy: &Member) {
+    for ((name, bytes), want) in REFUSED {
+        let back = peer.say(&bytes()).await;
         book.back(&format!("peer: {name}"), back, |back| {
             link_refused(back).as_ref() == Some(&want)
         })
         .await;
     }
-    let back = say(
-        &peer().await,
-        &claim(claim_of("bob", B, &[("cathy", C), ("bob", B)])),
-    )
-    .await;
+    let foreign = claim(claim_of("bob", B, &[("cathy", C), ("bob", B)]));
+    let back = peer.say(&foreign).await;
     book.back(
         "peer: a claim of users of others",
         back,
@@ -211,61 +426,8 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         },
     )
     .await;
-    // Alice may claim amy's packages: the hub of a room may not in her name, nor her provider without her.
-    let terms = ClaimTerms {
-        room: lair(),
-        ..ClaimTerms::new(book.alice.client().user().clone())
-    };
-    let mut by_hub = signed_claim(amy, terms.clone(), &[("amy", A)]);
-    by_hub.terms.asking_client = Some(book.alice.client().clone());
-    let mut bare = signed_claim(&book.alice, terms, &[("amy", A)]);
-    bare.proof.signatures = BVec::default();
-    let bob = signed_claim(amy, ClaimTerms::new(user("bob", B)), &[("amy", A)]);
-    let bob = ClaimRequest {
-        terms: ClaimTerms {
-            asking_client: Some(theirs.clone()),
-            ..bob.terms.clone()
-        },
-        ..bob
-    };
-    let retry_after_ms = 1_000;
-    for (name, bytes, want) in [
-        (
-            "a claim that it passes on, signed by somebody else",
-            relayed(by_hub),
-            UserRefused::Unsigned,
-        ),
-        (
-            "a claim that it passes on, without its signatures",
-            relayed(bare),
-            UserRefused::Unsigned,
-        ),
-        (
-            "a claim that it passes on for a client whose provider is down",
-            relayed(claim_for("cathy", C, lair())),
-            UserRefused::Unavailable { retry_after_ms },
-        ),
-        (
-            "a claim that nobody signed",
-            claim(claim_for("bob", B, None)),
-            UserRefused::Unsigned,
-        ),
-        (
-            "a claim signed for other terms",
-            claim(bob),
-            UserRefused::Unsigned,
-        ),
-        (
-            "a claim for a room of ours that it is not in",
-            claim({
-                let mut claim = claim_of("bob", B, &[("cathy", C)]);
-                claim.terms.room = Some(den.clone());
-                claim
-            }),
-            UserRefused::NotRelayed,
-        ),
-    ] {
-        let back = say(&peer().await, &bytes).await;
+    for (name, bytes, want) in CLAIMS {
+        let back = peer.say(&bytes(&book.alice, amy)).await;
         book.back(&format!("peer: {name}"), back, |back| {
             let Some(link::Reply::Claimed(answer)) = link_reply(back) else {
                 return false;
@@ -274,30 +436,13 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         })
         .await;
     }
-    let vouch = link::Request::Vouch {
-        client: ours.clone(),
-        key: [0; 32],
-    };
-    let back = say(&peer().await, &ask_link(vouch)).await;
+    let back = peer.say(&vouch(ours())).await;
     book.back("peer: a key that is not our client's", back, |back| {
         link_reply(back) == Some(link::Reply::Vouched(false))
     })
     .await;
-    for (name, requester, client) in [
-        (
-            "a refill for a user of a third",
-            user("cathy", C),
-            theirs.clone(),
-        ),
-        (
-            "a refill of a client of a third",
-            user("amy", A),
-            third.clone(),
-        ),
-    ] {
-        let word = Item::Refilled { requester, client };
-        let said = fanout(&[batch(1, room("den", C), vec![word])]);
-        let back = say(&peer().await, &said).await;
+    for (name, bytes) in REFILLS {
+        let back = peer.say(&bytes()).await;
         book.back(&format!("peer: {name}"), back, protocol).await;
     }
     let outsider = |back: &Back| {
@@ -309,73 +454,22 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
             )))
         )
     };
-    for (name, bytes) in [
-        (
-            "a Commit of a client that is no member",
-            commit(den.clone(), &theirs),
-        ),
-        ("a Commit to no room", commit(room("nowhere", A), &theirs)),
-        (
-            "proposals of a client that is no member",
-            propose(den.clone(), &theirs),
-        ),
-    ] {
-        let back = say(&peer().await, &bytes).await;
+    for (name, bytes) in OUTSIDERS {
+        let back = peer.say(&bytes()).await;
         book.back(&format!("peer: {name}"), back, outsider).await;
     }
+}
 
-    let said = || event(1, Body::Application(junk()));
-    let left = CommitEvent {
-        epoch: Epoch(2),
-        commit: junk(),
-        left: BVec::truncated(vec![third.clone()]),
-        entered: None,
-        invitation: None,
-    };
-    let cases: Vec<(&str, Vec<u8>)> = vec![
-        (
-            "a room of a third",
-            fanout(&[batch(1, room("den", C), vec![said()])]),
-        ),
-        (
-            "our own room",
-            fanout(&[batch(1, den.clone(), vec![said()])]),
-        ),
-        ("nothing", fanout(&[batch(1, room("den", B), Vec::new())])),
-        (
-            "the number zero",
-            fanout(&[batch(0, room("den", B), vec![said()])]),
-        ),
-        (
-            "clients of a third",
-            fanout(&[batch(1, room("den", B), vec![event(1, Body::Commit(left))])]),
-        ),
-        (
-            "noise",
-            [
-                framed(&link::Open::Fanout { shard: 0 }),
-                frame(&[1, 0xff, 0xff]),
-            ]
-            .concat(),
-        ),
-        (
-            "a list of 2^34 rooms",
-            [
-                framed(&link::Open::Fanout { shard: 0 }),
-                frame(&[1, 1, 0xff, 0xff, 0xff, 0xff, 0x3f]),
-            ]
-            .concat(),
-        ),
-    ];
-    for (name, bytes) in cases {
-        let back = say(&peer().await, &bytes).await;
+async fn fanouts(book: &mut Book, peer: &Peer) {
+    for (name, bytes) in FANOUTS {
+        let back = peer.say(&bytes()).await;
         book.back(&format!("fan-out: {name}"), back, protocol).await;
     }
     let gap = [
         batch(1, room("unknown", B), vec![said()]),
         batch(7, room("unknown", B), vec![said()]),
     ];
-    let connection = peer().await;
+    let connection = peer.dial().await;
     let back = say(&connection, &fanout(&gap)).await;
     let closed = matches!(back, Back::Closed(2))
         || tokio::time::timeout(support::WAIT, connection.closed())
@@ -386,16 +480,11 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         .await;
     // The first batch of that case may be applied after its lane has ended.
     book.hashes = book.net.node(A).settled().await;
+}
 
-    for (name, bytes) in [
-        ("of our client", submit(den.clone(), amy.client().clone())),
-        ("of a third's client", submit(den.clone(), third)),
-        (
-            "of noise",
-            [framed(&link::Open::Submit), frame(&[1, 0xff, 0xff])].concat(),
-        ),
-    ] {
-        let back = say(&peer().await, &bytes).await;
+async fn submissions(book: &mut Book, peer: &Peer) {
+    for (name, bytes) in SUBMISSIONS {
+        let back = peer.say(&bytes()).await;
         book.back(&format!("submission: {name}"), back, protocol)
             .await;
     }
@@ -410,18 +499,9 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
             && answer.refused[0].reason == SubmitRefused::NotAuthorized
             && answer.gaps.is_empty()
     };
-    for (name, to) in [
-        ("to a room of a third", room("den", C)),
-        ("to no room", room("nowhere", A)),
-        ("to a room without its members", den.clone()),
-    ] {
-        let back = say_and_stay(&peer().await, &submit(to, theirs.clone())).await;
+    for (name, to) in NOT_AUTHORIZED {
+        let back = say_and_stay(&peer.dial().await, &submit(to(), theirs())).await;
         book.back(&format!("submission: {name}"), back, rejected)
             .await;
     }
-    let back = say(&peer().await, &framed(&link::Open::Control(hello()))).await;
-    let Back::Frame(bytes) = back else {
-        panic!("an honest peer got {back:?}");
-    };
-    assert_eq!(wire::decode::<Hello>(&bytes).unwrap().versions[..], [2, 1]);
 }
