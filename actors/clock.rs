@@ -176,10 +176,6 @@ impl Clock {
             self.time += off.clamp(-SLEW_MS, SLEW_MS);
             return None;
         }
-        if planted!("leap_believed_at_once") {
-            self.time += off;
-            return Some(News::Followed(off));
-        }
         match self.leap {
             Some((by, since_ms)) if by.abs_diff(off) <= LEAP_MS.unsigned_abs() => {
                 if now_ms.saturating_sub(since_ms) < FOLLOW_AFTER_MS {

@@ -141,7 +141,7 @@ impl Election {
         }
         self.leads_no_longer();
         let against = self.stands.is_some_and(|((term, _), _)| term > leader.0);
-        if !against || planted!("heard_leader_ends_election") {
+        if !against {
             self.stands = None;
         }
         self.renew(now_ms);
@@ -156,7 +156,7 @@ impl Election {
     fn notice(&mut self, now_ms: u64) {
         let away_ms = now_ms.saturating_sub(self.looked_ms);
         self.looked_ms = now_ms;
-        if away_ms < AWAY_MS || planted!("silence_of_the_absent") {
+        if away_ms < AWAY_MS {
             return;
         }
         self.back_ms = Some(now_ms);
@@ -170,8 +170,7 @@ impl Election {
     pub fn look(&mut self, now_ms: u64) -> bool {
         self.notice(now_ms);
         self.leads_no_longer();
-        let due =
-            now_ms >= self.ask_at_ms && (!self.stands(now_ms) || planted!("asks_while_it_stands"));
+        let due = now_ms >= self.ask_at_ms && !self.stands(now_ms);
         if due {
             self.ask_at_ms = now_ms + ASK_AGAIN_MS;
         }
@@ -221,16 +220,13 @@ impl Election {
         let led_ms = now_ms.saturating_sub(since_ms);
         let answered = self.answered_ago_ms(now_ms, engine_ago_ms);
         let silent_ms = answered.map_or(led_ms, |ago_ms| ago_ms.min(led_ms));
-        if silent_ms >= CUT_OFF_MS && !planted!("cut_off_leads_on") {
+        if silent_ms >= CUT_OFF_MS {
             return Next::StepDown;
         }
         self.renew(now_ms.saturating_sub(silent_ms));
         self.ask_at_ms = self.ask_at_ms.max(now_ms + self.patience_ms);
         let asked_lately = |asked_ms: u64| now_ms < asked_ms + ASK_EVERY_MS;
-        if silent_ms >= ASK_MS
-            && !self.asked_ms.is_some_and(asked_lately)
-            && !planted!("followers_are_not_asked")
-        {
+        if silent_ms >= ASK_MS && !self.asked_ms.is_some_and(asked_lately) {
             self.asked_ms = Some(now_ms);
             return Next::Ask;
         }
@@ -270,7 +266,7 @@ impl Election {
     /// Whether it would vote for one that asks beforehand, and whose log is `shorter` than its own or not. Where that is
     /// all that speaks against it, this voter stands in its place.
     pub fn would_vote(&mut self, now_ms: u64, shorter: bool) -> bool {
-        if self.follows(now_ms) && !planted!("pre_vote_within_lease") {
+        if self.follows(now_ms) {
             return false;
         }
         if self.stands(now_ms) || now_ms < self.voted_ms.1 {

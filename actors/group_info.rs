@@ -13,21 +13,27 @@ use crate::{
     },
     machine::Millis,
     mls::{
-        container,
-        reader::{Malformed, Reader, put_vector},
-        sealed::{self, NotSealed, SealingKey},
+        codec::{
+            reader::{Malformed, Reader, put_vector},
+            sealed::{self, NotSealed, SealingKey},
+        },
+        tree::container,
     },
     wire::{
         BText, Payload,
         event::{Epoch, Hash},
         joining::{GroupInfoRequest, SealedGroupInfo},
+        refusal::RefusalCode,
         tree::{TreeContainer, TreeKind},
     },
 };
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// Label of what the MIMI protocol signs of a request; version 1 signed all of it under this one.
 const REQUEST_LABEL: &str = "GroupInfoRequestTBS";
+/// Label of the signature over all of a request, which is ours.
+const ENVELOPE_LABEL: &str = "mimi-node GroupInfoRequestTBS";
 const RESPONSE_LABEL: &str = "GroupInfoResponseTBS";
 const SEAL_LABEL: &str = "GroupInfo and ratchet_tree encryption";
 
@@ -115,10 +121,24 @@ pub enum BadAnswer {
     Signature,
 }
 
-/// The bytes that the joiner signs with the signature key of its leaf, label included.
-#[must_use]
-pub fn request_to_sign(request: &GroupInfoRequest) -> Vec<u8> {
-    sealed::sign_content(REQUEST_LABEL, &request_tbs(request))
+/// Signs a request with the signature key of the joiner's leaf; `sign` is given `SignContent` of RFC 9420, section
+/// 5.1.2.
+///
+/// # Errors
+/// Those of `sign`.
+pub fn sign_request<E>(
+    request: &mut GroupInfoRequest,
+    sign: impl Fn(&[u8]) -> Result<Vec<u8>, E>,
+) -> Result<(), E> {
+    let all = request_tbs(request);
+    let under = |label: &str, tbs: &[u8]| {
+        let signature = sign(&sealed::sign_content(label, tbs))?;
+        Ok(Payload::from(signature))
+    };
+    request.signature = under(REQUEST_LABEL, &protocol_tbs(request))?;
+    request.envelope = under(ENVELOPE_LABEL, &all)?;
+    request.before = under(REQUEST_LABEL, &all)?;
+    Ok(())
 }
 
 /// Names a request.
@@ -129,21 +149,34 @@ pub fn name_request(request: &GroupInfoRequest) -> Hash {
 
 /// What makes a request of no use, if anything does; a stable code.
 #[must_use]
-pub fn request_flaw(request: &GroupInfoRequest) -> Option<&'static str> {
+pub fn request_flaw(request: &GroupInfoRequest) -> Option<RefusalCode> {
     let GroupInfoRequest {
         ciphersuite,
         hpke_key,
         signature_key,
         signature,
+        envelope,
+        before,
         ..
     } = request;
-    let tbs = request_tbs(request);
+    let all = request_tbs(request);
+    let verifies = |label: &str, tbs: &[u8], signature: &Payload| {
+        sealed::verifies(*ciphersuite, signature_key, label, tbs, signature)
+    };
+    let is_signed = || {
+        if request.is_of_version_1() {
+            verifies(REQUEST_LABEL, &all, before)
+        } else {
+            verifies(ENVELOPE_LABEL, &all, envelope)
+                && verifies(REQUEST_LABEL, &protocol_tbs(request), signature)
+        }
+    };
     if !(1..=3).contains(ciphersuite) {
-        Some("ciphersuite")
-    } else if !sealed::verifies(*ciphersuite, signature_key, REQUEST_LABEL, &tbs, signature) {
-        Some("signature")
+        Some(RefusalCode::Ciphersuite)
+    } else if !is_signed() {
+        Some(RefusalCode::Signature)
     } else if !sealed::is_sealing_key(*ciphersuite, hpke_key) {
-        Some("hpke_key")
+        Some(RefusalCode::HpkeKey)
     } else {
         None
     }
@@ -204,7 +237,7 @@ pub fn open(
         &answer.ciphertext,
     )?;
     let content = Content::decode(&plaintext)?;
-    let keys = crate::mls::group_info::external_sender_keys(&content.group_info);
+    let keys = crate::mls::codec::group_info::external_sender_keys(&content.group_info);
     // Hubs sign with Ed25519, whatever the group's ciphersuite: that is suite 1's.
     const HUB_SUITE: u16 = 1;
     let tbs = response_tbs(request, answer);
@@ -219,6 +252,21 @@ pub fn open(
     }
 }
 
+/// The GroupInfoRequestTBS of the MIMI protocol.
+fn protocol_tbs(request: &GroupInfoRequest) -> Vec<u8> {
+    const MLS_10: u8 = 1;
+    const BASIC: u16 = 1;
+    let mut out = vec![MLS_10];
+    out.extend(request.ciphersuite.to_be_bytes());
+    put_vector(&mut out, &request.signature_key);
+    out.extend(BASIC.to_be_bytes());
+    put_vector(&mut out, request.joiner.to_string().as_bytes());
+    put_vector(&mut out, &request.hpke_key);
+    put_optional(&mut out, request.code.as_ref().map(|code| &code[..]));
+    out
+}
+
+/// All of a request, as the joiner says it and only the hub of this release reads it.
 fn request_tbs(request: &GroupInfoRequest) -> Vec<u8> {
     let GroupInfoRequest {
         room,
@@ -233,6 +281,8 @@ fn request_tbs(request: &GroupInfoRequest) -> Vec<u8> {
         code,
         passphrase,
         signature: _,
+        envelope: _,
+        before: _,
     } = request;
     let mut out = Vec::with_capacity(512);
     put_room(&mut out, room);

@@ -2,9 +2,6 @@
 //!
 //! Pure: no runtime, clock, randomness, file or socket, except in the host behind the feature `runtime`.
 
-#[macro_use]
-pub mod planted;
-
 pub mod ask;
 pub mod bucket;
 pub mod caller;

@@ -13,6 +13,8 @@ const _: () =
 
 /// Longest text that explains a refusal, in bytes.
 pub const REFUSAL_DETAIL_BYTES_MAX: usize = 256;
+/// Name of a field in a refusal, in bytes.
+pub const FIELD_BYTES_MAX: usize = 64;
 
 /// Largest MLSMessage that carries an application message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 10;

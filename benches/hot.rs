@@ -16,7 +16,7 @@ use mimi_actors::{
         outgoing::{Outgoing, Owed},
     },
     machine::{Fold as _, Millis, Position},
-    mls::view::{GroupView, Member},
+    mls::tree::view::{GroupView, Member},
     record::{Command as Record, Entry},
     room::{
         hub::{Command, Create, Fold, Submit, Via},

@@ -27,7 +27,7 @@ use figment::{
 use mimi_actors::{
     ids::{BadIdentifier, ProviderId},
     limits::{LEASE_MS_MAX, LEASE_MS_MIN},
-    mls::{bundle::Terms, tree_cache::TreeCache},
+    mls::{check::bundle::Terms, tree::cache::TreeCache},
     wire::version::{RELEASES, Release},
 };
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,9 @@
 //! The clustered node of a messaging provider.
 //!
-//! The code map is in `docs/ARCHITECTURE.md`; the way of a Commit through it: `gateway` or `peering` (the doors) → `cluster::shards`
+//! The code map is in `docs/ARCHITECTURE.md`; the way of a Commit through it: `gateway` or `peering` (the doors) → `cluster::shard::shards`
 //! (the room's shard and actor) → the desk in `mimi_actors::room` → `perform` (worker pool, shard queue) →
-//! `cluster::shard` (one entry for what waits) → `cluster::group` and `store` (openraft, one sync) →
-//! `cluster::apply` (apply, record, answer) → `peering::fanout` and `gateway::events` (cursors).
+//! `cluster::shard` (one entry for what waits) → `cluster::raft::group` and `store` (openraft, one sync) →
+//! `cluster::shard::apply` (apply, record, answer) → `peering::fanout` and `gateway::events` (cursors).
 
 pub mod admin;
 mod certificates;
@@ -13,7 +13,6 @@ pub mod cluster;
 pub mod config;
 mod directory;
 pub mod gateway;
-pub mod history;
 mod holder;
 pub mod logging;
 pub mod node;

@@ -4,26 +4,27 @@ use crate::{
     admin::{http, local, ready::Ready},
     certificates::{Certificate, keep_telling},
     cluster::{
-        apply::ApplyToActors,
-        batch::Batch,
-        client_acks,
-        clock::{self, NodeClock},
-        entries::Entries,
-        full_disk,
-        group::Group,
-        group_error::ProposeError,
-        lead::Lead,
-        leader_balance,
-        mesh::{Mesh, identity::Own},
-        notices, retention,
-        scrub::{Scrub, Scrubbed},
-        shard::{self, NotQueued, Shard},
-        shards::Shards,
+        self,
+        feeds::{client_acks, notices, refusal_throttle::RefusalThrottle, retention, wake::Wakers},
+        log::{batch::Batch, entries::Entries},
+        mesh::{
+            Mesh,
+            clock::{self, NodeClock},
+            identity::Own,
+        },
+        raft::{group::Group, group_error::ProposeError, lead::Lead},
+        shard::{
+            self, NotQueued, Shard,
+            apply::ApplyToActors,
+            full_disk, leader_balance,
+            scrub::{Scrub, Scrubbed},
+            shards::Shards,
+        },
     },
     config::{self, Config},
     directory::{self, Founding, HubKey},
-    gateway, peering,
-    peering::{Peers, outgoing::Peer},
+    gateway,
+    peering::{self, Peers, outgoing::Peer},
     perform::{Environment, workers::Workers},
     preflight,
     private::close_to_others,
@@ -40,7 +41,7 @@ use mimi_actors::{
     limits::{CHECKS_WAITING_MAX, REQUESTS_IN_FLIGHT_MAX, SHARDS},
     room::checks::Mls,
     supervisor::Supervisor,
-    wire::{link::Hello, version::Release},
+    wire::{link::Hello, refusal::TryLater, version::Release},
 };
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -328,8 +329,8 @@ fn environment(
         provider,
         clock: Arc::new(move || clock.now()),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
-        wakers: crate::cluster::wake::Wakers::default(),
-        refusals: crate::cluster::refusal_throttle::RefusalThrottle::default(),
+        wakers: Wakers::default(),
+        refusals: RefusalThrottle::default(),
         mls: Arc::new(Mls {
             hub_signature_key: hub_key.public(),
             hub_signer: hub_key.signer(),
@@ -362,7 +363,7 @@ async fn start_shard(
     let reading = disk.clone();
     let read = move |index| {
         let refuse = |why: String| mimi_actors::shard::read::ReadError { index, why };
-        crate::cluster::read_entry(&reading, id, index).map_err(refuse)
+        cluster::read_entry(&reading, id, index).map_err(refuse)
     };
     let entries = Entries::new(Box::new(read));
     let (shard, waiting) = Shard::new(
@@ -499,11 +500,9 @@ async fn propose(group: Group, batch: Batch) -> Result<(), NotQueued> {
         }
         Err(ProposeError::Unavailable { retry_after_ms }) => {
             let retry_after_ms = u32::try_from(retry_after_ms).unwrap_or(u32::MAX);
-            Err(NotQueued::Unavailable { retry_after_ms })
+            Err(NotQueued::TryLater(TryLater::unavailable(retry_after_ms)))
         }
-        Err(ProposeError::Stopped) => Err(NotQueued::Unavailable {
-            retry_after_ms: 1_000,
-        }),
+        Err(ProposeError::Stopped) => Err(NotQueued::TryLater(TryLater::UNANSWERED)),
     }
 }
 

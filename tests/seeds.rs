@@ -1,23 +1,18 @@
-//! The simulated worlds under many seeds: every promise is kept, every planted bug is found.
+//! The simulated worlds under many seeds: every promise is kept.
 //!
 //! `SEEDS=100000 FROM=0 cargo test --release --test seeds many_seeds` plays any number of the large world. A failing seed
 //! prints its plan, made smaller, and its story; `FROM=SEED SEEDS=1` plays it again. `VOTER_SEEDS=100000 … voters` and
 //! `OPERATOR_SEEDS=100000 … operators` do the same for the voters' world and the operators'.
 //!
-//! `cargo planted` prints the table of planted bugs, each looked for in `SEEDS` seeds; `BUG=NAME` looks for one of them,
-//! `BUG=NAME,OTHER` for some.
+//! That they would notice is shown by `cargo planted`, which plants bugs in a copy (`tests/planted`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "helpers of tests, where a panic is the report"
 )]
 
-#[cfg(not(planted = "any"))]
 #[path = "seeds/operators.rs"]
 mod operators;
-#[cfg(planted = "any")]
-#[path = "seeds/planted.rs"]
-mod planted;
 
 use mimi_actors::{
     machine::Millis,
@@ -247,153 +242,147 @@ fn explore(name: &str, bounds: &small::Bounds) -> small::Explored {
     explored
 }
 
-#[cfg(not(planted = "any"))]
-mod ordinary {
-    use super::*;
-
-    #[test]
-    fn many_seeds_keep_every_promise_and_put_each_to_the_test() {
-        let (from, seeds) = (number("FROM", 0), number("SEEDS", 200));
-        let sum = play(from, seeds);
-        for (what, count) in &sum.counts.0 {
-            say(&format!("{count:>12}  {what}"));
-        }
-        for (invariant, count) in &sum.occasions.0 {
-            say(&format!(
-                "{count:>12}  times {invariant} was put to the test"
-            ));
-        }
-        if let Some(failed) = &sum.failed {
-            report(failed);
-        }
-        if seeds < 200 {
-            return;
-        }
-        let untested: Vec<&str> = TESTED
-            .into_iter()
-            .filter(|invariant| sum.occasions.of(invariant) == 0)
-            .collect();
-        assert!(
-            untested.is_empty(),
-            "unknown, which does not pass: {untested:?}"
-        );
-        let missing: Vec<&str> = HAPPENED
-            .into_iter()
-            .filter(|what| sum.counts.of(what) == 0)
-            .collect();
-        assert!(missing.is_empty(), "never happened: {missing:?}");
-        assert!(
-            sum.unknown * 10 <= sum.seeds,
-            "too little happened in {} of {} seeds",
-            sum.unknown,
-            sum.seeds
-        );
+#[test]
+fn many_seeds_keep_every_promise_and_put_each_to_the_test() {
+    let (from, seeds) = (number("FROM", 0), number("SEEDS", 200));
+    let sum = play(from, seeds);
+    for (what, count) in &sum.counts.0 {
+        say(&format!("{count:>12}  {what}"));
     }
-
-    #[test]
-    fn voters_keep_every_promise_while_nodes_pause_ways_are_cut_and_clocks_leap() {
-        let (from, seeds) = (number("FROM", 0), number("VOTER_SEEDS", 200));
-        let mut counts = Counts::default();
-        let mut longest_ms = 0;
-        for seed in from..from + seeds {
-            let played = sim::voters::play(seed);
-            let broken = played.violation;
-            assert!(
-                broken.is_none(),
-                "seed {seed} of the voters: {broken:?}\n\
-                 again: FROM={seed} VOTER_SEEDS=1 cargo test --release --test seeds voters"
-            );
-            counts.add(&played.counts);
-            longest_ms = longest_ms.max(played.outage_ms);
-        }
-        for (what, count) in &counts.0 {
-            say(&format!("{count:>12}  {what}"));
-        }
+    for (invariant, count) in &sum.occasions.0 {
         say(&format!(
-            "{longest_ms:>12}  ms in which nothing was accepted, at most"
+            "{count:>12}  times {invariant} was put to the test"
         ));
     }
-
-    #[test]
-    fn the_seeds_of_voters_that_once_failed_keep_every_promise() {
-        let found = [
-            (3_926, "who stood broke off when the old leader came back"),
-            (4_712, "the same, and the next leader died"),
-            (
-                17_683,
-                "(checker) a second fault during an election on slow disks",
-            ),
-            (18_458, "(model) who waited for its own vote asked anew"),
-            (19_325, "(checker) disks that were slow when it began"),
-            (23_961, "(checker) as 17683"),
-            (98_293, "(checker) a wait that saw two outages"),
-        ];
-        for (seed, found) in found {
-            let broken = sim::voters::play(seed).violation;
-            assert!(broken.is_none(), "seed {seed}, {found}: {broken:?}");
-        }
+    if let Some(failed) = &sum.failed {
+        report(failed);
     }
-
-    #[test]
-    fn a_seed_played_twice_gives_the_same_trace() {
-        for seed in (0..number("SEEDS", 200)).step_by(100) {
-            let first = sim::play_seed(seed, present());
-            let second = sim::play_seed(seed, present());
-            assert_eq!(
-                first.trace, second.trace,
-                "seed {seed} is not deterministic"
-            );
-            assert_eq!(first.events, second.events, "seed {seed}");
-        }
+    if seeds < 200 {
+        return;
     }
+    let untested: Vec<&str> = TESTED
+        .into_iter()
+        .filter(|invariant| sum.occasions.of(invariant) == 0)
+        .collect();
+    assert!(
+        untested.is_empty(),
+        "unknown, which does not pass: {untested:?}"
+    );
+    let missing: Vec<&str> = HAPPENED
+        .into_iter()
+        .filter(|what| sum.counts.of(what) == 0)
+        .collect();
+    assert!(missing.is_empty(), "never happened: {missing:?}");
+    assert!(
+        sum.unknown * 10 <= sum.seeds,
+        "too little happened in {} of {} seeds",
+        sum.unknown,
+        sum.seeds
+    );
+}
 
-    #[test]
-    #[ignore = "takes minutes in a release build; smaller ones are explored by every run of mimi-actors' tests"]
-    fn every_state_of_the_small_worlds_keeps_every_promise() {
-        for (name, bounds) in &small::WORLDS {
-            let explored = explore(name, bounds);
-            for (what, count) in &explored.situations {
-                say(&format!("{count:>12}  {what}"));
-            }
-            assert!(explored.violation.is_none(), "{:#?}", explored.violation);
-            assert!(explored.whole, "{name}: there are more states");
-        }
-    }
-
-    #[test]
-    fn the_seeds_that_once_failed_keep_every_promise() {
-        let text = include_str!("seeds/regressions");
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        for line in lines {
-            let seed = line.split_whitespace().next().unwrap().parse().unwrap();
-            let again = sim::play_seed(seed, present());
-            if again.violation.is_some() {
-                say(&format!("a regression: {line}"));
-                report(&again);
-            }
-        }
-    }
-
-    #[test]
-    fn the_story_of_a_contested_epoch_is_the_one_that_the_documents_tell() {
-        let told = sim::play(contested_epoch(), present(), Story::written());
-        assert_eq!(told.violation, None);
-        let story: Vec<&str> = told
-            .story
-            .iter()
-            .map(String::as_str)
-            .filter(|line| line.trim_start().starts_with(['3', '4', '5']))
-            .collect();
-        let documents = include_str!("../docs/TESTING.md");
+#[test]
+fn voters_keep_every_promise_while_nodes_pause_ways_are_cut_and_clocks_leap() {
+    let (from, seeds) = (number("FROM", 0), number("VOTER_SEEDS", 200));
+    let mut counts = Counts::default();
+    let mut longest_ms = 0;
+    for seed in from..from + seeds {
+        let played = sim::voters::play(seed);
+        let broken = played.violation;
         assert!(
-            documents.contains(&story.join("\n")),
-            "docs/TESTING.md tells another story than this one:\n{}",
-            story.join("\n")
+            broken.is_none(),
+            "seed {seed} of the voters: {broken:?}\n\
+             again: FROM={seed} VOTER_SEEDS=1 cargo test --release --test seeds voters"
         );
+        counts.add(&played.counts);
+        longest_ms = longest_ms.max(played.outage_ms);
+    }
+    for (what, count) in &counts.0 {
+        say(&format!("{count:>12}  {what}"));
+    }
+    say(&format!(
+        "{longest_ms:>12}  ms in which nothing was accepted, at most"
+    ));
+}
+
+#[test]
+fn the_seeds_of_voters_that_once_failed_keep_every_promise() {
+    let found = [
+        (3_926, "who stood broke off when the old leader came back"),
+        (4_712, "the same, and the next leader died"),
+        (
+            17_683,
+            "(checker) a second fault during an election on slow disks",
+        ),
+        (18_458, "(model) who waited for its own vote asked anew"),
+        (19_325, "(checker) disks that were slow when it began"),
+        (23_961, "(checker) as 17683"),
+        (98_293, "(checker) a wait that saw two outages"),
+    ];
+    for (seed, found) in found {
+        let broken = sim::voters::play(seed).violation;
+        assert!(broken.is_none(), "seed {seed}, {found}: {broken:?}");
     }
 }
 
-#[cfg(not(planted = "any"))]
+#[test]
+fn a_seed_played_twice_gives_the_same_trace() {
+    for seed in (0..number("SEEDS", 200)).step_by(100) {
+        let first = sim::play_seed(seed, present());
+        let second = sim::play_seed(seed, present());
+        assert_eq!(
+            first.trace, second.trace,
+            "seed {seed} is not deterministic"
+        );
+        assert_eq!(first.events, second.events, "seed {seed}");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes in a release build; smaller ones are explored by every run of mimi-actors' tests"]
+fn every_state_of_the_small_worlds_keeps_every_promise() {
+    for (name, bounds) in &small::WORLDS {
+        let explored = explore(name, bounds);
+        for (what, count) in &explored.situations {
+            say(&format!("{count:>12}  {what}"));
+        }
+        assert!(explored.violation.is_none(), "{:#?}", explored.violation);
+        assert!(explored.whole, "{name}: there are more states");
+    }
+}
+
+#[test]
+fn the_seeds_that_once_failed_keep_every_promise() {
+    let text = include_str!("seeds/regressions");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    for line in lines {
+        let seed = line.split_whitespace().next().unwrap().parse().unwrap();
+        let again = sim::play_seed(seed, present());
+        if again.violation.is_some() {
+            say(&format!("a regression: {line}"));
+            report(&again);
+        }
+    }
+}
+
+#[test]
+fn the_story_of_a_contested_epoch_is_the_one_that_the_documents_tell() {
+    let told = sim::play(contested_epoch(), present(), Story::written());
+    assert_eq!(told.violation, None);
+    let story: Vec<&str> = told
+        .story
+        .iter()
+        .map(String::as_str)
+        .filter(|line| line.trim_start().starts_with(['3', '4', '5']))
+        .collect();
+    let documents = include_str!("../docs/TESTING.md");
+    assert!(
+        documents.contains(&story.join("\n")),
+        "docs/TESTING.md tells another story than this one:\n{}",
+        story.join("\n")
+    );
+}
+
 /// The plan of the story in `docs/TESTING.md`: two members commit in one epoch, and the hub's leader crashes when one of the
 /// Commits is in the log and nobody was told.
 fn contested_epoch() -> sim::plan::Plan {

@@ -14,6 +14,7 @@ use crate::{
         claim::{ClaimProof, ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
         door::DoorRefused,
         event::Hash,
+        refusal::TryLater,
     },
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +52,7 @@ pub fn split_claim(
     let hub = room.map_or_else(|| own.clone(), |room| room.hub().clone());
     Ok(parts(request, |user| {
         let there = user.provider();
-        if hub == own || *there == own || planted!("claims_pass_by_the_hub") {
+        if hub == own || *there == own {
             there.clone()
         } else {
             hub.clone()
@@ -76,24 +77,31 @@ fn parts(
         users,
         proof,
     } = request;
+    /// Users, and the signatures for each.
+    type Part = (Vec<UserUri>, Vec<Payload>, Vec<Payload>);
     let mut signatures = proof.signatures.into_iter();
+    let mut before = proof.before.into_iter();
     let mut seen = BTreeSet::new();
-    let mut providers: BTreeMap<ProviderId, (Vec<UserUri>, Vec<Payload>)> = BTreeMap::new();
+    let mut providers: BTreeMap<ProviderId, Part> = BTreeMap::new();
     for user in users {
-        let signature = signatures.next();
+        let (signature, earlier) = (signatures.next(), before.next());
         if seen.insert(user.clone()) {
-            let (users, signed) = providers.entry(whom(&user)).or_default();
+            let (users, signed, signed_before) = providers.entry(whom(&user)).or_default();
             users.push(user);
             signed.extend(signature);
+            signed_before.extend(earlier);
         }
     }
-    let part = |(users, signatures)| ClaimRequest {
+    let part = |(users, signatures, before)| ClaimRequest {
         id,
         terms: terms.clone(),
         users: BVec::truncated(users),
         proof: ClaimProof {
             key: proof.key,
             signatures: BVec::truncated(signatures),
+            requests: proof.requests.clone(),
+            envelope: proof.envelope.clone(),
+            before: BVec::truncated(before),
         },
     };
     let providers = providers.into_iter();
@@ -107,15 +115,14 @@ fn parts(
 pub fn complete_claim(
     part: &[UserUri],
     mut claimed: Vec<ClaimedUser>,
-    retry_after_ms: u32,
+    unanswered: TryLater,
 ) -> Vec<ClaimedUser> {
     claimed.retain(|claimed| part.contains(&claimed.user) && names_its_own(claimed));
     for user in part {
         if !claimed.iter().any(|claimed| claimed.user == *user) {
-            let unavailable = UserRefused::Unavailable { retry_after_ms };
             claimed.push(ClaimedUser {
                 user: user.clone(),
-                result: Err(unavailable),
+                result: Err(UserRefused::TryLater(unanswered)),
             });
         }
     }
@@ -245,6 +252,8 @@ mod tests {
             proof: ClaimProof {
                 key: [1; 32],
                 signatures: BVec::truncated(users.iter().map(sign).collect()),
+                before: BVec::truncated(users.iter().map(sign).collect()),
+                ..ClaimProof::default()
             },
         }
     }
@@ -256,6 +265,7 @@ mod tests {
             let signed: Vec<Vec<u8>> = part.proof.signatures.iter().map(|s| s.to_vec()).collect();
             let names: Vec<Vec<u8>> = users.iter().map(|u| u.to_string().into_bytes()).collect();
             assert_eq!(signed, names);
+            assert_eq!(part.proof.before, part.proof.signatures);
             (whom.to_string(), users)
         };
         parts.into_iter().map(of).collect()
@@ -361,8 +371,12 @@ mod tests {
             of(&eve, Err(UserRefused::NoConsent)),
             of(&bob, Ok(BVec::truncated(vec![strange]))),
         ];
-        let completed = complete_claim(std::slice::from_ref(&bob), answers, 9);
-        let unavailable = UserRefused::Unavailable { retry_after_ms: 9 };
+        let completed = complete_claim(
+            std::slice::from_ref(&bob),
+            answers,
+            TryLater::unavailable(9),
+        );
+        let unavailable = UserRefused::TryLater(TryLater::unavailable(9));
         assert_eq!(completed, [of(&bob, Err(unavailable))]);
     }
 }

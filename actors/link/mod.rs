@@ -19,6 +19,7 @@ use crate::{
         BVec,
         event::{LaneCursor, LinkSeq, RoomSeq},
         link::RoomRefused,
+        refusal::TryLater,
     },
 };
 use outgoing::Outgoing;
@@ -86,10 +87,7 @@ pub enum Redriven {
     /// The log is full. Nothing was done.
     StorageFull,
     /// The shard cannot write now. Nothing was done.
-    Unavailable {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
+    TryLater(TryLater),
 }
 
 /// What a client has acknowledged of a room.

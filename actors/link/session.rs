@@ -15,12 +15,10 @@ use crate::{
         answer::{Answer, Refused},
         event::{Body, Item, LinkSeq, SubmitRefused, SubmitSeq},
         link::{Ack, Fanout, RoomRefused, Submit, SubmitGap, SubmitRejected, Submitted},
+        refusal::TryLater,
     },
 };
 use std::collections::{BTreeMap, VecDeque};
-
-/// When submissions that could not be judged should be sent again, in milliseconds.
-const UNJUDGED_RETRY_AFTER_MS: u32 = 250;
 
 /// What only a broken or hostile peer does; it costs the connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,8 +83,7 @@ impl FanoutSender {
     pub fn next(&self) -> Option<LinkSeq> {
         let frames = self.under_way.len() < LANE_FRAMES_UNACKED_MAX;
         let credit = self.under_way.is_empty()
-            || self.bytes_under_way() + BATCH_FILL_BYTES <= self.credit_bytes as usize
-            || planted!("credit_ignored");
+            || self.bytes_under_way() + BATCH_FILL_BYTES <= self.credit_bytes as usize;
         (frames && credit).then_some(self.next)
     }
 
@@ -115,7 +112,7 @@ impl FanoutSender {
     /// [`Broken::AckAhead`] when that was never sent.
     pub fn acknowledged(&mut self, ack: &Ack) -> Result<(), Broken> {
         let upto = ack.upto;
-        if upto >= self.next && !planted!("ack_ahead_believed") {
+        if upto >= self.next {
             let next = self.next;
             return Err(Broken::AckAhead { upto, next });
         }
@@ -137,7 +134,7 @@ impl FanoutSender {
     /// Whether an acknowledgement is not in the log yet.
     #[must_use]
     pub fn has_to_record(&self) -> bool {
-        self.acked > self.recorded || planted!("records_what_was_sent")
+        self.acked > self.recorded
     }
 
     /// Whether it should be put there now, because it names as many rooms as one acknowledgement may.
@@ -148,11 +145,7 @@ impl FanoutSender {
 
     /// What `peer` acknowledged, for the log; from now on that counts as being there.
     pub fn record(&mut self, peer: Peer) -> Command {
-        let upto = if planted!("records_what_was_sent") {
-            LinkSeq(self.next.0 - 1)
-        } else {
-            self.acked
-        };
+        let upto = self.acked;
         self.recorded = self.recorded.max(upto);
         let refused = std::mem::take(&mut self.refused).into_values().collect();
         Command::Ack {
@@ -203,7 +196,7 @@ impl FanoutReceiver {
         for group in &batch.groups {
             let own_word = |item: &Item| matches!(item, Item::Refilled { client, .. } if client.provider() == peer);
             let owns = group.room.hub() == peer || group.items.iter().all(own_word);
-            if !owns && !planted!("fanout_from_anybody") {
+            if !owns {
                 return Err(Broken::NotOwner);
             }
             if !group.items.iter().all(|item| names_only(item, own)) {
@@ -366,7 +359,7 @@ impl SubmitSender {
 pub fn check_submit(peer: &ProviderId, batch: &Submit) -> Result<(), Broken> {
     let foreign = |sender: &ClientUri| sender.provider() != peer;
     let any = batch.groups.iter().any(|group| foreign(&group.sender));
-    if any && !planted!("lane_trusts_sender") {
+    if any {
         return Err(Broken::ForeignSender);
     }
     Ok(())
@@ -400,7 +393,7 @@ impl Judging {
             Some(Answer::Refused(Refused::NotAuthorized)) => SubmitRefused::NotAuthorized,
             Some(Answer::Refused(Refused::Poisoned)) => SubmitRefused::Poisoned,
             Some(_) | None => {
-                self.retry_after_ms = Some(UNJUDGED_RETRY_AFTER_MS);
+                self.retry_after_ms = Some(TryLater::BUSY.after_ms);
                 return;
             }
         };
@@ -628,7 +621,7 @@ mod tests {
         let mut acking = Acking::new(LinkSeq(9), true);
         assert!(acking.answered(&room(), Answer::Received).is_ok());
         assert!(acking.answered(&room(), gap).is_ok());
-        let later = Answer::Refused(Refused::Overloaded { retry_after_ms: 1 });
+        let later = Answer::Refused(Refused::TryLater(TryLater::overloaded(1)));
         assert!(acking.answered(&room(), later).is_err());
         let ack = acking.finish(7);
         assert_eq!((ack.upto, ack.refused.len()), (LinkSeq(9), 1));

@@ -217,7 +217,7 @@ fn finish(view: &View) -> Next {
         return Next::Refuse(refusal);
     }
     let voters = view.voters.clone();
-    if voters.contains(&view.leader) || planted!("leader_removes_itself") {
+    if voters.contains(&view.leader) {
         return Next::Do(Order::Vote { voters });
     }
     // Whoever has no vote after the change does not finish it: see [`Order::HandOver`].
@@ -271,7 +271,6 @@ fn take_in(view: &View, node: u64, address: &Address) -> Option<Next> {
     }
     // A node that waits has nothing of this shard; one that belongs to other shards already is being taken in.
     let refusal = match &view.newcomer {
-        _ if planted!("joins_unseen") => None,
         Some(Probe::Waits | Probe::Belongs) => None,
         Some(Probe::DoesNotWait) => Some(Refusal::DoesNotWait {
             node,
@@ -306,7 +305,7 @@ fn silent(node: u64, address: &Address, why: &str) -> Refusal {
 
 /// Gives `node`, a member, a vote among `voters`, once it has everything.
 fn elect(view: &View, node: u64, voters: BTreeSet<u64>) -> Next {
-    if planted!("lagging_node_votes") || view.is_level(node) {
+    if view.is_level(node) {
         return vote(view, voters);
     }
     Next::Wait(lacks(view, node))
@@ -342,7 +341,7 @@ fn no_majority(view: &View) -> Option<Refusal> {
 fn would_stop(view: &View, voters: &BTreeSet<u64>) -> Option<Refusal> {
     let members = voters.iter().copied();
     let level: BTreeSet<u64> = members.filter(|voter| view.is_level(*voter)).collect();
-    let stops = !is_majority(level.len(), voters.len()) && !planted!("quorum_after_unchecked");
+    let stops = !is_majority(level.len(), voters.len());
     stops.then(|| Refusal::WouldStop {
         shard: view.shard,
         voters: voters.clone(),
@@ -367,7 +366,7 @@ fn leave(view: &View, node: u64) -> Next {
 /// Takes a voter's vote away; `heir`, who learns, votes in its place.
 fn take_out(view: &View, node: u64, heir: Option<u64>) -> Next {
     let mut voters = view.voters.clone();
-    let leads = node == view.leader && !planted!("leader_removes_itself");
+    let leads = node == view.leader;
     let successor = view.voters.iter().copied();
     let mut successors = successor.filter(|voter| *voter != node && view.is_level(*voter));
     match successors.next() {
@@ -393,8 +392,7 @@ fn take_out(view: &View, node: u64, heir: Option<u64>) -> Next {
 
 fn replace(view: &View, node: u64, (with, address): (u64, &Address), force: bool) -> Next {
     let votes = view.voters.contains(&node);
-    let spared = force || planted!("healthy_voter_replaced");
-    if votes && view.hears(node) && !spared {
+    if votes && view.hears(node) && !force {
         return Next::Refuse(Refusal::Healthy {
             node,
             shard: view.shard,

@@ -1,12 +1,13 @@
 //! A group of real OpenMLS members, and the hub's view of it.
 
 use super::{
-    bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
-    create::check_create,
-    credential::identity_of,
-    proposal::{PendingProposal, check_proposal},
-    tree_cache::TreeCache,
-    view::GroupView,
+    check::{
+        bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
+        create::check_create,
+        proposal::{PendingProposal, check_proposal},
+    },
+    codec::credential::identity_of,
+    tree::{cache::TreeCache, view::GroupView},
 };
 use crate::ids::ClientUri;
 use bytes::Bytes;

@@ -1,13 +1,14 @@
 //! Groups made by another library: what mls-rs sends, the hub takes.
 
 use super::{
-    bundle::{Bundle, CheckedBundle, Terms, check_bundle},
-    create::check_create,
-    key_package::check_key_package,
-    message::application_header,
-    proposal::{PendingProposal, check_proposal},
-    tree_cache::TreeCache,
-    view::GroupView,
+    check::{
+        bundle::{Bundle, CheckedBundle, Terms, check_bundle},
+        create::check_create,
+        key_package::check_key_package,
+        proposal::{PendingProposal, check_proposal},
+    },
+    codec::message::application_header,
+    tree::{cache::TreeCache, view::GroupView},
 };
 use crate::{ids::ClientUri, limits::AUDITED_MEMBERS_MAX, machine::Millis};
 use bytes::Bytes;

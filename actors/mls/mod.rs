@@ -7,35 +7,9 @@
 //!
 //! Source: transport requirements, sections 3.1, 3.2 and 3.3.
 
-mod audit;
-mod bounds;
-pub mod bundle;
-mod change;
-pub mod claim;
-mod commit;
-pub mod container;
-pub mod create;
-pub mod credential;
-mod extension;
-mod external;
-mod framing;
-pub mod group_info;
-pub mod key_package;
-mod leaf;
-pub mod message;
-mod parts;
-mod path;
-pub mod proposal;
-pub mod reader;
-mod rest;
-pub mod sealed;
-mod suite;
-mod tree;
-pub mod tree_cache;
-pub mod tree_delta;
-mod tree_math;
-pub mod view;
-mod welcome;
+pub mod check;
+pub mod codec;
+pub mod tree;
 
 #[cfg(test)]
 mod fixture;

@@ -9,10 +9,14 @@ mod paths;
 mod waiting;
 
 use super::{
-    bundle::{Bundle, BundleRefused, SenderRefused, Terms, TreeRefused, check_bundle},
+    check::bundle::{Bundle, BundleRefused, SenderRefused, Terms, TreeRefused, check_bundle},
+    codec::{
+        message::{
+            HandshakeKind, Sender, application_header, handshake_header, welcome_references,
+        },
+        suite::Suite,
+    },
     fixture::{AUDITED, SUITE, World},
-    message::{HandshakeKind, Sender, application_header, handshake_header, welcome_references},
-    suite::Suite,
     tree::Tree,
 };
 use crate::wire::tree::TreeContainer;
@@ -408,8 +412,8 @@ proptest! {
         let _ = application_header(&bytes);
         let _ = handshake_header(&bytes);
         let _ = welcome_references(&bytes);
-        let _ = super::proposal::read(&bytes);
-        let _ = super::group_info::GroupInfo::read(&bytes);
+        let _ = super::check::proposal::read(&bytes);
+        let _ = super::codec::group_info::GroupInfo::read(&bytes);
         let _ = Tree::read(&bytes);
     }
 
@@ -428,9 +432,9 @@ proptest! {
             }
             let bytes = Bytes::from(bytes);
             for bytes in [bytes.slice(..cut.index(bytes.len())), bytes] {
-                let _ = super::parts::Parts::read(&Bundle { commit: bytes.clone().into(), welcome: None, group_info: bytes.clone().into(), tree: bytes.clone().into() });
+                let _ = super::check::parts::Parts::read(&Bundle { commit: bytes.clone().into(), welcome: None, group_info: bytes.clone().into(), tree: bytes.clone().into() });
                 let _ = welcome_references(&bytes);
-                let _ = super::group_info::GroupInfo::read(&bytes);
+                let _ = super::codec::group_info::GroupInfo::read(&bytes);
                 if let Ok(tree) = Tree::read(&bytes) {
                     prop_assert_eq!(tree.write(), &bytes[..]);
                 }

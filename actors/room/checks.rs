@@ -14,16 +14,19 @@ use crate::{
     limits::{COMMITS_BURST_PER_MEMBER, COMMITS_PER_MINUTE_PER_MEMBER, LEASE_MS},
     machine::Millis,
     mls::{
-        bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
-        create::{CheckedCreate, check_create},
-        proposal::{PendingProposal, ProposalRefused, check_proposal},
-        sealed::{self, NotSealed},
-        view::GroupView,
+        check::{
+            bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
+            create::{CheckedCreate, check_create},
+            proposal::{PendingProposal, ProposalRefused, check_proposal},
+        },
+        codec::sealed::{self, NotSealed},
+        tree::view::GroupView,
     },
     wire::{
         Payload,
         event::Hash,
         joining::{CodeId, CodeTerms, GroupInfoRequest, SealedGroupInfo},
+        refusal::RefusalCode,
         room::Beginning,
     },
 };
@@ -72,7 +75,7 @@ pub trait Verifier {
     ) -> Result<PendingProposal, ProposalRefused>;
 
     /// What makes a request for the GroupInfo of no use, if anything does; a stable code.
-    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<&'static str>;
+    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode>;
 
     /// Seals a GroupInfo for its joiner, and signs it as the hub.
     ///
@@ -147,7 +150,7 @@ impl Verifier for Mls {
         check_proposal(view, message, sender, &self.terms.trees)
     }
 
-    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<&'static str> {
+    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode> {
         group_info::request_flaw(request)
     }
 

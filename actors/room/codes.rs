@@ -20,6 +20,7 @@ use crate::{
         BText, BVec,
         event::Hash,
         joining::{CodeFacts, CodeId, CodeList},
+        refusal::RefusalCode,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -111,9 +112,7 @@ impl Code {
     /// What keeps it from admitting one more, besides the passphrase.
     #[must_use]
     pub fn flaw(&self, time: Millis) -> Option<CodeFlaw> {
-        if planted!("code_survives_its_end") {
-            None
-        } else if self.revoked {
+        if self.revoked {
             Some(CodeFlaw::Revoked)
         } else if self.not_after.is_some_and(|end| end <= time) {
             Some(CodeFlaw::Expired)
@@ -198,19 +197,7 @@ impl Room {
         time: Millis,
         uncounted: impl Iterator<Item = &'a ClientUri> + Clone,
     ) -> bool {
-        if planted!("lock_ignored") {
-            return false;
-        }
         let guesses = &self.joining.codes.guesses;
-        let others = || {
-            guesses
-                .tried
-                .keys()
-                .any(|other| guesses.is_locked(other, time, 0))
-        };
-        if planted!("guesses_lock_everybody") && others() {
-            return true;
-        }
         let own = uncounted.clone().filter(|client| *client == joiner).count();
         let provider = joiner.provider();
         let peers = uncounted.filter(|client| client.provider() == provider);
@@ -246,13 +233,14 @@ impl Fold {
             return Outcome::refused(Refused::NotAuthorized);
         }
         let Some(code) = room.joining.codes.kept.get_mut(&revoke.id) else {
-            let refused = Refused::invalid("unknown_code", "the room has no such joining code");
+            let refused = Refused::invalid(
+                RefusalCode::UnknownCode,
+                "the room has no such joining code",
+            );
             return Outcome::refused(refused);
         };
         code.revoked = true;
-        if !planted!("lease_survives_its_code") {
-            room.joining.end_leases_with(revoke.id);
-        }
+        room.joining.end_leases_with(revoke.id);
         Outcome::answer(Answer::CodeRevoked)
     }
 

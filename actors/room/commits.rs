@@ -17,8 +17,9 @@ use crate::{
         PEER_BEHIND_RETRY_AFTER_MS,
     },
     machine::{Millis, Position},
-    mls::{bundle::CheckedBundle, view::GroupView},
+    mls::{check::bundle::CheckedBundle, tree::view::GroupView},
     wire::event::{Copy, Hash, Lane, Recipient, RoomSeq},
+    wire::refusal::RefusalCode,
 };
 use std::collections::BTreeMap;
 
@@ -33,7 +34,7 @@ impl Fold {
         if room.ended {
             return Outcome::refused(Refused::Ended);
         }
-        if commit.on.epoch != room.epoch && !planted!("skip_epoch_check") {
+        if commit.on.epoch != room.epoch {
             return Outcome::refused(room.wrong_epoch());
         }
         if let Err(refused) = room.check_committer(time, commit) {
@@ -45,15 +46,7 @@ impl Fold {
         if let Err(refused) = room.check_reach(commit) {
             return Outcome::refused(refused);
         }
-        if commit.on != room.checked_on() && planted!("refused_group_info_readable") {
-            room.view = commit
-                .checked
-                .next
-                .after(&room.view)
-                .unwrap_or(room.view.clone());
-        }
-        let unchecked = planted!("skip_epoch_check");
-        if commit.on != room.checked_on() && !unchecked && !planted!("skip_pending_check") {
+        if commit.on != room.checked_on() {
             return Outcome::answer(Done::Stale);
         }
         if let Err(refused) = room.check_covered(commit) {
@@ -62,13 +55,10 @@ impl Fold {
         // What was checked on this very state follows on it; what does not is refused like a bundle that says so.
         match commit.checked.next.after(&room.view) {
             Ok(view) => room.open_epoch(at, time, commit, view),
-            Err(_) if planted!("skip_epoch_check") => {
-                let view = room.view.clone();
-                room.open_epoch(at, time, commit, view)
-            }
-            Err(refused) => {
-                Outcome::refused(Refused::invalid("bad_tree_delta", &refused.to_string()))
-            }
+            Err(refused) => Outcome::refused(Refused::invalid(
+                RefusalCode::BadTreeDelta,
+                &refused.to_string(),
+            )),
         }
     }
 }
@@ -97,12 +87,10 @@ impl Room {
         let unreached =
             providers.find(|provider| commit.behind.contains(provider) && !is_in(provider));
         match unreached {
-            Some(provider) if !commit.checked.external && !planted!("behind_brought_in") => {
-                Err(Refused::PeerBehind {
-                    provider: provider.clone(),
-                    retry_after_ms: PEER_BEHIND_RETRY_AFTER_MS,
-                })
-            }
+            Some(provider) if !commit.checked.external => Err(Refused::PeerBehind {
+                provider: provider.clone(),
+                retry_after_ms: PEER_BEHIND_RETRY_AFTER_MS,
+            }),
             Some(_) | None => Ok(()),
         }
     }
@@ -160,7 +148,7 @@ impl Room {
         self.tree_delta = commit.checked.next.delta().cloned();
         self.tree_place = commit.checked.place.clone();
         self.pending.clear();
-        self.ended = commit.checked.reinit && !planted!("reinit_goes_on");
+        self.ended = commit.checked.reinit;
         self.joining.epoch_opened(commit.checked.external);
         self.change_members(commit);
         self.count_commit(time, commit);

@@ -8,7 +8,7 @@ use crate::{
     ids::ClientUri,
     limits::PEER_BEHIND_RETRY_AFTER_MS,
     machine::Fold as _,
-    mls::{bundle::Joined, view::Member},
+    mls::{check::bundle::Joined, tree::view::Member},
     wire::event::Hash,
 };
 use bytes::Bytes;

@@ -20,24 +20,27 @@ use crate::{
     limits::COMMITS_WAITING_PER_ROOM_MAX,
     machine::{self, Millis, Ticket},
     mls::{
-        bundle::{BundleRefused, CheckedBundle},
-        create::CheckedCreate,
-        message::{Sender, handshake_header},
-        proposal::{PendingProposal, ProposalRefused},
-        sealed::NotSealed,
-        view::GroupView,
+        check::{
+            bundle::{BundleRefused, CheckedBundle},
+            create::CheckedCreate,
+            proposal::{PendingProposal, ProposalRefused},
+        },
+        codec::{
+            message::{Sender, handshake_header},
+            sealed::NotSealed,
+        },
+        tree::view::GroupView,
     },
     wire::{
         Payload,
         event::{Epoch, Hash},
         joining::{CodeId, CodeTerms, GroupInfoRequest, SealedGroupInfo},
+        refusal::RefusalCode,
+        refusal::TryLater,
         room::{Beginning, Bundle, Proposals, Request},
     },
 };
 use std::{collections::VecDeque, sync::Arc};
-
-/// When a requester that found the room busy should try again, in milliseconds.
-const BUSY_RETRY_AFTER_MS: u32 = 250;
 
 /// What happened or is asked.
 #[derive(Debug)]
@@ -210,7 +213,7 @@ pub enum Checked {
     /// Of a request for the GroupInfo.
     Admit {
         /// What makes it of no use, if anything does.
-        flaw: Option<&'static str>,
+        flaw: Option<RefusalCode>,
         /// The code it presents, or why that does not admit.
         code: Option<Result<CodeId, CodeFlaw>>,
         /// How long leases last, in milliseconds.
@@ -368,8 +371,7 @@ impl Desk {
         } else if self.waiting.len() < COMMITS_WAITING_PER_ROOM_MAX {
             self.waiting.push_back(commit);
         } else {
-            let retry_after_ms = BUSY_RETRY_AFTER_MS;
-            turn.refuse(commit.ticket, Refused::Overloaded { retry_after_ms });
+            turn.refuse(commit.ticket, Refused::TryLater(TryLater::BUSY));
         }
     }
 
@@ -404,7 +406,10 @@ impl Desk {
             return turn.refuse(ticket, Refused::NotAuthorized);
         };
         if messages.is_empty() {
-            return turn.refuse(ticket, Refused::invalid("malformed", "no Proposals"));
+            return turn.refuse(
+                ticket,
+                Refused::invalid(RefusalCode::Malformed, "no Proposals"),
+            );
         }
         let request = name_proposals(&sender, messages.iter().map(|message| &message[..]));
         if let Some(references) = room.proposed(request) {
@@ -476,9 +481,7 @@ impl Desk {
                 .map_err(|refused| proposal_refused(&refused, fold)),
             // Of a request that the joiners' part of the desk no longer knows: it answers nobody.
             Checked::Admit { .. } | Checked::Sealed(_) | Checked::Minted(_) => return,
-            Checked::Overloaded => Err(Refused::Overloaded {
-                retry_after_ms: BUSY_RETRY_AFTER_MS,
-            }),
+            Checked::Overloaded => Err(Refused::TryLater(TryLater::BUSY)),
         };
         match command {
             Ok(command) => turn.out.push(Effect::Append {
@@ -556,7 +559,7 @@ fn preflight(commit: &WaitingCommit, turn: &DeskTurn<'_>) -> Result<(), Answer> 
 
 fn may_commit(commit: &WaitingCommit, room: &Room) -> Result<(), Refused> {
     let header = handshake_header(&commit.bundle.commit)
-        .map_err(|error| Refused::invalid("malformed_commit", &error.to_string()));
+        .map_err(|error| Refused::invalid(RefusalCode::MalformedCommit, &error.to_string()));
     match &header {
         Ok(header) if header.sender == Sender::NewMemberCommit => room.may_enter(&commit.sender)?,
         Ok(_) | Err(_) if !room.is_member(&commit.sender) => return Err(Refused::NotMember),
@@ -565,7 +568,7 @@ fn may_commit(commit: &WaitingCommit, room: &Room) -> Result<(), Refused> {
     let header = header?;
     if header.group_id[..] != *room.group_id() {
         return Err(Refused::invalid(
-            "wrong_group",
+            RefusalCode::WrongGroup,
             "the Commit is of another group",
         ));
     }

@@ -9,7 +9,7 @@ use crate::{
     ids::ClientUri,
     limits::COMMITS_WAITING_PER_ROOM_MAX,
     machine::{Desk as _, Millis, Ticket},
-    mls::{
+    mls::check::{
         bundle::{Bundle, BundleRefused, SenderRefused},
         create::CheckedCreate,
         proposal::ProposalRefused,
@@ -17,6 +17,8 @@ use crate::{
     wire::{
         BVec, Payload,
         event::{ClientSeq, Epoch, Hash},
+        refusal::TryLater,
+        refusal::{Flaw, Why},
         room::{Beginning, Request},
     },
 };
@@ -139,7 +141,9 @@ fn refused(ticket: u64, refused: Refused) -> Order {
 
 fn invalid_code(orders: &[Order]) -> String {
     match orders {
-        [Order::Answer(_, Answer::Refused(Refused::Invalid { code, .. }))] => code.to_string(),
+        [Order::Answer(_, Answer::Refused(Refused::Invalid(Flaw { code, .. })))] => {
+            code.to_string()
+        }
         other => unreachable!("{other:?}"),
     }
 }
@@ -189,7 +193,7 @@ fn the_check_of_a_commit_gets_the_state_that_the_room_is_in() {
         unreachable!("{check:?}");
     };
     assert_eq!((seen, sender), (&view(0), &alice()));
-    let waits = crate::mls::proposal::PendingProposal {
+    let waits = crate::mls::check::proposal::PendingProposal {
         accepted: world.hub.room().pending()[0].accepted,
         ..proposal(0, "p")
     };
@@ -229,9 +233,10 @@ fn so_many_commits_wait_and_the_next_finds_the_room_busy() {
         orders[..],
         [Order::Answer(
             99,
-            Answer::Refused(Refused::Overloaded {
-                retry_after_ms: 1..
-            })
+            Answer::Refused(Refused::TryLater(TryLater {
+                why: Why::Overloaded,
+                after_ms: 1..
+            }))
         )]
     ));
     let command = world.found_right(0);
@@ -294,7 +299,7 @@ fn a_commit_that_the_log_did_not_take_is_answered_and_the_next_begins() {
     world.commit(1, bundle(0, "A"));
     world.commit(2, bundle(0, "B"));
     world.found_right(1);
-    let unavailable = Refused::Unavailable { retry_after_ms: 9 };
+    let unavailable = Refused::TryLater(TryLater::unavailable(9));
     assert_eq!(
         world.not_appended(1, unavailable.clone()),
         [refused(1, unavailable), Order::Check(2)]
@@ -319,10 +324,7 @@ fn a_wrong_commit_is_answered_and_the_next_begins() {
     let orders = world.found(2, Checked::Overloaded);
     assert!(matches!(
         orders[..],
-        [Order::Answer(
-            2,
-            Answer::Refused(Refused::Overloaded { .. })
-        )]
+        [Order::Answer(2, Answer::Refused(Refused::TryLater(_)))]
     ));
     assert!(world.desk.is_idle());
 }

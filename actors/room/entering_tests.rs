@@ -9,14 +9,17 @@ use crate::{
     ids::ClientUri,
     limits::LEASE_MS_MIN,
     mls::{
-        bundle::Joined,
-        proposal::{PendingProposal, ProposalKind},
-        view::Member,
+        check::{
+            bundle::Joined,
+            proposal::{PendingProposal, ProposalKind},
+        },
+        tree::view::Member,
     },
     wire::{
         BVec, Payload,
         event::{Body, CommitEvent, Copy, Entered, Epoch, Hash, RoomSeq, SubmitRefused, Verdict},
         post::Notice,
+        refusal::Flaw,
     },
 };
 use bytes::Bytes;
@@ -226,10 +229,10 @@ fn an_entry_that_does_something_to_others_is_refused_whatever_its_check_found() 
     let before = hub.fold.clone();
     for commit in [removes, brings, misplaced] {
         let outcome = apply(&mut hub, commit);
-        let Answer::Refused(Refused::Invalid { code, .. }) = outcome.done.told() else {
+        let Answer::Refused(Refused::Invalid(Flaw { code, .. })) = outcome.done.told() else {
             panic!("{:?}", outcome.done.told())
         };
-        assert_eq!(&*code, "external_commit");
+        assert_eq!(code.name(), "external_commit");
         assert_eq!(hub.fold, before);
     }
 }

@@ -14,20 +14,18 @@ use crate::{
     ids::ClientUri,
     limits::{BATCH_EVENTS_MAX, SUBMISSIONS_UNDECIDED_PER_ROOM_MAX, SUBMIT_ITEMS_MAX},
     machine::{self, Millis, Position, ReviveError},
-    mls::message::application_header,
+    mls::codec::message::application_header,
     wire::{
         self, BVec, Payload,
         event::{
             Body, ClientSeq, Epoch, Event, Invitation, Item, Lane, RoomSeq, SubmitRefused,
             SubmitSeq, Verdict, VerdictRun,
         },
+        refusal::TryLater,
     },
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// When a client that found its room's queue full should try again, in milliseconds.
-const FULL_RETRY_AFTER_MS: u32 = 500;
 
 /// What the log can tell a followed room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,8 +188,7 @@ impl Fold {
                 }
                 // It is for a user: the door takes it out before.
                 Item::Refilled { .. } => {}
-                Item::Event(event)
-                    if event.seq <= self.last_seq && !planted!("follower_takes_again") => {}
+                Item::Event(event) if event.seq <= self.last_seq => {}
                 Item::Event(event) => {
                     let expected = self.last_seq.next();
                     let first = matches!(event.body, Body::Invited(_) | Body::Entered(_));
@@ -201,15 +198,7 @@ impl Fold {
                         outcome.done = Answer::Refused(Refused::NotAuthorized).into();
                         return outcome;
                     }
-                    if event.seq != expected && !begins && planted!("gap_deletes_room") {
-                        *self = Self::default();
-                        return outcome;
-                    }
-                    let mut passed_over = planted!("follower_skips_gap");
-                    if planted!("follower_takes_again") {
-                        passed_over = true;
-                    }
-                    if event.seq != expected && !begins && !passed_over {
+                    if event.seq != expected && !begins {
                         outcome.done = Answer::Gap {
                             expected: expected.0,
                         }
@@ -319,8 +308,7 @@ impl Fold {
             }
             let waiting: u32 = self.queued.iter().map(|run| run.count).sum();
             if waiting.saturating_add(fresh) > SUBMISSIONS_UNDECIDED_PER_ROOM_MAX {
-                let retry_after_ms = FULL_RETRY_AFTER_MS;
-                return Outcome::refused(Refused::Overloaded { retry_after_ms });
+                return Outcome::refused(Refused::TryLater(TryLater::ROOM_FULL));
             }
             let run = QueuedRun {
                 first: self.submitted.next(),
@@ -331,9 +319,7 @@ impl Fold {
                 at,
                 item: skip,
             };
-            if !planted!("submit_number_reused") {
-                self.submitted = self.submitted.plus(u64::from(fresh));
-            }
+            self.submitted = self.submitted.plus(u64::from(fresh));
             self.numbers
                 .entry(queue.sender.clone())
                 .or_default()

@@ -86,8 +86,7 @@ impl machine::Desk for Desk {
         let (ticket, command) = match input {
             Input::Deliver { ticket, deliver } => {
                 // An Invitation may be in the log's hands still: then the fold judges what comes behind it.
-                let nothing_under_way =
-                    self.in_log == 0 || planted!("invitation_under_way_forgotten");
+                let nothing_under_way = self.in_log == 0;
                 if fold.is_unknown() && nothing_under_way && !deliver.invites() {
                     return out.push(refuse(ticket, Refused::NotAuthorized));
                 }

@@ -412,7 +412,7 @@ fn so_many_submissions_wait_for_the_hub_and_no_more() {
     let full = follower.queue(&bob(), first, texts(1));
     assert!(matches!(
         full.done.told(),
-        Answer::Refused(Refused::Overloaded { .. })
+        Answer::Refused(Refused::TryLater(_))
     ));
     follower.deliver(vec![own(6, 1)]);
     assert!(follower.queue(&bob(), first, texts(1)).queued.is_some());

@@ -16,9 +16,8 @@ use crate::{
     limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX, URI_BYTES_MAX},
     machine::{self, Millis, Position, ReviveError},
     mls::{
-        bundle::CheckedBundle,
-        proposal::PendingProposal,
-        view::{GroupView, Member},
+        check::{bundle::CheckedBundle, proposal::PendingProposal},
+        tree::view::{GroupView, Member},
     },
     wire::{
         self, BText, BVec, Payload,
@@ -252,14 +251,7 @@ impl machine::Fold for Fold {
     }
 
     fn revive(bytes: &[u8]) -> Result<Self, ReviveError> {
-        let revived: Result<Self, _> = wire::decode(&bytes.to_vec().into());
-        let mut fold = revived.map_err(|error| ReviveError(error.to_string()))?;
-        if planted!("sleep_forgets_bundles")
-            && let Some(room) = &mut fold.room
-        {
-            room.remembered.clear();
-        }
-        Ok(fold)
+        wire::decode(&bytes.to_vec().into()).map_err(|error| ReviveError(error.to_string()))
     }
 }
 
@@ -273,7 +265,7 @@ impl Fold {
     fn create(&mut self, at: Position, time: Millis, create: &Create) -> Outcome {
         if let Some(room) = &self.room {
             // The same creation again is a retry whose first answer was lost.
-            let retry = room.created == create.names() && !planted!("creation_forgotten");
+            let retry = room.created == create.names();
             let again = if retry {
                 Answer::Created
             } else {
@@ -397,7 +389,7 @@ impl Room {
         self.remembered
             .iter()
             .rev()
-            .find(|(hash, _)| *hash == bundle && !planted!("forget_bundles"))
+            .find(|(hash, _)| *hash == bundle)
             .map(|(_, accepted)| *accepted)
     }
 
@@ -438,11 +430,7 @@ impl Room {
 
     /// Moves the clock of the room, which never goes back.
     pub(super) fn accept_at(&mut self, time: Millis) -> Millis {
-        self.last_time = if planted!("time_goes_back") {
-            time
-        } else {
-            self.last_time.max(time)
-        };
+        self.last_time = self.last_time.max(time);
         self.last_time
     }
 }

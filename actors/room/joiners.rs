@@ -25,15 +25,13 @@ use crate::{
         BText, Payload,
         event::Hash,
         joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest, MadeCode},
+        refusal::{RefusalCode, TryLater},
     },
 };
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
-
-/// When a requester that found the desk full should try again, in milliseconds.
-const BUSY_RETRY_AFTER_MS: u32 = 250;
 
 /// A joiner that waits for an answer.
 #[derive(Debug)]
@@ -147,7 +145,7 @@ impl Joiners {
         let apart = request.time.0.abs_diff(turn.now.0);
         if apart > JOINER_CLOCK_SKEW_MS {
             let detail = "the request is of another time; look at the clock";
-            return turn.refuse(ticket, Refused::invalid("request_time", detail));
+            return turn.refuse(ticket, Refused::invalid(RefusalCode::RequestTime, detail));
         }
         if request
             .code
@@ -155,7 +153,7 @@ impl Joiners {
             .is_some_and(|code| code.len() > CODE_BYTES_MAX)
         {
             let detail = "no code is as long as this one";
-            return turn.refuse(ticket, Refused::invalid("code", detail));
+            return turn.refuse(ticket, Refused::invalid(RefusalCode::RequestCode, detail));
         }
         if self.in_check.len() + self.minting.len() >= JOINERS_IN_CHECK_PER_ROOM_MAX {
             return turn.refuse(ticket, overloaded());
@@ -244,7 +242,10 @@ impl Joiners {
             Checked::Sealed(Ok(sealed)) => self.sealed(ticket, sealed, turn),
             Checked::Sealed(Err(error)) => {
                 self.sealing.remove(&ticket);
-                turn.refuse(ticket, Refused::invalid("hpke_key", &error.to_string()));
+                turn.refuse(
+                    ticket,
+                    Refused::invalid(RefusalCode::HpkeKey, &error.to_string()),
+                );
             }
             Checked::Minted(Some((clear, code))) => {
                 self.minting.insert(ticket, Some(clear));
@@ -324,7 +325,7 @@ impl Joiners {
     fn admit(
         &mut self,
         mut asking: Asking,
-        flaw: Option<&'static str>,
+        flaw: Option<RefusalCode>,
         code: Option<Result<CodeId, CodeFlaw>>,
         turn: &mut DeskTurn<'_>,
     ) {
@@ -576,18 +577,16 @@ fn holds(joiner: &ClientUri, turn: &DeskTurn<'_>) -> bool {
 
 fn is_free_for(joiner: &ClientUri, turn: &DeskTurn<'_>) -> bool {
     let lease = turn.fold.room().and_then(|room| room.lease(turn.now));
-    lease.is_none_or(|lease| lease.joiner == *joiner || planted!("two_leases"))
+    lease.is_none_or(|lease| lease.joiner == *joiner)
 }
 
 fn overloaded() -> Refused {
-    Refused::Overloaded {
-        retry_after_ms: BUSY_RETRY_AFTER_MS,
-    }
+    Refused::TryLater(TryLater::BUSY)
 }
 
 /// What is wrong with the terms of a code.
 fn terms_flaw(terms: &CodeTerms) -> Option<Refused> {
-    let refuse = |detail| Some(Refused::invalid("code_terms", detail));
+    let refuse = |detail| Some(Refused::invalid(RefusalCode::CodeTerms, detail));
     if terms.uses == Some(0) {
         refuse("a code without uses admits nobody")
     } else if terms.lifetime_ms == Some(0) {

@@ -12,6 +12,7 @@ use crate::{
     wire::{
         Payload,
         joining::{GroupInfoRequest, SealedGroupInfo},
+        refusal::TryLater,
         room::Request,
         tree::TreeKind,
     },
@@ -142,6 +143,8 @@ fn request(number: u64, joiner: &ClientUri, time: Millis) -> GroupInfoRequest {
         code: None,
         passphrase: None,
         signature: Payload::default(),
+        envelope: Payload::default(),
+        before: Payload::default(),
     }
 }
 
@@ -328,7 +331,7 @@ fn a_grant_that_the_log_does_not_take_is_refused_and_the_next_has_its_turn() {
     let mut world = World::new();
     assert_eq!(appends(&world.ask(1, "one")), 1);
     assert_eq!(appends(&world.ask(2, "two")), 0, "one grant at a time");
-    let refused = Refused::Unavailable { retry_after_ms: 7 };
+    let refused = Refused::TryLater(TryLater::unavailable(7));
     let orders = world.give(Input::NotAppended {
         ticket: Ticket(1),
         refused: refused.clone(),

@@ -17,7 +17,7 @@ use crate::{
         LEASES_UNUSED_MAX, LEASES_UNUSED_WINDOW_MS,
     },
     machine::Millis,
-    wire::{Payload, event::Hash, joining::CodeId},
+    wire::{Payload, event::Hash, joining::CodeId, refusal::RefusalCode},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -118,20 +118,20 @@ impl Joining {
     pub(super) fn epoch_opened(&mut self, by_joiner: bool) {
         if let Some(code) = self.lease.as_ref().and_then(|lease| lease.code)
             && by_joiner
-            && !planted!("code_used_twice")
         {
             self.codes.consume(code);
         }
-        if !planted!("lease_survives_epoch") {
-            let ended = self.lease.take().filter(|_| !by_joiner);
-            self.overtaken = ended.map(|lease| lease.joiner);
-        }
+        let ended = self.lease.take().filter(|_| !by_joiner);
+        self.overtaken = ended.map(|lease| lease.joiner);
     }
 }
 
 /// The refusal of a request that had its lease.
 pub(super) fn replayed() -> Refused {
-    Refused::invalid("replayed", "the request had its lease; make a new one")
+    Refused::invalid(
+        RefusalCode::Replayed,
+        "the request had its lease; make a new one",
+    )
 }
 
 /// How long it is from `now` until `then`, in milliseconds.
@@ -189,12 +189,6 @@ impl Room {
         signature_key: Option<&[u8]>,
         time: Millis,
     ) -> Result<(), Refused> {
-        if planted!("external_commit_without_lease") {
-            return Ok(());
-        }
-        if planted!("anybody_enters") {
-            return Ok(());
-        }
         let lease = self.joining.lease.as_ref();
         let lease = lease.filter(|lease| lease.joiner == *sender);
         let lease = lease.ok_or(Refused::LeaseRequired)?;
@@ -242,7 +236,7 @@ impl Fold {
             Some(lease) if lease.request == grant.request => {
                 return Outcome::answer(Done::Granted { until: lease.until });
             }
-            Some(lease) if lease.joiner != grant.joiner && !planted!("two_leases") => {
+            Some(lease) if lease.joiner != grant.joiner => {
                 return Outcome::refused(Refused::Busy {
                     place: 1,
                     expected_wait_ms: until_ms(time, lease.until),
@@ -261,11 +255,6 @@ impl Fold {
         }
         if let Some(retry_after_ms) = room.joining.limited(&grant.joiner, time) {
             return Outcome::refused(Refused::Limited { retry_after_ms });
-        }
-        if let Some(code) = grant.code
-            && planted!("code_not_released")
-        {
-            room.joining.codes.consume(code);
         }
         let lease_ms = grant.lease_ms.clamp(LEASE_MS_MIN, LEASE_MS_MAX);
         let until = time.plus(lease_ms.into());

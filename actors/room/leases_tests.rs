@@ -13,8 +13,8 @@ use crate::{
         WRONG_CODES_WINDOW_MS,
     },
     machine::{Fold as _, Millis},
-    mls::bundle::Joined,
-    wire::{Payload, event::Hash, joining::CodeId},
+    mls::check::bundle::Joined,
+    wire::{Payload, event::Hash, joining::CodeId, refusal::Flaw},
 };
 use bytes::Bytes;
 use std::iter::empty;
@@ -230,10 +230,10 @@ fn a_request_has_one_lease() {
     ask(&mut hub, &watch(), "1");
     hub.advance(1);
     let replayed = ask(&mut hub, &watch(), "1");
-    let Done::Answer(Answer::Refused(Refused::Invalid { code, .. })) = replayed else {
+    let Done::Answer(Answer::Refused(Refused::Invalid(Flaw { code, .. }))) = replayed else {
         unreachable!("{replayed:?}");
     };
-    assert_eq!(&*code, "replayed");
+    assert_eq!(code.name(), "replayed");
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_request_that_is_good_for_nothing_leaves_its_joiner_the_lease() {
     let replayed = ask(&mut hub, &watch(), "1");
     assert!(matches!(
         replayed,
-        Done::Answer(Answer::Refused(Refused::Invalid { .. }))
+        Done::Answer(Answer::Refused(Refused::Invalid(_)))
     ));
     let unknown = ask_with(&mut hub, &watch(), "3", CodeId(9));
     assert_eq!(unknown, Answer::Refused(Refused::NotAuthorized));

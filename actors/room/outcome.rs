@@ -10,12 +10,10 @@ use crate::{
     wire::{
         event::{ClientSeq, Epoch, Lane, Recipient, RoomSeq, SubmitRefused, SubmitSeq, VerdictRun},
         joining::CodeId,
+        refusal::TryLater,
     },
 };
 use serde::{Deserialize, Serialize};
-
-/// When whoever asked asks again, where the desk has lost what it did for it, in milliseconds.
-const AGAIN_AFTER_MS: u32 = 250;
 
 /// What a command came to, for the desk that waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +39,7 @@ impl Done {
         match self {
             Self::Answer(answer) => answer.clone(),
             Self::Stale | Self::Granted { .. } | Self::CodeKept(_) => {
-                let retry_after_ms = AGAIN_AFTER_MS;
-                Answer::Refused(Refused::Overloaded { retry_after_ms })
+                Answer::Refused(Refused::TryLater(TryLater::AGAIN))
             }
         }
     }

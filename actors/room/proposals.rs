@@ -12,7 +12,7 @@ use crate::{
         PROPOSALS_REMEMBERED_PER_ROOM_MAX,
     },
     machine::{Millis, Position},
-    mls::proposal::PendingProposal,
+    mls::check::proposal::PendingProposal,
     wire::{BText, BVec, Payload, event::Lane},
 };
 use std::collections::BTreeSet;
@@ -55,14 +55,8 @@ impl Fold {
         if room.proposed.len() == PROPOSALS_REMEMBERED_PER_ROOM_MAX {
             room.proposed.pop_front();
         }
-        if !planted!("forget_proposals") {
-            room.proposed.push_back((request, references.clone()));
-        }
-        let recipients = if planted!("proposal_not_fanned_out") {
-            Vec::new()
-        } else {
-            room.followers()
-        };
+        room.proposed.push_back((request, references.clone()));
+        let recipients = room.followers();
         Outcome {
             emitted: vec![Emission {
                 first: seq,

@@ -6,11 +6,16 @@ use super::{hub::Fold, outcome::Refused};
 use crate::{
     limits::PROPOSALS_PER_BUNDLE_MAX,
     mls::{
-        bundle::{BundleRefused, SenderRefused},
-        container::ContainerRefused,
-        proposal::ProposalRefused,
+        check::{
+            bundle::{BundleRefused, SenderRefused},
+            proposal::ProposalRefused,
+        },
+        tree::container::ContainerRefused,
     },
-    wire::{BVec, Payload},
+    wire::{
+        BVec, Payload,
+        refusal::{Flaw, RefusalCode},
+    },
 };
 use bytes::Bytes;
 
@@ -51,7 +56,16 @@ pub(super) fn bundle_refused(refused: BundleRefused, fold: &Fold) -> Refused {
                 detail,
             }
         }
-        (other, _) => Refused::invalid(bundle_code(&other), &detail),
+        (other, _) => {
+            let mut flaw = Flaw::new(bundle_code(&other), &detail);
+            if let Some(field) = bundle_field(&other) {
+                flaw = flaw.in_field(field);
+            }
+            if let BundleRefused::Malformed { cause, .. } = other {
+                flaw = flaw.at_byte(cause.at());
+            }
+            Refused::Invalid(flaw)
+        }
     }
 }
 
@@ -59,51 +73,83 @@ pub(super) fn proposal_refused(refused: &ProposalRefused, fold: &Fold) -> Refuse
     match (refused, fold.room()) {
         (ProposalRefused::WrongEpoch { .. }, Some(room)) => room.wrong_epoch(),
         (ProposalRefused::NotMember, _) => Refused::NotMember,
-        (other, _) => Refused::invalid(proposal_code(other), &other.to_string()),
+        (other, _) => {
+            let mut flaw =
+                Flaw::new(proposal_code(other), &other.to_string()).in_field("proposals");
+            if let ProposalRefused::Malformed(cause) = other {
+                flaw = flaw.at_byte(cause.at());
+            }
+            Refused::Invalid(flaw)
+        }
     }
 }
 
+/// The field of a bundle that is at fault.
+fn bundle_field(refused: &BundleRefused) -> Option<&'static str> {
+    Some(match refused {
+        BundleRefused::Malformed { part, .. } => match *part {
+            "Commit" => "commit",
+            "Welcome" => "welcome",
+            "GroupInfo" | "next GroupContext" => "group_info",
+            "ratchet tree" => "tree",
+            // What is known of the room itself is no part of the request.
+            _ => return None,
+        },
+        BundleRefused::WrongGroup
+        | BundleRefused::WrongEpoch { .. }
+        | BundleRefused::Sender(_)
+        | BundleRefused::Signature { .. }
+        | BundleRefused::InvalidProposals { .. }
+        | BundleRefused::OmittedProposals { .. }
+        | BundleRefused::UnknownProposals { .. } => "commit",
+        BundleRefused::Tree(_) | BundleRefused::Container(_) => "tree",
+        BundleRefused::GroupInfoMismatch { .. } => "group_info",
+        BundleRefused::WelcomeMismatch { .. } => "welcome",
+        BundleRefused::Unsupported(_) | BundleRefused::Audit(_) => return None,
+    })
+}
+
 /// The stable code of a refused bundle, as it travels.
-fn bundle_code(refused: &BundleRefused) -> &'static str {
+fn bundle_code(refused: &BundleRefused) -> RefusalCode {
     match refused {
-        BundleRefused::Malformed { .. } => "malformed",
-        BundleRefused::Unsupported(_) => "unsupported",
-        BundleRefused::WrongGroup => "wrong_group",
-        BundleRefused::WrongEpoch { .. } => "wrong_epoch",
-        BundleRefused::Sender(_) => "sender_not_bound",
-        BundleRefused::Signature { .. } => "signature",
-        BundleRefused::InvalidProposals { .. } => "invalid_proposals",
-        BundleRefused::OmittedProposals { .. } => "omitted_proposals",
-        BundleRefused::UnknownProposals { .. } => "unknown_proposals",
-        BundleRefused::Tree(_) => "tree_mismatch",
+        BundleRefused::Malformed { .. } => RefusalCode::Malformed,
+        BundleRefused::Unsupported(_) => RefusalCode::Unsupported,
+        BundleRefused::WrongGroup => RefusalCode::WrongGroup,
+        BundleRefused::WrongEpoch { .. } => RefusalCode::WrongEpoch,
+        BundleRefused::Sender(_) => RefusalCode::SenderNotBound,
+        BundleRefused::Signature { .. } => RefusalCode::Signature,
+        BundleRefused::InvalidProposals { .. } => RefusalCode::InvalidProposals,
+        BundleRefused::OmittedProposals { .. } => RefusalCode::OmittedProposals,
+        BundleRefused::UnknownProposals { .. } => RefusalCode::UnknownProposals,
+        BundleRefused::Tree(_) => RefusalCode::TreeMismatch,
         BundleRefused::Container(refused) => container_code(refused),
-        BundleRefused::GroupInfoMismatch { .. } => "group_info_mismatch",
-        BundleRefused::WelcomeMismatch { .. } => "welcome_mismatch",
-        BundleRefused::Audit(_) => "audit",
+        BundleRefused::GroupInfoMismatch { .. } => RefusalCode::GroupInfoMismatch,
+        BundleRefused::WelcomeMismatch { .. } => RefusalCode::WelcomeMismatch,
+        BundleRefused::Audit(_) => RefusalCode::Audit,
     }
 }
 
 /// The stable code of a refused Proposal, as it travels.
-fn proposal_code(refused: &ProposalRefused) -> &'static str {
+fn proposal_code(refused: &ProposalRefused) -> RefusalCode {
     match refused {
-        ProposalRefused::Malformed(_) => "malformed",
-        ProposalRefused::Unsupported(_) => "unsupported",
-        ProposalRefused::WrongGroup => "wrong_group",
-        ProposalRefused::WrongEpoch { .. } => "wrong_epoch",
-        ProposalRefused::NotMember => "not_member",
-        ProposalRefused::SenderNotBound => "sender_not_bound",
-        ProposalRefused::Signature => "signature",
-        ProposalRefused::Invalid(_) => "invalid_proposals",
+        ProposalRefused::Malformed(_) => RefusalCode::Malformed,
+        ProposalRefused::Unsupported(_) => RefusalCode::Unsupported,
+        ProposalRefused::WrongGroup => RefusalCode::WrongGroup,
+        ProposalRefused::WrongEpoch { .. } => RefusalCode::WrongEpoch,
+        ProposalRefused::NotMember => RefusalCode::NotMember,
+        ProposalRefused::SenderNotBound => RefusalCode::SenderNotBound,
+        ProposalRefused::Signature => RefusalCode::Signature,
+        ProposalRefused::Invalid(_) => RefusalCode::InvalidProposals,
     }
 }
 
 /// The stable code of a refused tree container, as it travels.
-fn container_code(refused: &ContainerRefused) -> &'static str {
+fn container_code(refused: &ContainerRefused) -> RefusalCode {
     match refused {
-        ContainerRefused::NotForNewGroups(_) => "tree_not_whole",
-        ContainerRefused::TooLarge { .. } => "tree_too_large",
-        ContainerRefused::Zstd(_) => "bad_tree_zstd",
-        ContainerRefused::Delta(_) => "bad_tree_delta",
-        ContainerRefused::Host => "tree_host_unknown",
+        ContainerRefused::NotForNewGroups(_) => RefusalCode::TreeNotWhole,
+        ContainerRefused::TooLarge { .. } => RefusalCode::TreeTooLarge,
+        ContainerRefused::Zstd(_) => RefusalCode::BadTreeZstd,
+        ContainerRefused::Delta(_) => RefusalCode::BadTreeDelta,
+        ContainerRefused::Host => RefusalCode::TreeHostUnknown,
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     ids::ClientUri,
     limits::EPOCH_TOLERANCE_EPOCHS,
     machine::{Millis, Position},
-    mls::message::application_header,
+    mls::codec::message::application_header,
     wire::{
         BVec, Payload,
         event::{
@@ -120,19 +120,12 @@ impl Room {
                 expected: expected.0,
             });
         }
-        let skip = if planted!("dedup_lost") {
-            0
-        } else {
-            u32::try_from(expected.0 - first.0).unwrap_or(u32::MAX)
-        };
+        let skip = u32::try_from(expected.0 - first.0).unwrap_or(u32::MAX);
         let mut outcome = Outcome::answer(Answer::Received);
         for run in self.judge(submit, skip) {
             let run_first = first.plus(u64::from(run.item));
             self.submitted
                 .insert(provider.clone(), run_first.plus(u64::from(run.count) - 1));
-            if run.refused.is_some() && planted!("verdict_missing") {
-                continue;
-            }
             if let Some(reason) = run.refused {
                 let provider = provider.clone();
                 outcome.refused.push(RefusedRun {
@@ -183,7 +176,6 @@ impl Room {
         let mut runs: Vec<Run> = Vec::new();
         for (item, message) in (0_u32..).zip(&submit.messages).skip(skip as usize) {
             let judged = match since {
-                None if planted!("accept_after_removal") => Ok(self.epoch),
                 None => Err(SubmitRefused::NotMember),
                 Some(_) if self.ended => Err(SubmitRefused::Ended),
                 Some(since) => self.judge_message(message, since),

@@ -10,9 +10,11 @@ use crate::{
     ids::{ClientUri, ProviderId},
     machine::{Fold as _, Millis, Position},
     mls::{
-        bundle::{Bundle, CheckedBundle, Joined},
-        proposal::{PendingProposal, ProposalKind},
-        view::{GroupView, Member},
+        check::{
+            bundle::{Bundle, CheckedBundle, Joined},
+            proposal::{PendingProposal, ProposalKind},
+        },
+        tree::view::{GroupView, Member},
     },
     wire::{
         BVec, Payload,

@@ -84,12 +84,7 @@ impl RoomIndex {
     fn oldest(&self, before: Millis, owed: Option<RoomSeq>) -> Option<&EventRun> {
         let fronts = [self.control.front(), self.application.front()];
         let oldest = fronts.into_iter().flatten().min_by_key(|run| run.first)?;
-        let is_owed = owed.is_some_and(|owed| oldest.end() > owed) && !planted!("owed_forgotten");
-        let before = if planted!("young_forgotten") {
-            before.plus(1_000)
-        } else {
-            before
-        };
+        let is_owed = owed.is_some_and(|owed| oldest.end() > owed);
         let needed = oldest.time >= before && !self.readers.all_past(oldest.last(), oldest.lane);
         (!is_owed && !needed).then_some(oldest)
     }

@@ -422,7 +422,7 @@ pub fn room_events<S: Source>(
         Order::ControlThenNewest => {
             let mut part = reading.control_first(room, WINDOW_EVENTS_MAX)?;
             let is_message = |event: &RoomEvent| matches!(event.body, RoomBody::Application(_));
-            if part.events.iter().all(is_message) && !planted!("window_in_order") {
+            if part.events.iter().all(is_message) {
                 part.events.reverse();
             }
             Ok(part)
@@ -442,9 +442,6 @@ fn gap(
     ];
     let lacking = lanes.iter().filter(|(given, gone)| given < gone);
     let from = lacking.map(|(given, _)| given.next()).min()?;
-    if planted!("gap_not_told") {
-        return None;
-    }
     let last = forgotten.application.max(forgotten.control);
     let last = upto.map_or(last, |upto| upto.min(last));
     let part = RoomPart {
@@ -513,7 +510,7 @@ impl<S: Source> Reading<'_, S> {
         for number in 0..run.count.min(events_max) {
             let seq = run.first.plus(u64::from(number));
             let is_over = self.upto.is_some_and(|upto| seq > upto);
-            if is_over && !planted!("reads_on_after_removal") {
+            if is_over {
                 return Ok(false);
             }
             let item = run.item + number;
@@ -537,7 +534,7 @@ impl<S: Source> Reading<'_, S> {
                 Lane::Application(_) => given.application = seq.max(given.application),
                 Lane::Commit(_) | Lane::Proposals => given.control = seq.max(given.control),
             }
-            if at.removes(item, self.reader) && !planted!("reads_on_after_removal") {
+            if at.removes(item, self.reader) {
                 self.part.left = Some(seq);
                 return Ok(false);
             }
@@ -582,7 +579,7 @@ impl Ahead {
                 (Lane::Commit(opens), Some(oldest)) => oldest.plus(PAST_EPOCHS) >= opens,
                 (Lane::Commit(_), None) | (Lane::Proposals | Lane::Application(_), _) => true,
             };
-            if !(known && (readable || planted!("control_runs_away"))) {
+            if !(known && readable) {
                 ahead.barrier = Some(run.first);
                 return ahead;
             }

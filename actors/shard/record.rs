@@ -156,8 +156,6 @@ impl Derived {
             let requester = &refilled.requester;
             let peer = if requester.provider() == user.provider() {
                 Peer::Shard(place(&requester.to_string(), shards))
-            } else if planted!("refill_not_told") {
-                continue;
             } else {
                 Peer::Provider(requester.provider().clone())
             };

@@ -15,6 +15,7 @@ use crate::{
         BVec,
         claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
         link,
+        refusal::TryLater,
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -135,9 +136,9 @@ impl World {
         );
         if whole && let Some(Task::Claim { id, back, users }) = is.tasks.remove(&task) {
             let nothing = || -> Claimed {
-                Err(UserRefused::Unavailable {
-                    retry_after_ms: UNAVAILABLE_RETRY_AFTER_MS,
-                })
+                Err(UserRefused::TryLater(TryLater::unavailable(
+                    UNAVAILABLE_RETRY_AFTER_MS,
+                )))
             };
             let users = users.into_iter().map(|(user, part)| ClaimedUser {
                 user,

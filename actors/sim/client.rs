@@ -507,7 +507,7 @@ impl World {
     }
 
     /// Breaks a bundle.
-    pub(super) fn flaw(bundle: &mut crate::mls::bundle::Bundle, flaw: Flaw) {
+    pub(super) fn flaw(bundle: &mut crate::mls::check::bundle::Bundle, flaw: Flaw) {
         let broken = |bytes: &Bytes| {
             let mut bytes = bytes.to_vec();
             if let Some(last) = bytes.last_mut() {

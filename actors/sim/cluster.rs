@@ -137,9 +137,6 @@ impl World {
             )
         });
         self.replicate(node, shard);
-        if planted!("answer_before_sync") {
-            self.counted(node, shard);
-        }
         self.want_sync(node);
     }
 
@@ -369,8 +366,7 @@ impl World {
         let Some(is) = self.nodes.get_mut(&node) else {
             return;
         };
-        let full = is.full.is_some() && !planted!("full_disk_counts");
-        if is.syncing || full {
+        if is.syncing || is.full.is_some() {
             is.sync_again = true;
             return;
         }
@@ -481,7 +477,7 @@ impl World {
         let own = reach(&candidate);
         let granting: Vec<NodeRef> = with
             .into_iter()
-            .filter(|voter| reach(voter) <= own || planted!("vote_for_a_shorter_log"))
+            .filter(|voter| reach(voter) <= own)
             .collect();
         let needed = self.voters(candidate.provider, shard).len();
         (granting.len() * 2 > needed).then_some(granting)

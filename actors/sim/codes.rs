@@ -5,7 +5,7 @@
 
 use super::{
     client::Purpose,
-    history::History,
+    history::{History, RoomHistory},
     mls::Intent,
     plan::{CodeKind, Fault},
     post::ClientAsk,
@@ -181,7 +181,7 @@ impl World {
             };
             let quiet = world.clients[client].rooms.get(room);
             let quiet = quiet.is_none_or(|known| known.staged.is_none() && !known.inviting);
-            let current = world.history.rooms.get(room).map(|room| room.epoch);
+            let current = world.history.rooms.get(room).map(RoomHistory::epoch);
             quiet
                 && world.clients[teller].member.epoch(room) == current
                 && world.told_codes(room).next().is_some()
@@ -220,7 +220,7 @@ impl World {
                 });
             }
             (CodesAsk::Revoke(_), Answer::CodeRevoked) => self.counts.one("joining codes ended"),
-            (_, Answer::Refused(Refused::Unavailable { .. } | Refused::Overloaded { .. })) => {
+            (_, Answer::Refused(Refused::TryLater(_))) => {
                 self.ask_later(client, request);
                 return false;
             }

@@ -15,8 +15,6 @@ const GIVES_WAY_WITHIN_MS: u64 = 2_000;
 /// What is known of a disk that is full.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Full {
-    /// How many entries of each shard it has.
-    pub(super) synced: Vec<u64>,
     /// Since when another voter could lead the shards that it leads, in milliseconds.
     others_since_ms: BTreeMap<u16, u64>,
 }
@@ -33,12 +31,7 @@ impl World {
             node.provider == provider && only.is_none_or(|only| node.node == only)
         });
         for (node, is) in filled {
-            let synced = is.shards.iter().map(|shard| shard.replica.synced());
-            let synced = synced.collect();
-            is.full.get_or_insert(Full {
-                synced,
-                ..Full::default()
-            });
+            is.full.get_or_insert_default();
             self.counts.one("disks full");
             self.story.tell(now_ms, || {
                 format!("{node}  has a full disk for {lasts_ms} ms")
@@ -91,21 +84,7 @@ impl World {
             now_ms < since_ms + GIVES_WAY_WITHIN_MS,
             || format!("{leader} leads shard {shard} on with a full disk"),
         );
-        if !planted!("full_disk_leads") {
-            self.counts.one("leaders that gave way for a full disk");
-            self.elect(provider, shard, Some(leader));
-        }
-    }
-
-    /// Whether a process that ended on a full disk starts again: the empty file that its log began is no damage.
-    pub(super) fn starts_after_full(&mut self, node: NodeRef) -> bool {
-        let rotating = self
-            .nodes
-            .get_mut(&node)
-            .is_some_and(|is| std::mem::take(&mut is.rotating));
-        if rotating {
-            self.counts.one("starts after a half-done rotation");
-        }
-        !(rotating && planted!("half_rotation_is_damage"))
+        self.counts.one("leaders that gave way for a full disk");
+        self.elect(provider, shard, Some(leader));
     }
 }

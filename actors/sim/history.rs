@@ -1,26 +1,40 @@
 //! What was asked, answered, applied and delivered, and whether that may be: the checkers.
 //!
-//! Written at the edges of the world, never by the code under test. Cheap checks are made with each event; the rest,
-//! at the end, in `judge`. Names are those of the invariants: `I1` one Commit for each epoch, and so on.
+//! Written at the edges of the world, never by the code under test. What anybody can tell is a fact for the ledger of
+//! `mimi-history`, and what a log says in its order is for its chain: they ask the same of real runs. Here are, besides, the
+//! checks that need a world in which everything is seen. Cheap checks are made with each event; the rest, at the end, in
+//! `judge`. Names are those of the invariants: `I1` one Commit for each epoch, and so on.
 
 use super::{
-    codes::Codes, leases::Held, packages::Packages, retention::Ages, times::Times, world::Counts,
+    codes::Codes,
+    leases::Held,
+    packages::{Handout, Packages},
+    retention::Ages,
+    times::Times,
+    world::Counts,
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    mls::{bundle::Bundle, proposal::ProposalKind},
-    room::{desk::Checked, outcome::Accepted},
+    limits::CLAIM_KEPT_MS,
+    machine::Millis,
+    mls::check::{bundle::Bundle, proposal::ProposalKind},
+    room::{desk::Checked, hub},
     wire::{
-        self, Payload,
+        Payload,
+        answer::Accepted,
         claim::ClaimId,
-        door::RoomEvent,
+        door::{RoomBody, RoomEvent},
         event::{Body, Epoch, Hash, Item, LinkSeq, RoomSeq},
         link::{Ack, Fanout},
         post::WelcomeNotice,
     },
 };
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use mimi_history::{At, Chain, Fact, Invariant, Judge, Ledger, Names, RoomFacts};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,34 +45,132 @@ pub struct Violation {
     pub why: String,
 }
 
+/// The names of this world in facts.
+#[derive(Debug)]
+pub(super) struct Here;
+
+impl Names for Here {
+    type Room = RoomUri;
+    type Client = ClientUri;
+    type Id = Hash;
+    type Claim = ClaimId;
+    type Package = Handout;
+    type Place = Place;
+
+    const CLAIM_KEPT_NS: u64 = CLAIM_KEPT_MS * 1_000_000;
+}
+
+/// A place of the log of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) provider: u8,
+    pub(super) shard: u16,
+    pub(super) index: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            provider,
+            shard,
+            index,
+        } = self;
+        write!(f, "entry {index} of shard {shard} of provider {provider}")
+    }
+}
+
+/// Where the checkers of `mimi-history` say what they found.
+struct Marks<'a> {
+    violation: &'a mut Option<Violation>,
+    occasions: &'a mut Counts,
+}
+
+impl Judge for Marks<'_> {
+    fn demand(
+        &mut self,
+        invariant: Invariant,
+        holds: bool,
+        _: impl FnOnce() -> Vec<u64>,
+        why: impl FnOnce() -> String,
+    ) {
+        let invariant = invariant.name();
+        self.occasions.one(invariant);
+        if !holds && self.violation.is_none() {
+            let why = why();
+            *self.violation = Some(Violation { invariant, why });
+        }
+    }
+}
+
+/// A fact of this world; it has no line.
+pub(super) fn at(time: Millis) -> At {
+    At {
+        line: 0,
+        ns: time.0.saturating_mul(1_000_000),
+    }
+}
+
+pub(super) fn seq_of(seq: RoomSeq) -> mimi_history::RoomSeq {
+    mimi_history::RoomSeq(seq.0)
+}
+
+pub(super) fn epoch_of(epoch: Epoch) -> mimi_history::Epoch {
+    mimi_history::Epoch(epoch.0)
+}
+
+/// What Proposals are called that a client sends: they become one event.
+fn proposals_of<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> Hash {
+    Hash::of_parts(messages)
+}
+
+/// What an event is called.
+fn event_of(body: &RoomBody) -> Hash {
+    match body {
+        RoomBody::Application(message) => Hash::of(message),
+        RoomBody::Commit { commit, .. } => Hash::of(commit),
+        RoomBody::Proposals(all) => proposals_of(all.iter().map(|one| &one[..])),
+    }
+}
+
 /// A message that somebody wrote.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) client: usize,
     pub(super) room: RoomUri,
-    pub(super) seq: Option<RoomSeq>,
-    pub(super) refused: bool,
-    /// Who has read it.
-    readers: BTreeSet<usize>,
+    id: Hash,
 }
 
 /// A room, as the log of its hub tells.
 #[derive(Debug, Default)]
 pub(super) struct RoomHistory {
-    pub(super) roster: BTreeSet<ClientUri>,
+    chain: Chain<ClientUri, Bytes>,
     /// Users with clients that came in by themselves or were added, gone or not.
     pub(super) users: BTreeSet<UserUri>,
-    pub(super) epoch: Epoch,
-    pub(super) last_seq: RoomSeq,
-    pub(super) last_time: u64,
-    /// References of Proposals accepted in this epoch.
-    pub(super) pending: BTreeSet<Bytes>,
     /// Who asked in this epoch to leave.
     leaving: BTreeSet<ClientUri>,
     /// Who proposed in this epoch to remove whom, by leaf.
     removals: BTreeMap<Bytes, (u32, u32)>,
     /// Whether a ReInit has ended its group.
     ended: bool,
+}
+
+impl RoomHistory {
+    pub(super) fn epoch(&self) -> Epoch {
+        Epoch(self.chain.epoch().0)
+    }
+
+    pub(super) fn last_seq(&self) -> RoomSeq {
+        RoomSeq(self.chain.last().0)
+    }
+
+    pub(super) fn has(&self, client: &ClientUri) -> bool {
+        self.chain.roster().members().any(|member| member == client)
+    }
+
+    fn has_user(&self, user: &UserUri) -> bool {
+        let mut members = self.chain.roster().members();
+        members.any(|member| member.user() == user)
+    }
 }
 
 /// A batch: its last item, and its events.
@@ -70,27 +182,19 @@ pub(super) struct History {
     pub(super) violation: Option<Violation>,
     /// How often each invariant was put to the test.
     pub(super) occasions: Counts,
+    /// What anybody told.
+    pub(super) ledger: Ledger<Here>,
     pub(super) messages: BTreeMap<u64, Message>,
-    contents: BTreeMap<Hash, u64>,
     pub(super) rooms: BTreeMap<RoomUri, RoomHistory>,
-    /// The Commit that opened each epoch.
-    opened: BTreeMap<(RoomUri, Epoch), Hash>,
-    bundles: BTreeMap<Hash, (usize, RoomUri)>,
     welcomes: BTreeMap<Hash, Hash>,
     accepted_bundles: BTreeSet<Hash>,
-    refused_commits: BTreeSet<Hash>,
     flawed_parts: BTreeSet<Hash>,
-    accepted_proposals: BTreeSet<Hash>,
-    refused_proposals: BTreeSet<Hash>,
     /// Hostile bytes: none of them may get anywhere.
     forged: BTreeSet<Hash>,
     pub(super) forged_claims: BTreeSet<ClaimId>,
     pub(super) packages: Packages,
     pub(super) deleted: BTreeSet<UserUri>,
-    events: BTreeMap<(RoomUri, RoomSeq), Hash>,
     cursors: BTreeMap<(ClientUri, RoomUri, RoomSeq), RoomSeq>,
-    authenticators: BTreeMap<(RoomUri, Epoch), Hash>,
-    pub(super) states: BTreeMap<(u8, u16, u64), Hash>,
     batches: BTreeMap<(u8, u16, u8), LinkSeq>,
     /// Batches that are not acknowledged, by lane: the last item, and which events.
     sent: BTreeMap<u64, Vec<Sent>>,
@@ -127,97 +231,110 @@ impl History {
         }
     }
 
+    fn marks(
+        &mut self,
+    ) -> (
+        &mut Ledger<Here>,
+        &mut BTreeMap<RoomUri, RoomHistory>,
+        Marks<'_>,
+    ) {
+        let marks = Marks {
+            violation: &mut self.violation,
+            occasions: &mut self.occasions,
+        };
+        (&mut self.ledger, &mut self.rooms, marks)
+    }
+
+    /// Has a fact compared with all that were told before it.
+    pub(super) fn see(&mut self, fact: Fact<'_, Here>) {
+        self.see_at(At::default(), fact);
+    }
+
+    pub(super) fn see_at(&mut self, at: At, fact: Fact<'_, Here>) {
+        let (ledger, _, mut marks) = self.marks();
+        ledger.see(at, fact, &mut marks);
+    }
+
     /// Somebody wrote a message.
     pub(super) fn wrote(&mut self, client: usize, room: &RoomUri, content: u64, bytes: &Bytes) {
-        self.contents.insert(Hash::of(bytes), content);
-        self.messages.insert(
-            content,
-            Message {
-                client,
-                room: room.clone(),
-                seq: None,
-                refused: false,
-                readers: BTreeSet::new(),
-            },
-        );
+        let id = Hash::of(bytes);
+        let message = Message {
+            client,
+            room: room.clone(),
+            id,
+        };
+        self.messages.insert(content, message);
+        self.see(Fact::Sent { room, id });
+    }
+
+    /// Somebody is about to send a Proposal.
+    pub(super) fn proposed(&mut self, room: &RoomUri, message: &Bytes) {
+        let id = proposals_of([&message[..]]);
+        self.see(Fact::Sent { room, id });
     }
 
     /// The sender was told that its message is event `seq`.
     pub(super) fn accepted(&mut self, content: u64, room: &RoomUri, seq: RoomSeq) {
-        let Some(message) = self.messages.get_mut(&content) else {
-            return;
-        };
-        let (refused, was, of) = (message.refused, message.seq, message.room == *room);
-        message.seq = Some(seq);
-        self.demand(
-            "I25",
-            !refused && was.is_none_or(|was| was == seq) && of,
-            || {
-                format!(
-                    "message {content} was accepted as {seq} of {room} after another final word"
-                )
-            },
-        );
+        self.word(content, room, Some(seq));
     }
 
     /// The sender was told that its message is not, and never will be.
     pub(super) fn refused(&mut self, content: u64) {
-        let Some(message) = self.messages.get_mut(&content) else {
+        if let Some(message) = self.messages.get(&content) {
+            let room = message.room.clone();
+            self.word(content, &room, None);
+        }
+    }
+
+    fn word(&mut self, content: u64, room: &RoomUri, seq: Option<RoomSeq>) {
+        let Some(message) = self.messages.get(&content).map(|message| message.id) else {
             return;
         };
-        message.refused = true;
-        let (seq, read) = (message.seq, !message.readers.is_empty());
-        self.demand("I12", seq.is_none() && !read, || {
-            format!("message {content} was refused, and it is in the room")
-        });
+        let seq = seq.map(seq_of);
+        self.see(Fact::Word { room, message, seq });
     }
 
     /// A member has read a message.
-    pub(super) fn read(&mut self, client: usize, room: &RoomUri, content: u64) {
-        let Some(message) = self.messages.get_mut(&content) else {
+    pub(super) fn read(&mut self, client: &ClientUri, room: &RoomUri, seq: RoomSeq, content: u64) {
+        let Some(event) = self.messages.get(&content).map(|message| message.id) else {
             return self.violated("I13", format!("nobody wrote message {content}"));
         };
-        let first = message.readers.insert(client);
-        let (right, refused) = (message.room == *room, message.refused);
-        self.demand("I14", first, || {
-            format!("message {content} was delivered twice to one client")
-        });
-        self.demand("I20", right, || {
-            format!("message {content} was delivered in {room}, where it is not from")
-        });
-        self.demand("I12", !refused, || {
-            format!("message {content} was refused, and delivered")
+        let seq = seq_of(seq);
+        self.see(Fact::Numbered { room, seq, event });
+        self.see(Fact::Took {
+            client,
+            room,
+            seq,
+            event,
         });
     }
 
     /// A client read an event.
     pub(super) fn delivered(&mut self, client: usize, room: &RoomUri, event: &RoomEvent) {
-        let hash = Hash::of(&wire::canonical(&event.body));
-        let known = *self.events.entry((room.clone(), event.seq)).or_insert(hash);
-        self.demand("I26", known == hash, || {
-            format!("event {} of {room} is not the same for all", event.seq)
+        self.see(Fact::Numbered {
+            room,
+            seq: seq_of(event.seq),
+            event: event_of(&event.body),
         });
-        let last = self.rooms.get(room).map(|room| room.last_seq);
+        let last = self.rooms.get(room).map(RoomHistory::last_seq);
         self.demand("I13", last.is_some_and(|last| event.seq <= last), || {
             format!(
                 "client {client} read event {} of {room}, which the hub never made",
                 event.seq
             )
         });
-        if let crate::wire::door::RoomBody::Commit { epoch, commit } = &event.body {
+        if let RoomBody::Commit { epoch, commit } = &event.body {
             self.opens(room, *epoch, Hash::of(commit));
         }
     }
 
     /// The log, an answer or an event says which Commit opened an epoch.
     fn opens(&mut self, room: &RoomUri, epoch: Epoch, commit: Hash) {
-        let known = *self.opened.entry((room.clone(), epoch)).or_insert(commit);
-        self.demand("I1", known == commit, || {
-            format!("two Commits opened epoch {epoch} of {room}")
-        });
-        let refused = self.refused_commits.contains(&commit);
-        self.demand("I12", !refused, || {
-            format!("a refused Commit opened epoch {epoch} of {room}")
+        let opened = epoch_of(epoch);
+        self.see(Fact::Opened {
+            room,
+            epoch: opened,
+            commit,
         });
         let forged = self.forged.contains(&commit);
         self.demand("I21", !forged, || {
@@ -226,17 +343,11 @@ impl History {
     }
 
     /// A client is about to send a bundle.
-    pub(super) fn committed(
-        &mut self,
-        client: usize,
-        room: &RoomUri,
-        epoch: Epoch,
-        bundle: &Bundle,
-    ) {
-        let commit = Hash::of(&bundle.commit);
-        self.bundles.insert(commit, (client, room.clone()));
+    pub(super) fn committed(&mut self, room: &RoomUri, epoch: Epoch, bundle: &Bundle) {
+        let id = Hash::of(&bundle.commit);
+        self.see(Fact::Sent { room, id });
         if let Some(welcome) = &bundle.welcome {
-            self.welcomes.insert(Hash::of(welcome), commit);
+            self.welcomes.insert(Hash::of(welcome), id);
         }
         let contenders = self.contested.entry((room.clone(), epoch)).or_default();
         *contenders += 1;
@@ -252,11 +363,11 @@ impl History {
 
     /// A committer was told that its bundle was accepted.
     pub(super) fn commit_acked(&mut self, room: &RoomUri, commit: &Bytes, accepted: &Accepted) {
-        let hash = Hash::of(commit);
-        self.opens(room, accepted.epoch, hash);
-        let applied = self.accepted_bundles.contains(&hash);
-        self.demand("I2", applied, || {
-            format!("a Commit of {room} was acknowledged that no log holds")
+        self.see(Fact::Acknowledged {
+            room,
+            epoch: epoch_of(accepted.epoch),
+            seq: seq_of(accepted.seq),
+            commit: Hash::of(commit),
         });
     }
 
@@ -269,21 +380,13 @@ impl History {
 
     /// A committer was told that its bundle was refused.
     pub(super) fn commit_refused(&mut self, room: &RoomUri, commit: &Bytes) {
-        let hash = Hash::of(commit);
-        self.refused_commits.insert(hash);
-        let applied = self.accepted_bundles.contains(&hash);
-        self.demand("I12", !applied, || {
-            format!("a Commit of {room} was refused that the log has accepted")
-        });
+        let id = Hash::of(commit);
+        self.see(Fact::Refused { room, id });
     }
 
     pub(super) fn proposal_refused(&mut self, room: &RoomUri, message: &Bytes) {
-        let hash = Hash::of(message);
-        self.refused_proposals.insert(hash);
-        let accepted = self.accepted_proposals.contains(&hash);
-        self.demand("I12", !accepted, || {
-            format!("a Proposal in {room} was refused that the log has accepted")
-        });
+        let id = proposals_of([&message[..]]);
+        self.see(Fact::Refused { room, id });
     }
 
     /// A worker has checked something.
@@ -297,94 +400,75 @@ impl History {
     pub(super) fn room_begins(&mut self, room: &RoomUri, members: impl Iterator<Item = ClientUri>) {
         let known = self.rooms.contains_key(room);
         if !known {
-            let roster: BTreeSet<ClientUri> = members.collect();
-            self.rooms.insert(
-                room.clone(),
-                RoomHistory {
-                    users: roster.iter().map(|member| member.user().clone()).collect(),
-                    roster,
-                    ..RoomHistory::default()
-                },
-            );
+            let mut begun = RoomHistory::default();
+            for member in members {
+                begun.users.insert(member.user().clone());
+                begun.chain.begins([member]);
+            }
+            self.rooms.insert(room.clone(), begun);
         }
     }
 
     /// A hub's log has emitted events of a room.
     pub(super) fn emitted(&mut self, room: &RoomUri, first: RoomSeq, count: u32, time: u64) {
-        let known = self.rooms.entry(room.clone()).or_default();
-        let (expected, before) = (known.last_seq.next(), known.last_time);
-        known.last_seq = RoomSeq(first.0 + u64::from(count) - 1);
-        known.last_time = time;
-        self.demand("I26", first == expected, || {
-            format!("{room} emitted event {first} where {expected} was next")
-        });
-        self.demand("I26", time >= before, || {
-            format!("the time of {room} went back from {before} to {time}")
-        });
+        let (_, rooms, mut marks) = self.marks();
+        let known = rooms.entry(room.clone()).or_default();
+        let (first, count) = (seq_of(first), u64::from(count));
+        known
+            .chain
+            .emits(At::default(), first, count, time, &mut marks);
     }
 
-    /// A hub's log has accepted a Commit.
-    pub(super) fn applied_commit(&mut self, room: &RoomUri, commit: &crate::room::hub::Commit) {
+    /// A hub's log has accepted a Commit, as event `seq`.
+    pub(super) fn applied_commit(&mut self, room: &RoomUri, commit: &hub::Commit, seq: RoomSeq) {
         let hash = Hash::of(&commit.commit);
         self.accepted_bundles.insert(hash);
         let epoch = commit.on.epoch.next();
         self.opens(room, epoch, hash);
-        let known = self.rooms.entry(room.clone()).or_default();
         let user = commit.sender.user();
         let has_code = self.leases.get(room);
         let has_code = has_code.is_some_and(|held| held.code.is_some());
-        let member = if commit.checked.external {
-            has_code || known.roster.iter().any(|member| member.user() == user)
-        } else {
-            known.roster.contains(&commit.sender)
-        };
-        let before = known.epoch;
-        let gone: BTreeSet<&ClientUri> = commit
-            .checked
-            .left
+        let checked = &commit.checked;
+        let left: Vec<ClientUri> = checked.left.iter().map(|one| one.client.clone()).collect();
+        let joined: Vec<ClientUri> = checked
+            .joined
             .iter()
-            .map(|left| &left.client)
+            .map(|one| one.client.clone())
             .collect();
+        let (_, rooms, mut marks) = self.marks();
+        let known = rooms.entry(room.clone()).or_default();
+        let accepted = mimi_history::Accepted {
+            seq: seq_of(seq),
+            opens: epoch_of(epoch),
+            sender: &commit.sender,
+            admitted: checked.external && (has_code || known.has_user(user)),
+            covers: &checked.covered,
+            left: &left,
+            joined: &joined,
+        };
+        known.chain.commits(At::default(), &accepted, &mut marks);
         let stays = known
             .leaving
             .iter()
-            .find(|client| !gone.contains(client))
+            .find(|client| !left.contains(client))
             .cloned();
-        let covered = commit.checked.covered.iter();
+        let covered = checked.covered.iter();
         let removals: BTreeSet<(u32, u32)> = covered
             .filter_map(|reference| known.removals.get(reference).copied())
             .collect();
         let contradict = removals
             .iter()
             .any(|(by, whom)| by != whom && removals.contains(&(*whom, *by)));
-        let foreign = commit.checked.external
-            && gone
+        let foreign = checked.external
+            && left
                 .iter()
-                .any(|left| **left != commit.sender && !known.leaving.contains(*left));
-        let unknown = commit
-            .checked
-            .covered
-            .iter()
-            .any(|reference| !known.pending.contains(reference));
-        let goes_on = std::mem::replace(&mut known.ended, commit.checked.reinit);
-        known.epoch = epoch;
-        known.pending.clear();
+                .any(|left| *left != commit.sender && !known.leaving.contains(left));
+        let goes_on = std::mem::replace(&mut known.ended, checked.reinit);
         known.leaving.clear();
         known.removals.clear();
-        for left in &commit.checked.left {
-            known.roster.remove(&left.client);
-        }
-        for joined in &commit.checked.joined {
-            known.users.insert(joined.client.user().clone());
-            known.roster.insert(joined.client.clone());
-        }
+        let users = joined.iter().map(|joined| joined.user().clone());
+        known.users.extend(users);
         self.goes_on(room, goes_on);
-        self.demand("I1", epoch == before.next(), || {
-            format!("{room} went from epoch {before} to {epoch}")
-        });
-        self.demand("I5", member, || {
-            format!("{} committed in {room} and is no member", commit.sender)
-        });
         self.demand("leaving", stays.is_none(), || {
             format!("a Commit of {room} leaves {stays:?} in, who is leaving")
         });
@@ -394,17 +478,14 @@ impl History {
         self.demand("own leaf", !foreign, || {
             format!("{} entered {room} and removed another", commit.sender)
         });
-        self.demand("I4", !unknown, || {
-            format!("a Commit of {room} names a Proposal that was not accepted before it")
-        });
         let flawed = self.flawed_parts.contains(&hash);
         self.demand("I24", !flawed, || {
             format!("a flawed bundle opened epoch {epoch} of {room}")
         });
-        let known = self.bundles.get(&hash);
-        let known = known.is_some_and(|(_, of)| of == room);
-        self.demand("I13", known, || {
-            format!("nobody made the Commit that opened epoch {epoch} of {room}")
+        self.see(Fact::Numbered {
+            room,
+            seq: seq_of(seq),
+            event: hash,
         });
     }
 
@@ -423,27 +504,26 @@ impl History {
         });
     }
 
-    /// A hub's log has accepted Proposals.
+    /// A hub's log has accepted Proposals, as event `seq`.
     pub(super) fn applied_proposals(
         &mut self,
         room: &RoomUri,
-        propose: &crate::room::hub::Propose,
+        propose: &hub::Propose,
+        seq: RoomSeq,
     ) {
-        let mut refused = false;
-        let mut forged = false;
-        for proposal in &propose.proposals {
-            let hash = Hash::of(&proposal.message);
-            refused |= self.refused_proposals.contains(&hash);
-            forged |= self.forged.contains(&hash);
-            self.accepted_proposals.insert(hash);
-        }
-        let known = self.rooms.entry(room.clone()).or_default();
+        let messages = propose.proposals.iter().map(|one| &one.message[..]);
+        let event = proposals_of(messages.clone());
+        let forged = messages
+            .map(Hash::of)
+            .any(|hash| self.forged.contains(&hash));
+        let (_, rooms, mut marks) = self.marks();
+        let known = rooms.entry(room.clone()).or_default();
         let goes_on = known.ended;
-        let member = known.roster.contains(&propose.sender);
-        let references = propose.proposals.iter();
+        let references = propose.proposals.iter().map(|one| one.reference.clone());
+        let (sender, number) = (&propose.sender, seq_of(seq));
         known
-            .pending
-            .extend(references.map(|proposal| proposal.reference.clone()));
+            .chain
+            .proposes(At::default(), sender, number, references, &mut marks);
         for proposal in &propose.proposals {
             match proposal.kind {
                 ProposalKind::SelfRemove => {
@@ -460,15 +540,11 @@ impl History {
             }
         }
         self.goes_on(room, goes_on);
-        self.demand("I5", member, || {
-            format!("{} proposed in {room} and is no member", propose.sender)
-        });
-        self.demand("I12", !refused, || {
-            format!("{room} accepted a refused Proposal")
-        });
         self.demand("I21", !forged, || {
             format!("{room} accepted a forged Proposal")
         });
+        let seq = number;
+        self.see(Fact::Numbered { room, seq, event });
     }
 
     /// A hub's log has accepted messages.
@@ -479,41 +555,21 @@ impl History {
         messages: impl Iterator<Item = Payload>,
         first: RoomSeq,
     ) {
-        let known = self.rooms.get(room);
-        let member = known.is_some_and(|room| room.roster.contains(sender));
-        let ended = known.is_some_and(|room| room.ended);
+        let (_, rooms, mut marks) = self.marks();
+        let known = rooms.entry(room.clone()).or_default();
+        let ended = known.ended;
+        known
+            .chain
+            .says(At::default(), sender, seq_of(first), &mut marks);
         self.goes_on(room, ended);
-        self.demand("I5", member, || {
-            format!("a message of {sender} was accepted in {room} after it had left")
-        });
         for (offset, message) in (0..).zip(messages) {
-            let hash = Hash::of(&message);
-            let forged = self.forged.contains(&hash);
+            let event = Hash::of(&message);
+            let forged = self.forged.contains(&event);
             self.demand("I21", !forged, || {
                 format!("{room} accepted a forged message")
             });
-            let Some(content) = self.contents.get(&hash).copied() else {
-                return self.violated("I13", format!("nobody wrote a message that is in {room}"));
-            };
-            let Some(known) = self.messages.get_mut(&content) else {
-                return;
-            };
-            let seq = first.plus(offset);
-            let (refused, twice, right) = (
-                known.refused,
-                known.seq.is_some_and(|known| known != seq),
-                known.room == *room,
-            );
-            known.seq = Some(seq);
-            self.demand("I12", !refused, || {
-                format!("message {content} was refused and then accepted")
-            });
-            self.demand("I14", !twice, || {
-                format!("message {content} is in {room} twice")
-            });
-            self.demand("I20", right, || {
-                format!("message {content} is in the wrong room")
-            });
+            let seq = seq_of(first.plus(offset));
+            self.see(Fact::Numbered { room, seq, event });
         }
     }
 
@@ -562,14 +618,27 @@ impl History {
 
     /// A member entered an epoch; all who do share a secret.
     pub(super) fn entered(&mut self, room: &RoomUri, epoch: Epoch, with: Option<Hash>) {
-        let Some(with) = with else { return };
-        let known = *self
-            .authenticators
-            .entry((room.clone(), epoch))
-            .or_insert(with);
-        self.demand("I2", known == with, || {
-            format!("members of {room} are in different epochs {epoch}")
+        let Some(secret) = with else { return };
+        let epoch = epoch_of(epoch);
+        self.see(Fact::Entered {
+            room,
+            epoch,
+            secret,
         });
+    }
+
+    /// Messages whose senders know no final word, of clients for which one may be.
+    pub(super) fn undecided(&self, may_know: impl Fn(usize) -> bool) -> Option<(u64, &RoomUri)> {
+        let decided = |told: &RoomFacts<Here>, id: &Hash| {
+            told.placed.contains_key(id) || told.refused.contains_key(id)
+        };
+        let mut open = self.messages.iter().filter(|(_, message)| {
+            let told = self.ledger.of(&message.room);
+            let decided = told.is_some_and(|told| decided(told, &message.id));
+            !decided && may_know(message.client)
+        });
+        open.next()
+            .map(|(content, message)| (*content, &message.room))
     }
 
     /// A hub sends a batch to a peer.
@@ -654,21 +723,10 @@ impl History {
     }
 
     /// Whether a state is what it was, or is on other replicas, at the same place. `true` the first time.
-    pub(super) fn state(&mut self, at: (u8, u16, u64), state: Hash) -> bool {
-        match self.states.get(&at).copied() {
-            None => {
-                self.states.insert(at, state);
-                true
-            }
-            Some(known) => {
-                self.demand("I11", known == state, || {
-                    let (provider, shard, index) = at;
-                    format!(
-                        "entry {index} of shard {shard} of provider {provider} is not what it was"
-                    )
-                });
-                false
-            }
-        }
+    pub(super) fn state(&mut self, place: Place, state: Hash) -> bool {
+        let place = &place;
+        let first = self.ledger.state_at(place).is_none();
+        self.see(Fact::State { place, state });
+        first
     }
 }

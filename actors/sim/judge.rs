@@ -1,6 +1,7 @@
 //! What is checked where a log is applied, and what must be true once faults have stopped.
 
 use super::{
+    history::Place,
     node::{Applied, Seen},
     plan::NodeRef,
     world::World,
@@ -30,7 +31,11 @@ impl World {
         applied: &Applied,
         leads: bool,
     ) {
-        let at = (node.provider, shard, applied.index);
+        let at = Place {
+            provider: node.provider,
+            shard,
+            index: applied.index,
+        };
         self.trace = Hash::of_parts([&self.trace.0[..], &applied.state.0[..]]);
         if leads && applied.own {
             self.counts.one("entries applied by their proposer");
@@ -126,7 +131,9 @@ impl World {
                 self.history.demand("behind", is_kept, || {
                     format!("{room} brings in a provider for which too much waits: {behind:?}")
                 });
-                self.history.applied_commit(room, commit);
+                let first = outcome.emitted.first();
+                let first = first.map(|one| one.first).unwrap_or_default();
+                self.history.applied_commit(room, commit, first);
                 let time = outcome.emitted.first().map_or(0, |one| one.time.0);
                 self.history.lease_ends(room, commit, time);
             }
@@ -139,7 +146,9 @@ impl World {
                 });
             }
             hub::Command::Propose(propose) if !outcome.emitted.is_empty() => {
-                self.history.applied_proposals(room, propose);
+                let first = outcome.emitted.first();
+                let first = first.map(|one| one.first).unwrap_or_default();
+                self.history.applied_proposals(room, propose, first);
             }
             hub::Command::Grant(grant) => {
                 if let Done::Granted { until } = outcome.done {
@@ -184,7 +193,7 @@ impl World {
                     .history
                     .rooms
                     .get(room)
-                    .is_some_and(|room| !room.roster.contains(&submit.sender));
+                    .is_some_and(|room| !room.has(&submit.sender));
                 if gone {
                     self.counts.one("messages that raced a removal");
                 }
@@ -293,11 +302,11 @@ impl World {
             let Some(history) = self.history.rooms.get(room) else {
                 return Some(format!("{room} was never created"));
             };
-            if is.epoch() != history.epoch {
+            if is.epoch() != history.epoch() {
                 return Some(format!(
                     "{room} is at epoch {}, and was at {}",
                     is.epoch(),
-                    history.epoch
+                    history.epoch()
                 ));
             }
             for client in self.clients.iter().filter(|client| !client.deleted) {
@@ -312,13 +321,13 @@ impl World {
                 // Who missed the last Commit cannot know.
                 let gapped = known.is_some_and(|known| known.gapped);
                 let current = gapped || epoch == Some(is.epoch());
-                let level = upto == Some(history.last_seq) && current;
+                let level = upto == Some(history.last_seq()) && current;
                 if member && !level {
                     return Some(format!(
                         "{} is in epoch {epoch:?} of {room}, and has read up to {upto:?}; the room is at {}, {}",
                         client.name(),
                         is.epoch(),
-                        history.last_seq
+                        history.last_seq()
                     ));
                 }
                 let exists = known.is_some_and(|known| known.exists);
@@ -337,24 +346,13 @@ impl World {
 
     /// The last look, when everything is delivered.
     pub(super) fn last_look(&mut self) {
-        let undecided: Vec<u64> = self
-            .history
-            .messages
-            .iter()
-            .filter(|(_, message)| {
-                message.seq.is_none() && !message.refused && !self.clients[message.client].deleted
-            })
-            .map(|(content, _)| *content)
-            .collect();
         self.history
             .occasions
             .many("I25", self.history.messages.len() as u64);
-        if let Some(content) = undecided.first() {
-            let message = &self.history.messages[content];
-            let why = format!(
-                "message {content} in {} never got a final word",
-                message.room
-            );
+        let exists = |client: usize| !self.clients[client].deleted;
+        let undecided = self.history.undecided(exists);
+        if let Some((content, room)) = undecided {
+            let why = format!("message {content} in {room} never got a final word");
             self.history.violated("I25", why);
         }
         self.history
@@ -366,9 +364,12 @@ impl World {
                 let Some(own) = self.shard(node, shard) else {
                     continue;
                 };
-                let at = (node.provider, shard, own.applied);
                 let (applied, state) = (own.applied, own.state);
-                let known = self.history.states.get(&at).copied();
+                let known = self.history.ledger.state_at(&Place {
+                    provider: node.provider,
+                    shard,
+                    index: applied,
+                });
                 if applied > 0 && known.is_some_and(|known| known != state) {
                     let why = format!("{node} and others differ in shard {shard} at {applied}");
                     self.history.violated("I11", why);

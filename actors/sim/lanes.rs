@@ -40,7 +40,7 @@ impl World {
         let mut acks = Vec::new();
         let providers = self.providers.clone();
         // What is refused for want of room is recorded later.
-        let full = self.is_full(node) && !planted!("full_disk_drops_acks");
+        let full = self.is_full(node);
         if let Some(own) = self.shard_mut(node, shard).filter(|_| !full) {
             for (peer, session) in &mut own.fanouts {
                 if session.sender.has_to_record() {
@@ -342,10 +342,6 @@ impl World {
                 acking: Acking::new(upto, fresh),
             },
         );
-        if planted!("ack_before_durable") {
-            let ack = Acking::new(upto, fresh).finish(CREDIT_BYTES_FIRST);
-            self.answer_on(number, node, place, Frame::Ack(ack));
-        }
         let life = self.life(node);
         for (slot, target) in targets.into_iter().enumerate() {
             if let Target::Follower(room, _) = &target

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     doors::{self},
-    wire::{claim::UserRefused, link},
+    wire::{claim::UserRefused, link, refusal::TryLater},
 };
 
 impl World {
@@ -17,26 +17,26 @@ impl World {
         let Some(is) = self.nodes.get_mut(&node) else {
             return;
         };
-        let retry_after_ms = UNAVAILABLE_RETRY_AFTER_MS;
+        let later = TryLater::unavailable(UNAVAILABLE_RETRY_AFTER_MS);
         match is.tasks.get_mut(&task) {
             Some(Task::ClaimParts { parts, .. }) => {
                 for part in parts.iter_mut() {
                     part.claimed.get_or_insert_with(|| {
-                        doors::complete_claim(&part.users, Vec::new(), retry_after_ms)
+                        doors::complete_claim(&part.users, Vec::new(), later)
                     });
                 }
                 self.claim_parts_go_on(node, task);
             }
             Some(Task::Relaying { .. }) => {
                 if let Some(Task::Relaying { back, claim }) = is.tasks.remove(&task) {
-                    let unavailable = UserRefused::Unavailable { retry_after_ms };
+                    let unavailable = UserRefused::TryLater(later);
                     let users = doors::refuse_claim(&claim.users, unavailable);
                     self.respond(node, back, link::Reply::Claimed(users));
                 }
             }
             Some(Task::Claim { users, .. }) => {
                 for (_, part) in users.iter_mut() {
-                    part.get_or_insert(Err(UserRefused::Unavailable { retry_after_ms }));
+                    part.get_or_insert(Err(UserRefused::TryLater(later)));
                 }
                 self.claim_goes_on(node, task);
             }

@@ -185,7 +185,7 @@ impl World {
         let open = response
             .users
             .iter()
-            .any(|user| matches!(user.result, Err(ClaimRefused::Unavailable { .. })));
+            .any(|user| matches!(user.result, Err(ClaimRefused::TryLater(_))));
         if open && tries < CLAIM_TRIES_MAX {
             if let Some(pending) = self.clients[client].requests.get_mut(&request)
                 && let Purpose::Claim { tries, .. } = &mut pending.purpose
@@ -556,15 +556,10 @@ impl World {
 fn is_open(answer: &Answer) -> bool {
     matches!(
         answer,
-        Answer::Refused(
-            Refused::Unavailable { .. } | Refused::Overloaded { .. } | Refused::PeerBehind { .. }
-        )
+        Answer::Refused(Refused::TryLater(_) | Refused::PeerBehind { .. })
     )
 }
 
 fn is_open_user(answer: &UserAnswer) -> bool {
-    matches!(
-        answer,
-        UserAnswer::Refused(UserRefused::Unavailable { .. } | UserRefused::Overloaded { .. })
-    )
+    matches!(answer, UserAnswer::Refused(UserRefused::TryLater(_)))
 }

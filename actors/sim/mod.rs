@@ -10,12 +10,9 @@
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     clippy::too_many_arguments,
-    clippy::wildcard_enum_match_arm,
-    clippy::nonminimal_bool,
-    clippy::overly_complex_bool_expr
+    clippy::wildcard_enum_match_arm
 )]
 
-pub mod bugs;
 mod claims;
 mod client;
 mod cluster;

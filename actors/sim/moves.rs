@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    mls::{bundle::Bundle, container::compress},
+    mls::{check::bundle::Bundle, tree::container::compress},
     wire::{
         BText, BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
@@ -236,7 +236,7 @@ impl World {
                 enters: false,
             });
         }
-        self.history.committed(client, room, epoch, &bundle);
+        self.history.committed(room, epoch, &bundle);
         let name = is.name();
         self.story.tell(self.now_ms, || {
             let adds = intent.add.len();
@@ -304,6 +304,8 @@ impl World {
                 .as_ref()
                 .and_then(|presented| presented.passphrase.map(BText::clipped)),
             signature: Payload::default(),
+            envelope: Payload::default(),
+            before: Payload::default(),
         };
         request.signature = super::mls::sign_request(&request);
         let purpose = Purpose::GroupInfo {
@@ -400,7 +402,7 @@ impl World {
             enters: true,
         });
         let opened = known.opened;
-        self.history.committed(client, room, epoch, &bundle);
+        self.history.committed(room, epoch, &bundle);
         let name = is.name();
         self.story.tell(self.now_ms, || {
             let wrong = if flawed { ", which it may not" } else { "" };
@@ -455,6 +457,7 @@ impl World {
         let Some(message) = self.clients[client].member.propose(&room, wish) else {
             return;
         };
+        self.history.proposed(&room, &message);
         let proposals = BVec::truncated(vec![Payload(message.clone())]);
         let ask = ClientAsk::To(room.clone(), Request::Propose(proposals));
         self.ask(client, Purpose::Propose { room, message }, ask);

@@ -201,11 +201,7 @@ impl Shard {
         now: Millis,
         shards: u16,
     ) -> Applied {
-        let time = if planted!("time_goes_back") {
-            entry.stamp
-        } else {
-            self.derived.time.at(entry.stamp)
-        };
+        let time = self.derived.time.at(entry.stamp);
         let mut orders = Vec::new();
         let mut outcomes = Vec::new();
         let mut hashes = vec![self.state];

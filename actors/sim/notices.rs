@@ -69,7 +69,7 @@ impl World {
                 UserAnswer::Done | UserAnswer::Refused(UserRefused::Unknown | UserRefused::Deleted)
             )
         );
-        if !taken && !planted!("notice_dropped_when_unavailable") {
+        if !taken {
             return self.notice_lost(node, shard, to);
         }
         let ack = link::Command::Ack {

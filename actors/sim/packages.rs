@@ -1,9 +1,8 @@
 //! What the checkers know of KeyPackages: who got which, how often who claimed, who wanted what in vain.
 
-use super::history::History;
+use super::history::{History, at};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    limits::CLAIM_KEPT_MS,
     machine::Millis,
     user::{command::Claim, outcome::Claimed},
     wire::{
@@ -12,15 +11,32 @@ use crate::{
         post::Refilled,
     },
 };
-use std::collections::{BTreeMap, BTreeSet};
+use mimi_history::Fact;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// What may be handed out once: a KeyPackage, and a last-resort one to each hub.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Handout {
+    package: Hash,
+    last_resort_for: Option<ProviderId>,
+}
+
+impl fmt::Display for Handout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.package, f)?;
+        let hub = self.last_resort_for.iter();
+        hub.into_iter().try_for_each(|hub| write!(f, " for {hub}"))
+    }
+}
 
 /// Packages as the logs hand them out.
 #[derive(Debug, Default)]
 pub(super) struct Packages {
-    handed: BTreeMap<Hash, ClaimId>,
     /// Last-resort packages, which may go to one claim of each hub.
     last_resorts: BTreeSet<Hash>,
-    last_resorts_handed: BTreeMap<(Hash, ProviderId), ClaimId>,
     /// Claims that the hub of their room passed on.
     relayed: BTreeSet<ClaimId>,
     /// When claims were counted: by requester and user, by provider and user, by user.
@@ -28,8 +44,6 @@ pub(super) struct Packages {
     /// Who wanted which client in which room in vain, and who is still to hear of its refill.
     wanted: BTreeSet<Refilled>,
     refills: BTreeSet<Refilled>,
-    /// What each claim got first, and when.
-    claims: BTreeMap<(ClaimId, ClientUri), (Hash, Millis)>,
 }
 
 impl History {
@@ -67,31 +81,18 @@ impl History {
             let Ok(package) = &client.result else {
                 continue;
             };
-            let hash = Hash::of(package);
-            if self.packages.last_resorts.contains(&hash) {
-                let place = (hash, claim.hub.clone());
-                let to = *self.packages.last_resorts_handed.entry(place).or_insert(id);
-                self.demand("I3", to == id, || {
-                    format!(
-                        "the last-resort package of {} was handed twice to {}",
-                        client.client, claim.hub
-                    )
-                });
-                continue;
-            }
-            let to = *self.packages.handed.entry(hash).or_insert(id);
-            self.demand("I3", to == id, || {
-                format!("a KeyPackage of {} was handed to two claims", client.client)
-            });
-            let (before, since) = *self
-                .packages
-                .claims
-                .entry((id, client.client.clone()))
-                .or_insert((hash, time));
-            let kept = time <= since.plus(CLAIM_KEPT_MS);
-            self.demand("I3", before == hash || !kept, || {
-                format!("a claim got two KeyPackages of {}", client.client)
-            });
+            let package = Hash::of(package);
+            let is_last = self.packages.last_resorts.contains(&package);
+            let package = Handout {
+                package,
+                last_resort_for: is_last.then(|| claim.hub.clone()),
+            };
+            let given = Fact::Handed {
+                claim: &id,
+                client: &client.client,
+                package: &package,
+            };
+            self.see_at(at(time), given);
         }
     }
 
@@ -193,18 +194,16 @@ impl History {
                     continue;
                 };
                 let hash = Hash::of(package);
-                if self.packages.last_resorts.contains(&hash) {
-                    let mut handed = self.packages.last_resorts_handed.iter();
-                    let known = handed.any(|((what, _), to)| *what == hash && *to == id);
-                    self.demand("I3", known, || {
-                        format!("{} gave a last-resort package twice", client.client)
-                    });
-                    continue;
-                }
-                let to = self.packages.handed.get(&hash).copied();
-                self.demand("I3", to == Some(id), || {
+                let first = Handout {
+                    package: hash,
+                    last_resort_for: None,
+                };
+                let handed = self.ledger.handouts.handed.range(first..);
+                let mut same = handed.take_while(|(handout, _)| handout.package == hash);
+                let known = same.any(|(_, (to, _))| *to == id);
+                self.demand("I3", known, || {
                     format!(
-                        "a KeyPackage of {} was given that no log handed out",
+                        "a KeyPackage of {} was given that no log handed out to the claim",
                         client.client
                     )
                 });

@@ -16,6 +16,7 @@ use crate::{
     record::Command,
     room::{codes::CodeFlaw, desk, follower_desk, outcome::Refused},
     user::{desk as user_desk, outcome::Refused as UserRefused},
+    wire::refusal::TryLater,
 };
 
 /// When a request that the log did not take may be sent again, in milliseconds.
@@ -41,9 +42,7 @@ impl World {
                 };
                 let record = Command::Hub(room.clone(), command);
                 if !self.queue_command(node, shard, record, Some(ticket)) {
-                    let refused = Refused::Unavailable {
-                        retry_after_ms: RETRY_AFTER_MS,
-                    };
+                    let refused = Refused::TryLater(TryLater::unavailable(RETRY_AFTER_MS));
                     let refused = desk::Input::NotAppended { ticket, refused };
                     self.hub_input(node, &room, refused);
                 }
@@ -75,9 +74,7 @@ impl World {
                     self.history.wrong_code_seen(&room, &joiner);
                     let record = Command::Hub(room.clone(), command);
                     if !self.queue_command(node, shard, record, Some(ticket)) {
-                        let refused = Refused::Unavailable {
-                            retry_after_ms: RETRY_AFTER_MS,
-                        };
+                        let refused = Refused::TryLater(TryLater::unavailable(RETRY_AFTER_MS));
                         let refused = desk::Input::NotAppended { ticket, refused };
                         self.hub_input(node, &room, refused);
                     }
@@ -114,9 +111,7 @@ impl World {
             follower_desk::Effect::Append { ticket, command } => {
                 let record = Command::Follower(room.clone(), command);
                 if !self.queue_command(node, shard, record, Some(ticket)) {
-                    let refused = Refused::Unavailable {
-                        retry_after_ms: RETRY_AFTER_MS,
-                    };
+                    let refused = Refused::TryLater(TryLater::unavailable(RETRY_AFTER_MS));
                     let refused = follower_desk::Input::NotAppended { ticket, refused };
                     self.follower_input(node, &room, refused);
                 }
@@ -138,9 +133,7 @@ impl World {
             user_desk::Effect::Append { ticket, command } => {
                 let record = Command::User(user.clone(), command);
                 if !self.queue_command(node, shard, record, Some(ticket)) {
-                    let refused = UserRefused::Unavailable {
-                        retry_after_ms: RETRY_AFTER_MS,
-                    };
+                    let refused = UserRefused::TryLater(TryLater::unavailable(RETRY_AFTER_MS));
                     let refused = user_desk::Input::NotAppended { ticket, refused };
                     self.user_input(node, &user, refused);
                 }

@@ -327,7 +327,7 @@ impl World {
             is.member.take(room, &event.body)
         };
         match took {
-            Ok(Took::Message(content)) => self.history.read(client, room, content),
+            Ok(Took::Message(content)) => self.history.read(&is.uri, room, event.seq, content),
             Ok(Took::Proposals | Took::BeforeJoining) => {}
             Ok(Took::Commit(epoch)) => {
                 let with = is.member.authenticator(room);

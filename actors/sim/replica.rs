@@ -278,7 +278,6 @@ impl Replica {
         let mut has: Vec<u64> = voters
             .iter()
             .map(|voter| match leading.matched.get(voter) {
-                _ if *voter == own && planted!("answer_before_sync") => self.len(),
                 _ if *voter == own => self.synced,
                 Some(matched) => *matched,
                 None => 0,
@@ -315,13 +314,6 @@ impl Replica {
         self.synced = self.len();
         self.leading = None;
         self.committed = self.sealed.last().map_or(0, |sealed| sealed.at);
-    }
-
-    /// The disk never had more than the first `count` entries, and its mark says no more either.
-    pub(super) fn never_had(&mut self, count: u64) {
-        self.cut(count.max(self.discarded.0));
-        self.synced = self.len();
-        self.mark = self.mark.min(self.len());
     }
 
     /// How many entries are not on disk yet.

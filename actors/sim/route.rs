@@ -19,7 +19,7 @@ use crate::{
         desk as user_desk,
         outcome::Answer as UserAnswer,
     },
-    wire::{claim::UserRefused, joining::Introduced, link},
+    wire::{claim::UserRefused, joining::Introduced, link, refusal::TryLater},
 };
 use std::sync::Arc;
 
@@ -30,9 +30,9 @@ pub(super) const UNAVAILABLE_RETRY_AFTER_MS: u32 = 200;
 
 /// The refusal of a request about which nothing is known.
 pub(super) fn unavailable() -> Answer {
-    Answer::Refused(Refused::Unavailable {
-        retry_after_ms: UNAVAILABLE_RETRY_AFTER_MS,
-    })
+    Answer::Refused(Refused::TryLater(TryLater::unavailable(
+        UNAVAILABLE_RETRY_AFTER_MS,
+    )))
 }
 
 impl World {
@@ -230,7 +230,7 @@ impl World {
                 let asking = claim.terms.asking_client.as_ref();
                 let vouched = asking
                     .is_some_and(|client| super::client::device_key(client) == claim.proof.key);
-                if vouched || planted!("relay_not_vouched_for") {
+                if vouched {
                     return self.claim_here(node, back, &claim);
                 }
                 self.counts.one("claims that nobody vouches for");
@@ -299,7 +299,7 @@ impl World {
                     && self.providers.iter().position(|id| *id == part.whom)
                         == Some(usize::from(from))
                 {
-                    let retry = UNAVAILABLE_RETRY_AFTER_MS;
+                    let retry = TryLater::unavailable(UNAVAILABLE_RETRY_AFTER_MS);
                     part.claimed = Some(doors::complete_claim(&part.users, claimed, retry));
                 }
                 self.claim_parts_go_on(node, task);
@@ -356,11 +356,7 @@ impl World {
         let looks = matches!(ask.target, Target::LookInbox(..) | Target::LookRoom { .. });
         if self.leads(node, shard) {
             // What only reads may be a little behind; whatever takes or decides may not.
-            if looks
-                || planted!("stale_leader_answers")
-                || planted!("skip_epoch_check")
-                || self.is_confirmed(node, shard)
-            {
+            if looks || self.is_confirmed(node, shard) {
                 return self.take_ask(node, shard, ask);
             }
             self.counts
@@ -517,9 +513,9 @@ impl World {
                     | Answered::Room(_)
                     | Answered::Knows(_)
                     | Answered::Reply(_)
-                    | Answered::Unavailable => Err(UserRefused::Unavailable {
-                        retry_after_ms: UNAVAILABLE_RETRY_AFTER_MS,
-                    }),
+                    | Answered::Unavailable => Err(UserRefused::TryLater(TryLater::unavailable(
+                        UNAVAILABLE_RETRY_AFTER_MS,
+                    ))),
                 };
                 if let Some((_, part)) = users.get_mut(slot) {
                     *part = Some(claimed);
@@ -546,7 +542,7 @@ impl World {
                     return self.relay_claim(node, back, *claim, knows);
                 }
                 let retry_after_ms = UNAVAILABLE_RETRY_AFTER_MS;
-                let unavailable = UserRefused::Unavailable { retry_after_ms };
+                let unavailable = UserRefused::TryLater(TryLater::unavailable(retry_after_ms));
                 let users = doors::refuse_claim(&claim.users, unavailable);
                 self.respond(node, back, link::Reply::Claimed(users));
             }

@@ -81,11 +81,7 @@ impl Shard {
         self.replica.sealed.push(Arc::new(sealed));
         if let [before, _] = self.replica.sealed.as_slice() {
             let upto = before.at;
-            let needed = if planted!("discards_what_is_needed") {
-                BTreeSet::new()
-            } else {
-                self.pointed_at(upto + 1)
-            };
+            let needed = self.pointed_at(upto + 1);
             self.replica.discard(upto, &needed);
         }
         let old = self.replica.sealed.len().saturating_sub(2);
@@ -105,9 +101,6 @@ impl Shard {
         self.followers = unpack(&sealed.followers)?;
         self.users = unpack(&sealed.users)?;
         self.derived = Derived::revive(&sealed.derived)?;
-        if planted!("snapshot_without_links") {
-            self.derived.links = crate::link::Links::default();
-        }
         self.applied = sealed.at;
         self.state = sealed.state;
         Ok(())
@@ -125,11 +118,7 @@ impl Shard {
         }
         // What nobody needs here any more, nobody will need there once it has caught up.
         let entry = |index: u64| Some((index, self.replica.entry(index)?));
-        let entries = if planted!("snapshot_without_entries") {
-            Vec::new()
-        } else {
-            derived.into_iter().filter_map(entry).collect()
-        };
+        let entries = derived.into_iter().filter_map(entry).collect();
         Some(Install {
             term: self.replica.term,
             sealed,

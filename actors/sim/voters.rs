@@ -27,54 +27,6 @@ use node::{Log, Message, Node, Stage, Vote};
 use std::collections::{BTreeMap, BTreeSet};
 use wait::Wait;
 
-/// Bugs that can be planted here, and what each does. See [`crate::planted`].
-pub const BUGS: &[(&str, &str)] = &[
-    (
-        "stands_unasked",
-        "a voter raises the term without asking beforehand",
-    ),
-    (
-        "silence_of_the_absent",
-        "a voter that was away takes its leader for silent",
-    ),
-    (
-        "cut_off_leads_on",
-        "a leader that nobody answers does not step down",
-    ),
-    (
-        "pre_vote_within_lease",
-        "a voter that hears its leader says that it would vote for another",
-    ),
-    (
-        "leap_believed_at_once",
-        "clocks that leap are followed at once",
-    ),
-    (
-        "shard_time_stands",
-        "the time of a shard stands still while it is ahead of the stamps",
-    ),
-    (
-        "followers_are_not_asked",
-        "a leader takes followers whose disks are slow for gone",
-    ),
-    (
-        "stuck_leader_asks",
-        "a leader whose disk does nothing has itself followed",
-    ),
-    (
-        "asks_while_it_stands",
-        "a voter that waits for votes asks for others, which voids the first",
-    ),
-    (
-        "heard_leader_ends_election",
-        "a voter that stands breaks off when the leader that was silent comes back",
-    ),
-    (
-        "votes_are_not_waited_for",
-        "votes that a disk takes a second for come too late, each time",
-    ),
-];
-
 /// How many nodes there are.
 const NODES: u64 = 3;
 /// How long a world is played, in milliseconds.
@@ -411,7 +363,7 @@ impl World {
                     self.counts.one("leaders that stepped down");
                     self.send_all(node, &released);
                 }
-                Next::Ask if !is.is_stuck(now_ms) || planted!("stuck_leader_asks") => {
+                Next::Ask if !is.is_stuck(now_ms) => {
                     let follow = Message::Follow(is.vote, now_ms);
                     self.counts.one("leaders that asked who follows");
                     self.send_all(node, &follow);
@@ -426,16 +378,12 @@ impl World {
             is.stood(now_ms);
         }
         // A node does one thing at a time about who leads: its own vote may take the disk longer than it stands.
-        let stands = is.stage == Stage::Stands && !planted!("asks_while_it_stands");
+        let stands = is.stage == Stage::Stands;
         if is.election.look(now_ms) && !stands {
             is.ask(Stage::Asks);
             let ask = Message::PreVote(is.log);
             self.counts.one("pre-votes");
-            if planted!("stands_unasked") {
-                self.stand(node);
-            } else {
-                self.send_all(node, &ask);
-            }
+            self.send_all(node, &ask);
         }
     }
 
@@ -448,11 +396,7 @@ impl World {
         is.election.stand(at_ms, (ballot.term, ballot.node));
         is.ask(Stage::Waits(ballot));
         let vote = Message::Vote(ballot, is.log, at_ms);
-        if planted!("votes_are_not_waited_for") {
-            self.stand(node);
-        } else {
-            self.send_all_at(at_ms, node, &vote);
-        }
+        self.send_all_at(at_ms, node, &vote);
     }
 
     fn voted(

@@ -1,28 +1,26 @@
 //! Answers of rooms as version 1 had them: with three that no desk ever sent.
 
-use super::Before;
+use super::{
+    Before,
+    refusals::{self, ClaimResponse, DoorRefused, Introduced, LinkRefused, Refused, UserAnswer},
+};
 use crate::ids::RoomUri;
 use crate::{
     ask::Answered,
     limits::{KEY_PACKAGES_PER_UPLOAD_MAX, PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX},
-    link::Redriven,
     machine::Millis,
-    user::outcome as user,
     wire::{
         BVec, Payload,
-        answer::{Accepted, Answer as Today, Refused},
-        claim::ClaimResponse,
-        door::{self, DoorRefused, HubSender, PackageRefused},
+        answer::{self, Accepted, Answer as Today},
+        door::{self, HubSender, PackageRefused},
         event::{ClientSeq, VerdictRun},
-        joining::{CodeId, CodeList, Introduced, MadeCode, SealedGroupInfo},
-        link::{self, LinkRefused},
+        joining::{CodeId, CodeList, MadeCode, SealedGroupInfo},
+        link,
+        refusal::TryLater,
         version::NotInVersion,
     },
 };
 use serde::{Deserialize, Serialize};
-
-/// When whoever was answered with what should never have come asks again, in milliseconds.
-const AGAIN_AFTER_MS: u32 = 1_000;
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum Answer {
@@ -55,11 +53,10 @@ impl Before<Today> for Answer {
             Self::CodeMade(made) => Today::CodeMade(made),
             Self::Codes(codes) => Today::Codes(codes),
             Self::CodeRevoked => Today::CodeRevoked,
-            Self::Refused(refused) => Today::Refused(refused),
+            Self::Refused(refused) => Today::Refused(refused.today()),
             // Who answers with what never leaves a desk has answered nothing.
             Self::Stale | Self::Granted { .. } | Self::CodeKept(_) => {
-                let retry_after_ms = AGAIN_AFTER_MS;
-                Today::Refused(Refused::Unavailable { retry_after_ms })
+                Today::Refused(answer::Refused::TryLater(TryLater::UNANSWERED))
             }
         }
     }
@@ -76,7 +73,7 @@ impl Before<Today> for Answer {
             Today::CodeMade(made) => Self::CodeMade(made),
             Today::Codes(codes) => Self::Codes(codes),
             Today::CodeRevoked => Self::CodeRevoked,
-            Today::Refused(refused) => Self::Refused(refused),
+            Today::Refused(refused) => Self::Refused(Refused::of(&refused)?),
         })
     }
 }
@@ -98,10 +95,10 @@ impl Before<door::Reply> for DoorReply {
             Self::LoggedIn => door::Reply::LoggedIn,
             Self::HubSender(hub) => door::Reply::HubSender(hub),
             Self::Uploaded(results) => door::Reply::Uploaded(results),
-            Self::Claimed(response) => door::Reply::Claimed(response),
+            Self::Claimed(response) => door::Reply::Claimed(response.today()),
             Self::Room(answer) => door::Reply::Room(answer.today()),
-            Self::Introduced(introduced) => door::Reply::Introduced(introduced),
-            Self::Refused(refused) => door::Reply::Refused(refused),
+            Self::Introduced(introduced) => door::Reply::Introduced(introduced.today()),
+            Self::Refused(refused) => door::Reply::Refused(refused.today()),
         }
     }
 
@@ -110,10 +107,10 @@ impl Before<door::Reply> for DoorReply {
             door::Reply::LoggedIn => Self::LoggedIn,
             door::Reply::HubSender(hub) => Self::HubSender(hub),
             door::Reply::Uploaded(results) => Self::Uploaded(results),
-            door::Reply::Claimed(response) => Self::Claimed(response),
+            door::Reply::Claimed(response) => Self::Claimed(ClaimResponse::of(&response)?),
             door::Reply::Room(answer) => Self::Room(Answer::of(&answer)?),
-            door::Reply::Introduced(introduced) => Self::Introduced(introduced),
-            door::Reply::Refused(refused) => Self::Refused(refused),
+            door::Reply::Introduced(introduced) => Self::Introduced(Introduced::of(&introduced)?),
+            door::Reply::Refused(refused) => Self::Refused(DoorRefused::of(&refused)?),
         })
     }
 }
@@ -130,14 +127,14 @@ impl Before<door::Sent> for DoorSent {
         door::Sent {
             room: self.room,
             first: self.first,
-            answer: self.answer.map(Answer::today),
+            answer: self.answer.map(Answer::today).map_err(DoorRefused::today),
         }
     }
 
     fn of(today: &door::Sent) -> Result<Self, NotInVersion> {
         let answer = match &today.answer {
             Ok(answer) => Ok(Answer::of(answer)?),
-            Err(refused) => Err(refused.clone()),
+            Err(refused) => Err(DoorRefused::of(refused)?),
         };
         Ok(Self {
             room: today.room.clone(),
@@ -159,21 +156,21 @@ pub(super) enum LinkReply {
 impl Before<link::Reply> for LinkReply {
     fn today(self) -> link::Reply {
         match self {
-            Self::Claimed(response) => link::Reply::Claimed(response),
+            Self::Claimed(response) => link::Reply::Claimed(response.today()),
             Self::Vouched(vouched) => link::Reply::Vouched(vouched),
             Self::Room(answer) => link::Reply::Room(answer.today()),
-            Self::Introduced(introduced) => link::Reply::Introduced(introduced),
-            Self::Refused(refused) => link::Reply::Refused(refused),
+            Self::Introduced(introduced) => link::Reply::Introduced(introduced.today()),
+            Self::Refused(refused) => link::Reply::Refused(refused.today()),
         }
     }
 
     fn of(today: &link::Reply) -> Result<Self, NotInVersion> {
         Ok(match today.clone() {
-            link::Reply::Claimed(response) => Self::Claimed(response),
+            link::Reply::Claimed(response) => Self::Claimed(ClaimResponse::of(&response)?),
             link::Reply::Vouched(vouched) => Self::Vouched(vouched),
             link::Reply::Room(answer) => Self::Room(Answer::of(&answer)?),
-            link::Reply::Introduced(introduced) => Self::Introduced(introduced),
-            link::Reply::Refused(refused) => Self::Refused(refused),
+            link::Reply::Introduced(introduced) => Self::Introduced(Introduced::of(&introduced)?),
+            link::Reply::Refused(refused) => Self::Refused(LinkRefused::of(&refused)?),
         })
     }
 }
@@ -181,36 +178,36 @@ impl Before<link::Reply> for LinkReply {
 #[derive(Serialize, Deserialize)]
 pub(super) enum NodeAnswered {
     Room(Answer),
-    User(user::Answer),
+    User(UserAnswer),
     DeviceKey(Option<[u8; 32]>),
     Knows(bool),
     Done,
     Nobody,
-    Redriven(Redriven),
+    Redriven(refusals::Redriven),
 }
 
 impl Before<Answered> for NodeAnswered {
     fn today(self) -> Answered {
         match self {
             Self::Room(answer) => Answered::Room(answer.today()),
-            Self::User(answer) => Answered::User(answer),
+            Self::User(answer) => Answered::User(answer.today()),
             Self::DeviceKey(key) => Answered::DeviceKey(key),
             Self::Knows(knows) => Answered::Knows(knows),
             Self::Done => Answered::Done,
             Self::Nobody => Answered::Nobody,
-            Self::Redriven(redriven) => Answered::Redriven(redriven),
+            Self::Redriven(redriven) => Answered::Redriven(redriven.today()),
         }
     }
 
     fn of(today: &Answered) -> Result<Self, NotInVersion> {
         Ok(match today.clone() {
             Answered::Room(answer) => Self::Room(Answer::of(&answer)?),
-            Answered::User(answer) => Self::User(answer),
+            Answered::User(answer) => Self::User(UserAnswer::of(&answer)?),
             Answered::DeviceKey(key) => Self::DeviceKey(key),
             Answered::Knows(knows) => Self::Knows(knows),
             Answered::Done => Self::Done,
             Answered::Nobody => Self::Nobody,
-            Answered::Redriven(redriven) => Self::Redriven(redriven),
+            Answered::Redriven(redriven) => Self::Redriven(refusals::Redriven::of(&redriven)?),
         })
     }
 }

@@ -1,27 +1,127 @@
 //! Requests as version 1 of the three doors had them: each kind of request to a room by itself, with its room and its
-//! sender inside.
+//! sender inside, and what a client signs for others in one piece with what is ours.
 
 use super::Before;
 use crate::{
     ask::Ask,
     caller::Caller,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    limits::{KEY_PACKAGES_PER_UPLOAD_MAX, READS_TOLD_MAX},
+    limits::{CLAIM_USERS_MAX, KEY_PACKAGES_PER_UPLOAD_MAX, PASSPHRASE_BYTES_MAX, READS_TOLD_MAX},
     link::ReadProgress,
+    machine::Millis,
     room::{follower, hub},
     user::command,
     wire::{
-        BVec, Payload,
-        claim::ClaimRequest,
+        BText, BVec, Payload,
+        claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
         door::{self, Enrol, Login, Order},
         joining::{CodesAsk, GroupInfoRequest, IntroductionAsk},
         link::{self, Hello},
         room::{Beginning, Bundle, Proposals, Request},
+        tree::TreeKind,
         version::NotInVersion,
     },
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// A claim, each of whose signatures was over its id and versions too.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ClaimRequestOf1 {
+    id: ClaimId,
+    terms: ClaimTerms,
+    users: BVec<UserUri, CLAIM_USERS_MAX>,
+    proof: ClaimProofOf1,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClaimProofOf1 {
+    key: [u8; 32],
+    signatures: BVec<Payload, CLAIM_USERS_MAX>,
+}
+
+impl Before<ClaimRequest> for ClaimRequestOf1 {
+    fn today(self) -> ClaimRequest {
+        ClaimRequest {
+            id: self.id,
+            terms: self.terms,
+            users: self.users,
+            proof: ClaimProof {
+                key: self.proof.key,
+                before: self.proof.signatures,
+                ..ClaimProof::default()
+            },
+        }
+    }
+
+    fn of(today: &ClaimRequest) -> Result<Self, NotInVersion> {
+        Ok(Self {
+            id: today.id,
+            terms: today.terms.clone(),
+            users: today.users.clone(),
+            proof: ClaimProofOf1 {
+                key: today.proof.key,
+                signatures: today.proof.before.clone(),
+            },
+        })
+    }
+}
+
+/// A request for the GroupInfo, all of which was signed under the protocol's label.
+#[derive(Serialize, Deserialize)]
+pub(super) struct GroupInfoRequestOf1 {
+    room: RoomUri,
+    joiner: ClientUri,
+    id: [u8; 16],
+    time: Millis,
+    ciphersuite: u16,
+    hpke_key: Payload,
+    signature_key: Payload,
+    container: TreeKind,
+    wait_ms: u32,
+    code: Option<Payload>,
+    passphrase: Option<BText<PASSPHRASE_BYTES_MAX>>,
+    signature: Payload,
+}
+
+impl Before<GroupInfoRequest> for GroupInfoRequestOf1 {
+    fn today(self) -> GroupInfoRequest {
+        GroupInfoRequest {
+            room: self.room,
+            joiner: self.joiner,
+            id: self.id,
+            time: self.time,
+            ciphersuite: self.ciphersuite,
+            hpke_key: self.hpke_key,
+            signature_key: self.signature_key,
+            container: self.container,
+            wait_ms: self.wait_ms,
+            code: self.code,
+            passphrase: self.passphrase,
+            signature: Payload::default(),
+            envelope: Payload::default(),
+            before: self.signature,
+        }
+    }
+
+    fn of(today: &GroupInfoRequest) -> Result<Self, NotInVersion> {
+        let today = today.clone();
+        Ok(Self {
+            room: today.room,
+            joiner: today.joiner,
+            id: today.id,
+            time: today.time,
+            ciphersuite: today.ciphersuite,
+            hpke_key: today.hpke_key,
+            signature_key: today.signature_key,
+            container: today.container,
+            wait_ms: today.wait_ms,
+            code: today.code,
+            passphrase: today.passphrase,
+            signature: today.before,
+        })
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum DoorOpen {
@@ -36,11 +136,11 @@ pub(super) enum DoorRequest {
     Login(Login),
     HubSender,
     Upload(BVec<Payload, KEY_PACKAGES_PER_UPLOAD_MAX>),
-    Claim(ClaimRequest),
+    Claim(ClaimRequestOf1),
     Create(RoomUri, Beginning),
     Commit(RoomUri, Bundle),
     Propose(RoomUri, Proposals),
-    GroupInfo(Arc<GroupInfoRequest>),
+    GroupInfo(Box<GroupInfoRequestOf1>),
     /// With the client, which is the connection's whatever stands here.
     Codes(RoomUri, ClientUri, CodesAsk),
     Introduction(IntroductionAsk),
@@ -71,12 +171,15 @@ impl Before<door::Request> for DoorRequest {
             Self::Login(login) => return door::Request::Login(login),
             Self::HubSender => return door::Request::HubSender,
             Self::Upload(packages) => return door::Request::Upload(packages),
-            Self::Claim(claim) => return door::Request::Claim(claim),
+            Self::Claim(claim) => return door::Request::Claim(claim.today()),
             Self::Introduction(ask) => return door::Request::Introduction(ask),
             Self::Create(room, beginning) => (room, Request::Create(beginning)),
             Self::Commit(room, bundle) => (room, Request::Commit(bundle)),
             Self::Propose(room, proposals) => (room, Request::Propose(proposals)),
-            Self::GroupInfo(request) => (request.room.clone(), Request::GroupInfo(request)),
+            Self::GroupInfo(request) => {
+                let request = request.today();
+                (request.room.clone(), Request::GroupInfo(Arc::new(request)))
+            }
             Self::Codes(room, _, ask) => (room, Request::Codes(ask)),
         };
         door::Request::Room(room, request)
@@ -88,13 +191,15 @@ impl Before<door::Request> for DoorRequest {
             door::Request::Login(login) => Self::Login(login),
             door::Request::HubSender => Self::HubSender,
             door::Request::Upload(packages) => Self::Upload(packages),
-            door::Request::Claim(claim) => Self::Claim(claim),
+            door::Request::Claim(claim) => Self::Claim(ClaimRequestOf1::of(&claim)?),
             door::Request::Introduction(ask) => Self::Introduction(ask),
             door::Request::Room(room, request) => match request {
                 Request::Create(beginning) => Self::Create(room, beginning),
                 Request::Commit(bundle) => Self::Commit(room, bundle),
                 Request::Propose(proposals) => Self::Propose(room, proposals),
-                Request::GroupInfo(request) => Self::GroupInfo(request),
+                Request::GroupInfo(request) => {
+                    Self::GroupInfo(Box::new(GroupInfoRequestOf1::of(&request)?))
+                }
                 Request::Codes(_) => {
                     return Err(NotInVersion {
                         version: 1,
@@ -116,12 +221,12 @@ pub(super) enum LinkOpen {
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum LinkRequest {
-    Claim(ClaimRequest),
-    Relayed(ClaimRequest),
+    Claim(ClaimRequestOf1),
+    Relayed(ClaimRequestOf1),
     Vouch { client: ClientUri, key: [u8; 32] },
     Commit(RoomUri, ClientUri, Bundle),
     Propose(RoomUri, ClientUri, Proposals),
-    GroupInfo(Arc<GroupInfoRequest>),
+    GroupInfo(Box<GroupInfoRequestOf1>),
     Codes(RoomUri, ClientUri, CodesAsk),
     Resolve(Payload),
 }
@@ -149,15 +254,16 @@ impl Before<link::Open> for LinkOpen {
 impl Before<link::Request> for LinkRequest {
     fn today(self) -> link::Request {
         let (room, client, request) = match self {
-            Self::Claim(claim) => return link::Request::Claim(claim),
-            Self::Relayed(claim) => return link::Request::Relayed(claim),
+            Self::Claim(claim) => return link::Request::Claim(claim.today()),
+            Self::Relayed(claim) => return link::Request::Relayed(claim.today()),
             Self::Vouch { client, key } => return link::Request::Vouch { client, key },
             Self::Resolve(code) => return link::Request::Resolve(code),
             Self::Commit(room, client, bundle) => (room, client, Request::Commit(bundle)),
             Self::Propose(room, client, proposals) => (room, client, Request::Propose(proposals)),
             Self::GroupInfo(request) => {
+                let request = request.today();
                 let (room, client) = (request.room.clone(), request.joiner.clone());
-                (room, client, Request::GroupInfo(request))
+                (room, client, Request::GroupInfo(Arc::new(request)))
             }
             Self::Codes(room, client, ask) => (room, client, Request::Codes(ask)),
         };
@@ -170,8 +276,8 @@ impl Before<link::Request> for LinkRequest {
 
     fn of(today: &link::Request) -> Result<Self, NotInVersion> {
         Ok(match today.clone() {
-            link::Request::Claim(claim) => Self::Claim(claim),
-            link::Request::Relayed(claim) => Self::Relayed(claim),
+            link::Request::Claim(claim) => Self::Claim(ClaimRequestOf1::of(&claim)?),
+            link::Request::Relayed(claim) => Self::Relayed(ClaimRequestOf1::of(&claim)?),
             link::Request::Vouch { client, key } => Self::Vouch { client, key },
             link::Request::Resolve(code) => Self::Resolve(code),
             link::Request::Room {
@@ -187,7 +293,9 @@ impl Before<link::Request> for LinkRequest {
                 }
                 Request::Commit(bundle) => Self::Commit(room, client, bundle),
                 Request::Propose(proposals) => Self::Propose(room, client, proposals),
-                Request::GroupInfo(request) => Self::GroupInfo(request),
+                Request::GroupInfo(request) => {
+                    Self::GroupInfo(Box::new(GroupInfoRequestOf1::of(&request)?))
+                }
                 Request::Codes(ask) => Self::Codes(room, client, ask),
             },
         })
@@ -221,7 +329,7 @@ pub(super) enum HubAsk {
     },
     Submit(hub::Submit),
     GroupInfo {
-        request: Arc<GroupInfoRequest>,
+        request: Box<GroupInfoRequestOf1>,
         wait_ms: u32,
     },
     Codes {
@@ -237,18 +345,20 @@ impl HubAsk {
             Self::Create { creator, beginning } => (creator, Request::Create(beginning)),
             Self::Commit { sender, bundle } => (sender, Request::Commit(bundle)),
             Self::Propose { sender, messages } => (sender, Request::Propose(messages)),
-            Self::GroupInfo { request, wait_ms } => (
-                request.joiner.clone(),
-                Request::GroupInfo(request).waiting_at_most(wait_ms),
-            ),
+            Self::GroupInfo { request, wait_ms } => {
+                let request = request.today();
+                let joiner = request.joiner.clone();
+                let request = Request::GroupInfo(Arc::new(request));
+                (joiner, request.waiting_at_most(wait_ms))
+            }
             Self::Codes { member, ask } => (member, Request::Codes(ask)),
         };
         Ask::Room(room, Caller::of(client), request)
     }
 
-    fn of(caller: Caller, request: Request) -> Self {
+    fn of(caller: Caller, request: Request) -> Result<Self, NotInVersion> {
         let sender = caller.client;
-        match request {
+        Ok(match request {
             Request::Create(beginning) => Self::Create {
                 creator: sender,
                 beginning,
@@ -257,13 +367,13 @@ impl HubAsk {
             Request::Propose(messages) => Self::Propose { sender, messages },
             Request::GroupInfo(request) => Self::GroupInfo {
                 wait_ms: request.wait_ms,
-                request,
+                request: Box::new(GroupInfoRequestOf1::of(&request)?),
             },
             Request::Codes(ask) => Self::Codes {
                 member: sender,
                 ask,
             },
-        }
+        })
     }
 }
 
@@ -282,7 +392,7 @@ impl Before<Ask> for NodeAsk {
 
     fn of(today: &Ask) -> Result<Self, NotInVersion> {
         Ok(match today.clone() {
-            Ask::Room(room, caller, request) => Self::Hub(room, HubAsk::of(caller, request)),
+            Ask::Room(room, caller, request) => Self::Hub(room, HubAsk::of(caller, request)?),
             Ask::Submit(room, submit) => Self::Hub(room, HubAsk::Submit(submit)),
             Ask::Follower(room, command) => Self::Follower(room, command),
             Ask::User(user, command) => Self::User(user, command),

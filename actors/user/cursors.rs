@@ -30,20 +30,13 @@ impl Membership {
     /// Moves the cursor on, if this is on, within what is the client's to read.
     fn ack(&mut self, seq: RoomSeq) {
         let seq = self.within(seq);
-        self.acked = if planted!("cursor_moves_backwards") {
-            seq
-        } else {
-            self.acked.max(seq)
-        };
+        self.acked = self.acked.max(seq);
         self.control = self.control.max(self.acked);
     }
 
     /// As [`Self::ack`], of control events alone.
     fn ack_control(&mut self, seq: RoomSeq) {
         self.control = self.control.max(self.within(seq));
-        if planted!("lane_ack_swallows_messages") {
-            self.acked = self.control;
-        }
     }
 
     fn within(&self, seq: RoomSeq) -> RoomSeq {

@@ -136,6 +136,7 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::refusal::TryLater;
     use crate::{
         machine::{Desk as _, Position},
         user::{
@@ -283,9 +284,7 @@ mod tests {
         let bobby = Log::bobby(&["phone"]);
         let mut desk = Desk::default();
         ask(&mut desk, &bobby.fold, Command::Delete);
-        let refused = Refused::Unavailable {
-            retry_after_ms: 100,
-        };
+        let refused = Refused::TryLater(TryLater::unavailable(100));
         let input = Input::NotAppended {
             ticket: WAITER,
             refused,

@@ -96,17 +96,7 @@ impl machine::Fold for Fold {
     }
 
     fn revive(bytes: &[u8]) -> Result<Self, ReviveError> {
-        let mut fold: Self =
-            wire::decode(&bytes.to_vec().into()).map_err(|error| ReviveError(error.to_string()))?;
-        if let Account::Active(user) = &mut fold.account {
-            if planted!("limits_forgotten") {
-                user.budgets = Budgets::default();
-            }
-            if planted!("wanted_forgotten") {
-                user.wanted = Wanted::default();
-            }
-        }
-        Ok(fold)
+        wire::decode(&bytes.to_vec().into()).map_err(|error| ReviveError(error.to_string()))
     }
 }
 
@@ -224,9 +214,7 @@ impl Fold {
             Account::Active(user) => user.devices.keys().cloned().collect(),
             Account::Deleted => return Outcome::refused(Refused::Deleted),
         };
-        if !planted!("deleted_user_stays") {
-            self.account = Account::Deleted;
-        }
+        self.account = Account::Deleted;
         Outcome {
             woken,
             ..Outcome::answer(Answer::Done)

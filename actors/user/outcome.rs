@@ -9,6 +9,7 @@ use crate::{
         door::PackageRefused,
         joining::{CodeId, Introduced},
         post::Refilled,
+        refusal::TryLater,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -96,18 +97,9 @@ pub enum Refused {
         /// How many it may have.
         max: u32,
     },
-    /// The node has too much to do; the same request may be sent again.
-    #[error("overloaded, retry after {retry_after_ms} ms")]
-    Overloaded {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
-    /// The user's shard cannot answer now; the same request may be sent again.
-    #[error("unavailable, retry after {retry_after_ms} ms")]
-    Unavailable {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
+    /// The same request may be sent again.
+    #[error("{0}")]
+    TryLater(TryLater),
     /// The provider's log is full.
     #[error("the provider's log is full; it accepts nothing until its operator makes room")]
     StorageFull,

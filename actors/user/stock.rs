@@ -123,12 +123,6 @@ impl Stock {
                 (package.is_valid(time) && fits(package, terms)).then_some((rank, place))
             });
         let best = fitting.min();
-        if planted!("package_not_consumed") {
-            let stays = best
-                .and_then(|(_, place)| self.packages.get(place))
-                .cloned();
-            return stays.ok_or(ClientRefused::NoneCompatible);
-        }
         best.map(|(_, place)| self.packages.remove(place))
             .ok_or(ClientRefused::NoneCompatible)
     }

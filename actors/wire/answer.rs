@@ -6,6 +6,7 @@ use super::{
     BText, BVec, Payload,
     event::{Epoch, Hash, RoomSeq, VerdictRun},
     joining::{CodeList, MadeCode, SealedGroupInfo},
+    refusal::{Flaw, RefusalCode, TryLater},
 };
 use crate::{
     ids::ProviderId,
@@ -99,13 +100,8 @@ pub enum Refused {
         detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
     },
     /// A part of the request is not what it must be.
-    #[error("{code}: {detail}")]
-    Invalid {
-        /// A stable code, for example `group_info_mismatch`.
-        code: BText<64>,
-        /// What is wrong.
-        detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
-    },
+    #[error("{0}")]
+    Invalid(Flaw),
     /// A limit of the room is reached.
     #[error("too many {what}, the limit is {max}")]
     TooMany {
@@ -147,18 +143,9 @@ pub enum Refused {
     /// An external Commit by somebody whose lease is over.
     #[error("the lease is over; ask for the GroupInfo again")]
     LeaseExpired,
-    /// Too much waits already; the same request may be sent again.
-    #[error("overloaded, retry after {retry_after_ms} ms")]
-    Overloaded {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
-    /// The hub or the room's shard cannot answer; the same request may be sent again.
-    #[error("unavailable, retry after {retry_after_ms} ms")]
-    Unavailable {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
+    /// The same request may be sent again.
+    #[error("{0}")]
+    TryLater(TryLater),
     /// The node's log is full; the operator must make room.
     #[error("the provider's log is full; it accepts nothing until its operator makes room")]
     StorageFull,
@@ -168,12 +155,9 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// A refusal with a stable code and an explanation.
+    /// A refusal of a part of the request, with an explanation.
     #[must_use]
-    pub fn invalid(code: &str, detail: &str) -> Self {
-        Self::Invalid {
-            code: BText::clipped(code),
-            detail: BText::clipped(detail),
-        }
+    pub fn invalid(code: RefusalCode, detail: &str) -> Self {
+        Self::Invalid(Flaw::new(code, detail))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: transport requirements, section 3.1.
 
-use super::{BVec, Payload};
+use super::{BVec, Payload, event::Hash, refusal::TryLater};
 use crate::{
     ids::{ClientUri, Requester, RoomUri, UserUri},
     limits::{
@@ -16,9 +16,15 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClaimId(pub [u8; 16]);
 
-impl fmt::Debug for ClaimId {
+impl fmt::Display for ClaimId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ClaimId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -73,13 +79,31 @@ pub struct ClaimRequest {
     pub proof: ClaimProof,
 }
 
-/// The requester's signatures: one for each user, so that each provider that gets a part of the claim can check it.
+/// The requester's signatures, which [`crate::mls::check::claim::sign`] makes.
+///
+/// Each user has one of its own, over the KeyMaterialRequestTBS of the MIMI protocol and nothing else, so that each
+/// provider that gets a part of the claim can check it, and another transport can carry it. What belongs to us is
+/// signed apart, once for all users.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimProof {
     /// The Ed25519 public key of the asking client's device, or of the pseudonym.
     pub key: [u8; 32],
-    /// The signatures over [`crate::mls::claim::signed_content`], in the order of the users.
+    /// Signatures over the KeyMaterialRequestTBS of each user, in the order of the users.
     pub signatures: BVec<Payload, CLAIM_USERS_MAX>,
+    /// BLAKE3 of every KeyMaterialRequestTBS of the claim, also of the users of whom a part of it does not speak.
+    pub requests: BVec<Hash, CLAIM_USERS_MAX>,
+    /// The signature over the claim's id, its versions and `requests`.
+    pub envelope: Payload,
+    /// What providers that speak version 1 of the link check instead: signatures in the order of the users.
+    pub before: BVec<Payload, CLAIM_USERS_MAX>,
+}
+
+impl ClaimProof {
+    /// Whether it came from a client or provider that speaks version 1 alone.
+    #[must_use]
+    pub fn is_of_version_1(&self) -> bool {
+        self.envelope.is_empty() && self.signatures.is_empty()
+    }
 }
 
 /// The results, in the order of the request.
@@ -143,12 +167,9 @@ pub enum UserRefused {
     /// The claim id was used before with other terms.
     #[error("claim id used before with other terms")]
     Conflict,
-    /// The provider or the user's shard cannot answer; the same claim may be sent again.
-    #[error("unavailable, retry after {retry_after_ms} ms")]
-    Unavailable {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
+    /// The same request may be sent again.
+    #[error("{0}")]
+    TryLater(TryLater),
 }
 
 /// Why a claim gets nothing of a client.

@@ -19,6 +19,7 @@ use super::{
     event::{ClientSeq, Epoch, InboxSeq, RoomSeq, VerdictRun},
     joining::{Introduced, IntroductionAsk},
     post::{Note, Notice},
+    refusal::{Flaw, TryLater},
     room,
     version::DOOR,
 };
@@ -189,23 +190,11 @@ pub enum DoorRefused {
         detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
     },
     /// The frame does not decode, or breaks a limit.
-    #[error("bad frame: {detail}")]
-    BadFrame {
-        /// What is wrong.
-        detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
-    },
-    /// The node has too much to do; the same request may be sent again.
-    #[error("overloaded, retry after {retry_after_ms} ms")]
-    Overloaded {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
-    /// The hub, the target's provider or the shard cannot answer now; the same request may be sent again.
-    #[error("unavailable, retry after {retry_after_ms} ms")]
-    Unavailable {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
+    #[error("{0}")]
+    BadFrame(Flaw),
+    /// The same request may be sent again.
+    #[error("{0}")]
+    TryLater(TryLater),
     /// The provider's log is full.
     #[error("the provider's log is full; it accepts nothing until its operator makes room")]
     StorageFull,

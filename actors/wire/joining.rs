@@ -1,7 +1,8 @@
 //! How a client joins a room by itself: the GroupInfo exchange, and the codes that admit to it.
 //!
 //! **The exchange.** The joiner makes a fresh HPKE key pair of a ciphersuite of RFC 9420 and sends a
-//! [`GroupInfoRequest`], signed with the MLS signature key that its leaf will have. The hub grants it the room's lease,
+//! [`GroupInfoRequest`], signed with the MLS signature key that its leaf will have: once over what the MIMI protocol
+//! signs, byte for byte, and once over all of it, under a label of ours. The hub grants it the room's lease,
 //! for `lease_ms` or until the epoch changes, and answers with a [`SealedGroupInfo`], which only the joiner can read.
 //! In the presentation language of RFC 9420, all lists with its variable-size lengths:
 //!
@@ -9,7 +10,7 @@
 //! struct {                                struct {
 //!   opaque room<V>;      // URI             opaque room<V>;
 //!   opaque joiner<V>;    // URI             opaque joiner<V>;
-//!   opaque id[16];                          opaque request[32];  // BLAKE3 of GroupInfoRequestTBS
+//!   opaque id[16];                          opaque request[32];  // BLAKE3 of RequestTBS
 //!   uint64 time_ms;                         uint64 epoch;
 //!   uint16 ciphersuite;                   } GroupInfoContext;
 //!   opaque hpke_key<V>;
@@ -17,7 +18,7 @@
 //!   uint8 container;                        MLSMessage proposal;  // as opaque<V>
 //!   optional<opaque code<V>>;               uint64 accepted_ms;   // the hub's clock
 //!   optional<opaque passphrase<V>>;       } PendingProposal;
-//! } GroupInfoRequestTBS;
+//! } RequestTBS;
 //!                                         struct {
 //! struct {                                  opaque group_info<V>;    // MLSMessage
 //!   GroupInfoContext context;               uint8 container;
@@ -25,10 +26,18 @@
 //!   uint32 lease_ms;                        PendingProposal pending<V>;
 //!   uint16 ciphersuite;                   } GroupInfoRatchetTreeTBE;
 //!   opaque kem_output<V>;
-//!   opaque ciphertext<V>;
-//! } GroupInfoResponseTBS;
+//!   opaque ciphertext<V>;                 struct {                 // as the MIMI protocol has it
+//! } GroupInfoResponseTBS;                   uint8 protocol = 1;    // mls10
+//!                                           uint16 ciphersuite;
+//!                                           opaque signature_key<V>;
+//!                                           Credential credential; // basic, the joiner's URI
+//!                                           opaque hpke_key<V>;
+//!                                           optional<opaque code<V>>;
+//!                                         } GroupInfoRequestTBS;
 //!
 //! request.signature  = SignWithLabel(joiner's MLS key, "GroupInfoRequestTBS", GroupInfoRequestTBS)
+//! request.envelope   = SignWithLabel(joiner's MLS key, "mimi-node GroupInfoRequestTBS", RequestTBS)
+//! request.before     = SignWithLabel(joiner's MLS key, "GroupInfoRequestTBS", RequestTBS)      // until 0.1 is gone
 //! kem_output, ciphertext = EncryptWithLabel(hpke_key, "GroupInfo and ratchet_tree encryption",
 //!                                           GroupInfoContext, GroupInfoRatchetTreeTBE)
 //! response.signature = SignWithLabel(hub's key in external_senders, "GroupInfoResponseTBS", GroupInfoResponseTBS)
@@ -50,6 +59,7 @@ use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{CODES_PER_ROOM_MAX, INTRODUCTIONS_PER_USER_MAX, PASSPHRASE_BYTES_MAX},
     machine::Millis,
+    wire::refusal::TryLater,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -79,11 +89,21 @@ pub struct GroupInfoRequest {
     pub code: Option<Payload>,
     /// The passphrase that belongs to the code.
     pub passphrase: Option<BText<PASSPHRASE_BYTES_MAX>>,
-    /// The signature, see the module.
+    /// The signature over the protocol's own part, see the module.
     pub signature: Payload,
+    /// The signature over all of it, see the module.
+    pub envelope: Payload,
+    /// The signature that a hub of version 1 checks.
+    pub before: Payload,
 }
 
 impl GroupInfoRequest {
+    /// Whether it came from a client or provider that speaks version 1 alone.
+    #[must_use]
+    pub fn is_of_version_1(&self) -> bool {
+        self.envelope.is_empty() && self.signature.is_empty()
+    }
+
     /// About how many bytes it takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -215,11 +235,8 @@ pub enum Introduced {
         /// How many.
         max: u32,
     },
-    /// The provider, or the user's shard, cannot answer; the same request may be sent again.
-    Unavailable {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
+    /// The same request may be sent again.
+    TryLater(TryLater),
 }
 
 /// What a user is told of an introduction code.

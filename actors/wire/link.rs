@@ -12,6 +12,7 @@ use super::{
     claim::{ClaimRequest, ClaimResponse},
     event::{Item, LinkSeq, SubmitRefused, SubmitSeq},
     joining::Introduced,
+    refusal::{Flaw, TryLater},
     room,
     version::{LINK, Release},
 };
@@ -100,23 +101,11 @@ pub enum LinkRefused {
     #[error("this provider does not own the room")]
     NotOwner,
     /// The frame does not decode, or breaks a limit.
-    #[error("bad frame: {detail}")]
-    BadFrame {
-        /// What is wrong.
-        detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
-    },
-    /// The node has too much to do; the same request may be sent again.
-    #[error("overloaded, retry after {retry_after_ms} ms")]
-    Overloaded {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
-    /// The shard cannot answer now; the same request may be sent again.
-    #[error("unavailable, retry after {retry_after_ms} ms")]
-    Unavailable {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u32,
-    },
+    #[error("{0}")]
+    BadFrame(Flaw),
+    /// The same request may be sent again.
+    #[error("{0}")]
+    TryLater(TryLater),
 }
 
 /// A batch of items for many rooms, numbered on from `first`.

@@ -13,15 +13,19 @@ pub mod joining;
 pub mod link;
 pub mod payload;
 pub mod post;
+pub mod reading;
+pub mod refusal;
 pub mod room;
 pub mod tree;
 pub mod version;
 
 pub use bounded::{BText, BVec};
 pub use payload::Payload;
+pub use reading::NotRead;
 pub use version::{Unwritten, Versioned};
 
 use bytes::Bytes;
+use refusal::{Flaw, RefusalCode};
 use serde::Serialize;
 
 /// Why bytes are not the frame they should be.
@@ -44,10 +48,31 @@ pub enum FrameError {
     Empty,
     /// The rest is not the expected value, or breaks a bound.
     #[error("the frame does not decode: {0}")]
-    Shape(String),
+    Shape(NotRead),
     /// Bytes follow the value.
-    #[error("{0} bytes follow the value")]
-    Trailing(usize),
+    #[error("{count} bytes follow the value, from byte {offset} on")]
+    Trailing {
+        /// How many.
+        count: usize,
+        /// Where they begin in the frame.
+        offset: usize,
+    },
+}
+
+impl FrameError {
+    /// What whoever sent the frame is told.
+    #[must_use]
+    pub fn flaw(&self) -> Flaw {
+        let flaw = Flaw::new(RefusalCode::BadFrame, &self.to_string());
+        match self {
+            Self::Version { .. } => flaw.in_field("version").at_byte(Some(0)),
+            Self::Empty => flaw,
+            Self::Shape(not_read) => flaw
+                .in_field(&not_read.field)
+                .at_byte(Some(not_read.offset)),
+            Self::Trailing { offset, .. } => flaw.at_byte(Some(*offset)),
+        }
+    }
 }
 
 /// Encodes a value in the newest version of its format.
@@ -101,11 +126,17 @@ pub fn decode<T: Versioned>(frame: &Bytes) -> Result<T, FrameError> {
             newest: format.newest,
         });
     }
-    let (value, rest) = payload::slicing(frame, || T::read(found, body))
-        .map_err(|error| FrameError::Shape(error.to_string()))?;
+    let (value, rest) = payload::slicing(frame, || T::read(found, body)).map_err(|mut error| {
+        // The version is a byte of the frame.
+        error.offset += 1;
+        FrameError::Shape(error)
+    })?;
     if rest.is_empty() {
         Ok(value)
     } else {
-        Err(FrameError::Trailing(rest.len()))
+        Err(FrameError::Trailing {
+            count: rest.len(),
+            offset: frame.len() - rest.len(),
+        })
     }
 }

@@ -16,7 +16,7 @@ pub enum TreeContainer {
     Full(Payload),
     /// The same, as one zstd frame that declares its size.
     Zstd(Payload),
-    /// What changed since the epoch before, see [`crate::mls::tree_delta`].
+    /// What changed since the epoch before, see [`crate::mls::tree::delta`].
     Delta(Payload),
     /// No tree: the hub computes it.
     DistributionService,

@@ -4,6 +4,7 @@
 //! and reads all that [`Format`] names; what an earlier version wrote becomes today's value in [`crate::upgrade`], which
 //! is the one place that knows earlier shapes.
 
+use super::reading::{self, NotRead};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// A format, and which of its versions this build knows.
@@ -141,9 +142,9 @@ pub trait Versioned: Serialize + DeserializeOwned {
     ///
     /// # Errors
     /// When the bytes are not such a value.
-    fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), postcard::Error> {
+    fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), NotRead> {
         let _same_in_all = version;
-        postcard::take_from_bytes(body)
+        reading::take(body)
     }
 
     /// Writes the value as `version` has it, after what is in `out`.

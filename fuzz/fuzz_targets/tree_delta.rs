@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mimi_actors::mls::tree_delta::{Base, apply, between};
+use mimi_actors::mls::tree::delta::{Base, apply, between};
 
 fuzz_target!(|input: &[u8]| {
     let Some((length, rest)) = input.split_first_chunk::<2>() else {

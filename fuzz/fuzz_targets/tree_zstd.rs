@@ -3,10 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mimi_actors::{
-    limits::{TREE_BYTES_MAX, ZSTD_RATIO_MAX},
-    mls::container::decompress,
-};
+use mimi_actors::{limits::{TREE_BYTES_MAX, ZSTD_RATIO_MAX}, mls::tree::container::decompress};
 
 fuzz_target!(|frame: &[u8]| {
     if let Ok(tree) = decompress(frame) {

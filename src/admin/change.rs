@@ -5,7 +5,7 @@
 //! been done.
 
 use super::protocol::{Code, Response};
-use crate::{cluster::shards::Unanswered, node::Node};
+use crate::{cluster::shard::shards::Unanswered, node::Node};
 use mimi_actors::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{ENROLMENT_CODE_BYTES, ENROLMENT_CODE_LIFE_MS},
@@ -14,7 +14,7 @@ use mimi_actors::{
         command::{Add, Command, Consent, Revoke},
         outcome::{Answer, Refused},
     },
-    wire::event::Hash,
+    wire::{event::Hash, refusal::Why},
 };
 use rand::RngCore;
 use std::time::Duration;
@@ -146,13 +146,12 @@ async fn ask_user(node: &Node, user: &UserUri, command: Command) -> Result<Asked
         let (shards, user, command) = (node.shards.clone(), user.clone(), command.clone());
         async move {
             match shards.ask_user(&user, command).await {
-                Ok(Answer::Refused(Refused::Unavailable { retry_after_ms })) => Attempt::TryLater {
-                    retry_after_ms,
-                    code: Code::NoLeader,
-                },
-                Ok(Answer::Refused(Refused::Overloaded { retry_after_ms })) => Attempt::TryLater {
-                    retry_after_ms,
-                    code: Code::Overloaded,
+                Ok(Answer::Refused(Refused::TryLater(later))) => Attempt::TryLater {
+                    retry_after_ms: later.after_ms,
+                    code: match later.why {
+                        Why::Unavailable => Code::NoLeader,
+                        Why::Overloaded => Code::Overloaded,
+                    },
                 },
                 Ok(answer) => Attempt::Answered(answer),
                 Err(unanswered) => Attempt::Unanswered(unanswered),
@@ -261,8 +260,8 @@ pub(super) async fn redrive(
         let (shards, room, provider) = (node.shards.clone(), room.clone(), provider.clone());
         async move {
             match shards.redrive(&room, &provider).await {
-                Ok(Redriven::Unavailable { retry_after_ms }) => Attempt::TryLater {
-                    retry_after_ms,
+                Ok(Redriven::TryLater(later)) => Attempt::TryLater {
+                    retry_after_ms: later.after_ms,
                     code: Code::NoLeader,
                 },
                 Ok(redriven) => Attempt::Answered(redriven),
@@ -274,7 +273,7 @@ pub(super) async fn redrive(
     match asked.answer {
         Redriven::Items(items) => Ok(Response::Redriven { items }),
         Redriven::StorageFull => Err(Refusal::full()),
-        Redriven::Nothing | Redriven::Unavailable { .. } => {
+        Redriven::Nothing | Redriven::TryLater(_) => {
             let before = if asked.again {
                 " now; an attempt whose answer was lost may have sent it"
             } else {

@@ -8,7 +8,7 @@ use crate::{
             calls::Lost,
             frame::{Control, ControlAnswer, Note},
         },
-        placement::preferred,
+        shard::placement::preferred,
     },
     node::Node,
 };

@@ -3,7 +3,10 @@
 
 use crate::{
     certificates::now_s,
-    cluster::{figures::GroupFigures, group::Group, shard::Shard},
+    cluster::{
+        raft::{figures::GroupFigures, group::Group},
+        shard::Shard,
+    },
     node::{LogFigures, Node},
 };
 use mimi_actors::link::{Peer, parked::Why};

@@ -5,7 +5,7 @@
 //! it, it needs no upkeep.
 
 use super::figures::{Cursor, Figures, ScrubFigures};
-use crate::cluster::figures::{GroupFigures, Role};
+use crate::cluster::raft::figures::{GroupFigures, Role};
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 

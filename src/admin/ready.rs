@@ -3,8 +3,8 @@
 use crate::{
     certificates::now_s,
     cluster::{
-        figures::{GroupFigures, Role},
         mesh::identity::Standing,
+        raft::figures::{GroupFigures, Role},
     },
     node::Node,
     store::writer::StorageFull,

@@ -1,8 +1,8 @@
 //! `verify`: judges a history that was recorded of a run.
 
 use super::output;
-use crate::history::{self, HistoryError, Invariant, Report, Row, Terms, Verdict};
 use anyhow::bail;
+use mimi_history::{HistoryError, Invariant, Report, Row, Terms, Verdict};
 use serde_json::json;
 use std::{fs::File, io::BufReader, path::PathBuf, time::Duration};
 
@@ -12,7 +12,7 @@ use std::{fs::File, io::BufReader, path::PathBuf, time::Duration};
 /// to say that all is valid, or the file is not a history.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
-    /// The history: JSON lines, as the documentation of the module `history` says
+    /// The history: JSON lines, as the documentation of the crate `mimi-history` says
     #[arg(long, value_name = "FILE")]
     history: PathBuf,
     /// Ask about these only, for example I1,I10
@@ -52,7 +52,7 @@ impl Verify {
         let terms = Terms::within(Duration::from_secs(self.within_s));
         let report = File::open(&path)
             .map_err(|source| HistoryError::Read { line: 1, source })
-            .and_then(|file| history::verify(BufReader::new(file), terms))
+            .and_then(|file| mimi_history::verify(BufReader::new(file), terms))
             .map_err(|error| Unproven::Unreadable { path, error })?;
         let asked = match self.only.as_slice() {
             [] => Invariant::ALL,

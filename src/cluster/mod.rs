@@ -1,58 +1,22 @@
 //! The provider's shards on this node: consensus, actors, and what follows from the log.
 //!
 //! Rooms and users hash to a fixed number of shards; each shard is one openraft group over the log that all shards of
-//! the node share. openraft and its words (leader, voter, term) stay in `raft`, `log_store`, `tail`, `recent`, `record`,
-//! `state_machine`, `sealing`, `network`, `mesh`, `figures`, `members`, `leadership`, `standing` and `group`; what the shard does with committed
-//! entries is in `apply`, what its state looks like in a snapshot in `packed`. Promises: what [`group::Group::propose`] answers is durable and
-//! applied, in log order; a group that has started serves reads that are current; an entry that somebody still needs
-//! can be read, also when its part of the log is gone (`carry`); what is damaged at rest is found (`scrub`); requests go to whichever node leads (`shards`, `mesh`).
+//! the node share. openraft and its words (leader, voter, term) stay in `log`, `raft` and `mesh`; what the shard does
+//! with committed entries is in `shard`, what follows from them in `feeds`. Promises: what [`raft::group::Group::propose`]
+//! answers is durable and applied, in log order; a group that has started serves reads that are current; an entry that
+//! somebody still needs can be read, also when its part of the log is gone (`log::carry`); what is damaged at rest is
+//! found (`shard::scrub`); requests go to whichever node leads (`shard::shards`, `mesh`).
 
-pub(crate) mod apply;
-pub mod batch;
-mod carry;
-pub(crate) mod claims;
-pub(crate) mod client_acks;
-pub(crate) mod clock;
-mod confirm;
-pub(crate) mod decoded;
-mod directory;
-mod election;
-pub(crate) mod entries;
-mod entry_source;
-pub mod figures;
-pub(crate) mod full_disk;
-pub mod group;
-pub mod group_error;
-pub(crate) mod lead;
-pub(crate) mod leader_balance;
-mod leadership;
-mod log_store;
-mod members;
-mod membership;
+pub mod feeds;
+pub mod log;
 pub(crate) mod mesh;
-mod network;
-pub(crate) mod notices;
-mod packed;
-pub(crate) mod placement;
-mod raft;
-mod recent;
-mod record;
-pub(crate) mod refusal_throttle;
-pub(crate) mod retention;
-pub(crate) mod scrub;
-mod sealing;
+pub mod raft;
 pub(crate) mod shard;
-pub(crate) mod shards;
-mod standing;
-mod state_machine;
-mod tail;
 #[cfg(test)]
 mod testing;
-pub(crate) mod wake;
-mod watchers;
 
 use crate::store::Disk;
-use decoded::Decoded;
+use log::decoded::{self, Decoded};
 use mimi_actors::limits::SHARDS;
 use std::sync::Arc;
 
@@ -78,7 +42,7 @@ pub(crate) fn read_entry(disk: &Disk, shard: u16, index: u64) -> Result<Arc<Deco
             .ok_or("neither the log nor the backlog holds it")?,
     };
     let entry =
-        record::decode(index, &bytes, decoded::decode).map_err(|error| error.to_string())?;
+        log::record::decode(index, &bytes, decoded::decode).map_err(|error| error.to_string())?;
     match entry.payload {
         openraft::EntryPayload::Normal(batch) => {
             decoded::of(&batch).map_err(|error| error.to_string())

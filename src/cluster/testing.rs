@@ -1,8 +1,8 @@
 //! A shard that remembers what was applied, and nodes made of such shards.
 
 use super::{
-    batch::{Apply, Batch, DecodeError, StateError},
-    group::{Group, SNAPSHOT_ENTRIES},
+    log::batch::{Apply, Batch, DecodeError, StateError},
+    raft::group::{Group, SNAPSHOT_ENTRIES},
 };
 use crate::store::{Disk, snapshot::Row};
 use bytes::Bytes;

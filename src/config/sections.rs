@@ -1,6 +1,6 @@
 //! The sections of a configuration, and every default.
 
-use crate::cluster::group::SNAPSHOT_ENTRIES;
+use crate::cluster::raft::group::SNAPSHOT_ENTRIES;
 use mimi_actors::limits::{AUDITED_MEMBERS_MAX, BACKLOG_ITEMS_MAX, CREDIT_BYTES, LEASE_MS};
 use serde::{Deserialize, Serialize};
 use std::{

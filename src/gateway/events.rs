@@ -7,7 +7,7 @@
 
 use super::{FRAME_DEADLINE, Session};
 use crate::{
-    cluster::{shards::Unanswered, wake::Wake},
+    cluster::{feeds::wake::Wake, shard::shards::Unanswered},
     quic::{LaneReceiver, LaneSender},
 };
 use anyhow::Context;

@@ -7,11 +7,7 @@
 )]
 
 use super::{Session, login};
-use crate::{
-    cluster::shards::{Shards, UNANSWERED_RETRY_AFTER_MS},
-    directory,
-    peering::PEER_RETRY_AFTER_MS,
-};
+use crate::{cluster::shard::shards::Shards, directory};
 use mimi_actors::{
     ids::{ClientUri, ProviderId},
     user::{command::Command, introductions, introductions::Introduction, outcome::Answer},
@@ -19,6 +15,7 @@ use mimi_actors::{
         door::{DoorRefused, Reply},
         joining::{Introduced, IntroductionAsk, MadeCode},
         link,
+        refusal::TryLater,
     },
 };
 
@@ -40,7 +37,7 @@ pub(super) async fn answer(
             let request = link::Request::Resolve(code);
             match session.peers.request(&provider, request).await {
                 Ok(link::Reply::Introduced(introduced)) => of_peer(&provider, introduced),
-                Ok(_) | Err(_) => unavailable(PEER_RETRY_AFTER_MS),
+                Ok(_) | Err(_) => Introduced::TryLater(TryLater::PEER_SILENT),
             }
         }
     };
@@ -58,7 +55,7 @@ pub(crate) async fn resolve(shards: &Shards, peer: &ProviderId, code: &[u8]) -> 
     };
     match shards.ask_user(&user, Command::Introduction(what)).await {
         Ok(Answer::Introduced(introduced)) => introduced,
-        Ok(_) | Err(_) => unavailable(UNANSWERED_RETRY_AFTER_MS),
+        Ok(_) | Err(_) => Introduced::TryLater(TryLater::UNANSWERED),
     }
 }
 
@@ -118,8 +115,4 @@ fn of_peer(peer: &ProviderId, introduced: Introduced) -> Introduced {
         Introduced::Resolved(user) if user.provider() != peer => Introduced::NotAuthorized,
         other => other,
     }
-}
-
-fn unavailable(retry_after_ms: u32) -> Introduced {
-    Introduced::Unavailable { retry_after_ms }
 }

@@ -1,7 +1,7 @@
 //! Who a connection is: a device that proves its key over this very connection.
 
 use super::Session;
-use crate::{cluster::shards::UNANSWERED_RETRY_AFTER_MS, peering::code};
+use crate::peering::code;
 use mimi_actors::{
     ids::ClientUri,
     user::{
@@ -12,6 +12,7 @@ use mimi_actors::{
         BText,
         door::{DoorRefused, EXPORTER_LABEL, Enrol, Login, Reply, proof_input},
         event::Hash,
+        refusal::TryLater,
     },
 };
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -113,9 +114,7 @@ async fn end_when_revoked(session: Arc<Session>, client: ClientUri) {
 }
 
 pub(super) fn unavailable() -> DoorRefused {
-    DoorRefused::Unavailable {
-        retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
-    }
+    DoorRefused::TryLater(TryLater::UNANSWERED)
 }
 
 /// What a client is told of its user's refusal.
@@ -125,12 +124,7 @@ pub(super) fn user_refused(refused: &Refused) -> DoorRefused {
         Refused::Taken | Refused::TooMany { .. } | Refused::Poisoned => DoorRefused::NotEnrolled {
             detail: BText::clipped(&refused.to_string()),
         },
-        Refused::Overloaded { retry_after_ms } => DoorRefused::Overloaded {
-            retry_after_ms: *retry_after_ms,
-        },
-        Refused::Unavailable { retry_after_ms } => DoorRefused::Unavailable {
-            retry_after_ms: *retry_after_ms,
-        },
+        Refused::TryLater(later) => DoorRefused::TryLater(*later),
         Refused::StorageFull => DoorRefused::StorageFull,
     }
 }

@@ -10,7 +10,7 @@ pub(crate) mod requests;
 pub(crate) mod sends;
 
 use crate::{
-    cluster::shards::Shards,
+    cluster::shard::shards::Shards,
     peering::{Peers, code},
     quic::{Door, LaneReceiver, LaneSender},
 };
@@ -19,8 +19,9 @@ use mimi_actors::{
     ids::ClientUri,
     limits::{GREETING_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX},
     wire::{
-        self, BText,
+        self,
         door::{DoorRefused, Open, Reply},
+        refusal::TryLater,
         version::DOOR,
     },
 };
@@ -37,8 +38,6 @@ const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a connection may take to prove a device.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
-/// When a request that found the node busy may be sent again, in milliseconds.
-const BUSY_RETRY_AFTER_MS: u32 = 250;
 
 /// What a connection's lanes share.
 pub(crate) struct Session {
@@ -131,8 +130,7 @@ async fn serve_lane(
     let open = match wire::decode::<Open>(&frame) {
         Ok(open) => open,
         Err(error) => {
-            let detail = BText::clipped(&error.to_string());
-            return reply(&mut to, Reply::Refused(DoorRefused::BadFrame { detail })).await;
+            return reply(&mut to, Reply::Refused(DoorRefused::BadFrame(error.flaw()))).await;
         }
     };
     match (open, session.client.get()) {
@@ -142,9 +140,7 @@ async fn serve_lane(
             let answer = if permit.is_ok() {
                 requests::answer(session, client, *request).await
             } else {
-                Err(DoorRefused::Overloaded {
-                    retry_after_ms: BUSY_RETRY_AFTER_MS,
-                })
+                Err(DoorRefused::TryLater(TryLater::BUSY))
             };
             reply(&mut to, answer.unwrap_or_else(Reply::Refused)).await
         }

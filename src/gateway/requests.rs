@@ -1,7 +1,7 @@
 //! Requests of a client, each on a lane of its own: to the shard at home, or to the room's hub.
 
 use super::{Session, claim, introductions, login};
-use crate::peering::{PEER_RETRY_AFTER_MS, PeerUnavailable};
+use crate::peering::PeerUnavailable;
 use futures::future::join_all;
 use mimi_actors::{
     doors::{self, ClientAsk},
@@ -15,7 +15,9 @@ use mimi_actors::{
     wire::{
         BText, BVec, Payload,
         door::{DoorRefused, HubSender, PackageRefused, Reply, Request},
-        link, room,
+        link,
+        refusal::TryLater,
+        room,
     },
 };
 use std::sync::Arc;
@@ -96,9 +98,7 @@ async fn check(
     let workers = &session.shards.environment().workers;
     workers
         .run(job, then)
-        .map_err(|_| DoorRefused::Overloaded {
-            retry_after_ms: super::BUSY_RETRY_AFTER_MS,
-        })?;
+        .map_err(|_| DoorRefused::TryLater(TryLater::BUSY))?;
     take.await.map_err(|_| login::unavailable())
 }
 
@@ -126,13 +126,11 @@ async fn ask_peer(
     hub: &ProviderId,
     request: link::Request,
 ) -> Result<Reply, DoorRefused> {
-    let unavailable = DoorRefused::Unavailable {
-        retry_after_ms: PEER_RETRY_AFTER_MS,
-    };
+    let unavailable = DoorRefused::TryLater(TryLater::PEER_SILENT);
     match session.peers.request(hub, request).await {
         Ok(link::Reply::Room(answer)) => Ok(Reply::Room(answer)),
-        Ok(link::Reply::Refused(link::LinkRefused::Overloaded { retry_after_ms })) => {
-            Err(DoorRefused::Overloaded { retry_after_ms })
+        Ok(link::Reply::Refused(link::LinkRefused::TryLater(later))) => {
+            Err(DoorRefused::TryLater(later))
         }
         Ok(link::Reply::Refused(refused)) => {
             tracing::warn!(%hub, %refused, "the hub did not look at a request");

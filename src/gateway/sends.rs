@@ -4,7 +4,7 @@
 
 use super::{FRAME_DEADLINE, Session};
 use crate::{
-    cluster::shards::{Pending, UNANSWERED_RETRY_AFTER_MS, Unanswered},
+    cluster::shard::shards::{Pending, Unanswered},
     peering::code,
     quic::{LaneReceiver, LaneSender},
 };
@@ -15,9 +15,11 @@ use mimi_actors::{
     limits::{BATCH_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX, MESSAGE_BYTES_MAX, SUBMIT_BYTES_MAX},
     room::follower,
     wire::{
-        self, BText,
+        self,
         answer::{Answer, Refused},
         door::{DoorRefused, Send, Sent},
+        refusal::TryLater,
+        refusal::{Flaw, RefusalCode},
     },
 };
 use std::sync::Arc;
@@ -82,9 +84,8 @@ async fn begin(
             "a frame holds at least one message, at most {SUBMIT_BYTES_MAX} bytes in all, \
              {MESSAGE_BYTES_MAX} in one"
         );
-        return Err(DoorRefused::BadFrame {
-            detail: BText::clipped(&limits),
-        });
+        let flaw = Flaw::new(RefusalCode::BadFrame, &limits);
+        return Err(DoorRefused::BadFrame(flaw.in_field("messages")));
     }
     let begun = match Sending::new(&session.shards.environment().provider, client, send) {
         (room, Sending::Here(submit)) => session.shards.begin_submit(&room, submit).await,
@@ -105,7 +106,5 @@ async fn finish(session: &Session, pending: Pending<Answer>) -> Result<Answer, D
 }
 
 fn unanswered() -> DoorRefused {
-    DoorRefused::Unavailable {
-        retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
-    }
+    DoorRefused::TryLater(TryLater::UNANSWERED)
 }

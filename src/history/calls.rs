@@ -1,7 +1,8 @@
 //! Which operations are under way, and which faults there were: what several checkers ask.
 
 use super::{
-    At, HistoryError,
+    HistoryError,
+    facts::At,
     line::{Fault, Invoke, Nemesis, Op, Phase, Ret},
 };
 use std::collections::BTreeMap;

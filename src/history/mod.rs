@@ -28,6 +28,13 @@
 //! - `acked`: a hub has the acknowledgement of all that it owed to a provider until then.
 //! - `node`: how a node came up: ready, repairing or refusing to start, and whether it raised an alarm.
 //!
+//! # Who asks the checkers
+//!
+//! Lines become facts ([`Fact`]), and so does what the simulated worlds see, under names of their own ([`Names`]). A
+//! [`Ledger`] compares each fact at once with those before it: what several tell of one thing (I1, I2, I3, I11 to I14, I20,
+//! I25, I26). A [`Chain`] does the same with what one log of a room says, in its order (I1, I4, I5, I14, I26), which no
+//! line tells. What shows only at the end is judged from lines alone, by [`verify`].
+//!
 //! # What is checked, and what a history cannot show
 //!
 //! [`Invariant`] lists it. Every verdict has three values; *unknown* means that too little happened for the invariant to
@@ -48,28 +55,42 @@
 //!
 //! The file is read once, line by line; memory grows with the events delivered, not with their bytes.
 
+mod book;
 mod calls;
+mod chain;
 mod claims;
 mod deliveries;
+mod facts;
+mod handouts;
+mod ledger;
 mod line;
+mod names;
 mod reader;
 mod recorder;
 mod replicas;
 mod report;
 mod rooms;
+mod roster;
 mod senders;
 
 #[cfg(test)]
 mod tests;
 
+pub use chain::{Accepted, Chain};
+pub use facts::{At, Fact, Judge, Names};
+pub use handouts::Handouts;
+pub use ledger::{Ledger, Reader, RoomFacts};
 pub use line::{
-    Acked, Applied, Delivered, Digest, Event, Fault, Invoke, Line, Nemesis, NodeState, Op, Package,
-    Phase, Ret, Start, Told,
+    Acked, Applied, Delivered, Event, Fault, Invoke, Line, Nemesis, NodeState, Op, Package, Phase,
+    Ret, Start, Told,
 };
+pub use names::{ClientUri, Digest, DigestError, Epoch, NameError, RoomSeq, RoomUri};
 pub use reader::{HistoryError, LINE_BYTES_MAX, Lines};
 pub use recorder::Recorder;
 pub use report::{Finding, Invariant, Report, Row, Verdict};
+pub use roster::{Membership, Roster};
 
+use book::Book;
 use calls::{Calls, Faults};
 use claims::Claims;
 use replicas::Replicas;
@@ -117,18 +138,12 @@ pub fn verify(source: impl BufRead, terms: Terms) -> Result<Report, HistoryError
     Ok(checkers.judge(count, end_ns, terms))
 }
 
-/// A place in a history: the line, counted from 1, and its time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct At {
-    line: u64,
-    ns: u64,
-}
-
 /// All checkers, fed line by line.
 #[derive(Debug, Default)]
 struct Checkers {
     calls: Calls,
     faults: Faults,
+    book: Book,
     rooms: Rooms,
     claims: Claims,
     replicas: Replicas,
@@ -142,37 +157,37 @@ impl Checkers {
         };
         match line.event {
             Event::Invoke(invoke) => {
-                self.rooms.invoked(&invoke);
+                self.rooms.invoked(at, &invoke, &mut self.book);
                 self.calls.invoke(at, invoke)
             }
             Event::Ok { proc, ret } => {
                 let call = self.calls.end(at, &proc)?;
                 call.answers(at, &ret)?;
-                self.replicas.wrote(at, &call, &self.faults);
-                self.claims.answered(at, &call, &ret);
+                replicas::wrote(at, &call, &self.faults, &mut self.book);
+                self.claims.answered(at, &call, &ret, &mut self.book);
                 self.rooms.ended(&call, &self.faults);
-                self.rooms.acknowledged(at, &call, &ret);
+                self.rooms.acknowledged(at, &call, &ret, &mut self.book);
                 Ok(())
             }
             Event::Fail { proc, .. } => {
                 let call = self.calls.end(at, &proc)?;
-                self.replicas.not_acknowledged(at, &call, &self.faults);
+                replicas::not_acknowledged(at, &call, &self.faults, &mut self.book);
                 self.rooms.ended(&call, &self.faults);
-                self.rooms.failed(at, &call);
+                self.rooms.failed(at, &call, &mut self.book);
                 Ok(())
             }
             Event::Info { proc, .. } => {
                 let call = self.calls.end(at, &proc)?;
-                self.replicas.not_acknowledged(at, &call, &self.faults);
+                replicas::not_acknowledged(at, &call, &self.faults, &mut self.book);
                 self.rooms.ended(&call, &self.faults);
                 Ok(())
             }
             Event::Deliver(delivered) => {
-                self.rooms.delivered(at, delivered);
+                self.rooms.delivered(at, delivered, &mut self.book);
                 Ok(())
             }
             Event::Verdict(told) => {
-                self.rooms.told(at, &told);
+                self.rooms.told(at, &told, &mut self.book);
                 Ok(())
             }
             Event::Nemesis(nemesis) => {
@@ -180,7 +195,7 @@ impl Checkers {
                 self.faults.take(at, nemesis)
             }
             Event::Apply(applied) => {
-                self.replicas.applied(at, &applied);
+                self.replicas.applied(at, &applied, &mut self.book);
                 Ok(())
             }
             Event::Acked(acked) => {
@@ -188,19 +203,46 @@ impl Checkers {
                 Ok(())
             }
             Event::Node(start) => {
-                self.replicas.started(at, &start);
+                self.replicas.started(at, &start, &mut self.book);
                 Ok(())
             }
         }
     }
 
     fn judge(self, lines: u64, end_ns: u64, terms: Terms) -> Report {
-        let mut rows = self
-            .rooms
-            .judge(&self.faults, &self.calls, end_ns, terms.within_ns);
-        rows.push(self.claims.judge());
-        rows.extend(self.replicas.judge());
-        rows.sort_by_key(|row| row.invariant);
+        let mut book = self.book;
+        let end = End {
+            ns: end_ns,
+            within_ns: terms.within_ns,
+            over: self.faults.over(),
+        };
+        self.rooms.judge(&self.faults, &self.calls, end, &mut book);
+        self.claims.judge(&mut book);
+        self.replicas.judge(&mut book);
+        let rows = book.tallies.rows();
         Report { lines, rows }
+    }
+}
+
+/// The end of a history.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    ns: u64,
+    within_ns: u64,
+    /// When the last fault was over; `None` when one lasts.
+    over: Option<At>,
+}
+
+impl End {
+    /// Until when something accepted at `at` must have come.
+    fn due_ns(&self, at: At) -> u64 {
+        self.over.map_or(u64::MAX, |over| {
+            at.ns.max(over.ns).saturating_add(self.within_ns)
+        })
+    }
+
+    /// Whether it must have come by now.
+    fn is_past_due(&self, at: At) -> bool {
+        self.ns > self.due_ns(at)
     }
 }

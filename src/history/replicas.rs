@@ -1,10 +1,11 @@
 //! I11, I27, I28, I32: what nodes applied, acknowledged while they were cut off, and did with damaged bytes.
 
 use super::{
-    At,
+    book::{Book, Place},
     calls::{Call, Faults},
-    line::{Applied, Digest, Fault, Nemesis, NodeState, Phase, Start},
-    report::{Invariant, Row, Tally},
+    facts::{At, Fact},
+    line::{Applied, Fault, Nemesis, NodeState, Phase, Start},
+    report::Invariant,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,8 @@ type Watcher = (String, u64);
 /// What is remembered of nodes.
 #[derive(Debug, Default)]
 pub(super) struct Replicas {
-    states: BTreeMap<(Shard, u64), (Digest, u64, Watcher)>,
+    /// Who told first of each place of a log.
+    seen: BTreeMap<Place, Watcher>,
     /// The term of each entry that was told, and the line.
     terms: BTreeMap<Shard, BTreeMap<u64, (u64, u64)>>,
     leaders: BTreeMap<(Shard, u64), (String, u64)>,
@@ -26,10 +28,6 @@ pub(super) struct Replicas {
     corrupted: BTreeMap<String, u64>,
     /// Whether two nodes, or two lives of one, showed the same place of a log.
     compared: bool,
-    same: Tally,
-    minority: Tally,
-    terms_hold: Tally,
-    loud: Tally,
 }
 
 impl Replicas {
@@ -47,47 +45,39 @@ impl Replicas {
         }
     }
 
-    pub(super) fn started(&mut self, at: At, start: &Start) {
+    pub(super) fn started(&mut self, at: At, start: &Start, book: &mut Book) {
         let Some(corrupted) = self.corrupted.remove(&start.node) else {
             return;
         };
         // Refusing to start is loud by itself.
         let loud = start.alarm || start.is == NodeState::Refused;
-        self.loud.demand(
+        book.demand(
+            Invariant::I32,
             loud,
             || vec![corrupted, at.line],
             || format!("{} came up on changed bytes without an alarm", start.node),
         );
     }
 
-    pub(super) fn applied(&mut self, at: At, applied: &Applied) {
+    pub(super) fn applied(&mut self, at: At, applied: &Applied, book: &mut Book) {
         let shard = (applied.provider.clone(), applied.shard);
         let lives = self.crashes.get(&applied.node).copied().unwrap_or_default();
         let watcher = (applied.node.clone(), lives);
-        let place = || {
-            format!(
-                "entry {} of shard {} of {}",
-                applied.index, shard.1, shard.0
-            )
+        let place = Place {
+            provider: applied.provider.clone(),
+            shard: applied.shard,
+            index: applied.index,
         };
-        let known = self
-            .states
-            .entry((shard.clone(), applied.index))
-            .or_insert_with(|| (applied.hash, at.line, watcher.clone()));
-        let (hash, line, first) = (known.0, known.1, &known.2);
-        self.compared |= *first != watcher;
-        self.same.demand(
-            hash == applied.hash,
-            || vec![line, at.line],
-            || {
-                format!(
-                    "{} is {} at {}, and was {hash}",
-                    place(),
-                    applied.hash,
-                    applied.node
-                )
+        let state = applied.hash;
+        book.see(
+            at,
+            Fact::State {
+                place: &place,
+                state,
             },
         );
+        let first = self.seen.entry(place.clone());
+        self.compared |= *first.or_insert_with(|| watcher.clone()) != watcher;
         let Some(term) = applied.term else {
             return;
         };
@@ -101,15 +91,11 @@ impl Replicas {
                 std::cmp::Ordering::Equal => *other == term,
                 std::cmp::Ordering::Greater => *other >= term,
             };
-            self.terms_hold.demand(
+            book.demand(
+                Invariant::I28,
                 holds,
                 || vec![*line, at.line],
-                || {
-                    format!(
-                        "{} has term {term}, entry {index} has term {other}",
-                        place()
-                    )
-                },
+                || format!("{place} has term {term}, entry {index} has term {other}"),
             );
         }
         terms.entry(applied.index).or_insert((term, at.line));
@@ -119,7 +105,8 @@ impl Replicas {
                 .leaders
                 .entry(key)
                 .or_insert_with(|| (applied.node.clone(), at.line));
-            self.terms_hold.demand(
+            book.demand(
+                Invariant::I28,
                 *leader == applied.node,
                 || vec![*line, at.line],
                 || format!("{leader} and {} led term {term}", applied.node),
@@ -127,32 +114,15 @@ impl Replicas {
         }
     }
 
-    /// A node answered that a write happened.
-    pub(super) fn wrote(&mut self, at: At, call: &Call, faults: &Faults) {
-        if let Some(since) = cut_off(call, faults) {
-            let node = call.invoke.node.as_deref().unwrap_or_default();
-            self.minority.demand(
-                false,
-                || vec![since, call.begun.line, at.line],
-                || format!("{node} acknowledged a write while it was cut off"),
-            );
-        }
-    }
-
-    /// A node refused a write, or did not answer.
-    pub(super) fn not_acknowledged(&mut self, at: At, call: &Call, faults: &Faults) {
-        if cut_off(call, faults).is_some() {
-            self.minority.demand(true, || vec![at.line], String::new);
-        }
-    }
-
-    pub(super) fn judge(mut self) -> [Row; 4] {
-        self.same.needs(
+    pub(super) fn judge(self, book: &mut Book) {
+        let tallies = &mut book.tallies;
+        tallies.needs(
+            Invariant::I11,
             self.compared,
             "no state was seen on two nodes, or before and after a crash",
         );
-        self.minority.needs(
-            self.minority.was_tested(),
+        tallies.needs_a_test(
+            Invariant::I27,
             "no node was asked for a write while it was cut off",
         );
         let two_terms = |terms: &BTreeMap<u64, (u64, u64)>| {
@@ -160,20 +130,34 @@ impl Replicas {
             distinct.len() > 1
         };
         let changed = self.terms.values().any(two_terms);
-        self.terms_hold
-            .needs(changed, "no shard went from one term to another");
         let led = !self.leaders.is_empty();
-        self.terms_hold.needs(led, "no line tells who led");
-        self.loud.needs(
-            self.loud.was_tested(),
+        let terms_hold = tallies.of(Invariant::I28);
+        terms_hold.needs(changed, "no shard went from one term to another");
+        terms_hold.needs(led, "no line tells who led");
+        tallies.needs_a_test(
+            Invariant::I32,
             "no node came up after its bytes were changed",
         );
-        [
-            self.same.row(Invariant::I11),
-            self.minority.row(Invariant::I27),
-            self.terms_hold.row(Invariant::I28),
-            self.loud.row(Invariant::I32),
-        ]
+    }
+}
+
+/// A node answered that a write happened.
+pub(super) fn wrote(at: At, call: &Call, faults: &Faults, book: &mut Book) {
+    if let Some(since) = cut_off(call, faults) {
+        let node = call.invoke.node.as_deref().unwrap_or_default();
+        book.demand(
+            Invariant::I27,
+            false,
+            || vec![since, call.begun.line, at.line],
+            || format!("{node} acknowledged a write while it was cut off"),
+        );
+    }
+}
+
+/// A node refused a write, or did not answer.
+pub(super) fn not_acknowledged(at: At, call: &Call, faults: &Faults, book: &mut Book) {
+    if cut_off(call, faults).is_some() {
+        book.demand(Invariant::I27, true, || vec![at.line], String::new);
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the checkers found.
 
+use crate::facts::Judge;
 use serde::Serialize;
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 /// Findings kept for each invariant; the others are counted.
 const FINDINGS_MAX: usize = 16;
@@ -17,6 +18,14 @@ macro_rules! invariants {
         impl Invariant {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
 
             /// What it says.
             #[must_use]
@@ -72,7 +81,7 @@ invariants! {
 
 impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        f.pad(self.name())
     }
 }
 
@@ -211,12 +220,7 @@ impl Tally {
         }
     }
 
-    /// Whether anything was compared.
-    pub(super) fn was_tested(&self) -> bool {
-        self.tested > 0
-    }
-
-    pub(super) fn row(self, invariant: Invariant) -> Row {
+    fn row(self, invariant: Invariant) -> Row {
         let verdict = if self.violations > 0 {
             Verdict::Violated
         } else if self.missing.is_empty() {
@@ -232,5 +236,45 @@ impl Tally {
             findings: self.findings,
             missing: self.missing,
         }
+    }
+}
+
+/// A tally for each invariant.
+#[derive(Debug, Default)]
+pub(super) struct Tallies(BTreeMap<Invariant, Tally>);
+
+impl Tallies {
+    pub(super) fn of(&mut self, invariant: Invariant) -> &mut Tally {
+        self.0.entry(invariant).or_default()
+    }
+
+    /// Notes what would have had to happen to put an invariant to the test, unless it did.
+    pub(super) fn needs(&mut self, invariant: Invariant, happened: bool, what: &str) {
+        self.of(invariant).needs(happened, what);
+    }
+
+    /// Notes it, unless the invariant was compared with anything.
+    pub(super) fn needs_a_test(&mut self, invariant: Invariant, what: &str) {
+        let tally = self.of(invariant);
+        tally.needs(tally.tested > 0, what);
+    }
+
+    /// One row for each invariant, in order.
+    pub(super) fn rows(mut self) -> Vec<Row> {
+        let all = Invariant::ALL.iter();
+        all.map(|one| self.0.remove(one).unwrap_or_default().row(*one))
+            .collect()
+    }
+}
+
+impl Judge for Tallies {
+    fn demand(
+        &mut self,
+        invariant: Invariant,
+        holds: bool,
+        lines: impl FnOnce() -> Vec<u64>,
+        why: impl FnOnce() -> String,
+    ) {
+        self.of(invariant).demand(holds, lines, why);
     }
 }

@@ -1,14 +1,12 @@
-//! I1, I14, I26, and what the other invariants need to know about rooms.
+//! What a history tells of rooms: facts for the ledger, and what the invariants need that are judged at the end.
 
 use super::{
-    At,
+    book::Book,
     calls::{Call, Faults},
-    line::{Acked, Delivered, Digest, Invoke, Op, Ret, Told},
-    report::Tally,
-};
-use mimi_actors::{
-    ids::{ClientUri, RoomUri},
-    wire::event::{Epoch, RoomSeq},
+    facts::{At, Fact},
+    line::{Acked, Delivered, Invoke, Op, Ret, Told},
+    names::{ClientUri, Digest, Epoch, RoomUri},
+    report::Invariant,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,15 +26,6 @@ pub(super) struct Message {
     pub(super) place: usize,
 }
 
-/// What a device took of a room.
-#[derive(Debug, Default)]
-pub(super) struct Reader {
-    pub(super) read: BTreeMap<RoomSeq, (Digest, At)>,
-    ids: BTreeMap<Digest, u64>,
-    /// The epochs it entered by a Commit, in its order, and the lines.
-    pub(super) epochs: Vec<(Epoch, u64)>,
-}
-
 /// A room, as far as the history has told.
 #[derive(Debug, Default)]
 pub(super) struct Room {
@@ -46,28 +35,15 @@ pub(super) struct Room {
     pub(super) messages: BTreeMap<Digest, Message>,
     /// Messages of each sender so far.
     counts: BTreeMap<ClientUri, usize>,
-    /// Events of Proposals that somebody sent.
-    pub(super) proposals: BTreeSet<Digest>,
     /// The event in which each Proposal is, by its reference.
     pub(super) proposed: BTreeMap<Digest, Digest>,
-    /// Commits that certainly opened nothing, and the lines that say so.
-    pub(super) failed: BTreeMap<Digest, u64>,
     /// Messages taken from their senders, and when.
     pub(super) taken: BTreeMap<Digest, At>,
-    /// Numbers of which a sender was told, and the line.
-    pub(super) told: BTreeMap<Digest, (Option<RoomSeq>, u64)>,
     contenders: BTreeMap<Epoch, BTreeSet<Digest>>,
-    /// The Commit that opened each epoch, and the line that first told.
-    pub(super) opened: BTreeMap<Epoch, (Digest, u64)>,
-    /// The event of each number, and the line that first told.
-    pub(super) events: BTreeMap<RoomSeq, (Digest, u64)>,
-    /// The number of each event, and when it was first known.
-    pub(super) placed: BTreeMap<Digest, (RoomSeq, At)>,
     /// What was acknowledged to its sender, and when first.
     pub(super) acknowledged: BTreeMap<Digest, At>,
-    /// Messages whose sender was told that they are not in the room.
-    pub(super) refused: BTreeSet<Digest>,
-    pub(super) readers: BTreeMap<ClientUri, Reader>,
+    /// The epochs that each device entered by a Commit, in its order, and the lines.
+    pub(super) entered: BTreeMap<ClientUri, Vec<(Epoch, u64)>>,
 }
 
 /// All rooms.
@@ -79,10 +55,6 @@ pub(super) struct Rooms {
     /// Whether two told the same number of a room.
     pub(super) shared: bool,
     pub(super) fault_in_commit: bool,
-    pub(super) one_commit: Tally,
-    pub(super) once: Tally,
-    pub(super) numbered: Tally,
-    pub(super) one_word: Tally,
     /// When hubs had the acknowledgement of all that they owed.
     pub(super) acked: Vec<(At, Acked)>,
 }
@@ -100,13 +72,6 @@ impl Room {
         *count += 1;
         self.messages.insert(id, message);
     }
-
-    /// Whether somebody sent this to the room.
-    pub(super) fn knows(&self, id: &Digest) -> bool {
-        self.messages.contains_key(id)
-            || self.commits.contains_key(id)
-            || self.proposals.contains(id)
-    }
 }
 
 impl Rooms {
@@ -115,7 +80,7 @@ impl Rooms {
     }
 
     /// An operation begins.
-    pub(super) fn invoked(&mut self, invoke: &Invoke) {
+    pub(super) fn invoked(&mut self, at: At, invoke: &Invoke, book: &mut Book) {
         match &invoke.op {
             Op::Create { room } => {
                 if let Ok(client) = invoke.proc.parse() {
@@ -130,6 +95,7 @@ impl Rooms {
                 removed,
                 covers,
             } => {
+                self.sent(at, room, *id, book);
                 let known = self.room(room);
                 known.contenders.entry(*epoch).or_default().insert(*id);
                 let commit = Commit {
@@ -137,33 +103,34 @@ impl Rooms {
                     removed: removed.clone(),
                     covers: covers.clone(),
                 };
-                let again = known.commits.insert(*id, commit).is_some();
-                self.resent |= again;
+                known.commits.insert(*id, commit);
             }
             Op::Send { room, ids } => {
                 let Ok(sender) = invoke.proc.parse::<ClientUri>() else {
                     return;
                 };
-                let known = self.room(room);
-                let again = ids.iter().any(|id| known.messages.contains_key(id));
                 for id in ids {
-                    known.message(&sender, *id);
+                    self.sent(at, room, *id, book);
+                    self.room(room).message(&sender, *id);
                 }
-                self.resent |= again;
             }
             Op::Propose {
                 room,
                 id,
                 references,
             } => {
-                let known = self.room(room);
-                let again = !known.proposals.insert(*id);
+                self.sent(at, room, *id, book);
                 let named = references.iter().map(|reference| (*reference, *id));
-                known.proposed.extend(named);
-                self.resent |= again;
+                self.room(room).proposed.extend(named);
             }
             Op::Claim { .. } => {}
         }
+    }
+
+    /// Somebody sends something, perhaps again.
+    fn sent(&mut self, at: At, room: &RoomUri, id: Digest, book: &mut Book) {
+        self.resent |= book.of(room).sent.contains(&id);
+        book.see(at, Fact::Sent { room, id });
     }
 
     /// An operation ends, in whatever way.
@@ -174,22 +141,20 @@ impl Rooms {
     }
 
     /// An operation certainly did not happen.
-    pub(super) fn failed(&mut self, at: At, call: &Call) {
+    pub(super) fn failed(&mut self, at: At, call: &Call, book: &mut Book) {
         match &call.invoke.op {
             Op::Create { room } => {
                 if let Ok(client) = call.invoke.proc.parse() {
                     self.room(room).creators.remove(&client);
                 }
             }
-            Op::Commit { room, id, .. } => {
-                self.room(room).failed.insert(*id, at.line);
-            }
+            Op::Commit { room, id, .. } => book.see(at, Fact::Refused { room, id: *id }),
             Op::Send { .. } | Op::Propose { .. } | Op::Claim { .. } => {}
         }
     }
 
     /// An operation happened.
-    pub(super) fn acknowledged(&mut self, at: At, call: &Call, ret: &Ret) {
+    pub(super) fn acknowledged(&mut self, at: At, call: &Call, ret: &Ret, book: &mut Book) {
         match (&call.invoke.op, ret) {
             (
                 Op::Commit {
@@ -197,14 +162,31 @@ impl Rooms {
                 },
                 Ret::Committed { epoch: told, seq },
             ) => {
-                self.one_commit.demand(
+                book.demand(
+                    Invariant::I1,
                     epoch == told,
                     || vec![call.begun.line, at.line],
                     || format!("a Commit for epoch {epoch} of {room} was said to open {told}"),
                 );
-                self.opens(at, room, *told, *id);
-                self.place(at, room, *seq, *id);
-                self.room(room).acknowledged.entry(*id).or_insert(at);
+                let (epoch, commit, seq) = (*told, *id, *seq);
+                self.shared |= book.of(room).events.contains_key(&seq);
+                book.see(
+                    at,
+                    Fact::Opened {
+                        room,
+                        epoch,
+                        commit,
+                    },
+                );
+                book.see(
+                    at,
+                    Fact::Numbered {
+                        room,
+                        seq,
+                        event: commit,
+                    },
+                );
+                self.room(room).acknowledged.entry(commit).or_insert(at);
             }
             (Op::Send { room, ids }, Ret::Sent) => {
                 let known = self.room(room);
@@ -218,24 +200,22 @@ impl Rooms {
     }
 
     /// A sender was told the final word.
-    pub(super) fn told(&mut self, at: At, told: &Told) {
-        let known = self.room(&told.room);
-        let (first, line) = *known.told.entry(told.id).or_insert((told.seq, at.line));
-        self.one_word.demand(
-            first == told.seq,
-            || vec![line, at.line],
-            || format!("the word on {} was {first:?}, then {:?}", told.id, told.seq),
+    pub(super) fn told(&mut self, at: At, told: &Told, book: &mut Book) {
+        let Told { room, id, seq, .. } = told;
+        self.room(room);
+        self.shared |= seq.is_some_and(|seq| book.of(room).events.contains_key(&seq));
+        book.see(
+            at,
+            Fact::Word {
+                room,
+                message: *id,
+                seq: *seq,
+            },
         );
-        match told.seq {
-            Some(seq) => self.place(at, &told.room, seq, told.id),
-            None => {
-                self.room(&told.room).refused.insert(told.id);
-            }
-        }
     }
 
     /// A device has taken an event.
-    pub(super) fn delivered(&mut self, at: At, delivered: Delivered) {
+    pub(super) fn delivered(&mut self, at: At, delivered: Delivered, book: &mut Book) {
         let Delivered {
             client,
             room,
@@ -244,65 +224,47 @@ impl Rooms {
             epoch,
             again,
         } = delivered;
-        self.place(at, &room, seq, id);
+        self.shared |= book.of(&room).events.contains_key(&seq);
+        let (room, event) = (&room, id);
+        book.see(at, Fact::Numbered { room, seq, event });
         if let Some(epoch) = epoch {
-            self.opens(at, &room, epoch, id);
+            let commit = id;
+            book.see(
+                at,
+                Fact::Opened {
+                    room,
+                    epoch,
+                    commit,
+                },
+            );
         }
         self.resent |= again;
-        let reader = self
-            .rooms
-            .entry(room.clone())
-            .or_default()
-            .readers
-            .entry(client.clone())
-            .or_default();
+        let known = self.room(room);
         if again {
             return;
         }
-        let before = reader.read.get(&seq).map(|(_, at)| at.line);
-        let before = before.or_else(|| reader.ids.get(&id).copied());
-        self.once.demand(
-            before.is_none(),
-            || before.into_iter().chain([at.line]).collect(),
-            || format!("{client} was given event {seq} of {room} twice"),
-        );
-        reader.read.entry(seq).or_insert((id, at));
-        reader.ids.entry(id).or_insert(at.line);
         if let Some(epoch) = epoch {
-            reader.epochs.push((epoch, at.line));
+            let entered = known.entered.entry(client.clone()).or_default();
+            entered.push((epoch, at.line));
         }
-    }
-
-    /// Somebody tells which event has a number.
-    fn place(&mut self, at: At, room: &RoomUri, seq: RoomSeq, id: Digest) {
-        let known = self.rooms.entry(room.clone()).or_default();
-        let told_before = known.events.contains_key(&seq);
-        let (first, line) = *known.events.entry(seq).or_insert((id, at.line));
-        known.placed.entry(id).or_insert((seq, at));
-        self.shared |= told_before;
-        self.numbered.demand(
-            first == id,
-            || vec![line, at.line],
-            || format!("event {seq} of {room} is {id}, and was {first}"),
-        );
-    }
-
-    /// Somebody tells which Commit opened an epoch.
-    fn opens(&mut self, at: At, room: &RoomUri, epoch: Epoch, id: Digest) {
-        let known = self.rooms.entry(room.clone()).or_default();
-        let (first, line) = *known.opened.entry(epoch).or_insert((id, at.line));
-        self.one_commit.demand(
-            first == id,
-            || vec![line, at.line],
-            || format!("Commits {first} and {id} opened epoch {epoch} of {room}"),
+        let client = &client;
+        book.see(
+            at,
+            Fact::Took {
+                client,
+                room,
+                seq,
+                event,
+            },
         );
     }
 
     /// Whether two Commits for one epoch were sent, and one of them opened it.
-    pub(super) fn was_contested(&self) -> bool {
-        self.rooms.values().any(|room| {
+    pub(super) fn was_contested(&self, book: &Book) -> bool {
+        self.rooms.iter().any(|(name, room)| {
             let mut contested = room.contenders.iter().filter(|(_, ids)| ids.len() > 1);
-            contested.any(|(epoch, _)| room.opened.contains_key(epoch))
+            let told = book.ledger.of(name);
+            contested.any(|(epoch, _)| told.is_some_and(|told| told.opened.contains_key(epoch)))
         })
     }
 }

@@ -1,15 +1,12 @@
 //! Every checker says each of its three words, and says *violated* of the lines that show it.
 
+mod facts;
 mod format;
 mod nodes;
 mod rooms;
 mod senders;
 
 use super::*;
-use mimi_actors::{
-    ids::{ClientUri, RoomUri},
-    wire::event::{Epoch, RoomSeq},
-};
 
 /// Longer than anything takes in these histories.
 const LATER: u64 = 100_000_000_000;

@@ -5,10 +5,7 @@
 
 use super::{Peers, code, receive, relay};
 use crate::{
-    cluster::{
-        claims,
-        shards::{Shards, UNANSWERED_RETRY_AFTER_MS},
-    },
+    cluster::{feeds::claims, shard::shards::Shards},
     gateway::introductions,
     quic::{LaneReceiver, LaneSender, Link},
 };
@@ -18,8 +15,9 @@ use mimi_actors::{
     ids::ClientUri,
     limits::REQUEST_FRAME_BYTES_MAX,
     wire::{
-        self, BText, Versioned,
+        self, Versioned,
         link::{Hello, LinkRefused, Open, Reply, Request},
+        refusal::TryLater,
         version::LINK,
     },
 };
@@ -115,17 +113,14 @@ async fn serve_lane(
             let reply = if permit.is_ok() {
                 reply(link, shards, peers, *request).await
             } else {
-                Reply::Refused(LinkRefused::Overloaded {
-                    retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
-                })
+                Reply::Refused(LinkRefused::TryLater(TryLater::BUSY))
             };
             answer(&mut to, &reply).await
         }
         Ok(Open::Fanout { shard }) => receive::fanout(link, shards, shard, to, from).await,
         Ok(Open::Submit) => receive::submissions(link, shards, to, from).await,
         Err(error) => {
-            let detail = BText::clipped(&error.to_string());
-            let reply = Reply::Refused(LinkRefused::BadFrame { detail });
+            let reply = Reply::Refused(LinkRefused::BadFrame(error.flaw()));
             answer(&mut to, &reply).await
         }
     }
@@ -156,9 +151,7 @@ async fn reply(link: &Link, shards: &Shards, peers: &Peers, request: Request) ->
         Ok(PeerAsk::Relayed(claim)) => Reply::Claimed(relay::take(shards, peers, claim).await),
         Ok(PeerAsk::Vouch(client, key)) => match shards.device_key(&client).await {
             Ok(known) => Reply::Vouched(known == Some(key)),
-            Err(_) => Reply::Refused(LinkRefused::Unavailable {
-                retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
-            }),
+            Err(_) => Reply::Refused(LinkRefused::TryLater(TryLater::UNANSWERED)),
         },
         Ok(PeerAsk::Room(room, client, request)) => {
             let caller = caller(link, client);

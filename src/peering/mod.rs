@@ -29,9 +29,6 @@ pub(crate) mod code {
     pub(crate) const DEADLINE: u32 = 4;
 }
 
-/// When a request to a peer that is not connected may be sent again, in milliseconds.
-pub(crate) const PEER_RETRY_AFTER_MS: u32 = 1_000;
-
 /// The peer cannot be asked now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the provider cannot be reached now")]

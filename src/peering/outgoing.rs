@@ -10,9 +10,8 @@ use super::{
 use crate::{
     certificates::now_s,
     cluster::{
-        lead::{led_here, lost},
-        shard::Shard,
-        shards::Shards,
+        raft::lead::{led_here, lost},
+        shard::{Shard, shards::Shards},
     },
     quic::{ConnectError, Ended, Link, LinkEndpoint},
 };
@@ -25,6 +24,7 @@ use mimi_actors::{
         self,
         answer::{Answer, Refused},
         link::{Hello, Open, Reply, Request},
+        refusal::{TryLater, Why},
         version::LINK,
     },
 };
@@ -273,7 +273,10 @@ impl Peer {
 fn is_unavailable(reply: &Reply) -> bool {
     matches!(
         reply,
-        Reply::Room(Answer::Refused(Refused::Unavailable { .. }))
+        Reply::Room(Answer::Refused(Refused::TryLater(TryLater {
+            why: Why::Unavailable,
+            ..
+        })))
     )
 }
 

@@ -9,7 +9,7 @@ use super::{
     incoming::{FRAME_DEADLINE, LaneEnd},
 };
 use crate::{
-    cluster::shards::{Pending, Shards, UNANSWERED_RETRY_AFTER_MS, Unanswered},
+    cluster::shard::shards::{Pending, Shards, Unanswered},
     quic::{LaneReceiver, LaneSender, Link},
 };
 use bytes::Bytes;
@@ -31,6 +31,7 @@ use mimi_actors::{
         self, BVec,
         event::{LinkSeq, SubmitSeq},
         link::{Ack, Fanout, Submit, Submitted},
+        refusal::TryLater,
     },
 };
 
@@ -108,18 +109,15 @@ impl Later {
 
     fn unanswered(unanswered: &Unanswered) -> Self {
         Self {
-            retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
+            retry_after_ms: TryLater::UNANSWERED.after_ms,
             why: unanswered.to_string(),
         }
     }
 
     fn refused(answer: &Answer) -> Self {
         // What is missing may be on its way, past a leader that has just changed: then at once.
-        let retry_after_ms = if let Answer::Refused(
-            Refused::Unavailable { retry_after_ms } | Refused::Overloaded { retry_after_ms },
-        ) = answer
-        {
-            *retry_after_ms
+        let retry_after_ms = if let Answer::Refused(Refused::TryLater(later)) = answer {
+            later.after_ms
         } else if *answer == Answer::Refused(Refused::StorageFull) {
             Self::FULL_RETRY_AFTER_MS
         } else {
@@ -208,9 +206,7 @@ fn heard(answer: UserAnswer) -> Answer {
         | UserAnswer::IntroductionKept(_)
         | UserAnswer::Introduced(_)
         | UserAnswer::Unchanged
-        | UserAnswer::Refused(_) => Answer::Refused(Refused::Unavailable {
-            retry_after_ms: UNANSWERED_RETRY_AFTER_MS,
-        }),
+        | UserAnswer::Refused(_) => Answer::Refused(Refused::TryLater(TryLater::UNANSWERED)),
     }
 }
 

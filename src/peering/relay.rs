@@ -5,8 +5,8 @@
 //!
 //! Source: transport requirements, section 3.1.
 
-use super::{PEER_RETRY_AFTER_MS, Peers};
-use crate::cluster::{claims, shards::Shards};
+use super::Peers;
+use crate::cluster::{feeds::claims, shard::shards::Shards};
 use futures::future::join_all;
 use mimi_actors::{
     doors,
@@ -14,12 +14,11 @@ use mimi_actors::{
     wire::{
         claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
         link::{Reply, Request},
+        refusal::TryLater,
     },
 };
 
-const UNAVAILABLE: UserRefused = UserRefused::Unavailable {
-    retry_after_ms: PEER_RETRY_AFTER_MS,
-};
+const UNAVAILABLE: UserRefused = UserRefused::TryLater(TryLater::PEER_SILENT);
 
 /// At the hub: passes a claim of `peer` on to the providers of the users, one batch for each.
 pub(super) async fn pass_on(
@@ -59,7 +58,7 @@ pub(crate) async fn part_of(
         Ok(Reply::Room(_) | Reply::Vouched(_) | Reply::Introduced(_) | Reply::Refused(_))
         | Err(_) => Vec::new(),
     };
-    doors::complete_claim(&asked, claimed, PEER_RETRY_AFTER_MS)
+    doors::complete_claim(&asked, claimed, TryLater::PEER_SILENT)
 }
 
 /// At the provider of the users: takes a claim that the hub of the room passes on.

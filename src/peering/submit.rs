@@ -7,7 +7,7 @@
 
 use super::{credits::Credits, fanout::AbortOnDrop};
 use crate::{
-    cluster::{shard::Shard, shards::Shards},
+    cluster::shard::{Shard, shards::Shards},
     quic::{LaneReceiver, Link},
 };
 use anyhow::Context;

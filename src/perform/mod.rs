@@ -11,7 +11,7 @@ pub(crate) mod user;
 pub(crate) mod workers;
 
 use crate::{
-    cluster::{refusal_throttle::RefusalThrottle, wake::Wakers},
+    cluster::feeds::{refusal_throttle::RefusalThrottle, wake::Wakers},
     directory::HubKey,
 };
 use mimi_actors::{host::Clock, ids::ProviderId, room::checks::Mls, user::command::Rules};
@@ -52,6 +52,3 @@ pub(crate) enum AnsweredFrom {
     /// On a look at the fold alone: another node may lead by now and have moved on.
     Memory,
 }
-
-/// When a request that found a queue full may be sent again, in milliseconds.
-pub(crate) const FULL_RETRY_AFTER_MS: u32 = 250;

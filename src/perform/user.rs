@@ -1,6 +1,6 @@
 //! What the orders of a user's actor mean.
 
-use super::{AnsweredFrom, FULL_RETRY_AFTER_MS};
+use super::AnsweredFrom;
 use crate::cluster::shard::{NotQueued, Shard};
 use mimi_actors::{
     ids::UserUri,
@@ -29,10 +29,7 @@ pub(crate) fn perform(shard: &Arc<Shard>, user: &UserUri, effect: Effect, from: 
 /// What a requester is told when the shard did not take its command.
 pub(crate) fn not_queued(refused: NotQueued) -> Refused {
     match refused {
-        NotQueued::Full => Refused::Overloaded {
-            retry_after_ms: FULL_RETRY_AFTER_MS,
-        },
         NotQueued::StorageFull => Refused::StorageFull,
-        NotQueued::Unavailable { retry_after_ms } => Refused::Unavailable { retry_after_ms },
+        NotQueued::TryLater(later) => Refused::TryLater(later),
     }
 }

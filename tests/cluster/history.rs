@@ -3,17 +3,12 @@
 use crate::support::{
     self, Net, WAIT,
     cast::{Cast, DEVICE, PACKAGES},
-    history::Chronicle,
+    history::{Chronicle, named},
     room,
 };
-use mimi_actors::{
-    ids::RoomUri,
-    wire::event::{Epoch, RoomSeq},
-};
-use mimi_node::{
-    client::member::MemberError,
-    history::{Delivered, Digest, Event, Invariant, Line},
-};
+use mimi_actors::{ids::RoomUri, wire::event::Epoch};
+use mimi_history::{Delivered, Digest, Event, Invariant, Line, RoomSeq};
+use mimi_node::client::member::MemberError;
 use std::{
     path::Path,
     time::{Duration, Instant},
@@ -200,11 +195,11 @@ async fn a_run_with_kills_and_a_contested_epoch_is_valid_and_a_forged_one_is_not
     let text = std::fs::read_to_string(path).unwrap();
     let last: Line = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     let delivered = Delivered {
-        client: run.cast.one("amy").member.client().clone(),
-        room: run.den.clone(),
+        client: named(run.cast.one("amy").member.client()),
+        room: named(&run.den),
         seq: RoomSeq(1),
         id: Digest::of(b"another Commit"),
-        epoch: Some(Epoch(1)),
+        epoch: Some(mimi_history::Epoch(1)),
         again: false,
     };
     let forged = Line {

@@ -48,7 +48,7 @@ async fn claim(member: &Member, id: ClaimId, users: &[UserUri]) -> (ClaimRespons
         let asked = member.door().unwrap().claim(id, terms.clone(), users).await;
         if let Ok(answer) = asked {
             let mut rows = answer.users.iter();
-            if rows.all(|row| !matches!(row.result, Err(UserRefused::Unavailable { .. }))) {
+            if rows.all(|row| !matches!(row.result, Err(UserRefused::TryLater(_)))) {
                 return (answer, sent);
             }
         }

@@ -186,11 +186,11 @@ fn link_refused(back: &Back) -> Option<LinkRefused> {
 }
 
 fn bad_frame(back: &Back) -> bool {
-    matches!(door_refused(back), Some(DoorRefused::BadFrame { .. }))
+    matches!(door_refused(back), Some(DoorRefused::BadFrame(_)))
 }
 
 fn link_bad_frame(back: &Back) -> bool {
-    matches!(link_refused(back), Some(LinkRefused::BadFrame { .. }))
+    matches!(link_refused(back), Some(LinkRefused::BadFrame(_)))
 }
 
 fn reset(back: &Back) -> bool {
@@ -218,7 +218,7 @@ fn room_refused(back: &Back) -> bool {
     matches!(
         reply(back),
         Some(Reply::Room(Answer::Refused(
-            Refused::Invalid { .. }
+            Refused::Invalid(_)
                 | Refused::InvalidProposals { .. }
                 | Refused::UnknownProposals { .. }
                 | Refused::NotMember

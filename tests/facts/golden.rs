@@ -8,7 +8,7 @@ mod records;
 mod samples;
 
 use bytes::Bytes;
-use frames::{door_frames, link_frames, refusals, room_answers};
+use frames::{door_frames, link_frames, refusals, refusals_of_1, room_answers};
 use mimi_actors::{
     machine::Fold,
     wire::{
@@ -101,6 +101,30 @@ impl Group {
         self
     }
 
+    /// Adds what stands in a frame behind `before`, in front of which it is written as a part by itself.
+    fn in_frame<T>(&mut self, name: String, frame: T, before: &[u8])
+    where
+        T: Versioned + PartialEq + Debug + 'static,
+    {
+        let written = wire::encode_in(self.version, &frame, 256).unwrap();
+        let part = written.strip_prefix(before).expect("the frame begins so");
+        let bytes = [&[1], part].concat().into();
+        let before = before.to_vec();
+        let whole = move |part: &Bytes| {
+            let part = part.get(1..).unwrap_or_default();
+            Bytes::from([&before, part].concat())
+        };
+        let other = whole.clone();
+        self.cases.push(Case {
+            name,
+            bytes: Some(bytes),
+            is: Box::new(move |part| {
+                wire::decode::<T>(&whole(part)).is_ok_and(|read| read == frame)
+            }),
+            read: Box::new(move |part| drop(wire::decode::<T>(&other(part)))),
+        });
+    }
+
     /// Adds one value of every variant of a type; a variant that is not among them is noticed.
     fn every<T>(&mut self, kind: &str, values: Vec<(&'static str, T)>)
     where
@@ -149,7 +173,8 @@ fn groups() -> Vec<(String, Group)> {
         }
     }
     groups.push(("answers-2".to_owned(), room_answers()));
-    groups.push(("refusals".to_owned(), refusals()));
+    groups.push(("refusals-1".to_owned(), refusals_of_1()));
+    groups.push(("refusals-2".to_owned(), refusals()));
     groups.push(("records".to_owned(), records()));
     groups.push(("folds".to_owned(), folds()));
     groups

@@ -11,6 +11,7 @@ use crate::support::{
 };
 use futures::future::join_all;
 use mimi_actors::ids::RoomUri;
+use mimi_history::{Fault, Phase};
 use mimi_node::{
     admin::{
         local,
@@ -18,7 +19,6 @@ use mimi_node::{
     },
     cli::stage::cast::enrolled,
     client::member::{Member, MemberError, new_claim_id},
-    history::{Fault, Phase},
     quic::DoorDialer,
 };
 use std::{

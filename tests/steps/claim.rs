@@ -53,7 +53,7 @@ async fn ask(story: &mut Story, name: &str, request: &ClaimRequest) -> ClaimResp
         let lacks = answer
             .users
             .iter()
-            .any(|row| matches!(row.result, Err(UserRefused::Unavailable { .. })));
+            .any(|row| matches!(row.result, Err(UserRefused::TryLater(_))));
         if !lacks || !all || Instant::now() > deadline {
             return answer;
         }
@@ -140,7 +140,7 @@ fn rows(answer: &ClaimResponse) -> Vec<[String; 3]> {
     for claimed in &answer.users {
         let user = claimed.user.user().to_owned();
         match &claimed.result {
-            Err(UserRefused::Unavailable { .. }) => {
+            Err(UserRefused::TryLater(_)) => {
                 rows.push([user, String::new(), "unavailable".to_owned()]);
             }
             Err(UserRefused::Limited { .. }) => {

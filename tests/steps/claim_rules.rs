@@ -10,7 +10,7 @@ use cucumber::{gherkin::Step, given, then, when};
 use mimi_actors::{
     ids::{ClientUri, PseudonymUri},
     limits::{CLAIM_USERS_MAX, SHARDS},
-    mls::claim::pseudonym_name,
+    mls::check::claim::pseudonym_name,
     shard::place,
     wire::{
         BVec,
@@ -327,8 +327,8 @@ async fn too_many_users(story: &mut Story, provider: String, name: String, count
     frame.splice(place..place, text(0));
     let peer = story.user(&name).provider().to_string();
     match said_as(story, &peer, &provider, &frame).await {
-        link::Reply::Refused(link::LinkRefused::BadFrame { detail }) => {
-            story.print(format!("it is told: {}", &*detail));
+        link::Reply::Refused(link::LinkRefused::BadFrame(flaw)) => {
+            story.print(format!("it is told: {flaw}"));
         }
         other => panic!("{other:?}"),
     }

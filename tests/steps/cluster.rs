@@ -18,9 +18,9 @@ use mimi_actors::{
         event::Epoch,
     },
 };
+use mimi_history::Invariant;
 use mimi_node::{
     client::member::{Member, MemberError, PreparedCommit},
-    history::Invariant,
     quic::DoorDialer,
 };
 use std::{

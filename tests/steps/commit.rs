@@ -2,6 +2,7 @@
 
 use super::{Story, WAIT, names, setting::agree_on, wait};
 use cucumber::{given, then, when};
+use mimi_actors::wire::refusal::Flaw;
 use mimi_actors::wire::{
     Payload,
     answer::{Accepted, Answer, Refused},
@@ -139,8 +140,8 @@ pub(super) fn outcome(result: Result<Accepted, MemberError>) -> Outcome {
             Outcome::Refused(Refused::WrongEpoch { current, winner })
         }
         Err(
-            MemberError::Refused(Refused::Unavailable { .. })
-            | MemberError::Door(DoorError::Refused(DoorRefused::Unavailable { .. })),
+            MemberError::Refused(Refused::TryLater(_))
+            | MemberError::Door(DoorError::Refused(DoorRefused::TryLater(_))),
         ) => Outcome::Unavailable,
         Err(MemberError::Refused(refused)) => Outcome::Refused(refused),
         Err(other) => panic!("{other:?}"),
@@ -166,8 +167,8 @@ async fn commit(
         let result = member.commit(prepared).await;
         let unavailable = matches!(
             result,
-            Err(MemberError::Refused(Refused::Unavailable { .. })
-                | MemberError::Door(DoorError::Refused(DoorRefused::Unavailable { .. })))
+            Err(MemberError::Refused(Refused::TryLater(_))
+                | MemberError::Door(DoorError::Refused(DoorRefused::TryLater(_))))
         );
         if !unavailable || !all || Instant::now() > deadline {
             return result;
@@ -203,7 +204,7 @@ fn accepted(story: &mut Story, as_before: String) {
 
 #[then(regex = r"^it is refused with the code (\w+), for (\w+)$")]
 fn refused_for(story: &mut Story, code: String, reason: String) {
-    let Some(Outcome::Refused(Refused::Invalid { detail, .. })) = story.answers.last() else {
+    let Some(Outcome::Refused(Refused::Invalid(Flaw { detail, .. }))) = story.answers.last() else {
         panic!("{:?}", story.answers);
     };
     assert!(detail.contains(&reason), "{}", &**detail);
@@ -213,11 +214,12 @@ fn refused_for(story: &mut Story, code: String, reason: String) {
 #[then(regex = r"^it is refused with the code (\w+)$")]
 fn refused_with(story: &mut Story, code: String) {
     match story.answers.last() {
-        Some(Outcome::Refused(Refused::Invalid {
+        Some(Outcome::Refused(Refused::Invalid(Flaw {
             code: found,
             detail,
-        })) => {
-            assert_eq!(**found, *code, "{}", &**detail);
+            ..
+        }))) => {
+            assert_eq!(found.name(), code, "{}", &**detail);
         }
         other => panic!("{other:?}"),
     }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::support::{Net, full_disk::Image};
 use cucumber::{given, then, when};
-use mimi_node::history::{Fault, Phase};
+use mimi_history::{Fault, Phase};
 use std::{
     collections::BTreeMap,
     fs,

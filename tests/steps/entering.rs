@@ -1,6 +1,12 @@
 //! External Commits, members that leave, and the Proposals that a Commit must or must not take in.
 
-use super::{Story, cluster, names, setting::agree_on, support};
+use super::{
+    Story, cluster,
+    commit::{Outcome, commit_seen, outcome},
+    names,
+    setting::agree_on,
+    support,
+};
 use cucumber::{given, then, when};
 use mimi_actors::wire::{
     BVec, Payload,
@@ -10,8 +16,6 @@ use mimi_actors::wire::{
     room::Request,
 };
 use mimi_node::client::member::{Entrance, Member, MemberError, Proposing, Ticket};
-
-use super::commit::{Outcome, commit_seen, outcome};
 
 #[given(regex = r"^(\w+) has another device, (\w+)$")]
 async fn another_device(story: &mut Story, name: String, device: String) {

@@ -65,9 +65,9 @@ impl std::fmt::Debug for Asked {
 pub(super) fn refused_of(error: MemberError) -> Refused {
     match error {
         MemberError::Refused(refused) => refused,
-        MemberError::Door(DoorError::Refused(wire::door::DoorRefused::Unavailable {
-            retry_after_ms,
-        })) => Refused::Unavailable { retry_after_ms },
+        MemberError::Door(DoorError::Refused(wire::door::DoorRefused::TryLater(later))) => {
+            Refused::TryLater(later)
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -81,7 +81,7 @@ async fn send_asking(
     let deadline = Instant::now() + super::support::WAIT;
     loop {
         match member.send_asking(asking).await.map_err(refused_of) {
-            Err(Refused::Unavailable { .. }) if all && Instant::now() < deadline => {
+            Err(Refused::TryLater(_)) if all && Instant::now() < deadline => {
                 tokio::time::sleep(super::RETRY_AFTER).await;
             }
             told => return told.map_err(MemberError::Refused),
@@ -196,10 +196,7 @@ async fn learns_nothing(story: &mut Story, name: String) {
     let (member, _, sealed) = task.await.unwrap();
     story.members.insert(name, member);
     let refused = refused_of(sealed.unwrap_err());
-    assert!(
-        matches!(refused, Refused::Unavailable { .. }),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Refused::TryLater(_)), "{refused:?}");
 }
 
 #[then(regex = r"^(\w+) has the GroupInfo of epoch (\d+)$")]
@@ -238,7 +235,7 @@ fn told_later(story: &mut Story, _name: String) {
 #[then(regex = r"^(\w+) learns that the hub cannot answer now$")]
 fn told_unavailable(story: &mut Story, _name: String) {
     let refused = story.joining.refused.pop();
-    let unavailable = matches!(refused, Some(Refused::Unavailable { .. }));
+    let unavailable = matches!(refused, Some(Refused::TryLater(_)));
     assert!(unavailable, "{refused:?}");
 }
 
@@ -354,7 +351,7 @@ async fn told_again(story: &mut Story, list: String) {
         let refused = refused_of(sealed.unwrap_err());
         story.print(format!("{name} is told: {refused}"));
         // Who asked too late for the leader that is gone has a place in the queue of the next one.
-        let again = matches!(refused, Refused::Unavailable { .. } | Refused::Busy { .. });
+        let again = matches!(refused, Refused::TryLater(_) | Refused::Busy { .. });
         assert!(again, "{refused:?}");
     }
 }
@@ -421,7 +418,8 @@ fn opens_for_nobody(story: &mut Story, name: String) {
 fn hub_signed(story: &mut Story, name: String) {
     let asked = &story.joining.asked[&name];
     let entrance = asked.asking.open(&asked.sealed).unwrap();
-    let keys = mimi_actors::mls::group_info::external_sender_keys(&entrance.group_info).unwrap();
+    let keys =
+        mimi_actors::mls::codec::group_info::external_sender_keys(&entrance.group_info).unwrap();
     assert_eq!(keys.len(), 1);
     let mut forged = asked.sealed.clone();
     forged.lease_ms += 1;

@@ -8,7 +8,7 @@ use super::{
 use cucumber::{given, then, when};
 use mimi_actors::{
     limits::TREE_BYTES_MAX,
-    mls::container::{Before, compress, pack},
+    mls::tree::container::{Before, compress, pack},
     wire::{
         BText, Payload,
         answer::Answer,
@@ -148,7 +148,7 @@ async fn flawed_tree(story: &mut Story, name: String, flaw: String) {
         }
         "a delta with a node too many" => {
             // The third leaf, which stays as it is: everything else is the same list, with a longer length.
-            let third = mimi_actors::mls::tree_delta::nodes(&old).unwrap()[4].to_vec();
+            let third = mimi_actors::mls::tree::delta::nodes(&old).unwrap()[4].to_vec();
             let mut list = rest[6..].to_vec();
             list.extend(4_u32.to_be_bytes());
             list.extend_from_slice(&third);

@@ -1,7 +1,7 @@
 //! Signed objects of MLS that no library would make: the test has the keys of its members.
 
 use super::{Net, room};
-use mimi_actors::{mls::reader::Reader, wire::Payload};
+use mimi_actors::{mls::codec::reader::Reader, wire::Payload};
 use mimi_node::client::member::{Member, Ticket};
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_traits::signatures::Signer as _;

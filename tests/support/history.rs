@@ -9,25 +9,28 @@ use mimi_actors::{
         claim::{ClaimId, ClaimResponse},
         door::{DoorItem, DoorRefused, RoomBody},
         event::{ClientSeq, Hash, RoomSeq, Verdict},
+        refusal::{TryLater, Why},
         room::Request,
     },
+};
+use mimi_history::{
+    Applied, Delivered, Digest, Epoch, Event, Fault, Invariant, Invoke, Nemesis, Op, Package,
+    Phase, Recorder, Ret, Told,
 };
 use mimi_node::{
     client::{
         door::EventLane,
         member::{Member, MemberError, PreparedCommit, Proposing, packages},
     },
-    history::{
-        Applied, Delivered, Digest, Event, Fault, Invariant, Invoke, Nemesis, Op, Package, Phase,
-        Recorder, Ret, Told,
-    },
     quic::DoorDialer,
 };
 use std::{
     collections::BTreeMap,
+    fmt::{Debug, Display},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output},
+    str::FromStr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -163,7 +166,7 @@ pub struct Watched {
     pub patience: Duration,
     lane: Option<EventLane>,
     /// Events that the member holds until it has its Welcome.
-    held: Vec<Delivered>,
+    held: Vec<(RoomUri, Delivered)>,
     undecided: BTreeMap<(RoomUri, ClientSeq), Digest>,
     /// The number of its last Commit in each room.
     committed: BTreeMap<RoomUri, RoomSeq>,
@@ -208,7 +211,7 @@ impl Watched {
     }
 
     pub async fn create_room(&mut self, room: &RoomUri) -> Result<(), MemberError> {
-        self.begin(Op::Create { room: room.clone() });
+        self.begin(Op::Create { room: named(room) });
         let result = self.member.create_room(room).await;
         self.end(result, |()| Ret::Created, ended)
     }
@@ -256,11 +259,11 @@ impl Watched {
     ) -> Result<Accepted, MemberError> {
         let id = Digest::of(&prepared.commit);
         self.begin(Op::Commit {
-            room: prepared.room.clone(),
-            epoch: prepared.epoch,
+            room: named(&prepared.room),
+            epoch: Epoch(prepared.epoch.0),
             id,
-            added: added.to_vec(),
-            removed: removed.to_vec(),
+            added: added.iter().map(named).collect(),
+            removed: removed.iter().map(named).collect(),
             covers: digests(&self.member.named_by_commit(&prepared.room)),
         });
         let result = patient(self.patience, self.member.commit(prepared)).await;
@@ -268,13 +271,13 @@ impl Watched {
             self.committed.insert(prepared.room.clone(), accepted.seq);
         }
         let committed = |accepted: &Accepted| Ret::Committed {
-            epoch: accepted.epoch,
-            seq: accepted.seq,
+            epoch: Epoch(accepted.epoch.0),
+            seq: mimi_history::RoomSeq(accepted.seq.0),
         };
         self.end(result, committed, |error| match error {
             // Further on, the answer does not say which Commit opened this one's epoch.
             MemberError::Lost { current, winner }
-                if *current != prepared.epoch || *winner == id.0 =>
+                if *current != prepared.epoch || winner.0 == id.0 =>
             {
                 Ended::Info
             }
@@ -297,8 +300,8 @@ impl Watched {
         let proposals = self.member.prepare_proposals(room, what)?;
         self.member.save().await?;
         self.begin(Op::Propose {
-            room: room.clone(),
-            id: Digest(hash_of(&proposals)),
+            room: named(room),
+            id: digest_of(&proposals),
             references: digests(&self.member.references(room, &proposals)),
         });
         let request = Request::Propose(BVec::truncated(proposals.clone()));
@@ -335,7 +338,7 @@ impl Watched {
             self.undecided.insert((room.clone(), number), id);
         }
         self.begin(Op::Send {
-            room: room.clone(),
+            room: named(room),
             ids,
         });
         self.member.save().await?;
@@ -357,13 +360,13 @@ impl Watched {
             for (number, verdict) in self.member.verdicts(&room) {
                 let seq = match verdict {
                     Verdict::Queued => continue,
-                    Verdict::Accepted { seq, .. } => Some(seq),
+                    Verdict::Accepted { seq, .. } => Some(mimi_history::RoomSeq(seq.0)),
                     Verdict::Refused(_) => None,
                 };
                 if let Some(id) = self.undecided.remove(&(room.clone(), number)) {
                     self.chronicle.record(Event::Verdict(Told {
-                        client: self.member.client().clone(),
-                        room: room.clone(),
+                        client: named(self.member.client()),
+                        room: named(&room),
                         id,
                         seq,
                     }));
@@ -403,14 +406,16 @@ impl Watched {
             for event in events {
                 let (id, epoch) = match &event.body {
                     RoomBody::Application(message) => (Digest::of(message), None),
-                    RoomBody::Commit { epoch, commit } => (Digest::of(commit), Some(*epoch)),
-                    RoomBody::Proposals(proposals) => (Digest(hash_of(proposals)), None),
+                    RoomBody::Commit { epoch, commit } => {
+                        (Digest::of(commit), Some(Epoch(epoch.0)))
+                    }
+                    RoomBody::Proposals(proposals) => (digest_of(proposals), None),
                 };
                 let again = event.seq <= last;
                 let delivered = Delivered {
-                    client: self.member.client().clone(),
-                    room: room.clone(),
-                    seq: event.seq,
+                    client: named(self.member.client()),
+                    room: named(room),
+                    seq: mimi_history::RoomSeq(event.seq.0),
                     id,
                     epoch,
                     again,
@@ -418,15 +423,15 @@ impl Watched {
                 if again {
                     self.chronicle.record(Event::Deliver(delivered));
                 } else {
-                    self.held.push(delivered);
+                    self.held.push((room.clone(), delivered));
                 }
             }
         }
         self.member.take(item);
         let member = &self.member;
-        let taken = |held: &mut Delivered| held.seq <= member.last_seq(&held.room);
+        let taken = |(room, held): &mut (RoomUri, Delivered)| held.seq.0 <= member.last_seq(room).0;
         let taken: Vec<_> = self.held.extract_if(.., taken).collect();
-        for delivered in taken {
+        for (_, delivered) in taken {
             self.chronicle.record(Event::Deliver(delivered));
         }
     }
@@ -512,14 +517,19 @@ async fn patient<T>(
     answered.unwrap_or(Err(MemberError::Deadline))
 }
 
+/// What a history calls a client or a room.
+pub fn named<T: FromStr<Err: Debug>>(uri: &impl Display) -> T {
+    uri.to_string().parse().unwrap()
+}
+
 fn digests(references: &[Payload]) -> Vec<Digest> {
     let references = references.iter();
     references.map(|reference| Digest::of(reference)).collect()
 }
 
 /// Proposals that were accepted together are one event.
-fn hash_of(proposals: &[Payload]) -> Hash {
-    Hash::of_parts(proposals.iter().map(|proposal| &***proposal))
+fn digest_of(proposals: &[Payload]) -> Digest {
+    Digest(Hash::of_parts(proposals.iter().map(|proposal| &***proposal)).0)
 }
 
 /// How most operations end that were not acknowledged.
@@ -528,11 +538,18 @@ fn ended(error: &MemberError) -> Ended {
         MemberError::Lost { .. } => Ended::Fail,
         MemberError::Refused(refused) => match refused {
             // What waits in vain may still be decided later.
-            Refused::Unavailable { .. } | Refused::Poisoned => Ended::Info,
+            Refused::TryLater(TryLater {
+                why: Why::Unavailable,
+                ..
+            })
+            | Refused::Poisoned => Ended::Info,
             _ => Ended::Fail,
         },
         MemberError::Door(mimi_node::client::DoorError::Refused(refused)) => match refused {
-            DoorRefused::Unavailable { .. } => Ended::Info,
+            DoorRefused::TryLater(TryLater {
+                why: Why::Unavailable,
+                ..
+            }) => Ended::Info,
             _ => Ended::Fail,
         },
         _ => Ended::Info,
@@ -545,7 +562,7 @@ fn handed(claimed: &ClaimResponse) -> Vec<Package> {
     clients
         .filter_map(|one| {
             let package = Digest::of(one.result.as_ref().ok()?);
-            let client = one.client.clone();
+            let client = named(&one.client);
             Some(Package { client, package })
         })
         .collect()

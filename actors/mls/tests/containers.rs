@@ -4,13 +4,14 @@ use super::*;
 use crate::{
     limits::TREE_BYTES_MAX,
     mls::{
-        bundle::CheckedBundle,
-        container::{self, Before, ContainerRefused, NotServed},
-        create::check_create,
-        reader::put_vector,
-        tree_cache::TreeCache,
-        tree_delta::{self, Delta, DeltaRefused},
-        view::NextTree,
+        check::{bundle::CheckedBundle, create::check_create},
+        codec::reader::put_vector,
+        tree::{
+            cache::TreeCache,
+            container::{self, Before, ContainerRefused, NotServed},
+            delta::{self, Delta, DeltaRefused},
+            view::NextTree,
+        },
     },
     wire::{BText, tree::TreeKind},
 };
@@ -255,8 +256,8 @@ fn a_zstd_tree_is_one_honest_frame() {
 
 /// Compares delta and whole tree in both directions, and says how many nodes the delta lists.
 fn compare(before: &Before, after: &Bytes) -> usize {
-    let delta = tree_delta::between(&before.base(), &before.tree, after).unwrap();
-    let applied = tree_delta::apply(&before.base(), &before.tree, &delta);
+    let delta = delta::between(&before.base(), &before.tree, after).unwrap();
+    let applied = delta::apply(&before.base(), &before.tree, &delta);
     assert_eq!(applied.as_deref(), Ok(&after[..]));
     Delta::read(&delta).unwrap().len()
 }
@@ -321,10 +322,10 @@ fn deltas_between_the_trees_of_openmls_lead_from_one_to_the_next_byte_for_byte()
                 },
                 &before.tree,
             );
-            match tree_delta::nodes(&before.tree)
+            match delta::nodes(&before.tree)
                 .unwrap()
                 .len()
-                .cmp(&tree_delta::nodes(&after).unwrap().len())
+                .cmp(&delta::nodes(&after).unwrap().len())
             {
                 std::cmp::Ordering::Less => grown += 1,
                 std::cmp::Ordering::Greater => shrunk += 1,
@@ -365,14 +366,13 @@ fn each_way_in_which_a_delta_can_be_wrong_has_its_refusal() {
     let before = Before::of(&world.view).unwrap();
     world.step(1, &[], &[], true).unwrap();
     let after = world.view.tree.clone();
-    let nodes = tree_delta::nodes(&after).unwrap();
+    let nodes = delta::nodes(&after).unwrap();
     let (leaf, parent) = (nodes[2], nodes[1]);
     let (epoch, hash) = (before.epoch, &before.tree_hash[..]);
-    let refused =
-        |delta: &[u8]| tree_delta::apply(&before.base(), &before.tree, delta).unwrap_err();
+    let refused = |delta: &[u8]| delta::apply(&before.base(), &before.tree, delta).unwrap_err();
 
     let good = delta(epoch, hash, 7, &[(2, leaf)]);
-    assert!(tree_delta::apply(&before.base(), &before.tree, &good).is_ok());
+    assert!(delta::apply(&before.base(), &before.tree, &good).is_ok());
     let mut version = good.clone();
     version[0] = 2;
     assert!(matches!(refused(&version), DeltaRefused::Malformed(_)));
@@ -410,7 +410,7 @@ fn each_way_in_which_a_delta_can_be_wrong_has_its_refusal() {
         refused(&delta(epoch, hash, 7, &[(2, leaf), (0, leaf)])),
         DeltaRefused::Order(0)
     );
-    let same = tree_delta::nodes(&before.tree).unwrap()[2];
+    let same = delta::nodes(&before.tree).unwrap()[2];
     assert_eq!(
         refused(&delta(epoch, hash, 7, &[(2, same)])),
         DeltaRefused::Unchanged(2)
@@ -481,11 +481,11 @@ fn a_tree_packed_in_any_container_opens_again() {
 proptest! {
     #[test]
     fn no_bytes_make_the_readers_of_containers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let base = tree_delta::Base { epoch: 1, tree_hash: &[0; 32] };
+        let base = delta::Base { epoch: 1, tree_hash: &[0; 32] };
         let _ = Delta::read(&bytes);
-        let _ = tree_delta::nodes(&bytes);
-        let _ = tree_delta::apply(&base, &bytes, &bytes);
-        let _ = tree_delta::between(&base, &bytes, &bytes);
+        let _ = delta::nodes(&bytes);
+        let _ = delta::apply(&base, &bytes, &bytes);
+        let _ = delta::between(&base, &bytes, &bytes);
         let _ = container::decompress(&bytes);
     }
 }
@@ -496,7 +496,7 @@ thread_local! {
         let mut world = World::of(7);
         let before = Before::of(&world.view).unwrap();
         world.step(1, &[], &[3], true).unwrap();
-        let delta = tree_delta::between(&before.base(), &before.tree, &world.view.tree).unwrap();
+        let delta = delta::between(&before.base(), &before.tree, &world.view.tree).unwrap();
         (before, delta)
     };
 }
@@ -516,8 +516,8 @@ proptest! {
             if let Some(cut) = cut {
                 changed.truncate(cut.index(delta.len()));
             }
-            if let Ok(tree) = tree_delta::apply(&before.base(), &before.tree, &changed) {
-                let again = tree_delta::between(&before.base(), &before.tree, &tree).unwrap();
+            if let Ok(tree) = delta::apply(&before.base(), &before.tree, &changed) {
+                let again = delta::between(&before.base(), &before.tree, &tree).unwrap();
                 prop_assert_eq!(again, changed);
             }
             Ok(())

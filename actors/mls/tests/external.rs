@@ -1,9 +1,7 @@
 //! External Commits of OpenMLS members against the hub's checks.
 
-use super::super::{
-    bundle::{BundleRefused, SenderRefused, check_bundle},
-    fixture::{AUDITED, Client, SUITE, World},
-};
+use super::super::fixture::{AUDITED, Client, SUITE, World};
+use crate::mls::check::bundle::{BundleRefused, SenderRefused, check_bundle};
 use openmls::prelude::OpenMlsProvider as _;
 
 #[test]

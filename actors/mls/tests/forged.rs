@@ -1,17 +1,24 @@
 //! What a hostile member can make: everything signed with its own right key, and yet wrong.
 
 use super::super::{
-    bundle::{Bundle, BundleRefused, TreeRefused, check_bundle},
-    commit::Commit,
     fixture::{AUDITED, Client, SUITE, World},
-    framing::Framed,
-    group_info::GroupInfo,
-    message::HandshakeKind,
-    proposal::{ProposalRefused, check_proposal},
-    reader::{Reader, put_vector},
-    suite::Suite,
     tree::Tree,
-    tree_cache::TreeCache,
+};
+use crate::mls::{
+    check::{
+        bundle::{Bundle, BundleRefused, CheckedBundle, TreeRefused, check_bundle},
+        key_package,
+        proposal::{PendingProposal, ProposalRefused, check_proposal},
+    },
+    codec::{
+        commit::Commit,
+        framing::Framed,
+        group_info::GroupInfo,
+        message::HandshakeKind,
+        reader::{Reader, put_vector},
+        suite::Suite,
+    },
+    tree::cache::TreeCache,
 };
 use bytes::Bytes;
 use openmls::prelude::{KeyPackage, tls_codec::Serialize as _};
@@ -81,7 +88,7 @@ pub(super) fn adding(world: &World, by: usize, package: &KeyPackage) -> Bundle {
 
     let mut tree = Tree::read(&world.view.tree).unwrap();
     let mut reader = Reader::new(&encoded);
-    let package = super::super::key_package::KeyPackage::read(&mut reader).unwrap();
+    let package = key_package::KeyPackage::read(&mut reader).unwrap();
     tree.add(Rc::new(package.leaf.clone())).unwrap();
 
     let context = world.view.context().unwrap();
@@ -110,7 +117,7 @@ pub(super) fn adding(world: &World, by: usize, package: &KeyPackage) -> Bundle {
     }
 }
 
-fn reason(refused: Result<super::super::bundle::CheckedBundle, BundleRefused>) -> &'static str {
+fn reason(refused: Result<CheckedBundle, BundleRefused>) -> &'static str {
     match refused {
         Err(BundleRefused::InvalidProposals { reason, .. }) => reason,
         other => panic!("{other:?}"),
@@ -286,7 +293,7 @@ fn a_commit_that_needs_a_path_must_have_one_and_one_that_adds_must_have_a_welcom
 fn pending_proposals_that_exclude_each_other_wait_together_but_cannot_be_committed_together() {
     let mut world = World::of(3);
     world.clients.push(Client::new("new", SUITE));
-    let reference = |one: &super::super::proposal::PendingProposal| {
+    let reference = |one: &PendingProposal| {
         let mut entry = vec![2];
         put_vector(&mut entry, &one.reference);
         entry
@@ -294,16 +301,15 @@ fn pending_proposals_that_exclude_each_other_wait_together_but_cannot_be_committ
     let (first, second) = (world.propose_add(0, 3), world.propose_add(1, 3));
     let by_one = world.propose_remove(1, 2);
     let by_two = world.propose_remove(2, 1);
-    let refused =
-        |by: usize, named: &[&super::super::proposal::PendingProposal], references: Vec<Bytes>| {
-            let entries: Vec<_> = named.iter().map(|one| reference(one)).collect();
-            match world.check(by, &commit(&world, by, &entries)) {
-                Err(BundleRefused::InvalidProposals {
-                    references: told, ..
-                }) => assert_eq!(told, references),
-                other => panic!("{other:?}"),
-            }
-        };
+    let refused = |by: usize, named: &[&PendingProposal], references: Vec<Bytes>| {
+        let entries: Vec<_> = named.iter().map(|one| reference(one)).collect();
+        match world.check(by, &commit(&world, by, &entries)) {
+            Err(BundleRefused::InvalidProposals {
+                references: told, ..
+            }) => assert_eq!(told, references),
+            other => panic!("{other:?}"),
+        }
+    };
     refused(
         0,
         &[&by_one, &first, &second],

@@ -1,9 +1,9 @@
 //! New groups, good and bad.
 
-use super::super::{
+use super::super::fixture::{Client, HUB_KEY, SUITE, World, encoded};
+use crate::mls::check::{
     bundle::{BundleRefused, SenderRefused, TreeRefused},
     create::check_create,
-    fixture::{Client, HUB_KEY, SUITE, World, encoded},
 };
 
 #[test]

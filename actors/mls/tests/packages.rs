@@ -1,10 +1,11 @@
 //! KeyPackages, good and bad.
 
-use super::super::{
-    fixture::{Client, SUITE, capabilities, encoded},
-    key_package::{KeyPackageFacts, KeyPackageRefused, check_key_package},
+use super::super::fixture::{Client, SUITE, capabilities, encoded};
+use crate::{
+    limits::KEY_PACKAGE_LIFETIME_S_MAX,
+    machine::Millis,
+    mls::check::key_package::{KeyPackageFacts, KeyPackageRefused, check_key_package},
 };
-use crate::{limits::KEY_PACKAGE_LIFETIME_S_MAX, machine::Millis};
 use bytes::Bytes;
 use openmls::prelude::*;
 

@@ -1,12 +1,13 @@
 //! Paths that a hostile member can make: the Commit rightly signed, the path wrong.
 
-use super::super::{
-    bundle::{Bundle, BundleRefused, TreeRefused},
-    commit::{Commit, Path},
-    fixture::World,
-    reader::{Reader, put_vector},
+use super::{super::fixture::World, forged::framed};
+use crate::mls::{
+    check::bundle::{Bundle, BundleRefused, TreeRefused},
+    codec::{
+        commit::{Commit, Path},
+        reader::{Reader, put_vector},
+    },
 };
-use super::forged::framed;
 
 /// A path in parts that can be changed: its leaf, and per node its key and its secrets as encoded.
 struct Loose {

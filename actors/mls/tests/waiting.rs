@@ -1,12 +1,17 @@
 //! Proposals that may wait, and those that may not; the audit of old groups.
 
-use super::super::{
-    bundle::{BundleRefused, check_bundle},
-    fixture::{Client, SUITE, World},
-    proposal::{ProposalRefused, check_proposal},
-    tree_cache::TreeCache,
+use super::{
+    super::fixture::{Client, SUITE, World},
+    forged::{adding, framed},
 };
-use super::forged::{adding, framed};
+use crate::mls::{
+    check::{
+        bundle::{BundleRefused, Terms, check_bundle},
+        proposal::{self, ProposalRefused, check_proposal},
+    },
+    codec::commit,
+    tree::cache::TreeCache,
+};
 use openmls::prelude::Lifetime;
 
 #[test]
@@ -104,8 +109,8 @@ fn a_proposal_that_breaks_a_rule_on_its_own_does_not_wait() {
 
     let update = world.propose_update(1).message;
     let head = 4 + 1 + world.view.group_id().unwrap().len() + 8 + 1 + 4 + 1 + 1;
-    let proposal = super::super::proposal::read(&update).unwrap();
-    let super::super::commit::Proposal::Update(leaf) = &proposal.body else {
+    let proposal = proposal::read(&update).unwrap();
+    let commit::Proposal::Update(leaf) = &proposal.body else {
         panic!("not an Update")
     };
     let stolen = &update[head..head + 2 + leaf.encoded.len()];
@@ -168,7 +173,7 @@ fn a_member_whose_key_package_expired_since_does_not_freeze_its_group() {
         &[],
         &late,
         &world.clients[0].uri,
-        &crate::mls::bundle::Terms::default(),
+        &Terms::default(),
     )
     .unwrap()
     .next

@@ -12,7 +12,7 @@ use crate::{
     doors,
     ids::{ClientUri, RoomUri},
     machine::Millis,
-    mls::{bundle::Bundle, container::pack},
+    mls::{check::bundle::Bundle, tree::container::pack},
     room::{
         checks,
         desk::{Check, Checked},

@@ -16,13 +16,19 @@ use crate::{
     limits::EPOCH_TOLERANCE_EPOCHS,
     machine::Millis,
     mls::{
-        bundle::{Bundle, BundleRefused, CheckedBundle, Joined, SenderRefused},
-        container::{self, Before},
-        create::CheckedCreate,
-        message::{HandshakeKind, Sender, application_header, handshake_header},
-        proposal::{PendingProposal, ProposalKind, ProposalRefused, contradicting, omitted},
-        sealed::NotSealed,
-        view::{GroupView, Member as InGroup},
+        check::{
+            bundle::{Bundle, BundleRefused, CheckedBundle, Joined, SenderRefused},
+            create::CheckedCreate,
+            proposal::{PendingProposal, ProposalKind, ProposalRefused, contradicting, omitted},
+        },
+        codec::{
+            message::{HandshakeKind, Sender, application_header, handshake_header},
+            sealed::NotSealed,
+        },
+        tree::{
+            container::{self, Before},
+            view::{GroupView, Member as InGroup},
+        },
     },
     room::checks::Verifier,
     user::command::StoredPackage,
@@ -31,6 +37,7 @@ use crate::{
         door::{PackageRefused, RoomBody},
         event::{Epoch, Hash},
         joining::{GroupInfoRequest, SealedGroupInfo},
+        refusal::RefusalCode,
         room::Beginning,
         tree::TreeContainer,
     },
@@ -234,7 +241,7 @@ impl Base {
             return Err(Flaw::Invalid("an external Commit adds another client"));
         }
         let own = |leaf: &u32| leaf_at(&self.tree, *leaf).is_some_and(|is| is.client == *joiner);
-        if content.remove.iter().all(own) || planted!("external_removes_another") {
+        if content.remove.iter().all(own) {
             Ok(())
         } else {
             Err(Flaw::Invalid("an external Commit removes another client"))
@@ -445,8 +452,8 @@ impl Verifier for Checks {
         check_proposal(view, message, sender)
     }
 
-    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<&'static str> {
-        (request.signature != sealing::sign_request(request)).then_some("signature")
+    fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode> {
+        (request.signature != sealing::sign_request(request)).then_some(RefusalCode::Signature)
     }
 
     fn seal(&self, sealing: &Sealing) -> Result<SealedGroupInfo, NotSealed> {

@@ -11,10 +11,9 @@ use crate::{
     ids::{ClientUri, RoomUri},
     limits::{AUDITED_MEMBERS_MAX, EPOCH_TOLERANCE_EPOCHS, LEASE_MS},
     mls::{
-        bundle::{Bundle, Terms},
-        container::Before,
-        credential::{client_of, identity_of},
-        tree_cache::TreeCache,
+        check::bundle::{Bundle, Terms},
+        codec::credential::{client_of, identity_of},
+        tree::{cache::TreeCache, container::Before},
     },
     room::checks::{COMMIT_RATE, Mls},
     wire::{

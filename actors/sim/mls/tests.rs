@@ -1,14 +1,16 @@
 //! Members of both kinds through the same scripts, against a hub that checks and remembers, and no more.
 
 use super::*;
-use crate::wire::room::Beginning;
 use crate::{
     mls::{
-        bundle::{BundleRefused, CheckedBundle, SenderRefused},
-        proposal::PendingProposal,
-        view::GroupView,
+        check::{
+            bundle::{BundleRefused, CheckedBundle, SenderRefused},
+            proposal::PendingProposal,
+        },
+        tree::view::GroupView,
     },
     room::hub::CheckedOn,
+    wire::room::Beginning,
 };
 use openmls::prelude::Lifetime;
 

@@ -21,34 +21,6 @@ pub use cluster::World;
 use super::history::Violation;
 use std::collections::BTreeMap;
 
-/// Name, and what is wrong with it planted. See [`crate::planted`].
-pub const BUGS: &[(&str, &str)] = &[
-    (
-        "joins_unseen",
-        "a node is taken in that nobody has spoken to",
-    ),
-    (
-        "healthy_voter_replaced",
-        "a node that is well is replaced without force",
-    ),
-    (
-        "quorum_after_unchecked",
-        "nobody looks whether a majority is left after a change",
-    ),
-    (
-        "lagging_node_votes",
-        "a node votes before it has what is committed",
-    ),
-    (
-        "older_copy_let_in",
-        "an older copy of a disk is let in like the disk itself",
-    ),
-    (
-        "leader_removes_itself",
-        "a leader takes its own vote away, dies, and nobody can be elected",
-    ),
-];
-
 /// What must have happened in many seeds, so that they say something.
 pub const HAPPENED: &[&str] = &[
     "changes done",

@@ -18,6 +18,7 @@ use crate::{
         BVec,
         event::LinkSeq,
         link::{self},
+        refusal::TryLater,
     },
 };
 use std::{collections::VecDeque, rc::Rc};
@@ -88,9 +89,7 @@ impl World {
         if no_room && shard.queue.pop().is_some() {
             self.follower_input(move || follower_desk::Input::NotAppended {
                 ticket,
-                refused: crate::room::outcome::Refused::Unavailable {
-                    retry_after_ms: 250,
-                },
+                refused: crate::room::outcome::Refused::TryLater(TryLater::unavailable(250)),
             })?;
         }
         Ok(())

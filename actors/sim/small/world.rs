@@ -10,7 +10,7 @@ use crate::{
     ids::{ClientUri, ProviderId, RoomUri},
     link::session::{Acking, FanoutReceiver, FanoutSender, SubmitSender},
     machine::{Millis, Ticket},
-    mls::bundle::Bundle,
+    mls::check::bundle::Bundle,
     record::Command,
     room::{
         desk::{self, Check, Checked},

@@ -3,9 +3,8 @@
 use bytes::Bytes;
 use mimi_actors::{
     ids::{ClientUri, UserUri},
-    mls::claim::signed_content,
+    mls::check::claim,
     wire::{
-        BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimTerms},
         door::proof_input,
     },
@@ -75,15 +74,8 @@ impl DeviceKey {
     /// Signs a claim, in the name of this device.
     #[must_use]
     pub fn sign_claim(&self, id: ClaimId, terms: &ClaimTerms, users: &[UserUri]) -> ClaimProof {
-        let key = self.public();
-        let sign = |user| {
-            let content = signed_content(id, terms, user, &key);
-            Payload::from(self.pair.sign(&content).as_ref().to_vec())
-        };
-        ClaimProof {
-            key,
-            signatures: BVec::truncated(users.iter().map(sign).collect()),
-        }
+        let sign = |content: &[u8]| self.pair.sign(content).as_ref().to_vec();
+        claim::sign(id, terms, users, self.public(), sign)
     }
 
     /// Proves on the connection that exported `exported` that this device holds its key.

@@ -252,8 +252,7 @@ impl Member {
                 }
                 Err(MemberError::Lost { current, winner })
             }
-            Refused::Overloaded { .. }
-            | Refused::Unavailable { .. }
+            Refused::TryLater(_)
             | Refused::Limited { .. }
             | Refused::PeerBehind { .. }
             | Refused::StorageFull
@@ -269,7 +268,7 @@ impl Member {
             | Refused::Ended
             | Refused::OmittedProposals { .. }
             | Refused::InvalidProposals { .. }
-            | Refused::Invalid { .. }
+            | Refused::Invalid(_)
             | Refused::Busy { .. }
             | Refused::LeaseRequired
             | Refused::LeaseExpired

@@ -8,7 +8,7 @@
 use super::{Member, MemberError, PreparedCommit, group, identity, mls};
 use mimi_actors::{
     ids::RoomUri,
-    mls::container::Before,
+    mls::tree::container::Before,
     wire::{
         Payload,
         answer::Accepted,

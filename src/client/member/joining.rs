@@ -15,8 +15,8 @@ use mimi_actors::{
     links::{IntroductionLink, JoinLink},
     machine::Millis,
     mls::{
-        container::{self, Before},
-        sealed::{self, SealingKey},
+        codec::sealed::{self, SealingKey},
+        tree::container::{self, Before},
     },
     wire::{
         BText, Payload,
@@ -85,11 +85,13 @@ impl Member {
             code: ticket.code.clone(),
             passphrase: passphrase.transpose()?,
             signature: Payload::default(),
+            envelope: Payload::default(),
+            before: Payload::default(),
         };
-        let to_sign = group_info::request_to_sign(&request);
-        let signature = self.signer.sign(&to_sign);
-        let signature = signature.map_err(|error| mls("sign a request")(format!("{error:?}")))?;
-        request.signature = signature.into();
+        group_info::sign_request(&mut request, |content| {
+            let signature = self.signer.sign(content);
+            signature.map_err(|error| mls("sign a request")(format!("{error:?}")))
+        })?;
         Ok(Asking { request, key })
     }
 
@@ -381,13 +383,8 @@ pub fn join_again_after(error: &MemberError) -> Option<Duration> {
 /// When a request that nobody could answer may be sent again.
 fn unanswered(error: &MemberError) -> Option<Duration> {
     let ms = match error {
-        MemberError::Refused(
-            Refused::Overloaded { retry_after_ms } | Refused::Unavailable { retry_after_ms },
-        )
-        | MemberError::Door(DoorError::Refused(
-            DoorRefused::Overloaded { retry_after_ms }
-            | DoorRefused::Unavailable { retry_after_ms },
-        )) => *retry_after_ms,
+        MemberError::Refused(Refused::TryLater(later))
+        | MemberError::Door(DoorError::Refused(DoorRefused::TryLater(later))) => later.after_ms,
         _ => return None,
     };
     Some(AGAIN_AFTER.max(Duration::from_millis(ms.into())))
@@ -400,9 +397,7 @@ fn not_introduced(introduced: Introduced) -> MemberError {
             what: BText::clipped("introduction codes"),
             max,
         }),
-        Introduced::Unavailable { retry_after_ms } => {
-            MemberError::Refused(Refused::Unavailable { retry_after_ms })
-        }
+        Introduced::TryLater(later) => MemberError::Refused(Refused::TryLater(later)),
         _ => DoorError::Unexpected.into(),
     }
 }

@@ -238,9 +238,6 @@ pub fn new_claim_id() -> Result<ClaimId, MemberError> {
 fn may_be_sent_again(refused: &Refused) -> bool {
     matches!(
         refused,
-        Refused::Overloaded { .. }
-            | Refused::Unavailable { .. }
-            | Refused::StorageFull
-            | Refused::Poisoned
+        Refused::TryLater(_) | Refused::StorageFull | Refused::Poisoned
     )
 }

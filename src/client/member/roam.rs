@@ -5,6 +5,7 @@
 
 use super::{Member, MemberError, PreparedCommit};
 use crate::{client::door::DoorError, quic::DoorDialer};
+use mimi_actors::wire::refusal::{TryLater, Why};
 use mimi_actors::wire::{
     answer::{Accepted, Refused},
     door::DoorRefused,
@@ -76,11 +77,18 @@ impl Member {
 /// Whether another node may do better.
 fn is_of_the_node(failure: &MemberError) -> bool {
     match failure {
-        MemberError::NotConnected | MemberError::Refused(Refused::Unavailable { .. }) => true,
+        MemberError::NotConnected
+        | MemberError::Refused(Refused::TryLater(TryLater {
+            why: Why::Unavailable,
+            ..
+        })) => true,
         MemberError::Door(DoorError::Refused(refused)) => {
             matches!(
                 refused,
-                DoorRefused::Unavailable { .. } | DoorRefused::NotLoggedIn
+                DoorRefused::TryLater(TryLater {
+                    why: Why::Unavailable,
+                    ..
+                }) | DoorRefused::NotLoggedIn
             )
         }
         MemberError::Door(

@@ -5,7 +5,7 @@
 use super::{Entrance, Member, MemberError, group, mls};
 use mimi_actors::{
     ids::RoomUri,
-    mls::container::{self, Before},
+    mls::tree::container::{self, Before},
     wire::{
         Payload,
         tree::{TreeContainer, TreeKind},

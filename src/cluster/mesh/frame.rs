@@ -13,9 +13,9 @@
 //! by the frame they come in.
 
 use crate::{
-    cluster::{
-        raft::{LogId, SnapshotMeta, Types, Vote},
+    cluster::log::{
         record::{self, RecordError},
+        types::{LogId, SnapshotMeta, Types, Vote},
     },
     directory::Founding,
 };
@@ -28,6 +28,7 @@ use mimi_actors::{
     versioned,
     wire::{
         BText, BVec, Unwritten, Versioned,
+        reading::{self, NotRead},
         version::{CLUSTER, Format},
     },
 };
@@ -329,7 +330,7 @@ versioned!(CLUSTER; Open, Greeting, ControlAnswer, Want, Give, RaftCall, RaftAns
 impl<Q: Versioned> Versioned for Calls<Q> {
     const FORMAT: Format = CLUSTER;
 
-    fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), postcard::Error> {
+    fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), NotRead> {
         let (calls, rest) = read_numbered(version, body)?;
         Ok((Self(calls), rest))
     }
@@ -342,7 +343,7 @@ impl<Q: Versioned> Versioned for Calls<Q> {
 impl<A: Versioned> Versioned for Answers<A> {
     const FORMAT: Format = CLUSTER;
 
-    fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), postcard::Error> {
+    fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), NotRead> {
         let (answers, rest) = read_numbered(version, body)?;
         Ok((Self(answers), rest))
     }
@@ -356,16 +357,14 @@ impl<A: Versioned> Versioned for Answers<A> {
 type Numbered<'body, T> = (Vec<(u64, T)>, &'body [u8]);
 
 /// Values with their numbers, each as its version has it.
-fn read_numbered<T: Versioned>(
-    version: u8,
-    body: &[u8],
-) -> Result<Numbered<'_, T>, postcard::Error> {
-    let (count, mut rest): (usize, _) = postcard::take_from_bytes(body)?;
+fn read_numbered<T: Versioned>(version: u8, body: &[u8]) -> Result<Numbered<'_, T>, NotRead> {
+    let (count, mut rest): (usize, _) = reading::take(body)?;
     // As many as are announced may not come: memory grows with those that do.
     let mut numbered = Vec::with_capacity(count.min(CALLS_MAX));
     for _ in 0..count {
-        let (number, after) = postcard::take_from_bytes(rest)?;
-        let (value, after) = T::read(version, after)?;
+        let (number, after) = reading::take(rest).map_err(|error| error.after(body, rest))?;
+        let read = T::read(version, after);
+        let (value, after) = read.map_err(|error| error.after(body, after))?;
         numbered.push((number, value));
         rest = after;
     }

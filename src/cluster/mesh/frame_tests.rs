@@ -1,7 +1,7 @@
 //! The bytes of each frame between nodes: two nodes of one cluster may run two builds while it is brought up to date.
 
 use super::*;
-use crate::cluster::{batch::Batch, raft::LogId};
+use crate::cluster::log::{batch::Batch, types::LogId};
 use mimi_actors::{
     ask::{Answered, Ask},
     caller::Caller,
@@ -35,7 +35,7 @@ fn append() -> Rpc {
     Rpc::Append(AppendEntriesRequest {
         vote: Vote::new_committed(5, 2),
         prev_log_id: Some(log_id(8)),
-        entries: vec![crate::cluster::raft::Entry {
+        entries: vec![crate::cluster::log::types::Entry {
             log_id: log_id(9),
             payload: EntryPayload::Normal(batch),
         }],
@@ -119,7 +119,9 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
         wait_ms: 300,
         code: None,
         passphrase: None,
-        signature: bytes("signature"),
+        signature: Payload::default(),
+        envelope: Payload::default(),
+        before: bytes("signature"),
     };
     vec![
         ("create", to_room(Request::Create(beginning))),

@@ -6,6 +6,7 @@
 //! together. A node that cannot be reached costs its own queues. Not here: what openraft does with an answer (`network`).
 
 pub(crate) mod calls;
+pub(crate) mod clock;
 pub(crate) mod frame;
 pub(crate) mod identity;
 mod known;
@@ -16,7 +17,7 @@ mod probe;
 mod tests;
 mod transfer;
 
-use super::{clock::NodeClock, group::Group, shards::Shards};
+use super::{raft::group::Group, shard::shards::Shards};
 use crate::{
     directory::Claimed,
     peering::code,
@@ -25,6 +26,7 @@ use crate::{
 };
 use anyhow::Context;
 use calls::{Lost, Serve};
+use clock::NodeClock;
 use frame::{Control, ControlAnswer, Greeting, Hello, Open, RaftAnswer, RaftCall, Why};
 use futures::future::{BoxFuture, join_all};
 use identity::{Identity, Own};

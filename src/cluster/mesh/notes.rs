@@ -5,7 +5,7 @@ use super::{
     Mesh,
     frame::{ControlAnswer, Note, Why},
 };
-use crate::{cluster::group::Group, directory};
+use crate::{cluster::raft::group::Group, directory};
 use anyhow::Context;
 use mimi_actors::membership::{ChangeId, Wish};
 use std::{

@@ -2,6 +2,7 @@
 
 use super::{
     Mesh,
+    clock::{self, NodeClock},
     frame::{
         Calls, ControlAnswer, Greeting, Ground, Hello, Offer, Open, RaftAnswer, RaftCall, Rpc, Want,
     },
@@ -10,12 +11,11 @@ use super::{
 use crate::{
     cli::pki::{create_ca, create_certificate},
     cluster::{
-        batch::Batch,
-        clock::{self, NodeClock},
-        figures::Role,
-        group::Group,
-        group_error::ProposeError,
-        raft::{LogId, SnapshotMeta},
+        log::{
+            batch::Batch,
+            types::{LogId, SnapshotMeta},
+        },
+        raft::{figures::Role, group::Group, group_error::ProposeError},
         testing::{Recorder, batch, until},
     },
     directory,

@@ -11,9 +11,9 @@ use super::{
     neighbour::Neighbour,
 };
 use crate::{
-    cluster::{
-        raft::{Snapshot, Vote},
+    cluster::log::{
         record,
+        types::{Snapshot, Vote},
     },
     quic::{LaneReceiver, LaneSender},
     store::{
@@ -150,8 +150,8 @@ async fn take(
         }
     };
     let (last, _): (
-        Option<crate::cluster::raft::LogId>,
-        crate::cluster::raft::StoredMembership,
+        Option<crate::cluster::log::types::LogId>,
+        crate::cluster::log::types::StoredMembership,
     ) = record::decode_small(sealed.position())?;
     ensure!(
         last == meta.last_log_id,

@@ -101,3 +101,20 @@ fn lines_that_cannot_follow_each_other_are_refused() {
         HistoryError::Misplaced { line: 2, .. }
     ));
 }
+
+#[test]
+fn names_have_one_spelling_and_say_whose_they_are() {
+    assert_eq!(den().provider(), "a.example");
+    assert_eq!(client("alice").provider(), "a.example");
+    for odd in [
+        "a.example/r/den",
+        "mimi://a.example/r/",
+        "mimi://a.example/r/Den",
+        "mimi://a.example/r/den/x",
+        "mimi://a.example/u/alice",
+        "mimi:///r/den",
+    ] {
+        assert!(odd.parse::<RoomUri>().is_err(), "{odd}");
+        assert!(odd.parse::<ClientUri>().is_err(), "{odd}");
+    }
+}

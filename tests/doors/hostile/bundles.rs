@@ -4,7 +4,8 @@ use super::*;
 use crate::support::until;
 use mimi_actors::{
     limits::TREE_BYTES_MAX,
-    mls::container::{Before, compress, pack},
+    mls::tree::container::{Before, compress, pack},
+    wire::refusal::Flaw,
     wire::tree::{TreeContainer, TreeKind},
 };
 use mimi_node::client::member::{Entrance, Ticket};
@@ -15,7 +16,9 @@ const GIB_FRAME: [u8; 12] = [0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0x40, 1, 0, 
 /// Whether the room refused with this code.
 fn refused_with(back: &Back, code: &str) -> bool {
     match reply(back) {
-        Some(Reply::Room(Answer::Refused(Refused::Invalid { code: found, .. }))) => *found == *code,
+        Some(Reply::Room(Answer::Refused(Refused::Invalid(Flaw { code: found, .. })))) => {
+            found.name() == code
+        }
         _ => false,
     }
 }
@@ -376,7 +379,7 @@ fn code(back: &Back) -> Option<String> {
         return None;
     };
     Some(match refused {
-        Refused::Invalid { code, .. } => code.to_string(),
+        Refused::Invalid(Flaw { code, .. }) => code.to_string(),
         Refused::NotMember => "not_member".to_owned(),
         Refused::NotAuthorized => "not_authorized".to_owned(),
         Refused::InvalidProposals { .. } => "invalid_proposals".to_owned(),
@@ -392,7 +395,7 @@ pub(super) fn told(back: &Back) -> Option<String> {
         return None;
     };
     Some(match refused {
-        Refused::Invalid { code, detail } => format!("{}: {}", &*code, &*detail),
+        Refused::Invalid(Flaw { code, detail, .. }) => format!("{code}: {}", &*detail),
         Refused::InvalidProposals { references, detail } => {
             format!("invalid_proposals {}: {}", references.len(), &*detail)
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use mimi_actors::wire::joining::IntroductionAsk;
+use mimi_actors::wire::refusal::TryLater;
 use mimi_node::client::member::Ticket;
 
 /// Who has not proved a device.
@@ -162,7 +163,7 @@ pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member)
         .await;
     let back = say(&connection, &commit(room("den", C))).await;
     book.back("client: a Commit to a hub that is down", back, |back| {
-        matches!(door_refused(back), Some(DoorRefused::Unavailable { .. }))
+        matches!(door_refused(back), Some(DoorRefused::TryLater(_)))
     })
     .await;
     let back = say(&connection, &propose_in(den.clone(), vec![junk(); 3])).await;
@@ -199,13 +200,13 @@ pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member)
     };
     let back = say(&connection, &message(&den, Vec::new())).await;
     book.back("messages: none in a frame", back, |back| {
-        matches!(refused(back), Some(Err(DoorRefused::BadFrame { .. })))
+        matches!(refused(back), Some(Err(DoorRefused::BadFrame(_))))
     })
     .await;
     let large = Payload::from(vec![0; (256 << 10) + 1]);
     let back = say(&connection, &message(&den, vec![large])).await;
     book.back("messages: one that is too large", back, |back| {
-        matches!(refused(back), Some(Err(DoorRefused::BadFrame { .. })))
+        matches!(refused(back), Some(Err(DoorRefused::BadFrame(_))))
     })
     .await;
     let unwelcome = |back: &Back| match refused(back) {
@@ -304,16 +305,12 @@ async fn claims(book: &mut Book, connection: &Connection, amy: &Member, mallory:
         (
             "of users of a provider that is down",
             claim(&[("cathy", C)]),
-            vec![UserRefused::Unavailable {
-                retry_after_ms: 1_000,
-            }],
+            vec![UserRefused::TryLater(TryLater::unavailable(1_000))],
         ),
         (
             "of users of a provider that nobody knows",
             claim(&[("eve", "e.example")]),
-            vec![UserRefused::Unavailable {
-                retry_after_ms: 1_000,
-            }],
+            vec![UserRefused::TryLater(TryLater::unavailable(1_000))],
         ),
     ];
     for (name, claim, want) in cases {

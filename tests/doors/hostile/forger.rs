@@ -3,7 +3,7 @@
 use super::*;
 use crate::support::forger::PART_BYTES_MAX;
 pub(super) use crate::support::forger::{Info, sign, signer_of, vector};
-use mimi_actors::mls::reader::Reader;
+use mimi_actors::mls::codec::reader::Reader;
 use openmls_basic_credential::SignatureKeyPair;
 
 /// Sender types of RFC 9420, section 6, before what names the sender.

@@ -6,13 +6,14 @@ use mimi_actors::{
     limits::CODE_BYTES_MAX,
     links::JoinLink,
     wire::joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest, IntroductionAsk},
+    wire::refusal::Flaw,
 };
 use mimi_node::client::member::Ticket;
 use ring::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 /// Requests of who asks again and again.
 const ASKERS: usize = 1_000;
@@ -34,8 +35,8 @@ fn signed(
     let mut request = request.clone();
     request.signature_key = pair.public_key().as_ref().to_vec().into();
     change(&mut request);
-    let signature = pair.sign(&group_info::request_to_sign(&request));
-    request.signature = signature.as_ref().to_vec().into();
+    let sign = |content: &[u8]| Ok::<_, Infallible>(pair.sign(content).as_ref().to_vec());
+    let Ok(()) = group_info::sign_request(&mut request, sign);
     request
 }
 
@@ -72,7 +73,7 @@ fn invalid(code: &'static str) -> impl Fn(&Back) -> bool {
     move |back| {
         matches!(
             reply(back),
-            Some(Reply::Room(Answer::Refused(Refused::Invalid { code: said, .. }))) if *said == *code
+            Some(Reply::Room(Answer::Refused(Refused::Invalid(Flaw { code: said, .. })))) if said.name() == code
         )
     }
 }
@@ -92,13 +93,13 @@ fn ticket(code: Vec<u8>) -> Ticket {
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 /// What is wrong with each request for the GroupInfo, and the code of its refusal.
-type Flaw = (
+type Flawed = (
     &'static str,
     fn(&GroupInfoRequest) -> GroupInfoRequest,
     &'static str,
 );
 
-const FLAWS: [Flaw; 20] = [
+const FLAWS: [Flawed; 20] = [
     (
         "signed with noise",
         |good| forged(good, |r| r.signature = junk()),
@@ -248,7 +249,7 @@ pub(super) async fn joiners(book: &mut Book, amy: &mut Member, mallory: &Member)
         .request;
     let back = say(&his, &group_info_of(abroad)).await;
     book.back("GroupInfo: of a hub that is down", back, |back| {
-        matches!(door_refused(back), Some(DoorRefused::Unavailable { .. }))
+        matches!(door_refused(back), Some(DoorRefused::TryLater(_)))
     })
     .await;
 
@@ -469,7 +470,7 @@ async fn askers(book: &mut Book, den: &RoomUri) {
         for back in futures::future::join_all(asking).await {
             let name = match reply(&back) {
                 Some(Reply::Room(Answer::Refused(Refused::Busy { .. }))) => "busy",
-                Some(Reply::Room(Answer::Refused(Refused::Overloaded { .. }))) => "overloaded",
+                Some(Reply::Room(Answer::Refused(Refused::TryLater(_)))) => "overloaded",
                 _ => "something else",
             };
             *told.entry(name).or_insert(0) += 1;
@@ -578,9 +579,9 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         let back = say(&peer, &ask_link(passed_on(request))).await;
         let name = format!("peer: the GroupInfo by a request {name}");
         book.back(&name, back, |back| match link_reply(back) {
-            Some(link::Reply::Room(Answer::Refused(Refused::Invalid { code: said, .. }))) => {
-                *said == *code
-            }
+            Some(link::Reply::Room(Answer::Refused(Refused::Invalid(Flaw {
+                code: said, ..
+            })))) => said.name() == code,
             _ => false,
         })
         .await;

@@ -4,7 +4,7 @@ use super::{
     forger::{sign, signer_of, vector},
     *,
 };
-use mimi_actors::{limits::KEY_PACKAGES_PER_CLIENT_MAX, mls::reader::Reader};
+use mimi_actors::{limits::KEY_PACKAGES_PER_CLIENT_MAX, mls::codec::reader::Reader};
 use mimi_node::client::member::packages;
 use openmls_basic_credential::SignatureKeyPair;
 use std::time::{SystemTime, UNIX_EPOCH};

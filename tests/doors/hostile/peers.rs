@@ -1,7 +1,7 @@
 //! Peers at the door for providers.
 
 use super::*;
-use mimi_actors::ids::UserUri;
+use mimi_actors::{ids::UserUri, wire::refusal::TryLater};
 use std::net::SocketAddr;
 
 pub(super) fn hello() -> Hello {
@@ -244,9 +244,7 @@ const CLAIMS: [(&str, Claim, UserRefused); 6] = [
     (
         "a claim that it passes on for a client whose provider is down",
         |_, _| relayed(claim_for("cathy", C, lair())),
-        UserRefused::Unavailable {
-            retry_after_ms: 1_000,
-        },
+        UserRefused::TryLater(TryLater::unavailable(1_000)),
     ),
     (
         "a claim that nobody signed",
@@ -450,7 +448,7 @@ async fn requests(book: &mut Book, peer: &Peer, amy: &Member) {
         matches!(
             answer,
             Some(link::Reply::Room(Answer::Refused(
-                Refused::NotAuthorized | Refused::NotMember | Refused::Invalid { .. }
+                Refused::NotAuthorized | Refused::NotMember | Refused::Invalid(_)
             )))
         )
     };

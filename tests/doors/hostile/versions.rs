@@ -51,7 +51,7 @@ pub(super) async fn door(book: &mut Book, amy: &Member) {
         let back = say(&connection, &frame(&[found, 0, 2])).await;
         let name = format!("versions: version {found} of the client door");
         let told = |back: &Back| match door_refused(back) {
-            Some(DoorRefused::BadFrame { detail }) => *detail == *unknown(DOOR, found),
+            Some(DoorRefused::BadFrame(flaw)) => *flaw.detail == *unknown(DOOR, found),
             _ => false,
         };
         book.back(&name, back, told).await;
@@ -80,7 +80,7 @@ pub(super) async fn link(book: &mut Book, peer: &Connection) {
         let back = say(peer, &frame(&[found, 3])).await;
         let name = format!("versions: version {found} of the link");
         let told = |back: &Back| match link_refused(back) {
-            Some(LinkRefused::BadFrame { detail }) => *detail == *unknown(LINK, found),
+            Some(LinkRefused::BadFrame(flaw)) => *flaw.detail == *unknown(LINK, found),
             _ => false,
         };
         book.back(&name, back, told).await;

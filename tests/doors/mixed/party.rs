@@ -2,7 +2,7 @@
 
 use crate::support::{Net, WAIT, client};
 use mimi_actors::{
-    group_info::request_to_sign,
+    group_info::sign_request,
     ids::{ClientUri, RoomUri, UserUri},
     machine::Millis,
     wire::{
@@ -299,9 +299,10 @@ impl<C: MlsConfig> Party<C> {
             code: None,
             passphrase: None,
             signature: Payload::default(),
+            envelope: Payload::default(),
+            before: Payload::default(),
         };
-        let signature = suite.sign(secret, &request_to_sign(&request)).unwrap();
-        request.signature = signature.into();
+        sign_request(&mut request, |content| suite.sign(secret, content)).unwrap();
         let room = request.room.clone();
         let request = Request::GroupInfo(Arc::new(request));
         match self.door.ask(room, request).await.unwrap() {

@@ -6,12 +6,13 @@ use mimi_actors::{
     wire::{
         BText,
         answer::{Answer, Refused},
-        claim::{ClientRefused, UserRefused},
+        claim::{ClaimResponse, ClaimedUser, ClientRefused, UserRefused},
         door,
         event::{ClientSeq, Epoch, InboxSeq, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq, Verdict},
         joining::IntroductionAsk,
         link as frames,
         post::Note,
+        refusal::{Flaw, RefusalCode, TryLater},
         room::{Beginning, Bundle, Proposals, Request},
         tree::TreeContainer,
     },
@@ -20,10 +21,7 @@ use std::sync::Arc;
 
 /// The answers of a version, and whether it is written by this build: version 1 has three more, which are read as nothing.
 fn answers_of(version: u8) -> Vec<(&'static str, Answer, bool)> {
-    let nothing = || {
-        let retry_after_ms = 1_000;
-        Answer::Refused(Refused::Unavailable { retry_after_ms })
-    };
+    let nothing = || Answer::Refused(Refused::TryLater(TryLater::UNANSWERED));
     let mut all: Vec<_> = answers()
         .into_iter()
         .map(|(name, answer)| (name, answer, true))
@@ -62,11 +60,17 @@ pub(super) fn link_frames(version: u8) -> Group {
             request: asked,
         })
     };
-    let group_info = Request::GroupInfo(Arc::new(group_info_request()));
+    let group_info = Request::GroupInfo(Arc::new(group_info_request(version)));
     group
         .frame("open-control", frames::Open::Control(hello.clone()))
-        .frame("open-claim", request(frames::Request::Claim(claim())))
-        .frame("open-relayed", request(frames::Request::Relayed(claim())))
+        .frame(
+            "open-claim",
+            request(frames::Request::Claim(claim(version))),
+        )
+        .frame(
+            "open-relayed",
+            request(frames::Request::Relayed(claim(version))),
+        )
         .frame(
             "open-vouch",
             request(frames::Request::Vouch {
@@ -193,7 +197,7 @@ fn proposals() -> Proposals {
     list(vec![some("p")])
 }
 
-fn door_requests() -> Vec<(&'static str, door::Request)> {
+fn door_requests(version: u8) -> Vec<(&'static str, door::Request)> {
     let enrol = door::Enrol {
         code: BText::clipped("code"),
         client: bob(),
@@ -209,13 +213,13 @@ fn door_requests() -> Vec<(&'static str, door::Request)> {
         tree: TreeContainer::Full(some("tree")),
     };
     let to_room = |asked| door::Request::Room(room(), asked);
-    let group_info = Request::GroupInfo(Arc::new(group_info_request()));
+    let group_info = Request::GroupInfo(Arc::new(group_info_request(version)));
     vec![
         ("enrol", door::Request::Enrol(enrol)),
         ("login", door::Request::Login(login)),
         ("hub-sender", door::Request::HubSender),
         ("upload", door::Request::Upload(list(vec![some("package")]))),
-        ("claim", door::Request::Claim(claim())),
+        ("claim", door::Request::Claim(claim(version))),
         ("create", to_room(Request::Create(beginning))),
         ("commit", to_room(Request::Commit(bundle()))),
         ("propose", to_room(Request::Propose(proposals()))),
@@ -230,7 +234,7 @@ fn door_requests() -> Vec<(&'static str, door::Request)> {
 
 pub(super) fn door_frames(version: u8) -> Group {
     let mut group = Group::of(version);
-    for (name, request) in door_requests() {
+    for (name, request) in door_requests(version) {
         group.frame(
             format!("open-{name}"),
             door::Open::Request(Box::new(request)),
@@ -369,150 +373,216 @@ pub(super) fn door_frames(version: u8) -> Group {
     group
 }
 
-pub(super) fn refusals() -> Group {
-    let mut group = Group::default();
+/// Refusals with which to come again: each by itself, as version 1 had them, or in one.
+fn later<T>(version: u8, refused: fn(TryLater) -> T) -> Vec<(&'static str, T)> {
+    let later = [
+        ("overloaded", TryLater::overloaded(500)),
+        ("unavailable", TryLater::unavailable(500)),
+    ];
+    let one = [("try-later", TryLater::overloaded(500))];
+    let of_version = if version == 1 {
+        later.to_vec()
+    } else {
+        one.to_vec()
+    };
+    let named = of_version.into_iter();
+    named.map(|(name, later)| (name, refused(later))).collect()
+}
+
+/// A flaw; version 1 named neither a field nor a place.
+fn flaw(version: u8, code: RefusalCode) -> Flaw {
+    let flaw = Flaw::new(code, "why");
+    if version == 1 {
+        flaw
+    } else {
+        flaw.in_field("bundle.tree").at_byte(Some(300))
+    }
+}
+
+fn room_refusals(version: u8) -> Vec<(&'static str, Refused)> {
     let retry_after_ms = 500;
     let references = || list(vec![some("reference")]);
-    group.every(
-        "room",
-        vec![
-            ("not-authorized", Refused::NotAuthorized),
-            ("not-member", Refused::NotMember),
-            ("exists", Refused::Exists),
-            (
-                "wrong-epoch",
-                Refused::WrongEpoch {
-                    current: Epoch(9),
-                    winner: hash(),
-                },
-            ),
-            (
-                "unknown-proposals",
-                Refused::UnknownProposals {
-                    references: references(),
-                },
-            ),
-            (
-                "invalid-proposals",
-                Refused::InvalidProposals {
-                    references: references(),
-                    detail: text(),
-                },
-            ),
-            (
-                "omitted-proposals",
-                Refused::OmittedProposals {
-                    references: references(),
-                },
-            ),
-            ("ended", Refused::Ended),
-            ("invalid", Refused::invalid("tree_mismatch", "why")),
-            (
-                "too-many",
-                Refused::TooMany {
-                    what: text(),
-                    max: 20,
-                },
-            ),
-            (
-                "busy",
-                Refused::Busy {
-                    place: 2,
-                    expected_wait_ms: 9_000,
-                },
-            ),
-            ("limited", Refused::Limited { retry_after_ms }),
-            (
-                "peer-behind",
-                Refused::PeerBehind {
-                    provider: provider(),
-                    retry_after_ms,
-                },
-            ),
-            ("lease-required", Refused::LeaseRequired),
-            ("lease-expired", Refused::LeaseExpired),
-            ("overloaded", Refused::Overloaded { retry_after_ms }),
-            ("unavailable", Refused::Unavailable { retry_after_ms }),
-            ("storage-full", Refused::StorageFull),
-            ("poisoned", Refused::Poisoned),
-        ],
+    let mut all = vec![
+        ("not-authorized", Refused::NotAuthorized),
+        ("not-member", Refused::NotMember),
+        ("exists", Refused::Exists),
+        (
+            "wrong-epoch",
+            Refused::WrongEpoch {
+                current: Epoch(9),
+                winner: hash(),
+            },
+        ),
+        (
+            "unknown-proposals",
+            Refused::UnknownProposals {
+                references: references(),
+            },
+        ),
+        (
+            "invalid-proposals",
+            Refused::InvalidProposals {
+                references: references(),
+                detail: text(),
+            },
+        ),
+        (
+            "omitted-proposals",
+            Refused::OmittedProposals {
+                references: references(),
+            },
+        ),
+        ("ended", Refused::Ended),
+        (
+            "invalid",
+            Refused::Invalid(flaw(version, RefusalCode::TreeMismatch)),
+        ),
+        (
+            "too-many",
+            Refused::TooMany {
+                what: text(),
+                max: 20,
+            },
+        ),
+        (
+            "busy",
+            Refused::Busy {
+                place: 2,
+                expected_wait_ms: 9_000,
+            },
+        ),
+        ("limited", Refused::Limited { retry_after_ms }),
+        (
+            "peer-behind",
+            Refused::PeerBehind {
+                provider: provider(),
+                retry_after_ms,
+            },
+        ),
+        ("lease-required", Refused::LeaseRequired),
+        ("lease-expired", Refused::LeaseExpired),
+    ];
+    all.extend(later(version, Refused::TryLater));
+    all.push(("storage-full", Refused::StorageFull));
+    all.push(("poisoned", Refused::Poisoned));
+    all
+}
+
+fn link_refusals(version: u8) -> Vec<(&'static str, frames::LinkRefused)> {
+    let bad = flaw(version, RefusalCode::BadFrame);
+    let mut all = vec![
+        ("sender-not-bound", frames::LinkRefused::SenderNotBound),
+        ("not-owner", frames::LinkRefused::NotOwner),
+        ("bad-frame", frames::LinkRefused::BadFrame(bad)),
+    ];
+    all.extend(later(version, frames::LinkRefused::TryLater));
+    all
+}
+
+fn door_refusals(version: u8) -> Vec<(&'static str, door::DoorRefused)> {
+    let bad = flaw(version, RefusalCode::BadFrame);
+    let mut all = vec![
+        ("not-logged-in", door::DoorRefused::NotLoggedIn),
+        ("not-known", door::DoorRefused::NotKnown),
+        (
+            "not-enrolled",
+            door::DoorRefused::NotEnrolled { detail: text() },
+        ),
+        (
+            "sender-not-bound",
+            door::DoorRefused::SenderNotBound { detail: text() },
+        ),
+        ("bad-frame", door::DoorRefused::BadFrame(bad)),
+    ];
+    all.extend(later(version, door::DoorRefused::TryLater));
+    all.push(("storage-full", door::DoorRefused::StorageFull));
+    all
+}
+
+fn package_refusals() -> Vec<(&'static str, door::PackageRefused)> {
+    vec![
+        ("invalid", door::PackageRefused::Invalid { detail: text() }),
+        ("duplicate", door::PackageRefused::Duplicate),
+        ("full", door::PackageRefused::Full { max: 200 }),
+    ]
+}
+
+fn claim_refusals(version: u8) -> Vec<(&'static str, UserRefused)> {
+    let retry_after_ms = 500;
+    let mut all = vec![
+        ("unknown", UserRefused::Unknown),
+        ("deleted", UserRefused::Deleted),
+        ("no-consent", UserRefused::NoConsent),
+        ("incompatible-protocol", UserRefused::IncompatibleProtocol),
+        ("foreign-user", UserRefused::ForeignUser),
+        ("unsigned", UserRefused::Unsigned),
+        ("not-relayed", UserRefused::NotRelayed),
+        ("limited", UserRefused::Limited { retry_after_ms }),
+        ("answer-full", UserRefused::AnswerFull),
+        ("conflict", UserRefused::Conflict),
+    ];
+    all.extend(
+        later(version, UserRefused::TryLater)
+            .into_iter()
+            // Version 1 had no claim that found a node with too much to do.
+            .filter(|(name, _)| *name != "overloaded"),
     );
+    all
+}
+
+fn client_refusals() -> Vec<(&'static str, ClientRefused)> {
+    vec![
+        ("none-compatible", ClientRefused::NoneCompatible),
+        ("exhausted", ClientRefused::Exhausted),
+    ]
+}
+
+/// Every refusal as version 1 had it: those that are otherwise today inside of the frame that brings them.
+pub(super) fn refusals_of_1() -> Group {
+    let mut group = Group::of(1);
+    for (name, refused) in room_refusals(1) {
+        let reply = door::Reply::Room(Answer::Refused(refused));
+        group.in_frame(format!("room-{name}"), reply, &[1, 4, 13]);
+    }
     group.every("submit", submit_refusals());
-    group.every(
-        "link",
-        vec![
-            ("sender-not-bound", frames::LinkRefused::SenderNotBound),
-            ("not-owner", frames::LinkRefused::NotOwner),
-            (
-                "bad-frame",
-                frames::LinkRefused::BadFrame { detail: text() },
-            ),
-            (
-                "overloaded",
-                frames::LinkRefused::Overloaded { retry_after_ms },
-            ),
-            (
-                "unavailable",
-                frames::LinkRefused::Unavailable { retry_after_ms },
-            ),
-        ],
-    );
-    group.every(
-        "door",
-        vec![
-            ("not-logged-in", door::DoorRefused::NotLoggedIn),
-            ("not-known", door::DoorRefused::NotKnown),
-            (
-                "not-enrolled",
-                door::DoorRefused::NotEnrolled { detail: text() },
-            ),
-            (
-                "sender-not-bound",
-                door::DoorRefused::SenderNotBound { detail: text() },
-            ),
-            ("bad-frame", door::DoorRefused::BadFrame { detail: text() }),
-            (
-                "overloaded",
-                door::DoorRefused::Overloaded { retry_after_ms },
-            ),
-            (
-                "unavailable",
-                door::DoorRefused::Unavailable { retry_after_ms },
-            ),
-            ("storage-full", door::DoorRefused::StorageFull),
-        ],
-    );
-    group.every(
-        "package",
-        vec![
-            ("invalid", door::PackageRefused::Invalid { detail: text() }),
-            ("duplicate", door::PackageRefused::Duplicate),
-            ("full", door::PackageRefused::Full { max: 200 }),
-        ],
-    );
-    group.every(
-        "claim-user",
-        vec![
-            ("unknown", UserRefused::Unknown),
-            ("deleted", UserRefused::Deleted),
-            ("no-consent", UserRefused::NoConsent),
-            ("incompatible-protocol", UserRefused::IncompatibleProtocol),
-            ("foreign-user", UserRefused::ForeignUser),
-            ("unsigned", UserRefused::Unsigned),
-            ("not-relayed", UserRefused::NotRelayed),
-            ("limited", UserRefused::Limited { retry_after_ms }),
-            ("answer-full", UserRefused::AnswerFull),
-            ("conflict", UserRefused::Conflict),
-            ("unavailable", UserRefused::Unavailable { retry_after_ms }),
-        ],
-    );
-    group.every(
-        "claim-client",
-        vec![
-            ("none-compatible", ClientRefused::NoneCompatible),
-            ("exhausted", ClientRefused::Exhausted),
-        ],
-    );
+    for (name, refused) in link_refusals(1) {
+        let reply = frames::Reply::Refused(refused);
+        group.in_frame(format!("link-{name}"), reply, &[1, 4]);
+    }
+    for (name, refused) in door_refusals(1) {
+        let reply = door::Reply::Refused(refused);
+        group.in_frame(format!("door-{name}"), reply, &[1, 6]);
+    }
+    group.every("package", package_refusals());
+    for (name, refused) in claim_refusals(1) {
+        let user = user_uri();
+        let uri = user.to_string();
+        // The answer to a claim with one user, who is refused.
+        let mut before = vec![1, 0, 1, u8::try_from(uri.len()).unwrap()];
+        before.extend_from_slice(uri.as_bytes());
+        before.push(1);
+        let result = Err(refused);
+        let users = list(vec![ClaimedUser { user, result }]);
+        let reply = frames::Reply::Claimed(ClaimResponse { users });
+        group.in_frame(format!("claim-user-{name}"), reply, &before);
+    }
+    group.every("claim-client", client_refusals());
+    group
+}
+
+/// Every refusal of today.
+pub(super) fn refusals() -> Group {
+    let mut group = Group::default();
+    group.every("room", room_refusals(2));
+    group.every("submit", submit_refusals());
+    group.every("link", link_refusals(2));
+    group.every("door", door_refusals(2));
+    group.every("package", package_refusals());
+    group.every("claim-user", claim_refusals(2));
+    group.every("claim-client", client_refusals());
+    for code in RefusalCode::ALL {
+        group.add(format!("code-{code}"), *code);
+    }
     group
 }
 

@@ -7,9 +7,11 @@ use mimi_actors::{
     link::{self, Links, Peer, outgoing::Owed, submissions::SubmitRun},
     machine::{Fold, Millis, Position},
     mls::{
-        bundle::{CheckedBundle, Joined},
-        proposal::{PendingProposal, ProposalKind},
-        view::{GroupView, Member},
+        check::{
+            bundle::{CheckedBundle, Joined},
+            proposal::{PendingProposal, ProposalKind},
+        },
+        tree::view::{GroupView, Member},
     },
     record::{Command, Entry},
     room::{

@@ -103,15 +103,23 @@ pub(super) fn event(body: Body) -> Event {
     }
 }
 
-pub(super) fn claim() -> ClaimRequest {
+/// A claim as a version of the doors can say it.
+pub(super) fn claim(version: u8) -> ClaimRequest {
+    let mut proof = ClaimProof {
+        key: [7; 32],
+        before: list(vec![some("signature")]),
+        ..ClaimProof::default()
+    };
+    if version > 1 {
+        proof.signatures = list(vec![some("verbatim")]);
+        proof.requests = list(vec![hash()]);
+        proof.envelope = some("envelope");
+    }
     ClaimRequest {
         id: ClaimId([9; 16]),
         terms: terms(),
         users: list(vec![user_uri()]),
-        proof: ClaimProof {
-            key: [7; 32],
-            signatures: list(vec![some("signature")]),
-        },
+        proof,
     }
 }
 
@@ -147,7 +155,15 @@ pub(super) fn claimed() -> ClaimResponse {
     }
 }
 
-pub(super) fn group_info_request() -> GroupInfoRequest {
+/// A request for the GroupInfo as a version of the doors can say it.
+pub(super) fn group_info_request(version: u8) -> GroupInfoRequest {
+    let only_today = |text| {
+        if version > 1 {
+            some(text)
+        } else {
+            Payload::default()
+        }
+    };
     GroupInfoRequest {
         room: room(),
         joiner: bob(),
@@ -160,7 +176,9 @@ pub(super) fn group_info_request() -> GroupInfoRequest {
         wait_ms: 8_000,
         code: Some(some("code")),
         passphrase: Some(BText::clipped("sesame")),
-        signature: some("signature"),
+        signature: only_today("verbatim"),
+        envelope: only_today("envelope"),
+        before: some("signature"),
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn seal(sealing: &Sealing) -> SealedGroupInfo {
 
 /// The signature of the model: whoever knows the key can make it.
 pub(in super::super) fn sign_request(request: &GroupInfoRequest) -> Payload {
-    let signed = group_info::request_to_sign(request);
-    let signature = Hash::of_parts([&request.signature_key[..], &signed[..]]);
+    let signed = group_info::name_request(request);
+    let signature = Hash::of_parts([&request.signature_key[..], &signed.0[..]]);
     signature.0.to_vec().into()
 }

@@ -4,11 +4,13 @@ use super::{Leaf, Tree};
 use crate::{
     limits::URI_BYTES_MAX,
     mls::{
-        bundle::{BundleRefused, TreeRefused},
-        container::{self, Before},
-        reader::Reader,
-        tree_delta,
-        view::{GroupView, NextTree, NextView},
+        check::bundle::{BundleRefused, TreeRefused},
+        codec::reader::Reader,
+        tree::{
+            container::{self, Before},
+            delta,
+            view::{GroupView, NextTree, NextView},
+        },
     },
     wire::tree::TreeContainer,
 };
@@ -39,7 +41,7 @@ pub(super) fn encode_tree(tree: &Tree) -> Bytes {
 }
 
 pub(super) fn decode_tree(bytes: &[u8]) -> Option<Tree> {
-    let nodes = tree_delta::nodes(bytes).ok()?;
+    let nodes = delta::nodes(bytes).ok()?;
     let leaves = nodes.into_iter().step_by(2);
     leaves
         .map(|node| match node {
@@ -98,7 +100,7 @@ pub(super) fn next_view(
         return Ok(next.into());
     }
     let before = Before::of(view).map_err(|_| TreeRefused::Mismatch("model"))?;
-    let delta = tree_delta::between(&before.base(), &before.tree, &next.tree)
+    let delta = delta::between(&before.base(), &before.tree, &next.tree)
         .map_err(|_| TreeRefused::Mismatch("model"))?;
     let tree = NextTree::Delta(delta.into());
     Ok(NextView {

@@ -10,11 +10,15 @@ use mimi_actors::{
     limits::{ADDS_PER_COMMIT_MAX, AUDITED_MEMBERS_MAX},
     machine::Millis,
     mls::{
-        bundle::{Bundle, Terms, check_bundle},
-        container::{Before, pack},
-        create::check_create,
-        tree_cache::TreeCache,
-        view::GroupView,
+        check::{
+            bundle::{Bundle, Terms, check_bundle},
+            create::check_create,
+        },
+        tree::{
+            cache::TreeCache,
+            container::{Before, pack},
+            view::GroupView,
+        },
     },
     wire::{
         BVec, Payload,

@@ -2,9 +2,12 @@
 
 use crate::{
     client::member::{Member, PackageOptions},
-    cluster::batch::Apply as _,
     cluster::{
-        apply::ApplyToActors, entries::Entries, group::Group, place, read_entry, shard::Shard,
+        log::{batch::Apply as _, entries::Entries},
+        place,
+        raft::group::Group,
+        read_entry,
+        shard::{Shard, apply::ApplyToActors},
     },
     directory::HubKey,
     perform::{Environment, workers::Workers},
@@ -16,7 +19,7 @@ use mimi_actors::{
     limits::{LEASE_MS, SHARDS},
     link,
     machine::Millis,
-    mls::{
+    mls::check::{
         bundle::{Terms, check_bundle},
         create::check_create,
     },
@@ -154,8 +157,8 @@ fn environment() -> anyhow::Result<Environment> {
         provider: "a.example".parse()?,
         clock: Arc::new(|| Millis(1)),
         workers: Workers::new(1, 1),
-        wakers: crate::cluster::wake::Wakers::default(),
-        refusals: crate::cluster::refusal_throttle::RefusalThrottle::default(),
+        wakers: crate::cluster::feeds::wake::Wakers::default(),
+        refusals: crate::cluster::feeds::refusal_throttle::RefusalThrottle::default(),
         hub_key: HubKey::generate()?,
         mls: Arc::new(Mls {
             hub_signature_key: [0; 32],

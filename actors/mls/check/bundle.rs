@@ -1,0 +1,498 @@
+//! Commit bundles: a Commit, the Welcome for those it adds, the GroupInfo and the tree of the next epoch.
+//!
+//! Owns: the verdict whether a bundle leads from one [`GroupView`] to the next. Promises: what is accepted leaves the
+//! tree and the GroupContext that every member computes from the Commit, byte for byte. Not here: which of several
+//! valid bundles wins, and who may add or remove whom. Cannot be seen without secrets: whether the confirmation tag,
+//! the membership tag, the path secrets and external_pub are true.
+//!
+//! Source: transport requirements, section 3.2; RFC 9420, sections 12.2 and 12.4.
+
+use super::{
+    audit::{self, Audited},
+    change::{self, Changed, Flaw, Group, Item},
+    external::{self, NOBODY},
+    parts::{self, Made, Parts},
+    path,
+    proposal::{self, PendingProposal},
+};
+pub use crate::wire::room::Bundle;
+use crate::{
+    ids::ClientUri,
+    limits::URI_BYTES_MAX,
+    mls::{
+        codec::{
+            commit::Commit,
+            extension, framing,
+            message::{Sender, handshake_header},
+            reader::{Malformed, Unreadable},
+            suite::{Digest, Suite},
+        },
+        tree::{
+            Hashes, Node, Step, Tree,
+            cache::TreeCache,
+            container::ContainerRefused,
+            math::to_leaf,
+            rest::Rest,
+            view::{Context, GroupView, Member, NextTree, NextView, member_of},
+        },
+    },
+    wire::BText,
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::rc::Rc;
+
+/// What a check goes by, beside the group.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Members up to which a group's Commits are also validated by OpenMLS.
+    pub audited_members_max: usize,
+    /// Hosts that a tree may be said to lie at; nothing is fetched from there.
+    pub tree_hosts: Vec<String>,
+    /// Where trees are kept from one Commit to the next.
+    pub trees: TreeCache,
+}
+
+/// A client that a Commit adds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Number of its leaf.
+    pub leaf: u32,
+    /// The client.
+    pub client: ClientUri,
+    /// The KeyPackage it was added with; none when it added itself.
+    pub key_package_reference: Option<Bytes>,
+    /// The signature key of its leaf.
+    pub signature_key: Bytes,
+}
+
+/// What a valid bundle does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedBundle {
+    /// The public state of the next epoch.
+    pub next: NextView,
+    /// Leaf of the committer; in an external Commit the one it takes.
+    pub committer: u32,
+    /// Whether it is an external Commit: the committer is who joins.
+    pub external: bool,
+    /// Whether it ends the group, for another to follow.
+    pub reinit: bool,
+    /// Who is new, by leaf.
+    pub joined: Vec<Joined>,
+    /// Who is gone, by leaf, as they were.
+    pub left: Vec<Member>,
+    /// Who has another signature key, by leaf, as they are.
+    pub updated: Vec<Member>,
+    /// ProposalRefs of the pending Proposals that the Commit names, in its order.
+    pub covered: Vec<Bytes>,
+    /// Where the committer says that the tree lies.
+    pub place: Option<BText<URI_BYTES_MAX>>,
+    /// Whether OpenMLS validated the Commit too.
+    pub audited: bool,
+}
+
+/// Why the sender of a bundle is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SenderRefused {
+    /// Its leaf is blank or outside the tree.
+    #[error("the sender is not a member")]
+    NotMember,
+    /// Its leaf belongs to another client.
+    #[error("the sending leaf belongs to another client")]
+    NotBound,
+}
+
+/// Why the tree of a bundle is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TreeRefused {
+    /// The Commit's path is missing or wrong.
+    #[error("invalid path: {0}")]
+    Path(&'static str),
+    /// The tree sent is not the one that the Commit makes.
+    #[error("the tree is not what the Commit makes: {0}")]
+    Mismatch(&'static str),
+    /// The GroupInfo names another tree hash.
+    #[error("the GroupInfo names another tree hash")]
+    Hash,
+}
+
+/// Why a bundle is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BundleRefused {
+    /// A part is not a well-formed MLS object, or exceeds a limit.
+    #[error("malformed {part}: {cause}")]
+    Malformed {
+        /// Which part.
+        part: &'static str,
+        /// What is wrong with it.
+        cause: Malformed,
+    },
+    /// It uses what this hub does not take.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+    /// The Commit is for another group.
+    #[error("the Commit is for another group")]
+    WrongGroup,
+    /// The Commit is for another epoch.
+    #[error("the Commit is for epoch {commit}, the group is in epoch {current}")]
+    WrongEpoch {
+        /// Epoch of the Commit.
+        commit: u64,
+        /// Epoch of the group.
+        current: u64,
+    },
+    /// The sender is not a member, or not the one it says.
+    #[error(transparent)]
+    Sender(#[from] SenderRefused),
+    /// A signature is wrong.
+    #[error("the signature of the {of} is wrong")]
+    Signature {
+        /// Of what.
+        of: &'static str,
+    },
+    /// The list of Proposals breaks a rule.
+    #[error("invalid list of Proposals: {reason}")]
+    InvalidProposals {
+        /// ProposalRefs of those concerned; the ones inside the Commit have none.
+        references: Vec<Bytes>,
+        /// The rule.
+        reason: &'static str,
+    },
+    /// The Commit leaves members in who are leaving.
+    #[error("{} Proposals by which members leave are not taken in", references.len())]
+    OmittedProposals {
+        /// Their ProposalRefs.
+        references: Vec<Bytes>,
+    },
+    /// The Commit names Proposals that do not wait.
+    #[error("{} Proposals are not known in this epoch", references.len())]
+    UnknownProposals {
+        /// Their ProposalRefs.
+        references: Vec<Bytes>,
+    },
+    /// The container of the tree is one that this hub does not take.
+    #[error(transparent)]
+    Container(#[from] ContainerRefused),
+    /// The path or the tree is wrong.
+    #[error(transparent)]
+    Tree(#[from] TreeRefused),
+    /// A field of the GroupInfo is not what the Commit makes it.
+    #[error("{field} of the GroupInfo is not what the Commit makes it")]
+    GroupInfoMismatch {
+        /// The field, as RFC 9420 names it.
+        field: &'static str,
+    },
+    /// The Welcome does not fit the Adds.
+    #[error("the Welcome does not fit the Commit: {reason}")]
+    WelcomeMismatch {
+        /// How.
+        reason: &'static str,
+    },
+    /// OpenMLS found what this hub's own checks did not.
+    #[error("OpenMLS refuses the bundle: {0}")]
+    Audit(String),
+}
+
+/// Says in which part the reader stopped.
+pub(crate) fn in_part(part: &'static str) -> impl Fn(Unreadable) -> BundleRefused {
+    move |cause| match cause {
+        Unreadable::Malformed(cause) => BundleRefused::Malformed { part, cause },
+        Unreadable::Unsupported(what) => BundleRefused::Unsupported(what),
+    }
+}
+
+impl From<Flaw> for BundleRefused {
+    fn from(Flaw { references, reason }: Flaw) -> Self {
+        Self::InvalidProposals { references, reason }
+    }
+}
+
+/// Decides whether a bundle by `sender` leads on from `view`, in which `pending` Proposals wait.
+///
+/// `pending` must have come out of [`super::proposal::check_proposal`] on this very view; their signatures are not
+/// checked again. Small groups are validated by OpenMLS too, see [`Terms::audited_members_max`].
+///
+/// # Errors
+/// [`BundleRefused`] says which rule it breaks; the cheapest checks come first.
+pub fn check_bundle(
+    view: &GroupView,
+    pending: &[PendingProposal],
+    bundle: &Bundle,
+    sender: &ClientUri,
+    terms: &Terms,
+) -> Result<CheckedBundle, BundleRefused> {
+    let context = view.context().map_err(in_part("current GroupContext"))?;
+    let member = check_header(&context, &bundle.commit)?;
+    let parts = Parts::read(bundle)?;
+    let hash = context.tree_hash;
+    let rest = terms.trees.take(hash, &view.tree);
+    let rest = rest.map_err(in_part("current tree"))?;
+    let now = Now {
+        view,
+        context,
+        rest: &rest,
+        pending,
+    };
+    let judged = judge(&now, member, bundle, &parts, sender, terms);
+    let (checked, next) = match judged {
+        Ok((checked, step)) => (Ok(checked), Some(step)),
+        Err(refused) => (Err(refused), None),
+    };
+    terms.trees.put(hash, rest, next);
+    checked
+}
+
+/// The group that a bundle must lead on from.
+struct Now<'a> {
+    view: &'a GroupView,
+    context: Context<'a>,
+    rest: &'a Rest,
+    pending: &'a [PendingProposal],
+}
+
+/// What a valid bundle does, and how it changes the tree.
+type Judged = (CheckedBundle, (Digest, Step));
+
+fn judge(
+    now: &Now<'_>,
+    member: Option<u32>,
+    bundle: &Bundle,
+    parts: &Parts<'_>,
+    sender: &ClientUri,
+    terms: &Terms,
+) -> Result<Judged, BundleRefused> {
+    let Now {
+        view,
+        context,
+        rest,
+        pending,
+    } = now;
+    let suite = Suite::new(context.ciphersuite).ok_or(BundleRefused::Unsupported("ciphersuite"))?;
+    let (framed, info) = (&parts.commit, &parts.group_info);
+
+    let tree = Tree::of(rest);
+    let leaf = match member {
+        Some(leaf) => tree.leaf(leaf).ok_or(SenderRefused::NotMember)?,
+        None => Rc::clone(external::own_leaf(&framed.body, sender)?),
+    };
+    if leaf.client().as_ref() != Some(sender) {
+        return Err(SenderRefused::NotBound.into());
+    }
+    if !framed.signature_is_right(&suite, leaf.signature_key, &view.group_context) {
+        return Err(BundleRefused::Signature { of: "Commit" });
+    }
+
+    let proposer = member.unwrap_or(NOBODY);
+    let (items, covered) = parts::resolve(&framed.body, pending, proposer)?;
+    let group = Group {
+        suite: &suite,
+        suite_number: context.ciphersuite,
+        group_id: context.group_id,
+        extensions: &context.extensions.list,
+        tree: &tree,
+    };
+    let references = proposal::contradicting(&covered);
+    if !references.is_empty() {
+        return Err(BundleRefused::InvalidProposals {
+            references,
+            reason: "members remove one another",
+        });
+    }
+    if member.is_none() {
+        external::check_list(&group, &items, sender)?;
+    }
+    let mut changed = change::apply(&group, &items, proposer)?;
+    let references = proposal::omitted(pending, &changed.removed, member.is_none());
+    if !references.is_empty() {
+        return Err(BundleRefused::OmittedProposals { references });
+    }
+    parts.check_welcome(&changed.added, context.ciphersuite)?;
+    let committer = match member {
+        Some(leaf) => leaf,
+        None => external::enter(&mut changed, &leaf)?,
+    };
+    let hashes = apply_path(&group, &mut changed, &framed.body, &items, committer)?;
+    let tree_hash = changed.tree.root_hash(&hashes);
+    let made = Made::of(&changed.tree, &context.base());
+    parts::check_tree(&bundle.tree, view, &made, &terms.tree_hosts)?;
+
+    let confirmed = framed.confirmed_transcript_hash(&suite, &view.interim_transcript_hash);
+    let extensions = changed
+        .extensions
+        .as_ref()
+        .unwrap_or(&context.extensions)
+        .encoded;
+    let epoch = context
+        .epoch
+        .checked_add(1)
+        .ok_or(BundleRefused::Unsupported("epoch after the last"))?;
+    let next_context = context.next(epoch, &tree_hash, &confirmed, extensions);
+    parts.check_group_info(&next_context, committer, &suite)?;
+    let new_leaf = changed
+        .tree
+        .leaf(committer)
+        .ok_or(SenderRefused::NotMember)?;
+    if !info.signature_is_right(&suite, new_leaf.signature_key) {
+        return Err(BundleRefused::Signature { of: "GroupInfo" });
+    }
+
+    let joins = changed.added.len() + usize::from(member.is_none());
+    let before = rest.members();
+    let members = before.max(before + joins - changed.removed.len());
+    let interim = framing::interim_transcript_hash(&suite, &confirmed, parts.confirmation_tag);
+    let after = audit::Next {
+        context: &next_context,
+        interim_transcript_hash: &interim,
+    };
+    let audited = members <= terms.audited_members_max
+        && audit::commit(view, &covered, bundle, &after, &terms.trees)
+            .map_err(BundleRefused::Audit)?
+            == Audited::Whole;
+    let next = NextView {
+        group_context: next_context.into(),
+        confirmation_tag: Bytes::copy_from_slice(parts.confirmation_tag),
+        interim_transcript_hash: Bytes::copy_from_slice(&interim),
+        group_info: bundle.group_info.0.clone(),
+        tree: next_tree(view, made, !changed.added.is_empty()),
+    };
+    let covered = covered
+        .iter()
+        .map(|proposal| proposal.reference.clone())
+        .collect();
+    let step = changed.tree.step(&hashes);
+    let told = tell(
+        &tree,
+        &changed,
+        CheckedBundle {
+            next,
+            committer,
+            external: member.is_none(),
+            reinit: changed.reinit,
+            covered,
+            place: bundle.tree.place().cloned(),
+            audited,
+            joined: vec![],
+            left: vec![],
+            updated: vec![],
+        },
+    )?;
+    Ok((told, (tree_hash, step)))
+}
+
+/// What the log needs of the tree that a Commit made: all of it when somebody is `welcomed`, else what is shorter.
+fn next_tree(view: &GroupView, made: Made<'_, '_>, welcomed: bool) -> NextTree {
+    if welcomed || made.delta.len() > view.tree.len() / 2 {
+        let tree = made.whole().clone();
+        let delta = made.delta.len() < tree.len();
+        let delta = delta.then(|| made.delta.into());
+        NextTree::Whole { tree, delta }
+    } else {
+        NextTree::Delta(made.delta.into())
+    }
+}
+
+/// The leaf that says it committed, none for an external Commit; if group and epoch are the current ones.
+fn check_header(context: &Context<'_>, commit: &Bytes) -> Result<Option<u32>, BundleRefused> {
+    let header = handshake_header(commit).map_err(in_part("Commit"))?;
+    if header.group_id != context.group_id {
+        return Err(BundleRefused::WrongGroup);
+    }
+    if header.epoch != context.epoch {
+        return Err(BundleRefused::WrongEpoch {
+            commit: header.epoch,
+            current: context.epoch,
+        });
+    }
+    match header.sender {
+        Sender::Member(leaf) => Ok(Some(leaf)),
+        Sender::NewMemberCommit => Ok(None),
+        Sender::External(_) | Sender::NewMemberProposal => {
+            Err(BundleRefused::Unsupported("Commit from outside the group"))
+        }
+    }
+}
+
+/// Puts the Commit's path into the changed tree; gives the tree hashes of the next epoch.
+fn apply_path<'a>(
+    group: &Group<'_, 'a>,
+    changed: &mut Changed<'a>,
+    commit: &Commit<'a>,
+    items: &[Item<'a>],
+    committer: u32,
+) -> Result<Hashes<'a>, BundleRefused> {
+    let mut hashes = changed.tree.hashes(group.suite);
+    let needed = items.is_empty() || items.iter().any(|item| item.proposal.needs_path());
+    match &commit.path {
+        None if needed => return Err(TreeRefused::Path("there must be one").into()),
+        None => {}
+        Some(path) => {
+            let added = changed.added.keys().copied().collect();
+            let Group {
+                suite,
+                suite_number,
+                group_id,
+                ..
+            } = *group;
+            let place = path::Place {
+                suite,
+                suite_number,
+                group_id,
+                committer,
+                added: &added,
+            };
+            path::apply(&mut changed.tree, &mut hashes, path, &changed.keys, &place)
+                .map_err(TreeRefused::Path)?;
+            let extensions = changed
+                .extensions
+                .as_ref()
+                .map_or(group.extensions, |new| &new.list);
+            let required = extension::required(extensions)
+                .map_err(|cause| in_part("GroupContext")(cause.into()))?;
+            if let Some(lack) = path.leaf.lacks(extensions, &required) {
+                return Err(TreeRefused::Path(lack).into());
+            }
+        }
+    }
+    Ok(hashes)
+}
+
+/// Completes what is told of a valid bundle: who came, went and changed.
+fn tell(
+    old: &Tree<'_>,
+    changed: &Changed<'_>,
+    mut told: CheckedBundle,
+) -> Result<CheckedBundle, BundleRefused> {
+    let part = in_part("ratchet tree");
+    for (index, before, after) in changed.tree.touched() {
+        let (Some(Node::Leaf(leaf)), Some(number)) = (after, to_leaf(index)) else {
+            continue;
+        };
+        let added = changed.added.get(&number);
+        let renewed = match &before {
+            Some(Node::Leaf(before)) => before.signature_key != leaf.signature_key,
+            Some(Node::Parent(_)) | None => true,
+        };
+        if added.is_some() || (told.external && number == told.committer) {
+            let Member {
+                leaf,
+                client,
+                signature_key,
+            } = member_of(number, &leaf).map_err(&part)?;
+            let key_package_reference = added.map(|reference| Bytes::copy_from_slice(reference));
+            told.joined.push(Joined {
+                leaf,
+                client,
+                key_package_reference,
+                signature_key,
+            });
+        } else if renewed {
+            told.updated.push(member_of(number, &leaf).map_err(&part)?);
+        }
+    }
+    for number in &changed.removed {
+        if let Some(leaf) = old.leaf(*number) {
+            told.left.push(member_of(*number, &leaf).map_err(&part)?);
+        }
+    }
+    Ok(told)
+}

@@ -1,0 +1,12 @@
+//! The verdict on KeyPackages, Proposals, Commit bundles, new groups and claims.
+
+pub(crate) mod audit;
+pub mod bundle;
+mod change;
+pub mod claim;
+pub mod create;
+mod external;
+pub mod key_package;
+pub(crate) mod parts;
+mod path;
+pub mod proposal;

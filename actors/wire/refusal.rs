@@ -1,0 +1,496 @@
+//! What all refusals have in common: a code out of one table, the field that is at fault, and what whoever asked can do.
+//!
+//! Each kind of answer has an enum of refusals of its own, which only names what can happen there. [`Refuses`] gives
+//! all of them one shape, for whoever counts, logs or translates them into another protocol.
+
+use super::{
+    BText,
+    answer::Refused,
+    claim::{ClientRefused, UserRefused},
+    door::{DoorRefused, PackageRefused},
+    event::SubmitRefused,
+    link::LinkRefused,
+};
+use crate::limits::{FIELD_BYTES_MAX, REFUSAL_DETAIL_BYTES_MAX};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The same request may be sent again: nothing is wrong with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TryLater {
+    /// Why not now.
+    pub why: Why,
+    /// When, in milliseconds from now.
+    pub after_ms: u32,
+}
+
+/// Why a request has to come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// Too much waits already. Nothing was done.
+    Overloaded,
+    /// Whoever decides cannot be reached, or did not answer in time: it may have been done all the same.
+    Unavailable,
+}
+
+impl TryLater {
+    /// A queue of this node is full; it empties in moments.
+    pub const BUSY: Self = Self::overloaded(250);
+    /// What was done for the request is lost with what it was checked on.
+    pub const AGAIN: Self = Self::overloaded(250);
+    /// More of this room waits for its hub than may.
+    pub const ROOM_FULL: Self = Self::overloaded(500);
+    /// No node leads the shard; an election takes about that long.
+    pub const NOT_LED: Self = Self::unavailable(500);
+    /// No answer came in time.
+    pub const UNANSWERED: Self = Self::unavailable(1_000);
+    /// The other provider cannot be reached.
+    pub const PEER_SILENT: Self = Self::unavailable(1_000);
+
+    /// Too much waits.
+    #[must_use]
+    pub const fn overloaded(after_ms: u32) -> Self {
+        let why = Why::Overloaded;
+        Self { why, after_ms }
+    }
+
+    /// Whoever decides cannot be reached.
+    #[must_use]
+    pub const fn unavailable(after_ms: u32) -> Self {
+        let why = Why::Unavailable;
+        Self { why, after_ms }
+    }
+}
+
+impl TryLater {
+    /// Whether it is not known what became of the request.
+    #[must_use]
+    pub fn is_unavailable(self) -> bool {
+        self.why == Why::Unavailable
+    }
+}
+
+impl fmt::Display for TryLater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.why {
+            Why::Overloaded => "overloaded",
+            Why::Unavailable => "unavailable",
+        };
+        write!(f, "{why}, retry after {} ms", self.after_ms)
+    }
+}
+
+/// What is wrong with a part of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flaw {
+    /// Of which kind.
+    pub code: RefusalCode,
+    /// What is wrong, for people.
+    pub detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
+    /// The field of the request, as a path of names; none where it is not one field.
+    pub field: Option<BText<FIELD_BYTES_MAX>>,
+    /// The byte in that field at which it stops being what it must be, where that can be said.
+    pub offset: Option<u32>,
+}
+
+impl Flaw {
+    /// A flaw of the request as a whole.
+    #[must_use]
+    pub fn new(code: RefusalCode, detail: &str) -> Self {
+        Self {
+            code,
+            detail: BText::clipped(detail),
+            field: None,
+            offset: None,
+        }
+    }
+
+    /// The same flaw, which is in this field.
+    #[must_use]
+    pub fn in_field(mut self, field: &str) -> Self {
+        self.field = Some(BText::clipped(field));
+        self
+    }
+
+    /// The same flaw, which begins at this byte of its field.
+    #[must_use]
+    pub fn at_byte(mut self, offset: Option<usize>) -> Self {
+        self.offset = offset.and_then(|offset| u32::try_from(offset).ok());
+        self
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.name(), self.detail)?;
+        if let Some(field) = &self.field {
+            write!(f, " (in {field})")?;
+        }
+        Ok(())
+    }
+}
+
+/// What whoever was refused can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Nothing: the same request will be refused again.
+    Never,
+    /// Make another request of what has changed, at once.
+    Anew,
+    /// Make another request, so many milliseconds from now.
+    AnewAfter(u32),
+    /// Send the same request again, so many milliseconds from now.
+    SameAfter(u32),
+}
+
+impl From<TryLater> for Retry {
+    fn from(later: TryLater) -> Self {
+        Self::SameAfter(later.after_ms)
+    }
+}
+
+/// A refusal of any kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Of which kind.
+    pub code: RefusalCode,
+    /// The field of the request that is at fault.
+    pub field: Option<BText<FIELD_BYTES_MAX>>,
+    /// The byte in that field.
+    pub offset: Option<u32>,
+    /// What to do.
+    pub retry: Retry,
+}
+
+impl Refusal {
+    fn of(code: RefusalCode, retry: Retry) -> Self {
+        Self {
+            code,
+            field: None,
+            offset: None,
+            retry,
+        }
+    }
+
+    fn in_field(mut self, field: &str) -> Self {
+        self.field = Some(BText::clipped(field));
+        self
+    }
+}
+
+impl From<TryLater> for Refusal {
+    fn from(later: TryLater) -> Self {
+        let code = match later.why {
+            Why::Overloaded => RefusalCode::Overloaded,
+            Why::Unavailable => RefusalCode::Unavailable,
+        };
+        Self::of(code, later.into())
+    }
+}
+
+impl From<&Flaw> for Refusal {
+    fn from(flaw: &Flaw) -> Self {
+        Self {
+            code: flaw.code,
+            field: flaw.field.clone(),
+            offset: flaw.offset,
+            retry: Retry::Never,
+        }
+    }
+}
+
+/// What can be refused, told in the one shape of all refusals.
+pub trait Refuses {
+    /// The refusal.
+    fn refusal(&self) -> Refusal;
+}
+
+impl Refuses for Refused {
+    fn refusal(&self) -> Refusal {
+        let (code, retry) = match self {
+            Self::NotAuthorized => (RefusalCode::NotAuthorized, Retry::Never),
+            Self::Ended => (RefusalCode::Ended, Retry::Never),
+            Self::NotMember => (RefusalCode::NotMember, Retry::Never),
+            Self::Exists => (RefusalCode::Exists, Retry::Never),
+            Self::WrongEpoch { .. } => (RefusalCode::WrongEpoch, Retry::Anew),
+            Self::UnknownProposals { .. } => (RefusalCode::UnknownProposals, Retry::Anew),
+            Self::OmittedProposals { .. } => (RefusalCode::OmittedProposals, Retry::Anew),
+            Self::InvalidProposals { .. } => (RefusalCode::InvalidProposals, Retry::Never),
+            Self::Invalid(flaw) => return flaw.into(),
+            Self::TooMany { .. } => (RefusalCode::TooMany, Retry::Never),
+            Self::Busy {
+                expected_wait_ms, ..
+            } => (RefusalCode::Busy, Retry::AnewAfter(*expected_wait_ms)),
+            Self::Limited { retry_after_ms } => {
+                (RefusalCode::Limited, Retry::AnewAfter(*retry_after_ms))
+            }
+            Self::PeerBehind { retry_after_ms, .. } => {
+                (RefusalCode::PeerBehind, Retry::SameAfter(*retry_after_ms))
+            }
+            Self::LeaseRequired => (RefusalCode::LeaseRequired, Retry::Anew),
+            Self::LeaseExpired => (RefusalCode::LeaseExpired, Retry::Anew),
+            Self::TryLater(later) => return (*later).into(),
+            Self::StorageFull => (RefusalCode::StorageFull, Retry::Never),
+            Self::Poisoned => (RefusalCode::Poisoned, Retry::Never),
+        };
+        Refusal::of(code, retry)
+    }
+}
+
+impl Refuses for DoorRefused {
+    fn refusal(&self) -> Refusal {
+        let (code, retry) = match self {
+            Self::NotLoggedIn => (RefusalCode::NotLoggedIn, Retry::Anew),
+            Self::NotKnown => (RefusalCode::NotKnown, Retry::Never),
+            Self::NotEnrolled { .. } => (RefusalCode::NotEnrolled, Retry::Never),
+            Self::SenderNotBound { .. } => (RefusalCode::SenderNotBound, Retry::Never),
+            Self::BadFrame(flaw) => return flaw.into(),
+            Self::TryLater(later) => return (*later).into(),
+            Self::StorageFull => (RefusalCode::StorageFull, Retry::Never),
+        };
+        Refusal::of(code, retry)
+    }
+}
+
+impl Refuses for LinkRefused {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::SenderNotBound => Refusal::of(RefusalCode::SenderNotBound, Retry::Never),
+            Self::NotOwner => Refusal::of(RefusalCode::NotOwner, Retry::Never).in_field("room"),
+            Self::BadFrame(flaw) => flaw.into(),
+            Self::TryLater(later) => (*later).into(),
+        }
+    }
+}
+
+impl Refuses for UserRefused {
+    fn refusal(&self) -> Refusal {
+        let (code, retry) = match self {
+            Self::Unknown => (RefusalCode::UserUnknown, Retry::Never),
+            Self::Deleted => (RefusalCode::UserDeleted, Retry::Never),
+            Self::NoConsent => (RefusalCode::NoConsent, Retry::Never),
+            Self::IncompatibleProtocol => (RefusalCode::IncompatibleProtocol, Retry::Never),
+            Self::ForeignUser => (RefusalCode::ForeignUser, Retry::Never),
+            Self::Unsigned => (RefusalCode::Unsigned, Retry::Never),
+            Self::NotRelayed => (RefusalCode::NotRelayed, Retry::Never),
+            Self::Limited { retry_after_ms } => {
+                (RefusalCode::Limited, Retry::SameAfter(*retry_after_ms))
+            }
+            Self::AnswerFull => (RefusalCode::AnswerFull, Retry::SameAfter(0)),
+            Self::Conflict => (RefusalCode::Conflict, Retry::Anew),
+            Self::TryLater(later) => return (*later).into(),
+        };
+        Refusal::of(code, retry).in_field("users")
+    }
+}
+
+impl Refuses for ClientRefused {
+    fn refusal(&self) -> Refusal {
+        let code = match self {
+            Self::NoneCompatible => RefusalCode::NoneCompatible,
+            Self::Exhausted => RefusalCode::Exhausted,
+        };
+        Refusal::of(code, Retry::Never).in_field("users")
+    }
+}
+
+impl Refuses for PackageRefused {
+    fn refusal(&self) -> Refusal {
+        let code = match self {
+            Self::Invalid { .. } => RefusalCode::InvalidKeyPackage,
+            Self::Duplicate => RefusalCode::Duplicate,
+            Self::Full { .. } => RefusalCode::StockFull,
+        };
+        Refusal::of(code, Retry::Never).in_field("packages")
+    }
+}
+
+impl Refuses for SubmitRefused {
+    fn refusal(&self) -> Refusal {
+        let (code, retry) = match self {
+            Self::NotAuthorized => (RefusalCode::NotAuthorized, Retry::Never),
+            Self::NotMember => (RefusalCode::NotMember, Retry::Never),
+            Self::EpochTooOld { .. } => (RefusalCode::EpochTooOld, Retry::Anew),
+            Self::EpochAhead { .. } => (RefusalCode::EpochAhead, Retry::Anew),
+            Self::Malformed => (RefusalCode::Malformed, Retry::Never),
+            Self::Ended => (RefusalCode::Ended, Retry::Never),
+            Self::Poisoned => (RefusalCode::Poisoned, Retry::Never),
+        };
+        Refusal::of(code, retry).in_field("messages")
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident $text:literal $means:literal,)+) => {
+        /// The kinds of refusals of all doors: the one table of them. A code's name never changes its meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum RefusalCode {
+            $(#[doc = $means] $name,)+
+        }
+
+        impl RefusalCode {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// Its name, as it travels and as a program compares it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+
+            /// What it means, for people.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => $means,)+
+                }
+            }
+
+            /// The code of a name; [`RefusalCode::Unknown`] of one that this build does not know.
+            #[must_use]
+            pub fn named(name: &str) -> Self {
+                match name {
+                    $($text => Self::$name,)+
+                    _ => Self::Unknown,
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    Unknown "unknown" "a code that this release does not know",
+    // The frame, the connection, and who is behind it.
+    BadFrame "bad_frame" "the frame does not decode, or breaks a limit",
+    NotLoggedIn "not_logged_in" "the connection has not proved a device",
+    NotKnown "not_known" "the device, the proof or the code is not right",
+    NotEnrolled "not_enrolled" "the device cannot be enrolled",
+    SenderNotBound "sender_not_bound" "the request names somebody or something that is not the sender's",
+    NotOwner "not_owner" "this provider does not own the room",
+    NotAuthorized "not_authorized" "not authorized for this room, or there is none",
+    // The node.
+    Overloaded "overloaded" "too much waits already; nothing was done",
+    Unavailable "unavailable" "whoever decides cannot answer now",
+    StorageFull "storage_full" "the provider's log is full until its operator makes room",
+    Poisoned "poisoned" "the room or user is frozen and waits for its operator",
+    // The room.
+    Exists "exists" "the room exists already",
+    Ended "ended" "the room's group was ended by a ReInit",
+    NotMember "not_member" "the sender is not a member of the room",
+    WrongEpoch "wrong_epoch" "the epoch is not the room's",
+    EpochTooOld "epoch_too_old" "the epoch is further back than the room tolerates",
+    EpochAhead "epoch_ahead" "the epoch does not exist yet",
+    TooMany "too_many" "a limit is reached",
+    Limited "limited" "too often in too short a time",
+    PeerBehind "peer_behind" "too much waits for a provider that would come in",
+    // Handshakes.
+    Malformed "malformed" "a part is not a well-formed MLS object, or exceeds a limit",
+    MalformedCommit "malformed_commit" "the Commit is not a well-formed MLS message",
+    Unsupported "unsupported" "it uses what this hub does not take",
+    WrongGroup "wrong_group" "it is of another group",
+    Signature "signature" "a signature is wrong",
+    UnknownProposals "unknown_proposals" "the Commit names Proposals that are not pending",
+    OmittedProposals "omitted_proposals" "the Commit omits Proposals that it must take in",
+    InvalidProposals "invalid_proposals" "Proposals are invalid, alone or together",
+    TreeMismatch "tree_mismatch" "the ratchet tree is not the one of the next epoch",
+    TreeNotWhole "tree_not_whole" "a new group comes with its whole tree",
+    TreeTooLarge "tree_too_large" "the tree is larger than a tree may be",
+    BadTreeZstd "bad_tree_zstd" "the tree is not the one zstd frame that it should be",
+    BadTreeDelta "bad_tree_delta" "the tree is not a delta that fits",
+    TreeHostUnknown "tree_host_unknown" "the tree is at a host that this hub does not know",
+    GroupInfoMismatch "group_info_mismatch" "the GroupInfo is not of the epoch that the Commit opens",
+    WelcomeMismatch "welcome_mismatch" "the Welcome is not for those whom the Commit adds",
+    Audit "audit" "the second check of the Commit found something else",
+    // Joining.
+    Busy "busy" "another joiner has the room's lease",
+    LeaseRequired "lease_required" "an external Commit needs the lease that comes with a GroupInfo",
+    LeaseExpired "lease_expired" "the lease is over",
+    Replayed "replayed" "the request had its lease",
+    ExternalCommit "external_commit" "the external Commit breaks a rule of its own",
+    RequestTime "request_time" "the request is of another time",
+    RequestCode "code" "no joining code is like this one",
+    CodeTerms "code_terms" "the terms of a joining code admit nobody",
+    UnknownCode "unknown_code" "the room has no such joining code",
+    HpkeKey "hpke_key" "the joiner's HPKE key is not one",
+    Ciphersuite "ciphersuite" "the ciphersuite is not one that is sealed for",
+    // KeyPackages.
+    InvalidKeyPackage "invalid_key_package" "it is not a KeyPackage of this client that may be handed out",
+    Duplicate "duplicate" "the KeyPackage or its init key was uploaded before",
+    StockFull "stock_full" "the client's stock of KeyPackages is full",
+    UserUnknown "user_unknown" "no such user",
+    UserDeleted "user_deleted" "the user was deleted",
+    NoConsent "no_consent" "the user gave the requester no consent",
+    IncompatibleProtocol "incompatible_protocol" "no version of MLS in common",
+    ForeignUser "foreign_user" "the user is another provider's",
+    Unsigned "unsigned" "the claim is not signed by the requester",
+    NotRelayed "not_relayed" "the hub of the room does not pass the claim on",
+    AnswerFull "answer_full" "the answer is full; the same claim gets the rest",
+    Conflict "conflict" "the id was used before with another request",
+    NoneCompatible "none_compatible" "no KeyPackage fits the terms",
+    Exhausted "exhausted" "no KeyPackage is left",
+}
+
+impl fmt::Display for RefusalCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for RefusalCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for RefusalCode {
+    /// Any short text is a code: one that this build does not know is still a refusal.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = BText::<64>::deserialize(deserializer)?;
+        Ok(Self::named(&name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_code_has_one_name_by_which_it_is_found() {
+        let names: BTreeSet<&str> = RefusalCode::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(names.len(), RefusalCode::ALL.len());
+        for code in RefusalCode::ALL {
+            assert_eq!(RefusalCode::named(code.name()), *code);
+            assert!(!code.meaning().is_empty());
+        }
+        let newer = RefusalCode::named("of_a_later_release");
+        assert_eq!(newer, RefusalCode::Unknown);
+    }
+
+    #[test]
+    fn a_code_that_is_not_known_is_read_as_a_refusal() {
+        let bytes = postcard::to_allocvec("of_a_later_release").unwrap();
+        let code: RefusalCode = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(code, RefusalCode::Unknown);
+        let too_long = postcard::to_allocvec(&"x".repeat(65)).unwrap();
+        assert!(postcard::from_bytes::<RefusalCode>(&too_long).is_err());
+    }
+
+    #[test]
+    fn what_may_be_sent_again_says_when() {
+        let later = Refused::TryLater(TryLater::BUSY).refusal();
+        assert_eq!(later.code, RefusalCode::Overloaded);
+        assert_eq!(later.retry, Retry::SameAfter(250));
+        let lost = Refused::WrongEpoch {
+            current: crate::wire::event::Epoch(3),
+            winner: crate::wire::event::Hash::default(),
+        };
+        assert_eq!(lost.refusal().retry, Retry::Anew);
+        let flaw = Flaw::new(RefusalCode::Malformed, "cut").in_field("commit");
+        let refusal = Refused::Invalid(flaw.at_byte(Some(17))).refusal();
+        assert_eq!(refusal.field.as_deref(), Some("commit"));
+        assert_eq!((refusal.offset, refusal.retry), (Some(17), Retry::Never));
+    }
+}

@@ -1,0 +1,460 @@
+//! One shard of the provider's rooms and users: its actors, its queue in front of the log, and what follows from it.
+//!
+//! Owns: the directories of actors, the event index, the links' cursors. Promises: commands that wait go into the log
+//! together; outcomes are recorded before anybody is answered; time never goes back. Not here: the log itself
+//! (`group`), what an order means (`perform`), what is sent when (`peering`, `gateway`).
+
+pub(crate) mod apply;
+pub(crate) mod directory;
+pub(crate) mod full_disk;
+pub(crate) mod leader_balance;
+mod packed;
+pub(crate) mod placement;
+pub(crate) mod scrub;
+pub(crate) mod shards;
+
+use super::{
+    feeds::{client_acks::ClientAcks, watchers::Watchers},
+    log::{
+        batch::{Batch, DecodeError},
+        decoded::{self, Decoded},
+        entries::Entries,
+    },
+    raft::{
+        confirm::Confirming,
+        lead::{Lead, lost},
+    },
+};
+use crate::perform::{self, AnsweredFrom, Environment, answers::Answers};
+use directory::{Directory, WakeError};
+use mimi_actors::{
+    host::{Clock, Gone, Handle},
+    ids::{RoomUri, UserUri},
+    limits::{ENTRY_COMMANDS_MAX, ENTRY_FILL_BYTES, SHARD_QUEUE_COMMANDS_MAX},
+    link::Redriven,
+    machine::{Millis, Ticket},
+    record::{Command, Entry},
+    room::{desk, follower_desk, outcome},
+    shard::Derived,
+    user::{desk as user_desk, outcome as user_outcome},
+    wire::{BVec, refusal::TryLater},
+};
+use ractor::ActorCell;
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{Mutex, mpsc, watch};
+
+/// When what a shard's own sessions recorded is tried again that was refused for want of room.
+const OWN_AGAIN: Duration = Duration::from_millis(500);
+
+/// The actors of rooms at this hub.
+pub(crate) type Hubs = Directory<RoomUri, desk::Desk>;
+/// The actors of rooms that this provider follows.
+pub(crate) type Followers = Directory<RoomUri, follower_desk::Desk>;
+/// The actors of this provider's users.
+pub(crate) type Users = Directory<UserUri, user_desk::Desk>;
+
+/// Why the shard does not take a command. Nothing has happened yet; where this node leads no longer, the command may
+/// still get into the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotQueued {
+    /// The node's log has reached its limit.
+    #[error("the node's log is full")]
+    StorageFull,
+    /// Too many commands wait already, or the shard is not led here.
+    #[error("the shard cannot write now: {0}")]
+    TryLater(TryLater),
+}
+
+/// An actor cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreachable {
+    /// It cannot be woken.
+    #[error(transparent)]
+    Wake(#[from] WakeError),
+    /// It ended in this moment.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// The entry for it does not read.
+    #[error(transparent)]
+    Entry(#[from] DecodeError),
+}
+
+/// A command that waits for the log, and who waits for it.
+struct Queued {
+    command: Command,
+    ticket: Option<Ticket>,
+}
+
+/// One shard on this node.
+pub(crate) struct Shard {
+    pub(crate) id: u16,
+    environment: Arc<Environment>,
+    pub(crate) hubs: Mutex<Hubs>,
+    pub(crate) followers: Mutex<Followers>,
+    pub(crate) users: Mutex<Users>,
+    pub(crate) derived: RwLock<Derived>,
+    pub(crate) entries: Entries,
+    pub(crate) watchers: Watchers,
+    pub(crate) reads: ClientAcks,
+    queue: mpsc::Sender<Queued>,
+    /// The last entry applied: link sessions wait on it.
+    pub(crate) applied: watch::Sender<u64>,
+    /// Who waits for a room.
+    pub(crate) rooms: Answers<outcome::Answer>,
+    /// Who waits for a user.
+    pub(crate) users_waiting: Answers<user_outcome::Answer>,
+    /// Who waits for a redrive.
+    pub(crate) redriving: Answers<Redriven>,
+    /// Who leads.
+    pub(crate) lead: watch::Sender<Lead>,
+    /// Counts the times that this node began to lead or ceased to.
+    leadership: AtomicU64,
+    /// Answers from memory that wait for a confirmation; none are held back where this node alone votes.
+    pub(crate) confirming: Option<Confirming>,
+}
+
+/// The receiving end of a shard's queue, for [`gather`].
+pub(crate) struct Gathering(mpsc::Receiver<Queued>);
+
+impl Shard {
+    /// A shard without any state; the log's replay fills it.
+    pub(crate) fn new(
+        id: u16,
+        environment: Arc<Environment>,
+        entries: Entries,
+        supervisor: &ActorCell,
+        alone: bool,
+    ) -> (Arc<Self>, Gathering) {
+        let (queue, waiting) = mpsc::channel(SHARD_QUEUE_COMMANDS_MAX);
+        let shard = Arc::new_cyclic(|shard: &Weak<Self>| {
+            let (of, own) = (shard.clone(), environment.clock.clone());
+            // Desks compare with what their folds say, so their time is the shard's.
+            let clock: Clock = Arc::new(move || {
+                let own = own();
+                of.upgrade()
+                    .map_or(own, |shard| shard.looked_at().time.at(own))
+            });
+            let (hub, follower, user) = (shard.clone(), shard.clone(), shard.clone());
+            Self {
+                id,
+                hubs: Mutex::new(Directory::new(
+                    clock.clone(),
+                    Box::new(move |room| performer(&hub, room, perform::hub::perform)),
+                    supervisor.clone(),
+                )),
+                followers: Mutex::new(Directory::new(
+                    clock.clone(),
+                    Box::new(move |room| performer(&follower, room, perform::follower::perform)),
+                    supervisor.clone(),
+                )),
+                users: Mutex::new(Directory::new(
+                    clock,
+                    Box::new(move |id| performer(&user, id, perform::user::perform)),
+                    supervisor.clone(),
+                )),
+                environment,
+                derived: RwLock::default(),
+                entries,
+                watchers: Watchers::default(),
+                reads: ClientAcks::default(),
+                queue,
+                applied: watch::Sender::new(0),
+                rooms: Answers::default(),
+                users_waiting: Answers::default(),
+                redriving: Answers::default(),
+                lead: watch::Sender::new(Lead::Nobody),
+                // The tickets of entries that were read from the log are of leadership 0.
+                leadership: AtomicU64::new(1),
+                confirming: (!alone).then(Confirming::default),
+            }
+        });
+        (shard, Gathering(waiting))
+    }
+
+    /// What orders are carried out with.
+    pub(crate) fn environment(&self) -> &Arc<Environment> {
+        &self.environment
+    }
+
+    /// What the time would be for an entry that this node stamps now.
+    pub(crate) fn time(&self) -> Millis {
+        self.looked_at().time.at((self.environment.clock)())
+    }
+
+    /// Whether this node leads.
+    pub(crate) fn leads(&self) -> bool {
+        *self.lead.borrow() == Lead::Here
+    }
+
+    /// The number of this leadership.
+    pub(crate) fn leadership(&self) -> u64 {
+        self.leadership.load(Ordering::SeqCst)
+    }
+
+    /// Takes note of who leads. A node that ceases to gives up whatever only a leader has: what waits is told that no
+    /// answer will come, for nobody knows whether it was done.
+    pub(crate) async fn take_note(&self, lead: Lead) {
+        let before = *self.lead.borrow();
+        if before == lead {
+            return;
+        }
+        if before == Lead::Here || lead == Lead::Here {
+            self.leadership.fetch_add(1, Ordering::SeqCst);
+        }
+        if before == Lead::Here {
+            self.lead.send_replace(lead);
+            self.hubs.lock().await.step_down();
+            self.followers.lock().await.step_down();
+            self.users.lock().await.step_down();
+            if let Some(confirming) = &self.confirming {
+                confirming.clear();
+            }
+            self.rooms.forget_all();
+            self.users_waiting.forget_all();
+            self.redriving.forget_all();
+        }
+        self.lead.send_replace(lead);
+        tracing::info!(shard = self.id, ?lead, "the shard's leader");
+    }
+
+    /// Answers whoever waits for a room.
+    pub(crate) fn answer_room(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        answer: outcome::Answer,
+        from: AnsweredFrom,
+    ) {
+        self.answer(from, move |shard| shard.rooms.give(ticket, answer));
+    }
+
+    /// Answers whoever waits for a user.
+    pub(crate) fn answer_user(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        answer: user_outcome::Answer,
+        from: AnsweredFrom,
+    ) {
+        self.answer(from, move |shard| shard.users_waiting.give(ticket, answer));
+    }
+
+    /// Gives an answer at once or, where it rests on a look and others could lead, once that is known not to be so.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        from: AnsweredFrom,
+        give: impl FnOnce(&Self) + Send + 'static,
+    ) {
+        match (&self.confirming, from) {
+            (Some(confirming), AnsweredFrom::Memory) => {
+                let shard = Arc::downgrade(self);
+                confirming.hold(move || {
+                    if let Some(shard) = shard.upgrade() {
+                        give(&shard);
+                    }
+                });
+            }
+            (None, _) | (Some(_), AnsweredFrom::Log) => give(self),
+        }
+    }
+
+    /// State that follows from the log.
+    pub(crate) fn looked_at(&self) -> RwLockReadGuard<'_, Derived> {
+        self.derived.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a command into the queue in front of the log.
+    pub(crate) fn queue(&self, command: Command, ticket: Option<Ticket>) -> Result<(), NotQueued> {
+        if !self.leads() {
+            return Err(NotQueued::TryLater(TryLater::NOT_LED));
+        }
+        self.queue
+            .try_send(Queued { command, ticket })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => NotQueued::TryLater(TryLater::BUSY),
+                mpsc::error::TrySendError::Closed(_) => NotQueued::TryLater(TryLater::NOT_LED),
+            })
+    }
+
+    /// As [`Self::queue`], waiting for a place: for the shard's own sessions, which hold no ticket.
+    pub(crate) async fn queue_own(&self, command: Command) -> Result<(), NotQueued> {
+        let queued = Queued {
+            command,
+            ticket: None,
+        };
+        let closed = NotQueued::TryLater(TryLater::NOT_LED);
+        if !self.leads() {
+            return Err(closed);
+        }
+        self.queue.send(queued).await.map_err(|_| closed)
+    }
+
+    /// How many commands wait in front of the log, and how many may.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        let limit = self.queue.max_capacity();
+        (limit - self.queue.capacity(), limit)
+    }
+
+    /// The actor of a room at this hub.
+    pub(crate) async fn hub(&self, room: &RoomUri) -> Result<Handle<desk::Desk>, WakeError> {
+        self.hubs.lock().await.wake(room).await
+    }
+
+    /// The actor of a room that this provider follows.
+    pub(crate) async fn follower(
+        &self,
+        room: &RoomUri,
+    ) -> Result<Handle<follower_desk::Desk>, WakeError> {
+        self.followers.lock().await.wake(room).await
+    }
+
+    /// The actor of a user.
+    pub(crate) async fn user(&self, user: &UserUri) -> Result<Handle<user_desk::Desk>, WakeError> {
+        self.users.lock().await.wake(user).await
+    }
+
+    /// Brings the result of an order back to the room's actor.
+    pub(crate) fn report_hub(self: &Arc<Self>, room: &RoomUri, input: desk::Input) {
+        let (shard, room) = (Arc::clone(self), room.clone());
+        tokio::spawn(async move {
+            if let Ok(actor) = shard.hub(&room).await {
+                // An actor that has ended took its waiting requests with it.
+                let _ = actor.report(input);
+            }
+        });
+    }
+
+    /// Brings the result of an order back to the room's actor.
+    pub(crate) fn report_follower(self: &Arc<Self>, room: &RoomUri, input: follower_desk::Input) {
+        let (shard, room) = (Arc::clone(self), room.clone());
+        tokio::spawn(async move {
+            if let Ok(actor) = shard.follower(&room).await {
+                // An actor that has ended took its waiting requests with it.
+                let _ = actor.report(input);
+            }
+        });
+    }
+
+    /// Brings the result of an order back to the user's actor.
+    pub(crate) fn report_user(self: &Arc<Self>, user: &UserUri, input: user_desk::Input) {
+        let (shard, user) = (Arc::clone(self), user.clone());
+        tokio::spawn(async move {
+            if let Ok(actor) = shard.user(&user).await {
+                // An actor that has ended took its waiting requests with it.
+                let _ = actor.report(input);
+            }
+        });
+    }
+
+    /// Puts to sleep whom nobody has asked for anything for a while.
+    pub(crate) async fn put_to_sleep(&self, idle: Duration) -> usize {
+        let hubs = self.hubs.lock().await.put_to_sleep(idle).await;
+        let followers = self.followers.lock().await.put_to_sleep(idle).await;
+        hubs + followers + self.users.lock().await.put_to_sleep(idle).await
+    }
+
+    /// Tells those who wait for the commands of a batch that it is not in the log.
+    fn not_appended(self: &Arc<Self>, decoded: &Decoded, refused: NotQueued) {
+        for (command, ticket) in decoded.commands(self.leadership()) {
+            let Some(ticket) = ticket else { continue };
+            match command {
+                Command::Hub(room, _) => {
+                    let refused = perform::hub::not_queued(refused);
+                    self.report_hub(room, desk::Input::NotAppended { ticket, refused });
+                }
+                Command::Follower(room, _) => {
+                    let refused = perform::hub::not_queued(refused);
+                    self.report_follower(
+                        room,
+                        follower_desk::Input::NotAppended { ticket, refused },
+                    );
+                }
+                Command::User(user, _) => {
+                    let refused = perform::user::not_queued(refused);
+                    self.report_user(user, user_desk::Input::NotAppended { ticket, refused });
+                }
+                Command::Link(_) => {
+                    let refused = perform::link::not_queued(refused);
+                    self.redriving.give(ticket, refused);
+                }
+            }
+        }
+    }
+}
+
+/// A closure that carries out the orders of the actor of `key` while its shard exists.
+fn performer<K: Clone + Send + Sync + 'static, E: 'static>(
+    shard: &Weak<Shard>,
+    key: &K,
+    perform: fn(&Arc<Shard>, &K, E, AnsweredFrom),
+) -> Arc<dyn Fn(E) + Send + Sync> {
+    let (shard, key) = (shard.clone(), key.clone());
+    Arc::new(move |effect| {
+        if let Some(shard) = shard.upgrade() {
+            perform(&shard, &key, effect, AnsweredFrom::Memory);
+        }
+    })
+}
+
+/// Takes what waits, as one entry after another, and puts it into the log: an entry gathers for as long as the one
+/// before it is under way. Ends when the shard is dropped.
+pub(crate) async fn gather<P, F>(shard: Weak<Shard>, mut waiting: Gathering, propose: P)
+where
+    P: Fn(Batch) -> F,
+    F: Future<Output = Result<(), NotQueued>>,
+{
+    let mut again: Vec<Command> = Vec::new();
+    while let Some(next) = next_or_again(&mut waiting, !again.is_empty()).await {
+        let mut commands = std::mem::take(&mut again);
+        let mut tickets = vec![None; commands.len()];
+        commands.extend(next.as_ref().map(|next| next.command.clone()));
+        tickets.extend(next.map(|next| next.ticket));
+        let mut bytes: usize = commands.iter().map(Command::bytes).sum();
+        while commands.len() < ENTRY_COMMANDS_MAX
+            && bytes < ENTRY_FILL_BYTES
+            && let Ok(next) = waiting.0.try_recv()
+        {
+            bytes += next.command.bytes();
+            commands.push(next.command);
+            tickets.push(next.ticket);
+        }
+        let Some(shard) = shard.upgrade() else { return };
+        let stamp = (shard.environment.clock)();
+        let entry = Entry {
+            stamp,
+            commands: BVec::truncated(commands),
+        };
+        let mut lead = shard.lead.subscribe();
+        let decoded = Arc::new(Decoded::proposed(entry, tickets, shard.leadership()));
+        let batch = decoded::batch(&decoded, bytes);
+        // A node that is cut off would wait for a majority until it is not.
+        let proposed = tokio::select! {
+            proposed = propose(batch) => proposed,
+            () = lost(&mut lead) => Err(NotQueued::TryLater(TryLater::NOT_LED)),
+        };
+        if let Err(refused) = proposed {
+            shard.not_appended(&decoded, refused);
+            if refused == NotQueued::StorageFull {
+                // Nobody waits for what the shard's own sessions recorded, and they do not record it twice.
+                let own = decoded.commands(shard.leadership());
+                let own = own.filter(|(command, _)| matches!(command, Command::Link(_)));
+                again.extend(own.map(|(command, _)| command.clone()));
+            }
+        }
+    }
+}
+
+/// The next command that waits; nothing, after a while, if some wait to be tried `again`. `None` at the end.
+async fn next_or_again(waiting: &mut Gathering, again: bool) -> Option<Option<Queued>> {
+    if !again {
+        return waiting.0.recv().await.map(Some);
+    }
+    match tokio::time::timeout(OWN_AGAIN, waiting.0.recv()).await {
+        Ok(next) => next.map(Some),
+        Err(_) => Some(None),
+    }
+}
