@@ -236,7 +236,7 @@ impl Config {
             *path = base.join(&*path);
         }
         if self.node.admin_socket == Path::new("") {
-            self.node.admin_socket = crate::admin::local::default_path(&self.node.data_dir);
+            self.node.admin_socket = self.node.data_dir.join("admin.sock");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The connection that we dial: it is kept up, and everything we have for the peer goes over it.
 
 use super::{
-    PeerUnavailable, code,
+    PeerUnavailable,
     credits::Credits,
     fanout::{self, Later},
     submit,
@@ -13,7 +13,7 @@ use crate::{
         raft::lead::{led_here, lost},
         shard::{Shard, shards::Shards},
     },
-    quic::{ConnectError, Ended, Link, LinkEndpoint},
+    quic::{ConnectError, Ended, Link, LinkEndpoint, code},
 };
 use anyhow::Context;
 use futures::future::select_ok;

@@ -12,8 +12,7 @@ use super::{
 };
 use crate::{
     directory::{Claimed, Founding},
-    peering::code,
-    quic::ClusterLink,
+    quic::{ClusterLink, code},
 };
 use mimi_actors::{
     ids::ProviderId,

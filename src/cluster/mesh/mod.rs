@@ -16,12 +16,12 @@ mod probe;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod way;
 
-use super::{raft::group::Group, shard::shards::Shards};
+use super::raft::group::Group;
 use crate::{
     directory::Claimed,
-    peering::code,
-    quic::{ClusterEndpoint, ClusterLink, LaneReceiver, LaneSender, strangers::Strangers},
+    quic::{ClusterEndpoint, ClusterLink, LaneReceiver, LaneSender, code, strangers::Strangers},
     store::Disk,
 };
 use anyhow::Context;
@@ -47,8 +47,6 @@ use std::{
 };
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-pub(crate) use transfer::send as send_snapshot;
-
 /// How long a lane may take to say what it is for.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a node may take to write down how far the others are.
@@ -70,7 +68,7 @@ pub(crate) struct Mesh {
     disk: Disk,
     neighbours: Mutex<BTreeMap<u64, Arc<Neighbour>>>,
     groups: OnceLock<Vec<Group>>,
-    shards: OnceLock<Shards>,
+    shards: OnceLock<Arc<dyn Answering>>,
     myself: Weak<Self>,
 }
 
@@ -131,7 +129,7 @@ impl Mesh {
     }
 
     /// Takes note of the shards: from now on what other nodes pass on is answered.
-    pub(crate) fn open(&self, shards: Shards) {
+    pub(crate) fn open(&self, shards: Arc<dyn Answering>) {
         // Done once, when the node has started.
         drop(self.shards.set(shards));
     }
@@ -346,7 +344,7 @@ impl Mesh {
             Open::Raft => calls::serve(to, from, RaftCalls(Arc::clone(self))).await,
             Open::Forward { .. } => {
                 let shards = self.shards.get().context("this node is starting")?;
-                calls::serve(to, from, Forwards(shards.clone())).await
+                calls::serve(to, from, Forwards(Arc::clone(shards))).await
             }
             Open::Control(control) => {
                 let answer = self.do_control(control, link.node()).await;
@@ -460,14 +458,21 @@ impl Serve for RaftCalls {
     }
 }
 
+/// The actors of the shards, as another node asks them.
+pub(crate) trait Answering: Send + Sync + 'static {
+    /// Begins what is asked; what is returned first ends when the next may begin, and then there is what waits for the
+    /// answer.
+    fn asked(&self, ask: Ask) -> BoxFuture<'_, BoxFuture<'static, Answered>>;
+}
+
 /// Answers the requests that another node passes on.
-struct Forwards(Shards);
+struct Forwards(Arc<dyn Answering>);
 
 impl Serve for Forwards {
     type Call = Ask;
     type Answer = Answered;
 
     async fn begin(&self, ask: Ask) -> BoxFuture<'static, Answered> {
-        Box::pin(self.0.asked(ask).await)
+        self.0.asked(ask).await
     }
 }

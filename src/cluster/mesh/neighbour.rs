@@ -8,7 +8,7 @@ use super::{
         RaftCall, Why,
     },
 };
-use crate::{peering::code, quic::ClusterLink};
+use crate::quic::{ClusterLink, code};
 use anyhow::{Context, bail};
 use mimi_actors::{
     ask::{Answered, Ask},

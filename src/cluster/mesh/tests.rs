@@ -126,7 +126,7 @@ impl Site {
         let mesh = mesh.unwrap();
         let recorder = Arc::new(Recorder::default());
         let apply = Arc::clone(&recorder) as _;
-        let group = Group::start(0, node, &disk, EVERY, apply, Some(Arc::clone(&mesh)));
+        let group = Group::start(0, node, &disk, EVERY, apply, Some(Arc::clone(&mesh) as _));
         let group = group.await.unwrap();
         mesh.begin(vec![group.clone()]);
         for (other, address) in self.addresses.iter().filter(|(other, _)| **other != node) {
@@ -134,7 +134,7 @@ impl Site {
         }
         let serving = tokio::spawn(Arc::clone(&mesh).serve());
         let watched = group.clone();
-        let timing = tokio::spawn(clock::keep(clock, Some(Arc::clone(&mesh))));
+        let timing = tokio::spawn(clock::keep(clock, Some(Arc::clone(&mesh) as _)));
         // It stands for election where the rules say so, and ends with its group.
         tokio::spawn(async move { watched.watch_lead(|_| std::future::ready(())).await });
         Node {

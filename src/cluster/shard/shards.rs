@@ -2,9 +2,14 @@
 
 use super::{Shard, Unreachable};
 use crate::{
-    cluster::{mesh::Mesh, place, raft::lead::Lead},
+    cluster::{
+        mesh::{Answering, Mesh},
+        place,
+        raft::lead::Lead,
+    },
     perform::{self, AnsweredFrom, Environment, answers::Answers},
 };
+use futures::future::BoxFuture;
 use mimi_actors::{
     ask::{Answered, Ask},
     caller::Caller,
@@ -660,4 +665,10 @@ fn begun<A: Send + 'static>(
     Ok(Pending {
         way: Way::Here { answer, give_up },
     })
+}
+
+impl Answering for Shards {
+    fn asked(&self, ask: Ask) -> BoxFuture<'_, BoxFuture<'static, Answered>> {
+        Box::pin(async move { Box::pin(Self::asked(self, ask).await) as BoxFuture<'static, _> })
+    }
 }
