@@ -15,7 +15,7 @@ pub mod pki;
 pub mod refused;
 pub mod serve;
 #[cfg(feature = "tools")]
-mod stage;
+pub mod stage;
 pub mod status;
 pub mod user;
 #[cfg(feature = "tools")]

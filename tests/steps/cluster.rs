@@ -2,9 +2,10 @@
 
 use super::{RETRY_AFTER, Story, names, support};
 use crate::support::{
-    Net, WAIT, aside,
-    faults::Network,
+    Net, Network, WAIT, aside,
+    cast::{Cast, DEVICE, PACKAGES},
     history::{Chronicle, Watched},
+    net::name_of,
     until,
 };
 use cucumber::{given, then, when};
@@ -19,7 +20,7 @@ use mimi_actors::{
 };
 use mimi_history::Invariant;
 use mimi_node::{
-    client::member::{Member, MemberError, PreparedCommit, new_claim_id, packages},
+    client::member::{Member, MemberError, PreparedCommit},
     quic::DoorDialer,
 };
 use std::{
@@ -160,7 +161,7 @@ impl Doors {
 }
 
 /// Watched members of one room, the nodes they ask, and the network between these.
-pub struct Cast {
+pub struct Stage {
     pub chronicle: Chronicle,
     pub den: RoomUri,
     pub doors: Doors,
@@ -171,38 +172,35 @@ pub struct Cast {
     pub won_elsewhere: bool,
     /// Messages that were said.
     pub said: usize,
-    members: BTreeMap<String, Watched>,
+    cast: Cast,
     claim: Option<(ClaimId, ClaimResponse)>,
 }
 
-impl fmt::Debug for Cast {
+impl fmt::Debug for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.members.keys()).finish()
+        f.debug_list()
+            .entries(self.cast.iter().map(|(name, _)| name))
+            .finish()
     }
 }
 
-impl Cast {
+impl Stage {
     /// The members by name.
     pub fn members(&self) -> impl Iterator<Item = (&String, &Member)> {
-        let members = self.members.iter();
-        members.map(|(name, one)| (name, &one.member))
+        self.cast.iter().map(|(name, one)| (name, &one.member))
     }
 
     pub fn one(&mut self, name: &str) -> &mut Watched {
-        self.members
-            .get_mut(name)
-            .unwrap_or_else(|| panic!("nobody who is watched is called {name}"))
+        self.cast.one(name)
     }
 
     /// Takes a member out, for a task of its own.
     pub fn take(&mut self, name: &str) -> Watched {
-        self.members
-            .remove(name)
-            .unwrap_or_else(|| panic!("nobody who is watched is called {name}"))
+        self.cast.take(name)
     }
 
     pub fn put(&mut self, name: &str, one: Watched) {
-        self.members.insert(name.to_owned(), one);
+        self.cast.put(name, one);
     }
 
     /// Marks the node that leads the room.
@@ -222,22 +220,22 @@ impl Cast {
     /// Everybody reads everything that was said, and enters one epoch.
     pub async fn catch_up(&mut self) {
         let (den, said, doors) = (&self.den, self.said, &self.doors);
-        let members = self.members.values();
-        let epoch = members.filter_map(|one| one.member.epoch(den)).max();
+        let epoch = self.cast.members().filter_map(|member| member.epoch(den));
+        let epoch = epoch.max();
         let all = |member: &Member| {
             member.received(den).len() >= said
                 && member.epoch(den) >= epoch
                 && member.unresolved(den).is_empty()
         };
-        let everybody = self.members.values_mut();
+        let everybody = self.cast.all();
         join_all(everybody.map(|one| doors.read_until(one, den, "everything", all))).await;
         // An own Commit is merged with its answer; its event comes later.
-        let members = self.members.values();
-        let last = members.map(|one| one.member.last_seq(den)).max().unwrap();
+        let last = self.cast.members().map(|member| member.last_seq(den));
+        let last = last.max().unwrap();
         let upto = |member: &Member| member.last_seq(den) >= last;
-        let everybody = self.members.values_mut();
+        let everybody = self.cast.all();
         join_all(everybody.map(|one| doors.read_until(one, den, "the last event", upto))).await;
-        let members: Vec<_> = self.members.values().map(|one| &one.member).collect();
+        let members: Vec<_> = self.cast.members().collect();
         support::agree(&members, den);
         for member in members {
             assert_eq!(member.received(den).len(), said, "{}", member.client());
@@ -266,7 +264,7 @@ pub async fn gather(
     }
     prepare(&mut net);
     net.start_all().await;
-    let cast = Cast {
+    let stage = Stage {
         chronicle: Chronicle::create(net.path("history")),
         den: support::room("den", A),
         doors: Doors::of(&net),
@@ -274,11 +272,11 @@ pub async fn gather(
         marked: String::new(),
         won_elsewhere: false,
         said: 0,
-        members: BTreeMap::new(),
+        cast: Cast::default(),
         claim: None,
     };
     story.net = Some(net);
-    story.cast = Some(cast);
+    story.stage = Some(stage);
 }
 
 #[given(regex = r"^(\d) nodes of a\.example and one of b\.example$")]
@@ -304,41 +302,27 @@ async fn lending_nodes(story: &mut Story, count: u64, lease_ms: u64) {
 
 #[given(regex = r"^(\w+) and (\w+) of a\.example and (\w+) of b\.example, watched, in one room$")]
 async fn watched(story: &mut Story, creator: String, second: String, third: String) {
-    let (net, cast) = story.stage();
+    let (net, stage) = story.stage();
+    let host = support::user(&creator, A);
     for (name, provider) in [(&creator, A), (&second, A), (&third, B)] {
-        let mut member = net.member(name, "phone", provider).await;
-        if *name != creator {
-            let first = support::user(&creator, A);
-            net.any(provider).consent(name, &first, None).await;
-            assert_eq!(member.upload(5).await.unwrap(), 5);
-        }
-        let node = format!("{}1", provider.split('.').next().unwrap());
-        let mut one = cast.chronicle.watch(member, &node);
+        let who = (name.as_str(), provider);
+        let member = match *name == creator {
+            true => net.member(name, DEVICE, provider).await,
+            false => net.guest(who, &host, PACKAGES).await,
+        };
+        let mut one = stage.chronicle.watch(member, &name_of(provider, 1));
         one.patience = PATIENCE;
-        cast.put(name, one);
+        stage.put(name, one);
     }
-    let den = cast.den.clone();
-    let users = [support::user(&second, A), support::user(&third, B)];
-    let added = [&second, &third].map(|name| cast.one(name).member.client().clone());
-    let alice = cast.one(&creator);
-    alice.create_room(&den).await.unwrap();
-    let claim = new_claim_id().unwrap();
-    let claimed = alice.claim(claim, &den, &users).await.unwrap();
-    let add = alice.member.prepare_add(&den, &packages(&claimed)).unwrap();
-    let accepted = alice.commit(&add, &added, &[]).await.unwrap();
-    assert_eq!(accepted.epoch, Epoch(1));
-    cast.claim = Some((claim, claimed));
+    let den = stage.den.clone();
+    let claimed = stage.cast.open(&den, &creator, &[&second, &third]).await;
+    stage.claim = Some(claimed);
     // Whoever was added learns of it before somebody commits again.
-    let Cast {
-        doors,
-        members,
-        den,
-        ..
-    } = cast;
-    for one in members.values_mut() {
+    let Stage { doors, cast, .. } = stage;
+    for one in cast.all() {
         doors
-            .read_until(one, den, "epoch 1", |member| {
-                member.epoch(den) == Some(Epoch(1))
+            .read_until(one, &den, "epoch 1", |member| {
+                member.epoch(&den) == Some(Epoch(1))
             })
             .await;
     }
@@ -346,15 +330,15 @@ async fn watched(story: &mut Story, creator: String, second: String, third: Stri
 
 #[given(regex = r"^(\w+) asks the node that leads the room, and (\w+) another$")]
 async fn ask_nodes(story: &mut Story, first: String, second: String) {
-    let (net, cast) = story.stage();
+    let (net, stage) = story.stage();
     net.led(A).await;
-    cast.mark_leader(net).await;
-    let other = cast.others(net).swap_remove(0);
-    let leader = cast.marked.clone();
+    stage.mark_leader(net).await;
+    let other = stage.others(net).swap_remove(0);
+    let leader = stage.marked.clone();
     let deadline = Instant::now() + WAIT;
     for (name, node) in [(first, leader), (second, other)] {
         let (dialer, door) = (net.dialer.clone(), net.node(&node).door);
-        let one = cast.one(&name);
+        let one = stage.one(&name);
         while let Err(error) = one.turn_to(&dialer, &node, door).await {
             assert!(Instant::now() < deadline, "{name} at {node}: {error}");
             tokio::time::sleep(RETRY_AFTER).await;
@@ -364,71 +348,71 @@ async fn ask_nodes(story: &mut Story, first: String, second: String) {
 
 #[when(regex = r"^everybody talks$")]
 async fn talk(story: &mut Story) {
-    let (_, cast) = story.stage();
-    let Cast {
+    let (_, stage) = story.stage();
+    let Stage {
         doors,
-        members,
+        cast,
         den,
         said,
         ..
-    } = cast;
-    for one in members.values_mut() {
+    } = stage;
+    for one in cast.all() {
         for text in ["so", "so again"] {
             doors.say(one, den, text).await;
             *said += 1;
         }
     }
-    cast.catch_up().await;
+    stage.catch_up().await;
 }
 
 #[when(regex = r"^(\w+) and (\w+) contest an epoch of the room$")]
 async fn contest(story: &mut Story, first: String, second: String) {
-    let (_, cast) = story.stage();
-    let (mut one, mut other) = (cast.take(&first), cast.take(&second));
-    let hers = one.member.prepare_update(&cast.den).unwrap();
-    let his = other.member.prepare_update(&cast.den).unwrap();
+    let (_, stage) = story.stage();
+    let (mut one, mut other) = (stage.take(&first), stage.take(&second));
+    let hers = one.member.prepare_update(&stage.den).unwrap();
+    let his = other.member.prepare_update(&stage.den).unwrap();
     let (left, right) = futures::join!(
-        cast.doors.commit(&mut one, &hers),
-        cast.doors.commit(&mut other, &his)
+        stage.doors.commit(&mut one, &hers),
+        stage.doors.commit(&mut other, &his)
     );
     match (left, right) {
         (Ok(_), Err(MemberError::Lost { .. })) | (Err(MemberError::Lost { .. }), Ok(_)) => {}
         both => panic!("{both:?}"),
     }
-    cast.put(&first, one);
-    cast.put(&second, other);
-    cast.catch_up().await;
+    stage.put(&first, one);
+    stage.put(&second, other);
+    stage.catch_up().await;
 }
 
 #[when(regex = r"^(\w+) repeats (?:her|his) first claim, and gets the same$")]
 async fn claim_again(story: &mut Story, name: String) {
-    let (_, cast) = story.stage();
-    let (id, claimed) = cast.claim.clone().expect("somebody claimed");
+    let (_, stage) = story.stage();
+    let (id, claimed) = stage.claim.clone().expect("somebody claimed");
     let users: Vec<_> = claimed.users.iter().map(|row| row.user.clone()).collect();
-    let mut one = cast.take(&name);
+    let mut one = stage.take(&name);
     let deadline = Instant::now() + WAIT;
     let again = loop {
-        let again = one.claim(id, &cast.den, &users).await;
+        let again = one.claim(id, &stage.den, &users).await;
         match again {
             Ok(again) if again.users.iter().all(|row| row.result.is_ok()) => break again,
             other => assert!(Instant::now() < deadline, "{other:?}"),
         }
-        cast.doors.enter(&mut one).await;
+        stage.doors.enter(&mut one).await;
     };
     assert_eq!(again, claimed);
-    cast.put(&name, one);
+    stage.put(&name, one);
 }
 
 #[when(regex = r"^(\w+) sends (\d+) messages, one by one$")]
 async fn sends_many(story: &mut Story, name: String, count: usize) {
-    let (_, cast) = story.stage();
-    let mut one = cast.take(&name);
+    let (_, stage) = story.stage();
+    let mut one = stage.take(&name);
     for number in 0..count {
         let text = format!("{name} {number}");
-        cast.doors.say(&mut one, &cast.den, &text).await;
-        cast.said += 1;
+        stage.doors.say(&mut one, &stage.den, &text).await;
+        stage.said += 1;
     }
-    cast.put(&name, one);
+    stage.put(&name, one);
 }
 
 #[when(regex = r"^everybody has read everything$")]
@@ -438,37 +422,37 @@ async fn catch_up(story: &mut Story) {
 
 #[then(regex = r"^(\w+)'s Commit is accepted$")]
 async fn commits(story: &mut Story, name: String) {
-    let (_, cast) = story.stage();
-    let mut one = cast.take(&name);
-    let den = cast.den.clone();
+    let (_, stage) = story.stage();
+    let mut one = stage.take(&name);
+    let den = stage.den.clone();
     let update = one.member.prepare_update(&den).unwrap();
-    cast.doors.commit(&mut one, &update).await.unwrap();
-    cast.put(&name, one);
+    stage.doors.commit(&mut one, &update).await.unwrap();
+    stage.put(&name, one);
 }
 
 /// What all nodes hold goes into the history as well: who led, in which term, what every shard's state is.
 #[then(regex = r"^all nodes of a\.example have one state$")]
 async fn one_state(story: &mut Story) {
-    let (net, cast) = story.stage();
+    let (net, stage) = story.stage();
     net.led(A).await;
     net.level(A).await;
-    cast.chronicle.replicas(net, A).await;
+    stage.chronicle.replicas(net, A).await;
 }
 
 #[given(regex = r"^the nodes tell who leads$")]
 async fn tell(story: &mut Story) {
-    let (net, cast) = story.stage();
-    cast.chronicle.replicas(net, A).await;
+    let (net, stage) = story.stage();
+    stage.chronicle.replicas(net, A).await;
 }
 
 #[then(regex = r"^the history shows ([I\d, and]+)$")]
 async fn shows(story: &mut Story, list: String) {
-    let (_, cast) = story.stage();
+    let (_, stage) = story.stage();
     let shown: Vec<Invariant> = names(&list)
         .iter()
         .map(|name| name.parse().unwrap())
         .collect();
-    let path = cast.chronicle.path.clone();
+    let path = stage.chronicle.path.clone();
     let output = aside(move || Chronicle::verify(&path, &shown, WITHIN_S)).await;
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8(said).unwrap();

@@ -20,9 +20,9 @@ async fn watched_makes_link(story: &mut Story, name: String, link: String, uses:
         uses: Some(uses),
         ..CodeTerms::default()
     };
-    let (_, cast) = story.stage();
-    let den = cast.den.clone();
-    let made = cast.one(&name).member.create_link(&den, terms).await;
+    let (_, stage) = story.stage();
+    let den = stage.den.clone();
+    let made = stage.one(&name).member.create_link(&den, terms).await;
     let (made, id) = made.unwrap();
     let read: JoinLink = made.to_string().parse().unwrap();
     story.joining.links.insert(link, (read, id));
@@ -33,14 +33,14 @@ async fn watched_makes_link(story: &mut Story, name: String, link: String, uses:
 async fn killed_while_joining(story: &mut Story, first: String, second: String, link: String) {
     let link = story.joining.links[&link].0.clone();
     let (mut one, mut other) = (story.take(&first), story.take(&second));
-    let (net, cast) = story.stage();
-    cast.doors.shut(&cast.marked);
+    let (net, stage) = story.stage();
+    stage.doors.shut(&stage.marked);
     let (left, right, ()) = futures::join!(
         one.follow_link(&link, None, JOIN_WAIT),
         other.follow_link(&link, None, JOIN_WAIT),
         async {
             tokio::task::yield_now().await;
-            cast.chronicle.kill(net, &cast.marked);
+            stage.chronicle.kill(net, &stage.marked);
         }
     );
     story.members.insert(first, one);
@@ -51,9 +51,9 @@ async fn killed_while_joining(story: &mut Story, first: String, second: String, 
 #[then(regex = r"^(\w+), who is watched, sees that (\w+) has (\d+) joins? left$")]
 async fn watched_sees(story: &mut Story, name: String, link: String, left: u32) {
     let id = story.joining.links[&link].1;
-    let (_, cast) = story.stage();
-    let den = cast.den.clone();
-    let list = cast.one(&name).member.list_codes(&den).await.unwrap();
+    let (_, stage) = story.stage();
+    let den = stage.den.clone();
+    let list = stage.one(&name).member.list_codes(&den).await.unwrap();
     let facts = list.iter().find(|facts| facts.id == id).unwrap();
     assert_eq!(facts.uses_left, Some(left));
 }

@@ -40,10 +40,10 @@ fn truth(node: &Node) -> PathBuf {
 
 #[when(regex = r"^that node is killed, its directory is copied, and it is started again$")]
 async fn copied(story: &mut Story) {
-    let (net, cast) = story.stage();
-    let marked = cast.marked.clone();
-    cast.doors.shut(&marked);
-    cast.chronicle.kill(net, &marked);
+    let (net, stage) = story.stage();
+    let marked = stage.marked.clone();
+    stage.doors.shut(&marked);
+    stage.chronicle.kill(net, &marked);
     let data = net.node(&marked).data.clone();
     let to = data.with_extension("copy");
     copy(&data, &to);
@@ -55,10 +55,10 @@ async fn copied(story: &mut Story) {
 #[when(regex = r"^that node is killed, and started on the copy, (\d) times$")]
 async fn on_the_copy(story: &mut Story, times: usize) {
     story.announced.push("a node was not let into the cluster");
-    let (net, cast) = story.stage();
-    let marked = cast.marked.clone();
-    cast.doors.shut(&marked);
-    cast.chronicle.kill(net, &marked);
+    let (net, stage) = story.stage();
+    let marked = stage.marked.clone();
+    stage.doors.shut(&marked);
+    stage.chronicle.kill(net, &marked);
     let from = story.copies.copy.clone();
     let node = story.net_mut().node_mut(&marked);
     fs::rename(&node.data, truth(node)).unwrap();
@@ -97,8 +97,8 @@ async fn on_its_own(story: &mut Story) {
 )]
 async fn beside(story: &mut Story) {
     story.announced.push("a node was not let into the cluster");
-    let (net, cast) = story.stage();
-    let node = net.node(&cast.marked);
+    let (net, stage) = story.stage();
+    let node = net.node(&stage.marked);
     let to = node.data.with_extension("double");
     copy(&node.data, &to);
     let config = doubled(&node.config, &to);

@@ -79,15 +79,16 @@ fn text(name: &str, number: usize) -> String {
 
 #[when(regex = r"^(\w+) sends (\d+) long messages, one by one$")]
 async fn sends_long(story: &mut Story, name: String, count: usize) {
-    let (_, cast) = story.stage();
-    let mut one = cast.take(&name);
+    let (_, stage) = story.stage();
+    let mut one = stage.take(&name);
     for number in 0..count {
-        cast.doors
-            .say(&mut one, &cast.den, &text(&name, number))
+        stage
+            .doors
+            .say(&mut one, &stage.den, &text(&name, number))
             .await;
-        cast.said += 1;
+        stage.said += 1;
     }
-    cast.put(&name, one);
+    stage.put(&name, one);
 }
 
 /// What is said meanwhile is acknowledged later, or it was never said.
@@ -98,7 +99,7 @@ async fn all_full(story: &mut Story, seconds: u64, name: String) {
     let names: Vec<String> = story.disks.images.keys().cloned().collect();
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
     story
-        .cast
+        .stage
         .as_ref()
         .unwrap()
         .chronicle
@@ -107,17 +108,17 @@ async fn all_full(story: &mut Story, seconds: u64, name: String) {
     for image in story.disks.images.values_mut() {
         image.fill();
     }
-    let (net, cast) = story.stage();
-    let mut one = cast.take(&name);
+    let (net, stage) = story.stage();
+    let mut one = stage.take(&name);
     let mut number = 0;
     while Instant::now() < until_free {
         one.member
-            .encrypt(&cast.den, &[&text("full", number)])
+            .encrypt(&stage.den, &[&text("full", number)])
             .unwrap();
-        cast.said += 1;
+        stage.said += 1;
         number += 1;
         // Refused, or not answered, until there is room: it is sent again then.
-        drop(one.resend(&cast.den).await);
+        drop(one.resend(&stage.den).await);
         for name in &names {
             assert!(net.node(name).runs(), "{name} goes on");
         }
@@ -127,12 +128,12 @@ async fn all_full(story: &mut Story, seconds: u64, name: String) {
         let (ready, why) = readiness(net, name).expect("it answers its operator");
         assert!(!ready && why.contains("storage full"), "{name}: {why}");
     }
-    cast.put(&name, one);
+    stage.put(&name, one);
     for image in story.disks.images.values_mut() {
         image.free();
     }
     story
-        .cast
+        .stage
         .as_ref()
         .unwrap()
         .chronicle
@@ -145,26 +146,26 @@ async fn all_full(story: &mut Story, seconds: u64, name: String) {
 async fn killed_soon_after(story: &mut Story, name: String, seconds: u64) {
     let until_killed = Instant::now() + Duration::from_secs(seconds);
     let names: Vec<String> = story.disks.images.keys().cloned().collect();
-    let (net, cast) = story.stage();
-    let mut one = cast.take(&name);
+    let (net, stage) = story.stage();
+    let mut one = stage.take(&name);
     let mut number = 0;
     while Instant::now() < until_killed {
         let text = text("freed", number);
-        one.member.encrypt(&cast.den, &[&text]).unwrap();
-        cast.said += 1;
+        one.member.encrypt(&stage.den, &[&text]).unwrap();
+        stage.said += 1;
         number += 1;
         // Whoever cannot take it now is asked again later.
-        drop(one.resend(&cast.den).await);
+        drop(one.resend(&stage.den).await);
     }
-    cast.put(&name, one);
+    stage.put(&name, one);
     for name in &names {
-        cast.doors.shut(name);
-        cast.chronicle.kill(net, name);
+        stage.doors.shut(name);
+        stage.chronicle.kill(net, name);
     }
     for name in &names {
         net.node_mut(name).start().await;
-        cast.chronicle.nemesis(Fault::Kill, &[name], Phase::Stop);
-        cast.doors.open(net, name);
+        stage.chronicle.nemesis(Fault::Kill, &[name], Phase::Stop);
+        stage.doors.open(net, name);
     }
 }
 
@@ -182,22 +183,22 @@ async fn all_ready(story: &mut Story) {
 async fn leader_full(story: &mut Story, name: String) {
     let marked = story.stage().1.marked.clone();
     story
-        .cast
+        .stage
         .as_ref()
         .unwrap()
         .chronicle
         .nemesis(Fault::DiskFull, &[&marked], Phase::Start);
     story.disks.images.get_mut(&marked).unwrap().fill();
     let began = Instant::now();
-    let (net, cast) = story.stage();
-    let mut one = cast.take(&name);
-    let (den, mut longest) = (cast.den.clone(), Duration::ZERO);
+    let (net, stage) = story.stage();
+    let mut one = stage.take(&name);
+    let (den, mut longest) = (stage.den.clone(), Duration::ZERO);
     let mut told = String::new();
     // The leader has room that is held for this, and notices a moment later that there is no more.
     for turn in 1.. {
         let update = one.member.prepare_update(&den).unwrap();
         let asked = Instant::now();
-        cast.doors.commit(&mut one, &update).await.unwrap();
+        stage.doors.commit(&mut one, &update).await.unwrap();
         longest = longest.max(asked.elapsed());
         let leader = net.leader_of(A, &den.to_string()).await;
         if leader != marked && asked.elapsed() < LOOK {
@@ -209,7 +210,7 @@ async fn leader_full(story: &mut Story, name: String) {
         tokio::time::sleep(LOOK).await;
     }
     assert!(longest < 2 * OUTAGE_MAX, "{longest:?}");
-    cast.put(&name, one);
+    stage.put(&name, one);
     let (ready, why) = readiness(net, &marked).expect("it answers its operator");
     assert!(!ready && why.contains("free space on it"), "{why}");
     assert!(net.node(&marked).runs());
@@ -221,7 +222,7 @@ async fn leader_freed(story: &mut Story) {
     let marked = story.stage().1.marked.clone();
     story.disks.images.get_mut(&marked).unwrap().free();
     story
-        .cast
+        .stage
         .as_ref()
         .unwrap()
         .chronicle
@@ -233,21 +234,23 @@ async fn leader_freed(story: &mut Story) {
 async fn started_full(story: &mut Story) {
     let marked = story.stage().1.marked.clone();
     story
-        .cast
+        .stage
         .as_ref()
         .unwrap()
         .chronicle
         .nemesis(Fault::DiskFull, &[&marked], Phase::Start);
     story.disks.images.get_mut(&marked).unwrap().fill();
-    let (net, cast) = story.stage();
-    cast.doors.shut(&marked);
-    cast.chronicle.kill(net, &marked);
+    let (net, stage) = story.stage();
+    stage.doors.shut(&marked);
+    stage.chronicle.kill(net, &marked);
     // The process that was killed may have given room back.
     story.disks.images.get_mut(&marked).unwrap().fill();
-    let (net, cast) = story.stage();
+    let (net, stage) = story.stage();
     net.node_mut(&marked).start().await;
-    cast.chronicle.nemesis(Fault::Kill, &[&marked], Phase::Stop);
-    cast.doors.open(net, &marked);
+    stage
+        .chronicle
+        .nemesis(Fault::Kill, &[&marked], Phase::Stop);
+    stage.doors.open(net, &marked);
     let (ready, why) = readiness(net, &marked).expect("it answers its operator");
     assert!(!ready && why.contains("storage full"), "{why}");
 }
@@ -279,15 +282,15 @@ async fn read_only(story: &mut Story, name: String) {
     story.announced.extend(said);
     let marked = story.stage().1.marked.clone();
     story.disks.images[&marked].turn_read_only().unwrap();
-    let (net, cast) = story.stage();
-    let mut one = cast.take(&name);
+    let (net, stage) = story.stage();
+    let mut one = stage.take(&name);
     let begun = Instant::now();
     for _ in 0..3 {
-        let update = one.member.prepare_update(&cast.den).unwrap();
-        cast.doors.commit(&mut one, &update).await.unwrap();
+        let update = one.member.prepare_update(&stage.den).unwrap();
+        stage.doors.commit(&mut one, &update).await.unwrap();
     }
-    cast.put(&name, one);
-    cast.doors.shut(&marked);
+    stage.put(&name, one);
+    stage.doors.shut(&marked);
     let took = begun.elapsed();
     let status = net.node_mut(&marked).ended().await;
     let log = net.node(&marked).log();
@@ -297,7 +300,8 @@ async fn read_only(story: &mut Story, name: String) {
     );
     assert!(status.signal().is_some(), "{status}");
     // What it wrote last may not be on its disk: as if it had been killed.
-    cast.chronicle
+    stage
+        .chronicle
         .nemesis(Fault::Kill, &[&marked], Phase::Start);
     story.print(format!("three Commits took {took:.1?}"));
     assert!(took < 3 * OUTAGE_MAX, "{took:?}");
@@ -307,9 +311,11 @@ async fn read_only(story: &mut Story, name: String) {
 async fn mended(story: &mut Story) {
     let marked = story.stage().1.marked.clone();
     story.disks.images.get_mut(&marked).unwrap().mend().unwrap();
-    let (net, cast) = story.stage();
+    let (net, stage) = story.stage();
     net.node_mut(&marked).start().await;
-    cast.chronicle.nemesis(Fault::Kill, &[&marked], Phase::Stop);
-    cast.doors.open(net, &marked);
+    stage
+        .chronicle
+        .nemesis(Fault::Kill, &[&marked], Phase::Stop);
+    stage.doors.open(net, &marked);
     is_ready(story.net(), &marked).await;
 }

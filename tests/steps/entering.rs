@@ -217,9 +217,9 @@ async fn members(story: &mut Story, list: String, seer: String) {
 /// Further devices of a watched user, each at another node than the one that leads the room, as far as there are some.
 #[given(regex = r"^(\w+) has the devices ([\w, ]+) at nodes that do not lead the room$")]
 async fn devices_elsewhere(story: &mut Story, name: String, list: String) {
-    let (net, cast) = story.stage();
-    let provider = cast.one(&name).member.client().provider().to_string();
-    let mut nodes: Vec<String> = cast.others(net);
+    let (net, stage) = story.stage();
+    let provider = stage.one(&name).member.client().provider().to_string();
+    let mut nodes: Vec<String> = stage.others(net);
     if provider != cluster::A {
         let own = net.nodes.iter();
         let own = own.filter(|(_, node)| node.provider.as_str() == provider);
@@ -235,7 +235,7 @@ async fn devices_elsewhere(story: &mut Story, name: String, list: String) {
         member.enrol(&code).await.unwrap();
         made.push((device, member));
     }
-    let den = cast.den.clone();
+    let den = stage.den.clone();
     story.room = Some(den);
     story.members.extend(made);
 }
@@ -245,9 +245,9 @@ async fn all_agree(story: &mut Story, epoch: u64, list: String) {
     let (den, epoch) = (story.room(), Epoch(epoch));
     let devices = names(&list);
     agree_on(story, &devices, epoch).await;
-    let (_, cast) = story.stage();
-    cast.catch_up().await;
-    let watched = story.cast.iter().flat_map(cluster::Cast::members);
+    let (_, stage) = story.stage();
+    stage.catch_up().await;
+    let watched = story.stage.iter().flat_map(cluster::Stage::members);
     let watched = watched.map(|(_, member)| member);
     let devices = devices.iter().map(|name| &story.members[name]);
     let everybody: Vec<_> = watched.chain(devices).collect();

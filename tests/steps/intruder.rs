@@ -2,7 +2,7 @@
 
 use super::{Story, cluster::says};
 use crate::support::{
-    Node, aside, free_address,
+    Node, aside,
     raw::{self, Back},
     run_to_end,
 };
@@ -12,6 +12,7 @@ use mimi_node::{
     cli::{
         cluster_init::{self, Place},
         pki::create_certificate,
+        stage::ground::{Spot, free_place},
     },
     quic::CLUSTER_ALPNS,
 };
@@ -67,16 +68,18 @@ async fn other_cluster(story: &mut Story) {
     let root = net.dir.path().to_path_buf();
     let provider: ProviderId = "c.example".parse().unwrap();
     create_certificate(&root, &provider, &root).unwrap();
-    let place = |node, cluster| Place {
-        node,
-        cluster: (cluster, cluster),
-        link: free_address(),
-        door: free_address(),
+    let first = Place {
+        cluster: (target, target),
+        ..free_place(1)
     };
-    let places = [place(1, target), place(2, free_address())];
+    let places = [first, free_place(2)];
     cluster_init::write(&root, &provider, &places, "").unwrap();
-    let config = root.join("c.example-n2.toml");
-    let stranger = Node::new(&root, provider, &places[1], config);
+    let stranger = Node::new(&Spot {
+        data: root.join(cluster_init::data_dir(&provider, 2)),
+        config: root.join("c.example-n2.toml"),
+        provider,
+        place: places[1],
+    });
     net.nodes.insert("c2".to_owned(), stranger);
     net.node_mut("c2").start().await;
     let net = story.net();
@@ -98,9 +101,9 @@ async fn other_cluster(story: &mut Story) {
 async fn empty_disk(story: &mut Story, number: u64) {
     story.announced.push("a node was not let into the cluster");
     let name = format!("a{number}");
-    let (net, cast) = story.stage();
-    cast.doors.shut(&name);
-    cast.chronicle.kill(net, &name);
+    let (net, stage) = story.stage();
+    stage.doors.shut(&name);
+    stage.chronicle.kill(net, &name);
     std::fs::remove_dir_all(&net.node(&name).data).unwrap();
     net.node_mut(&name).start().await;
 }

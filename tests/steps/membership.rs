@@ -2,7 +2,10 @@
 
 use super::{Story, support};
 use cucumber::{given, then, when};
-use mimi_node::admin::protocol::ClusterStatus;
+use mimi_node::{
+    admin::protocol::ClusterStatus,
+    cli::stage::ground::{Spot, free_place},
+};
 use std::{
     collections::BTreeSet,
     io::{BufRead as _, BufReader},
@@ -189,21 +192,18 @@ async fn grows(story: &mut Story) {
 fn node_of(config: &Path) -> Node {
     let mut table = read(config);
     // The ports that follow a free one may be taken.
-    let free = |key: &str, table: &mut toml::Table| {
-        let address = support::free_address();
-        let listen = toml::Value::String(address.to_string());
-        table[key]
-            .as_table_mut()
-            .unwrap()
-            .insert("listen".to_owned(), listen);
-        address
-    };
-    let (link, door) = (free("link", &mut table), free("door", &mut table));
+    let id = table["node"]["id"].as_integer().unwrap();
+    let place = free_place(u64::try_from(id).unwrap());
+    for (section, address) in [("link", place.link), ("door", place.door)] {
+        table[section]["listen"] = toml::Value::String(address.to_string());
+    }
     write(config, &table);
-    let data = PathBuf::from(table["node"]["data_dir"].as_str().unwrap());
-    let mut node = Node::at(A.parse().unwrap(), config.to_owned(), data);
-    (node.link, node.door) = (link, door);
-    node
+    Node::new(&Spot {
+        provider: A.parse().unwrap(),
+        place,
+        config: config.to_owned(),
+        data: PathBuf::from(table["node"]["data_dir"].as_str().unwrap()),
+    })
 }
 
 #[when(regex = r"^node 2 is started before node 1, and node 3 last$")]

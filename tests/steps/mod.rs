@@ -81,7 +81,7 @@ pub struct Story {
     /// Where members say that their trees lie.
     trees: trees::Place,
     /// Watched members, in a story of several nodes.
-    cast: Option<cluster::Cast>,
+    stage: Option<cluster::Stage>,
     copies: copies::Copies,
     /// The commands of an operator.
     desk: operate::Desk,
@@ -121,10 +121,10 @@ impl Story {
     }
 
     /// The nodes and the watched members.
-    fn stage(&mut self) -> (&mut Net, &mut cluster::Cast) {
+    fn stage(&mut self) -> (&mut Net, &mut cluster::Stage) {
         let net = self.net.as_mut().expect("there are providers");
-        let cast = self.cast.as_mut().expect("somebody is watched");
-        (net, cast)
+        let stage = self.stage.as_mut().expect("somebody is watched");
+        (net, stage)
     }
 
     fn room(&self) -> RoomUri {
@@ -186,7 +186,7 @@ impl Story {
         if let Some(net) = &self.net {
             let announced = |line: &String| self.announced.iter().any(|said| line.contains(said));
             wrong.extend(net.errors().into_iter().filter(|line| !announced(line)));
-            let watched = self.cast.iter().flat_map(cluster::Cast::members);
+            let watched = self.stage.iter().flat_map(cluster::Stage::members);
             for (name, member) in self.members.iter().chain(watched) {
                 let counts = member.counts();
                 let faults: Vec<_> = member.faults().collect();

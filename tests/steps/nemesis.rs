@@ -5,8 +5,7 @@ use super::{
     cluster::{A, says},
 };
 use crate::support::{
-    Net, WAIT, aside,
-    faults::Way,
+    Net, WAIT, Way, aside,
     history::{Chronicle, Watched},
     run_to_end,
     slow_disk::SlowDisk,
@@ -30,40 +29,40 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 #[when(regex = r"^that node is killed while (\w+) commits and (\w+) sends$")]
 async fn killed_amid(story: &mut Story, committer: String, sender: String) {
-    let (net, cast) = story.stage();
-    cast.mark_leader(net).await;
-    let (mut one, mut other) = (cast.take(&committer), cast.take(&sender));
-    let update = one.member.prepare_update(&cast.den).unwrap();
-    let (doors, den) = (cast.doors.clone(), cast.den.clone());
-    doors.shut(&cast.marked);
+    let (net, stage) = story.stage();
+    stage.mark_leader(net).await;
+    let (mut one, mut other) = (stage.take(&committer), stage.take(&sender));
+    let update = one.member.prepare_update(&stage.den).unwrap();
+    let (doors, den) = (stage.doors.clone(), stage.den.clone());
+    doors.shut(&stage.marked);
     let (committed, (), ()) = futures::join!(
         doors.commit(&mut one, &update),
         doors.say(&mut other, &den, "cut off"),
         async {
             tokio::task::yield_now().await;
-            cast.chronicle.kill(net, &cast.marked);
+            stage.chronicle.kill(net, &stage.marked);
         }
     );
     committed.unwrap();
-    cast.said += 1;
-    cast.put(&committer, one);
-    cast.put(&sender, other);
-    cast.catch_up().await;
+    stage.said += 1;
+    stage.put(&committer, one);
+    stage.put(&sender, other);
+    stage.catch_up().await;
 }
 
 /// Starts a node of which the history says that it was killed.
 pub async fn revive(story: &mut Story, name: &str) {
-    let (net, cast) = story.stage();
+    let (net, stage) = story.stage();
     net.node_mut(name).start().await;
-    cast.chronicle.nemesis(Fault::Kill, &[name], Phase::Stop);
-    cast.doors.open(net, name);
+    stage.chronicle.nemesis(Fault::Kill, &[name], Phase::Stop);
+    stage.doors.open(net, name);
 }
 
 #[when(regex = r"^that node is killed$")]
 fn killed(story: &mut Story) {
-    let (net, cast) = story.stage();
-    cast.doors.shut(&cast.marked);
-    cast.chronicle.kill(net, &cast.marked);
+    let (net, stage) = story.stage();
+    stage.doors.shut(&stage.marked);
+    stage.chronicle.kill(net, &stage.marked);
 }
 
 #[when(regex = r"^that node is started again$")]
@@ -75,17 +74,17 @@ async fn started(story: &mut Story) {
 
 #[when(regex = r"^all nodes of a\.example are killed at once and started again$")]
 async fn all_killed(story: &mut Story) {
-    let (net, cast) = story.stage();
+    let (net, stage) = story.stage();
     let names: Vec<String> = net.of(A).map(|node| node_name(net, &node.data)).collect();
     for name in &names {
-        cast.chronicle.kill(net, name);
+        stage.chronicle.kill(net, name);
     }
     for name in &names {
         net.node_mut(name).spawn();
     }
     for name in &names {
         net.node_mut(name).ready().await;
-        cast.chronicle.nemesis(Fault::Kill, &[name], Phase::Stop);
+        stage.chronicle.nemesis(Fault::Kill, &[name], Phase::Stop);
     }
     net.led(A).await;
 }
@@ -98,8 +97,8 @@ fn node_name(net: &Net, data: &Path) -> String {
 
 #[when(regex = r"^the node of b\.example is killed$")]
 fn other_killed(story: &mut Story) {
-    let (net, cast) = story.stage();
-    cast.chronicle.kill(net, "b1");
+    let (net, stage) = story.stage();
+    stage.chronicle.kill(net, "b1");
 }
 
 #[when(regex = r"^the node of b\.example is started again$")]
@@ -113,37 +112,39 @@ async fn other_started(story: &mut Story) {
     regex = r"^the network (around that node is cut|to that node is cut|from that node is cut)$"
 )]
 fn cut(story: &mut Story, which: String) {
-    let (net, cast) = story.stage();
-    let (marked, others) = ([cast.marked.clone()], cast.others(net));
+    let (net, stage) = story.stage();
+    let (marked, others) = ([stage.marked.clone()], stage.others(net));
     if !which.starts_with("from") {
-        cast.network.cut(&others, &marked);
+        stage.network.cut(&others, &marked);
     }
     if !which.starts_with("to") {
-        cast.network.cut(&marked, &others);
+        stage.network.cut(&marked, &others);
     }
-    cast.doors.shut(&cast.marked);
-    let target = [cast.marked.as_str()];
-    cast.chronicle
+    stage.doors.shut(&stage.marked);
+    let target = [stage.marked.as_str()];
+    stage
+        .chronicle
         .nemesis(Fault::Partition, &target, Phase::Start);
 }
 
 #[when(regex = r"^the network is whole again$")]
 fn heal(story: &mut Story) {
-    let (net, cast) = story.stage();
-    assert!(cast.network.dropped() > 0, "nobody was cut off");
-    cast.network.heal();
-    let target = [cast.marked.as_str()];
-    cast.chronicle
+    let (net, stage) = story.stage();
+    assert!(stage.network.dropped() > 0, "nobody was cut off");
+    stage.network.heal();
+    let target = [stage.marked.as_str()];
+    stage
+        .chronicle
         .nemesis(Fault::Partition, &target, Phase::Stop);
-    cast.doors.open(net, &cast.marked);
+    stage.doors.open(net, &stage.marked);
 }
 
 #[given(
     regex = r"^a network that loses (\d+) of a hundred datagrams and delays the others by up to (\d+) ms$"
 )]
 fn lossy(story: &mut Story, lost_percent: u32, delay_max_ms: u64) {
-    let (_, cast) = story.stage();
-    cast.network.all(Way {
+    let (_, stage) = story.stage();
+    stage.network.all(Way {
         lost_percent,
         delay_max: Duration::from_millis(delay_max_ms),
         ..Way::default()
@@ -152,23 +153,23 @@ fn lossy(story: &mut Story, lost_percent: u32, delay_max_ms: u64) {
 
 #[when(regex = r"^the network is reliable again$")]
 fn reliable(story: &mut Story) {
-    let (_, cast) = story.stage();
-    assert!(cast.network.dropped() > 0, "nothing was lost");
-    cast.network.heal();
+    let (_, stage) = story.stage();
+    assert!(stage.network.dropped() > 0, "nothing was lost");
+    stage.network.heal();
 }
 
 /// One asks the marked node, which cannot answer; another asks the others, for the same epoch. Who hears nobody may
 /// still be heard: then the others may have decided for the first.
 #[when(regex = r"^(\w+) commits there in vain, and (\w+) elsewhere( with success)?$")]
 async fn minority(story: &mut Story, first: String, second: String, success: String) {
-    let (_, cast) = story.stage();
-    let (mut one, mut other) = (cast.take(&first), cast.take(&second));
-    let hers = one.member.prepare_update(&cast.den).unwrap();
-    let his = other.member.prepare_update(&cast.den).unwrap();
+    let (_, stage) = story.stage();
+    let (mut one, mut other) = (stage.take(&first), stage.take(&second));
+    let hers = one.member.prepare_update(&stage.den).unwrap();
+    let his = other.member.prepare_update(&stage.den).unwrap();
     let asked = Instant::now();
     let (vain, decided) = futures::join!(
         one.commit(&hers, &[], &[]),
-        cast.doors.commit(&mut other, &his)
+        stage.doors.commit(&mut other, &his)
     );
     println!(
         "the others decided {:?} after they were asked: {decided:?}",
@@ -180,20 +181,20 @@ async fn minority(story: &mut Story, first: String, second: String, success: Str
         !matches!(vain, Ok(_) | Err(MemberError::Lost { .. })),
         "it cannot know: {vain:?}"
     );
-    cast.won_elsewhere = decided.is_ok();
-    cast.put(&first, one);
-    cast.put(&second, other);
+    stage.won_elsewhere = decided.is_ok();
+    stage.put(&first, one);
+    stage.put(&second, other);
 }
 
 #[then(regex = r"^(\w+) is told, too, whose Commit won$")]
 async fn told(story: &mut Story, name: String) {
-    let (_, cast) = story.stage();
-    let mut one = cast.take(&name);
-    let pending = one.member.pending_commit(&cast.den).unwrap().clone();
-    let told = cast.doors.commit(&mut one, &pending).await;
-    assert_eq!(told.is_err(), cast.won_elsewhere, "{told:?}");
-    cast.put(&name, one);
-    cast.catch_up().await;
+    let (_, stage) = story.stage();
+    let mut one = stage.take(&name);
+    let pending = one.member.pending_commit(&stage.den).unwrap().clone();
+    let told = stage.doors.commit(&mut one, &pending).await;
+    assert_eq!(told.is_err(), stage.won_elsewhere, "{told:?}");
+    stage.put(&name, one);
+    stage.catch_up().await;
 }
 
 /// The question lies in the node's socket while it stands still.
@@ -201,34 +202,36 @@ async fn told(story: &mut Story, name: String) {
     regex = r"^that node stands still while (\w+) commits there, and (\w+) elsewhere with success$"
 )]
 async fn paused(story: &mut Story, first: String, second: String) {
-    let (net, cast) = story.stage();
-    let (mut one, mut other) = (cast.take(&first), cast.take(&second));
-    let hers = one.member.prepare_update(&cast.den).unwrap();
-    let his = other.member.prepare_update(&cast.den).unwrap();
-    let marked = cast.marked.clone();
-    cast.doors.shut(&marked);
-    cast.chronicle
+    let (net, stage) = story.stage();
+    let (mut one, mut other) = (stage.take(&first), stage.take(&second));
+    let hers = one.member.prepare_update(&stage.den).unwrap();
+    let his = other.member.prepare_update(&stage.den).unwrap();
+    let marked = stage.marked.clone();
+    stage.doors.shut(&marked);
+    stage
+        .chronicle
         .nemesis(Fault::Pause, &[&marked], Phase::Start);
     net.node(&marked).freeze();
     let (late, won) = futures::join!(one.commit(&hers, &[], &[]), async {
-        let won = cast.doors.commit(&mut other, &his).await;
+        let won = stage.doors.commit(&mut other, &his).await;
         net.node(&marked).signal(Signal::CONT);
-        cast.chronicle
+        stage
+            .chronicle
             .nemesis(Fault::Pause, &[&marked], Phase::Stop);
         won
     });
     won.unwrap();
     println!("after it went on it answered: {late:?}");
     assert!(late.is_err(), "{late:?}");
-    cast.doors.open(net, &marked);
+    stage.doors.open(net, &marked);
     // It may have said that it does not know: then it is asked again.
-    if one.member.pending_commit(&cast.den).is_some() {
-        let told = cast.doors.commit(&mut one, &hers).await;
+    if one.member.pending_commit(&stage.den).is_some() {
+        let told = stage.doors.commit(&mut one, &hers).await;
         assert!(matches!(told, Err(MemberError::Lost { .. })), "{told:?}");
     }
-    cast.put(&first, one);
-    cast.put(&second, other);
-    cast.catch_up().await;
+    stage.put(&first, one);
+    stage.put(&second, other);
+    stage.catch_up().await;
 }
 
 /// Talks until it is told to stop; gives the number of messages.
@@ -251,12 +254,16 @@ async fn chatter(
     regex = r"^the nodes of a\.example are restarted one by one, while (\w+) and (\w+) talk and (\w+) commits$"
 )]
 async fn rolling(story: &mut Story, first: String, second: String, committer: String) {
-    let (net, cast) = story.stage();
-    let (mut one, mut other) = (cast.take(&first), cast.take(&second));
-    let mut third = cast.take(&committer);
+    let (net, stage) = story.stage();
+    let (mut one, mut other) = (stage.take(&first), stage.take(&second));
+    let mut third = stage.take(&committer);
     let names: Vec<String> = net.of(A).map(|node| node_name(net, &node.data)).collect();
-    let (doors, den, stop) = (cast.doors.clone(), cast.den.clone(), AtomicBool::new(false));
-    let (chronicle, commits) = (cast.chronicle.clone(), names.len());
+    let (doors, den, stop) = (
+        stage.doors.clone(),
+        stage.den.clone(),
+        AtomicBool::new(false),
+    );
+    let (chronicle, commits) = (stage.chronicle.clone(), names.len());
     let (left, right, ()) = futures::join!(
         chatter(&doors, &den, &mut one, &stop),
         chatter(&doors, &den, &mut other, &stop),
@@ -274,11 +281,11 @@ async fn rolling(story: &mut Story, first: String, second: String, committer: St
         }
     );
     println!("{left} and {right} messages and {commits} Commits during the restarts");
-    cast.said += left + right;
-    cast.put(&first, one);
-    cast.put(&second, other);
-    cast.put(&committer, third);
-    cast.catch_up().await;
+    stage.said += left + right;
+    stage.put(&first, one);
+    stage.put(&second, other);
+    stage.put(&committer, third);
+    stage.catch_up().await;
 }
 
 async fn restart(chronicle: &Chronicle, doors: &super::cluster::Doors, net: &mut Net, name: &str) {
@@ -297,30 +304,30 @@ fn den_shard(den: &RoomUri) -> u16 {
 
 #[then(regex = r"^that node took over the snapshot of another$")]
 async fn took_snapshot(story: &mut Story) {
-    let (net, cast) = story.stage();
-    let shard = format!("\"shard\":{},", den_shard(&cast.den));
+    let (net, stage) = story.stage();
+    let shard = format!("\"shard\":{},", den_shard(&stage.den));
     let taken = "the snapshot of another node is taken over";
-    says(net, &cast.marked, 0, &[taken, &shard]).await;
+    says(net, &stage.marked, 0, &[taken, &shard]).await;
 }
 
 #[then(regex = r"^that node leads the room again$")]
 async fn leads_again(story: &mut Story) {
-    let (net, cast) = story.stage();
-    let den = cast.den.to_string();
+    let (net, stage) = story.stage();
+    let den = stage.den.to_string();
     until("it leads again", async || {
-        (net.leader_of(A, &den).await == cast.marked).then_some(())
+        (net.leader_of(A, &den).await == stage.marked).then_some(())
     })
     .await;
 }
 
 /// Adds node `number`, started, which waits to be taken in; gives its name and address.
 async fn newcomer(story: &mut Story, number: u64) -> (String, String) {
-    let (net, cast) = story.stage();
+    let (net, stage) = story.stage();
     let (name, address) = net.add_node(A, number, "a1");
     let env = net.node("a1").env.clone();
     net.node_mut(&name).env = env;
     net.node_mut(&name).start().await;
-    cast.doors.open(net, &name);
+    stage.doors.open(net, &name);
     (name, address)
 }
 
@@ -344,20 +351,20 @@ async fn operate(net: &Net, asked: &str, arguments: &[&str]) {
 )]
 async fn joins(story: &mut Story, number: u64, name: String) {
     let (_, address) = newcomer(story, number).await;
-    let (net, cast) = story.stage();
-    cast.mark_leader(net).await;
-    let asked = cast.others(net).swap_remove(0);
+    let (net, stage) = story.stage();
+    stage.mark_leader(net).await;
+    let asked = stage.others(net).swap_remove(0);
     let number = number.to_string();
     let arguments = ["cluster", "join", "--node", &number, "--address", &address];
-    let mut one = cast.take(&name);
-    let update = one.member.prepare_update(&cast.den).unwrap();
-    let doors = cast.doors.clone();
+    let mut one = stage.take(&name);
+    let update = one.member.prepare_update(&stage.den).unwrap();
+    let doors = stage.doors.clone();
     let (committed, ()) = futures::join!(doors.commit(&mut one, &update), async {
         let mut command = net.command_of(&asked, &arguments);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
-        doors.shut(&cast.marked);
-        cast.chronicle.kill(net, &cast.marked);
+        doors.shut(&stage.marked);
+        stage.chronicle.kill(net, &stage.marked);
         until("the command ends", || {
             let ended = child.try_wait().unwrap();
             async move { ended }
@@ -366,30 +373,30 @@ async fn joins(story: &mut Story, number: u64, name: String) {
         operate(net, &asked, &arguments).await;
     });
     committed.unwrap();
-    cast.put(&name, one);
+    stage.put(&name, one);
 }
 
 #[when(regex = r"^node (\d) leaves$")]
 async fn leaves(story: &mut Story, number: u64) {
     // It says so, and is refused by the others, until it is stopped.
     story.announced.push("has left the cluster");
-    let (net, cast) = story.stage();
+    let (net, stage) = story.stage();
     let name = format!("a{number}");
     let mut nodes = net.of(A).map(|node| node_name(net, &node.data));
     let asked = nodes.find(|other| *other != name).unwrap();
     drop(nodes);
     let number = number.to_string();
     operate(net, &asked, &["cluster", "leave", "--node", &number]).await;
-    cast.doors.shut(&name);
+    stage.doors.shut(&name);
     assert!(net.node_mut(&name).terminate().await.success());
 }
 
 #[when(regex = r"^node (\d) is lost, and node (\d) takes its place$")]
 async fn replaced(story: &mut Story, lost: u64, with: u64) {
     let name = format!("a{lost}");
-    let (net, cast) = story.stage();
-    cast.doors.shut(&name);
-    cast.chronicle.kill(net, &name);
+    let (net, stage) = story.stage();
+    stage.doors.shut(&name);
+    stage.chronicle.kill(net, &name);
     let (_, address) = newcomer(story, with).await;
     let (net, _) = story.stage();
     let mut nodes = net.of(A).map(|node| node_name(net, &node.data));
@@ -462,33 +469,35 @@ fn damage_snapshot(story: &mut Story) {
     story
         .announced
         .push("a snapshot is damaged and was set aside");
-    let (net, cast) = story.stage();
-    let dir = net.node(&cast.marked).data.join("snapshots");
-    let shard = dir.join(format!("{:02}", den_shard(&cast.den)));
+    let (net, stage) = story.stage();
+    let dir = net.node(&stage.marked).data.join("snapshots");
+    let shard = dir.join(format!("{:02}", den_shard(&stage.den)));
     let snapshots = fs::read_dir(shard).unwrap();
     let newest = snapshots.map(|entry| entry.unwrap().path()).max().unwrap();
     let all = files(&newest.join("db"));
     let largest = all.iter().max_by_key(|path| path.metadata().unwrap().len());
     flip(largest.unwrap(), |bytes| bytes.len() / 2);
-    corrupted(&cast.chronicle, &cast.marked, Phase::Start);
+    corrupted(&stage.chronicle, &stage.marked, Phase::Start);
 }
 
 #[then(regex = r"^it starts from the snapshot before, with an alarm$")]
 async fn starts_with_alarm(story: &mut Story) {
     let marked = story.stage().1.marked.clone();
-    let (net, cast) = story.stage();
+    let (net, stage) = story.stage();
     let before = net.node(&marked).log().len();
     net.node_mut(&marked).start().await;
     let alarm = "a snapshot is damaged and was set aside";
     says(net, &marked, before, &[alarm, "\"level\":\"ERROR\""]).await;
-    cast.chronicle.record(Event::Node(Start {
+    stage.chronicle.record(Event::Node(Start {
         node: marked.clone(),
         is: NodeState::Ready,
         alarm: true,
     }));
-    corrupted(&cast.chronicle, &marked, Phase::Stop);
-    cast.chronicle.nemesis(Fault::Kill, &[&marked], Phase::Stop);
-    cast.doors.open(net, &marked);
+    corrupted(&stage.chronicle, &marked, Phase::Stop);
+    stage
+        .chronicle
+        .nemesis(Fault::Kill, &[&marked], Phase::Stop);
+    stage.doors.open(net, &marked);
     net.led(A).await;
 }
 
@@ -496,8 +505,8 @@ async fn starts_with_alarm(story: &mut Story) {
     regex = r"^it refuses to start while a byte at the end of its log is changed, and starts with the log as it was$"
 )]
 async fn refuses_damaged_log(story: &mut Story) {
-    let (net, cast) = story.stage();
-    let marked = cast.marked.clone();
+    let (net, stage) = story.stage();
+    let marked = stage.marked.clone();
     let logs = files(&net.node(&marked).data.join("log"));
     let newest = logs
         .iter()
@@ -506,19 +515,19 @@ async fn refuses_damaged_log(story: &mut Story) {
     // What is written last belongs to entries that every start reads.
     let last = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).unwrap() - 64;
     let before = flip(newest, last);
-    corrupted(&cast.chronicle, &marked, Phase::Start);
+    corrupted(&stage.chronicle, &marked, Phase::Start);
     let command = net.node(&marked).command();
     let (code, said) = aside(move || run_to_end(command)).await;
     assert_eq!(code, Some(1), "{said}");
     let last = said.trim_end().lines().last().unwrap().to_owned();
     println!("{last}");
-    cast.chronicle.record(Event::Node(Start {
+    stage.chronicle.record(Event::Node(Start {
         node: marked.clone(),
         is: NodeState::Refused,
         alarm: true,
     }));
     fs::write(newest, before).unwrap();
-    corrupted(&cast.chronicle, &marked, Phase::Stop);
+    corrupted(&stage.chronicle, &marked, Phase::Stop);
     revive(story, &marked).await;
 }
 
@@ -526,24 +535,26 @@ async fn refuses_damaged_log(story: &mut Story) {
     regex = r"^the disk of that node takes (\d+) writes a second, while (\w+) commits (\d+) times$"
 )]
 async fn slow_disk(story: &mut Story, writes: u32, name: String, times: usize) {
-    let (net, cast) = story.stage();
-    let marked = cast.marked.clone();
+    let (net, stage) = story.stage();
+    let marked = stage.marked.clone();
     let node = net.node(&marked);
     let pid = node.status().await.pid;
     let terms = async || node.cluster().await.shards.into_iter().map(|row| row.term);
     let before: Vec<u64> = terms().await.collect();
-    cast.chronicle
+    stage
+        .chronicle
         .nemesis(Fault::SlowDisk, &[&marked], Phase::Start);
     let slow = SlowDisk::begin(&node.data, pid, writes).unwrap();
     for _ in 0..times {
-        let mut one = cast.take(&name);
-        let update = one.member.prepare_update(&cast.den).unwrap();
-        cast.doors.commit(&mut one, &update).await.unwrap();
-        cast.put(&name, one);
+        let mut one = stage.take(&name);
+        let update = one.member.prepare_update(&stage.den).unwrap();
+        stage.doors.commit(&mut one, &update).await.unwrap();
+        stage.put(&name, one);
     }
     assert!(slow.writes() > 0, "it wrote without being held up");
     drop(slow);
-    cast.chronicle
+    stage
+        .chronicle
         .nemesis(Fault::SlowDisk, &[&marked], Phase::Stop);
     let after: Vec<u64> = terms().await.collect();
     assert_eq!(before, after, "a slow disk is no reason for an election");
@@ -551,10 +562,10 @@ async fn slow_disk(story: &mut Story, writes: u32, name: String, times: usize) {
 
 #[when(regex = r"^that node is killed, and the disks of the others take (\d+) writes a second$")]
 async fn killed_beside_slow_disks(story: &mut Story, writes: u32) {
-    let (net, cast) = story.stage();
-    let marked = cast.marked.clone();
-    cast.doors.shut(&marked);
-    cast.chronicle.kill(net, &marked);
+    let (net, stage) = story.stage();
+    let marked = stage.marked.clone();
+    stage.doors.shut(&marked);
+    stage.chronicle.kill(net, &marked);
     let mut slow = Vec::new();
     for node in net.of(A) {
         let pid = node.status().await.pid;

@@ -246,7 +246,7 @@ async fn added_meanwhile(story: &mut Story, count: usize, name: String) {
     let adding: Vec<_> = (0..count)
         .map(|number| spawned(command_for(story, &name, &format!("user add u{number}"))))
         .collect();
-    let victim = support::cluster::name_of(story.net().node(&name).provider.as_str(), victim);
+    let victim = support::net::name_of(story.net().node(&name).provider.as_str(), victim);
     story.net_mut().node_mut(&victim).kill();
     for child in adding {
         let output = output_of(child).await;

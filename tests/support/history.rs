@@ -20,7 +20,7 @@ use mimi_history::{
 use mimi_node::{
     client::{
         door::EventLane,
-        member::{Member, MemberError, PreparedCommit, Proposing},
+        member::{Member, MemberError, PreparedCommit, Proposing, packages},
     },
     quic::DoorDialer,
 };
@@ -235,6 +235,19 @@ impl Watched {
             },
             ended,
         )
+    }
+
+    /// Adds clients with what was claimed of them, a KeyPackage of each.
+    pub async fn add(
+        &mut self,
+        room: &RoomUri,
+        claimed: &ClaimResponse,
+        added: &[ClientUri],
+    ) -> Accepted {
+        let claimed = packages(claimed);
+        assert_eq!(claimed.len(), added.len(), "a KeyPackage of each");
+        let add = self.member.prepare_add(room, &claimed).unwrap();
+        self.commit(&add, added, &[]).await.unwrap()
     }
 
     /// Sends a prepared Commit that adds and removes these; the same again is a retry.

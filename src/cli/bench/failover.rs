@@ -6,7 +6,7 @@ mod writer;
 
 use crate::cli::{
     output,
-    stage::{Stage, proxy::Cuts},
+    stage::{Stage, proxy::Network},
 };
 use anyhow::{Context, ensure};
 use fault::{Fault, Small};
@@ -91,13 +91,13 @@ impl Failover {
         took: &mut BTreeMap<&'static str, Vec<f64>>,
     ) -> anyhow::Result<Result<(), String>> {
         let small = Small::default();
-        let cuts = Cuts::default();
+        let network = Network::default();
         let prepare = |data: &std::path::Path| {
             if fault == Fault::DiskFull {
                 small.mount(data);
             }
         };
-        let mut stage = Stage::build_cuttable('a', NODES, &cuts, prepare).await?;
+        let mut stage = Stage::build_over('a', NODES, &network, prepare).await?;
         if let Some(why) = small.refused() {
             stage.end().await?;
             return Ok(Err(why));
@@ -110,7 +110,7 @@ impl Failover {
             let victim = stage.leader_of('a', &room.to_string()).await?;
             writers.beside(&mut stage, victim)?;
             writers.quiet(QUIET).await?;
-            let strikes = fault::strike(fault, &mut stage, &cuts, victim, dice).await?;
+            let strikes = fault::strike(fault, &mut stage, &network, victim, dice).await?;
             for (name, from, to) in strikes {
                 let seconds = writers.longest_silence(from, to).as_secs_f64();
                 let progress = format!("{name}, round {round} of {}: {seconds:.2} s", self.rounds);

@@ -259,7 +259,7 @@ async fn remove_carl(
     ledger: &mut Ledger,
     narrator: &mut Narrator,
 ) -> anyhow::Result<()> {
-    stage.hold(true);
+    stage.hold(true).await;
     let text = "carl1 says what nobody must read";
     let carl = cast.get("carl1")?;
     let uri = carl.client().clone();
@@ -271,7 +271,7 @@ async fn remove_carl(
     let alice = cast.get("alice1")?;
     let remove = alice.prepare_remove(room, &[uri])?;
     let accepted = alice.commit(&remove).await?;
-    stage.hold(false);
+    stage.hold(false).await;
     narrator.step(&format!(
         "Carl is removed (epoch {}) while his message is on its way",
         accepted.epoch

@@ -3,11 +3,12 @@
 use super::Stage;
 use crate::{
     admin::protocol::{Request, Response},
-    client::member::{Member, PackageOptions},
+    client::member::{Member, MemberError, PackageOptions},
+    quic::DoorDialer,
 };
 use anyhow::{Context, bail};
 use mimi_actors::ids::{ClientUri, RoomUri, UserUri};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// How long the cast waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,10 +67,9 @@ impl Cast {
             else {
                 bail!("no enrolment code for {user}");
             };
-            let mut member = Member::create(ClientUri::new(&uri, device)?, None)?;
+            let who = (ClientUri::new(&uri, device)?, &*enrolment_code);
             let door = stage.door(provider)?;
-            member.connect(&stage.dialer, door).await?;
-            member.enrol(&enrolment_code).await?;
+            let mut member = enrolled(&stage.dialer, door, who, None).await?;
             let taken = member.upload_with(Self::PACKAGES, options).await?;
             if !taken.iter().all(Result::is_ok) {
                 bail!("{device}: its KeyPackages were not taken: {taken:?}");
@@ -111,6 +111,22 @@ impl Cast {
         futures::future::try_join_all(reading).await?;
         Ok(())
     }
+}
+
+/// A new device that has come in by a door with a code of enrolment: it has a state file, or lasts as long as its process.
+///
+/// # Errors
+/// What the door says.
+pub async fn enrolled(
+    dialer: &DoorDialer,
+    door: SocketAddr,
+    (client, code): (ClientUri, &str),
+    state: Option<PathBuf>,
+) -> Result<Member, MemberError> {
+    let mut member = Member::create(client, state)?;
+    member.connect(dialer, door).await?;
+    member.enrol(code).await?;
+    Ok(member)
 }
 
 /// A user's URI.

@@ -1,28 +1,27 @@
 //! The stage of `demo` and `bench`: `serve` processes on loopback with certificates and configurations of their own, and
 //! a way to hold what one provider sends to another.
 
-pub(crate) mod cast;
-pub(crate) mod proxy;
+pub mod cast;
+pub mod ground;
+pub mod proxy;
 
 use crate::{
     admin::{
         local::ask,
         protocol::{ClusterStatus, Request, Response},
     },
-    cli::{
-        cluster_init::{self, Place},
-        pki::{create_ca, create_certificate},
-    },
+    cli::cluster_init::Place,
     quic::DoorDialer,
 };
 use anyhow::{Context, bail};
+use ground::{Nodes, Spot, free_place};
 use mimi_actors::ids::ProviderId;
-use proxy::{Cuts, Proxy};
+use proxy::Network;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -42,8 +41,6 @@ const ASK_INTERVAL: Duration = Duration::from_millis(25);
 struct Node {
     number: u64,
     config: PathBuf,
-    /// Where it listens for the other nodes, and where it dials them from.
-    cluster: SocketAddr,
     door: SocketAddr,
     link: SocketAddr,
     admin: PathBuf,
@@ -58,13 +55,42 @@ struct Provider {
     nodes: Vec<Node>,
 }
 
+/// A provider whose datagrams can be held, before another one.
+struct Held {
+    from: ProviderId,
+    to: ProviderId,
+    /// Where the one reaches the other.
+    door: SocketAddr,
+}
+
+impl Held {
+    fn begin(
+        network: &Network,
+        laid: &[(ProviderId, Nodes)],
+        (to, from): (char, char),
+    ) -> anyhow::Result<Self> {
+        let (from, to) = (domain(from)?, domain(to)?);
+        let of = |whose: &ProviderId| {
+            let found = laid.iter().find(|(provider, _)| provider == whose);
+            let nodes = found.map(|(_, nodes)| nodes.places());
+            nodes.with_context(|| format!("{whose} is on stage"))
+        };
+        for place in of(&from)? {
+            network.is_at(from.as_str(), place.link);
+        }
+        let first = of(&to)?.first().context("a provider has a node")?;
+        let door = network.reach(to.as_str(), first.link)?;
+        Ok(Self { from, to, door })
+    }
+}
+
 /// Some providers of this machine.
 pub(crate) struct Stage {
     directory: TempDir,
     providers: BTreeMap<char, Provider>,
-    proxy: Option<Proxy>,
-    /// What lies between the nodes of a provider.
-    _between: Vec<Proxy>,
+    /// What lies between the nodes.
+    network: Network,
+    held: Option<Held>,
     /// Connects members to the doors.
     pub(crate) dialer: DoorDialer,
 }
@@ -87,103 +113,75 @@ impl Stage {
         held: Option<(char, char)>,
         more: &str,
     ) -> anyhow::Result<Self> {
-        let (more, prepare) = (more.to_owned(), |_: &Path| {});
-        Self::raise(names, nodes, held, more, (None, prepare)).await
+        let places = places(names, nodes);
+        Self::raise(&places, &Network::default(), held, more, |_| {}).await
     }
 
-    /// A provider of several nodes: the ways between them can be cut, and `prepare` sees each node's data directory before
-    /// the node starts.
-    pub(crate) async fn build_cuttable(
+    /// A provider of several nodes: `network` lies between them, which knows each as [`Self::name_of`] says, and `prepare`
+    /// sees each node's data directory before the node starts.
+    pub(crate) async fn build_over(
         name: char,
         nodes: u64,
-        cuts: &Cuts,
+        network: &Network,
         prepare: impl Fn(&Path),
     ) -> anyhow::Result<Self> {
-        let with = (Some(cuts), prepare);
-        Self::raise(&[name], nodes, None, String::new(), with).await
+        let mut places = places(&[name], nodes);
+        for place in places.values_mut().flatten() {
+            let (listens, reached) = &mut place.cluster;
+            *reached = network.reach(&Self::name_of(name, place.node), *listens)?;
+        }
+        Self::raise(&places, network, None, "", prepare).await
+    }
+
+    /// How the network calls a node.
+    pub(crate) fn name_of(name: char, number: u64) -> String {
+        format!("{name}{number}")
     }
 
     async fn raise(
-        names: &[char],
-        nodes: u64,
+        places: &BTreeMap<char, Vec<Place>>,
+        network: &Network,
         held: Option<(char, char)>,
-        more: String,
-        (cuts, prepare): (Option<&Cuts>, impl Fn(&Path)),
+        more: &str,
+        prepare: impl Fn(&Path),
     ) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("mimi-node-").tempdir()?;
         let root = directory.path();
-        create_ca(root)?;
-        let mut places = BTreeMap::new();
-        for name in names {
-            create_certificate(root, &domain(*name)?, root)?;
-            let of: anyhow::Result<Vec<Place>> = (1..=nodes).map(free_place).collect();
-            places.insert(*name, of?);
+        let mut laid = Vec::new();
+        for (name, places) in places {
+            let nodes = match places.as_slice() {
+                [alone] => Nodes::Alone(*alone),
+                several => Nodes::Cluster(several.to_vec()),
+            };
+            laid.push((domain(*name)?, nodes));
         }
-        let mut between = Vec::new();
-        for place in places.values_mut().flatten() {
-            if let Some(cuts) = cuts {
-                let proxy = Proxy::start(place.cluster.0, cuts.clone()).await?;
-                place.cluster.1 = proxy.address();
-                between.push(proxy);
-            }
-        }
-        let proxy = match held {
-            Some((to, _)) => {
-                let target = places.get(&to).and_then(|places| places.first());
-                let target = target.context("the held provider is on stage")?;
-                Some(Proxy::start(target.link, Cuts::default()).await?)
-            }
-            None => None,
+        let held = held.map(|ends| Held::begin(network, &laid, ends));
+        let held = held.transpose()?;
+        let reached = |by: &ProviderId, whom: &ProviderId, theirs: &[Place]| match &held {
+            Some(held) if (&held.from, &held.to) == (by, whom) => vec![held.door],
+            _ => theirs.iter().map(|place| place.link).collect(),
         };
+        let spots = ground::lay(root, &laid, reached, more)?;
         let mut providers = BTreeMap::new();
-        for (name, own) in &places {
-            let mut peers = more.clone();
-            for (peer, theirs) in places.iter().filter(|(peer, _)| *peer != name) {
-                let through = proxy.as_ref().filter(|_| held == Some((*peer, *name)));
-                let addresses: Vec<String> = match through {
-                    Some(proxy) => vec![format!("\"{}\"", proxy.address())],
-                    None => theirs
-                        .iter()
-                        .map(|place| format!("\"{}\"", place.link))
-                        .collect(),
-                };
-                write!(
-                    peers,
-                    "[[peer]]\ndomain = \"{peer}.example\"\naddresses = [{}]\n\
-                     trust = {{ ca = \"ca.crt\" }}\n",
-                    addresses.join(", ")
-                )?;
-            }
-            let configs = configs(root, *name, own, &peers)?;
-            let mut nodes = Vec::new();
-            for (place, (config, data)) in own.iter().zip(configs) {
-                let number = place.node;
-                let log = root.join(format!("{name}{number}.log"));
-                prepare(&data);
-                let process = start(&config, &log)?;
-                nodes.push(Node {
-                    number,
-                    config,
-                    cluster: place.cluster.0,
-                    door: place.door,
-                    link: place.link,
-                    admin: data.join("admin.sock"),
-                    log,
-                    process: Some(process),
-                });
-            }
+        for name in places.keys() {
             let domain = domain(*name)?;
+            let mut nodes = Vec::new();
+            for spot in spots.iter().filter(|spot| spot.provider == domain) {
+                prepare(&spot.data);
+                let log = root.join(format!("{}.log", Self::name_of(*name, spot.place.node)));
+                nodes.push(Node::start(spot, log)?);
+            }
             providers.insert(*name, Provider { domain, nodes });
         }
         let dialer = DoorDialer::new(&root.join("ca.crt"))?;
         let mut stage = Self {
             directory,
             providers,
-            proxy,
-            _between: between,
+            network: network.clone(),
+            held,
             dialer,
         };
-        for name in names {
+        for name in places.keys() {
             stage.ready(*name).await?;
         }
         Ok(stage)
@@ -264,9 +262,13 @@ impl Stage {
     }
 
     /// Holds what the one provider sends to the held one, or lets it go.
-    pub(crate) fn hold(&self, held: bool) {
-        if let Some(proxy) = &self.proxy {
-            proxy.hold(held);
+    pub(crate) async fn hold(&self, held: bool) {
+        let Some(Held { from, to, .. }) = &self.held else {
+            return;
+        };
+        match held {
+            true => self.network.hold(from.as_str(), to.as_str()),
+            false => self.network.release(from.as_str(), to.as_str()).await,
         }
     }
 
@@ -329,15 +331,6 @@ impl Stage {
     /// Kills one node of a provider with SIGKILL.
     pub(crate) async fn kill_node(&mut self, name: char, number: u64) -> anyhow::Result<()> {
         self.numbered(name, number)?.kill().await
-    }
-
-    /// Where a provider's node listens for the other nodes.
-    pub(crate) fn cluster_address(
-        &mut self,
-        name: char,
-        number: u64,
-    ) -> anyhow::Result<SocketAddr> {
-        Ok(self.numbered(name, number)?.cluster)
     }
 
     /// The data directory of a provider's node.
@@ -480,6 +473,19 @@ impl Provider {
 }
 
 impl Node {
+    /// Starts a node that has its files.
+    fn start(spot: &Spot, log: PathBuf) -> anyhow::Result<Self> {
+        Ok(Self {
+            number: spot.place.node,
+            config: spot.config.clone(),
+            door: spot.place.door,
+            link: spot.place.link,
+            admin: spot.data.join("admin.sock"),
+            process: Some(start(&spot.config, &log)?),
+            log,
+        })
+    }
+
     async fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(mut process) = self.process.take() {
             process.start_kill()?;
@@ -493,43 +499,10 @@ fn domain(name: char) -> anyhow::Result<ProviderId> {
     Ok(format!("{name}.example").parse()?)
 }
 
-/// A UDP port that is free now.
-fn free_address() -> std::io::Result<SocketAddr> {
-    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
-}
-
-fn free_place(node: u64) -> anyhow::Result<Place> {
-    let cluster = free_address()?;
-    Ok(Place {
-        node,
-        cluster: (cluster, cluster),
-        link: free_address()?,
-        door: free_address()?,
-    })
-}
-
-/// The configuration and the data directory of each node of a provider.
-fn configs(
-    root: &Path,
-    name: char,
-    places: &[Place],
-    peers: &str,
-) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
-    let domain = domain(name)?;
-    if let [alone] = places {
-        let text = format!(
-            "[node]\nprovider = \"{domain}\"\ndata_dir = \"{name}-data\"\n\
-             [tls]\ncertificate = \"{domain}.crt\"\nkey = \"{domain}.key\"\n\
-             [link]\nlisten = \"{}\"\n[door]\nlisten = \"{}\"\n{peers}",
-            alone.link, alone.door
-        );
-        let path = root.join(format!("{name}.toml"));
-        std::fs::write(&path, text)?;
-        return Ok(vec![(path, root.join(format!("{name}-data")))]);
-    }
-    let configs = cluster_init::write(root, &domain, places, peers)?;
-    let data = |place: &Place| root.join(cluster_init::data_dir(&domain, place.node));
-    Ok(configs.into_iter().zip(places.iter().map(data)).collect())
+/// Free addresses for so many nodes of each provider.
+fn places(names: &[char], nodes: u64) -> BTreeMap<char, Vec<Place>> {
+    let of = |name: &char| (*name, (1..=nodes).map(free_place).collect());
+    names.iter().map(of).collect()
 }
 
 /// Starts a node; what it says goes to a file.

@@ -1,7 +1,7 @@
 //! What happens to a node, and when.
 
 use super::{AFTER, WATCHED};
-use crate::cli::stage::{Stage, proxy::Cuts};
+use crate::cli::stage::{Stage, proxy::Network};
 use anyhow::Context;
 use rand::{Rng, rngs::StdRng};
 use std::{
@@ -92,7 +92,7 @@ pub(super) type Watched = (&'static str, Instant, Instant);
 pub(super) async fn strike(
     fault: Fault,
     stage: &mut Stage,
-    cuts: &Cuts,
+    network: &Network,
     victim: u64,
     dice: &mut StdRng,
 ) -> anyhow::Result<Vec<Watched>> {
@@ -103,19 +103,19 @@ pub(super) async fn strike(
             tokio::time::sleep(WATCHED).await;
         }
         Fault::Isolate | Fault::Heal | Fault::All => {
-            cut(stage, cuts, victim, (true, true))?;
+            cut(network, victim, (true, true));
             tokio::time::sleep(WATCHED).await;
             let healed = Instant::now();
-            cuts.heal();
+            network.heal();
             tokio::time::sleep(WATCHED + AFTER).await;
             let isolated = (Fault::Isolate.name(), began, healed);
             return Ok(vec![isolated, (Fault::Heal.name(), healed, Instant::now())]);
         }
         Fault::OneWayOut | Fault::OneWayIn => {
             let out = fault == Fault::OneWayOut;
-            cut(stage, cuts, victim, (out, !out))?;
+            cut(network, victim, (out, !out));
             tokio::time::sleep(WATCHED).await;
-            cuts.heal();
+            network.heal();
         }
         Fault::Pause => {
             while began.elapsed() < PAUSING {
@@ -138,23 +138,16 @@ pub(super) async fn strike(
 }
 
 /// Cuts what a node sends to the others, what they send to it, or both.
-fn cut(
-    stage: &mut Stage,
-    cuts: &Cuts,
-    victim: u64,
-    (out, into): (bool, bool),
-) -> anyhow::Result<()> {
-    let hit = stage.cluster_address('a', victim)?;
-    for node in (1..=super::NODES).filter(|node| *node != victim) {
-        let other = stage.cluster_address('a', node)?;
-        if out {
-            cuts.cut(hit, other);
-        }
-        if into {
-            cuts.cut(other, hit);
-        }
+fn cut(network: &Network, victim: u64, (out, into): (bool, bool)) {
+    let others = (1..=super::NODES).filter(|node| *node != victim);
+    let others: Vec<String> = others.map(|node| Stage::name_of('a', node)).collect();
+    let victim = [Stage::name_of('a', victim)];
+    if out {
+        network.cut(&victim, &others);
     }
-    Ok(())
+    if into {
+        network.cut(&others, &victim);
+    }
 }
 
 /// Fills the file system of a directory; gives the file that does.

@@ -3,21 +3,18 @@
 //!
 //! `MINUTES` says how long faults are dealt, `SEED` which; without them every kind comes once.
 //! Source: transport requirements, sections 4 and 5.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "tests stop at what they did not expect"
-)]
 
-mod support;
-
+use crate::support::{
+    self, Net, Network, Way,
+    cast::{Cast, Who},
+    history::{Chronicle, Watched},
+    room, until,
+};
 use futures::future::join_all;
 use mimi_actors::{ids::RoomUri, wire::event::Verdict};
 use mimi_history::{Acked, Event, Fault, Invariant, Phase};
 use mimi_node::{
-    client::member::{Member, MemberError, PreparedCommit, Proposing, new_claim_id, packages},
+    client::member::{Member, MemberError, PreparedCommit, Proposing, new_claim_id},
     quic::DoorDialer,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
@@ -27,17 +24,11 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
-use support::{
-    Net,
-    faults::{Network, Way},
-    history::{Chronicle, Watched},
-    room, until,
-};
 
 const HUB: &str = "a.example";
 const PROVIDERS: [&str; 3] = [HUB, "b.example", "c.example"];
 /// alice and amy at the hub, bob and carol at a follower each.
-const CAST: [(&str, &str); 4] = [
+const CAST: [Who<'_>; 4] = [
     ("alice", HUB),
     ("amy", HUB),
     ("bob", "b.example"),
@@ -118,7 +109,7 @@ struct Run {
     network: Network,
     chronicle: Chronicle,
     rooms: Vec<RoomUri>,
-    cast: BTreeMap<&'static str, Watched>,
+    cast: Cast,
     random: StdRng,
     done: BTreeMap<Deed, usize>,
 }
@@ -132,22 +123,13 @@ impl Run {
         }
         net.linked().await;
         let chronicle = Chronicle::create(net.path("history"));
-        let mut cast = BTreeMap::new();
+        let mut cast = Cast::default();
+        let alice = support::user("alice", HUB);
         for (name, provider) in CAST {
-            let code = net.node(provider).add_user(name).await;
-            let uri = support::client(name, "phone", provider);
-            let mut member = Member::create(uri, None).unwrap();
-            let door = net.node(provider).door;
-            member.connect(&net.dialer, door).await.unwrap();
-            member.enrol(&code).await.unwrap();
-            member.upload(8).await.unwrap();
+            let member = net.light_guest((name, provider), &alice, 8).await;
             let mut watched = chronicle.watch(member, provider);
             watched.patience = PATIENCE;
-            let alice = support::user("alice", HUB);
-            if name != "alice" {
-                net.node(provider).consent(name, &alice, None).await;
-            }
-            cast.insert(name, watched);
+            cast.put(name, watched);
         }
         let mut run = Self {
             net,
@@ -159,38 +141,39 @@ impl Run {
             done: BTreeMap::new(),
         };
         for room in run.rooms.clone() {
-            run.one("alice").create_room(&room).await.unwrap();
-            run.add(&room, &["amy", "bob", "carol"]).await;
+            let guests = ["amy", "bob", "carol"];
+            run.cast.open(&room, "alice", &guests).await;
+            run.joined(&room, &guests).await;
         }
         run.settle().await;
         run
     }
 
     fn one(&mut self, name: &str) -> &mut Watched {
-        self.cast.get_mut(name).unwrap()
+        self.cast.one(name)
     }
 
-    /// alice adds these, and they join.
-    async fn add(&mut self, room: &RoomUri, names: &[&'static str]) {
-        let added: Vec<_> = names
-            .iter()
-            .map(|name| self.cast[name].member.client().clone())
-            .collect();
-        let users: Vec<_> = added.iter().map(|client| client.user().clone()).collect();
+    /// alice adds somebody again, who joins.
+    async fn add_again(&mut self, room: &RoomUri, name: &str) {
+        let added = [self.one(name).member.client().clone()];
+        let users = [added[0].user().clone()];
         let alice = self.one("alice");
         let id = new_claim_id().unwrap();
         let claimed = until("the KeyPackages are handed out", async || {
             alice.claim(id, room, &users).await.ok()
         });
-        let claimed = packages(&claimed.await);
-        assert_eq!(claimed.len(), names.len(), "a KeyPackage of each");
-        let add = alice.member.prepare_add(room, &claimed).unwrap();
-        alice.commit(&add, &added, &[]).await.unwrap();
+        let claimed = claimed.await;
+        alice.add(room, &claimed, &added).await;
+        self.joined(room, &[name]).await;
+    }
+
+    /// Those whom alice has added join.
+    async fn joined(&mut self, room: &RoomUri, names: &[&str]) {
+        let epoch = self.one("alice").member.epoch(room);
         for name in names {
             let what = format!("{name} joins {room}");
-            let one = self.one(name);
-            one.read_until(&what, |member| member.epoch(room) >= Some(add.epoch))
-                .await;
+            let joined = |member: &Member| member.epoch(room).is_some_and(|at| Some(at) >= epoch);
+            self.one(name).read_until(&what, joined).await;
         }
     }
 
@@ -199,10 +182,10 @@ impl Run {
         let turn = Turn::default();
         let (dialer, rooms) = (&self.net.dialer.clone(), &self.rooms);
         let mut talking = Vec::new();
-        for (name, one) in &mut self.cast {
+        for (name, one) in self.cast.iter_mut() {
             let door = self.net.node(one.member.client().provider().as_str()).door;
             let random = StdRng::from_rng(&mut self.random);
-            let commits = *name != "amy";
+            let commits = name != "amy";
             talking.push(chatter(
                 one,
                 (dialer, door),
@@ -234,7 +217,7 @@ impl Run {
         let deadline = Instant::now() + Duration::from_secs(WITHIN_S);
         loop {
             let (dialer, rooms) = (&self.net.dialer, &self.rooms);
-            let catching_up = self.cast.values_mut().map(|one| {
+            let catching_up = self.cast.all().map(|one| {
                 let door = self.net.node(one.member.client().provider().as_str()).door;
                 catch_up(one, (dialer, door), rooms)
             });
@@ -252,20 +235,20 @@ impl Run {
     fn open(&self) -> Vec<String> {
         let mut open = Vec::new();
         for room in &self.rooms {
-            let here = |one: &&Watched| one.member.epoch(room).is_some();
-            let here = self.cast.values().filter(here);
+            let here = |member: &&Member| member.epoch(room).is_some();
+            let here = self.cast.members().filter(here);
             // What somebody was told is in the room is to be read too, by all.
-            let told = |one: &Watched| {
-                let verdicts = one.member.verdicts(room).into_iter();
+            let told = |member: &Member| {
+                let verdicts = member.verdicts(room).into_iter();
                 let seqs = verdicts.filter_map(|(_, verdict)| match verdict {
                     Verdict::Accepted { seq, .. } => Some(seq),
                     Verdict::Queued | Verdict::Refused(_) => None,
                 });
                 seqs.max()
             };
-            let last = here.map(|one| told(one).max(Some(one.member.last_seq(room))));
+            let last = here.map(|member| told(member).max(Some(member.last_seq(room))));
             let last = last.max().flatten();
-            for (name, one) in &self.cast {
+            for (name, one) in self.cast.iter() {
                 let member = &one.member;
                 let unresolved = member.unresolved(room).len();
                 let pending = member.pending_commit(room).is_some();
@@ -326,8 +309,8 @@ impl Run {
             Deed::Contest => self.contest().await,
         }
         *self.done.entry(deed).or_default() += 1;
-        for one in self.cast.values() {
-            support::unhurt(&one.member);
+        for member in self.cast.members() {
+            support::unhurt(member);
         }
         println!("{deed:?} in {:.1} s", began.elapsed().as_secs_f32());
     }
@@ -372,19 +355,20 @@ impl Run {
     async fn killed_in_commit(&mut self) {
         self.settle().await;
         let room = self.rooms.choose(&mut self.random).unwrap().clone();
-        let mut bob = self.cast.remove("bob").unwrap();
-        let update = bob.member.prepare_update(&room).unwrap();
+        let update = self.one("bob").member.prepare_update(&room).unwrap();
         self.cut(HUB, "b.example");
         self.cut("b.example", HUB);
         self.partition("b.example", Phase::Start);
+        let (net, chronicle, network) = (&mut self.net, &self.chronicle, &self.network);
+        let bob = self.cast.one("bob");
         let killing = async {
-            self.chronicle.kill(&mut self.net, HUB);
-            start(&self.chronicle, &mut self.net, HUB).await;
-            self.heal("b.example");
+            chronicle.kill(net, HUB);
+            start(chronicle, net, HUB).await;
+            network.heal();
+            chronicle.nemesis(Fault::Partition, &["b.example"], Phase::Stop);
         };
         // It is begun first. How it ends is in the history; what is open then is settled with the rest.
         let (_, ()) = futures::join!(bob.commit(&update, &[], &[]), killing);
-        self.cast.insert("bob", bob);
         self.settle().await;
     }
 
@@ -454,7 +438,7 @@ impl Run {
         self.settle().await;
         assert_eq!(self.one("carol").member.epoch(&room), None);
         self.one("carol").member.upload(1).await.unwrap();
-        self.add(&room, &["carol"]).await;
+        self.add_again(&room, "carol").await;
         self.settle().await;
     }
 
@@ -480,17 +464,12 @@ impl Run {
     async fn contest(&mut self) {
         self.settle().await;
         let room = self.rooms.choose(&mut self.random).unwrap().clone();
-        let (mut alice, mut bob) = (
-            self.cast.remove("alice").unwrap(),
-            self.cast.remove("bob").unwrap(),
-        );
+        let [alice, bob] = self.cast.two("alice", "bob");
         let hers = alice.member.prepare_update(&room).unwrap();
         let his = bob.member.prepare_update(&room).unwrap();
         let (first, second) =
             futures::join!(alice.commit(&hers, &[], &[]), bob.commit(&his, &[], &[]));
         assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
-        self.cast.insert("alice", alice);
-        self.cast.insert("bob", bob);
         self.settle().await;
     }
 }
@@ -594,7 +573,7 @@ async fn what_is_promised_holds_over_cut_links_rough_networks_and_kills_on_both_
         run.does(deed).await;
     }
     run.settle().await;
-    let seen: usize = run.cast.values().map(|one| one.member.seen().count()).sum();
+    let seen: usize = run.cast.members().map(|member| member.seen().count()).sum();
     println!("seed {seed}: {seen} messages read in {:?}", began.elapsed());
     println!("faults and contests: {:?}", run.done);
     println!("{} datagrams were dropped", run.network.dropped());
@@ -606,7 +585,7 @@ async fn what_is_promised_holds_over_cut_links_rough_networks_and_kills_on_both_
     println!("{}", String::from_utf8_lossy(&said));
     assert_eq!(output.status.code(), Some(0));
     for room in &run.rooms {
-        let cast: Vec<_> = run.cast.values().map(|one| &one.member).collect();
+        let cast: Vec<_> = run.cast.members().collect();
         support::agree(&cast, room);
     }
     assert!(run.net.errors().is_empty(), "{:?}", run.net.errors());

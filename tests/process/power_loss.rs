@@ -3,16 +3,12 @@
 //!
 //! The script says on standard input what comes next (`load`, `cut` and `back` with the names of nodes, `end`); each is answered by one line that
 //! begins with `clients:`. Ignored on its own: it needs the script, which needs root.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "tests stop at what they did not expect"
-)]
 
-mod support;
-
+use crate::support::{
+    WAIT, client,
+    history::{Chronicle, Watched},
+    room,
+};
 use futures::future::join_all;
 use mimi_actors::ids::RoomUri;
 use mimi_history::{Fault, Phase};
@@ -21,7 +17,8 @@ use mimi_node::{
         local,
         protocol::{Request, Response},
     },
-    client::member::{Member, MemberError, new_claim_id, packages},
+    cli::stage::cast::enrolled,
+    client::member::{Member, MemberError, new_claim_id},
     quic::DoorDialer,
 };
 use std::{
@@ -30,11 +27,6 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
-};
-use support::{
-    WAIT, client,
-    history::{Chronicle, Watched},
-    room,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -99,11 +91,9 @@ impl Place {
             panic!("{added:?}");
         };
         // Without a state file: it is the node's disk that is lost, and devices would sync on the same one.
-        let mut member = Member::create(client(name, "1", PROVIDER), None).unwrap();
-        let door = self.doors(number)[0];
-        member.connect(&self.dialer, door).await.unwrap();
-        member.enrol(&enrolment_code).await.unwrap();
-        member
+        let who = (client(name, "1", PROVIDER), &*enrolment_code);
+        let member = enrolled(&self.dialer, self.doors(number)[0], who, None);
+        member.await.unwrap()
     }
 }
 
@@ -138,17 +128,10 @@ impl Den {
         let mut first = chronicle.watch(first, PROVIDER);
         let mut second = chronicle.watch(second, PROVIDER);
         first.create_room(&room).await.unwrap();
-        let users = [second.member.client().user().clone()];
-        let claimed = first
-            .claim(new_claim_id().unwrap(), &room, &users)
-            .await
-            .unwrap();
-        let add = first
-            .member
-            .prepare_add(&room, &packages(&claimed))
-            .unwrap();
         let added = [second.member.client().clone()];
-        first.commit(&add, &added, &[]).await.unwrap();
+        let users = [added[0].user().clone()];
+        let claimed = first.claim(new_claim_id().unwrap(), &room, &users).await;
+        first.add(&room, &claimed.unwrap(), &added).await;
         second
             .read_until("its Welcome", |member| member.epoch(&room).is_some())
             .await;

@@ -1,39 +1,19 @@
 //! The process: how it starts, ends, refuses to start, and what a restart brings back.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "tests stop at what they did not expect"
-)]
 
-mod support;
-mod upgrade;
-
+use crate::support::{self, Net, agree, mode, room, run_to_end, unhurt, wait, wait_epoch};
 use mimi_actors::wire::event::Epoch;
 use mimi_node::client::member::Member;
 use std::{
     os::unix::fs::{FileExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
-use support::{Net, agree, invite, mode, room, run_to_end, unhurt, wait, wait_epoch};
 
 const A: &str = "a.example";
 const B: &str = "b.example";
 
 /// alice and amy of one provider in one room, with some messages.
 async fn busy(net: &Net) -> (Member, Member) {
-    let den = room("den", A);
-    let mut alice = net.member("alice", "phone", A).await;
-    let mut amy = net.member("amy", "phone", A).await;
-    net.node(A)
-        .consent("amy", alice.client().user(), None)
-        .await;
-    assert_eq!(amy.upload(5).await.unwrap(), 5);
-    alice.create_room(&den).await.unwrap();
-    let users = [amy.client().user().clone()];
-    invite(&mut alice, &den, &users).await.unwrap();
-    wait_epoch(&mut amy, &den, Epoch(1)).await;
+    let (den, mut alice, [mut amy]) = net.gather(("alice", A), [("amy", A)]).await;
     alice.send(&den, &["one", "two", "three"]).await.unwrap();
     for member in [&mut alice, &mut amy] {
         wait(member, "three messages", |member| {
@@ -173,7 +153,7 @@ async fn the_operators_socket_and_the_secrets_are_their_owners_only() {
 }
 
 /// Starts a node that must not start; gives the one line that it says.
-fn refused_start(net: &Net, provider: &str) -> String {
+pub(crate) fn refused_start(net: &Net, provider: &str) -> String {
     let (code, said) = run_to_end(net.node(provider).command());
     assert!(matches!(code, Some(1..)), "{code:?}: {said}");
     let lines: Vec<_> = said

@@ -1,25 +1,17 @@
 //! A run of real nodes is recorded, and `mimi-node verify` judges it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "tests stop at what they did not expect"
-)]
 
-mod support;
-
+use crate::support::{
+    self, Net, WAIT,
+    cast::{Cast, DEVICE, PACKAGES},
+    history::{Chronicle, named},
+    room,
+};
 use mimi_actors::{ids::RoomUri, wire::event::Epoch};
 use mimi_history::{Delivered, Digest, Event, Invariant, Line, RoomSeq};
-use mimi_node::client::member::{MemberError, new_claim_id, packages};
+use mimi_node::client::member::MemberError;
 use std::{
     path::Path,
     time::{Duration, Instant},
-};
-use support::{
-    Net, WAIT,
-    history::{Chronicle, Watched, named},
-    room,
 };
 
 const A: &str = "a.example";
@@ -41,42 +33,34 @@ const WITHIN_S: u64 = 60;
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// alice and amy of the hub's provider, bob of another; all in one room.
-struct Cast {
+struct Run {
     net: Net,
     chronicle: Chronicle,
     den: RoomUri,
-    alice: Watched,
-    amy: Watched,
-    bob: Watched,
+    cast: Cast,
     /// How many messages were said.
     said: usize,
 }
 
-impl Cast {
-    async fn gather() -> Self {
+impl Run {
+    async fn begin() -> Self {
         let net = Net::start(&[A, B]).await;
         let chronicle = Chronicle::create(net.path("history"));
         let den = room("den", A);
-        let alice = net.member("alice", "phone", A).await;
-        let mut amy = net.member("amy", "phone", A).await;
-        let mut bob = net.member("bob", "phone", B).await;
-        for (name, member, provider) in [("amy", &mut amy, A), ("bob", &mut bob, B)] {
-            let consent = net.node(provider);
-            consent.consent(name, alice.client().user(), None).await;
-            assert_eq!(member.upload(5).await.unwrap(), 5);
+        let mut cast = Cast::default();
+        let alice = net.member("alice", DEVICE, A).await;
+        let host = alice.client().user().clone();
+        cast.put("alice", chronicle.watch(alice, A));
+        for (name, provider) in [("amy", A), ("bob", B)] {
+            let guest = net.guest((name, provider), &host, PACKAGES).await;
+            cast.put(name, chronicle.watch(guest, provider));
         }
-        let mut alice = chronicle.watch(alice, A);
-        let mut amy = chronicle.watch(amy, A);
-        let mut bob = chronicle.watch(bob, B);
-        alice.create_room(&den).await.unwrap();
-        let users = [&amy, &bob].map(|one| one.member.client().user().clone());
-        let claim = new_claim_id().unwrap();
-        let claimed = alice.claim(claim, &den, &users).await.unwrap();
-        assert_eq!(alice.claim(claim, &den, &users).await.unwrap(), claimed);
-        let add = alice.member.prepare_add(&den, &packages(&claimed)).unwrap();
-        let added = [&amy, &bob].map(|one| one.member.client().clone());
-        alice.commit(&add, &added, &[]).await.unwrap();
-        for one in [&mut alice, &mut amy, &mut bob] {
+        let guests = ["amy", "bob"];
+        let (claim, claimed) = cast.open(&den, "alice", &guests).await;
+        let users = [support::user("amy", A), support::user("bob", B)];
+        let again = cast.one("alice").claim(claim, &den, &users).await;
+        assert_eq!(again.unwrap(), claimed);
+        for one in cast.all() {
             one.read_until("epoch 1", |member| member.epoch(&den) == Some(Epoch(1)))
                 .await;
         }
@@ -84,26 +68,25 @@ impl Cast {
             net,
             chronicle,
             den,
-            alice,
-            amy,
-            bob,
+            cast,
             said: 0,
         }
     }
 
     /// Each says something; everybody reads all that was ever said.
     async fn talk(&mut self, text: &str) {
-        for one in [&mut self.alice, &mut self.amy, &mut self.bob] {
+        for one in self.cast.all() {
             one.send(&self.den, &[text, text]).await.unwrap();
             self.said += 2;
         }
-        self.read(self.alice.member.epoch(&self.den)).await;
+        let epoch = self.cast.one("alice").member.epoch(&self.den);
+        self.read(epoch).await;
     }
 
     /// Everybody reads all that was ever said, and enters this epoch.
     async fn read(&mut self, epoch: Option<Epoch>) {
         let (den, said) = (&self.den, self.said);
-        for one in [&mut self.alice, &mut self.amy, &mut self.bob] {
+        for one in self.cast.all() {
             one.read_until("everything", |member| {
                 member.received(den).len() == said
                     && member.epoch(den) == epoch
@@ -112,16 +95,16 @@ impl Cast {
             .await;
         }
         // An own Commit is merged with its answer; its event comes later.
-        let members = [&self.alice, &self.amy, &self.bob].map(|one| one.member.last_seq(den));
-        let last = members.into_iter().max().unwrap();
-        for one in [&mut self.alice, &mut self.amy, &mut self.bob] {
+        let last = self.cast.members().map(|member| member.last_seq(den));
+        let last = last.max().unwrap();
+        for one in self.cast.all() {
             one.read_upto(den, last).await;
         }
     }
 
     async fn reconnect(&mut self, provider: &str) {
         let door = self.net.node(provider).door;
-        for one in [&mut self.alice, &mut self.amy, &mut self.bob] {
+        for one in self.cast.all() {
             if one.member.client().provider().as_str() == provider {
                 one.reconnect(&self.net.dialer, door).await;
             }
@@ -131,15 +114,14 @@ impl Cast {
     /// alice and bob commit at once: one of them wins, and it is told again when it asks again.
     async fn contest(&mut self) {
         let den = self.den.clone();
-        let hers = self.alice.member.prepare_update(&den).unwrap();
-        let his = self.bob.member.prepare_update(&den).unwrap();
-        let (first, second) = futures::join!(
-            self.alice.commit(&hers, &[], &[]),
-            self.bob.commit(&his, &[], &[])
-        );
+        let [alice, bob] = self.cast.two("alice", "bob");
+        let hers = alice.member.prepare_update(&den).unwrap();
+        let his = bob.member.prepare_update(&den).unwrap();
+        let (first, second) =
+            futures::join!(alice.commit(&hers, &[], &[]), bob.commit(&his, &[], &[]));
         let won = match (first, second) {
             (Ok(accepted), Err(MemberError::Lost { .. })) => {
-                let again = self.alice.commit(&hers, &[], &[]).await.unwrap();
+                let again = alice.commit(&hers, &[], &[]).await.unwrap();
                 assert_eq!(again, accepted);
                 accepted
             }
@@ -152,11 +134,12 @@ impl Cast {
     /// The hub is killed while bob, of another provider, commits and alice sends.
     async fn kill_amid_a_commit(&mut self) {
         let den = self.den.clone();
-        let update = self.bob.member.prepare_update(&den).unwrap();
+        let [alice, bob] = self.cast.two("alice", "bob");
+        let update = bob.member.prepare_update(&den).unwrap();
         let (chronicle, net) = (&self.chronicle, &mut self.net);
         let (committed, sent, ()) = futures::join!(
-            self.bob.commit(&update, &[], &[]),
-            self.alice.send(&den, &["cut", "off"]),
+            bob.commit(&update, &[], &[]),
+            alice.send(&den, &["cut", "off"]),
             async {
                 tokio::task::yield_now().await;
                 chronicle.kill(net, A);
@@ -169,7 +152,7 @@ impl Cast {
         self.reconnect(A).await;
         // If nobody knows what became of it, the same Commit is sent again.
         let deadline = Instant::now() + WAIT;
-        while let Err(error) = self.bob.commit(&update, &[], &[]).await {
+        while let Err(error) = self.cast.one("bob").commit(&update, &[], &[]).await {
             assert!(Instant::now() < deadline, "{error}");
             tokio::time::sleep(RETRY_AFTER).await;
         }
@@ -185,22 +168,22 @@ fn code(path: &Path, only: &[Invariant]) -> (Option<i32>, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_with_kills_and_a_contested_epoch_is_valid_and_a_forged_one_is_not() {
-    let mut cast = Cast::gather().await;
-    cast.talk("before").await;
-    cast.contest().await;
+    let mut run = Run::begin().await;
+    run.talk("before").await;
+    run.contest().await;
     for provider in [A, B] {
-        cast.chronicle.states(cast.net.node(provider)).await;
-        cast.chronicle.kill(&mut cast.net, provider);
-        cast.chronicle.restart(&mut cast.net, provider).await;
-        cast.chronicle.states(cast.net.node(provider)).await;
-        cast.reconnect(provider).await;
-        cast.talk("after").await;
+        run.chronicle.states(run.net.node(provider)).await;
+        run.chronicle.kill(&mut run.net, provider);
+        run.chronicle.restart(&mut run.net, provider).await;
+        run.chronicle.states(run.net.node(provider)).await;
+        run.reconnect(provider).await;
+        run.talk("after").await;
     }
-    cast.kill_amid_a_commit().await;
-    cast.talk("at last").await;
-    assert!(cast.net.errors().is_empty(), "{:?}", cast.net.errors());
+    run.kill_amid_a_commit().await;
+    run.talk("at last").await;
+    assert!(run.net.errors().is_empty(), "{:?}", run.net.errors());
 
-    let path = &cast.chronicle.path;
+    let path = &run.chronicle.path;
     let (shown, said) = code(path, &SHOWN);
     assert_eq!(shown, Some(0), "{said}");
     let (all, said) = code(path, &[]);
@@ -212,8 +195,8 @@ async fn a_run_with_kills_and_a_contested_epoch_is_valid_and_a_forged_one_is_not
     let text = std::fs::read_to_string(path).unwrap();
     let last: Line = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     let delivered = Delivered {
-        client: named(cast.amy.member.client()),
-        room: named(&cast.den),
+        client: named(run.cast.one("amy").member.client()),
+        room: named(&run.den),
         seq: RoomSeq(1),
         id: Digest::of(b"another Commit"),
         epoch: Some(mimi_history::Epoch(1)),
@@ -225,7 +208,7 @@ async fn a_run_with_kills_and_a_contested_epoch_is_valid_and_a_forged_one_is_not
         event: Event::Deliver(delivered),
     };
     let text = format!("{text}{}\n", serde_json::to_string(&forged).unwrap());
-    let path = cast.net.path("forged");
+    let path = run.net.path("forged");
     std::fs::write(&path, &text).unwrap();
     let (forged, said) = code(&path, &SHOWN);
     assert_eq!(forged, Some(1), "{said}");

@@ -1,12 +1,12 @@
 //! What release 0.1 wrote is read, understood and gone on with.
 //!
-//! `0.1.tar.zst` holds what 0.1 left of two providers when both were stopped, and the state files of five members: rooms
+//! `tests/upgrade/0.1.tar.zst` holds what 0.1 left of two providers when both were stopped, and the state files of five members: rooms
 //! on both sides, a joining code and one of introduction, a lease that nobody used, sealed snapshots and a log behind them,
 //! a claimed stock of KeyPackages, events that a device had not read, events that one provider owes the other, and a
-//! message that is owed to a hub. `make` makes it again; `0.1.json` holds what was true of it.
+//! message that is owed to a hub. `make`, beside it, makes it again; `0.1.json` holds what was true of it.
 
 use crate::{
-    refused_start,
+    lifecycle::refused_start,
     support::{Net, agree, room, unhurt, wait, wait_epoch},
 };
 use mimi_actors::{
@@ -33,10 +33,10 @@ struct Facts {
 }
 
 fn unpack(net: &Net) -> Facts {
-    let packed: &[u8] = include_bytes!("0.1.tar.zst");
+    let packed: &[u8] = include_bytes!("../upgrade/0.1.tar.zst");
     let unpacked = zstd::stream::read::Decoder::new(packed).unwrap();
     tar::Archive::new(unpacked).unpack(net.dir.path()).unwrap();
-    serde_json::from_str(include_str!("0.1.json")).unwrap()
+    serde_json::from_str(include_str!("../upgrade/0.1.json")).unwrap()
 }
 
 async fn restored(net: &Net, name: &str, provider: &str) -> Member {

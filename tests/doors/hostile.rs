@@ -38,33 +38,21 @@
 //! Add of a KeyPackage that was never claimed, path secrets and external_pub that are not true.
 //!
 //! Source: transport requirements, sections 3 to 5 and 7.3.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::wildcard_enum_match_arm,
-    reason = "tests stop at what they did not expect"
-)]
 
-#[path = "hostile/bundles.rs"]
 mod bundles;
-#[path = "hostile/clients.rs"]
 mod clients;
-#[path = "hostile/forged.rs"]
 mod forged;
-#[path = "hostile/forger.rs"]
 mod forger;
-#[path = "hostile/joining.rs"]
 mod joining;
-#[path = "hostile/packages.rs"]
 mod packages;
-#[path = "hostile/peers.rs"]
 mod peers;
-mod support;
-#[path = "hostile/versions.rs"]
 mod versions;
 
+use crate::support::{
+    self, Net, client, invite,
+    raw::{self, Back, frame, say, say_and_stay},
+    room, user, wait_epoch,
+};
 use bytes::Bytes;
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
@@ -93,11 +81,6 @@ use mimi_node::{
 };
 use quinn::{Connection, Endpoint};
 use std::time::Instant;
-use support::{
-    Net, client, invite,
-    raw::{self, Back, frame, say, say_and_stay},
-    room, user, wait_epoch,
-};
 
 const A: &str = "a.example";
 const B: &str = "b.example";
@@ -431,14 +414,9 @@ async fn stage() -> (Book, Member, Member) {
     net.node_mut(A).start().await;
     let den = room("den", A);
     let mut alice = net.member("alice", "phone", A).await;
-    let mut amy = net.member("amy", "phone", A).await;
-    let mut mallory = net.member("mallory", "phone", A).await;
-    let node = net.node(A);
-    for name in ["amy", "mallory"] {
-        node.consent(name, alice.client().user(), None).await;
-    }
-    assert_eq!(amy.upload(3).await.unwrap(), 3);
-    assert_eq!(mallory.upload(2).await.unwrap(), 2);
+    let host = alice.client().user().clone();
+    let mut amy = net.guest(("amy", A), &host, 3).await;
+    let mallory = net.guest(("mallory", A), &host, 2).await;
     alice.create_room(&den).await.unwrap();
     let users = [amy.client().user().clone()];
     invite(&mut alice, &den, &users).await.unwrap();

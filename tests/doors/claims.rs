@@ -1,18 +1,10 @@
 //! Concurrent claims on a provider of three nodes of which one is killed now and then: no KeyPackage goes to two
 //! claims, and the same claim again gets the same packages.
 //!
-//! The default run plays some rounds; `ROUNDS=1000 cargo test --test claims -- --ignored --nocapture` plays a thousand.
+//! The default run plays some rounds; `ROUNDS=1000 cargo test --test doors -- --ignored --nocapture thousand_rounds` plays a thousand.
 //! `SEED=n` plays the rounds of an earlier run again, as far as processes can.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "tests stop at what they did not expect"
-)]
 
-mod support;
-
+use crate::support::{self, Net};
 use mimi_actors::{
     ids::UserUri,
     wire::{
@@ -26,7 +18,6 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use support::Net;
 
 const A: &str = "a.example";
 const B: &str = "b.example";

@@ -1,19 +1,9 @@
 //! What a node shows of itself over HTTP, while it starts, works and ends.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "tests stop at what they did not expect"
-)]
 
-mod support;
-
+use crate::support::{self, Net, Node, run_to_end, until, user, wait};
 use mimi_actors::limits::{REQUESTS_IN_FLIGHT_MAX, SHARD_QUEUE_COMMANDS_MAX, SHARDS};
-use mimi_node::client::member::Member;
 use rustix::process::Signal;
 use std::{collections::BTreeMap, net::SocketAddr, process::Command};
-use support::{Net, Node, invite, room, run_to_end, until, user, wait, wait_epoch};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -98,23 +88,10 @@ async fn shown(providers: &[&str]) -> (Net, SocketAddr) {
     (net, address)
 }
 
-async fn member_with_packages(net: &Net, name: &str, provider: &str, requester: &Member) -> Member {
-    let mut member = net.member(name, "phone", provider).await;
-    let requester = requester.client().user();
-    net.node(provider).consent(name, requester, None).await;
-    assert_eq!(member.upload(5).await.unwrap(), 5);
-    member
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_traffic_every_shard_link_and_queue_of_a_node_is_shown_with_what_it_did() {
     let (net, address) = shown(&[A, B]).await;
-    let den = room("den", A);
-    let mut alice = net.member("alice", "phone", A).await;
-    let mut bob = member_with_packages(&net, "bob", B, &alice).await;
-    alice.create_room(&den).await.unwrap();
-    invite(&mut alice, &den, &[user("bob", B)]).await.unwrap();
-    wait_epoch(&mut bob, &den, mimi_actors::wire::event::Epoch(1)).await;
+    let (den, mut alice, [mut bob]) = net.gather(("alice", A), [("bob", B)]).await;
     alice.send(&den, &["one", "two", "three"]).await.unwrap();
     wait(&mut bob, "three messages", |bob| {
         bob.received(&den).len() == 3

@@ -1,19 +1,10 @@
 //! Every frame and every stored record has the bytes that `tests/golden/*.hex` say, and reads back out of them.
 //!
 //! A difference means another version of the protocol or of the stored state: the files of a version never change, a new
-//! version has files of its own. `GOLDEN=write cargo test --test golden` writes the files.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests, where a panic is the report"
-)]
+//! version has files of its own. `GOLDEN=write cargo test --test facts golden` writes the files.
 
-#[path = "golden/frames.rs"]
 mod frames;
-#[path = "golden/records.rs"]
 mod records;
-#[path = "golden/samples.rs"]
 mod samples;
 
 use bytes::Bytes;

@@ -1,17 +1,9 @@
 //! What Cargo cannot enforce: who may import what, how long a file may be, what no source may hold.
 //!
 //! Comments and strings are not looked at, so that they may name what code may not use.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "helpers of tests, where a panic is the report"
-)]
 
-#[path = "planted/bugs.rs"]
+#[path = "../planted/bugs.rs"]
 mod bugs;
-#[path = "tidy/circles.rs"]
 mod circles;
 
 use std::{
@@ -197,7 +189,7 @@ fn nothing_is_left_to_be_done_and_nothing_waits_without_a_bound() {
             let call = format!("{word}!");
             found.extend(source.uses(word).filter(|line| line.contains(&call)));
         }
-        let here = source.path == "tests/tidy.rs";
+        let here = source.path == "tests/facts/tidy.rs";
         for (number, line) in source.text.lines().enumerate() {
             if !here && (has_word(line, "TODO") || has_word(line, "FIXME")) {
                 found.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
@@ -217,6 +209,26 @@ fn nothing_is_left_to_be_done_and_nothing_waits_without_a_bound() {
         // The channel of the standard library has no bound; its sync_channel has one.
         let channel = source.uses("channel");
         found.extend(channel.filter(|line| line.contains("mpsc::channel()")));
+    }
+    none(&found);
+}
+
+/// Tests of one program run side by side.
+#[test]
+fn no_test_changes_what_its_whole_process_shares() {
+    let mut found = Vec::new();
+    for source in sources(&["tests"]) {
+        for word in [
+            "set_var",
+            "remove_var",
+            "set_hook",
+            "take_hook",
+            "set_current_dir",
+            "setrlimit",
+            "umask",
+        ] {
+            found.extend(source.uses(word));
+        }
     }
     none(&found);
 }

@@ -1,21 +1,9 @@
 //! Rooms whose members run different MLS libraries: OpenMLS and mls-rs, at two providers, on real processes.
 //!
 //! Source: transport requirements, section 3.2.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::panic,
-    clippy::wildcard_enum_match_arm,
-    unreachable_pub,
-    reason = "tests stop at what they did not expect"
-)]
 
-#[path = "mixed/party.rs"]
 mod party;
-mod support;
-
+use crate::support::{self, Net, room, user};
 use mimi_actors::{
     ids::{ClientUri, RoomUri, UserUri},
     wire::{
@@ -28,7 +16,6 @@ use mimi_node::client::member::{Entrance, Member, MemberError, Ticket, packages}
 use mls_rs::client_builder::MlsConfig;
 use party::{Party, party};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
-use support::{Net, room, user};
 
 const A: &str = "a.example";
 const B: &str = "b.example";

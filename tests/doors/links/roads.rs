@@ -1,14 +1,12 @@
 //! Networks that damage or swallow what is sent, peers that are away, and strangers who begin handshakes by the thousand.
 //!
 //! The long forms take their measure from the environment:
-//! `AWAY_S=3600 cargo test --test links -- --ignored --nocapture away_for_an_hour` and
-//! `HANDSHAKES=10000 cargo test --test links -- --ignored --nocapture ten_thousand`.
+//! `AWAY_S=3600 cargo test --test doors -- --ignored --nocapture away_for_an_hour` and
+//! `HANDSHAKES=10000 cargo test --test doors -- --ignored --nocapture ten_thousand`.
 
 use super::{A, B};
 use crate::support::{
-    Net,
-    faults::{Network, Way},
-    invite,
+    Net, Network, Way, invite,
     raw::{self, connect},
     room, until, wait, wait_epoch,
 };
@@ -50,10 +48,7 @@ impl Pair {
         }
         net.linked().await;
         let mut alice = net.member("alice", "phone", A).await;
-        let mut bob = net.member("bob", "phone", B).await;
-        let requester = alice.client().user().clone();
-        net.node(B).consent("bob", &requester, None).await;
-        bob.upload(1).await.unwrap();
+        let mut bob = net.guest(("bob", B), alice.client().user(), 1).await;
         let den = room("den", A);
         alice.create_room(&den).await.unwrap();
         let users = [bob.client().user().clone()];

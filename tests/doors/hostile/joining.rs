@@ -4,6 +4,7 @@ use super::*;
 use mimi_actors::{
     group_info,
     limits::CODE_BYTES_MAX,
+    links::JoinLink,
     wire::joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest, IntroductionAsk},
     wire::refusal::Flaw,
 };
@@ -88,6 +89,119 @@ fn ticket(code: Vec<u8>) -> Ticket {
     }
 }
 
+/// A day, in milliseconds.
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+
+/// What is wrong with each request for the GroupInfo, and the code of its refusal.
+type Flawed = (
+    &'static str,
+    fn(&GroupInfoRequest) -> GroupInfoRequest,
+    &'static str,
+);
+
+const FLAWS: [Flawed; 20] = [
+    (
+        "signed with noise",
+        |good| forged(good, |r| r.signature = junk()),
+        "signature",
+    ),
+    (
+        "without a signature",
+        |good| forged(good, |r| r.signature = Payload::default()),
+        "signature",
+    ),
+    (
+        "for another room than was signed",
+        |good| forged(good, |r| r.room = room("nowhere", A)),
+        "signature",
+    ),
+    (
+        "of another time than was signed",
+        |good| forged(good, |r| r.time.0 += 1),
+        "signature",
+    ),
+    (
+        "with another id than was signed",
+        |good| forged(good, |r| r.id = [0; 16]),
+        "signature",
+    ),
+    (
+        "with another key than was signed",
+        |good| forged(good, |r| r.hpke_key = vec![9; 32].into()),
+        "signature",
+    ),
+    (
+        "with a code that was not signed",
+        |good| forged(good, |r| r.code = Some(junk())),
+        "signature",
+    ),
+    (
+        "with another's signature key",
+        |good| forged(good, |r| r.signature_key = vec![7; 32].into()),
+        "signature",
+    ),
+    (
+        "with a signature key of nothing",
+        |good| forged(good, |r| r.signature_key = Payload::default()),
+        "signature",
+    ),
+    (
+        "of ciphersuite 0",
+        |good| signed(good, |r| r.ciphersuite = 0),
+        "ciphersuite",
+    ),
+    (
+        "of ciphersuite 65535",
+        |good| signed(good, |r| r.ciphersuite = u16::MAX),
+        "ciphersuite",
+    ),
+    (
+        "of a ciphersuite with other signatures",
+        |good| signed(good, |r| r.ciphersuite = 2),
+        "signature",
+    ),
+    (
+        "with a key of nothing",
+        |good| signed(good, |r| r.hpke_key = Payload::default()),
+        "hpke_key",
+    ),
+    (
+        "with a key that is cut",
+        |good| signed(good, |r| r.hpke_key = vec![9; 31].into()),
+        "hpke_key",
+    ),
+    (
+        "with a key of zeros",
+        |good| signed(good, |r| r.hpke_key = vec![0; 32].into()),
+        "hpke_key",
+    ),
+    (
+        "with a key of 1 MiB",
+        |good| signed(good, |r| r.hpke_key = vec![1; 1 << 20].into()),
+        "hpke_key",
+    ),
+    (
+        "of yesterday",
+        |good| signed(good, |r| r.time.0 -= DAY_MS),
+        "request_time",
+    ),
+    (
+        "of tomorrow",
+        |good| signed(good, |r| r.time.0 += DAY_MS),
+        "request_time",
+    ),
+    (
+        "of the end of time",
+        |good| signed(good, |r| r.time.0 = u64::MAX),
+        "request_time",
+    ),
+    (
+        "with a code that is too long",
+        |good| signed(good, |r| r.code = Some(vec![1; CODE_BYTES_MAX + 1].into())),
+        "code",
+    ),
+];
+
 /// Clients of the node, with and without a right to join.
 pub(super) async fn joiners(book: &mut Book, amy: &mut Member, mallory: &Member) {
     let dialer = raw::dialer(&book.net.ca(), DOOR_ALPN, None);
@@ -96,112 +210,8 @@ pub(super) async fn joiners(book: &mut Book, amy: &mut Member, mallory: &Member)
     let hers = logged_in(book, &dialer, amy).await;
     let his = logged_in(book, &dialer, mallory).await;
     let good = amy.prepare_asking(&den, &none).unwrap().request;
-    let day = 24 * 3_600 * 1_000;
-    type Case = (&'static str, GroupInfoRequest, &'static str);
-    let cases: Vec<Case> = vec![
-        (
-            "signed with noise",
-            forged(&good, |r| r.signature = junk()),
-            "signature",
-        ),
-        (
-            "without a signature",
-            forged(&good, |r| r.signature = Payload::default()),
-            "signature",
-        ),
-        (
-            "for another room than was signed",
-            forged(&good, |r| r.room = room("nowhere", A)),
-            "signature",
-        ),
-        (
-            "of another time than was signed",
-            forged(&good, |r| r.time.0 += 1),
-            "signature",
-        ),
-        (
-            "with another id than was signed",
-            forged(&good, |r| r.id = [0; 16]),
-            "signature",
-        ),
-        (
-            "with another key than was signed",
-            forged(&good, |r| r.hpke_key = vec![9; 32].into()),
-            "signature",
-        ),
-        (
-            "with a code that was not signed",
-            forged(&good, |r| r.code = Some(junk())),
-            "signature",
-        ),
-        (
-            "with another's signature key",
-            forged(&good, |r| r.signature_key = vec![7; 32].into()),
-            "signature",
-        ),
-        (
-            "with a signature key of nothing",
-            forged(&good, |r| r.signature_key = Payload::default()),
-            "signature",
-        ),
-        (
-            "of ciphersuite 0",
-            signed(&good, |r| r.ciphersuite = 0),
-            "ciphersuite",
-        ),
-        (
-            "of ciphersuite 65535",
-            signed(&good, |r| r.ciphersuite = u16::MAX),
-            "ciphersuite",
-        ),
-        (
-            "of a ciphersuite with other signatures",
-            signed(&good, |r| r.ciphersuite = 2),
-            "signature",
-        ),
-        (
-            "with a key of nothing",
-            signed(&good, |r| r.hpke_key = Payload::default()),
-            "hpke_key",
-        ),
-        (
-            "with a key that is cut",
-            signed(&good, |r| r.hpke_key = vec![9; 31].into()),
-            "hpke_key",
-        ),
-        (
-            "with a key of zeros",
-            signed(&good, |r| r.hpke_key = vec![0; 32].into()),
-            "hpke_key",
-        ),
-        (
-            "with a key of 1 MiB",
-            signed(&good, |r| r.hpke_key = vec![1; 1 << 20].into()),
-            "hpke_key",
-        ),
-        (
-            "of yesterday",
-            signed(&good, |r| r.time.0 -= day),
-            "request_time",
-        ),
-        (
-            "of tomorrow",
-            signed(&good, |r| r.time.0 += day),
-            "request_time",
-        ),
-        (
-            "of the end of time",
-            signed(&good, |r| r.time.0 = u64::MAX),
-            "request_time",
-        ),
-        (
-            "with a code that is too long",
-            signed(&good, |r| r.code = Some(vec![1; CODE_BYTES_MAX + 1].into())),
-            "code",
-        ),
-    ];
-    for (name, request, code) in cases {
-        let back = say(&hers, &group_info_of(request)).await;
+    for (name, flawed, code) in FLAWS {
+        let back = say(&hers, &group_info_of(flawed(&good))).await;
         let name = format!("GroupInfo: a request {name}");
         book.back(&name, back, invalid(code)).await;
     }
@@ -319,7 +329,40 @@ pub(super) async fn codes_of(book: &mut Book, amy: &mut Member, mallory: &Member
     )
     .await;
 
-    // Codes that do not admit, and some that were not made for this room. Wrong ones are counted: that is all.
+    let made = tried(book, amy, mallory, &his).await;
+    let lease = amy.prepare_asking(&den, &Ticket::default()).unwrap();
+    let back = say(&hers, &group_info_of(lease.request)).await;
+    let free = matches!(reply(&back), Some(Reply::Room(Answer::GroupInfo(_))));
+    assert!(free, "somebody has the lease: {back:?}");
+    book.used("a lease").await;
+
+    askers(book, &den).await;
+    // Whoever was told a code keeps it: no log does.
+    let log = book.net.node(A).log().join("\n");
+    for (link, _) in &made {
+        let link = link.to_string();
+        let (_, code) = link.split_once("?code=").unwrap();
+        assert!(!log.contains(code), "the log holds a code");
+    }
+    // A member's Commit ends the lease, and costs nobody anything.
+    let update = book.alice.prepare_update(&den).unwrap();
+    book.alice.commit(&update).await.unwrap();
+    wait_epoch(&mut book.alice, &den, update.epoch).await;
+    wait_epoch(amy, &den, update.epoch).await;
+    book.rest().await;
+
+    introductions(book, amy, &his).await;
+}
+
+/// Codes that do not admit mallory, and some that were not made for this room; gives all that were made. Wrong ones are
+/// counted: that is all.
+async fn tried(
+    book: &mut Book,
+    amy: &mut Member,
+    mallory: &Member,
+    his: &Connection,
+) -> Vec<(JoinLink, CodeId)> {
+    let (den, nowhere) = (room("den", A), room("nowhere", A));
     let mut made = Vec::new();
     for terms in [
         CodeTerms {
@@ -375,7 +418,7 @@ pub(super) async fn codes_of(book: &mut Book, amy: &mut Member, mallory: &Member
         ("that is right, of who is locked out", &den, text(4), false),
     ] {
         let request = mallory.prepare_asking(of, &ticket(code)).unwrap().request;
-        let back = say(&his, &group_info_of(request)).await;
+        let back = say(his, &group_info_of(request)).await;
         if counted {
             book.used("a wrong code").await;
         }
@@ -387,27 +430,11 @@ pub(super) async fn codes_of(book: &mut Book, amy: &mut Member, mallory: &Member
         before,
         "a code was consumed"
     );
-    let lease = amy.prepare_asking(&den, &Ticket::default()).unwrap();
-    let back = say(&hers, &group_info_of(lease.request)).await;
-    let free = matches!(reply(&back), Some(Reply::Room(Answer::GroupInfo(_))));
-    assert!(free, "somebody has the lease: {back:?}");
-    book.used("a lease").await;
+    made
+}
 
-    askers(book, &den).await;
-    // Whoever was told a code keeps it: no log does.
-    let log = book.net.node(A).log().join("\n");
-    for (link, _) in &made {
-        let link = link.to_string();
-        let (_, code) = link.split_once("?code=").unwrap();
-        assert!(!log.contains(code), "the log holds a code");
-    }
-    // A member's Commit ends the lease, and costs nobody anything.
-    let update = book.alice.prepare_update(&den).unwrap();
-    book.alice.commit(&update).await.unwrap();
-    wait_epoch(&mut book.alice, &den, update.epoch).await;
-    wait_epoch(amy, &den, update.epoch).await;
-    book.rest().await;
-
+/// Codes of introduction that introduce nobody.
+async fn introductions(book: &mut Book, amy: &Member, his: &Connection) {
     let forged = mimi_actors::user::introductions::code(amy.client().user(), [1; 16]);
     for (name, code) in [
         ("that nobody made", forged),
@@ -419,7 +446,7 @@ pub(super) async fn codes_of(book: &mut Book, amy: &mut Member, mallory: &Member
             provider: A.parse().unwrap(),
             code: code.into(),
         };
-        let back = say(&his, &ask(Request::Introduction(resolve))).await;
+        let back = say(his, &ask(Request::Introduction(resolve))).await;
         book.back(&format!("introductions: a code {name}"), back, |back| {
             let told = Introduced::NotAuthorized;
             reply(back) == Some(Reply::Introduced(told))
@@ -507,7 +534,6 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         .await;
     }
     // The hub checks the joiner's signature itself, whatever its provider says.
-    let day = 24 * 3_600 * 1_000;
     for (name, request, code) in [
         (
             "signed with noise",
@@ -541,12 +567,12 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         ),
         (
             "of yesterday",
-            signed(&own, |r| r.time.0 -= day),
+            signed(&own, |r| r.time.0 -= DAY_MS),
             "request_time",
         ),
         (
             "of tomorrow",
-            signed(&own, |r| r.time.0 += day),
+            signed(&own, |r| r.time.0 += DAY_MS),
             "request_time",
         ),
     ] {

@@ -5,42 +5,31 @@
 //!
 //! | | fault | shown by |
 //! | --- | --- | --- |
-//! | 16 | a provider is away | features R5-14, R5-20, R5-21; `tests/nemesis.rs`; `roads`: for seconds, or an hour |
-//! | 17 | loss, duplicates, disorder, cuts, flipped bits | `tests/nemesis.rs` |
+//! | 16 | a provider is away | features R5-14, R5-20, R5-21; `tests/cluster/nemesis.rs`; `roads`: for seconds, or an hour |
+//! | 17 | loss, duplicates, disorder, cuts, flipped bits | `tests/cluster/nemesis.rs` |
 //! | | every fifth datagram damaged; only short ones arrive, from the start or from now on | `roads` |
 //! | 21 | it never acknowledges | `bench hostile`: `Silent`; R5-21: no more rooms with it; the world's spill |
 //! | 22 | it acknowledges what was not sent, goes back, says nothing sensible | here: lanes that are broken |
 //! | 23 | old batches again | the world; R5-14: the hub is killed; R5-20 |
 //! | 24 | it floods | `cluster::patience`; `bench hostile`: `Floods`, `Reconnects` |
 //! | 25 | half frames, idle lanes, handshakes without an end | `quic/tests/lanes.rs`, `quic/tests/links.rs`; `roads`: 500, or 10,000 |
-//! | 26 | frames too large | `quic/tests/lanes.rs`; `tests/hostile.rs` |
+//! | 26 | frames too large | `quic/tests/lanes.rs`; `tests/doors/hostile.rs` |
 //! | 28 | it takes little | here: without credit; `bench hostile`: `NoCredit` |
 //!
 //! Source: transport requirements, section 5.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::wildcard_enum_match_arm,
-    reason = "tests stop at what they did not expect"
-)]
 
-#[path = "links/roads.rs"]
 mod roads;
-mod support;
-
+use crate::support::{
+    Net, client, invite, room,
+    scripted::{Break, Follower},
+    until, wait,
+};
 use mimi_actors::{ids::RoomUri, wire::event::Epoch};
 use mimi_node::{
     admin::protocol::{ParkedRow, Request, Response},
     client::member::Member,
 };
 use std::time::{Duration, Instant};
-use support::{
-    Net, client, invite, room,
-    scripted::{Break, Follower},
-    until, wait,
-};
 
 const A: &str = "a.example";
 const B: &str = "b.example";
@@ -64,12 +53,9 @@ impl Stage {
         }
         net.linked().await;
         let mut alice = net.member("alice", "phone", A).await;
-        let mut bob = net.member("bob", "phone", B).await;
+        let host = alice.client().user();
+        let mut bob = net.guest(("bob", B), host, names.len()).await;
         let mut carol = Member::create(client("carol", "phone", C), None).unwrap();
-        net.node(B)
-            .consent("bob", alice.client().user(), None)
-            .await;
-        bob.upload(names.len()).await.unwrap();
         c.stock(&mut carol, names.len());
         let users = [bob.client().user().clone(), carol.client().user().clone()];
         let mut rooms = Vec::new();
