@@ -16,7 +16,7 @@ use crate::{
         shard::{
             self, NotQueued, Shard,
             apply::ApplyToActors,
-            full_disk, leader_balance,
+            full_disk, leader_balance, level,
             scrub::{Scrub, Scrubbed},
             shards::Shards,
         },
@@ -217,6 +217,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(retention::keep(shards.clone(), config.retention()));
     tasks.spawn(collect(disk.clone(), groups.clone()));
     tasks.spawn(full_disk::keep(disk.clone(), mesh.clone(), shards.clone()));
+    tasks.spawn(level::keep(
+        shards.clone(),
+        groups.clone(),
+        mesh.clone(),
+        release,
+        fatal.clone(),
+    ));
 
     let peers = found.peers.into_iter().map(|(id, peer)| {
         let deadline = config.request_deadline();

@@ -18,7 +18,7 @@ use crate::{
     },
     machine::ReviveError,
     room::hub,
-    wire::{self, event::Hash},
+    wire::{self, event::Hash, version::Level},
 };
 use index::EventIndex;
 pub use record::{Done, News};
@@ -49,6 +49,10 @@ pub struct Derived {
     pub time: ShardTime,
     /// Index of the last entry applied.
     pub applied: u64,
+    /// By which formats and rules the next entry is written and applied. It is kept apart, for the first release did not
+    /// know it.
+    #[serde(skip)]
+    pub level: Level,
 }
 
 impl Derived {

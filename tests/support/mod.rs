@@ -303,6 +303,15 @@ impl Node {
         shards.into_iter().map(|shard| shard.state_hash).collect()
     }
 
+    /// Waits until every shard goes by the rules of a release.
+    pub async fn is_at_level(&self, release: &str) {
+        let all = async || {
+            let shards = self.status().await.shards;
+            shards.iter().all(|shard| shard.level == release).then_some(())
+        };
+        until(&format!("every shard at {release}"), all).await;
+    }
+
     /// The hashes, once two looks have found the same: what is recorded late has been recorded.
     pub async fn settled(&self) -> Vec<String> {
         let deadline = Instant::now() + WAIT;

@@ -27,7 +27,7 @@ use crate::{
 use anyhow::Context;
 use calls::{Lost, Serve};
 use clock::NodeClock;
-use frame::{Control, ControlAnswer, Greeting, Hello, Open, RaftAnswer, RaftCall, Why};
+use frame::{Control, ControlAnswer, Greeting, Ground, Hello, Open, RaftAnswer, RaftCall, Why};
 use futures::future::{BoxFuture, join_all};
 use identity::{Identity, Own};
 use known::{Known, Reached};
@@ -35,7 +35,10 @@ use mimi_actors::{
     ask::{Answered, Ask},
     limits::{GREETING_FRAME_BYTES_MAX, SHARDS},
     membership::chain::StartId,
-    wire::{self, BVec, version::CLUSTER},
+    wire::{
+        self, BVec,
+        version::{CLUSTER, Level},
+    },
 };
 use neighbour::Neighbour;
 use notes::Notes;
@@ -179,6 +182,33 @@ impl Mesh {
     pub(crate) fn hears(&self, node: u64) -> bool {
         self.known_neighbour(node)
             .is_some_and(|neighbour| neighbour.link().is_some())
+    }
+
+    /// The level of the release that a node speaks as, while a connection to it is up.
+    pub(crate) fn level_of(&self, node: u64) -> Option<Level> {
+        let link = self.known_neighbour(node)?.link()?;
+        Some(Self::spoken_on(&link))
+    }
+
+    fn spoken_on(link: &ClusterLink) -> Level {
+        Level::spoken(link.link().agreed().unwrap_or(CLUSTER.oldest))
+    }
+
+    /// Why a node is not spoken to that could not read what this one writes, if it is such a node.
+    fn is_too_early(&self, link: &ClusterLink) -> Option<String> {
+        let (level, theirs, node) = (self.level(), Self::spoken_on(link), link.node());
+        (theirs < level).then(|| {
+            format!(
+                "the cluster goes by the rules of release {level}, and node {node} speaks as {theirs}: run {level} or a \
+                 later release there"
+            )
+        })
+    }
+
+    /// The latest level that a shard of this node has.
+    fn level(&self) -> Level {
+        let shards = self.shards.get().into_iter().flat_map(Shards::iter);
+        shards.map(|shard| shard.level()).max().unwrap_or_default()
     }
 
     /// Whether a node that is connected has a log of a shard.
@@ -366,6 +396,12 @@ impl Mesh {
         before: &Acknowledged,
     ) -> Greeting {
         let node = link.node();
+        if let Some(why) = self.is_too_early(link) {
+            tracing::warn!(node, %why, "a node was not let into the cluster");
+            let ground = Ground::Other;
+            let why = Why::clipped(&why);
+            return Greeting::Refused { ground, why };
+        }
         if let Err(stranger) = self.check(node, hello, before).await {
             // A node speaks to itself where it is asked to look whether it is at an address.
             if Some(hello.start()) != self.identity.start() {

@@ -279,6 +279,9 @@ async fn dial_at(neighbour: &Neighbour, mesh: &Mesh, address: String) -> anyhow:
                         bail!("it refuses this node: {why}");
                     }
                 };
+                if let Some(why) = mesh.is_too_early(&link) {
+                    bail!(why);
+                }
                 mesh.let_in();
                 mesh.check(neighbour.node, &theirs, &before).await?;
                 let begun = (0..SHARDS).filter(|shard| theirs.reach_of(*shard) > 0);

@@ -62,7 +62,7 @@ impl Shard {
                     group(&mut followers, room, at, command, ticket)
                 }
                 Command::User(user, command) => group(&mut users, user, at, command, ticket),
-                Command::Link(_) => {}
+                Command::Link(_) | Command::Level(_) => {}
             }
         }
         // The entry comes first: whoever is woken by what follows reads it.
@@ -137,6 +137,9 @@ impl Shard {
         }
         for client in &news.inbox_full {
             tracing::warn!(%client, "an inbox is full; a notice was not stored");
+        }
+        if let Some(level) = news.level {
+            tracing::info!(shard = self.id, %level, "the shard goes on by the rules of this release");
         }
         let environment = self.environment();
         for (peer, items) in &news.refused {
