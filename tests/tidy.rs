@@ -11,6 +11,8 @@
 
 #[path = "planted/bugs.rs"]
 mod bugs;
+#[path = "tidy/circles.rs"]
+mod circles;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,7 +53,6 @@ const IMPORTERS: [(&str, &[&str]); 13] = [
         &[
             "actors/host.rs",
             "actors/supervisor.rs",
-            "src/node.rs",
             // These two hand the supervisor's cell to the actors that they wake, and do no more with it.
             "src/cluster/shard/directory.rs",
             "src/cluster/shard/mod.rs",

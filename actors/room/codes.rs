@@ -5,10 +5,7 @@
 //!
 //! Source: transport requirements, section 7.3.
 
-use super::{
-    hub::{Fold, Room},
-    outcome::{Answer, Done, Outcome, Refused},
-};
+use super::outcome::Refused;
 use crate::{
     ids::{ClientUri, ProviderId},
     limits::{
@@ -16,12 +13,7 @@ use crate::{
         WRONG_CODES_WINDOW_MS,
     },
     machine::Millis,
-    wire::{
-        BText, BVec,
-        event::Hash,
-        joining::{CodeFacts, CodeId, CodeList},
-        refusal::RefusalCode,
-    },
+    wire::{BText, event::Hash, joining::CodeId},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -128,12 +120,12 @@ impl Code {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Codes {
     next: u32,
-    kept: BTreeMap<CodeId, Code>,
-    guesses: Guesses,
+    pub(super) kept: BTreeMap<CodeId, Code>,
+    pub(super) guesses: Guesses,
 }
 
 impl Codes {
-    fn keep(&mut self, time: Millis, code: &Code) -> Result<CodeId, Refused> {
+    pub(super) fn keep(&mut self, time: Millis, code: &Code) -> Result<CodeId, Refused> {
         if self.kept.len() >= CODES_PER_ROOM_MAX {
             // Dead ones are kept to say why they are refused, as long as there is room.
             let dead = self.kept.iter().find(|(_, code)| code.flaw(time).is_some());
@@ -166,108 +158,16 @@ impl Codes {
     }
 }
 
-impl Room {
-    /// The codes, for a check.
-    #[must_use]
-    pub fn codes(&self) -> Vec<(CodeId, Code)> {
-        let kept = &self.joining.codes.kept;
-        kept.iter().map(|(id, code)| (*id, code.clone())).collect()
-    }
-
-    /// The codes, for members.
-    #[must_use]
-    pub fn code_list(&self) -> CodeList {
-        let facts = |(id, code): (&CodeId, &Code)| CodeFacts {
-            id: *id,
-            creator: code.creator.clone(),
-            uses_left: code.uses_left,
-            not_after: code.not_after,
-            role_index: code.role_index,
-            has_passphrase: code.passphrase.is_some(),
-            revoked: code.revoked,
-        };
-        BVec::truncated(self.joining.codes.kept.iter().map(facts).collect())
-    }
-
-    /// Whether the codes of this client are not looked at; `uncounted` wrong ones are on their way into the log.
-    #[must_use]
-    pub fn is_locked<'a>(
-        &self,
-        joiner: &ClientUri,
-        time: Millis,
-        uncounted: impl Iterator<Item = &'a ClientUri> + Clone,
-    ) -> bool {
-        let guesses = &self.joining.codes.guesses;
-        let own = uncounted.clone().filter(|client| *client == joiner).count();
-        let provider = joiner.provider();
-        let peers = uncounted.filter(|client| client.provider() == provider);
-        let peers = if *provider == self.hub {
-            0
-        } else {
-            peers.count()
-        };
-        guesses.is_locked(&Guesser::Client(joiner.clone()), time, own)
-            || guesses.is_locked(&Guesser::Provider(provider.clone()), time, peers)
-    }
-}
-
-impl Fold {
-    pub(super) fn keep_code(&mut self, time: Millis, keep: &KeepCode) -> Outcome {
-        let Some(room) = &mut self.room else {
-            return Outcome::refused(Refused::NotAuthorized);
-        };
-        if !room.is_member(&keep.code.creator) {
-            return Outcome::refused(Refused::NotAuthorized);
-        }
-        match room.joining.codes.keep(time, &keep.code) {
-            Ok(id) => Outcome::answer(Done::CodeKept(id)),
-            Err(refused) => Outcome::refused(refused),
-        }
-    }
-
-    pub(super) fn revoke_code(&mut self, revoke: &RevokeCode) -> Outcome {
-        let Some(room) = &mut self.room else {
-            return Outcome::refused(Refused::NotAuthorized);
-        };
-        if !room.is_member(&revoke.member) {
-            return Outcome::refused(Refused::NotAuthorized);
-        }
-        let Some(code) = room.joining.codes.kept.get_mut(&revoke.id) else {
-            let refused = Refused::invalid(
-                RefusalCode::UnknownCode,
-                "the room has no such joining code",
-            );
-            return Outcome::refused(refused);
-        };
-        code.revoked = true;
-        room.joining.end_leases_with(revoke.id);
-        Outcome::answer(Answer::CodeRevoked)
-    }
-
-    pub(super) fn wrong_code(&mut self, time: Millis, wrong: &WrongCode) -> Outcome {
-        if let Some(room) = &mut self.room {
-            let provider = wrong.joiner.provider();
-            let guesses = &mut room.joining.codes.guesses;
-            guesses.count(Guesser::Client(wrong.joiner.clone()), time);
-            // This provider enrols its clients itself; another could make up as many as it likes.
-            if *provider != room.hub {
-                guesses.count(Guesser::Provider(provider.clone()), time);
-            }
-        }
-        Outcome::refused(Refused::NotAuthorized)
-    }
-}
-
 /// Who tries wrong codes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-enum Guesser {
+pub(super) enum Guesser {
     Client(ClientUri),
     Provider(ProviderId),
 }
 
 /// What somebody tried lately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Tried {
+pub(super) struct Tried {
     /// When the first of these was tried, or the lock began.
     since: Millis,
     wrong: u32,
@@ -275,8 +175,8 @@ struct Tried {
 
 /// Who tried how many wrong codes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Guesses {
-    tried: BTreeMap<Guesser, Tried>,
+pub(super) struct Guesses {
+    pub(super) tried: BTreeMap<Guesser, Tried>,
 }
 
 impl Guesser {
@@ -295,14 +195,14 @@ impl Tried {
 }
 
 impl Guesses {
-    fn is_locked(&self, guesser: &Guesser, time: Millis, uncounted: usize) -> bool {
+    pub(super) fn is_locked(&self, guesser: &Guesser, time: Millis, uncounted: usize) -> bool {
         let tried = self.tried.get(guesser).filter(|tried| !tried.is_over(time));
         let uncounted = u32::try_from(uncounted).unwrap_or(u32::MAX);
         let wrong = tried.map_or(0, |tried| tried.wrong);
         wrong.saturating_add(uncounted) >= guesser.wrong_max()
     }
 
-    fn count(&mut self, guesser: Guesser, time: Millis) {
+    pub(super) fn count(&mut self, guesser: Guesser, time: Millis) {
         self.tried.retain(|_, tried| !tried.is_over(time));
         if self.tried.len() >= GUESSERS_MAX && !self.tried.contains_key(&guesser) {
             let oldest = self.tried.iter().min_by_key(|(_, tried)| tried.since);

@@ -5,16 +5,12 @@
 //!
 //! Source: transport requirements, section 3.3.
 
-use super::{
-    codes::Codes,
-    hub::{Fold, Room},
-    outcome::{Done, Outcome, Refused},
-};
+use super::{codes::Codes, outcome::Refused};
 use crate::{
     ids::ClientUri,
     limits::{
-        LEASE_MS_MAX, LEASE_MS_MIN, LEASE_WASTERS_PER_ROOM_MAX, LEASES_REMEMBERED_PER_ROOM_MAX,
-        LEASES_UNUSED_MAX, LEASES_UNUSED_WINDOW_MS,
+        LEASE_WASTERS_PER_ROOM_MAX, LEASES_REMEMBERED_PER_ROOM_MAX, LEASES_UNUSED_MAX,
+        LEASES_UNUSED_WINDOW_MS,
     },
     machine::Millis,
     wire::{Payload, event::Hash, joining::CodeId, refusal::RefusalCode},
@@ -55,19 +51,19 @@ pub struct Lease {
 /// Who joins a room by itself: the lease, who wasted some, and the codes that admit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Joining {
-    lease: Option<Lease>,
+    pub(super) lease: Option<Lease>,
     /// Who had the lease that the current epoch ended: it may learn that.
-    overtaken: Option<ClientUri>,
+    pub(super) overtaken: Option<ClientUri>,
     /// When leases without a Commit ended, of each client.
-    unused: BTreeMap<ClientUri, VecDeque<Millis>>,
+    pub(super) unused: BTreeMap<ClientUri, VecDeque<Millis>>,
     /// Requests that had a lease, oldest first: none of them gets another.
-    granted: VecDeque<Hash>,
+    pub(super) granted: VecDeque<Hash>,
     pub(super) codes: Codes,
 }
 
 impl Joining {
     /// Ends the lease whose time is over.
-    fn settle(&mut self, time: Millis) {
+    pub(super) fn settle(&mut self, time: Millis) {
         if let Some(lease) = self.lease.take_if(|lease| lease.until <= time) {
             self.count_unused(&lease.joiner, lease.until);
         }
@@ -78,7 +74,7 @@ impl Joining {
         });
     }
 
-    fn count_unused(&mut self, joiner: &ClientUri, at: Millis) {
+    pub(super) fn count_unused(&mut self, joiner: &ClientUri, at: Millis) {
         if self.unused.len() >= LEASE_WASTERS_PER_ROOM_MAX && !self.unused.contains_key(joiner) {
             let oldest = self.unused.iter().min_by_key(|(_, ends)| ends.back());
             if let Some(oldest) = oldest.map(|(client, _)| client.clone()) {
@@ -93,7 +89,7 @@ impl Joining {
     }
 
     /// When the client may ask again, if it may not now; in milliseconds.
-    fn limited(&self, joiner: &ClientUri, time: Millis) -> Option<u32> {
+    pub(super) fn limited(&self, joiner: &ClientUri, time: Millis) -> Option<u32> {
         let ends = self.unused.get(joiner)?;
         let counted = ends.iter().map(|end| end.plus(LEASES_UNUSED_WINDOW_MS));
         let counted: Vec<_> = counted.filter(|over| *over > time).collect();
@@ -101,7 +97,7 @@ impl Joining {
         (counted.len() >= LEASES_UNUSED_MAX).then(|| until_ms(time, *first))
     }
 
-    fn remember(&mut self, request: Hash) {
+    pub(super) fn remember(&mut self, request: Hash) {
         if self.granted.len() == LEASES_REMEMBERED_PER_ROOM_MAX {
             self.granted.pop_front();
         }
@@ -137,135 +133,4 @@ pub(super) fn replayed() -> Refused {
 /// How long it is from `now` until `then`, in milliseconds.
 pub(super) fn until_ms(now: Millis, then: Millis) -> u32 {
     u32::try_from(then.0.saturating_sub(now.0)).unwrap_or(u32::MAX)
-}
-
-impl Room {
-    /// The lease, if somebody has it at this time.
-    #[must_use]
-    pub fn lease(&self, time: Millis) -> Option<&Lease> {
-        let lease = self.joining.lease.as_ref();
-        lease.filter(|lease| lease.until > time)
-    }
-
-    /// Whether a request had the lease, and has it no longer.
-    pub(super) fn had_lease(&self, request: Hash, time: Millis) -> bool {
-        let has = self
-            .lease(time)
-            .is_some_and(|lease| lease.request == request);
-        self.joining.granted.contains(&request) && !has
-    }
-
-    /// When a client that wasted leases may ask again, if it may not now; in milliseconds.
-    #[must_use]
-    pub fn lease_limited(&self, joiner: &ClientUri, time: Millis) -> Option<u32> {
-        self.joining.limited(joiner, time)
-    }
-
-    /// Whether a client of the same user is a member.
-    #[must_use]
-    pub fn is_participant(&self, client: &ClientUri) -> bool {
-        let first = self.members.range(client_floor(client)..).next();
-        first.is_some_and(|(member, _)| member.user() == client.user())
-    }
-
-    /// Whether a client has the lease, or had it until nobody noticed that its time was over.
-    pub(super) fn is_lent_to(&self, client: &ClientUri) -> bool {
-        let lease = self.joining.lease.as_ref();
-        lease.is_some_and(|lease| lease.joiner == *client)
-    }
-
-    /// Whether a client had the lease that the current epoch ended.
-    pub(super) fn was_lent_to(&self, client: &ClientUri) -> bool {
-        self.joining.overtaken.as_ref() == Some(client)
-    }
-
-    /// Whether an external Commit of `sender`, whose leaf has this key, may open an epoch.
-    ///
-    /// # Errors
-    /// [`Refused::LeaseRequired`] without a lease of its own, [`Refused::LeaseExpired`] after it.
-    pub fn may_join(
-        &self,
-        sender: &ClientUri,
-        signature_key: Option<&[u8]>,
-        time: Millis,
-    ) -> Result<(), Refused> {
-        let lease = self.joining.lease.as_ref();
-        let lease = lease.filter(|lease| lease.joiner == *sender);
-        let lease = lease.ok_or(Refused::LeaseRequired)?;
-        if lease.until <= time {
-            return Err(Refused::LeaseExpired);
-        }
-        if signature_key.is_some_and(|key| *key != lease.signature_key[..]) {
-            return Err(Refused::LeaseRequired);
-        }
-        Ok(())
-    }
-
-    /// Why this request gets no lease, however often it is made.
-    fn refuses_lease(&self, grant: &Grant, time: Millis) -> Option<Refused> {
-        let admitted = match grant.code {
-            Some(code) => self.joining.codes.flaw(code, time).is_none(),
-            None => self.is_participant(&grant.joiner),
-        };
-        if !admitted {
-            Some(Refused::NotAuthorized)
-        } else if self.joining.granted.contains(&grant.request) {
-            Some(replayed())
-        } else {
-            None
-        }
-    }
-}
-
-/// Where the clients of a user begin, in the order of clients.
-fn client_floor(client: &ClientUri) -> ClientUri {
-    // No name is shorter or sorts before this one.
-    ClientUri::new(client.user(), "-").unwrap_or_else(|_| client.clone())
-}
-
-impl Fold {
-    pub(super) fn grant(&mut self, time: Millis, grant: &Grant) -> Outcome {
-        let Some(room) = &mut self.room else {
-            return Outcome::refused(Refused::NotAuthorized);
-        };
-        if room.ended {
-            return Outcome::refused(Refused::Ended);
-        }
-        room.joining.settle(time);
-        match &room.joining.lease {
-            Some(lease) if lease.request == grant.request => {
-                return Outcome::answer(Done::Granted { until: lease.until });
-            }
-            Some(lease) if lease.joiner != grant.joiner => {
-                return Outcome::refused(Refused::Busy {
-                    place: 1,
-                    expected_wait_ms: until_ms(time, lease.until),
-                });
-            }
-            Some(_) | None => {}
-        }
-        if let Some(refused) = room.refuses_lease(grant, time) {
-            return Outcome::refused(refused);
-        }
-        // Who asks anew gives up what it had, which counts; a request that is good for nothing costs nothing.
-        if let Some(lease) = room.joining.lease.take()
-            && lease.joiner == grant.joiner
-        {
-            room.joining.count_unused(&lease.joiner, time);
-        }
-        if let Some(retry_after_ms) = room.joining.limited(&grant.joiner, time) {
-            return Outcome::refused(Refused::Limited { retry_after_ms });
-        }
-        let lease_ms = grant.lease_ms.clamp(LEASE_MS_MIN, LEASE_MS_MAX);
-        let until = time.plus(lease_ms.into());
-        room.joining.remember(grant.request);
-        room.joining.lease = Some(Lease {
-            joiner: grant.joiner.clone(),
-            request: grant.request,
-            signature_key: Payload(bytes::Bytes::copy_from_slice(&grant.signature_key)),
-            code: grant.code,
-            until,
-        });
-        Outcome::answer(Done::Granted { until })
-    }
 }

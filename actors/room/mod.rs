@@ -6,6 +6,7 @@
 //!
 //! Source: transport requirements, sections 3.2, 3.3, 4, 5 and 7.3.
 
+mod admission;
 pub mod checks;
 pub mod codes;
 pub mod commits;

@@ -6,9 +6,8 @@
 //! Source: transport requirements, section 3.1.
 
 use super::{
+    Device, User,
     command::{Claim, StoredPackage},
-    devices::Device,
-    fold::User,
     outcome::{Answer, Claimed, Outcome},
     stock::{MLS10, or_default},
 };

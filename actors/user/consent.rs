@@ -6,8 +6,8 @@
 //! Source: transport requirements, sections 3.1 and 6.1.
 
 use super::{
+    User,
     command::Consent,
-    fold::User,
     outcome::{Answer, Counted, Outcome, Refused},
 };
 use crate::{

@@ -5,9 +5,8 @@
 //! Source: transport requirements, section 5.
 
 use super::{
+    Device, User,
     command::Ack,
-    devices::Device,
-    fold::User,
     outcome::{Answer, Outcome, Refused},
 };
 use crate::{ids::RoomUri, wire::event::RoomSeq};

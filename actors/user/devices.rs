@@ -4,12 +4,11 @@
 //! holds its key, which the door checks first.
 
 use super::{
+    Account, Codes, Device, Fold, User,
     budget::Budgets,
     claims::Claims,
     command::{Add, Enrol, Revoke},
     consent::Consents,
-    cursors::Membership,
-    fold::{Account, Fold, User},
     inbox::Inbox,
     introductions::Introductions,
     last_resort::LastResort,
@@ -19,31 +18,12 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
-    ids::{RoomUri, UserUri},
+    ids::UserUri,
     limits::{CLIENTS_PER_USER_MAX, ENROLMENT_CODE_LIFE_MS, ENROLMENT_CODES_PER_USER_MAX},
     machine::Millis,
     wire::event::Hash,
 };
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// An enrolled client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Device {
-    pub(super) key: [u8; 32],
-    /// The code that enrolled it: the same code issued again, by a retry, is not a new one.
-    code: Hash,
-    pub(super) stock: Stock,
-    pub(super) last_resort: Option<LastResort>,
-    pub(super) inbox: Inbox,
-    pub(super) rooms: BTreeMap<RoomUri, Membership>,
-}
-
-/// Enrolment codes that wait to be used, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Codes {
-    waiting: Vec<(Hash, Millis)>,
-}
 
 impl Codes {
     fn forget_old(&mut self, time: Millis) {

@@ -5,71 +5,19 @@
 //! Source: transport requirements, section 3.1.
 
 use super::{
-    budget::Budgets,
-    claims::{Claims, Handed, told},
+    Account, Device, User,
+    claims::{Handed, told},
     command::{Claim, Command, Deliver, Hear},
-    consent::Consents,
     cursors::Membership,
-    devices::{Codes, Device},
     inbox::InboxItem,
-    introductions::Introductions,
     outcome::{Answer, Outcome, Refused},
-    spent::Spent,
-    wanted::Wanted,
 };
+pub use super::{Fold, State};
 use crate::{
-    ids::{ClientUri, Requester, RoomUri, UserUri},
+    ids::{ClientUri, Requester, RoomUri},
     machine::{self, Millis, Position, ReviveError},
-    wire::{self, claim::UserRefused, event::LinkSeq},
+    wire::{self, claim::UserRefused},
 };
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-/// A user, or the place where one could be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fold {
-    pub(super) account: Account,
-}
-
-/// Whether there is a user, and its state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Account {
-    /// There never was one.
-    #[default]
-    Absent,
-    /// There is.
-    Active(Box<User>),
-    /// There was one. Nothing else of it is left, and its name is not given away again.
-    Deleted,
-}
-
-/// Whether a user exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It never did.
-    Absent,
-    /// It does.
-    Active,
-    /// It did.
-    Deleted,
-}
-
-/// The state of a user that exists.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct User {
-    pub(super) uri: UserUri,
-    pub(super) codes: Codes,
-    /// In order of name, which is the order in which a claim serves them.
-    pub(super) devices: BTreeMap<ClientUri, Device>,
-    pub(super) spent: Spent,
-    pub(super) claims: Claims,
-    pub(super) budgets: Budgets,
-    pub(super) wanted: Wanted,
-    pub(super) consents: Consents,
-    pub(super) introductions: Introductions,
-    /// The last notice or word taken of each shard.
-    pub(super) heard: BTreeMap<u16, LinkSeq>,
-}
 
 impl machine::Fold for Fold {
     type Command = Command;

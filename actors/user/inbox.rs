@@ -6,10 +6,9 @@
 //! Source: transport requirements, section 5.
 
 use super::{
+    Device, User,
     command::{Deliver, Hear},
     cursors::Membership,
-    devices::Device,
-    fold::User,
     outcome::{Answer, Outcome},
 };
 use crate::{

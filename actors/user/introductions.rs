@@ -7,7 +7,7 @@
 //! Source: transport requirements, section 7.3.
 
 use super::{
-    fold::{Fold, User},
+    Fold, User,
     outcome::{Answer, Outcome},
 };
 use crate::{

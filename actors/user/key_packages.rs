@@ -6,9 +6,8 @@
 //! Source: transport requirements, section 3.1.
 
 use super::{
+    Device, User,
     command::{StoredPackage, Upload},
-    devices::Device,
-    fold::User,
     last_resort::LastResort,
     outcome::{Answer, Outcome, Refused},
 };

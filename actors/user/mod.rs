@@ -24,7 +24,89 @@ pub mod spent;
 pub mod stock;
 pub mod wanted;
 
+use crate::{
+    ids::{ClientUri, RoomUri, UserUri},
+    machine::Millis,
+    wire::event::{Hash, LinkSeq},
+};
+use budget::Budgets;
+use claims::Claims;
+use consent::Consents;
+use cursors::Membership;
+use inbox::Inbox;
+use introductions::Introductions;
+use last_resort::LastResort;
+use serde::{Deserialize, Serialize};
+use spent::Spent;
+use std::collections::BTreeMap;
+use stock::Stock;
+use wanted::Wanted;
+
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod testing;
+
+/// A user, or the place where one could be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fold {
+    account: Account,
+}
+
+/// Whether there is a user, and its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Account {
+    /// There never was one.
+    #[default]
+    Absent,
+    /// There is.
+    Active(Box<User>),
+    /// There was one. Nothing else of it is left, and its name is not given away again.
+    Deleted,
+}
+
+/// Whether a user exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It never did.
+    Absent,
+    /// It does.
+    Active,
+    /// It did.
+    Deleted,
+}
+
+/// The state of a user that exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct User {
+    uri: UserUri,
+    codes: Codes,
+    /// In order of name, which is the order in which a claim serves them.
+    devices: BTreeMap<ClientUri, Device>,
+    spent: Spent,
+    claims: Claims,
+    budgets: Budgets,
+    wanted: Wanted,
+    consents: Consents,
+    introductions: Introductions,
+    /// The last notice or word taken of each shard.
+    heard: BTreeMap<u16, LinkSeq>,
+}
+
+/// An enrolled client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Device {
+    key: [u8; 32],
+    /// The code that enrolled it: the same code issued again, by a retry, is not a new one.
+    code: Hash,
+    stock: Stock,
+    last_resort: Option<LastResort>,
+    inbox: Inbox,
+    rooms: BTreeMap<RoomUri, Membership>,
+}
+
+/// Enrolment codes that wait to be used, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Codes {
+    waiting: Vec<(Hash, Millis)>,
+}

@@ -6,8 +6,8 @@
 //! Source: transport requirements, section 3.1.
 
 use super::{
+    User,
     command::{Claim, Upload},
-    fold::User,
     stock::Stock,
 };
 use crate::{

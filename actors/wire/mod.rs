@@ -15,6 +15,7 @@ pub mod payload;
 pub mod post;
 pub mod reading;
 pub mod refusal;
+mod refuses;
 pub mod room;
 pub mod tree;
 pub mod version;

@@ -415,9 +415,3 @@ fn troubles(peer: &outgoing::Peer) -> Vec<TroubleRow> {
     };
     troubles.map(row).collect()
 }
-
-/// Where the socket of a data directory is, unless the config says otherwise.
-#[must_use]
-pub fn default_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("admin.sock")
-}

@@ -10,6 +10,7 @@ pub mod failure;
 pub mod output;
 pub mod peer;
 pub mod pki;
+pub mod refused;
 pub mod serve;
 mod stage;
 pub mod status;

@@ -4,7 +4,7 @@
 //! Promises: whoever stops reading ends the command quietly, and whatever it started is put in order first; an output
 //! that cannot be written (a full disk) is a failure, never a silence.
 
-use super::{block_on, failure::Refused};
+use super::{block_on, refused::Refused};
 use crate::{
     admin::{
         local,

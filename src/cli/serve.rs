@@ -30,6 +30,6 @@ impl Serve {
             .max_blocking_threads(cores + DISK_THREADS_MAX)
             .enable_all()
             .build()?
-            .block_on(node::run(config))
+            .block_on(node::running::run(config))
     }
 }

@@ -11,6 +11,7 @@
 //! decides.
 
 mod commits;
+mod encoding;
 mod entering;
 mod events;
 mod group;
@@ -19,6 +20,7 @@ mod joining;
 mod journal;
 mod messages;
 mod opening;
+mod prepared;
 mod proposals;
 mod record;
 mod refill;
@@ -34,11 +36,10 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use commits::PreparedCommit;
-pub use entering::Entrance;
 pub use identity::{Component, OTHER_SUITE, PackageOptions, SUITE};
 pub use joining::{Asking, Ticket, join_again_after};
 pub use journal::{Counts, Fault, JOURNAL_FAULTS_MAX, JOURNAL_MESSAGES_MAX, Seen};
+pub use prepared::{Entrance, PreparedCommit};
 pub use proposals::Proposing;
 pub use requests::new_claim_id;
 pub use view::packages;

@@ -1,7 +1,7 @@
 //! Who a connection is: a device that proves its key over this very connection.
 
 use super::Session;
-use crate::peering::code;
+use crate::quic::code;
 use mimi_actors::{
     ids::ClientUri,
     user::{

@@ -11,8 +11,8 @@ pub(crate) mod sends;
 
 use crate::{
     cluster::shard::shards::Shards,
-    peering::{Peers, code},
-    quic::{Door, LaneReceiver, LaneSender},
+    peering::Peers,
+    quic::{Door, LaneReceiver, LaneSender, code},
 };
 use mimi_actors::{
     caller::{Caller, Origin},

@@ -5,8 +5,7 @@
 use super::{FRAME_DEADLINE, Session};
 use crate::{
     cluster::shard::shards::{Pending, Unanswered},
-    peering::code,
-    quic::{LaneReceiver, LaneSender},
+    quic::{LaneReceiver, LaneSender, code},
 };
 use futures::stream::{FuturesOrdered, StreamExt};
 use mimi_actors::{

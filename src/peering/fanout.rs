@@ -2,10 +2,10 @@
 //!
 //! Source: transport requirements, section 5.
 
-use super::{code, credits::Credits};
+use super::credits::Credits;
 use crate::{
     cluster::shard::Shard,
-    quic::{LaneReceiver, Link},
+    quic::{LaneReceiver, Link, code},
 };
 use anyhow::Context;
 use mimi_actors::{

@@ -3,11 +3,11 @@
 //! Promises: nothing a frame says is believed about who sent it; a bad frame ends its lane, a peer that breaks the
 //! protocol loses its connection, and neither disturbs anybody else.
 
-use super::{Peers, code, receive, relay};
+use super::{Peers, receive, relay};
 use crate::{
     cluster::{feeds::claims, shard::shards::Shards},
     gateway::introductions,
-    quic::{LaneReceiver, LaneSender, Link},
+    quic::{LaneReceiver, LaneSender, Link, code},
 };
 use mimi_actors::{
     caller::{Caller, Origin},

@@ -17,18 +17,6 @@ use mimi_actors::wire::link::{Reply, Request};
 use outgoing::Peer;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Codes in a QUIC CONNECTION_CLOSE or stream reset.
-pub(crate) mod code {
-    /// A frame was malformed or broke a limit.
-    pub(crate) const BAD_FRAME: u32 = 1;
-    /// The peer does what only a broken or hostile peer does.
-    pub(crate) const PROTOCOL: u32 = 2;
-    /// No common version of the protocol.
-    pub(crate) const VERSION: u32 = 3;
-    /// The other side was not heard of in time.
-    pub(crate) const DEADLINE: u32 = 4;
-}
-
 /// The peer cannot be asked now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the provider cannot be reached now")]

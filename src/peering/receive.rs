@@ -4,13 +4,10 @@
 //!
 //! Source: transport requirements, sections 4 and 5.
 
-use super::{
-    code,
-    incoming::{FRAME_DEADLINE, LaneEnd},
-};
+use super::incoming::{FRAME_DEADLINE, LaneEnd};
 use crate::{
     cluster::shard::shards::{Pending, Shards, Unanswered},
-    quic::{LaneReceiver, LaneSender, Link},
+    quic::{LaneReceiver, LaneSender, Link, code},
 };
 use bytes::Bytes;
 use futures::stream::{FuturesOrdered, StreamExt};

@@ -5,30 +5,12 @@
 
 use super::{
     BindError, CLUSTER_ALPNS, ConnectError, Identity, Link, LinkEndpoint, LinkIncoming,
+    identity::{cluster_member, name_of},
+    settings,
     trust::Recognise,
 };
-use crate::quic::settings;
 use mimi_actors::{ids::ProviderId, wire::version::Release};
 use std::{net::SocketAddr, path::Path};
-
-/// What the name of a node begins with.
-const NODE_PREFIX: char = 'n';
-
-/// The number of the node of `cluster` that a certificate's name stands for, if it is one.
-#[must_use]
-pub fn cluster_member(name: &ProviderId, cluster: &ProviderId) -> Option<u64> {
-    let (node, rest) = name.as_str().split_once('.')?;
-    let digits = node.strip_prefix(NODE_PREFIX)?;
-    let number: u64 = digits.parse().ok()?;
-    // One name for each node: no leading zeros, no signs.
-    let canonical = number.to_string() == digits && number > 0;
-    (canonical && rest == cluster.as_str()).then_some(number)
-}
-
-/// The name in the certificate of a node.
-fn name_of(node: u64, cluster: &ProviderId) -> Option<ProviderId> {
-    format!("{NODE_PREFIX}{node}.{cluster}").parse().ok()
-}
 
 /// Where the other nodes come in, and where this one dials them from.
 pub struct ClusterEndpoint {

@@ -1,6 +1,5 @@
 //! Why there is no endpoint, no connection, or no longer one.
 
-use super::TrustError;
 use crate::holder::{Protocol, holder};
 use mimi_actors::ids::ProviderId;
 use quinn::{ConnectionError, TransportErrorCode};
@@ -171,6 +170,14 @@ pub struct FileError {
     pub path: PathBuf,
     /// What is wrong, and what to do.
     pub why: String,
+}
+
+/// Why a trust setting is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The CA file does not read, or holds nothing to trust.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 #[cfg(test)]

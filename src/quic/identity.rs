@@ -13,6 +13,9 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 /// Largest file of certificates or keys, in bytes.
 const PEM_BYTES_MAX: u64 = 1 << 20;
 
+/// What the name of a node begins with.
+const NODE_PREFIX: char = 'n';
+
 /// Names of a certificate that are shown, at most.
 const NAMES_SHOWN_MAX: usize = 3;
 
@@ -185,6 +188,22 @@ pub(super) fn provider_of(certificate: &[u8]) -> Result<ProviderId, String> {
             Err(format!("{} names ({})", several.len(), shown.join(", ")))
         }
     }
+}
+
+/// The number of the node of `cluster` that a certificate's name stands for, if it is one.
+#[must_use]
+pub fn cluster_member(name: &ProviderId, cluster: &ProviderId) -> Option<u64> {
+    let (node, rest) = name.as_str().split_once('.')?;
+    let digits = node.strip_prefix(NODE_PREFIX)?;
+    let number: u64 = digits.parse().ok()?;
+    // One name for each node: no leading zeros, no signs.
+    let canonical = number.to_string() == digits && number > 0;
+    (canonical && rest == cluster.as_str()).then_some(number)
+}
+
+/// The name in the certificate of a node.
+pub(super) fn name_of(node: u64, cluster: &ProviderId) -> Option<ProviderId> {
+    format!("{NODE_PREFIX}{node}.{cluster}").parse().ok()
 }
 
 /// SHA-256 of a certificate's SubjectPublicKeyInfo, in hexadecimal: what a peer's operator pins.

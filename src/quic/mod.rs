@@ -5,6 +5,7 @@
 //! datagrams. Not here: what a frame means; who of the listed peers may ask for what.
 
 mod cluster;
+pub mod code;
 mod door;
 mod error;
 mod identity;
@@ -17,13 +18,13 @@ pub(crate) mod strangers;
 mod tests;
 mod trust;
 
-pub use cluster::{ClusterEndpoint, ClusterIncoming, ClusterLink, cluster_member};
+pub use cluster::{ClusterEndpoint, ClusterIncoming, ClusterLink};
 pub use door::{Door, DoorDialer, DoorEndpoint, DoorIncoming};
-pub use error::{BindError, ConnectError, Ended, FileError};
-pub use identity::{Identity, IdentityError, ends_at, spki_pin};
+pub use error::{BindError, ConnectError, Ended, FileError, TrustError};
+pub use identity::{Identity, IdentityError, cluster_member, ends_at, spki_pin};
 pub use lane::{LaneError, LaneReceiver, LaneSender};
 pub use link::{Link, LinkEndpoint, LinkIncoming};
-pub use trust::{PeerTrust, TrustError, usable};
+pub use trust::{PeerTrust, usable};
 
 /// Protocol between providers.
 pub const LINK_ALPN: &[u8] = b"mimi-link/1";

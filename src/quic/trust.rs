@@ -4,9 +4,8 @@
 //! servers only, so a peer with such a certificate is pinned rather than trusted by its CA.
 
 use super::{
-    FileError,
-    cluster::cluster_member,
-    identity::{certificates, parse, provider_of, spki_hash},
+    FileError, TrustError,
+    identity::{certificates, cluster_member, parse, provider_of, spki_hash},
     settings,
 };
 use mimi_actors::ids::ProviderId;
@@ -43,14 +42,6 @@ pub enum PeerTrust {
     Ca(PathBuf),
     /// The SHA-256 of its SubjectPublicKeyInfo is this.
     PinnedKey([u8; 32]),
-}
-
-/// Why a trust setting is not usable.
-#[derive(Debug, thiserror::Error)]
-pub enum TrustError {
-    /// The CA file does not read, or holds nothing to trust.
-    #[error(transparent)]
-    File(#[from] FileError),
 }
 
 enum Check {

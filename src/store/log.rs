@@ -14,6 +14,7 @@ use super::{
     ballast::Ballast,
     engine_files::{self, Files},
     files::{self, FileError},
+    keys::{COMMITTED, DISCARDED, START, VOTE, WRITES, region},
     mark::{Mark, Slot},
     open::{Extent, Lock, OpenError, Sizes, discard_again, extent, lock, open_engine, unopened},
     record::Records,
@@ -36,17 +37,6 @@ use std::{
 const BALLAST_BYTES: u64 = 8 << 20;
 /// Entries that one read fetches, at most.
 const READ_ENTRIES_MAX: u64 = 4_096;
-
-/// Key of the vote of a shard.
-pub(super) const VOTE: &[u8] = b"vote";
-/// Key of what is known to be committed in a shard.
-pub(super) const COMMITTED: &[u8] = b"committed";
-/// Key of the index at which the log of a shard starts.
-pub(super) const START: &[u8] = b"start";
-/// Key of the last entry of a shard that was discarded.
-pub(super) const DISCARDED: &[u8] = b"discarded";
-/// Key of the number of rounds that touched a shard.
-pub(super) const WRITES: &[u8] = b"writes";
 
 /// Why entries could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -491,11 +481,6 @@ fn read_error(shard: u16, from: u64, error: &raft_engine::Error) -> ReadError {
             reason,
         }
     }
-}
-
-/// The engine's name for a shard. It never uses zero.
-pub(super) fn region(shard: u16) -> u64 {
-    u64::from(shard) + 1
 }
 
 /// A panic of another thread leaves these values whole: each is written in one step.

@@ -11,6 +11,7 @@ mod ballast;
 pub mod disk;
 mod engine_files;
 pub mod files;
+mod keys;
 pub mod log;
 pub mod mark;
 pub mod open;

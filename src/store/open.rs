@@ -6,7 +6,7 @@
 use super::{
     engine_files::{self, Files},
     files::{self, FileError},
-    log::{START, WRITES, region},
+    keys::{START, WRITES, region},
     mark::{MarkError, Slot},
 };
 use raft_engine::{Command, Config, Engine, LogBatch, ReadableSize, RecoveryMode};

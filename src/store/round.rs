@@ -2,7 +2,8 @@
 
 use super::{
     files::{self, FileError},
-    log::{COMMITTED, Log, START, VOTE, WRITES, region},
+    keys::{COMMITTED, START, VOTE, WRITES, region},
+    log::Log,
     open::Extent,
     record::{Record, Records},
 };

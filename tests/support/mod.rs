@@ -307,7 +307,10 @@ impl Node {
     pub async fn is_at_level(&self, release: &str) {
         let all = async || {
             let shards = self.status().await.shards;
-            shards.iter().all(|shard| shard.level == release).then_some(())
+            shards
+                .iter()
+                .all(|shard| shard.level == release)
+                .then_some(())
         };
         until(&format!("every shard at {release}"), all).await;
     }

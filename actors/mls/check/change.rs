@@ -2,11 +2,11 @@
 //!
 //! Source: RFC 9420, sections 12.1, 12.2 and 12.3.
 
-use super::{external::NOBODY, key_package::KeyPackage};
 use crate::mls::{
     codec::{
         commit::{ContextExtensions, Proposal, SELF_REMOVE},
         extension::{self, Extension},
+        key_package::KeyPackage,
         leaf::{Leaf, Source},
         suite::{Digest, MLS_10, Suite},
     },
@@ -68,6 +68,9 @@ impl Flaw {
         }
     }
 }
+
+/// Who proposes what stands in an external Commit: no leaf has this number.
+pub(crate) const NOBODY: u32 = u32::MAX;
 
 /// The group that Proposals are checked against.
 pub(crate) struct Group<'g, 'a> {

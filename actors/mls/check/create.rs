@@ -4,8 +4,8 @@
 
 use super::{
     audit,
-    bundle::{BundleRefused, SenderRefused, TreeRefused, in_part},
     change::Keys,
+    refused::{BundleRefused, SenderRefused, TreeRefused, in_part},
 };
 use crate::{
     ids::ClientUri,

@@ -3,8 +3,8 @@
 //! Source: RFC 9420, section 12.4.3.2; transport requirements, sections 3.2 and 3.3.
 
 use super::{
-    bundle::{BundleRefused, SenderRefused, TreeRefused},
     change::{Changed, Flaw, Group, Item},
+    refused::{BundleRefused, SenderRefused, TreeRefused},
 };
 use crate::{
     ids::ClientUri,
@@ -14,9 +14,6 @@ use crate::{
     },
 };
 use std::rc::Rc;
-
-/// Who proposes what stands in an external Commit: no leaf has this number.
-pub(crate) const NOBODY: u32 = u32::MAX;
 
 /// The leaf that an external Commit brings, which must be one of `sender`.
 pub(crate) fn own_leaf<'c, 'a>(

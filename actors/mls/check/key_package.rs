@@ -11,18 +11,15 @@ use crate::{
     limits::{KEY_PACKAGE_BYTES_MAX, KEY_PACKAGE_LIFETIME_S_MAX},
     machine::Millis,
     mls::codec::{
-        bounds::KEY_BYTES_MAX,
-        extension::{self, Extension, Place, is_grease},
+        extension::{self, is_grease},
+        key_package::KeyPackage,
         leaf::{Leaf, Source},
         reader::{Malformed, Reader, Unreadable},
-        suite::{Digest, MLS_10, Suite},
+        suite::Suite,
     },
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-
-/// The wire format of a KeyPackage inside an MLSMessage.
-const WIRE_FORMAT: u16 = 5;
 
 /// What a checked KeyPackage says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,91 +101,6 @@ impl From<Unreadable> for KeyPackageRefused {
     }
 }
 
-/// A KeyPackage, borrowed from the object it was read from.
-#[derive(Clone, Debug)]
-pub(crate) struct KeyPackage<'a> {
-    /// The bare KeyPackage as encoded, without the MLSMessage around it.
-    pub(crate) encoded: &'a [u8],
-    signed: &'a [u8],
-    version: u16,
-    pub(crate) ciphersuite: u16,
-    init_key: &'a [u8],
-    pub(crate) leaf: Leaf<'a>,
-    extensions: Vec<Extension<'a>>,
-    signature: &'a [u8],
-}
-
-impl<'a> KeyPackage<'a> {
-    /// Reads one bare KeyPackage.
-    pub(crate) fn read(reader: &mut Reader<'a>) -> Result<Self, Unreadable> {
-        let start = reader.clone();
-        let version = reader.u16()?;
-        let ciphersuite = reader.u16()?;
-        let init_key = reader.vector("init key", KEY_BYTES_MAX)?;
-        let leaf = Leaf::read(reader)?;
-        let extensions = extension::read_list(reader, Place::KeyPackage)?;
-        let signed = reader.since(&start);
-        let signature = reader.vector("signature", KEY_BYTES_MAX)?;
-        let encoded = reader.since(&start);
-        if encoded.len() > KEY_PACKAGE_BYTES_MAX {
-            let (bytes, max) = (encoded.len(), KEY_PACKAGE_BYTES_MAX);
-            return Err(Malformed::TooLarge {
-                what: "KeyPackage",
-                bytes,
-                max,
-            }
-            .into());
-        }
-        Ok(Self {
-            encoded,
-            signed,
-            version,
-            ciphersuite,
-            init_key,
-            leaf,
-            extensions,
-            signature,
-        })
-    }
-
-    /// The KeyPackageRef.
-    pub(crate) fn reference(&self, suite: &Suite) -> Digest {
-        suite.reference("MLS 1.0 KeyPackage Reference", self.encoded)
-    }
-
-    /// What is wrong with the package on its own, its lifetime aside.
-    pub(crate) fn flaw(&self, suite: &Suite) -> Option<&'static str> {
-        let listed = |extension: &Extension<'_>| self.leaf.supports_extension(extension.kind);
-        if self.version != MLS_10 {
-            Some("version is not MLS 1.0")
-        } else if !matches!(self.leaf.source, Source::KeyPackage { .. }) {
-            Some("leaf is not one of a KeyPackage")
-        } else if self.init_key == self.leaf.encryption_key {
-            Some("init key and encryption key are the same")
-        } else if self.init_key.len() != suite.public_key_bytes() {
-            Some("init key has the wrong length")
-        } else if !self.extensions.iter().all(listed) {
-            Some("capabilities lack an extension of the KeyPackage")
-        } else {
-            self.leaf.flaw(suite, self.ciphersuite)
-        }
-    }
-
-    /// Which of the two signatures is wrong, if one is.
-    pub(crate) fn wrong_signature(&self, suite: &Suite) -> Option<&'static str> {
-        if !self.leaf.signature_is_right(suite, None) {
-            return Some("leaf");
-        }
-        let right = suite.verifies(
-            self.leaf.signature_key,
-            "KeyPackageTBS",
-            &[self.signed],
-            self.signature,
-        );
-        (!right).then_some("KeyPackage")
-    }
-}
-
 /// Sorted, each once, without the numbers that mean nothing; `implied` are added.
 fn tidy(listed: &[u16], implied: std::ops::RangeInclusive<u16>) -> Vec<u16> {
     let mut list: Vec<u16> = listed
@@ -215,7 +127,7 @@ pub fn check_key_package(
 ) -> Result<KeyPackageFacts, KeyPackageRefused> {
     let mut reader =
         Reader::bounded(message, "KeyPackage", KEY_PACKAGE_BYTES_MAX).map_err(Unreadable::from)?;
-    let package = read_message(&mut reader)?;
+    let package = KeyPackage::read_message(&mut reader)?;
     let suite =
         Suite::new(package.ciphersuite).ok_or(KeyPackageRefused::Unsupported("ciphersuite"))?;
     if package.leaf.client().as_ref() != Some(client) {
@@ -246,18 +158,6 @@ pub fn check_key_package(
         last_resort: extension::marks_last_resort(&package.extensions),
         leaf_signature_key: Bytes::copy_from_slice(package.leaf.signature_key),
     })
-}
-
-fn read_message<'a>(reader: &mut Reader<'a>) -> Result<KeyPackage<'a>, Unreadable> {
-    if reader.u16()? != MLS_10 {
-        return Err(Unreadable::Unsupported("protocol version"));
-    }
-    if reader.u16()? != WIRE_FORMAT {
-        return Err(reader.bad_value("wire format").into());
-    }
-    let package = KeyPackage::read(reader)?;
-    reader.finish()?;
-    Ok(package)
 }
 
 fn check_lifetime(leaf: &Leaf<'_>, now: Millis) -> Result<(u64, u64), KeyPackageRefused> {

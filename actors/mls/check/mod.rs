@@ -10,3 +10,4 @@ pub mod key_package;
 pub(crate) mod parts;
 mod path;
 pub mod proposal;
+mod refused;

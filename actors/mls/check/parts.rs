@@ -3,15 +3,16 @@
 //! Source: transport requirements, section 3.2; RFC 9420, section 12.4.
 
 use super::{
-    bundle::{Bundle, BundleRefused, TreeRefused, in_part},
     change::Item,
     proposal::{self, PendingProposal},
+    refused::{BundleRefused, TreeRefused, in_part},
 };
 use crate::{
     limits::{ADDS_PER_COMMIT_MAX, COMMIT_BYTES_MAX},
     mls::{
         codec::{
             commit::{Commit, Entry, Proposal},
+            context::Context,
             framing::Framed,
             group_info::GroupInfo,
             message::HandshakeKind,
@@ -24,10 +25,10 @@ use crate::{
             container::{self, ContainerRefused},
             delta::{self, Base},
             rest::Rest,
-            view::{Context, GroupView},
+            view::GroupView,
         },
     },
-    wire::tree::TreeContainer,
+    wire::{room::Bundle, tree::TreeContainer},
 };
 use bytes::Bytes;
 use std::{

@@ -12,16 +12,13 @@ use crate::{
     mls::{
         codec::{
             commit::Proposal,
+            context::Context,
             framing::Framed,
             message::{HandshakeKind, Sender, handshake_header},
             reader::{Malformed, Unreadable},
             suite::{Digest, Suite},
         },
-        tree::{
-            Tree,
-            cache::TreeCache,
-            view::{Context, GroupView},
-        },
+        tree::{Tree, cache::TreeCache, view::GroupView},
     },
 };
 use bytes::Bytes;

@@ -5,13 +5,13 @@
 use super::{
     bounds::{EXTENSIONS_BYTES_MAX, KEY_BYTES_MAX, PATH_NODES_MAX},
     extension::{self, Extension, Place},
+    key_package::KeyPackage,
     leaf::Leaf,
     reader::{Malformed, Reader, Unreadable},
     welcome::read_ciphertext,
 };
-use crate::{
-    limits::{COMMIT_BYTES_MAX, GROUP_ID_BYTES_MAX, PROPOSALS_PER_BUNDLE_MAX, TREE_NODES_MAX},
-    mls::check::key_package::KeyPackage,
+use crate::limits::{
+    COMMIT_BYTES_MAX, GROUP_ID_BYTES_MAX, PROPOSALS_PER_BUNDLE_MAX, TREE_NODES_MAX,
 };
 use std::rc::Rc;
 

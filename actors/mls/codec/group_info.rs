@@ -4,12 +4,13 @@
 
 use super::{
     bounds::KEY_BYTES_MAX,
+    context::Context,
     extension::{self, Extension, Place},
     framing::read_wire_format,
     reader::{Reader, Unreadable},
     suite::{DIGEST_BYTES, Suite},
 };
-use crate::{limits::GROUP_INFO_BYTES_MAX, mls::tree::view::Context};
+use crate::limits::GROUP_INFO_BYTES_MAX;
 use bytes::Bytes;
 
 /// Wire format of a GroupInfo.

@@ -2,10 +2,12 @@
 
 pub(crate) mod bounds;
 pub(crate) mod commit;
+pub(crate) mod context;
 pub mod credential;
 pub(crate) mod extension;
 pub(crate) mod framing;
 pub mod group_info;
+pub(crate) mod key_package;
 pub(crate) mod leaf;
 pub mod message;
 pub mod reader;

@@ -7,7 +7,6 @@ use super::super::{
 use crate::mls::{
     check::{
         bundle::{Bundle, BundleRefused, CheckedBundle, TreeRefused, check_bundle},
-        key_package,
         proposal::{PendingProposal, ProposalRefused, check_proposal},
     },
     codec::{
@@ -88,7 +87,7 @@ pub(super) fn adding(world: &World, by: usize, package: &KeyPackage) -> Bundle {
 
     let mut tree = Tree::read(&world.view.tree).unwrap();
     let mut reader = Reader::new(&encoded);
-    let package = key_package::KeyPackage::read(&mut reader).unwrap();
+    let package = crate::mls::codec::key_package::KeyPackage::read(&mut reader).unwrap();
     tree.add(Rc::new(package.leaf.clone())).unwrap();
 
     let context = world.view.context().unwrap();

@@ -34,6 +34,7 @@ use crate::{
     limits::{TREE_BYTES_MAX, TREE_NODES_MAX},
     mls::codec::{
         bounds::KEY_BYTES_MAX,
+        context::Context,
         reader::{Malformed, Reader, Unreadable, put_vector},
     },
 };
@@ -48,6 +49,16 @@ pub struct Base<'a> {
     pub epoch: u64,
     /// The tree hash of that epoch.
     pub tree_hash: &'a [u8],
+}
+
+impl<'a> Context<'a> {
+    /// What a delta to the next epoch starts from.
+    pub(crate) const fn base(&self) -> Base<'a> {
+        Base {
+            epoch: self.epoch,
+            tree_hash: self.tree_hash,
+        }
+    }
 }
 
 /// Why a delta is refused.

@@ -7,19 +7,17 @@
 
 use super::{
     Tree,
-    delta::{self, Base, DeltaRefused},
+    delta::{self, DeltaRefused},
     rest::Rest,
 };
 use crate::{
     ids::ClientUri,
-    limits::{GROUP_ID_BYTES_MAX, GROUP_INFO_BYTES_MAX},
+    limits::GROUP_INFO_BYTES_MAX,
     mls::codec::{
-        bounds::KEY_BYTES_MAX,
-        commit::ContextExtensions,
+        context::Context,
         extension,
         leaf::Leaf,
-        reader::{Malformed, Reader, Unreadable, put_vector},
-        suite::{Digest, MLS_10},
+        reader::{Malformed, Reader, Unreadable},
     },
 };
 use bytes::Bytes;
@@ -65,7 +63,7 @@ pub enum NextTree {
         /// What changed since the epoch before, where that is shorter.
         delta: Option<Bytes>,
     },
-    /// What changed since the epoch before, see [`tree_delta`].
+    /// What changed since the epoch before, see [`delta`].
     Delta(Bytes),
 }
 
@@ -229,70 +227,4 @@ pub(crate) fn member_of(number: u32, leaf: &Leaf<'_>) -> Result<Member, Unreadab
         client,
         signature_key: Bytes::copy_from_slice(leaf.signature_key),
     })
-}
-
-/// A GroupContext, borrowed from the object it was read from.
-#[derive(Clone, Debug)]
-pub(crate) struct Context<'a> {
-    /// The GroupContext as encoded.
-    pub(crate) encoded: &'a [u8],
-    pub(crate) ciphersuite: u16,
-    pub(crate) group_id: &'a [u8],
-    pub(crate) epoch: u64,
-    pub(crate) tree_hash: &'a [u8],
-    pub(crate) confirmed_transcript_hash: &'a [u8],
-    pub(crate) extensions: ContextExtensions<'a>,
-}
-
-impl<'a> Context<'a> {
-    /// What a delta to the next epoch starts from.
-    pub(crate) const fn base(&self) -> Base<'a> {
-        Base {
-            epoch: self.epoch,
-            tree_hash: self.tree_hash,
-        }
-    }
-
-    pub(crate) fn read(reader: &mut Reader<'a>) -> Result<Self, Unreadable> {
-        let start = reader.clone();
-        if reader.u16()? != MLS_10 {
-            return Err(Unreadable::Unsupported("protocol version"));
-        }
-        let ciphersuite = reader.u16()?;
-        let group_id = reader.vector("group id", GROUP_ID_BYTES_MAX)?;
-        let epoch = reader.u64()?;
-        let tree_hash = reader.vector("tree hash", KEY_BYTES_MAX)?;
-        let confirmed_transcript_hash =
-            reader.vector("confirmed transcript hash", KEY_BYTES_MAX)?;
-        let extensions = ContextExtensions::read(reader)?;
-        let encoded = reader.since(&start);
-        Ok(Self {
-            encoded,
-            ciphersuite,
-            group_id,
-            epoch,
-            tree_hash,
-            confirmed_transcript_hash,
-            extensions,
-        })
-    }
-
-    /// The GroupContext of the next epoch, encoded.
-    pub(crate) fn next(
-        &self,
-        epoch: u64,
-        tree_hash: &Digest,
-        confirmed: &Digest,
-        extensions: &[u8],
-    ) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.encoded.len() + 64);
-        out.extend(MLS_10.to_be_bytes());
-        out.extend(self.ciphersuite.to_be_bytes());
-        put_vector(&mut out, self.group_id);
-        out.extend(epoch.to_be_bytes());
-        put_vector(&mut out, tree_hash);
-        put_vector(&mut out, confirmed);
-        out.extend_from_slice(extensions);
-        out
-    }
 }

@@ -16,7 +16,7 @@ use crate::{
     quic::DoorDialer,
 };
 use anyhow::{Context, bail};
-use mimi_actors::ids::ProviderId;
+use mimi_actors::{ids::ProviderId, limits::SHARDS_DEFAULT, shard::place};
 use proxy::{Cuts, Proxy};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -368,7 +368,7 @@ impl Stage {
 
     /// The number of the node that leads the shard of a room or user.
     pub(crate) async fn leader_of(&mut self, name: char, uri: &str) -> anyhow::Result<u64> {
-        let shard = crate::cluster::place(uri);
+        let shard = place(uri, SHARDS_DEFAULT);
         let Response::Cluster(status) = self.ask(name, &Request::Cluster).await? else {
             bail!("the node answered something else");
         };

@@ -2,52 +2,19 @@
 //!
 //! Source: transport requirements, section 3.2.
 
-use super::{Member, MemberError, group, identity, mls};
+use super::{Member, MemberError, PreparedCommit, encoding, identity, mls};
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     wire::{
         Payload,
         answer::{Accepted, Answer, Refused},
         event::{Epoch, Hash},
-        room::Bundle,
-        tree::TreeContainer,
     },
 };
 use openmls::prelude::{
     KeyPackage, LeafNodeIndex, OpenMlsProvider as _, ProcessedMessageContent, Proposal,
     QueuedProposal, Sender,
 };
-use serde::{Deserialize, Serialize};
-
-/// A Commit that waits for the hub's word, with all that goes to the hub.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PreparedCommit {
-    /// The room.
-    pub room: RoomUri,
-    /// The epoch it would open.
-    pub epoch: Epoch,
-    /// The Commit, a PublicMessage.
-    pub commit: Payload,
-    /// The Welcome, exactly when it adds.
-    pub welcome: Option<Payload>,
-    /// GroupInfo of the epoch it would open, with external_pub, without the tree.
-    pub group_info: Payload,
-    /// Ratchet tree of that epoch.
-    pub tree: TreeContainer,
-}
-
-impl PreparedCommit {
-    /// What the hub is sent.
-    #[must_use]
-    pub fn bundle(&self) -> Bundle {
-        Bundle {
-            commit: self.commit.clone(),
-            welcome: self.welcome.clone(),
-            group_info: self.group_info.clone(),
-            tree: self.tree.clone(),
-        }
-    }
-}
 
 /// What a Commit changes by itself, beside the pending Proposals, which every Commit takes in.
 enum Change {
@@ -164,10 +131,10 @@ impl Member {
         let prepared = PreparedCommit {
             room: room.clone(),
             epoch: Epoch(staged.epoch().as_u64()),
-            commit: group::message(&commit)?,
-            welcome: welcome.as_ref().map(group::message).transpose()?,
-            group_info: group::message(&group_info)?,
-            tree: self.trees.pack(&group::tree(&tree)?, base.as_ref())?,
+            commit: encoding::message(&commit)?,
+            welcome: welcome.as_ref().map(encoding::message).transpose()?,
+            group_info: encoding::message(&group_info)?,
+            tree: self.trees.pack(&encoding::tree(&tree)?, base.as_ref())?,
         };
         self.room_mut(room).pending = Some(prepared.clone());
         Ok(prepared)
@@ -311,7 +278,7 @@ impl Member {
             return self.commit_accepted(room);
         }
         let processed = group
-            .process_message(&self.mls, group::protocol_message(commit)?)
+            .process_message(&self.mls, encoding::protocol_message(commit)?)
             .map_err(mls("process a Commit"))?;
         let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
             return Err(mls("process a Commit")("another kind of message"));

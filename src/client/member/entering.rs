@@ -5,7 +5,7 @@
 //!
 //! Source: transport requirements, sections 3.2 and 3.3.
 
-use super::{Member, MemberError, PreparedCommit, group, identity, mls};
+use super::{Entrance, Member, MemberError, PreparedCommit, encoding, group, identity, mls};
 use mimi_actors::{
     ids::RoomUri,
     mls::tree::container::Before,
@@ -20,17 +20,6 @@ use openmls::prelude::{
     PublicMessageIn, RatchetTreeIn, tls_codec::DeserializeBytes as _,
 };
 
-/// What a device needs of a room to enter it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entrance {
-    /// The GroupInfo of the current epoch, an MLSMessage.
-    pub group_info: Payload,
-    /// The ratchet tree of that epoch.
-    pub tree: Payload,
-    /// The Proposals that wait, each an MLSMessage: members that are leaving must be let go.
-    pub proposals: Vec<Payload>,
-}
-
 impl Member {
     /// What another device of this user needs to enter a room of this one.
     ///
@@ -42,8 +31,8 @@ impl Member {
             .export_group_info(self.mls.crypto(), &self.signer, false)
             .map_err(mls("export the GroupInfo"))?;
         Ok(Entrance {
-            group_info: group::message(&group_info)?,
-            tree: group::tree(&group.export_ratchet_tree())?,
+            group_info: encoding::message(&group_info)?,
+            tree: encoding::tree(&group.export_ratchet_tree())?,
             proposals: self
                 .room(room)
                 .map_or_else(Vec::new, |state| state.waiting.clone()),
@@ -101,12 +90,13 @@ impl Member {
         let prepared = PreparedCommit {
             room: room.clone(),
             epoch: Epoch(group.epoch().as_u64()),
-            commit: group::message(&commit)?,
+            commit: encoding::message(&commit)?,
             welcome: None,
-            group_info: group::message(&group_info)?,
-            tree: self
-                .trees
-                .pack(&group::tree(&group.export_ratchet_tree())?, base.as_ref())?,
+            group_info: encoding::message(&group_info)?,
+            tree: self.trees.pack(
+                &encoding::tree(&group.export_ratchet_tree())?,
+                base.as_ref(),
+            )?,
         };
         let state = self.room_mut(room);
         state.group_id = group.group_id().as_slice().to_vec().into();

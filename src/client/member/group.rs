@@ -1,19 +1,15 @@
 //! A room's MLS group: making it, joining it, its GroupInfo and ratchet tree as bytes.
 
-use super::{MemberError, SUITE, identity, mls, record::Record, trees::Trees};
+use super::{MemberError, SUITE, encoding, identity, mls, record::Record, trees::Trees};
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::EPOCH_TOLERANCE_EPOCHS,
-    wire::{Payload, post::WelcomeNotice, room::Beginning},
+    wire::{post::WelcomeNotice, room::Beginning},
 };
-use openmls::{
-    prelude::{
-        Extensions, GroupContext, GroupId, MlsGroup, MlsGroupJoinConfig, MlsMessageBodyIn,
-        MlsMessageIn, MlsMessageOut, OpenMlsProvider as _, PURE_PLAINTEXT_WIRE_FORMAT_POLICY,
-        ProtocolMessage, RatchetTreeIn, SenderRatchetConfiguration, StagedWelcome,
-        tls_codec::{DeserializeBytes, Serialize as _},
-    },
-    treesync::RatchetTree,
+use openmls::prelude::{
+    Extensions, GroupContext, GroupId, MlsGroup, MlsGroupJoinConfig, MlsMessageBodyIn,
+    MlsMessageIn, OpenMlsProvider as _, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, RatchetTreeIn,
+    SenderRatchetConfiguration, StagedWelcome, tls_codec::DeserializeBytes,
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
@@ -81,8 +77,8 @@ pub(super) fn opening(
         .export_group_info(provider.crypto(), signer, false)
         .map_err(mls("export the GroupInfo"))?;
     Ok(Beginning {
-        group_info: message(&group_info)?,
-        tree: trees.pack_first(&tree(&group.export_ratchet_tree())?)?,
+        group_info: encoding::message(&group_info)?,
+        tree: trees.pack_first(&encoding::tree(&group.export_ratchet_tree())?)?,
     })
 }
 
@@ -126,27 +122,4 @@ pub(super) fn load_all(
         }
     }
     Ok(groups)
-}
-
-/// A handshake or application message out of its bytes.
-pub(super) fn protocol_message(bytes: &Payload) -> Result<ProtocolMessage, MemberError> {
-    MlsMessageIn::tls_deserialize_exact_bytes(bytes)
-        .map_err(mls("decode an MLSMessage"))?
-        .try_into_protocol_message()
-        .map_err(mls("decode an MLSMessage"))
-}
-
-/// An MLSMessage as bytes.
-pub(super) fn message(message: &MlsMessageOut) -> Result<Payload, MemberError> {
-    message
-        .to_bytes()
-        .map(Payload::from)
-        .map_err(mls("encode an MLSMessage"))
-}
-
-/// A ratchet tree as the bare vector of RFC 9420.
-pub(super) fn tree(tree: &RatchetTree) -> Result<Payload, MemberError> {
-    tree.tls_serialize_detached()
-        .map(Payload::from)
-        .map_err(mls("encode a ratchet tree"))
 }

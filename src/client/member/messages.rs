@@ -2,7 +2,7 @@
 //!
 //! Source: transport requirements, section 4.
 
-use super::{Member, MemberError, group, identity, journal::Seen, mls, record::Outgoing};
+use super::{Member, MemberError, encoding, identity, journal::Seen, mls, record::Outgoing};
 use bytes::Bytes;
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
@@ -53,7 +53,7 @@ impl Member {
         let message = group
             .create_message(&self.mls, &self.signer, plaintext)
             .map_err(mls("encrypt a message"))?;
-        Ok(group::message(&message)?.0)
+        Ok(encoding::message(&message)?.0)
     }
 
     /// Takes `count` own numbers of a room, for messages that somebody else sends for this device. They are saved with
@@ -109,7 +109,7 @@ impl Member {
         own: Option<ClientSeq>,
         message: &Payload,
     ) -> Result<(), MemberError> {
-        let parsed = group::protocol_message(message)?;
+        let parsed = encoding::protocol_message(message)?;
         let epoch = Epoch(parsed.epoch().as_u64());
         let state = self.record.rooms.entry(room.clone()).or_default();
         let own = own.or_else(|| {

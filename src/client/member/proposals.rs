@@ -1,6 +1,6 @@
 //! Proposals: made here, taken in from the room, forgotten when the hub does not know them.
 
-use super::{Member, MemberError, group, identity, mls};
+use super::{Member, MemberError, encoding, identity, mls};
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     wire::{Payload, event::Hash},
@@ -51,7 +51,7 @@ impl Member {
         let state = self.room_mut(room);
         let mut messages = Vec::with_capacity(made.len());
         for (message, reference) in &made {
-            let message = group::message(message)?;
+            let message = encoding::message(message)?;
             let reference = reference.as_slice().to_vec().into();
             state.proposed.insert(Hash::of(&message), reference);
             messages.push(message);
@@ -185,7 +185,7 @@ impl Member {
     ) -> Result<(), MemberError> {
         let state = self.record.rooms.entry(room.clone()).or_default();
         self.record.journal.counts.proposals += 1;
-        let epoch = group::protocol_message(proposal)?.epoch();
+        let epoch = encoding::protocol_message(proposal)?.epoch();
         let group = self.groups.get(room);
         if group.is_some_and(|group| group.epoch() == epoch) {
             state.waiting.push(proposal.clone());
@@ -196,7 +196,7 @@ impl Member {
         let Some(group) = self.groups.get_mut(room) else {
             return Err(MemberError::NotMember(room.clone()));
         };
-        let message = group::protocol_message(proposal)?;
+        let message = encoding::protocol_message(proposal)?;
         // The own Commit, merged on the hub's answer, may be ahead of the events.
         if !group.is_active() || message.epoch() < group.epoch() {
             return Ok(());

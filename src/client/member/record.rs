@@ -1,6 +1,6 @@
 //! What a member remembers beside its MLS state: numbers, cursors, verdicts, the journal.
 
-use super::{commits::PreparedCommit, journal::Journal};
+use super::{journal::Journal, prepared::PreparedCommit};
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     wire::{

@@ -2,7 +2,7 @@
 //!
 //! Source: transport requirements, section 3.2.
 
-use super::{Entrance, Member, MemberError, group, mls};
+use super::{Entrance, Member, MemberError, encoding, mls};
 use mimi_actors::{
     ids::RoomUri,
     mls::tree::container::{self, Before},
@@ -37,7 +37,7 @@ impl Trees {
         Ok(Some(Before {
             epoch: context.epoch().as_u64(),
             tree_hash: context.tree_hash().to_vec().into(),
-            tree: group::tree(tree)?.0,
+            tree: encoding::tree(tree)?.0,
         }))
     }
 

@@ -5,7 +5,6 @@
 //!
 //! Source: transport requirements, section 5.
 
-use crate::cluster::shard::shards::Shards;
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::{READS_TOLD_MAX, READS_WAITING_MAX},
@@ -15,11 +14,7 @@ use mimi_actors::{
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
-
-/// How often shards are told, at most.
-const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is to be told to one shard: the newest word of each client and room.
 #[derive(Default)]
@@ -44,7 +39,7 @@ impl ClientAcks {
     }
 
     /// As much as one command holds; none when nothing waits.
-    fn take(&self) -> Option<BVec<ReadProgress, READS_TOLD_MAX>> {
+    pub(super) fn take(&self) -> Option<BVec<ReadProgress, READS_TOLD_MAX>> {
         let mut waiting = self.waiting();
         let mut has = Vec::new();
         while has.len() < READS_TOLD_MAX
@@ -57,22 +52,6 @@ impl ClientAcks {
             });
         }
         (!has.is_empty()).then(|| BVec::truncated(has))
-    }
-}
-
-/// Tells the shards of rooms what clients have, wherever they are led, until the node stops.
-pub(crate) async fn tell(shards: Shards) {
-    let mut turn = tokio::time::interval(TELL_INTERVAL);
-    turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        turn.tick().await;
-        for shard in shards.iter() {
-            while let Some(has) = shard.reads.take() {
-                if let Err(error) = shards.tell_read(shard, has).await {
-                    tracing::debug!(shard = shard.id, %error, "what was read is forgotten later");
-                }
-            }
-        }
     }
 }
 

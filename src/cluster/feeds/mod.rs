@@ -6,5 +6,6 @@ pub(crate) mod entry_source;
 pub(crate) mod notices;
 pub(crate) mod refusal_throttle;
 pub(crate) mod retention;
+pub(crate) mod tell_acks;
 pub(crate) mod wake;
 pub(crate) mod watchers;

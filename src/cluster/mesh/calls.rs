@@ -72,14 +72,6 @@ where
         self.waiting.try_send(call).map_err(|_| Lost)?;
         Ok(answered)
     }
-
-    /// Calls, and waits for the answer.
-    ///
-    /// # Errors
-    /// [`Lost`] when there is no way there, or it was lost before the answer came.
-    pub(crate) async fn call(&self, call: Q, bytes: usize) -> Result<A, Lost> {
-        self.begin(call, bytes)?.await.map_err(|_| Lost)
-    }
 }
 
 /// The calls of a lane that wait for their answers.

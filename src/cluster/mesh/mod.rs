@@ -16,12 +16,12 @@ mod probe;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod way;
 
-use super::{raft::group::Group, shard::shards::Shards};
+use super::raft::group::Group;
 use crate::{
     directory::Claimed,
-    peering::code,
-    quic::{ClusterEndpoint, ClusterLink, LaneReceiver, LaneSender, strangers::Strangers},
+    quic::{ClusterEndpoint, ClusterLink, LaneReceiver, LaneSender, code, strangers::Strangers},
     store::Disk,
 };
 use anyhow::Context;
@@ -33,7 +33,7 @@ use identity::{Identity, Own};
 use known::{Known, Reached};
 use mimi_actors::{
     ask::{Answered, Ask},
-    limits::{GREETING_FRAME_BYTES_MAX, SHARDS},
+    limits::GREETING_FRAME_BYTES_MAX,
     membership::chain::StartId,
     wire::{
         self, BVec,
@@ -50,8 +50,6 @@ use std::{
 };
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-pub(crate) use transfer::send as send_snapshot;
-
 /// How long a lane may take to say what it is for.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a node may take to write down how far the others are.
@@ -65,6 +63,8 @@ type Acknowledged = Vec<(u16, BTreeMap<u64, u64>)>;
 /// The cluster, as this node sees it.
 pub(crate) struct Mesh {
     me: u64,
+    /// How many shards the provider has.
+    count: u16,
     endpoint: ClusterEndpoint,
     identity: Identity,
     known: Known,
@@ -73,7 +73,7 @@ pub(crate) struct Mesh {
     disk: Disk,
     neighbours: Mutex<BTreeMap<u64, Arc<Neighbour>>>,
     groups: OnceLock<Vec<Group>>,
-    shards: OnceLock<Shards>,
+    shards: OnceLock<Arc<dyn Answering>>,
     myself: Weak<Self>,
 }
 
@@ -83,7 +83,7 @@ impl Mesh {
     /// # Errors
     /// When what is remembered of the others does not read.
     pub(crate) fn new(
-        me: u64,
+        (me, count): (u64, u16),
         endpoint: ClusterEndpoint,
         (claimed, own): (Claimed, Own),
         data_dir: &Path,
@@ -95,6 +95,7 @@ impl Mesh {
         let identity = Identity::new(claimed, own);
         Ok(Arc::new_cyclic(|myself| Self {
             me,
+            count,
             endpoint,
             identity,
             known,
@@ -123,6 +124,11 @@ impl Mesh {
         &self.disk
     }
 
+    /// How many shards the provider has.
+    fn count(&self) -> u16 {
+        self.count
+    }
+
     fn endpoint(&self) -> &ClusterEndpoint {
         &self.endpoint
     }
@@ -134,7 +140,7 @@ impl Mesh {
     }
 
     /// Takes note of the shards: from now on what other nodes pass on is answered.
-    pub(crate) fn open(&self, shards: Shards) {
+    pub(crate) fn open(&self, shards: Arc<dyn Answering>) {
         // Done once, when the node has started.
         drop(self.shards.set(shards));
     }
@@ -150,7 +156,7 @@ impl Mesh {
         let mut neighbours = self.neighbours();
         let neighbour = neighbours
             .entry(node)
-            .or_insert_with(|| Neighbour::new(node, &self.myself));
+            .or_insert_with(|| Neighbour::new(node, self.count, &self.myself));
         neighbour.told(address);
         Arc::clone(neighbour)
     }
@@ -207,8 +213,8 @@ impl Mesh {
 
     /// The latest level that a shard of this node has.
     fn level(&self) -> Level {
-        let shards = self.shards.get().into_iter().flat_map(Shards::iter);
-        shards.map(|shard| shard.level()).max().unwrap_or_default()
+        let shards = self.shards.get();
+        shards.map_or(Level::FIRST, |shards| shards.level())
     }
 
     /// Whether a node that is connected has a log of a shard.
@@ -262,7 +268,7 @@ impl Mesh {
 
     /// How far the other nodes have come.
     fn acknowledged(&self) -> Acknowledged {
-        let groups = (0..SHARDS).filter_map(|shard| Some((shard, self.group(shard)?)));
+        let groups = (0..self.count).filter_map(|shard| Some((shard, self.group(shard)?)));
         groups
             .map(|(shard, group)| (shard, group.replicated()))
             .collect()
@@ -376,7 +382,7 @@ impl Mesh {
             Open::Raft => calls::serve(to, from, RaftCalls(Arc::clone(self))).await,
             Open::Forward { .. } => {
                 let shards = self.shards.get().context("this node is starting")?;
-                calls::serve(to, from, Forwards(shards.clone())).await
+                calls::serve(to, from, Forwards(Arc::clone(shards))).await
             }
             Open::Control(control) => {
                 let answer = self.do_control(control, link.node()).await;
@@ -496,14 +502,24 @@ impl Serve for RaftCalls {
     }
 }
 
+/// The actors of the shards, as another node asks them.
+pub(crate) trait Answering: Send + Sync + 'static {
+    /// Begins what is asked; what is returned first ends when the next may begin, and then there is what waits for the
+    /// answer.
+    fn asked(&self, ask: Ask) -> BoxFuture<'_, BoxFuture<'static, Answered>>;
+
+    /// The latest level that one of the shards has.
+    fn level(&self) -> Level;
+}
+
 /// Answers the requests that another node passes on.
-struct Forwards(Shards);
+struct Forwards(Arc<dyn Answering>);
 
 impl Serve for Forwards {
     type Call = Ask;
     type Answer = Answered;
 
     async fn begin(&self, ask: Ask) -> BoxFuture<'static, Answered> {
-        Box::pin(self.0.asked(ask).await)
+        self.0.asked(ask).await
     }
 }

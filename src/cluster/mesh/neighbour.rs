@@ -8,11 +8,11 @@ use super::{
         RaftCall, Why,
     },
 };
-use crate::{peering::code, quic::ClusterLink};
+use crate::quic::{ClusterLink, code};
 use anyhow::{Context, bail};
 use mimi_actors::{
     ask::{Answered, Ask},
-    limits::{GREETING_FRAME_BYTES_MAX, SHARDS},
+    limits::GREETING_FRAME_BYTES_MAX,
     membership::chain::StartId,
     wire,
 };
@@ -67,7 +67,7 @@ struct Up {
 
 impl Neighbour {
     /// A node that is dialled from now on, once it is told where.
-    pub(super) fn new(node: u64, mesh: &Weak<Mesh>) -> Arc<Self> {
+    pub(super) fn new(node: u64, shards: u16, mesh: &Weak<Mesh>) -> Arc<Self> {
         let neighbour = Arc::new_cyclic(|over: &Weak<Self>| {
             let forward = |shard| Caller::new(over.clone(), Open::Forward { shard }, 0);
             Self {
@@ -77,7 +77,7 @@ impl Neighbour {
                 there: Notify::new(),
                 urgent: Caller::new(over.clone(), Open::Raft, URGENT),
                 bulk: Caller::new(over.clone(), Open::Raft, BULK),
-                forwards: (0..SHARDS).map(forward).collect(),
+                forwards: (0..shards).map(forward).collect(),
             }
         });
         tokio::spawn(keep(Arc::downgrade(&neighbour), mesh.clone()));
@@ -284,7 +284,7 @@ async fn dial_at(neighbour: &Neighbour, mesh: &Mesh, address: String) -> anyhow:
                 }
                 mesh.let_in();
                 mesh.check(neighbour.node, &theirs, &before).await?;
-                let begun = (0..SHARDS).filter(|shard| theirs.reach_of(*shard) > 0);
+                let begun = (0..mesh.count()).filter(|shard| theirs.reach_of(*shard) > 0);
                 return Ok(Up {
                     link: Arc::new(link),
                     address,

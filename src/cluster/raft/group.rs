@@ -10,6 +10,7 @@ use super::{
     sealing::{Keeper, Sealing},
     standing::ballot_of,
     state_machine::StateMachine,
+    way::Others,
 };
 use crate::{
     cluster::{
@@ -20,10 +21,7 @@ use crate::{
             tail::{LogFault, Tail},
             types::{self, LogId, SnapshotMeta, Types, Vote},
         },
-        mesh::{
-            Mesh,
-            frame::{RaftAnswer, Rpc, Why},
-        },
+        mesh::frame::{RaftAnswer, Rpc, Why},
     },
     store::{
         Disk,
@@ -74,7 +72,7 @@ pub struct Group {
     apply: Arc<dyn Apply>,
     pub(crate) node: u64,
     /// The other nodes, where there are any. They hold the groups.
-    pub(crate) mesh: Weak<Mesh>,
+    pub(super) others: Option<Weak<dyn Others>>,
     /// It gives up its leadership: nothing new is taken.
     pub(crate) silent: Arc<AtomicBool>,
     /// A task of it has panicked: it does nothing any more until the node is started again.
@@ -88,9 +86,14 @@ pub struct Group {
 }
 
 impl Group {
+    /// The other nodes, as long as this one runs.
+    pub(super) fn other_nodes(&self) -> Option<Arc<dyn Others>> {
+        self.others.as_ref()?.upgrade()
+    }
+
     /// Begins the group of a shard, or resumes it. Its state is sealed after every `snapshot_entries` entries.
     ///
-    /// Without a mesh this node is its one voter: then it returns when it leads and has applied everything that is in
+    /// Without others this node is its one voter: then it returns when it leads and has applied everything that is in
     /// the log, so that what is read from then on is current. With one it returns at once, and whoever founds the
     /// cluster calls [`Group::found`].
     ///
@@ -102,9 +105,9 @@ impl Group {
         disk: &Disk,
         snapshot_entries: u64,
         apply: Arc<dyn Apply>,
-        mesh: Option<Arc<Mesh>>,
+        others: Option<Arc<dyn Others>>,
     ) -> Result<Self, StartError> {
-        let alone = mesh.is_none();
+        let alone = others.is_none();
         let shards = disk.log.shards();
         if shard >= shards {
             return Err(StartError::UnknownShard { shard, shards });
@@ -141,8 +144,8 @@ impl Group {
             },
         };
         let store = LogStore::new(tail.clone());
-        let others = mesh.as_ref().map(Arc::downgrade).unwrap_or_default();
-        let network = Network::new(shard, mesh);
+        let known = others.as_ref().map(Arc::downgrade);
+        let network = Network::new(shard, others);
         let raft = Raft::new(node_id, config, network, store, machine)
             .await
             .map_err(stopped)?;
@@ -156,7 +159,7 @@ impl Group {
             keeper: Arc::new(keeper),
             apply,
             node: node_id,
-            mesh: others,
+            others: known,
             silent: Arc::default(),
             fenced,
             election: Arc::new(Election::new(shard, node_id, followed)),
@@ -246,9 +249,8 @@ impl Group {
         loop {
             let seen = metrics.borrow_and_update().clone();
             let settled = self
-                .mesh
-                .upgrade()
-                .is_none_or(|mesh| mesh.clock().is_settled());
+                .other_nodes()
+                .is_none_or(|others| others.clock().is_settled());
             // It stamps by the others' clocks, so it hears of them first.
             let silent = self.silent.load(Ordering::Acquire) || !settled;
             let engine_ago_ms = answered_ago_ms(&seen, seen_at);

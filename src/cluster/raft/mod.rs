@@ -13,3 +13,4 @@ mod network;
 pub(crate) mod sealing;
 mod standing;
 pub(crate) mod state_machine;
+pub(crate) mod way;

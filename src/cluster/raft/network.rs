@@ -8,14 +8,12 @@
     reason = "openraft's errors have the size that they have"
 )]
 
+use super::way::{Others, Way};
 use crate::cluster::{
     log::types::{LogId, Types},
     mesh::{
-        Mesh,
         calls::Lost,
         frame::{RaftAnswer, RaftCall, Rpc},
-        neighbour::Neighbour,
-        send_snapshot,
     },
 };
 use openraft::{
@@ -36,8 +34,6 @@ use tokio::{
 
 /// How long a voter that cannot be reached is left alone, in milliseconds.
 const LEFT_ALONE_MS: u64 = 200;
-/// What a call costs beside its entries, in bytes, about.
-const CALL_BYTES: usize = 256;
 
 /// Why a voter does not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,12 +54,12 @@ enum NoAnswer {
 pub(crate) struct Network {
     shard: u16,
     /// None for a node alone, which calls nobody.
-    mesh: Option<Arc<Mesh>>,
+    others: Option<Arc<dyn Others>>,
 }
 
 impl Network {
-    pub(crate) fn new(shard: u16, mesh: Option<Arc<Mesh>>) -> Self {
-        Self { shard, mesh }
+    pub(crate) fn new(shard: u16, others: Option<Arc<dyn Others>>) -> Self {
+        Self { shard, others }
     }
 }
 
@@ -71,10 +67,8 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Voter;
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Voter {
-        let way = self.mesh.clone().map(|mesh| {
-            let neighbour = mesh.neighbour(target, &node.addr);
-            (mesh, neighbour)
-        });
+        let others = self.others.as_ref();
+        let way = others.map(|others| others.way(target, &node.addr));
         Voter {
             shard: self.shard,
             node: target,
@@ -84,39 +78,12 @@ impl RaftNetworkFactory<Types> for Network {
     }
 }
 
-/// Where calls to a voter go.
-pub(crate) trait Way: Send + Sync + 'static {
-    /// Whether there is a connection.
-    fn is_up(&self) -> bool;
-
-    /// Puts a call of about `bytes` bytes of entries on its way.
-    ///
-    /// # Errors
-    /// [`Lost`] when too much waits already.
-    fn begin(&self, call: RaftCall, bytes: usize) -> Result<oneshot::Receiver<RaftAnswer>, Lost>;
-}
-
-impl Way for (Arc<Mesh>, Arc<Neighbour>) {
-    fn is_up(&self) -> bool {
-        self.1.link().is_some()
-    }
-
-    fn begin(&self, call: RaftCall, bytes: usize) -> Result<oneshot::Receiver<RaftAnswer>, Lost> {
-        let caller = if bytes > 0 {
-            self.1.bulk()
-        } else {
-            self.1.urgent()
-        };
-        caller.begin(call, CALL_BYTES + bytes)
-    }
-}
-
 /// Another voter of one shard.
-pub(crate) struct Voter<W = (Arc<Mesh>, Arc<Neighbour>)> {
+pub(crate) struct Voter {
     shard: u16,
     node: u64,
     /// None for a node alone.
-    way: Option<W>,
+    way: Option<Arc<dyn Way>>,
     /// Entries that were sent and are not answered.
     earlier: Option<Earlier>,
 }
@@ -136,7 +103,7 @@ enum Answer {
     Came(bool),
 }
 
-impl<W: Way> Voter<W> {
+impl Voter {
     fn begin<E: std::error::Error>(
         &self,
         rpc: Rpc,
@@ -333,11 +300,10 @@ impl RaftNetwork<Types> for Voter {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
         let node = self.node;
-        let Some((mesh, neighbour)) = &self.way else {
+        let Some(way) = &self.way else {
             return Err(Unreachable::new(&NoAnswer::Alone(node)).into());
         };
-        // The transfer has deadlines of its own, for each step.
-        let sending = send_snapshot(neighbour, mesh.disk(), self.shard, &vote, snapshot);
+        let sending = way.send_snapshot(self.shard, vote, snapshot);
         tokio::select! {
             sent = sending => sent.map_err(|error| {
                 let why = format!("{error:#}");

@@ -1,5 +1,6 @@
 use super::*;
 use crate::cluster::log::types::Entry;
+use futures::future::BoxFuture;
 use openraft::{CommittedLeaderId, EntryPayload};
 use std::sync::Mutex;
 
@@ -26,6 +27,15 @@ impl Way for Slow {
         let lies = (append.entries.len(), append.prev_log_id, answer);
         self.0.lock().unwrap().push(lies);
         Ok(answered)
+    }
+
+    fn send_snapshot(
+        &self,
+        _: u16,
+        _: Vote<u64>,
+        _: Snapshot<Types>,
+    ) -> BoxFuture<'_, anyhow::Result<SnapshotResponse<u64>>> {
+        unreachable!("no snapshot is sent")
     }
 }
 
@@ -58,12 +68,12 @@ fn entries(upto: u64) -> AppendEntriesRequest<Types> {
     }
 }
 
-fn voter() -> (Voter<Slow>, Slow) {
+fn voter() -> (Voter, Slow) {
     let way = Slow::default();
     let voter = Voter {
         shard: 3,
         node: 7,
-        way: Some(way.clone()),
+        way: Some(Arc::new(way.clone())),
         earlier: None,
     };
     (voter, way)
@@ -71,7 +81,7 @@ fn voter() -> (Voter<Slow>, Slow) {
 
 type Answered = Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>>;
 
-async fn send(voter: &mut Voter<Slow>, upto: u64) -> Answered {
+async fn send(voter: &mut Voter, upto: u64) -> Answered {
     let option = RPCOption::new(PATIENCE);
     voter
         .append_entries_once(entries(upto), log_id(upto), &option)
@@ -79,7 +89,7 @@ async fn send(voter: &mut Voter<Slow>, upto: u64) -> Answered {
 }
 
 /// Sends, and answers the call that is begun for it.
-async fn send_answered(voter: &mut Voter<Slow>, way: &Slow, upto: u64, with: Reply) -> Answered {
+async fn send_answered(voter: &mut Voter, way: &Slow, upto: u64, with: Reply) -> Answered {
     let answering = async {
         while way.count() == 0 {
             tokio::task::yield_now().await;

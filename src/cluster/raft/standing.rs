@@ -2,12 +2,12 @@
 //!
 //! Not here: when a voter stands (the rules say it), and handing leadership over (`leadership`).
 
-use super::group::Group;
+use super::{group::Group, way::Way};
 use crate::cluster::{
     log::types::{LogId, Vote},
     mesh::{
+        calls::Lost,
         frame::{RaftAnswer, RaftCall, Rpc},
-        neighbour::Neighbour,
     },
 };
 use futures::{
@@ -43,8 +43,6 @@ const REFUSED_WAITS: Duration = Duration::from_millis(250);
 const SHOWN_MAX: usize = 32;
 /// How often one that stands may learn of a greater vote and stand with the next, at most.
 const OUTVOTED_MAX: usize = 3;
-/// About how many bytes a call has that carries a vote, or asks for one.
-const SMALL_CALL_BYTES: usize = 128;
 
 /// What came of asking for votes.
 #[derive(Debug)]
@@ -309,8 +307,8 @@ impl Group {
 
     /// Asks the other voters whether they would vote for this node; whether a majority would.
     async fn is_wanted(&self) -> bool {
-        if let Some(mesh) = self.mesh.upgrade()
-            && mesh.clock().apart_ms().is_some()
+        if let Some(others) = self.other_nodes()
+            && others.clock().apart_ms().is_some()
         {
             // Whose clock is right stands before this node; where nobody else can lead, it does.
             tokio::time::sleep(APART_STANDS_LATER).await;
@@ -355,8 +353,11 @@ impl Group {
         let asked = others.map(|(node, other)| {
             let call = self.call_of(what());
             async move {
-                let answer = other.urgent().call(call, SMALL_CALL_BYTES).await;
-                (node, answer.ok())
+                let answer = match other.begin(call, 0) {
+                    Ok(answer) => answer.await.ok(),
+                    Err(Lost) => None,
+                };
+                (node, answer)
             }
             .boxed()
         });
@@ -364,14 +365,14 @@ impl Group {
     }
 
     /// The other voters that can be spoken to.
-    fn others(&self) -> Vec<(u64, Arc<Neighbour>)> {
-        let Some(mesh) = self.mesh.upgrade() else {
+    fn others(&self) -> Vec<(u64, Arc<dyn Way>)> {
+        let Some(nodes) = self.other_nodes() else {
             return Vec::new();
         };
         let members = self.members();
         let others = members.voters.iter().filter(|node| **node != self.node);
         others
-            .filter_map(|node| Some((*node, mesh.neighbour(*node, members.addresses.get(node)?))))
+            .filter_map(|node| Some((*node, nodes.way(*node, members.addresses.get(node)?))))
             .collect()
     }
 
@@ -381,11 +382,11 @@ impl Group {
     }
 
     /// Tells the other voters that the leader whose vote this was has stepped down; some may hear it, and need not wait.
-    fn tell_released(&self, others: Vec<(u64, Arc<Neighbour>)>, own: Vote) {
+    fn tell_released(&self, others: Vec<(u64, Arc<dyn Way>)>, own: Vote) {
         for (_, other) in others {
             let call = self.call_of(Rpc::Released(own));
             // Whoever does not hear it waits for the lease.
-            drop(other.urgent().begin(call, SMALL_CALL_BYTES));
+            drop(other.begin(call, 0));
         }
     }
 

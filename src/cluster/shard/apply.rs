@@ -17,7 +17,6 @@ use futures::future::{BoxFuture, join_all};
 use mimi_actors::{
     host::{Applied, Poisoned, Work},
     ids::{RoomUri, UserUri},
-    limits::SHARDS,
     link,
     machine::{Desk, Millis, Position, Ticket},
     record::Command,
@@ -110,7 +109,7 @@ impl Shard {
             .derived
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .record(index, stamp, SHARDS, done);
+            .record(index, stamp, self.environment.shards, done);
         orders.into_iter().for_each(|carry_out| carry_out());
         let redriven = std::mem::take(&mut news.redriven);
         for (ticket, redriven) in redrives(decoded.commands(leadership)).zip(redriven) {

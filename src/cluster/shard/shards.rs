@@ -2,9 +2,13 @@
 
 use super::{Shard, Unreachable};
 use crate::{
-    cluster::{mesh::Mesh, place, raft::lead::Lead},
+    cluster::{
+        mesh::{Answering, Mesh},
+        raft::lead::Lead,
+    },
     perform::{self, AnsweredFrom, Environment, answers::Answers},
 };
+use futures::future::BoxFuture;
 use mimi_actors::{
     ask::{Answered, Ask},
     caller::Caller,
@@ -15,7 +19,7 @@ use mimi_actors::{
     record::Command,
     room::{desk, follower, follower_desk, hub, outcome},
     user::{command as user_command, desk as user_desk, outcome as user_outcome},
-    wire::{BVec, event::Hash, refusal::TryLater, room},
+    wire::{BVec, event::Hash, refusal::TryLater, room, version::Level},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
@@ -214,6 +218,16 @@ impl Shards {
         self.all.iter()
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> u16 {
+        self.environment.shards
+    }
+
+    /// The shard that a room or user belongs to, by its URI.
+    fn place(&self, uri: &str) -> u16 {
+        mimi_actors::shard::place(uri, self.count())
+    }
+
     /// A shard by its number.
     pub(crate) fn get(&self, shard: u16) -> Option<&Arc<Shard>> {
         self.all.get(usize::from(shard))
@@ -221,13 +235,13 @@ impl Shards {
 
     /// The shard of a room.
     pub(crate) fn of_room(&self, room: &RoomUri) -> Result<&Arc<Shard>, Unanswered> {
-        self.get(place(&room.to_string()))
+        self.get(self.place(&room.to_string()))
             .ok_or(Unanswered::Unreachable)
     }
 
     /// The shard of a user.
     pub(crate) fn of_user(&self, user: &UserUri) -> Result<&Arc<Shard>, Unanswered> {
-        self.get(place(&user.to_string()))
+        self.get(self.place(&user.to_string()))
             .ok_or(Unanswered::Unreachable)
     }
 
@@ -505,7 +519,7 @@ impl Shards {
     /// answer.
     pub(crate) async fn asked(&self, ask: Ask) -> impl Future<Output = Answered> + use<> {
         let deadline = self.environment.request_deadline;
-        let shard = place(&ask.whose());
+        let shard = self.place(&ask.whose());
         let led = self.get(shard).is_some_and(|shard| shard.leads());
         let begun = match ask {
             // Passed on once only: who leads may be gone by the time a circle is closed.
@@ -660,4 +674,15 @@ fn begun<A: Send + 'static>(
     Ok(Pending {
         way: Way::Here { answer, give_up },
     })
+}
+
+impl Answering for Shards {
+    fn asked(&self, ask: Ask) -> BoxFuture<'_, BoxFuture<'static, Answered>> {
+        Box::pin(async move { Box::pin(Self::asked(self, ask).await) as BoxFuture<'static, _> })
+    }
+
+    fn level(&self) -> Level {
+        let levels = self.iter().map(|shard| shard.level());
+        levels.max().unwrap_or_default()
+    }
 }

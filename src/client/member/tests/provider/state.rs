@@ -142,7 +142,7 @@ impl State {
         if let Some(first) = self.bundles.get(&hash) {
             return Answer::Committed(*first);
         }
-        let message = group::protocol_message(&bundle.commit).unwrap();
+        let message = encoding::protocol_message(&bundle.commit).unwrap();
         if message.epoch().as_u64() != self.epoch.0 {
             return Answer::Refused(Refused::WrongEpoch {
                 current: self.epoch,
