@@ -2,7 +2,6 @@
 //!
 //! Pure: no runtime, clock, randomness, file or socket, except in the host behind the feature `runtime`.
 
-pub mod ask;
 pub mod bucket;
 pub mod caller;
 pub mod clock;
@@ -19,8 +18,10 @@ pub mod mls;
 pub mod record;
 pub mod room;
 pub mod shard;
+pub mod shard_request;
 pub mod upgrade;
 pub mod user;
+pub mod way;
 pub mod wire;
 
 #[cfg(feature = "runtime")]

@@ -16,7 +16,7 @@ mod refusals;
 mod requests;
 
 use crate::{
-    ask::{Answered, Ask},
+    shard_request::{ShardReply, ShardRequest},
     wire::{
         door, link,
         reading::{self, NotRead},
@@ -70,8 +70,8 @@ macro_rules! was_otherwise_in_1 {
 
 was_otherwise_in_1!(DOOR, door::Open, requests::DoorOpen);
 was_otherwise_in_1!(LINK, link::Open, requests::LinkOpen);
-was_otherwise_in_1!(CLUSTER, Ask, requests::NodeAsk);
+was_otherwise_in_1!(CLUSTER, ShardRequest, requests::NodeAsk);
 was_otherwise_in_1!(DOOR, door::Reply, answers::DoorReply);
 was_otherwise_in_1!(DOOR, door::Sent, answers::DoorSent);
 was_otherwise_in_1!(LINK, link::Reply, answers::LinkReply);
-was_otherwise_in_1!(CLUSTER, Answered, answers::NodeAnswered);
+was_otherwise_in_1!(CLUSTER, ShardReply, answers::NodeAnswered);

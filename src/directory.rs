@@ -1,6 +1,6 @@
 //! A node's data directory: whose it is, the starts that it has been in, and the hub's key.
 
-use crate::{private::read_private, release::Writer};
+use crate::{quic::private::read_private, release::Writer};
 use anyhow::{Context, bail};
 use mimi_actors::{
     ids::ProviderId,
@@ -298,6 +298,7 @@ impl HubKey {
     ///
     /// # Errors
     /// When there is no randomness.
+    #[cfg(any(test, feature = "tools"))]
     pub(crate) fn generate() -> anyhow::Result<Self> {
         let pair = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new())
             .and_then(|made| Ed25519KeyPair::from_pkcs8(made.as_ref()).map_err(|_| Unspecified));

@@ -8,19 +8,19 @@
 pub mod admin;
 mod certificates;
 pub mod cli;
-pub mod client;
 pub mod cluster;
 pub mod config;
 mod directory;
 pub mod gateway;
-mod holder;
 pub mod logging;
 pub mod node;
 pub mod peering;
 mod perform;
 mod preflight;
-mod private;
-pub mod quic;
 mod release;
 mod signals;
 pub mod store;
+
+#[cfg(feature = "tools")]
+pub use mimi_client as client;
+pub use mimi_quic as quic;

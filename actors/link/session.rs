@@ -6,10 +6,13 @@
 //!
 //! Source: transport requirements, sections 4 and 5.
 
-use super::{Command, Peer};
+use super::{Command, Links, Peer};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri},
-    limits::{BATCH_FILL_BYTES, BATCH_ROOMS_MAX, CREDIT_BYTES_FIRST, LANE_FRAMES_UNACKED_MAX},
+    limits::{
+        BATCH_FILL_BYTES, BATCH_ROOMS_MAX, CREDIT_BYTES_FIRST, LANE_FRAMES_UNACKED_MAX,
+        RETRY_AFTER_MS_MAX,
+    },
     wire::{
         BText, BVec,
         answer::{Answer, Refused},
@@ -64,7 +67,25 @@ pub struct FanoutSender {
     credit_bytes: u32,
 }
 
+/// What the sender of a fan-out lane does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It puts into the log what was acknowledged: [`FanoutSender::record`].
+    Record,
+    /// It sends what is owed from this item on, if anything is.
+    Send(LinkSeq),
+    /// It waits for an acknowledgement.
+    Wait,
+}
+
 impl FanoutSender {
+    /// A session for what is owed to a peer, if anything is.
+    #[must_use]
+    pub fn owed(links: &Links, peer: &Peer) -> Option<Self> {
+        let owed = links.outgoing(peer)?;
+        (owed.acked() < owed.last()).then(|| Self::new(owed.acked()))
+    }
+
     /// A session that begins after `acked`, the last acknowledgement in the log.
     #[must_use]
     pub fn new(acked: LinkSeq) -> Self {
@@ -76,6 +97,15 @@ impl FanoutSender {
             under_way: VecDeque::new(),
             credit_bytes: CREDIT_BYTES_FIRST,
         }
+    }
+
+    /// What it does next.
+    #[must_use]
+    pub fn turn(&self) -> Turn {
+        if self.must_record() {
+            return Turn::Record;
+        }
+        self.next().map_or(Turn::Wait, Turn::Send)
     }
 
     /// The item from which on to send now; `None` while enough is under way.
@@ -108,9 +138,11 @@ impl FanoutSender {
 
     /// The peer has everything up to a number, and refused what it names. An older acknowledgement is no news.
     ///
+    /// Says when to come again, in milliseconds, if the peer takes nothing more: then the lane is over.
+    ///
     /// # Errors
     /// [`Broken::AckAhead`] when that was never sent.
-    pub fn acknowledged(&mut self, ack: &Ack) -> Result<(), Broken> {
+    pub fn acknowledged(&mut self, ack: &Ack) -> Result<Option<u32>, Broken> {
         let upto = ack.upto;
         if upto >= self.next {
             let next = self.next;
@@ -128,7 +160,8 @@ impl FanoutSender {
         {
             self.under_way.pop_front();
         }
-        Ok(())
+        let again_after_ms = ack.retry_after_ms;
+        Ok(again_after_ms.map(|ms| ms.min(RETRY_AFTER_MS_MAX)))
     }
 
     /// Whether an acknowledgement is not in the log yet.
@@ -138,8 +171,7 @@ impl FanoutSender {
     }
 
     /// Whether it should be put there now, because it names as many rooms as one acknowledgement may.
-    #[must_use]
-    pub fn must_record(&self) -> bool {
+    fn must_record(&self) -> bool {
         self.refused.len() >= BATCH_ROOMS_MAX
     }
 
@@ -314,6 +346,13 @@ pub struct Judged {
 }
 
 impl SubmitSender {
+    /// A session for what waits for a hub, if anything does.
+    #[must_use]
+    pub fn owed(links: &Links, hub: &ProviderId) -> Option<Self> {
+        let waiting = links.submissions(hub)?;
+        (!waiting.is_empty()).then(Self::default)
+    }
+
     /// How long to wait before numbers that the hub misses are sent again, in milliseconds.
     const GAP_RETRY_MS: u32 = 50;
 
@@ -417,236 +456,5 @@ impl Judging {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        machine::Millis,
-        wire::{
-            Payload,
-            event::{CommitEvent, Epoch, Event, Invitation, RoomSeq},
-            link::FanoutGroup,
-        },
-    };
-
-    fn provider(name: &str) -> ProviderId {
-        format!("{name}.example").parse().unwrap()
-    }
-
-    fn room() -> RoomUri {
-        "mimi://a.example/r/clubhouse".parse().unwrap()
-    }
-
-    fn item(body: Body) -> Item {
-        Item::Event(Event {
-            seq: RoomSeq(1),
-            time: Millis(1),
-            body,
-        })
-    }
-
-    fn invitation(client: &str) -> Invitation {
-        Invitation {
-            epoch: Epoch(1),
-            clients: BVec::truncated(vec![client.parse().unwrap()]),
-            welcome: Payload::from(vec![1]),
-            tree: Payload::from(vec![2]),
-        }
-    }
-
-    fn batch(first: u64, items: Vec<Item>) -> Fanout {
-        let group = FanoutGroup {
-            room: room(),
-            items: BVec::truncated(items),
-        };
-        Fanout {
-            first: LinkSeq(first),
-            groups: BVec::truncated(vec![group]),
-        }
-    }
-
-    fn text() -> Item {
-        item(Body::Application(Payload::from(vec![7])))
-    }
-
-    fn ack(upto: u64) -> Ack {
-        Acking::new(LinkSeq(upto), false).finish(CREDIT_BYTES_FIRST)
-    }
-
-    fn peer() -> Peer {
-        Peer::Provider(provider("b"))
-    }
-
-    #[test]
-    fn a_sender_stops_at_its_window_and_goes_on_with_the_acknowledgement() {
-        let mut sender = FanoutSender::new(LinkSeq(4));
-        for frame in 0..LANE_FRAMES_UNACKED_MAX as u64 {
-            assert_eq!(sender.next(), Some(LinkSeq(5 + 2 * frame)));
-            sender.sent(LinkSeq(7 + 2 * frame), 1);
-        }
-        assert!(sender.next().is_none() && !sender.has_to_record());
-        sender.acknowledged(&ack(6)).unwrap();
-        sender.acknowledged(&ack(5)).unwrap();
-        assert!(sender.next().is_some() && sender.has_to_record());
-        let recorded = Command::Ack {
-            peer: peer(),
-            upto: LinkSeq(6),
-            refused: Vec::new(),
-        };
-        assert_eq!(sender.record(peer()), recorded);
-        assert!(!sender.has_to_record());
-    }
-
-    #[test]
-    fn a_sender_keeps_to_the_credit_but_is_never_stopped_for_good() {
-        let mut sender = FanoutSender::new(LinkSeq(0));
-        let frames = CREDIT_BYTES_FIRST as usize / BATCH_FILL_BYTES;
-        for frame in 0..frames as u64 {
-            assert!(sender.next().is_some());
-            sender.sent(LinkSeq(2 + frame), BATCH_FILL_BYTES);
-        }
-        assert_eq!((sender.next(), sender.bytes_under_way()), (None, 4 << 20));
-        let none = Ack {
-            credit_bytes: 0,
-            ..ack(frames as u64 - 1)
-        };
-        sender.acknowledged(&none).unwrap();
-        assert_eq!(sender.next(), None);
-        let all = Ack {
-            credit_bytes: 0,
-            ..ack(frames as u64)
-        };
-        sender.acknowledged(&all).unwrap();
-        assert!(sender.next().is_some());
-    }
-
-    #[test]
-    fn refused_rooms_go_into_the_log_with_the_acknowledgement_once() {
-        let mut sender = FanoutSender::new(LinkSeq(0));
-        sender.sent(LinkSeq(3), 1);
-        let mut acking = Acking::new(LinkSeq(2), true);
-        let poisoned = Answer::Refused(Refused::Poisoned);
-        acking.answered(&room(), poisoned).unwrap();
-        sender.acknowledged(&acking.finish(1)).unwrap();
-        assert!(!sender.must_record());
-        let rooms = |command| match command {
-            Command::Ack { refused, .. } => refused.len(),
-            Command::Redrive { .. } | Command::Forget { .. } | Command::Read { .. } => {
-                panic!("an acknowledgement")
-            }
-        };
-        assert_eq!(rooms(sender.record(peer())), 1);
-        assert_eq!(rooms(sender.record(peer())), 0);
-    }
-
-    #[test]
-    fn an_acknowledgement_of_what_was_never_sent_breaks_the_link() {
-        let mut sender = FanoutSender::new(LinkSeq(0));
-        sender.sent(LinkSeq(4), 1);
-        assert!(sender.acknowledged(&ack(3)).is_ok());
-        let broken = Broken::AckAhead {
-            upto: LinkSeq(4),
-            next: LinkSeq(4),
-        };
-        assert_eq!(sender.acknowledged(&ack(4)), Err(broken));
-    }
-
-    #[test]
-    fn a_receiver_takes_batches_of_the_owner_in_order_and_nothing_else() {
-        let (a, b) = (provider("a"), provider("b"));
-        let mut receiver = FanoutReceiver::default();
-        assert_eq!(
-            receiver.take(&a, &b, &batch(3, vec![text(), text()])),
-            Ok(LinkSeq(4))
-        );
-        for first in [4, 6] {
-            assert_eq!(
-                receiver.take(&a, &b, &batch(first, vec![text()])),
-                Err(Broken::Gap)
-            );
-        }
-        assert_eq!(receiver.take(&a, &b, &batch(5, vec![])), Err(Broken::Empty));
-        assert_eq!(
-            receiver.take(&b, &b, &batch(5, vec![text()])),
-            Err(Broken::NotOwner)
-        );
-        assert_eq!(
-            receiver.take(&a, &b, &batch(5, vec![text()])),
-            Ok(LinkSeq(5))
-        );
-    }
-
-    #[test]
-    fn an_item_that_names_clients_of_another_provider_is_refused() {
-        let (bob, carol) = (
-            "mimi://b.example/d/bob/phone",
-            "mimi://c.example/d/carol/phone",
-        );
-        let commit = |left: &[&str], invited: Option<&str>| {
-            item(Body::Commit(CommitEvent {
-                epoch: Epoch(2),
-                commit: Payload::from(vec![3]),
-                left: BVec::truncated(left.iter().map(|name| name.parse().unwrap()).collect()),
-                entered: None,
-                invitation: invited.map(invitation),
-            }))
-        };
-        let (a, b) = (provider("a"), provider("b"));
-        let taken = |item: Item| FanoutReceiver::default().take(&a, &b, &batch(1, vec![item]));
-        for foreign in [
-            item(Body::Invited(invitation(carol))),
-            commit(&[carol], None),
-            commit(&[bob], Some(carol)),
-        ] {
-            assert_eq!(taken(foreign), Err(Broken::ForeignClients));
-        }
-        for own in [
-            text(),
-            item(Body::Own(SubmitSeq(1))),
-            item(Body::Invited(invitation(bob))),
-            commit(&[bob], Some(bob)),
-            Item::Refused {
-                submit_seq: SubmitSeq(1),
-                reason: SubmitRefused::NotMember,
-            },
-        ] {
-            assert_eq!(taken(own), Ok(LinkSeq(1)));
-        }
-    }
-
-    #[test]
-    fn a_room_that_may_take_its_part_later_stops_the_acknowledgement() {
-        let gap = Answer::Gap { expected: 3 };
-        let mut later_batch = Acking::new(LinkSeq(12), false);
-        assert!(later_batch.answered(&room(), gap.clone()).is_err());
-        let mut acking = Acking::new(LinkSeq(9), true);
-        assert!(acking.answered(&room(), Answer::Received).is_ok());
-        assert!(acking.answered(&room(), gap).is_ok());
-        let later = Answer::Refused(Refused::TryLater(TryLater::overloaded(1)));
-        assert!(acking.answered(&room(), later).is_err());
-        let ack = acking.finish(7);
-        assert_eq!((ack.upto, ack.refused.len()), (LinkSeq(9), 1));
-    }
-
-    #[test]
-    fn a_hub_that_answers_too_often_breaks_the_link_and_speaks_for_its_own_rooms_only() {
-        let rejected = |room: &str| SubmitRejected {
-            room: room.parse().unwrap(),
-            first: SubmitSeq(1),
-            count: 2,
-            reason: SubmitRefused::NotMember,
-        };
-        let own = rejected("mimi://a.example/r/clubhouse");
-        let submitted = Submitted {
-            refused: BVec::truncated(vec![own.clone(), rejected("mimi://c.example/r/den")]),
-            gaps: BVec::default(),
-            retry_after_ms: None,
-        };
-        let mut sender = SubmitSender::default();
-        sender.sent(3);
-        assert_eq!(sender.next(), Some(3));
-        let judged = sender.answered(&provider("a"), submitted.clone()).unwrap();
-        assert_eq!((judged.refused, judged.again_after_ms), (vec![own], None));
-        let again = sender.answered(&provider("a"), submitted);
-        assert_eq!(again, Err(Broken::AnswerAhead));
-    }
-}
+#[path = "session_tests.rs"]
+mod tests;

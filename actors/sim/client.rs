@@ -149,7 +149,7 @@ pub(super) struct Client {
     next_poll_ms: u64,
     /// It looks for nothing until then.
     pub(super) away_until_ms: u64,
-    node: Option<NodeRef>,
+    pub(super) node: Option<NodeRef>,
     pub(super) requests: BTreeMap<u64, Pending>,
     /// Whether its user is being deleted, or is.
     pub(super) deleted: bool,

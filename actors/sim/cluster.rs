@@ -12,6 +12,7 @@ use crate::{
     limits::{ENTRY_COMMANDS_MAX, SHARD_QUEUE_COMMANDS_MAX},
     machine::Ticket,
     record::{Command, Entry},
+    shard_request::ShardReply,
     wire::BVec,
 };
 use std::sync::Arc;
@@ -533,7 +534,7 @@ impl World {
                     shard,
                 },
             );
-            return;
+            return self.lead_seen(provider, shard);
         }
     }
 
@@ -571,7 +572,7 @@ impl World {
         });
         self.cut_lanes(|lane| lane.sender.0 == node && lane.shard == shard);
         for back in gone {
-            self.give(node, back, Answered::Unavailable);
+            self.give(node, back, Answered::Shard(ShardReply::Nobody));
         }
     }
 

@@ -49,6 +49,7 @@ impl World {
             is.armed = None;
             is.waiting.clear();
             is.tasks.clear();
+            is.passed_on.clear();
             is.syncing = false;
             for (shard, kept) in is.shards.iter_mut().zip(kept) {
                 // A full disk has none of what was not synced.

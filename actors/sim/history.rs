@@ -7,16 +7,15 @@
 
 use super::{
     codes::Codes,
+    facts::{Here, Place, epoch_of, event_of, message_of, proposals_of, seq_of},
     leases::Held,
-    packages::{Handout, Packages},
+    packages::Packages,
     retention::Ages,
     times::Times,
     world::Counts,
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    limits::CLAIM_KEPT_MS,
-    machine::Millis,
     mls::check::{bundle::Bundle, proposal::ProposalKind},
     room::{desk::Checked, hub},
     wire::{
@@ -30,11 +29,8 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use mimi_history::{At, Chain, Fact, Invariant, Judge, Ledger, Names, RoomFacts};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use mimi_history::{At, Chain, Fact, Invariant, Judge, Ledger, RoomFacts};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,40 +39,6 @@ pub struct Violation {
     pub invariant: &'static str,
     /// How.
     pub why: String,
-}
-
-/// The names of this world in facts.
-#[derive(Debug)]
-pub(super) struct Here;
-
-impl Names for Here {
-    type Room = RoomUri;
-    type Client = ClientUri;
-    type Id = Hash;
-    type Claim = ClaimId;
-    type Package = Handout;
-    type Place = Place;
-
-    const CLAIM_KEPT_NS: u64 = CLAIM_KEPT_MS * 1_000_000;
-}
-
-/// A place of the log of a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) provider: u8,
-    pub(super) shard: u16,
-    pub(super) index: u64,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            provider,
-            shard,
-            index,
-        } = self;
-        write!(f, "entry {index} of shard {shard} of provider {provider}")
-    }
 }
 
 /// Where the checkers of `mimi-history` say what they found.
@@ -99,36 +61,6 @@ impl Judge for Marks<'_> {
             let why = why();
             *self.violation = Some(Violation { invariant, why });
         }
-    }
-}
-
-/// A fact of this world; it has no line.
-pub(super) fn at(time: Millis) -> At {
-    At {
-        line: 0,
-        ns: time.0.saturating_mul(1_000_000),
-    }
-}
-
-pub(super) fn seq_of(seq: RoomSeq) -> mimi_history::RoomSeq {
-    mimi_history::RoomSeq(seq.0)
-}
-
-pub(super) fn epoch_of(epoch: Epoch) -> mimi_history::Epoch {
-    mimi_history::Epoch(epoch.0)
-}
-
-/// What Proposals are called that a client sends: they become one event.
-fn proposals_of<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> Hash {
-    Hash::of_parts(messages)
-}
-
-/// What an event is called.
-fn event_of(body: &RoomBody) -> Hash {
-    match body {
-        RoomBody::Application(message) => Hash::of(message),
-        RoomBody::Commit { commit, .. } => Hash::of(commit),
-        RoomBody::Proposals(all) => proposals_of(all.iter().map(|one| &one[..])),
     }
 }
 
@@ -257,7 +189,7 @@ impl History {
 
     /// Somebody wrote a message.
     pub(super) fn wrote(&mut self, client: usize, room: &RoomUri, content: u64, bytes: &Bytes) {
-        let id = Hash::of(bytes);
+        let id = message_of(bytes);
         let message = Message {
             client,
             room: room.clone(),
@@ -563,8 +495,8 @@ impl History {
             .says(At::default(), sender, seq_of(first), &mut marks);
         self.goes_on(room, ended);
         for (offset, message) in (0..).zip(messages) {
-            let event = Hash::of(&message);
-            let forged = self.forged.contains(&event);
+            let event = message_of(&message);
+            let forged = self.forged.contains(&Hash::of(&message));
             self.demand("I21", !forged, || {
                 format!("{room} accepted a forged message")
             });

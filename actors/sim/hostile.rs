@@ -5,13 +5,13 @@
 use super::{
     mls::Intent,
     plan::NodeRef,
-    post::{Body, End, Frame, Lane},
+    post::{Body, End, Frame, Lane, Receiving},
     world::World,
 };
 use crate::{
     ids::{ClientUri, RoomUri},
-    link::session::FanoutReceiver,
     machine::Millis,
+    way::Slot,
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 impl World {
     /// Sends one hostile frame, as the roll says.
@@ -80,7 +80,7 @@ impl World {
     fn ask_as(&mut self, from: NodeRef, to: NodeRef, request: Request) {
         let life = self.life(from);
         let task = self.fresh();
-        let slot = 0;
+        let slot = Slot(0);
         let body = Body::Request {
             life,
             task,
@@ -136,9 +136,8 @@ impl World {
             shard: u16::MAX,
             receiver: (to, self.life(to)),
             busy_until: [0; 2],
-            taken: FanoutReceiver::default(),
-            answers: BTreeMap::new(),
-            arriving: 0,
+            receiving: Receiving::Nothing,
+            acks: 0,
         };
         self.lanes.insert(number, lane);
         number

@@ -1,7 +1,7 @@
 //! What is checked where a log is applied, and what must be true once faults have stopped.
 
 use super::{
-    history::Place,
+    facts::Place,
     node::{Applied, Seen},
     plan::NodeRef,
     world::World,

@@ -1,38 +1,39 @@
-//! The lanes between providers and between shards: sessions at the leader of a shard, and what the other side does
-//! with their frames. What a session may send, and what it makes of an answer, is [`crate::link::session`]'s.
+//! The lanes between providers: sessions at the leader of a shard, frames on their way, and their receivers.
+//!
+//! What a session may send, and what it makes of an answer, is [`crate::link::session`]'s; what a receiver does with a
+//! frame is [`crate::way::receive`]'s.
 
 use super::{
     node::{FanoutSession, SubmitSession},
     plan::NodeRef,
-    post::{Answered, Back, Body, End, Frame, Lane, Target, Task},
-    route::unavailable,
+    post::{Back, Body, End, Frame, Lane, Receiving, Target},
+    route::LATER,
     world::{Event, World},
 };
 use crate::{
-    doors,
     limits::CREDIT_BYTES_FIRST,
     link::{
-        self, Peer,
-        session::{
-            Acking, Broken, FanoutReceiver, FanoutSender, Judging, SubmitSender, check_submit,
-        },
+        Peer,
+        session::{Broken, FanoutSender, SubmitSender, Turn},
     },
     record::Command,
     room::{
-        follower::{self, Reject},
+        follower,
         outcome::{Answer, Refused},
     },
     shard::read,
-    user::{
-        command::Command as UserCommand,
-        outcome::{Answer as UserAnswer, Refused as UserRefused},
+    shard_request::{ShardReply, ShardRequest},
+    way::{
+        Slot,
+        receive::{FanoutLane, SubmitLane},
+        submit::rejects,
     },
     wire::{
         event::LinkSeq,
         link::{Ack, Fanout, Submit, Submitted},
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 impl World {
     /// What a leader does for its links from time to time.
@@ -79,9 +80,8 @@ impl World {
             shard,
             receiver: (receiver, self.life(receiver)),
             busy_until: [0; 2],
-            taken: FanoutReceiver::default(),
-            answers: BTreeMap::new(),
-            arriving: 0,
+            receiving: Receiving::Nothing,
+            acks: 0,
         };
         self.lanes.insert(number, lane);
         self.counts.one("lanes opened");
@@ -94,17 +94,16 @@ impl World {
             return;
         };
         if !own.fanouts.contains_key(&peer) {
-            let owed = own.derived.links.outgoing(&Peer::Provider(to.clone()));
-            let Some(acked) = owed
-                .filter(|owed| owed.acked() < owed.last())
-                .map(link::outgoing::Outgoing::acked)
-            else {
-                return;
-            };
+            let held = own
+                .held
+                .get(&peer)
+                .is_some_and(|until| self.now_ms < *until);
+            let whom = Peer::Provider(to.clone());
+            let sender = FanoutSender::owed(&own.derived.links, &whom).filter(|_| !held);
+            let Some(sender) = sender else { return };
             let Some(lane) = self.open_lane(node, shard, peer) else {
                 return;
             };
-            let sender = FanoutSender::new(acked);
             if let Some(own) = self.shard_mut(node, shard) {
                 own.fanouts.insert(peer, FanoutSession { lane, sender });
             }
@@ -116,8 +115,10 @@ impl World {
             let Some(session) = own.fanouts.get(&peer) else {
                 return;
             };
-            let Some(next) = session.sender.next() else {
-                return;
+            let next = match session.sender.turn() {
+                Turn::Send(next) => next,
+                Turn::Record => return self.record_ack(node, shard, peer),
+                Turn::Wait => return,
             };
             let (lane, batch) = (session.lane, read::fanout(own, &to, next));
             let (batch, after, bytes) = match batch {
@@ -144,20 +145,33 @@ impl World {
         }
     }
 
+    /// Puts into the log what a provider acknowledged, and goes on.
+    fn record_ack(&mut self, node: NodeRef, shard: u16, peer: u8) {
+        // What is refused for want of room is recorded later.
+        if self.is_full(node) {
+            return;
+        }
+        let whom = Peer::Provider(self.id(peer).clone());
+        let own = self.shard_mut(node, shard);
+        if let Some(session) = own.and_then(|own| own.fanouts.get_mut(&peer)) {
+            let ack = session.sender.record(whom);
+            self.queue_command(node, shard, Command::Link(ack), None);
+            self.pump_fanout(node, shard, peer);
+        }
+    }
+
     fn pump_submissions(&mut self, node: NodeRef, shard: u16, peer: u8) {
         let to = self.id(peer).clone();
         let Some(own) = self.shard(node, shard) else {
             return;
         };
         if !own.submits.contains_key(&peer) {
-            let waiting = own.derived.links.submissions(&to);
-            if waiting.is_none_or(link::submissions::Submissions::is_empty) {
+            let Some(sender) = SubmitSender::owed(&own.derived.links, &to) else {
                 return;
-            }
+            };
             let Some(lane) = self.open_lane(node, shard, peer) else {
                 return;
             };
-            let sender = SubmitSender::default();
             if let Some(own) = self.shard_mut(node, shard) {
                 own.submits.insert(peer, SubmitSession { lane, sender });
             }
@@ -295,11 +309,18 @@ impl World {
         let Some(lane) = self.lanes.get_mut(&number) else {
             return Ok(());
         };
-        let fresh = lane.taken.is_fresh();
-        let upto = lane.taken.take(&peer, &own, batch)?;
-        let place = lane.arriving;
-        lane.arriving += 1;
-        lane.answers.insert(place, None);
+        if let Receiving::Nothing = lane.receiving {
+            let fanout = FanoutLane::new(own, peer.clone(), LATER);
+            lane.receiving = Receiving::Fanout(fanout);
+        }
+        // Nothing more is taken on a lane that is over.
+        let Receiving::Fanout(fanout) = &mut lane.receiving else {
+            return Ok(());
+        };
+        if fanout.is_over() {
+            return Ok(());
+        }
+        let upto = fanout.take(batch.clone())?;
         let shard = lane.shard;
         if self
             .history
@@ -316,116 +337,87 @@ impl World {
             let rooms = rooms.join(", ");
             format!("{node}  takes items {first} to {upto} of {peer}, shard {shard}, lane {number}: {rooms}")
         });
-        let mut rooms = Vec::new();
-        let mut targets = Vec::new();
-        for part in doors::fanned(Fanout::clone(batch)) {
-            let (room, target) = match part {
-                doors::Fanned::Room(room, deliver) => {
-                    let command = follower::Command::Deliver(deliver);
-                    (room.clone(), Target::Follower(room, command))
-                }
-                doors::Fanned::User(room, user, hear) => {
-                    let command = Arc::new(UserCommand::Hear(hear));
-                    (room, Target::User(user, command))
-                }
-            };
-            rooms.push(room);
-            targets.push(target);
+        self.ask_parts(node, number);
+        Ok(())
+    }
+
+    fn take_submissions(
+        &mut self,
+        node: NodeRef,
+        number: u64,
+        from: u8,
+        batch: &Submit,
+    ) -> Result<(), Broken> {
+        let (own, peer) = (self.id(node.provider).clone(), self.id(from).clone());
+        let Some(lane) = self.lanes.get_mut(&number) else {
+            return Ok(());
+        };
+        if let Receiving::Nothing = lane.receiving {
+            lane.receiving = Receiving::Submissions(SubmitLane::new(own, peer));
         }
-        let task = self.begin(
-            node,
-            Task::Deliver {
-                lane: number,
-                number: place,
-                rooms,
-                left: targets.len(),
-                acking: Acking::new(upto, fresh),
-            },
-        );
-        let life = self.life(node);
-        for (slot, target) in targets.into_iter().enumerate() {
-            if let Target::Follower(room, _) = &target
-                && self.refuses(node.provider, room)
-            {
-                let frozen = (node.provider, room.clone());
-                self.once_frozen.insert(frozen);
-                let poisoned = Answer::Refused(Refused::Poisoned);
-                self.delivered(node, task, slot, Answered::Room(poisoned));
-                continue;
-            }
-            let back = Back::Task {
-                node,
-                life,
-                task,
-                slot,
-            };
-            self.ask_for(node, target, back);
+        if let Receiving::Submissions(submissions) = &mut lane.receiving {
+            submissions.take(batch.clone())?;
+            self.ask_parts(node, number);
         }
         Ok(())
     }
 
-    /// A room has answered its part of a batch.
-    pub(super) fn delivered(&mut self, node: NodeRef, task: u64, slot: usize, answer: Answered) {
-        let Some(is) = self.nodes.get_mut(&node) else {
-            return;
-        };
-        let Some(Task::Deliver {
-            lane,
-            number,
-            rooms,
-            left,
-            acking,
-        }) = is.tasks.get_mut(&task)
-        else {
-            return;
-        };
-        let (lane, number) = (*lane, *number);
-        let answer = match answer {
-            Answered::Room(answer) => answer,
-            // A user who is gone has no inbox.
-            Answered::User(
-                UserAnswer::Done | UserAnswer::Refused(UserRefused::Unknown | UserRefused::Deleted),
-            ) => Answer::Received,
-            Answered::User(_) | Answered::Knows(_) | Answered::Reply(_) | Answered::Unavailable => {
-                unavailable()
+    /// Puts the parts of a frame before their shards.
+    fn ask_parts(&mut self, node: NodeRef, number: u64) {
+        while let Some(lane) = self.lanes.get_mut(&number)
+            && let Some((slot, request)) = match &mut lane.receiving {
+                Receiving::Fanout(fanout) => fanout.next_ask(),
+                Receiving::Submissions(submissions) => submissions.next_ask(),
+                Receiving::Nothing => None,
             }
-        };
-        let Some(room) = rooms.get(slot) else { return };
-        if acking.answered(room, answer).is_err() {
-            is.tasks.remove(&task);
-            return self.cut_lanes_where(|other| other == lane);
+        {
+            if let ShardRequest::Follower(room, follower::Command::Deliver(_)) = &request
+                && self.refuses(node.provider, room)
+            {
+                self.once_frozen.insert((node.provider, room.clone()));
+                let poisoned = Answer::Refused(Refused::Poisoned);
+                self.part_came(node, number, slot, ShardReply::Room(poisoned));
+            } else {
+                self.ask_in_time(node, number, slot, request);
+            }
         }
-        *left -= 1;
-        if *left > 0 {
+        self.answer_on(number, node);
+    }
+
+    /// A shard has answered for its part of a frame.
+    pub(super) fn part_came(&mut self, node: NodeRef, number: u64, slot: Slot, reply: ShardReply) {
+        let lane = self.lanes.get_mut(&number);
+        let Some(lane) = lane.filter(|lane| lane.receiver.0 == node) else {
             return;
+        };
+        match &mut lane.receiving {
+            Receiving::Fanout(fanout) => fanout.came(slot, reply),
+            Receiving::Submissions(submissions) => submissions.came(slot, reply),
+            Receiving::Nothing => {}
         }
-        if let Some(Task::Deliver { acking, .. }) = is.tasks.remove(&task) {
+        self.answer_on(number, node);
+    }
+
+    /// Answers the frames of a lane that can be answered, in order.
+    fn answer_on(&mut self, number: u64, node: NodeRef) {
+        while let Some(lane) = self.lanes.get_mut(&number) {
             // Now and then it is in need itself.
-            let credit_bytes = if number % 3 == 2 {
+            let credit_bytes = if lane.acks % 3 == 2 {
                 0
             } else {
                 CREDIT_BYTES_FIRST
             };
-            let ack = acking.finish(credit_bytes);
-            self.answer_on(lane, node, number, Frame::Ack(ack));
-        }
-    }
-
-    /// Answers a frame of a lane, once those before it are answered.
-    fn answer_on(&mut self, number: u64, node: NodeRef, place: u64, frame: Frame) {
-        let Some(lane) = self.lanes.get_mut(&number) else {
-            return;
-        };
-        if let Some(answer) = lane.answers.get_mut(&place) {
-            *answer = Some(frame);
-        }
-        let mut ready = Vec::new();
-        while let Some(first) = lane.answers.first_entry()
-            && first.get().is_some()
-        {
-            ready.extend(first.remove());
-        }
-        for frame in ready {
+            let frame = match &mut lane.receiving {
+                Receiving::Fanout(fanout) => fanout.next_answer(credit_bytes).map(|acked| {
+                    lane.acks += 1;
+                    Frame::Ack(acked.ack)
+                }),
+                Receiving::Submissions(submissions) => {
+                    submissions.next_answer().map(Frame::Submitted)
+                }
+                Receiving::Nothing => None,
+            };
+            let Some(frame) = frame else { return };
             if !self.boundary(node) {
                 return;
             }
@@ -465,125 +457,21 @@ impl World {
             .and_then(|own| own.fanouts.get_mut(&peer))
             .filter(|session| session.lane == lane);
         if let Some(session) = session {
-            session.sender.acknowledged(ack)?;
+            let again = session.sender.acknowledged(ack)?;
             self.history.acknowledged(lane, peer, ack);
+            if let Some(after_ms) = again {
+                self.counts
+                    .one("lanes ended by a receiver that took nothing");
+                let until = self.now_ms + u64::from(after_ms);
+                if let Some(own) = self.shard_mut(node, shard) {
+                    own.held.insert(peer, until);
+                }
+                self.cut_lanes_where(|other| other == lane);
+                return Ok(());
+            }
             self.pump(node, shard);
         }
         Ok(())
-    }
-
-    fn take_submissions(
-        &mut self,
-        node: NodeRef,
-        number: u64,
-        from: u8,
-        batch: &Submit,
-    ) -> Result<(), Broken> {
-        let (own, peer) = (self.id(node.provider).clone(), self.id(from).clone());
-        check_submit(&peer, batch)?;
-        let Some(lane) = self.lanes.get_mut(&number) else {
-            return Ok(());
-        };
-        let place = lane.arriving;
-        lane.arriving += 1;
-        lane.answers.insert(place, None);
-        let mut judging = Judging::default();
-        let mut groups = Vec::new();
-        let mut asks = Vec::new();
-        for (slot, group) in batch.groups.iter().enumerate() {
-            let count = u32::try_from(group.messages.len()).unwrap_or(u32::MAX);
-            let (room, first) = (group.room.clone(), group.first);
-            match doors::submission(&own, group.clone()) {
-                Some((room, submit)) => {
-                    groups.push((room.clone(), first, count, false));
-                    asks.push((slot, room, submit));
-                }
-                None => {
-                    let refused = Answer::Refused(Refused::NotAuthorized);
-                    judging.answered(&room, first, count, Some(refused));
-                    groups.push((room, first, count, true));
-                }
-            }
-        }
-        let task = self.begin(
-            node,
-            Task::Judge {
-                lane: number,
-                number: place,
-                groups,
-                judging,
-            },
-        );
-        let life = self.life(node);
-        for (slot, room, submit) in asks {
-            let target = Target::Submit(room, submit);
-            let back = Back::Task {
-                node,
-                life,
-                task,
-                slot,
-            };
-            self.ask_for(node, target, back);
-        }
-        self.judging_goes_on(node, task);
-        Ok(())
-    }
-
-    /// A room has judged its part of a frame of submissions.
-    pub(super) fn judged(&mut self, node: NodeRef, task: u64, slot: usize, answer: Answered) {
-        let is = self.nodes.get_mut(&node);
-        if let Some(Task::Judge {
-            groups, judging, ..
-        }) = is.and_then(|is| is.tasks.get_mut(&task))
-            && let Some((room, first, count, done)) = groups.get_mut(slot)
-            && !std::mem::replace(done, true)
-        {
-            let answer = match answer {
-                Answered::Room(answer) => Some(answer),
-                Answered::User(_)
-                | Answered::Knows(_)
-                | Answered::Reply(_)
-                | Answered::Unavailable => None,
-            };
-            judging.answered(room, *first, *count, answer);
-        }
-        self.judging_goes_on(node, task);
-    }
-
-    /// What has not been judged by now is to be sent again.
-    pub(super) fn judging_is_late(&mut self, node: NodeRef, task: u64) {
-        let is = self.nodes.get_mut(&node);
-        if let Some(Task::Judge {
-            groups, judging, ..
-        }) = is.and_then(|is| is.tasks.get_mut(&task))
-        {
-            for (room, first, count, done) in groups {
-                if !std::mem::replace(done, true) {
-                    judging.answered(room, *first, *count, None);
-                }
-            }
-        }
-        self.judging_goes_on(node, task);
-    }
-
-    fn judging_goes_on(&mut self, node: NodeRef, task: u64) {
-        let Some(is) = self.nodes.get_mut(&node) else {
-            return;
-        };
-        let whole = matches!(
-            is.tasks.get(&task),
-            Some(Task::Judge { groups, .. }) if groups.iter().all(|(.., done)| *done)
-        );
-        if whole
-            && let Some(Task::Judge {
-                lane,
-                number,
-                judging,
-                ..
-            }) = is.tasks.remove(&task)
-        {
-            self.answer_on(lane, node, number, Frame::Submitted(judging.finish()));
-        }
     }
 
     fn take_submitted(
@@ -603,15 +491,8 @@ impl World {
             return Ok(());
         };
         let judged = session.sender.answered(&hub, submitted)?;
-        for rejected in judged.refused {
-            let reject = follower::Command::Reject(Reject {
-                first: rejected.first,
-                count: rejected.count,
-                reason: rejected.reason,
-            });
-            let target = Target::Follower(rejected.room, reject);
-            let back = Back::Nobody;
-            self.ask_for(node, target, back);
+        for request in rejects(judged.refused) {
+            self.ask_for(node, Target::Shard(request), Back::Nobody);
         }
         if let Some(ms) = judged.again_after_ms {
             let life = self.life(node);

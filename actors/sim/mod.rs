@@ -13,12 +13,12 @@
     clippy::wildcard_enum_match_arm
 )]
 
-mod claims;
 mod client;
 mod cluster;
 mod codes;
 mod dice;
 mod draw;
+mod facts;
 mod faults;
 mod frozen;
 mod full_disk;
@@ -48,6 +48,7 @@ pub mod small;
 mod story;
 mod times;
 pub mod voters;
+mod walk;
 mod world;
 
 use crate::{machine::Millis, wire::event::Hash};

@@ -3,6 +3,7 @@
 
 use super::{
     full_disk::Full,
+    plan::NodeRef,
     post::{Back, Task},
     replica::Replica,
 };
@@ -20,7 +21,8 @@ use crate::{
         read::{ReadError, Source},
     },
     user::desk as user_desk,
-    wire::event::{Hash, LinkSeq},
+    way::Slot,
+    wire::event::Hash,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -96,8 +98,10 @@ pub(super) struct Shard {
     pub(super) in_flight: Option<InFlight>,
     pub(super) fanouts: BTreeMap<u8, FanoutSession>,
     pub(super) submits: BTreeMap<u8, SubmitSession>,
-    /// Leader only: notices to each shard, up to which they are under way.
-    pub(super) notices: BTreeMap<u16, LinkSeq>,
+    /// Leader only: until when no lane is opened to a provider that takes nothing more, in the world's time.
+    pub(super) held: BTreeMap<u8, u64>,
+    /// Leader only: the tasks of the notices that are under way to each shard.
+    pub(super) notices: BTreeMap<u16, u64>,
 }
 
 /// What came of one entry.
@@ -290,6 +294,7 @@ impl Shard {
         self.in_flight = None;
         self.fanouts.clear();
         self.submits.clear();
+        self.held.clear();
         self.notices.clear();
     }
 
@@ -336,6 +341,8 @@ pub(super) struct Node {
     /// Who waits for the actors of this node.
     pub(super) waiting: BTreeMap<Ticket, (u16, Back)>,
     pub(super) tasks: BTreeMap<u64, Task>,
+    /// Questions that were passed on: of which shard, and to which leader.
+    pub(super) passed_on: BTreeMap<(u64, Slot), (u16, NodeRef)>,
     /// Effects until a crash, and how long it is gone.
     pub(super) armed: Option<(u64, u64)>,
     pub(super) syncing: bool,
@@ -358,6 +365,7 @@ impl Node {
                 .collect(),
             waiting: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            passed_on: BTreeMap::new(),
             armed: None,
             syncing: false,
             sync_again: false,

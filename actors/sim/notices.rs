@@ -2,89 +2,70 @@
 
 use super::{
     plan::NodeRef,
-    post::{Answered, Back, Target, Task},
+    post::Task,
     world::{Event, World},
 };
 use crate::{
-    link::{self, Peer},
     record::Command,
-    shard::{News, read},
-    user::outcome::{Answer as UserAnswer, Refused as UserRefused},
-    wire::event::LinkSeq,
+    shard::News,
+    shard_request::ShardReply,
+    way::{
+        Slot,
+        notices::{Carrying, Next},
+    },
 };
-use std::sync::Arc;
 
 impl World {
-    /// Carries the next notice to each shard of the same provider.
+    /// Carries what is owed to each shard of the same provider.
     pub(super) fn pump_notices(&mut self, node: NodeRef, shard: u16) {
-        for to in 0..self.shards(node.provider) {
-            let Some(own) = self.shard_mut(node, shard) else {
-                return;
-            };
-            let Some((acked, last)) = own
-                .derived
-                .links
-                .outgoing(&Peer::Shard(to))
-                .map(|owed| (owed.acked(), owed.last()))
-            else {
-                continue;
-            };
-            let under_way = own.notices.get(&to).is_some_and(|seq| *seq > acked);
-            if acked == last || under_way {
-                continue;
+        let Some(own) = self.shard(node, shard) else {
+            return;
+        };
+        let mut rounds = Carrying::owed(shard, &own.derived.links);
+        rounds.retain(|round| !own.notices.contains_key(&round.to()));
+        for round in rounds {
+            let (to, task) = (round.to(), self.fresh());
+            if let Some(is) = self.nodes.get_mut(&node)
+                && let Some(own) = is.shards.get_mut(usize::from(shard))
+            {
+                own.notices.insert(to, task);
+                is.tasks.insert(task, Task::Notices { shard, round });
+                self.carry(node, task);
             }
-            let (seq, carried) = match read::notice(own, shard, to, acked.next()) {
-                Ok(Some(notice)) => notice,
-                Ok(None) => continue,
-                Err(error) => return self.history.violated("I2", error.to_string()),
-            };
-            own.notices.insert(to, seq);
-            let task = self.begin(node, Task::Notice { shard, to, seq });
-            let Some((user, command)) = carried else {
-                continue;
-            };
-            let life = self.life(node);
-            let back = Back::Task {
-                node,
-                life,
-                task,
-                slot: 0,
-            };
-            self.ask_for(node, Target::User(user, Arc::new(command)), back);
         }
     }
 
     /// A user's shard has answered a notice.
-    pub(super) fn notice_taken(
-        &mut self,
-        node: NodeRef,
-        shard: u16,
-        to: u16,
-        seq: LinkSeq,
-        answer: &Answered,
-    ) {
-        let taken = matches!(
-            answer,
-            Answered::User(
-                UserAnswer::Done | UserAnswer::Refused(UserRefused::Unknown | UserRefused::Deleted)
-            )
-        );
-        if !taken {
-            return self.notice_lost(node, shard, to);
-        }
-        let ack = link::Command::Ack {
-            peer: Peer::Shard(to),
-            upto: seq,
-            refused: Vec::new(),
-        };
-        if !self.queue_command(node, shard, Command::Link(ack), None) {
-            self.notice_lost(node, shard, to);
+    pub(super) fn notice_came(&mut self, node: NodeRef, task: u64, slot: Slot, reply: &ShardReply) {
+        let is = self.nodes.get_mut(&node);
+        if let Some(Task::Notices { round, .. }) = is.and_then(|is| is.tasks.get_mut(&task)) {
+            round.came(slot, reply);
+            self.carry(node, task);
         }
     }
 
-    pub(super) fn notice_lost(&mut self, node: NodeRef, shard: u16, to: u16) {
-        if let Some(own) = self.shard_mut(node, shard) {
-            own.notices.remove(&to);
+    fn carry(&mut self, node: NodeRef, task: u64) {
+        // What is answered at once carries on by itself, and may end here.
+        while let Some(is) = self.nodes.get_mut(&node)
+            && let Some(Task::Notices { shard, round }) = is.tasks.get_mut(&task)
+            && let Some(own) = is.shards.get_mut(usize::from(*shard))
+        {
+            let (shard, to) = (*shard, round.to());
+            match round.next(&*own) {
+                Ok(Next::Ask(slot, request)) => self.ask_in_time(node, task, slot, request),
+                Ok(Next::Wait) => return,
+                Ok(Next::Over(ack)) => {
+                    if own.notices.get(&to) == Some(&task) {
+                        own.notices.remove(&to);
+                    }
+                    is.tasks.remove(&task);
+                    if let Some(ack) = ack {
+                        self.queue_command(node, shard, Command::Link(ack), None);
+                    }
+                    return;
+                }
+                Err(error) => return self.history.violated("I2", error.to_string()),
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the checkers know of KeyPackages: who got which, how often who claimed, who wanted what in vain.
 
-use super::history::{History, at};
+use super::{facts::at, history::History};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     machine::Millis,

@@ -15,6 +15,7 @@ use crate::{
     machine::{Desk, Ticket},
     record::Command,
     room::{codes::CodeFlaw, desk, follower_desk, outcome::Refused},
+    shard_request::ShardReply,
     user::{desk as user_desk, outcome::Refused as UserRefused},
     wire::refusal::TryLater,
 };
@@ -48,7 +49,7 @@ impl World {
                 }
             }
             desk::Effect::Answer { ticket, answer } => {
-                self.answer(node, ticket, Answered::Room(answer));
+                self.answer(node, ticket, ShardReply::Room(answer));
             }
             desk::Effect::Wake { after_ms } => {
                 let life = self.nodes.get(&node).map_or(0, |is| is.life);
@@ -117,7 +118,7 @@ impl World {
                 }
             }
             follower_desk::Effect::Answer { ticket, answer } => {
-                self.answer(node, ticket, Answered::Room(answer));
+                self.answer(node, ticket, ShardReply::Room(answer));
             }
         }
     }
@@ -139,7 +140,7 @@ impl World {
                 }
             }
             user_desk::Effect::Answer { ticket, answer } => {
-                self.answer(node, ticket, Answered::User(answer));
+                self.answer(node, ticket, ShardReply::User(answer));
             }
         }
     }
@@ -219,13 +220,13 @@ impl World {
     }
 
     /// Answers a ticket; whoever no longer waits is passed over.
-    fn answer(&mut self, node: NodeRef, ticket: Ticket, answer: Answered) {
+    pub(super) fn answer(&mut self, node: NodeRef, ticket: Ticket, reply: ShardReply) {
         let waiting = self
             .nodes
             .get_mut(&node)
             .and_then(|is| is.waiting.remove(&ticket));
         if let Some((_, back)) = waiting {
-            self.give(node, back, answer);
+            self.give(node, back, Answered::Shard(reply));
         }
     }
 }

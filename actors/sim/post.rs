@@ -4,23 +4,24 @@ use super::{
     plan::NodeRef,
     replica::{Append, Appended},
     sealed::Install,
+    walk::Led,
 };
 use crate::{
-    caller::Caller,
-    ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    link::session::{Acking, FanoutReceiver, Judging},
-    room::{follower, hub, outcome::Answer},
+    ids::{ClientUri, RoomUri, UserUri},
+    room::outcome::Answer,
     shard::read::RoomPart,
-    user::{
-        command as user,
-        cursors::Membership,
-        outcome::{self as user_outcome, Claimed},
+    shard_request::{ShardReply, ShardRequest},
+    user::{command as user, cursors::Membership, outcome as user_outcome},
+    way::{
+        Slot,
+        notices::Carrying,
+        receive::{FanoutLane, SubmitLane},
     },
     wire::{
         Payload,
-        claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimedUser},
+        claim::{ClaimId, ClaimRequest, ClaimResponse},
         door::{self, Order},
-        event::{InboxSeq, LaneCursor, LinkSeq, RoomSeq, SubmitSeq},
+        event::{InboxSeq, LaneCursor, RoomSeq},
         link::{self, Ack, Fanout, Submit, Submitted},
         room,
     },
@@ -53,7 +54,7 @@ pub(super) enum Body {
     Answered {
         life: u64,
         task: u64,
-        slot: usize,
+        slot: Slot,
         answer: Answered,
     },
     Append {
@@ -75,14 +76,14 @@ pub(super) enum Body {
     Request {
         life: u64,
         task: u64,
-        slot: usize,
+        slot: Slot,
         request: link::Request,
     },
     /// Its answer.
     Response {
         life: u64,
         task: u64,
-        slot: usize,
+        slot: Slot,
         reply: link::Reply,
     },
     /// A frame on a lane between providers.
@@ -144,13 +145,11 @@ pub(super) struct ShardAsk {
 /// What is asked of a shard.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
-    Room(RoomUri, Caller, room::Request),
-    Submit(RoomUri, hub::Submit),
-    Follower(RoomUri, follower::Command),
-    User(UserUri, Arc<user::Command>),
+    /// What a real node asks too.
+    Shard(ShardRequest),
+    /// What a client's stream reads of its user.
     LookInbox(ClientUri, InboxSeq),
-    /// Whether a room here has, or had, members of a provider.
-    LookProvider(RoomUri, ProviderId),
+    /// What a client's stream reads of a room.
     LookRoom {
         room: RoomUri,
         reader: ClientUri,
@@ -171,7 +170,7 @@ pub(super) enum Back {
         node: NodeRef,
         life: u64,
         task: u64,
-        slot: usize,
+        slot: Slot,
     },
     /// Nobody waits.
     Nobody,
@@ -180,13 +179,8 @@ pub(super) enum Back {
 /// What a shard answers.
 #[derive(Clone, Debug)]
 pub(super) enum Answered {
-    Room(Answer),
-    User(user_outcome::Answer),
-    Reply(Reply),
-    /// Whether a room knows a provider.
-    Knows(bool),
-    /// No leader, or none that answers.
-    Unavailable,
+    Shard(ShardReply),
+    Looked(Reply),
 }
 
 /// What a lane carries.
@@ -208,80 +202,43 @@ pub(super) struct Lane {
     pub(super) receiver: (NodeRef, u64),
     /// Nothing arrives before this: at the sender, at the receiver.
     pub(super) busy_until: [u64; 2],
-    /// What the receiver has taken, on a fan-out lane.
-    pub(super) taken: FanoutReceiver,
-    /// Answers that wait for earlier ones: `None` while the rooms are asked.
-    pub(super) answers: BTreeMap<u64, Option<Frame>>,
-    /// Number of the next frame that arrives.
-    pub(super) arriving: u64,
+    /// What the receiver does with its frames, once the first one has come.
+    pub(super) receiving: Receiving,
+    /// Acknowledgements that the receiver has given.
+    pub(super) acks: u64,
+}
+
+/// What the receiver of a lane does with its frames, by what the first one is.
+#[derive(Debug, Default)]
+pub(super) enum Receiving {
+    #[default]
+    Nothing,
+    Fanout(FanoutLane),
+    Submissions(SubmitLane),
 }
 
 /// Something that a node waits for, on behalf of somebody.
 #[derive(Debug)]
 pub(super) enum Task {
-    /// A claim of a client, or of a peer for a room here: one part for each provider.
-    ClaimParts {
-        to: ClaimFor,
-        asked: Vec<UserUri>,
-        parts: Vec<ClaimPart>,
+    /// Somebody's request, which is led through the node.
+    Way {
+        led: Led,
+        /// The claim that it is, if it is one.
+        claim: Option<ClaimId>,
+        /// Other providers that were asked.
+        peers: BTreeMap<Slot, u8>,
     },
-    /// A claim of a peer for a room here, while the room is asked whether it knows the peer.
-    Relaying {
-        back: PeerBack,
-        claim: Box<ClaimRequest>,
-    },
-    /// A claim of this provider's users.
-    Claim {
-        id: ClaimId,
-        back: PeerBack,
-        users: Vec<(UserUri, Option<Claimed>)>,
-    },
-    /// A client's request that another provider answers.
-    Relay { client: usize, request: u64 },
-    /// A peer's request that a room here answers.
-    Room { back: PeerBack },
-    /// A batch of a hub, while its rooms take it.
-    Deliver {
-        lane: u64,
-        number: u64,
-        rooms: Vec<RoomUri>,
-        left: usize,
-        acking: Acking,
-    },
-    /// A frame of submissions, while its rooms judge.
-    Judge {
-        lane: u64,
-        number: u64,
-        groups: Vec<(RoomUri, SubmitSeq, u32, bool)>,
-        judging: Judging,
-    },
-    /// A notice on its way to a user's shard.
-    Notice { shard: u16, to: u16, seq: LinkSeq },
+    /// Notices on their way from a shard to another one.
+    Notices { shard: u16, round: Carrying },
 }
 
-/// Who waits for a claim that has several parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ClaimFor {
-    Client { client: usize, request: u64 },
-    Peer(PeerBack),
-}
-
-/// The part of a claim that one provider answers.
-#[derive(Debug)]
-pub(super) struct ClaimPart {
-    /// Who is asked: the users' provider, or the hub of the room.
-    pub(super) whom: ProviderId,
-    pub(super) users: Vec<UserUri>,
-    pub(super) claimed: Option<Vec<ClaimedUser>>,
-}
-
-/// Who waits for a claim or a room, on whatever node.
+/// Who of another provider waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PeerBack {
     pub(super) node: NodeRef,
     pub(super) life: u64,
     pub(super) task: u64,
-    pub(super) slot: usize,
+    pub(super) slot: Slot,
 }
 
 impl Body {

@@ -4,13 +4,18 @@
 //! Now and then a client opens its stream anew, in another order perhaps, and some stay away for a while. It must be
 //! given everything that it has not acknowledged, as [`Order`] promises; what comes again it knows.
 
-use super::{client::Purpose, mls::Took, post::ClientAsk, world::World};
+use super::{
+    client::Purpose,
+    mls::Took,
+    post::{Back, ClientAsk, Target},
+    world::World,
+};
 use crate::{
     ids::RoomUri,
     limits::WINDOW_EVENTS_MAX,
-    link::{self, ReadProgress},
-    record::Command,
-    shard::{place, read::RoomPart},
+    link::ReadProgress,
+    shard::read::RoomPart,
+    shard_request::{Asked, TellRead},
     user::{command::Ack, cursors::Membership},
     wire::{
         BVec,
@@ -208,27 +213,20 @@ impl World {
 
     /// The node that took an acknowledgement tells the shards of the rooms, unless it ends just then.
     pub(super) fn tell_read(&mut self, client: usize, ack: &Ack) {
-        let provider = self.clients[client].provider;
         for (room, given) in ack.given() {
             if !self.calm && self.orders.hits(self.plan.weather.reads_lost_permille) {
                 self.counts.one("words of what was read that were lost");
                 continue;
             }
-            let shard = place(&room.to_string(), self.shards(provider));
             let has = ReadProgress {
                 room,
                 client: ack.client.clone(),
                 given,
             };
-            for node in self.plan.nodes().collect::<Vec<_>>() {
-                let read = link::Command::Read {
-                    has: BVec::truncated(vec![has.clone()]),
-                };
-                if node.provider == provider
-                    && self.queue_command(node, shard, Command::Link(read), None)
-                {
-                    self.counts.one("words of what was read");
-                }
+            if let Some(node) = self.clients[client].node {
+                self.counts.one("words of what was read");
+                let read = TellRead(BVec::truncated(vec![has])).into_request();
+                self.ask_for(node, Target::Shard(read), Back::Nobody);
             }
         }
     }

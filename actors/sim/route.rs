@@ -4,36 +4,27 @@ use super::{
     mls,
     plan::NodeRef,
     post::{Answered, Back, Body, ClientAsk, End, PeerBack, Reply, ShardAsk, Target, Task},
+    walk::Led,
     world::{Event, REQUEST_DEADLINE_MS, World},
 };
 use crate::{
-    caller::Caller,
-    doors::{self, PeerAsk, Sending},
-    room::{
-        desk, follower, follower_desk,
-        outcome::{Answer, Refused},
+    caller::{Caller, Origin},
+    record::Command,
+    shard::{place, read},
+    shard_request::{ShardReply, ShardRequest},
+    user::command::{Command as UserCommand, Upload},
+    way::{
+        self, Came, Slot,
+        client::OfClient,
+        leader::{self, Taken},
+        peer::OfPeer,
+        route::{Lead, Route, is_lost, route, wait_ms_max},
     },
-    shard::read,
-    user::{
-        command::{Command as UserCommand, Upload},
-        desk as user_desk,
-        outcome::Answer as UserAnswer,
-    },
-    wire::{claim::UserRefused, joining::Introduced, link, refusal::TryLater},
+    wire::{link, refusal::TryLater},
 };
-use std::sync::Arc;
 
-/// Nodes that a request is passed on to before it is given up.
-const HOPS_MAX: u8 = 3;
 /// When a request that found no leader may be sent again, in milliseconds.
-pub(super) const UNAVAILABLE_RETRY_AFTER_MS: u32 = 200;
-
-/// The refusal of a request about which nothing is known.
-pub(super) fn unavailable() -> Answer {
-    Answer::Refused(Refused::TryLater(TryLater::unavailable(
-        UNAVAILABLE_RETRY_AFTER_MS,
-    )))
-}
+pub(super) const LATER: TryLater = TryLater::unavailable(200);
 
 impl World {
     /// Something arrives at a node that runs.
@@ -120,24 +111,19 @@ impl World {
 
     /// A client's request, at the door of one of its provider's nodes.
     fn client_asks(&mut self, node: NodeRef, client: usize, request: u64, ask: ClientAsk) {
-        let own = self.id(node.provider).clone();
+        let house = self.house(node.provider);
         let uri = self.clients[client].uri.clone();
-        let back = Back::Client { client, request };
+        let to_user = |command| Target::Shard(ShardRequest::User(uri.user().clone(), command));
         let target = match ask {
             ClientAsk::Upload(packages) => {
                 let (kind, now) = (self.kind, self.clock(node));
                 let check = |package| mls::check_package(kind, &package, &uri, now);
                 let packages = packages.into_iter().map(check).collect();
-                let upload = Upload {
-                    client: uri.clone(),
-                    packages,
-                };
-                Target::User(uri.user().clone(), Arc::new(UserCommand::Upload(upload)))
+                let client = uri.clone();
+                to_user(UserCommand::Upload(Upload { client, packages }))
             }
-            ClientAsk::Ack(ack) => {
-                Target::User(uri.user().clone(), Arc::new(UserCommand::Ack(ack)))
-            }
-            ClientAsk::Delete(user) => Target::User(user, Arc::new(UserCommand::Delete)),
+            ClientAsk::Ack(ack) => to_user(UserCommand::Ack(ack)),
+            ClientAsk::Delete(user) => Target::Shard(ShardRequest::User(user, UserCommand::Delete)),
             ClientAsk::Inbox(seen) => Target::LookInbox(uri, seen),
             ClientAsk::Room { room, read, upto } => Target::LookRoom {
                 room,
@@ -145,126 +131,57 @@ impl World {
                 read,
                 upto,
             },
-            ClientAsk::Claim(claim) => return self.client_claims(node, client, request, claim),
-            ClientAsk::To(room, asked) => {
-                let Ok(ask) = doors::of_client(&own, &uri, room, asked) else {
-                    return;
-                };
-                match ask {
-                    doors::ClientAsk::Here(room, asked) => {
-                        Target::Room(room, Caller::of(uri), asked)
-                    }
-                    doors::ClientAsk::Peer(hub, asked) => {
-                        let task = self.begin(node, Task::Relay { client, request });
-                        return self.ask_peer(node, &hub, task, 0, asked);
-                    }
-                }
+            ClientAsk::Claim(claim) => {
+                let (id, key) = (claim.id, super::client::device_key(&uri));
+                let way = OfClient::claim(&house, &uri, Some(&key), claim);
+                return self.lead_client(node, client, request, way, Some(id));
             }
-            ClientAsk::Send(send) => match Sending::new(&own, &uri, send) {
-                (room, Sending::Here(submit)) => Target::Submit(room, submit),
-                (room, Sending::Follower(queue)) => {
-                    Target::Follower(room, follower::Command::Queue(queue))
-                }
-            },
+            ClientAsk::To(room, asked) => {
+                let way = OfClient::room(&house, Caller::of(uri), room, asked);
+                return self.lead_client(node, client, request, way, None);
+            }
+            ClientAsk::Send(send) => Target::Shard(way::client::send(&house.own, &uri, send)),
         };
-        self.ask_for(node, target, back);
-    }
-
-    /// Begins to wait for something, not for ever.
-    pub(super) fn begin(&mut self, node: NodeRef, task: Task) -> u64 {
-        let number = self.fresh();
-        if let Some(is) = self.nodes.get_mut(&node) {
-            is.tasks.insert(number, task);
-        }
-        let life = self.life(node);
-        self.after(
-            REQUEST_DEADLINE_MS,
-            Event::Deadline {
-                node,
-                life,
-                task: number,
-            },
-        );
-        number
-    }
-
-    pub(super) fn ask_peer(
-        &mut self,
-        node: NodeRef,
-        hub: &crate::ids::ProviderId,
-        task: u64,
-        slot: usize,
-        request: link::Request,
-    ) {
-        let to = self.provider(hub).and_then(|hub| self.some_node(hub));
-        let Some(to) = to else { return };
-        let life = self.life(node);
-        let body = Body::Request {
-            life,
-            task,
-            slot,
-            request,
-        };
-        self.send(End::Node(node), End::Node(to), body);
+        self.ask_for(node, target, Back::Client { client, request });
     }
 
     /// A request of another provider.
     fn peer_asks(&mut self, node: NodeRef, back: PeerBack, request: link::Request) {
-        let own = self.id(node.provider).clone();
-        let peer = self.id(back.node.provider).clone();
-        match doors::of_peer(&own, &peer, request) {
-            Ok(PeerAsk::Claim(claim)) => self.claim_here(node, back, &claim),
-            Ok(PeerAsk::Relay(room, claim)) => {
-                let claim = Box::new(claim);
-                let task = self.begin(node, Task::Relaying { back, claim });
-                let life = self.life(node);
-                let back = Back::Task {
-                    node,
-                    life,
-                    task,
-                    slot: 0,
-                };
-                self.ask_for(node, Target::LookProvider(room, peer), back);
-            }
-            Ok(PeerAsk::Relayed(claim)) => {
-                let asking = claim.terms.asking_client.as_ref();
-                let vouched = asking
-                    .is_some_and(|client| super::client::device_key(client) == claim.proof.key);
-                if vouched {
-                    return self.claim_here(node, back, &claim);
-                }
-                self.counts.one("claims that nobody vouches for");
-                let users = doors::refuse_claim(&claim.users, UserRefused::Unsigned);
-                self.respond(node, back, link::Reply::Claimed(users));
-            }
-            Ok(PeerAsk::Vouch(..)) => self.respond(node, back, link::Reply::Vouched(false)),
-            Ok(PeerAsk::Room(room, client, asked)) => {
-                let task = self.begin(node, Task::Room { back });
-                let life = self.life(node);
-                let back = Back::Task {
-                    node,
-                    life,
-                    task,
-                    slot: 0,
-                };
-                self.ask_for(node, Target::Room(room, Caller::of(client), asked), back);
-            }
-            // No client of the world has an introduction code.
-            Ok(PeerAsk::Resolve(_)) => {
-                let refused = link::Reply::Introduced(Introduced::NotAuthorized);
-                self.respond(node, back, refused);
-            }
-            Err(refused) => {
-                self.counts.one("requests of a peer refused at the door");
-                self.respond(node, back, link::Reply::Refused(refused));
-            }
-        }
+        let claim = match &request {
+            link::Request::Claim(claim) | link::Request::Relayed(claim) => Some(claim.id),
+            _ => None,
+        };
+        let origin = Origin::of(self.id(back.node.provider).clone());
+        let way = OfPeer::new(&self.house(node.provider), origin, request);
+        self.lead(node, Led::Peer { back, way }, claim);
+    }
+
+    /// Asks a shard for a task, or a lane, that does not wait for ever.
+    pub(super) fn ask_in_time(
+        &mut self,
+        node: NodeRef,
+        task: u64,
+        slot: Slot,
+        request: ShardRequest,
+    ) {
+        let life = self.life(node);
+        let late = Event::Deadline {
+            node,
+            life,
+            task,
+            slot,
+        };
+        self.after(REQUEST_DEADLINE_MS, late);
+        let back = Back::Task {
+            node,
+            life,
+            task,
+            slot,
+        };
+        self.ask_for(node, Target::Shard(request), back);
     }
 
     pub(super) fn respond(&mut self, node: NodeRef, back: PeerBack, reply: link::Reply) {
-        if node == back.node {
-            return self.peer_replied(node, node.provider, back.task, back.slot, reply);
-        }
         let body = Body::Response {
             life: back.life,
             task: back.task,
@@ -272,60 +189,6 @@ impl World {
             reply,
         };
         self.send(End::Node(node), End::Node(back.node), body);
-    }
-
-    /// Another provider, or this one for its part of a claim, has answered.
-    fn peer_replied(
-        &mut self,
-        node: NodeRef,
-        from: u8,
-        task: u64,
-        slot: usize,
-        reply: link::Reply,
-    ) {
-        let Some(is) = self.nodes.get_mut(&node) else {
-            return;
-        };
-        match is.tasks.get_mut(&task) {
-            Some(Task::ClaimParts { parts, .. }) => {
-                let claimed = match reply {
-                    link::Reply::Claimed(response) => response.users.into_vec(),
-                    link::Reply::Room(_)
-                    | link::Reply::Introduced(_)
-                    | link::Reply::Vouched(_)
-                    | link::Reply::Refused(_) => Vec::new(),
-                };
-                if let Some(part) = parts.get_mut(slot)
-                    && self.providers.iter().position(|id| *id == part.whom)
-                        == Some(usize::from(from))
-                {
-                    let retry = TryLater::unavailable(UNAVAILABLE_RETRY_AFTER_MS);
-                    part.claimed = Some(doors::complete_claim(&part.users, claimed, retry));
-                }
-                self.claim_parts_go_on(node, task);
-            }
-            Some(Task::Relay { client, request }) => {
-                let (client, request) = (*client, *request);
-                is.tasks.remove(&task);
-                let reply = match reply {
-                    link::Reply::Claimed(_)
-                    | link::Reply::Introduced(_)
-                    | link::Reply::Vouched(_) => Reply::Unavailable,
-                    link::Reply::Room(answer) => Reply::Room(answer),
-                    link::Reply::Refused(_) => Reply::Unavailable,
-                };
-                self.reply(node, client, request, reply);
-            }
-            Some(
-                Task::Claim { .. }
-                | Task::Relaying { .. }
-                | Task::Room { .. }
-                | Task::Deliver { .. }
-                | Task::Judge { .. }
-                | Task::Notice { .. },
-            )
-            | None => {}
-        }
     }
 
     pub(super) fn reply(&mut self, node: NodeRef, client: usize, request: u64, reply: Reply) {
@@ -343,76 +206,75 @@ impl World {
     }
 
     /// A request for a shard: it is for the leader, wherever that is.
-    pub(super) fn ask_shard(&mut self, node: NodeRef, mut ask: ShardAsk) {
-        let shard = match &ask.target {
-            Target::Room(room, ..)
-            | Target::Submit(room, _)
-            | Target::Follower(room, _)
-            | Target::LookProvider(room, _)
-            | Target::LookRoom { room, .. } => self.shard_of_room(node.provider, room),
-            Target::User(user, _) => self.shard_of_user(node.provider, user),
-            Target::LookInbox(client, _) => self.shard_of_user(node.provider, client.user()),
+    pub(super) fn ask_shard(&mut self, node: NodeRef, ask: ShardAsk) {
+        let ShardAsk {
+            mut target,
+            back,
+            hops,
+        } = ask;
+        let whose = match &target {
+            Target::Shard(request) => request.whose(),
+            Target::LookRoom { room, .. } => room.to_string(),
+            Target::LookInbox(client, _) => client.user().to_string(),
         };
-        let looks = matches!(ask.target, Target::LookInbox(..) | Target::LookRoom { .. });
-        if self.leads(node, shard) {
-            // What only reads may be a little behind; whatever takes or decides may not.
-            if looks || self.is_confirmed(node, shard) {
-                return self.take_ask(node, shard, ask);
-            }
-            self.counts
-                .one("requests refused by a leader without a majority");
-            return self.give(node, ask.back, Answered::Unavailable);
+        if let Target::Shard(request) = target {
+            target = Target::Shard(request.waiting_at_most(wait_ms_max(REQUEST_DEADLINE_MS)));
         }
-        let leader = self.leader_for(node, shard);
-        match leader {
-            Some(leader) if ask.hops < HOPS_MAX => {
-                ask.hops += 1;
+        let shard = place(&whose, self.shards(node.provider));
+        match route(self.lead_of(node, shard), hops) {
+            Route::Here => {
+                // What only reads may be a little behind; whatever takes or decides may not.
+                let looks = !matches!(target, Target::Shard(_));
+                if looks || self.is_confirmed(node, shard) {
+                    return self.take_ask(node, shard, target, back);
+                }
+                self.counts
+                    .one("requests refused by a leader without a majority");
+                self.give(node, back, Answered::Shard(ShardReply::Nobody));
+            }
+            Route::PassOn(leader) => {
+                if let Back::Task { task, slot, .. } = back
+                    && let Some(is) = self.nodes.get_mut(&node)
+                {
+                    is.passed_on.insert((task, slot), (shard, leader));
+                }
+                let hops = hops + 1;
+                let ask = ShardAsk { target, back, hops };
                 self.send(End::Node(node), End::Node(leader), Body::Forward(ask));
             }
-            Some(_) | None => self.give(node, ask.back, Answered::Unavailable),
+            Route::NoLeader => self.give(node, back, Answered::Shard(ShardReply::Nobody)),
         }
     }
 
-    /// A request that this node's leader takes.
-    fn take_ask(&mut self, node: NodeRef, shard: u16, ask: ShardAsk) {
-        let ShardAsk { target, back, .. } = ask;
-        match target {
-            Target::Room(room, caller, request) => {
-                let ticket = self.ticket(node, shard, back);
-                let input = desk::Input::Ask {
-                    ticket,
-                    caller,
-                    request,
-                };
-                self.hub_input(node, &room, input);
-            }
-            Target::Submit(room, submit) => {
-                let ticket = self.ticket(node, shard, back);
-                self.hub_input(node, &room, desk::Input::Submit { ticket, submit });
-            }
-            Target::Follower(room, command) => {
-                let ticket = self.ticket(node, shard, back);
-                self.follower_input(node, &room, follower_desk::Input::asked(ticket, command));
-            }
-            Target::LookProvider(room, provider) => {
-                let hub = self.shard(node, shard).and_then(|own| own.hubs.get(&room));
-                let knows = hub.is_some_and(|hub| {
-                    hub.fold
-                        .room()
-                        .is_some_and(|room| room.ever_had_member_of(&provider))
-                });
-                self.give(node, back, Answered::Knows(knows));
-            }
-            Target::User(user, mut command) => {
-                let time = self.shard_time(node, shard);
-                if let UserCommand::Claim(claim) = Arc::make_mut(&mut command)
-                    && let Some(own) = self.shard(node, shard)
-                {
-                    claim.over_ms = own.derived.spending.wait_ms(time, claim);
+    /// The nodes of a provider see who leads a shard now: what was passed on to somebody else is not waited for.
+    pub(super) fn lead_seen(&mut self, provider: u8, shard: u16) {
+        let nodes = self.plan.nodes().filter(|node| node.provider == provider);
+        for node in nodes.collect::<Vec<_>>() {
+            let lead = self.lead_of(node, shard);
+            let passed_on = self.nodes.get(&node).map(|is| is.passed_on.clone());
+            for ((task, slot), (of, leader)) in passed_on.unwrap_or_default() {
+                if of == shard && is_lost(leader, &lead) {
+                    self.counts.one("requests lost with their leader");
+                    let nobody = Answered::Shard(ShardReply::Nobody);
+                    self.task_hears(node, task, slot, nobody);
                 }
-                let ticket = self.ticket(node, shard, back);
-                self.user_input(node, &user, user_desk::Input::Ask { ticket, command });
             }
+        }
+    }
+
+    /// Who leads a shard, as a node sees it.
+    fn lead_of(&self, node: NodeRef, shard: u16) -> Lead<NodeRef> {
+        if self.leads(node, shard) {
+            return Lead::Here;
+        }
+        let leader = self.leader_for(node, shard);
+        leader.map_or(Lead::Nobody, Lead::At)
+    }
+
+    /// A request that this node's leader takes.
+    fn take_ask(&mut self, node: NodeRef, shard: u16, target: Target, back: Back) {
+        match target {
+            Target::Shard(request) => self.take_request(node, shard, request, back),
             Target::LookInbox(client, seen) => {
                 let Some(own) = self.shard(node, shard) else {
                     return;
@@ -435,7 +297,7 @@ impl World {
                             rooms: rooms.unwrap_or_default(),
                             items: items.unwrap_or_default(),
                         };
-                        self.give(node, back, Answered::Reply(reply));
+                        self.give(node, back, Answered::Looked(reply));
                     }
                     Err(error) => self.history.violated("I2", error.to_string()),
                 }
@@ -453,10 +315,49 @@ impl World {
                     Ok(part) => {
                         let read = (given, order);
                         let reply = Reply::Events { room, read, part };
-                        self.give(node, back, Answered::Reply(reply));
+                        self.give(node, back, Answered::Looked(reply));
                     }
                     Err(error) => self.history.violated("I2", error.to_string()),
                 }
+            }
+        }
+    }
+
+    /// A request that the actors of this node take, as those of a real one do.
+    fn take_request(&mut self, node: NodeRef, shard: u16, request: ShardRequest, back: Back) {
+        let now = self.clock(node);
+        let ticket = self.ticket(node, shard, back);
+        let Some(own) = self.shard(node, shard) else {
+            return;
+        };
+        match leader::take(request, ticket, &own.derived, now) {
+            Taken::Hub(room, input) => self.hub_input(node, &room, input),
+            Taken::Follower(room, input) => self.follower_input(node, &room, input),
+            Taken::User(user, input) => self.user_input(node, &user, input),
+            Taken::DeviceKey(client) => {
+                let user = own.users.get(client.user());
+                let key = user.map(|user| leader::device_key(&user.fold, &client));
+                let reply = key.unwrap_or(ShardReply::DeviceKey(None));
+                self.answer(node, ticket, reply);
+            }
+            Taken::Knows(room, provider) => {
+                let hub = own.hubs.get(&room);
+                let knows = hub.map(|hub| leader::knows(&hub.fold, &provider));
+                self.answer(node, ticket, knows.unwrap_or(ShardReply::Knows(false)));
+            }
+            Taken::Log(command) => {
+                if !self.queue_command(node, shard, Command::Link(command), Some(ticket)) {
+                    self.answer(node, ticket, ShardReply::Nobody);
+                }
+            }
+            Taken::LogOwn(command) => {
+                let queued = self.queue_command(node, shard, Command::Link(command), None);
+                let reply = if queued {
+                    ShardReply::Done
+                } else {
+                    ShardReply::Nobody
+                };
+                self.answer(node, ticket, reply);
             }
         }
     }
@@ -467,10 +368,10 @@ impl World {
             Back::Nobody => {}
             Back::Client { client, request } => {
                 let reply = match answer {
-                    Answered::Room(answer) => Reply::Room(answer),
-                    Answered::User(answer) => Reply::User(answer),
-                    Answered::Reply(reply) => reply,
-                    Answered::Knows(_) | Answered::Unavailable => Reply::Unavailable,
+                    Answered::Shard(ShardReply::Room(answer)) => Reply::Room(answer),
+                    Answered::Shard(ShardReply::User(answer)) => Reply::User(answer),
+                    Answered::Looked(reply) => reply,
+                    Answered::Shard(_) => Reply::Unavailable,
                 };
                 self.reply(at, client, request, reply);
             }
@@ -498,62 +399,25 @@ impl World {
     }
 
     /// A shard has answered a task.
-    pub(super) fn task_hears(&mut self, node: NodeRef, task: u64, slot: usize, answer: Answered) {
+    pub(super) fn task_hears(&mut self, node: NodeRef, task: u64, slot: Slot, answer: Answered) {
+        let Answered::Shard(reply) = answer else {
+            return;
+        };
         let Some(is) = self.nodes.get_mut(&node) else {
             return;
         };
-        let Some(waiting) = is.tasks.get_mut(&task) else {
-            return;
-        };
-        match waiting {
-            Task::Claim { users, .. } => {
-                let claimed = match answer {
-                    Answered::User(UserAnswer::Claimed(claimed)) => claimed,
-                    Answered::User(_)
-                    | Answered::Room(_)
-                    | Answered::Knows(_)
-                    | Answered::Reply(_)
-                    | Answered::Unavailable => Err(UserRefused::TryLater(TryLater::unavailable(
-                        UNAVAILABLE_RETRY_AFTER_MS,
-                    ))),
+        is.passed_on.remove(&(task, slot));
+        match is.tasks.get(&task) {
+            Some(Task::Way { .. }) => {
+                let came = match reply {
+                    ShardReply::Nobody => Came::Nothing,
+                    reply => Came::Shard(reply),
                 };
-                if let Some((_, part)) = users.get_mut(slot) {
-                    *part = Some(claimed);
-                }
-                self.claim_goes_on(node, task);
+                self.came(node, task, slot, came);
             }
-            Task::Room { back } => {
-                let back = *back;
-                is.tasks.remove(&task);
-                let answer = match answer {
-                    Answered::Room(answer) => answer,
-                    Answered::User(_)
-                    | Answered::Knows(_)
-                    | Answered::Reply(_)
-                    | Answered::Unavailable => unavailable(),
-                };
-                self.respond(node, back, link::Reply::Room(answer));
-            }
-            Task::Relaying { .. } => {
-                let Some(Task::Relaying { back, claim }) = is.tasks.remove(&task) else {
-                    return;
-                };
-                if let Answered::Knows(knows) = answer {
-                    return self.relay_claim(node, back, *claim, knows);
-                }
-                let retry_after_ms = UNAVAILABLE_RETRY_AFTER_MS;
-                let unavailable = UserRefused::TryLater(TryLater::unavailable(retry_after_ms));
-                let users = doors::refuse_claim(&claim.users, unavailable);
-                self.respond(node, back, link::Reply::Claimed(users));
-            }
-            Task::Deliver { .. } => self.delivered(node, task, slot, answer),
-            Task::Judge { .. } => self.judged(node, task, slot, answer),
-            Task::Notice { shard, to, seq } => {
-                let (shard, to, seq) = (*shard, *to, *seq);
-                is.tasks.remove(&task);
-                self.notice_taken(node, shard, to, seq, &answer);
-            }
-            Task::ClaimParts { .. } | Task::Relay { .. } => {}
+            Some(Task::Notices { .. }) => self.notice_came(node, task, slot, &reply),
+            // A lane waits under its own number.
+            None => self.part_came(node, task, slot, reply),
         }
     }
 }

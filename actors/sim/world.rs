@@ -17,6 +17,7 @@ use crate::{
     machine::{Millis, Ticket},
     room::desk::Checked,
     shard::place,
+    way::Slot,
     wire::event::Hash,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +77,7 @@ pub(super) enum Event {
         node: NodeRef,
         life: u64,
         task: u64,
+        slot: Slot,
     },
     /// A leader looks after the sessions of its links.
     Links {
@@ -325,9 +327,14 @@ impl World {
                 let wait = ELECTION_MS + self.dice.below(ELECTION_MS);
                 self.after(wait, Event::Election { provider, shard });
             }
-            Event::Deadline { node, life, task } => {
+            Event::Deadline {
+                node,
+                life,
+                task,
+                slot,
+            } => {
                 if self.is_alive(node, life) {
-                    self.task_is_late(node, task);
+                    self.task_is_late(node, task, slot);
                 }
             }
             Event::Links { node, life, shard } => {

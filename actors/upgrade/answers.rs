@@ -6,9 +6,9 @@ use super::{
 };
 use crate::ids::RoomUri;
 use crate::{
-    ask::Answered,
     limits::{KEY_PACKAGES_PER_UPLOAD_MAX, PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX},
     machine::Millis,
+    shard_request::ShardReply,
     wire::{
         BVec, Payload,
         answer::{self, Accepted, Answer as Today},
@@ -186,28 +186,28 @@ pub(super) enum NodeAnswered {
     Redriven(refusals::Redriven),
 }
 
-impl Before<Answered> for NodeAnswered {
-    fn today(self) -> Answered {
+impl Before<ShardReply> for NodeAnswered {
+    fn today(self) -> ShardReply {
         match self {
-            Self::Room(answer) => Answered::Room(answer.today()),
-            Self::User(answer) => Answered::User(answer.today()),
-            Self::DeviceKey(key) => Answered::DeviceKey(key),
-            Self::Knows(knows) => Answered::Knows(knows),
-            Self::Done => Answered::Done,
-            Self::Nobody => Answered::Nobody,
-            Self::Redriven(redriven) => Answered::Redriven(redriven.today()),
+            Self::Room(answer) => ShardReply::Room(answer.today()),
+            Self::User(answer) => ShardReply::User(answer.today()),
+            Self::DeviceKey(key) => ShardReply::DeviceKey(key),
+            Self::Knows(knows) => ShardReply::Knows(knows),
+            Self::Done => ShardReply::Done,
+            Self::Nobody => ShardReply::Nobody,
+            Self::Redriven(redriven) => ShardReply::Redriven(redriven.today()),
         }
     }
 
-    fn of(today: &Answered) -> Result<Self, NotInVersion> {
+    fn of(today: &ShardReply) -> Result<Self, NotInVersion> {
         Ok(match today.clone() {
-            Answered::Room(answer) => Self::Room(Answer::of(&answer)?),
-            Answered::User(answer) => Self::User(UserAnswer::of(&answer)?),
-            Answered::DeviceKey(key) => Self::DeviceKey(key),
-            Answered::Knows(knows) => Self::Knows(knows),
-            Answered::Done => Self::Done,
-            Answered::Nobody => Self::Nobody,
-            Answered::Redriven(redriven) => Self::Redriven(refusals::Redriven::of(&redriven)?),
+            ShardReply::Room(answer) => Self::Room(Answer::of(&answer)?),
+            ShardReply::User(answer) => Self::User(UserAnswer::of(&answer)?),
+            ShardReply::DeviceKey(key) => Self::DeviceKey(key),
+            ShardReply::Knows(knows) => Self::Knows(knows),
+            ShardReply::Done => Self::Done,
+            ShardReply::Nobody => Self::Nobody,
+            ShardReply::Redriven(redriven) => Self::Redriven(refusals::Redriven::of(&redriven)?),
         })
     }
 }

@@ -3,13 +3,13 @@
 
 use super::Before;
 use crate::{
-    ask::Ask,
     caller::Caller,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{CLAIM_USERS_MAX, KEY_PACKAGES_PER_UPLOAD_MAX, PASSPHRASE_BYTES_MAX, READS_TOLD_MAX},
     link::ReadProgress,
     machine::Millis,
     room::{follower, hub},
+    shard_request::ShardRequest,
     user::command,
     wire::{
         BText, BVec, Payload,
@@ -339,9 +339,9 @@ pub(super) enum HubAsk {
 }
 
 impl HubAsk {
-    fn today(self, room: RoomUri) -> Ask {
+    fn today(self, room: RoomUri) -> ShardRequest {
         let (client, request) = match self {
-            Self::Submit(submit) => return Ask::Submit(room, submit),
+            Self::Submit(submit) => return ShardRequest::Submit(room, submit),
             Self::Create { creator, beginning } => (creator, Request::Create(beginning)),
             Self::Commit { sender, bundle } => (sender, Request::Commit(bundle)),
             Self::Propose { sender, messages } => (sender, Request::Propose(messages)),
@@ -353,7 +353,7 @@ impl HubAsk {
             }
             Self::Codes { member, ask } => (member, Request::Codes(ask)),
         };
-        Ask::Room(room, Caller::of(client), request)
+        ShardRequest::Room(room, Caller::of(client), request)
     }
 
     fn of(caller: Caller, request: Request) -> Result<Self, NotInVersion> {
@@ -377,29 +377,31 @@ impl HubAsk {
     }
 }
 
-impl Before<Ask> for NodeAsk {
-    fn today(self) -> Ask {
+impl Before<ShardRequest> for NodeAsk {
+    fn today(self) -> ShardRequest {
         match self {
             Self::Hub(room, ask) => ask.today(room),
-            Self::Follower(room, command) => Ask::Follower(room, command),
-            Self::User(user, command) => Ask::User(user, command),
-            Self::DeviceKey(client) => Ask::DeviceKey(client),
-            Self::Knows(room, provider) => Ask::Knows(room, provider),
-            Self::Redrive(room, provider) => Ask::Redrive(room, provider),
-            Self::Read(has) => Ask::Read(has),
+            Self::Follower(room, command) => ShardRequest::Follower(room, command),
+            Self::User(user, command) => ShardRequest::User(user, command),
+            Self::DeviceKey(client) => ShardRequest::DeviceKey(client),
+            Self::Knows(room, provider) => ShardRequest::Knows(room, provider),
+            Self::Redrive(room, provider) => ShardRequest::Redrive(room, provider),
+            Self::Read(has) => ShardRequest::Read(has),
         }
     }
 
-    fn of(today: &Ask) -> Result<Self, NotInVersion> {
+    fn of(today: &ShardRequest) -> Result<Self, NotInVersion> {
         Ok(match today.clone() {
-            Ask::Room(room, caller, request) => Self::Hub(room, HubAsk::of(caller, request)?),
-            Ask::Submit(room, submit) => Self::Hub(room, HubAsk::Submit(submit)),
-            Ask::Follower(room, command) => Self::Follower(room, command),
-            Ask::User(user, command) => Self::User(user, command),
-            Ask::DeviceKey(client) => Self::DeviceKey(client),
-            Ask::Knows(room, provider) => Self::Knows(room, provider),
-            Ask::Redrive(room, provider) => Self::Redrive(room, provider),
-            Ask::Read(has) => Self::Read(has),
+            ShardRequest::Room(room, caller, request) => {
+                Self::Hub(room, HubAsk::of(caller, request)?)
+            }
+            ShardRequest::Submit(room, submit) => Self::Hub(room, HubAsk::Submit(submit)),
+            ShardRequest::Follower(room, command) => Self::Follower(room, command),
+            ShardRequest::User(user, command) => Self::User(user, command),
+            ShardRequest::DeviceKey(client) => Self::DeviceKey(client),
+            ShardRequest::Knows(room, provider) => Self::Knows(room, provider),
+            ShardRequest::Redrive(room, provider) => Self::Redrive(room, provider),
+            ShardRequest::Read(has) => Self::Read(has),
         })
     }
 }

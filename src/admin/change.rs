@@ -10,6 +10,7 @@ use mimi_actors::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{ENROLMENT_CODE_BYTES, ENROLMENT_CODE_LIFE_MS},
     link::Redriven,
+    shard_request::{AskRedrive, AskUser},
     user::{
         command::{Add, Command, Consent, Revoke},
         outcome::{Answer, Refused},
@@ -145,7 +146,7 @@ async fn ask_user(node: &Node, user: &UserUri, command: Command) -> Result<Asked
     let attempt = || {
         let (shards, user, command) = (node.shards.clone(), user.clone(), command.clone());
         async move {
-            match shards.ask_user(&user, command).await {
+            match shards.ask(AskUser(user, command)).await {
                 Ok(Answer::Refused(Refused::TryLater(later))) => Attempt::TryLater {
                     retry_after_ms: later.after_ms,
                     code: match later.why {
@@ -259,7 +260,7 @@ pub(super) async fn redrive(
     let attempt = || {
         let (shards, room, provider) = (node.shards.clone(), room.clone(), provider.clone());
         async move {
-            match shards.redrive(&room, &provider).await {
+            match shards.ask(AskRedrive(room, provider)).await {
                 Ok(Redriven::TryLater(later)) => Attempt::TryLater {
                     retry_after_ms: later.after_ms,
                     code: Code::NoLeader,

@@ -5,7 +5,7 @@
 //! and until the node has drained, so that a long start or end does not look like a death.
 
 use super::{figures::Figures, listener::Bounded, metrics, ready::Ready};
-use crate::holder::{Protocol, holder};
+use crate::quic::holder::{Protocol, holder};
 use anyhow::anyhow;
 use axum::{
     Router,

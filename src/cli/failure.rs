@@ -13,8 +13,10 @@
 //! With `--json` the line is one JSON object: `code` is a word that stays the same, `message` the same text as for people,
 //! `exit` the exit code and, where it is known, `retry_after_ms`.
 
+use super::output;
 pub use super::refused::Refused;
-use super::{output, verify::Unproven};
+#[cfg(feature = "tools")]
+use super::verify::Unproven;
 use crate::{
     admin::{local::AskError, protocol::Code},
     config::ConfigError,
@@ -81,13 +83,25 @@ fn judge(error: &anyhow::Error) -> (Code, u8) {
         (Code::Config, USAGE)
     } else if error.is::<Usage>() {
         (Code::Usage, USAGE)
-    } else if error.is::<Unproven>() {
+    } else if is_unproven(error) {
         (Code::Unproven, USAGE)
     } else if error.is::<Unwell>() {
         (Code::Unwell, UNWELL)
     } else {
         (Code::Failed, FAILED)
     }
+}
+
+/// Whether `verify` says that too little happened.
+#[cfg(feature = "tools")]
+fn is_unproven(error: &anyhow::Error) -> bool {
+    error.is::<Unproven>()
+}
+
+/// Nothing is verified without the tools.
+#[cfg(not(feature = "tools"))]
+fn is_unproven(_: &anyhow::Error) -> bool {
+    false
 }
 
 #[cfg(test)]

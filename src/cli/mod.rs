@@ -1,9 +1,11 @@
 //! The command line: one file for each subcommand.
 
+#[cfg(feature = "tools")]
 pub mod bench;
 pub mod cluster;
 pub mod cluster_init;
 pub mod config;
+#[cfg(feature = "tools")]
 pub mod demo;
 pub mod device;
 pub mod failure;
@@ -12,9 +14,11 @@ pub mod peer;
 pub mod pki;
 pub mod refused;
 pub mod serve;
+#[cfg(feature = "tools")]
 mod stage;
 pub mod status;
 pub mod user;
+#[cfg(feature = "tools")]
 pub mod verify;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
@@ -34,8 +38,10 @@ enum Command {
     /// Run a node until it is told to stop
     Serve(serve::Serve),
     /// Play a story over three providers on this machine, and check everything it claims
+    #[cfg(feature = "tools")]
     Demo(demo::Demo),
     /// Measure this machine
+    #[cfg(feature = "tools")]
     Bench(bench::Bench),
     /// Check a configuration, or print an example
     Config(config::ConfigCommand),
@@ -52,6 +58,7 @@ enum Command {
     /// Show what a running node holds
     Status(status::StatusCommand),
     /// Judge a recorded history; exit code 0: valid, 1: violated, 2: too little happened
+    #[cfg(feature = "tools")]
     Verify(verify::Verify),
 }
 
@@ -105,7 +112,9 @@ impl Cli {
     fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            #[cfg(feature = "tools")]
             Command::Demo(demo) => demo.run(),
+            #[cfg(feature = "tools")]
             Command::Bench(bench) => bench.run(),
             Command::Config(config) => config.run(),
             Command::Pki(pki) => pki.run(),
@@ -114,6 +123,7 @@ impl Cli {
             Command::Device(device) => device.run(),
             Command::Peer(peer) => peer.run(),
             Command::Status(status) => status.run(),
+            #[cfg(feature = "tools")]
             Command::Verify(verify) => verify.run(),
         }
     }

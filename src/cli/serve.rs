@@ -1,6 +1,6 @@
 //! `serve`: run a node.
 
-use crate::{config::Config, logging, node, private::keep_to_owner};
+use crate::{config::Config, logging, node, quic::private::keep_to_owner};
 use anyhow::anyhow;
 use std::path::PathBuf;
 

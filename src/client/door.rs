@@ -22,7 +22,6 @@ mod lanes;
 pub use device::{BadDeviceKey, DeviceKey};
 pub use lanes::{EventAcks, EventItems, EventLane, SendLane, SendReplies, SendRequests};
 
-use crate::quic::{ConnectError, Door, DoorDialer, LaneError, LaneReceiver, LaneSender};
 use bytes::Bytes;
 use mimi_actors::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
@@ -39,6 +38,7 @@ use mimi_actors::{
         room,
     },
 };
+use mimi_quic::{ConnectError, Door, DoorDialer, LaneError, LaneReceiver, LaneSender};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// How long a request may take.

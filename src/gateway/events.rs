@@ -15,6 +15,7 @@ use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::{BATCH_FILL_BYTES, REQUEST_FRAME_BYTES_MAX},
     shard::read,
+    shard_request::AskUser,
     user::{
         command::{Ack, Command as UserCommand},
         cursors::Membership,
@@ -125,8 +126,8 @@ async fn record_acks(
 ) -> Result<(), Unanswered> {
     let ack = pending.take(client);
     let given = ack.given();
-    let asked = UserCommand::Ack(ack);
-    let answer = session.shards.ask_user(client.user(), asked).await?;
+    let asked = AskUser(client.user().clone(), UserCommand::Ack(ack));
+    let answer = session.shards.ask(asked).await?;
     if answer != user_outcome::Answer::Done {
         tracing::debug!(?answer, "an acknowledgement was refused");
         return Ok(());

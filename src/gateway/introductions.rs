@@ -7,15 +7,18 @@
 )]
 
 use super::{Session, login};
-use crate::{cluster::shard::shards::Shards, directory};
+use crate::{
+    directory,
+    peering::walk::{house, walk},
+};
 use mimi_actors::{
-    ids::{ClientUri, ProviderId},
+    ids::ClientUri,
+    shard_request::AskUser,
     user::{command::Command, introductions, introductions::Introduction, outcome::Answer},
+    way::client::OfClient,
     wire::{
         door::{DoorRefused, Reply},
         joining::{Introduced, IntroductionAsk, MadeCode},
-        link,
-        refusal::TryLater,
     },
 };
 
@@ -25,38 +28,16 @@ pub(super) async fn answer(
     client: &ClientUri,
     ask: IntroductionAsk,
 ) -> Result<Reply, DoorRefused> {
-    let own = &session.shards.environment().provider;
     let introduced = match ask {
         IntroductionAsk::Create { lifetime_ms } => create(session, client, lifetime_ms).await?,
         IntroductionAsk::List => ask_own(session, client, Introduction::List).await?,
         IntroductionAsk::Revoke(id) => ask_own(session, client, Introduction::Revoke(id)).await?,
-        IntroductionAsk::Resolve { provider, code } if provider == *own => {
-            resolve(&session.shards, own, &code).await
-        }
         IntroductionAsk::Resolve { provider, code } => {
-            let request = link::Request::Resolve(code);
-            match session.peers.request(&provider, request).await {
-                Ok(link::Reply::Introduced(introduced)) => of_peer(&provider, introduced),
-                Ok(_) | Err(_) => Introduced::TryLater(TryLater::PEER_SILENT),
-            }
+            let way = OfClient::resolve(&house(&session.shards), provider, code);
+            return walk(&session.shards, &session.peers, way).await;
         }
     };
     Ok(Reply::Introduced(introduced))
-}
-
-/// Answers which user of this provider made a code that `peer` shows.
-pub(crate) async fn resolve(shards: &Shards, peer: &ProviderId, code: &[u8]) -> Introduced {
-    let Some(user) = introductions::user_of(&shards.environment().provider, code) else {
-        return Introduced::NotAuthorized;
-    };
-    let what = Introduction::Resolve {
-        peer: peer.clone(),
-        hash: introductions::hash(code),
-    };
-    match shards.ask_user(&user, Command::Introduction(what)).await {
-        Ok(Answer::Introduced(introduced)) => introduced,
-        Ok(_) | Err(_) => Introduced::TryLater(TryLater::UNANSWERED),
-    }
 }
 
 async fn create(
@@ -102,17 +83,10 @@ async fn ask_user(
     what: Introduction,
 ) -> Result<Answer, DoorRefused> {
     let command = Command::Introduction(what);
-    match session.shards.ask_user(client.user(), command).await {
+    let asked = AskUser(client.user().clone(), command);
+    match session.shards.ask(asked).await {
         Ok(Answer::Refused(refused)) => Err(login::user_refused(&refused)),
         Ok(answer) => Ok(answer),
         Err(_) => Err(login::unavailable()),
-    }
-}
-
-/// A peer speaks of its own users only.
-fn of_peer(peer: &ProviderId, introduced: Introduced) -> Introduced {
-    match introduced {
-        Introduced::Resolved(user) if user.provider() != peer => Introduced::NotAuthorized,
-        other => other,
     }
 }

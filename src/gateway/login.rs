@@ -4,6 +4,7 @@ use super::Session;
 use crate::quic::code;
 use mimi_actors::{
     ids::ClientUri,
+    shard_request::{AskDeviceKey, AskUser},
     user::{
         command::{Command, Enrol as EnrolCommand},
         outcome::{Answer, Refused},
@@ -28,7 +29,7 @@ impl Session {
             client: enrol.client.clone(),
             device_key: enrol.device_key,
         });
-        let answer = self.shards.ask_user(&user, command).await;
+        let answer = self.shards.ask(AskUser(user, command)).await;
         match answer {
             Ok(Answer::Enrolled) => self.log_in(enrol.client, enrol.device_key),
             Ok(Answer::Refused(refused)) => Err(user_refused(&refused)),
@@ -41,7 +42,8 @@ impl Session {
         if login.client.provider() != &self.shards.environment().provider {
             return Err(DoorRefused::NotKnown);
         }
-        let key = self.shards.device_key(&login.client).await;
+        let asked = AskDeviceKey(login.client.clone());
+        let key = self.shards.ask(asked).await;
         let key = key
             .map_err(|_| unavailable())?
             .ok_or(DoorRefused::NotKnown)?;

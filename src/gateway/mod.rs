@@ -2,7 +2,6 @@
 //!
 //! A connection is nobody until a device has proved itself over the TLS exporter; then it is that client and no other.
 
-pub(crate) mod claim;
 pub(crate) mod events;
 pub(crate) mod introductions;
 pub(crate) mod login;

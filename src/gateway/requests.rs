@@ -1,23 +1,23 @@
 //! Requests of a client, each on a lane of its own: to the shard at home, or to the room's hub.
 
-use super::{Session, claim, introductions, login};
-use crate::peering::PeerUnavailable;
+use super::{Session, introductions, login};
+use crate::peering::walk::{house, walk};
 use futures::future::join_all;
 use mimi_actors::{
-    doors::{self, ClientAsk},
-    ids::{ClientUri, ProviderId, RoomUri},
+    doors,
+    ids::ClientUri,
     limits::KEY_PACKAGES_PER_UPLOAD_MAX,
     machine::Millis,
+    shard_request::AskUser,
     user::{
         command::{Command as UserCommand, StoredPackage, Upload},
         outcome::Answer as UserAnswer,
     },
+    way::client::OfClient,
     wire::{
         BText, BVec, Payload,
         door::{DoorRefused, HubSender, PackageRefused, Reply, Request},
-        link,
         refusal::TryLater,
-        room,
     },
 };
 use std::sync::Arc;
@@ -43,9 +43,16 @@ pub(super) async fn answer(
             }))
         }
         (Request::Upload(packages), Some(client)) => upload(session, client, packages).await,
-        (Request::Claim(request), Some(client)) => claim::answer(session, client, request).await,
+        (Request::Claim(request), Some(client)) => {
+            let house = house(&session.shards);
+            let key = session.device_key();
+            let way = OfClient::claim(&house, client, key, request)?;
+            walk(&session.shards, &session.peers, way).await
+        }
         (Request::Room(room, request), Some(client)) => {
-            ask_room(session, client, room, request).await
+            let house = house(&session.shards);
+            let way = OfClient::room(&house, session.caller(client), room, request)?;
+            walk(&session.shards, &session.peers, way).await
         }
         (Request::Introduction(ask), Some(client)) => {
             introductions::answer(session, client, ask).await
@@ -71,7 +78,8 @@ async fn upload(
         client: client.clone(),
         packages,
     });
-    match session.shards.ask_user(client.user(), upload).await {
+    let upload = AskUser(client.user().clone(), upload);
+    match session.shards.ask(upload).await {
         Ok(UserAnswer::Uploaded(results)) => Ok(Reply::Uploaded(BVec::truncated(results))),
         Ok(UserAnswer::Refused(refused)) => Err(login::user_refused(&refused)),
         Ok(_) | Err(_) => Err(login::unavailable()),
@@ -100,43 +108,4 @@ async fn check(
         .run(job, then)
         .map_err(|_| DoorRefused::TryLater(TryLater::BUSY))?;
     take.await.map_err(|_| login::unavailable())
-}
-
-/// Asks the room here, or its hub.
-async fn ask_room(
-    session: &Session,
-    client: &ClientUri,
-    room: RoomUri,
-    request: room::Request,
-) -> Result<Reply, DoorRefused> {
-    let own = &session.shards.environment().provider;
-    match doors::of_client(own, client, room, request)? {
-        ClientAsk::Here(room, request) => {
-            let caller = session.caller(client);
-            let answer = session.shards.ask_room(&room, caller, request);
-            Ok(Reply::Room(answer.await))
-        }
-        ClientAsk::Peer(hub, request) => ask_peer(session, &hub, request).await,
-    }
-}
-
-/// Asks a room's hub. Nothing is queued: a hub that cannot be reached is unavailable.
-async fn ask_peer(
-    session: &Session,
-    hub: &ProviderId,
-    request: link::Request,
-) -> Result<Reply, DoorRefused> {
-    let unavailable = DoorRefused::TryLater(TryLater::PEER_SILENT);
-    match session.peers.request(hub, request).await {
-        Ok(link::Reply::Room(answer)) => Ok(Reply::Room(answer)),
-        Ok(link::Reply::Refused(link::LinkRefused::TryLater(later))) => {
-            Err(DoorRefused::TryLater(later))
-        }
-        Ok(link::Reply::Refused(refused)) => {
-            tracing::warn!(%hub, %refused, "the hub did not look at a request");
-            Err(unavailable)
-        }
-        Ok(link::Reply::Claimed(_) | link::Reply::Introduced(_) | link::Reply::Vouched(_))
-        | Err(PeerUnavailable) => Err(unavailable),
-    }
 }

@@ -4,21 +4,20 @@
 
 use super::{FRAME_DEADLINE, Session};
 use crate::{
-    cluster::shard::shards::{Pending, Unanswered},
+    cluster::shard::shards::Pending,
     quic::{LaneReceiver, LaneSender, code},
 };
 use futures::stream::{FuturesOrdered, StreamExt};
 use mimi_actors::{
-    doors::Sending,
     ids::ClientUri,
     limits::{BATCH_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX, MESSAGE_BYTES_MAX, SUBMIT_BYTES_MAX},
-    room::follower,
+    shard_request::ShardReply,
+    way,
     wire::{
         self,
-        answer::{Answer, Refused},
+        answer::Answer,
         door::{DoorRefused, Send, Sent},
-        refusal::TryLater,
-        refusal::{Flaw, RefusalCode},
+        refusal::{Flaw, RefusalCode, TryLater},
     },
 };
 use std::sync::Arc;
@@ -66,11 +65,7 @@ pub(super) async fn serve(
     Ok(to.finish()?)
 }
 
-async fn begin(
-    session: &Session,
-    client: &ClientUri,
-    send: Send,
-) -> Result<Pending<Answer>, DoorRefused> {
+async fn begin(session: &Session, client: &ClientUri, send: Send) -> Result<Pending, DoorRefused> {
     let messages = &send.messages;
     let bytes: usize = messages.iter().map(|message| message.len()).sum();
     let largest = messages
@@ -86,22 +81,15 @@ async fn begin(
         let flaw = Flaw::new(RefusalCode::BadFrame, &limits);
         return Err(DoorRefused::BadFrame(flaw.in_field("messages")));
     }
-    let begun = match Sending::new(&session.shards.environment().provider, client, send) {
-        (room, Sending::Here(submit)) => session.shards.begin_submit(&room, submit).await,
-        (room, Sending::Follower(queue)) => {
-            let queue = follower::Command::Queue(queue);
-            session.shards.begin_follower(&room, queue).await
-        }
-    };
-    begun.map_err(|_: Unanswered| unanswered())
+    let request = way::client::send(&session.shards.environment().provider, client, send);
+    let begun = session.shards.begin(request).await;
+    begun.map_err(|_| unanswered())
 }
 
-async fn finish(session: &Session, pending: Pending<Answer>) -> Result<Answer, DoorRefused> {
-    match session.shards.room_answer(pending).await {
-        Ok(Answer::Refused(Refused::StorageFull)) => Err(DoorRefused::StorageFull),
-        Ok(answer) => Ok(answer),
-        Err(_) => Err(unanswered()),
-    }
+async fn finish(session: &Session, pending: Pending) -> Result<Answer, DoorRefused> {
+    let reply = session.shards.answer(pending).await;
+    let reply = reply.unwrap_or(ShardReply::Nobody);
+    way::client::sent(reply, TryLater::UNANSWERED)
 }
 
 fn unanswered() -> DoorRefused {

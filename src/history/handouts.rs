@@ -6,13 +6,16 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
+/// What a claim asks: its name, and a client of whom it got something.
+type Asked<N> = (<N as Names>::Claim, <N as Names>::Client);
+
 /// What was handed out, and to which claim.
 #[derive(Clone, Debug)]
 pub struct Handouts<N: Names> {
     /// The claim that got each KeyPackage, and where it was first told.
     pub handed: BTreeMap<N::Package, (N::Claim, At)>,
     /// What each claim got of each client first.
-    got: BTreeMap<(N::Claim, N::Client), (N::Package, At)>,
+    got: BTreeMap<Asked<N>, (N::Package, At)>,
 }
 
 impl<N: Names> Default for Handouts<N> {

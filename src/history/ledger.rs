@@ -150,7 +150,7 @@ impl<N: Names> Ledger<N> {
         self.rooms.entry(room.clone()).or_default()
     }
 
-    /// I1: one Commit opens an epoch, whoever tells. I12: it was not refused.
+    /// I1: one Commit opens an epoch, whoever tells, and no other epoch. I12: it was not refused.
     fn opened(
         &mut self,
         at: At,
@@ -160,13 +160,34 @@ impl<N: Names> Ledger<N> {
         judge: &mut impl Judge,
     ) {
         let known = self.room(room);
-        let (first, since) = *known.opened.entry(epoch).or_insert((commit, at));
-        judge.demand(
-            Invariant::I1,
-            first == commit,
-            || both(since, at),
-            || format!("Commits {first} and {commit} opened epoch {epoch} of {room}"),
-        );
+        if let Some((first, since)) = known.opened.get(&epoch).copied() {
+            judge.demand(
+                Invariant::I1,
+                first == commit,
+                || both(since, at),
+                || format!("Commits {first} and {commit} opened epoch {epoch} of {room}"),
+            );
+        } else {
+            let mut opened = known.opened.iter();
+            let other = opened.find(|(_, (opened, _))| *opened == commit);
+            let other = other.map(|(other, (_, since))| (*other, *since));
+            judge.demand(
+                Invariant::I1,
+                other.is_none(),
+                || {
+                    other
+                        .iter()
+                        .map(|(_, since)| since.line)
+                        .chain([at.line])
+                        .collect()
+                },
+                || {
+                    let before = other.map_or_else(String::new, |(other, _)| other.to_string());
+                    format!("Commit {commit} opened epochs {before} and {epoch} of {room}")
+                },
+            );
+            known.opened.insert(epoch, (commit, at));
+        }
         known.was_not_refused(at, room, commit, judge);
     }
 

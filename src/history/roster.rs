@@ -46,10 +46,9 @@ impl<C: PartialEq> Roster<C> {
 
     /// A device leaves with an event.
     pub fn leave(&mut self, client: &C, at: RoomSeq) {
-        let mut here = self.0.iter_mut();
-        let here = here.find(|one| one.client == *client && one.left.is_none());
-        if let Some(membership) = here {
-            membership.left = Some(at);
+        let all = self.0.iter_mut();
+        for here in all.filter(|one| one.client == *client && one.left.is_none()) {
+            here.left = Some(at);
         }
     }
 

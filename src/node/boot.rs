@@ -19,8 +19,9 @@ use crate::{
     directory::{self, Founding, HubKey},
     perform::{Environment, workers::Workers},
     preflight::Found,
-    private::close_to_others,
-    quic::{BindError, ClusterEndpoint, DoorEndpoint, Identity, LinkEndpoint},
+    quic::{
+        BindError, ClusterEndpoint, DoorEndpoint, Identity, LinkEndpoint, private::close_to_others,
+    },
     store::Disk,
 };
 use anyhow::{Context, bail};

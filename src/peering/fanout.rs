@@ -10,10 +10,11 @@ use crate::{
 use anyhow::Context;
 use mimi_actors::{
     ids::ProviderId,
-    limits::{
-        BATCH_FILL_BYTES, LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX, RETRY_AFTER_MS_MAX,
+    limits::{BATCH_FILL_BYTES, LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX},
+    link::{
+        Peer,
+        session::{FanoutSender, Turn},
     },
-    link::{Peer, session::FanoutSender},
     record::Command,
     shard::read,
     wire::{
@@ -41,17 +42,13 @@ pub(super) async fn send(
 ) -> anyhow::Result<()> {
     let peer = Peer::Provider(to.clone());
     let mut applied = shard.applied.subscribe();
-    let acked = loop {
+    let mut session = loop {
         applied.mark_unchanged();
-        let owed = shard
-            .looked_at()
-            .links
-            .outgoing(&peer)
-            .map(|link| (link.acked(), link.last()));
-        match owed {
-            Some((acked, last)) if acked < last => break acked,
-            _ => applied.changed().await.context("the shard has stopped")?,
+        let owed = FanoutSender::owed(&shard.looked_at().links, &peer);
+        if let Some(session) = owed {
+            break session;
         }
+        applied.changed().await.context("the shard has stopped")?;
     };
     let (mut lane, acks) = link.open_lane().await?;
     let open = Open::Fanout { shard: shard.id };
@@ -59,16 +56,16 @@ pub(super) async fn send(
     let (report, mut acknowledged) = mpsc::channel(LANE_FRAMES_UNACKED_MAX);
     let _reading = AbortOnDrop(tokio::spawn(read_acks(acks, report, to.clone())));
 
-    let mut session = FanoutSender::new(acked);
     let mut record = tokio::time::interval(ACK_RECORD_INTERVAL);
     loop {
         applied.mark_unchanged();
-        if session.must_record() {
-            shard
-                .queue_own(Command::Link(session.record(peer.clone())))
-                .await?;
+        let turn = session.turn();
+        if turn == Turn::Record {
+            let ack = session.record(peer.clone());
+            shard.queue_own(Command::Link(ack)).await?;
+            continue;
         }
-        if let Some(next) = session.next()
+        if let Turn::Send(next) = turn
             && let Some((batch, after, bytes)) = read::fanout(&**shard, to, next)?
         {
             lane.write_sized(&batch, BATCH_FILL_BYTES).await?;
@@ -102,16 +99,13 @@ pub(super) struct Later(pub(super) Duration);
 
 /// What an acknowledgement means for the lane.
 fn take(session: &mut FanoutSender, ack: &Ack, link: &Link) -> anyhow::Result<()> {
-    if let Err(broken) = session.acknowledged(ack) {
-        link.close(code::PROTOCOL, &broken.to_string());
-        anyhow::bail!("the peer {broken}");
-    }
-    match ack.retry_after_ms {
-        Some(wait_ms) => {
-            let wait_ms = wait_ms.min(RETRY_AFTER_MS_MAX);
-            Err(Later(Duration::from_millis(wait_ms.into())).into())
+    match session.acknowledged(ack) {
+        Ok(None) => Ok(()),
+        Ok(Some(wait_ms)) => Err(Later(Duration::from_millis(wait_ms.into())).into()),
+        Err(broken) => {
+            link.close(code::PROTOCOL, &broken.to_string());
+            anyhow::bail!("the peer {broken}");
         }
-        None => Ok(()),
     }
 }
 

@@ -3,17 +3,18 @@
 //! Promises: nothing a frame says is believed about who sent it; a bad frame ends its lane, a peer that breaks the
 //! protocol loses its connection, and neither disturbs anybody else.
 
-use super::{Peers, receive, relay};
+use super::{
+    Peers, receive,
+    walk::{house, walk},
+};
 use crate::{
-    cluster::{feeds::claims, shard::shards::Shards},
-    gateway::introductions,
+    cluster::shard::shards::Shards,
     quic::{LaneReceiver, LaneSender, Link, code},
 };
 use mimi_actors::{
-    caller::{Caller, Origin},
-    doors::{self, PeerAsk},
-    ids::ClientUri,
+    caller::Origin,
     limits::REQUEST_FRAME_BYTES_MAX,
+    way::peer::OfPeer,
     wire::{
         self, Versioned,
         link::{Hello, LinkRefused, Open, Reply, Request},
@@ -131,35 +132,11 @@ async fn answer<T: Versioned>(to: &mut LaneSender, said: &T) -> Result<(), LaneE
     Ok(to.finish().map_err(anyhow::Error::from)?)
 }
 
-/// A client that the peer vouches for, as whoever decides sees it.
-fn caller(link: &Link, client: ClientUri) -> Caller {
+async fn reply(link: &Link, shards: &Shards, peers: &Peers, request: Request) -> Reply {
     let origin = Origin {
         provider: link.peer().clone(),
         address: Some(link.remote_address().ip()),
         connection: Some(link.number()),
     };
-    Caller { origin, client }
-}
-
-async fn reply(link: &Link, shards: &Shards, peers: &Peers, request: Request) -> Reply {
-    let peer = link.peer();
-    match doors::of_peer(&shards.environment().provider, peer, request) {
-        Ok(PeerAsk::Claim(claim)) => Reply::Claimed(claims::claim(shards, &claim).await),
-        Ok(PeerAsk::Relay(room, claim)) => {
-            Reply::Claimed(relay::pass_on(shards, peers, peer, &room, claim).await)
-        }
-        Ok(PeerAsk::Relayed(claim)) => Reply::Claimed(relay::take(shards, peers, claim).await),
-        Ok(PeerAsk::Vouch(client, key)) => match shards.device_key(&client).await {
-            Ok(known) => Reply::Vouched(known == Some(key)),
-            Err(_) => Reply::Refused(LinkRefused::TryLater(TryLater::UNANSWERED)),
-        },
-        Ok(PeerAsk::Room(room, client, request)) => {
-            let caller = caller(link, client);
-            Reply::Room(shards.ask_room(&room, caller, request).await)
-        }
-        Ok(PeerAsk::Resolve(code)) => {
-            Reply::Introduced(introductions::resolve(shards, peer, &code).await)
-        }
-        Err(refused) => Reply::Refused(refused),
-    }
+    walk(shards, peers, OfPeer::new(&house(shards), origin, request)).await
 }

@@ -8,9 +8,9 @@ pub(crate) mod fanout;
 pub(crate) mod incoming;
 pub(crate) mod outgoing;
 pub(crate) mod receive;
-pub(crate) mod relay;
 pub(crate) mod submit;
 pub(crate) mod trouble;
+pub(crate) mod walk;
 
 use mimi_actors::ids::ProviderId;
 use mimi_actors::wire::link::{Reply, Request};

@@ -15,11 +15,11 @@ use mimi_actors::{
     ids::ProviderId,
     limits::{BATCH_FILL_BYTES, LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX},
     link::session::SubmitSender,
-    room::follower::{self, Reject},
     shard::read,
+    way::submit::rejects,
     wire::{
         self,
-        link::{Open, SubmitRejected, Submitted},
+        link::{Open, Submitted},
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -37,24 +37,19 @@ pub(super) async fn send(
     credits: &Credits,
 ) -> anyhow::Result<()> {
     let mut applied = shard.applied.subscribe();
-    loop {
+    let mut session = loop {
         applied.mark_unchanged();
-        if shard
-            .looked_at()
-            .links
-            .submissions(to)
-            .is_some_and(|waiting| !waiting.is_empty())
-        {
-            break;
+        let owed = SubmitSender::owed(&shard.looked_at().links, to);
+        if let Some(session) = owed {
+            break session;
         }
         applied.changed().await.context("the shard has stopped")?;
-    }
+    };
     let (mut lane, replies) = link.open_lane().await?;
     lane.write(&Open::Submit).await?;
     let (report, mut judged) = mpsc::channel(LANE_FRAMES_UNACKED_MAX);
     let _reading = AbortOnDrop(tokio::spawn(read_replies(replies, report)));
 
-    let mut session = SubmitSender::default();
     loop {
         applied.mark_unchanged();
         if let Some(next) = session.next()
@@ -71,27 +66,14 @@ pub(super) async fn send(
             submitted = judged.recv() => {
                 let submitted = submitted.context("the hub ended the lane")?;
                 let judged = session.answered(to, submitted)?;
-                reject(shards, judged.refused).await;
+                for request in rejects(judged.refused) {
+                    drop(shards.ask_any(request).await);
+                }
                 if let Some(ms) = judged.again_after_ms {
                     tokio::time::sleep(Duration::from_millis(u64::from(ms))).await;
                     session.again();
                 }
             }
-        }
-    }
-}
-
-/// Records the hub's refusals that have no number in their room.
-async fn reject(shards: &Shards, refused: Vec<SubmitRejected>) {
-    for rejected in refused {
-        let reject = Reject {
-            first: rejected.first,
-            count: rejected.count,
-            reason: rejected.reason,
-        };
-        let reject = follower::Command::Reject(reject);
-        if let Ok(pending) = shards.begin_follower(&rejected.room, reject).await {
-            drop(shards.room_answer(pending).await);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Requesters of one kind of actor. Bounded by the requests that the doors let in.
+/// Requesters of the actors of one shard. Bounded by the requests that the doors let in.
 #[derive(Debug)]
 pub(crate) struct Answers<A> {
     next: AtomicU64,

@@ -6,6 +6,7 @@ use mimi_actors::{
     ids::RoomUri,
     record::Command,
     room::follower_desk::{Effect, Input},
+    shard_request::ShardReply,
 };
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, from: 
                 shard.report_follower(room, Input::NotAppended { ticket, refused });
             }
         }
-        Effect::Answer { ticket, answer } => shard.answer_room(ticket, answer, from),
+        Effect::Answer { ticket, answer } => {
+            shard.answer_ticket(ticket, ShardReply::Room(answer), from);
+        }
     }
 }

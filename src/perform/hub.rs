@@ -11,6 +11,7 @@ use mimi_actors::{
         desk::{Check, Checked, Effect, Input},
         outcome::Refused,
     },
+    shard_request::ShardReply,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +27,9 @@ pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, from: 
                 shard.report_hub(room, Input::NotAppended { ticket, refused });
             }
         }
-        Effect::Answer { ticket, answer } => shard.answer_room(ticket, answer, from),
+        Effect::Answer { ticket, answer } => {
+            shard.answer_ticket(ticket, ShardReply::Room(answer), from);
+        }
         Effect::Check { ticket, check } => start_check(shard, room, ticket, *check),
         Effect::Wake { after_ms } => wake(shard, room, after_ms),
         Effect::CodeRefused {

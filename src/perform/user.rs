@@ -5,6 +5,7 @@ use crate::cluster::shard::{NotQueued, Shard};
 use mimi_actors::{
     ids::UserUri,
     record::Command,
+    shard_request::ShardReply,
     user::{
         desk::{Effect, Input},
         outcome::Refused,
@@ -22,7 +23,9 @@ pub(crate) fn perform(shard: &Arc<Shard>, user: &UserUri, effect: Effect, from: 
                 shard.report_user(user, Input::NotAppended { ticket, refused });
             }
         }
-        Effect::Answer { ticket, answer } => shard.answer_user(ticket, answer, from),
+        Effect::Answer { ticket, answer } => {
+            shard.answer_ticket(ticket, ShardReply::User(answer), from);
+        }
     }
 }
 

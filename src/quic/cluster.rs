@@ -135,8 +135,8 @@ impl ClusterLink {
 mod tests {
     use super::*;
     use crate::{
-        cli::pki::{create_ca, create_certificate},
-        quic::PeerTrust,
+        PeerTrust,
+        issue::{create_ca, create_certificate},
     };
     use mimi_actors::wire::version::CLUSTER;
     use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};

@@ -26,7 +26,7 @@ const OF_ALL: Rate = Rate {
 
 /// Counts lines, so that nobody outside fills the log.
 #[derive(Debug)]
-pub(crate) struct Strangers {
+pub struct Strangers {
     /// Whose connection they take theirs to be.
     of: &'static str,
     since: Instant,
@@ -42,7 +42,7 @@ struct State {
 
 impl Strangers {
     /// Of connections that should be `of` somebody: another provider, say.
-    pub(crate) fn new(of: &'static str) -> Self {
+    pub fn new(of: &'static str) -> Self {
         Self {
             of,
             since: Instant::now(),
@@ -51,7 +51,7 @@ impl Strangers {
     }
 
     /// Tells that a connection did not come about, or counts it.
-    pub(crate) fn refused(&self, address: SocketAddr, why: &impl Display) {
+    pub fn refused(&self, address: SocketAddr, why: &impl Display) {
         let elapsed = self.since.elapsed().as_millis();
         let now = Millis(u64::try_from(elapsed).unwrap_or(u64::MAX));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

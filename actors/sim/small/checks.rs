@@ -1,4 +1,4 @@
-//! What was promised and what has happened, and whether the one is the other.
+//! What was promised and what has happened, and whether the one is the other: as facts for the checkers of `mimi-history`.
 
 use super::shard::Seen;
 use crate::{
@@ -9,37 +9,79 @@ use crate::{
         hub::{self, Fold},
         outcome::{Answer, Done, Outcome},
     },
-    wire::event::{Hash, RoomSeq, SubmitSeq, Verdict},
+    sim::facts::{epoch_of, seq_of},
+    wire::event::{Epoch, Hash, RoomSeq, SubmitSeq, Verdict},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use mimi_history::{Accepted, At, Chain, Fact, Invariant, Judge, Ledger, Names, RoomFacts};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// A promise that was broken: which, and how.
 pub(super) type Broken = (&'static str, String);
 
-/// What somebody was told, whether or not the answer arrived. Nothing takes it back.
+/// The one room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TheRoom;
+
+impl fmt::Display for TheRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the room")
+    }
+}
+
+/// The names of this world in facts. Claims are those of the two clients; all that is claimed is carol's.
+#[derive(Clone, Debug)]
+pub(super) struct Here;
+
+impl Names for Here {
+    type Room = TheRoom;
+    type Client = u8;
+    type Id = Hash;
+    type Claim = u8;
+    type Package = Hash;
+    type Place = u64;
+}
+
+/// The first promise that turns out to be broken.
+#[derive(Default)]
+struct First(Option<Broken>);
+
+impl First {
+    fn heard(self) -> Result<(), Broken> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
+impl Judge for First {
+    fn demand(
+        &mut self,
+        invariant: Invariant,
+        holds: bool,
+        _: impl FnOnce() -> Vec<u64>,
+        why: impl FnOnce() -> String,
+    ) {
+        if !holds && self.0.is_none() {
+            self.0 = Some((invariant.name(), why()));
+        }
+    }
+}
+
+/// What somebody was told, whether or not the answer arrived, and what the hub's log says. Nothing takes it back.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Promises {
-    /// The Commit that opened each epoch, as `(on, hash)`.
-    pub(super) opened: BTreeMap<u64, Hash>,
+    ledger: Ledger<Here>,
     pub(super) commits: BTreeMap<Hash, bool>,
-    pub(super) claims: BTreeMap<u8, String>,
-    /// Packages that left the hub, and for which claim.
-    pub(super) packages: BTreeMap<Hash, u8>,
-    pub(super) messages: BTreeMap<(usize, u64), Verdict>,
-    pub(super) refused: BTreeSet<Hash>,
-    /// What all members have in common in an epoch.
-    pub(super) entered: BTreeMap<u64, Hash>,
+    claims: BTreeMap<u8, String>,
+    messages: BTreeMap<(usize, u64), Verdict>,
 }
 
 /// What the log of a provider has done so far; after a crash it is done again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Truth {
-    roster: BTreeSet<ClientUri>,
-    opened: BTreeSet<u64>,
-    pending: BTreeSet<Hash>,
-    pub(super) contents: BTreeSet<Hash>,
+    chain: Chain<ClientUri, Hash>,
     decided: BTreeSet<SubmitSeq>,
-    pub(super) last: RoomSeq,
     on: Option<hub::CheckedOn>,
     pub(super) contested: bool,
 }
@@ -53,6 +95,11 @@ fn hold(holds: bool, invariant: &'static str, why: impl FnOnce() -> String) -> R
 }
 
 impl Truth {
+    /// The number of the last event.
+    pub(super) fn last(&self) -> RoomSeq {
+        RoomSeq(self.chain.last().0)
+    }
+
     /// Looks at the room before a command.
     pub(super) fn before(&mut self, fold: &Fold) {
         self.on = fold.room().map(hub::Room::checked_on);
@@ -78,138 +125,171 @@ impl Truth {
         command: &hub::Command,
         outcome: &Outcome,
     ) -> Result<(), Broken> {
-        for emission in &outcome.emitted {
-            let expected = self.last.next();
-            hold(emission.first == expected, "I26", || {
-                format!("event {} follows {}", emission.first, self.last)
-            })?;
-            self.last = self.last.plus(u64::from(emission.count));
-        }
-        let sender = match command {
-            hub::Command::Create(create) => {
-                self.roster.insert(create.creator.clone());
-                return Ok(());
+        let at = At::default();
+        let mut found = First::default();
+        let first = outcome.emitted.first().map(|emission| emission.first);
+        match (command, first) {
+            (hub::Command::Create(create), _) => self.chain.begins([create.creator.clone()]),
+            (hub::Command::Commit(commit), None) => {
+                let refused = matches!(outcome.done, Done::Answer(Answer::Refused(_)));
+                let was_opened = self.chain.epoch() > epoch_of(commit.on.epoch);
+                self.contested |= refused && was_opened;
             }
-            hub::Command::Commit(commit) => &commit.sender,
-            hub::Command::Propose(propose) => &propose.sender,
-            hub::Command::Submit(submit) => &submit.sender,
-            hub::Command::Grant(_)
-            | hub::Command::KeepCode(_)
-            | hub::Command::RevokeCode(_)
-            | hub::Command::WrongCode(_) => return Ok(()),
-        };
-        if outcome.emitted.is_empty() {
-            if let (hub::Command::Commit(commit), Done::Answer(Answer::Refused(_))) =
-                (command, &outcome.done)
-            {
-                self.contested |= self.opened.contains(&commit.on.epoch.0);
+            (hub::Command::Commit(commit), Some(first)) => {
+                self.commit(promises, commit, first, &mut found)?;
             }
-            return Ok(());
-        }
-        hold(self.roster.contains(sender), "I5", || {
-            format!("something of {sender}, who is no member, was accepted")
-        })?;
-        match command {
-            hub::Command::Create(_)
-            | hub::Command::Grant(_)
-            | hub::Command::KeepCode(_)
-            | hub::Command::RevokeCode(_)
-            | hub::Command::WrongCode(_) => Ok(()),
-            hub::Command::Submit(submit) => {
+            (hub::Command::Propose(propose), Some(first)) => {
+                let references = propose.proposals.iter().map(|one| &one.reference);
+                let references = references.map(|reference| Hash::of(reference));
+                let (sender, first) = (&propose.sender, seq_of(first));
+                self.chain
+                    .proposes(at, sender, first, references, &mut found);
+                for proposal in &propose.proposals {
+                    promises.numbered(first, Hash::of(&proposal.message), &mut found);
+                }
+            }
+            (hub::Command::Submit(submit), Some(first)) => {
+                self.chain
+                    .says(at, &submit.sender, seq_of(first), &mut found);
                 for emission in &outcome.emitted {
                     let items = submit.messages.iter().skip(emission.item as usize);
-                    for message in items.take(emission.count as usize) {
-                        self.content(promises, Hash::of(message))?;
+                    for (place, message) in (0..).zip(items.take(emission.count as usize)) {
+                        let seq = seq_of(emission.first.plus(place));
+                        promises.numbered(seq, Hash::of(message), &mut found);
                     }
                 }
-                Ok(())
             }
-            hub::Command::Propose(propose) => {
-                for proposal in &propose.proposals {
-                    self.content(promises, Hash::of(&proposal.message))?;
-                    self.pending.insert(Hash::of(&proposal.reference));
-                }
-                Ok(())
-            }
-            hub::Command::Commit(commit) => self.commit(promises, commit),
+            (
+                hub::Command::Propose(_)
+                | hub::Command::Submit(_)
+                | hub::Command::Grant(_)
+                | hub::Command::KeepCode(_)
+                | hub::Command::RevokeCode(_)
+                | hub::Command::WrongCode(_),
+                _,
+            ) => {}
         }
+        for emission in &outcome.emitted {
+            let (first, count) = (seq_of(emission.first), u64::from(emission.count));
+            let time = emission.time.0;
+            self.chain.emits(at, first, count, time, &mut found);
+        }
+        found.heard()
     }
 
-    fn commit(&mut self, promises: &mut Promises, commit: &hub::Commit) -> Result<(), Broken> {
-        let (on, hash) = (commit.on.epoch.0, Hash::of(&commit.commit));
-        let one = self.opened.insert(on);
-        let first = promises.opened.entry(on).or_insert(hash);
-        hold(one && *first == hash, "I1", || {
-            format!("two Commits were accepted in epoch {on}")
-        })?;
-        self.content(promises, hash)?;
+    fn commit(
+        &mut self,
+        promises: &mut Promises,
+        commit: &hub::Commit,
+        first: RoomSeq,
+        found: &mut First,
+    ) -> Result<(), Broken> {
         hold(self.on == Some(commit.on), "I4", || {
             "a Commit was accepted whose check saw other Proposals than wait".to_owned()
         })?;
-        let covered = commit.checked.covered.iter();
-        let unknown = covered.filter(|reference| !self.pending.contains(&Hash::of(reference)));
-        hold(unknown.count() == 0, "I4", || {
-            "a Commit names Proposals that were not accepted before it".to_owned()
-        })?;
-        self.pending.clear();
-        for left in &commit.checked.left {
-            self.roster.remove(&left.client);
-        }
-        let joined = commit.checked.joined.iter();
-        self.roster
-            .extend(joined.map(|joined| joined.client.clone()));
+        let (seq, opens) = (seq_of(first), epoch_of(commit.on.epoch.next()));
+        let checked = &commit.checked;
+        let covers = checked.covered.iter().map(|reference| Hash::of(reference));
+        let left = checked.left.iter().map(|left| left.client.clone());
+        let joined = checked.joined.iter().map(|joined| joined.client.clone());
+        let accepted = Accepted {
+            seq,
+            opens,
+            sender: &commit.sender,
+            admitted: false,
+            covers: &covers.collect::<Vec<_>>(),
+            left: &left.collect::<Vec<_>>(),
+            joined: &joined.collect::<Vec<_>>(),
+        };
+        let hash = Hash::of(&commit.commit);
+        promises.opened(opens, hash, found);
+        self.chain.commits(At::default(), &accepted, found);
+        promises.numbered(seq, hash, found);
         Ok(())
     }
 
-    fn content(&mut self, promises: &Promises, hash: Hash) -> Result<(), Broken> {
-        hold(self.contents.insert(hash), "I14", || {
-            "the same bytes were accepted twice".to_owned()
-        })?;
-        hold(!promises.refused.contains(&hash), "I12", || {
-            "what was refused for good was accepted".to_owned()
-        })
-    }
-
     fn follower(&mut self, command: &follower::Command, outcome: &Outcome) -> Result<(), Broken> {
+        let mut found = First::default();
         for emission in &outcome.emitted {
-            let (first, last) = (emission.first, self.last);
-            hold(first > last || last == RoomSeq(0), "I14", || {
-                format!("the follower took event {first} again, after {last}")
-            })?;
-            hold(first == last.next() || last == RoomSeq(0), "I26", || {
-                format!("the follower took event {first} after {last}")
-            })?;
-            self.last = first.plus(u64::from(emission.count) - 1);
+            let (first, count) = (seq_of(emission.first), u64::from(emission.count));
+            self.chain.takes(At::default(), first, count, &mut found);
         }
         // The event that invites the first members is taken, and read by nobody.
         if let follower::Command::Deliver(deliver) = command
-            && self.last == RoomSeq(0)
+            && self.last() == RoomSeq(0)
             && let Some(crate::wire::event::Item::Event(event)) = deliver.items.first()
         {
-            self.last = event.seq;
+            self.chain.begins_after(seq_of(event.seq));
         }
         for decided in &outcome.decided {
             hold(self.decided.insert(decided.first), "I25", || {
                 format!("submission {} got two final words", decided.first)
             })?;
         }
-        Ok(())
+        found.heard()
     }
 }
 
 impl Promises {
+    fn see(&mut self, fact: Fact<'_, Here>) -> Result<(), Broken> {
+        let mut found = First::default();
+        self.ledger.see(At::default(), fact, &mut found);
+        found.heard()
+    }
+
+    fn opened(&mut self, epoch: mimi_history::Epoch, commit: Hash, found: &mut First) {
+        let room = &TheRoom;
+        let fact = Fact::Opened {
+            room,
+            epoch,
+            commit,
+        };
+        self.ledger.see(At::default(), fact, found);
+    }
+
+    fn numbered(&mut self, seq: mimi_history::RoomSeq, event: Hash, found: &mut First) {
+        let room = &TheRoom;
+        let fact = Fact::Numbered { room, seq, event };
+        self.ledger.see(At::default(), fact, found);
+    }
+
+    /// A client is about to send something.
+    pub(super) fn sends(&mut self, bytes: &[u8]) {
+        let (room, id) = (&TheRoom, Hash::of(bytes));
+        let sent = Fact::Sent { room, id };
+        self.ledger.see(At::default(), sent, &mut First::default());
+    }
+
+    /// Whoever sent something is told that it is refused.
+    pub(super) fn refused(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        let (room, id) = (&TheRoom, Hash::of(bytes));
+        self.see(Fact::Refused { room, id })
+    }
+
+    /// A member has entered an epoch.
+    pub(super) fn entered(&mut self, epoch: Epoch, secret: Hash) -> Result<(), Broken> {
+        let (room, epoch) = (&TheRoom, epoch_of(epoch));
+        self.see(Fact::Entered {
+            room,
+            epoch,
+            secret,
+        })
+    }
+
     /// Names what was promised.
     pub(super) fn hash(&self, into: &mut Vec<u8>) {
-        for (epoch, hash) in self.opened.iter().chain(&self.entered) {
-            into.push(*epoch as u8);
+        let nothing = RoomFacts::default();
+        let told = self.ledger.of(&TheRoom).unwrap_or(&nothing);
+        for (epoch, (hash, _)) in told.opened.iter().chain(&told.secrets) {
+            into.push(epoch.0 as u8);
             into.extend(hash.0);
         }
         for (hash, accepted) in &self.commits {
             into.extend(hash.0);
             into.push(u8::from(*accepted));
         }
-        into.extend(self.refused.iter().flat_map(|hash| hash.0));
-        for (hash, claim) in &self.packages {
+        into.extend(told.refused.keys().flat_map(|hash| hash.0));
+        for (hash, (claim, _)) in &self.ledger.handouts.handed {
             into.extend(hash.0);
             into.push(*claim);
         }
@@ -218,26 +298,20 @@ impl Promises {
 
     /// A member is told what became of its Commit.
     pub(super) fn commit(&mut self, bytes: &[u8], answer: &Answer) -> Result<(), Broken> {
-        let hash = Hash::of(bytes);
-        let opened = self.opened.values().any(|opened| *opened == hash);
+        let commit = Hash::of(bytes);
         match answer {
             Answer::Committed(accepted) => {
-                let of = accepted.epoch.0.checked_sub(1);
-                let is = of.and_then(|epoch| self.opened.get(&epoch)) == Some(&hash);
-                hold(is, "I2", || {
-                    format!(
-                        "a Commit was acknowledged for epoch {}, which it did not open",
-                        accepted.epoch
-                    )
+                self.see(Fact::Acknowledged {
+                    room: &TheRoom,
+                    epoch: epoch_of(accepted.epoch),
+                    seq: seq_of(accepted.seq),
+                    commit,
                 })?;
-                self.commits.insert(hash, true);
+                self.commits.insert(commit, true);
             }
             Answer::Refused(_) => {
-                hold(!opened, "I12", || {
-                    format!("a Commit was refused ({answer:?}) that had opened an epoch")
-                })?;
-                self.commits.insert(hash, false);
-                self.refused.insert(hash);
+                self.refused(bytes)?;
+                self.commits.insert(commit, false);
             }
             Answer::Created
             | Answer::Proposed(_)
@@ -271,17 +345,24 @@ impl Promises {
                 .iter()
                 .filter_map(|client| client.result.as_ref().ok())
             {
-                let to = *self.packages.entry(Hash::of(package)).or_insert(id);
-                hold(to == id, "I3", || {
-                    format!("one KeyPackage went to claims {to} and {id}")
+                let package = &Hash::of(package);
+                self.see(Fact::Handed {
+                    claim: &id,
+                    client: &0,
+                    package,
                 })?;
             }
         }
         Ok(())
     }
 
-    /// A client is told what became of its messages.
-    pub(super) fn sent(&mut self, client: usize, answer: &Answer) -> Result<(), Broken> {
+    /// A client is told what became of its message; each is asked about alone.
+    pub(super) fn sent(
+        &mut self,
+        client: usize,
+        message: &[u8],
+        answer: &Answer,
+    ) -> Result<(), Broken> {
         let Answer::Sent(runs) = answer else {
             return Ok(());
         };
@@ -293,6 +374,12 @@ impl Promises {
             hold(first == run.verdict, "I25", || {
                 format!("a message was told {first:?} and then {:?}", run.verdict)
             })?;
+            let seq = match run.verdict {
+                Verdict::Accepted { seq, .. } => Some(seq_of(seq)),
+                Verdict::Refused(_) | Verdict::Queued => None,
+            };
+            let (room, message) = (&TheRoom, Hash::of(message));
+            self.see(Fact::Word { room, message, seq })?;
         }
         Ok(())
     }

@@ -114,7 +114,11 @@ impl World {
             return Ok(());
         };
         let taken = fan.sender.acknowledged(&ack);
-        taken.map_err(|broken| ("I16", broken.to_string()))
+        let again = taken.map_err(|broken| ("I16", broken.to_string()))?;
+        if again.is_some() {
+            self.fan = None;
+        }
+        Ok(())
     }
 
     pub(super) fn record_ack(&mut self) {

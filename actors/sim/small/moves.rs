@@ -313,6 +313,13 @@ impl World {
             }
         };
         client.member = Known::new(member);
+        let promises = Rc::make_mut(&mut self.promises);
+        match &purpose {
+            Some(Purpose::Commit(bundle)) => promises.sends(&bundle.commit),
+            Some(Purpose::Propose(message)) => promises.sends(message),
+            Some(Purpose::Send(message, _)) => promises.sends(message),
+            Some(Purpose::Claim) | None => {}
+        }
         client.request = purpose.map(|purpose| {
             Rc::new(Request {
                 purpose,
@@ -362,7 +369,7 @@ impl World {
 
     fn unread(&self, who: usize) -> Vec<RoomEvent> {
         let client = &self.clients[who];
-        if client.removed || self.truths[who].last < client.next {
+        if client.removed || self.truths[who].last() < client.next {
             return Vec::new();
         }
         let (room, reader) = (&self.names.room, &self.names.clients[who]);
@@ -412,10 +419,7 @@ impl World {
             })? {
                 Took::Commit(epoch) => {
                     let with = client.member.authenticator(&room).unwrap_or_default();
-                    let entered = &mut Rc::make_mut(&mut self.promises).entered;
-                    if *entered.entry(epoch.0).or_insert(with) != with {
-                        return Err(("I2", format!("members differ in epoch {epoch}")));
-                    }
+                    Rc::make_mut(&mut self.promises).entered(epoch, with)?;
                 }
                 Took::Removed => {
                     client.removed = true;
@@ -494,7 +498,7 @@ impl World {
         if !self.shards.iter().all(|shard| shard.is_idle()) {
             return waits("a desk still waits");
         }
-        let last = self.truths[A].last;
+        let last = self.truths[A].last();
         for who in [A, B] {
             let client = &self.clients[who];
             if !client.removed && client.next != RoomSeq(last.0 + 1) {

@@ -305,6 +305,7 @@ impl World {
         self.checked(0)?;
         self.all_in(A)?;
         let sender = names.clients[A].clone();
+        Rc::make_mut(&mut self.promises).sends(&bundle.commit);
         self.ask_hub(Ticket(9), sender, room::Request::Commit(bundle))?;
         self.checked(0)?;
         self.all_in(A)?;
@@ -418,14 +419,12 @@ impl World {
             (Purpose::Commit(bundle), Told::Room(answer)) => {
                 promises.commit(&bundle.commit, answer)?
             }
-            (Purpose::Send(..), Told::Room(answer)) => promises.sent(who, answer)?,
+            (Purpose::Send(message, _), Told::Room(answer)) => {
+                promises.sent(who, message, answer)?;
+            }
             (Purpose::Claim, Told::User(answer)) => promises.claim(who as u8, answer)?,
             (Purpose::Propose(bytes), Told::Room(Answer::Refused(_))) => {
-                if self.truths[A].contents.contains(&Hash::of(bytes)) {
-                    let why = "an accepted Proposal was refused when it was asked again";
-                    return Err(("I12", why.to_owned()));
-                }
-                promises.refused.insert(Hash::of(bytes));
+                promises.refused(bytes)?;
             }
             (Purpose::Propose(_), Told::Room(Answer::Proposed(_))) => {
                 self.signs.proposal_again |= request.again;

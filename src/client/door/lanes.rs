@@ -1,11 +1,11 @@
 //! The two long lanes of the door, and their halves.
 
 use super::{DoorError, read, write};
-use crate::quic::{LaneReceiver, LaneSender};
 use mimi_actors::{
     limits::{BATCH_FRAME_BYTES_MAX, LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX},
     wire::door::{Acks, Events, Send, Sent},
 };
+use mimi_quic::{LaneReceiver, LaneSender};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 

@@ -8,7 +8,7 @@
 )]
 
 use super::{Entrance, Member, MemberError, SUITE, mls};
-use crate::client::door::DoorError;
+use crate::door::DoorError;
 use mimi_actors::{
     group_info::{self, Content},
     ids::{RoomUri, UserUri},

@@ -39,7 +39,7 @@ impl Member {
     }
 
     /// Encrypts one message, without a number.
-    pub(in crate::client) fn encrypt_one(
+    pub(crate) fn encrypt_one(
         &mut self,
         room: &RoomUri,
         plaintext: &[u8],

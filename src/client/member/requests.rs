@@ -1,7 +1,7 @@
 //! Requests of a member, each as one call.
 
 use super::{Component, Member, MemberError, PackageOptions, PreparedCommit, Proposing, mls};
-use crate::client::door::DoorError;
+use crate::door::DoorError;
 use mimi_actors::{
     ids::{ClientUri, RoomUri, UserUri},
     limits::CLAIM_USERS_MAX,

@@ -4,12 +4,13 @@
 //! it was.
 
 use super::{Member, MemberError, PreparedCommit};
-use crate::{client::door::DoorError, quic::DoorDialer};
+use crate::door::DoorError;
 use mimi_actors::wire::refusal::{TryLater, Why};
 use mimi_actors::wire::{
     answer::{Accepted, Refused},
     door::DoorRefused,
 };
+use mimi_quic::DoorDialer;
 use std::{net::SocketAddr, time::Duration};
 use tokio::time::Instant;
 

@@ -1,7 +1,7 @@
 //! Sending application messages, and sending them again.
 
 use super::{Member, MemberError};
-use crate::client::door::DoorError;
+use crate::door::DoorError;
 use mimi_actors::{
     ids::RoomUri,
     limits::LANE_FRAMES_UNACKED_MAX,

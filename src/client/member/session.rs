@@ -3,10 +3,8 @@
 //! Everything that leaves the device is saved first; what the hub answers is saved before it is reported.
 
 use super::{Member, MemberError, store};
-use crate::{
-    client::door::{DoorClient, EventLane, SendLane},
-    quic::DoorDialer,
-};
+use crate::door::{DoorClient, EventLane, SendLane};
+use mimi_quic::DoorDialer;
 use std::net::SocketAddr;
 
 /// A connection and its long lanes.

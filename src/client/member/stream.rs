@@ -1,7 +1,7 @@
 //! The event stream of a member: waiting for it, processing, saving, acknowledging.
 
 use super::{Member, MemberError};
-use crate::client::door::EventLane;
+use crate::door::EventLane;
 use mimi_actors::{ids::RoomUri, wire::door::Order};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};

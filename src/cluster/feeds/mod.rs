@@ -1,6 +1,5 @@
 //! What follows from a shard's log: who is woken, what is read on, what goes to other shards, and what is forgotten.
 
-pub(crate) mod claims;
 pub(crate) mod client_acks;
 pub(crate) mod entry_source;
 pub(crate) mod notices;

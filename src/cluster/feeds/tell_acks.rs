@@ -1,6 +1,7 @@
 //! Tells the shards of rooms what their clients have acknowledged.
 
 use crate::cluster::shard::shards::Shards;
+use mimi_actors::shard_request::TellRead;
 use std::time::Duration;
 
 /// How often shards are told, at most.
@@ -14,7 +15,7 @@ pub(crate) async fn tell(shards: Shards) {
         turn.tick().await;
         for shard in shards.iter() {
             while let Some(has) = shard.reads.take() {
-                if let Err(error) = shards.tell_read(shard, has).await {
+                if let Err(error) = shards.ask(TellRead(has)).await {
                     tracing::debug!(shard = shard.id, %error, "what was read is forgotten later");
                 }
             }

@@ -4,7 +4,7 @@
 //! lane            first frame            then
 //! hello           Open::Hello            one Greeting back
 //! raft            Open::Raft             Calls<RaftCall>  ⇄  Answers<RaftAnswer>, many at a time
-//! forward         Open::Forward{shard}   Calls<Ask>       ⇄  Answers<Answered>, asked in order
+//! forward         Open::Forward{shard}   Calls<ShardRequest>       ⇄  Answers<ShardReply>, asked in order
 //! control         Open::Control          one ControlAnswer back
 //! snapshot        Open::Snapshot         see `transfer`
 //! ```

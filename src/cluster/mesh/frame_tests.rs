@@ -3,10 +3,10 @@
 use super::*;
 use crate::cluster::log::{batch::Batch, types::LogId};
 use mimi_actors::{
-    ask::{Answered, Ask},
     caller::Caller,
     membership::Order,
     room::hub,
+    shard_request::{ShardReply, ShardRequest},
     wire::{
         self, Payload,
         event::ClientSeq,
@@ -88,7 +88,7 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
     let to_room = |request| {
         let caller = Caller::of("mimi://b.example/d/bob/phone".parse().unwrap());
         let room = "mimi://a.example/r/den".parse().unwrap();
-        hex(version, &ask(Ask::Room(room, caller, request)))
+        hex(version, &ask(ShardRequest::Room(room, caller, request)))
     };
     let bytes = |text: &'static str| Payload(text.into());
     let beginning = room::Beginning {
@@ -131,7 +131,7 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
             "submit",
             hex(
                 version,
-                &ask(Ask::Submit(
+                &ask(ShardRequest::Submit(
                     "mimi://a.example/r/den".parse().unwrap(),
                     submit,
                 )),
@@ -177,10 +177,10 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
                 )]),
             ),
         ),
-        ("ask", hex(version, &ask(Ask::DeviceKey(device)))),
+        ("ask", hex(version, &ask(ShardRequest::DeviceKey(device)))),
         (
             "answered",
-            hex(version, &Answers(vec![(2, Answered::Nobody)])),
+            hex(version, &Answers(vec![(2, ShardReply::Nobody)])),
         ),
         ("take", control(Control::Take { shard: 3 })),
         ("give", control(Control::Give { shard: 3 })),

@@ -32,9 +32,9 @@ use futures::future::{BoxFuture, join_all};
 use identity::{Identity, Own};
 use known::{Known, Reached};
 use mimi_actors::{
-    ask::{Answered, Ask},
     limits::GREETING_FRAME_BYTES_MAX,
     membership::chain::StartId,
+    shard_request::{ShardReply, ShardRequest},
     wire::{
         self, BVec,
         version::{CLUSTER, Level},
@@ -240,8 +240,8 @@ impl Mesh {
         &self,
         node: u64,
         shard: u16,
-        ask: Ask,
-    ) -> Result<oneshot::Receiver<Answered>, Lost> {
+        ask: ShardRequest,
+    ) -> Result<oneshot::Receiver<ShardReply>, Lost> {
         let neighbour = self.known_neighbour(node).ok_or(Lost)?;
         // A request that could only wait for a connection is refused at once.
         neighbour.link().ok_or(Lost)?;
@@ -506,7 +506,7 @@ impl Serve for RaftCalls {
 pub(crate) trait Answering: Send + Sync + 'static {
     /// Begins what is asked; what is returned first ends when the next may begin, and then there is what waits for the
     /// answer.
-    fn asked(&self, ask: Ask) -> BoxFuture<'_, BoxFuture<'static, Answered>>;
+    fn asked(&self, request: ShardRequest) -> BoxFuture<'_, BoxFuture<'static, ShardReply>>;
 
     /// The latest level that one of the shards has.
     fn level(&self) -> Level;
@@ -516,10 +516,10 @@ pub(crate) trait Answering: Send + Sync + 'static {
 struct Forwards(Arc<dyn Answering>);
 
 impl Serve for Forwards {
-    type Call = Ask;
-    type Answer = Answered;
+    type Call = ShardRequest;
+    type Answer = ShardReply;
 
-    async fn begin(&self, ask: Ask) -> BoxFuture<'static, Answered> {
+    async fn begin(&self, ask: ShardRequest) -> BoxFuture<'static, ShardReply> {
         self.0.asked(ask).await
     }
 }

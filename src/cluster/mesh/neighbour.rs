@@ -11,9 +11,9 @@ use super::{
 use crate::quic::{ClusterLink, code};
 use anyhow::{Context, bail};
 use mimi_actors::{
-    ask::{Answered, Ask},
     limits::GREETING_FRAME_BYTES_MAX,
     membership::chain::StartId,
+    shard_request::{ShardReply, ShardRequest},
     wire,
 };
 use rand::Rng;
@@ -50,7 +50,7 @@ pub(crate) struct Neighbour {
     there: Notify,
     urgent: Caller<RaftCall, RaftAnswer>,
     bulk: Caller<RaftCall, RaftAnswer>,
-    forwards: Vec<Caller<Ask, Answered>>,
+    forwards: Vec<Caller<ShardRequest, ShardReply>>,
 }
 
 /// A connection that is up.
@@ -162,7 +162,7 @@ impl Neighbour {
     }
 
     /// The lane for requests to the actors of a shard.
-    pub(super) fn forwards(&self, shard: u16) -> Option<&Caller<Ask, Answered>> {
+    pub(super) fn forwards(&self, shard: u16) -> Option<&Caller<ShardRequest, ShardReply>> {
         self.forwards.get(usize::from(shard))
     }
 

@@ -1,20 +1,12 @@
 //! Who leads a shard, as this node sees it.
 
-use mimi_actors::election::CUT_OFF_MS;
+use mimi_actors::{election::CUT_OFF_MS, way::route};
 use openraft::{BasicNode, RaftMetrics, ServerState};
 use std::time::Instant;
 use tokio::sync::watch;
 
 /// Who leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lead {
-    /// This node: a majority heard of it lately, and it has applied whatever any leader before it committed.
-    Here,
-    /// Another node.
-    At(u64),
-    /// Nobody who is known.
-    Nobody,
-}
+pub(crate) type Lead = route::Lead<u64>;
 
 /// Waits until this node leads; `false` when the shard is gone.
 pub(crate) async fn led_here(lead: &mut watch::Receiver<Lead>) -> bool {

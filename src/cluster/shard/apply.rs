@@ -22,6 +22,7 @@ use mimi_actors::{
     record::Command,
     room::{desk, follower_desk, outcome::Outcome},
     shard::{Done, News},
+    shard_request::ShardReply,
     user::{desk as user_desk, outcome as user_outcome},
 };
 use std::{
@@ -114,7 +115,7 @@ impl Shard {
         let redriven = std::mem::take(&mut news.redriven);
         for (ticket, redriven) in redrives(decoded.commands(leadership)).zip(redriven) {
             if let Some(ticket) = ticket {
-                self.redriving.give(ticket, redriven);
+                self.waiting.give(ticket, ShardReply::Redriven(redriven));
             }
         }
         self.tell(news, time);

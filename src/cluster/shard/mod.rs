@@ -32,12 +32,12 @@ use mimi_actors::{
     host::{Clock, Gone, Handle},
     ids::{RoomUri, UserUri},
     limits::{ENTRY_COMMANDS_MAX, ENTRY_FILL_BYTES, SHARD_QUEUE_COMMANDS_MAX},
-    link::Redriven,
     machine::{Millis, Ticket},
     record::{Command, Entry},
-    room::{desk, follower_desk, outcome},
+    room::{desk, follower_desk},
     shard::Derived,
-    user::{desk as user_desk, outcome as user_outcome},
+    shard_request::ShardReply,
+    user::desk as user_desk,
     wire::{BVec, refusal::TryLater, version::Level},
 };
 use ractor::ActorCell;
@@ -106,12 +106,8 @@ pub(crate) struct Shard {
     queue: mpsc::Sender<Queued>,
     /// The last entry applied: link sessions wait on it.
     pub(crate) applied: watch::Sender<u64>,
-    /// Who waits for a room.
-    pub(crate) rooms: Answers<outcome::Answer>,
-    /// Who waits for a user.
-    pub(crate) users_waiting: Answers<user_outcome::Answer>,
-    /// Who waits for a redrive.
-    pub(crate) redriving: Answers<Redriven>,
+    /// Who waits for an answer.
+    pub(crate) waiting: Answers<ShardReply>,
     /// Who leads.
     pub(crate) lead: watch::Sender<Lead>,
     /// Counts the times that this node began to lead or ceased to.
@@ -166,9 +162,7 @@ impl Shard {
                 reads: ClientAcks::default(),
                 queue,
                 applied: watch::Sender::new(0),
-                rooms: Answers::default(),
-                users_waiting: Answers::default(),
-                redriving: Answers::default(),
+                waiting: Answers::default(),
                 lead: watch::Sender::new(Lead::Nobody),
                 // The tickets of entries that were read from the log are of leadership 0.
                 leadership: AtomicU64::new(1),
@@ -216,40 +210,24 @@ impl Shard {
             if let Some(confirming) = &self.confirming {
                 confirming.clear();
             }
-            self.rooms.forget_all();
-            self.users_waiting.forget_all();
-            self.redriving.forget_all();
+            self.waiting.forget_all();
         }
         self.lead.send_replace(lead);
         tracing::info!(shard = self.id, ?lead, "the shard's leader");
     }
 
-    /// Answers whoever waits for a room.
-    pub(crate) fn answer_room(
+    /// Answers whoever waits under a ticket.
+    pub(crate) fn answer_ticket(
         self: &Arc<Self>,
         ticket: Ticket,
-        answer: outcome::Answer,
+        reply: ShardReply,
         from: AnsweredFrom,
     ) {
-        self.answer(from, move |shard| shard.rooms.give(ticket, answer));
-    }
-
-    /// Answers whoever waits for a user.
-    pub(crate) fn answer_user(
-        self: &Arc<Self>,
-        ticket: Ticket,
-        answer: user_outcome::Answer,
-        from: AnsweredFrom,
-    ) {
-        self.answer(from, move |shard| shard.users_waiting.give(ticket, answer));
+        self.answer(from, move |shard| shard.waiting.give(ticket, reply));
     }
 
     /// Gives an answer at once or, where it rests on a look and others could lead, once that is known not to be so.
-    pub(crate) fn answer(
-        self: &Arc<Self>,
-        from: AnsweredFrom,
-        give: impl FnOnce(&Self) + Send + 'static,
-    ) {
+    fn answer(self: &Arc<Self>, from: AnsweredFrom, give: impl FnOnce(&Self) + Send + 'static) {
         match (&self.confirming, from) {
             (Some(confirming), AnsweredFrom::Memory) => {
                 let shard = Arc::downgrade(self);
@@ -385,7 +363,7 @@ impl Shard {
                 }
                 Command::Link(_) => {
                     let refused = perform::link::not_queued(refused);
-                    self.redriving.give(ticket, refused);
+                    self.waiting.give(ticket, ShardReply::Redriven(refused));
                 }
                 // Nobody waits for it.
                 Command::Level(_) => {}

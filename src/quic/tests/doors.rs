@@ -1,7 +1,7 @@
 //! Clients and their provider.
 
 use super::*;
-use crate::quic::{settings, trust::Recognise};
+use crate::{settings, trust::Recognise};
 use std::sync::Arc;
 
 /// A dialer without a certificate that speaks another protocol.

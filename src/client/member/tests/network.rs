@@ -1,7 +1,7 @@
 //! Members at the door of a provider, over QUIC.
 
 use super::{provider::Provider, *};
-use crate::client::door::DoorClient;
+use crate::door::DoorClient;
 use mimi_actors::wire::door::DoorRefused;
 use std::time::Duration;
 

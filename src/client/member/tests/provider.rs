@@ -3,11 +3,11 @@
 mod state;
 
 use super::*;
-use crate::quic::{Door, DoorDialer, DoorEndpoint, Identity, LaneReceiver, LaneSender};
 use mimi_actors::wire::{
     door,
     door::{Acks, DoorRefused, Events, Open, Reply, Request, Sent},
 };
+use mimi_quic::{Door, DoorDialer, DoorEndpoint, Identity, LaneReceiver, LaneSender};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use state::State;
 use std::{

@@ -1,6 +1,6 @@
 //! What the actors of one shard are asked, wherever it is led: it travels between the nodes of a provider.
 //!
-//! Whoever is named in an ask was authenticated at a door of the provider, on the node that passes it on.
+//! Whoever is named in a request was authenticated at a door of the provider, on the node that passes it on.
 
 use crate::{
     caller::Caller,
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// A request to an actor of a shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Ask {
+pub enum ShardRequest {
     /// To a room at this hub.
     Room(RoomUri, Caller, room::Request),
     /// Application messages for a room at this hub.
@@ -34,7 +34,7 @@ pub enum Ask {
     Read(BVec<ReadProgress, READS_TOLD_MAX>),
 }
 
-impl Ask {
+impl ShardRequest {
     /// The URI by which the shard is found.
     #[must_use]
     pub fn whose(&self) -> String {
@@ -67,11 +67,22 @@ impl Ask {
         };
         FRAME + carried
     }
+
+    /// The same request, which waits for its turn no longer than this.
+    #[must_use]
+    pub fn waiting_at_most(self, wait_ms_max: u32) -> Self {
+        match self {
+            Self::Room(room, caller, request) => {
+                Self::Room(room, caller, request.waiting_at_most(wait_ms_max))
+            }
+            other => other,
+        }
+    }
 }
 
-/// What the actor answers.
+/// What the shard answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Answered {
+pub enum ShardReply {
     /// A room.
     Room(Answer),
     /// A user.
@@ -87,3 +98,59 @@ pub enum Answered {
     /// What became of a redrive.
     Redriven(Redriven),
 }
+
+/// A request whose answer is of one kind.
+pub trait Asked {
+    /// What is answered.
+    type Answer;
+
+    /// The request as it travels.
+    fn into_request(self) -> ShardRequest;
+
+    /// The answer, if the reply is one to such a request.
+    fn read(reply: ShardReply) -> Option<Self::Answer>;
+}
+
+/// Names a request to a shard and the one kind of reply that answers it.
+macro_rules! asked {
+    ($(#[$doc:meta])* $name:ident($($field:ty),*) is $request:ident($($part:ident),*),
+     $reply:pat => $answer:expr, $kind:ty) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name($(pub $field),*);
+
+        impl Asked for $name {
+            type Answer = $kind;
+
+            fn into_request(self) -> ShardRequest {
+                let Self($($part),*) = self;
+                ShardRequest::$request($($part),*)
+            }
+
+            fn read(reply: ShardReply) -> Option<$kind> {
+                if let $reply = reply { Some($answer) } else { None }
+            }
+        }
+    };
+}
+
+asked!(
+    /// See [`ShardRequest::User`].
+    AskUser(UserUri, command::Command) is User(user, command),
+    ShardReply::User(answer) => answer, user::Answer
+);
+asked!(
+    /// See [`ShardRequest::DeviceKey`].
+    AskDeviceKey(ClientUri) is DeviceKey(client),
+    ShardReply::DeviceKey(key) => key, Option<[u8; 32]>
+);
+asked!(
+    /// See [`ShardRequest::Redrive`].
+    AskRedrive(RoomUri, ProviderId) is Redrive(room, provider),
+    ShardReply::Redriven(redriven) => redriven, Redriven
+);
+asked!(
+    /// See [`ShardRequest::Read`].
+    TellRead(BVec<ReadProgress, READS_TOLD_MAX>) is Read(has),
+    ShardReply::Done => (), ()
+);

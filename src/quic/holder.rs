@@ -7,7 +7,7 @@ use std::{
 
 /// A protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub enum Protocol {
     /// UDP.
     Udp,
     /// TCP.
@@ -25,7 +25,7 @@ impl Protocol {
 }
 
 /// The process that listens at an address, as ` by NAME (process 12)`; nothing where that cannot be seen.
-pub(crate) fn holder(protocol: Protocol, address: SocketAddr) -> String {
+pub fn holder(protocol: Protocol, address: SocketAddr) -> String {
     let tables = protocol.tables().into_iter();
     let mut tables = tables.filter_map(|table| fs::read_to_string(table).ok());
     let inode = tables.find_map(|table| inode_of(&table, address));

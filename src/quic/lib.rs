@@ -8,12 +8,15 @@ mod cluster;
 pub mod code;
 mod door;
 mod error;
+pub mod holder;
 mod identity;
 mod incoming;
+pub mod issue;
 mod lane;
 mod link;
+pub mod private;
 mod settings;
-pub(crate) mod strangers;
+pub mod strangers;
 #[cfg(test)]
 mod tests;
 mod trust;

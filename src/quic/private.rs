@@ -1,7 +1,7 @@
 //! Files that are their owner's alone: secrets are refused when others can read them, the data directory is closed to
 //! others when it is opened.
 
-use crate::quic::FileError;
+use super::FileError;
 use std::{
     fs::{File, Permissions},
     io::{self, Read},
@@ -15,7 +15,7 @@ const SECRET_BYTES_MAX: u64 = 1 << 20;
 const OTHERS: u32 = 0o077;
 
 /// Has every file and directory that this process makes from now on be its owner's alone.
-pub(crate) fn keep_to_owner() {
+pub fn keep_to_owner() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(OTHERS));
 }
 
@@ -23,7 +23,7 @@ pub(crate) fn keep_to_owner() {
 ///
 /// # Errors
 /// When it does not read, or is open to others.
-pub(crate) fn read_private(path: &Path) -> Result<Vec<u8>, FileError> {
+pub fn read_private(path: &Path) -> Result<Vec<u8>, FileError> {
     let refuse = |why: String| FileError {
         path: path.to_owned(),
         why,
@@ -48,7 +48,7 @@ pub(crate) fn read_private(path: &Path) -> Result<Vec<u8>, FileError> {
 ///
 /// # Errors
 /// When something in it cannot be looked at or changed.
-pub(crate) fn close_to_others(path: &Path) -> io::Result<u64> {
+pub fn close_to_others(path: &Path) -> io::Result<u64> {
     let metadata = std::fs::symlink_metadata(path)?;
     if metadata.is_symlink() {
         return Ok(0);

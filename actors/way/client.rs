@@ -1,0 +1,340 @@
+//! A request of a client that this provider answers, or another one: a room's, a claim, an introduction code's.
+//!
+//! Promises: nothing is queued here; a hub that cannot be reached is unavailable, and a shard that does not answer too.
+//!
+//! Source: transport requirements, sections 3 and 7.3.
+
+use super::{Ask, Came, House, Next, Slot, Way, claim::Claiming, peer};
+use crate::{
+    caller::Caller,
+    doors::{self, ClientAsk, Sending},
+    ids::{ClientUri, ProviderId, RoomUri},
+    room::follower,
+    shard_request::{ShardReply, ShardRequest},
+    wire::{
+        Payload,
+        answer::{Answer, Refused},
+        claim::ClaimRequest,
+        door::{self, DoorRefused, Reply},
+        joining::Introduced,
+        link::{self, LinkRefused},
+        refusal::TryLater,
+        room,
+    },
+};
+
+/// The one slot of a request that asks once.
+const ONLY: Slot = Slot(0);
+
+/// A client's request, until it is answered.
+#[derive(Debug)]
+pub struct OfClient {
+    later: TryLater,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Claim(Box<Claiming>),
+    /// One question, which was asked when there is none left, and what is made of what comes.
+    One(Option<Box<Ask>>, To),
+    End(Result<Reply, DoorRefused>),
+}
+
+/// Who is asked once.
+#[derive(Clone, Debug)]
+enum To {
+    /// A room here.
+    Room,
+    /// A room's hub.
+    Hub,
+    /// The user here that made an introduction code.
+    User,
+    /// The provider of the user that made an introduction code.
+    Provider(ProviderId),
+}
+
+impl OfClient {
+    fn new(house: &House, stage: Stage) -> Self {
+        Self {
+            later: house.later,
+            stage,
+        }
+    }
+
+    fn once(house: &House, to: To, ask: Ask) -> Self {
+        Self::new(house, Stage::One(Some(Box::new(ask)), to))
+    }
+
+    /// A claim of a client, which proved `key` on its connection; see [`Claiming::of_client`].
+    ///
+    /// # Errors
+    /// When the claim is not the client's to make.
+    pub fn claim(
+        house: &House,
+        client: &ClientUri,
+        key: Option<&[u8; 32]>,
+        request: ClaimRequest,
+    ) -> Result<Self, DoorRefused> {
+        let claiming = Claiming::of_client(house, client, key, request)?;
+        Ok(Self::new(house, Stage::Claim(Box::new(claiming))))
+    }
+
+    /// A request to a room, here or at its hub.
+    ///
+    /// # Errors
+    /// When the request is not the client's to make; see [`doors::of_client`].
+    pub fn room(
+        house: &House,
+        caller: Caller,
+        room: RoomUri,
+        request: room::Request,
+    ) -> Result<Self, DoorRefused> {
+        Ok(
+            match doors::of_client(&house.own, &caller.client, room, request)? {
+                ClientAsk::Here(room, request) => {
+                    let ask = Ask::Shard(ShardRequest::Room(room, caller, request));
+                    Self::once(house, To::Room, ask)
+                }
+                ClientAsk::Peer(hub, request) => {
+                    Self::once(house, To::Hub, Ask::Peer(hub, request))
+                }
+            },
+        )
+    }
+
+    /// Who made an introduction code, as its provider says.
+    #[must_use]
+    pub fn resolve(house: &House, provider: ProviderId, code: Payload) -> Self {
+        if provider != house.own {
+            let ask = Ask::Peer(provider.clone(), link::Request::Resolve(code));
+            return Self::once(house, To::Provider(provider), ask);
+        }
+        match peer::resolve(&house.own, &house.own, &code) {
+            Some(ask) => Self::once(house, To::User, ask),
+            None => Self::new(
+                house,
+                Stage::End(Ok(Reply::Introduced(Introduced::NotAuthorized))),
+            ),
+        }
+    }
+}
+
+impl Way for OfClient {
+    type End = Result<Reply, DoorRefused>;
+
+    fn next(&mut self) -> Next<Self::End> {
+        match &mut self.stage {
+            Stage::Claim(claiming) => match claiming.next() {
+                Next::Ask(slot, ask) => Next::Ask(slot, ask),
+                Next::Wait => Next::Wait,
+                Next::End(response) => Next::End(Ok(Reply::Claimed(response))),
+            },
+            Stage::One(ask, _) => match ask.take() {
+                Some(ask) => Next::Ask(ONLY, *ask),
+                None => Next::Wait,
+            },
+            Stage::End(end) => Next::End(end.clone()),
+        }
+    }
+
+    fn came(&mut self, slot: Slot, came: Came) {
+        let later = self.later;
+        match &mut self.stage {
+            Stage::Claim(claiming) => claiming.came(slot, came),
+            Stage::One(_, to) => self.stage = Stage::End(answer(to, came, later)),
+            Stage::End(_) => {}
+        }
+    }
+}
+
+/// What a client is answered whose request was asked of somebody.
+fn answer(to: &To, came: Came, later: TryLater) -> Result<Reply, DoorRefused> {
+    match (to, came) {
+        (To::Room, Came::Shard(ShardReply::Room(answer)))
+        | (To::Hub, Came::Peer(link::Reply::Room(answer))) => Ok(Reply::Room(answer)),
+        (To::Room, _) => Ok(Reply::Room(Answer::Refused(Refused::TryLater(later)))),
+        (To::Hub, Came::Peer(link::Reply::Refused(LinkRefused::TryLater(later)))) => {
+            Err(DoorRefused::TryLater(later))
+        }
+        (To::Hub, _) => Err(DoorRefused::TryLater(later)),
+        (To::User, came) => Ok(Reply::Introduced(peer::resolved(came, later))),
+        (To::Provider(provider), Came::Peer(link::Reply::Introduced(introduced))) => {
+            Ok(Reply::Introduced(match introduced {
+                // A peer speaks of its own users only.
+                Introduced::Resolved(user) if user.provider() != provider => {
+                    Introduced::NotAuthorized
+                }
+                other => other,
+            }))
+        }
+        (To::Provider(_), _) => Ok(Reply::Introduced(Introduced::TryLater(later))),
+    }
+}
+
+/// Whom a client's application messages are put before: the room, or this provider's follower of it.
+#[must_use]
+pub fn send(own: &ProviderId, client: &ClientUri, send: door::Send) -> ShardRequest {
+    match Sending::new(own, client, send) {
+        (room, Sending::Here(submit)) => ShardRequest::Submit(room, submit),
+        (room, Sending::Follower(queue)) => {
+            ShardRequest::Follower(room, follower::Command::Queue(queue))
+        }
+    }
+}
+
+/// What became of a client's application messages.
+///
+/// # Errors
+/// When they were not looked at, or nobody knows whether they were taken.
+pub fn sent(reply: ShardReply, later: TryLater) -> Result<Answer, DoorRefused> {
+    if let ShardReply::Room(answer) = reply {
+        return match answer {
+            Answer::Refused(Refused::StorageFull) => Err(DoorRefused::StorageFull),
+            answer => Ok(answer),
+        };
+    }
+    Err(DoorRefused::TryLater(later))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::UserUri,
+        user::command::Rules,
+        wire::{BVec, joining::CodesAsk},
+    };
+
+    const LATER: TryLater = TryLater::unavailable(9);
+
+    fn house() -> House {
+        House {
+            own: "a.example".parse().unwrap(),
+            rules: Rules::default(),
+            later: LATER,
+        }
+    }
+
+    fn alice() -> Caller {
+        Caller::of("mimi://a.example/d/alice/phone".parse().unwrap())
+    }
+
+    fn room(provider: &str) -> RoomUri {
+        format!("mimi://{provider}/r/den").parse().unwrap()
+    }
+
+    fn ask_for_codes(at: &str) -> (OfClient, Slot, Ask) {
+        let codes = room::Request::Codes(CodesAsk::List);
+        let mut way = OfClient::room(&house(), alice(), room(at), codes).unwrap();
+        let Next::Ask(slot, ask) = way.next() else {
+            panic!("somebody is asked")
+        };
+        assert!(matches!(way.next(), Next::Wait));
+        (way, slot, ask)
+    }
+
+    fn end(way: &mut OfClient) -> Result<Reply, DoorRefused> {
+        let Next::End(end) = way.next() else {
+            panic!("it is not over")
+        };
+        end
+    }
+
+    fn codes() -> Answer {
+        Answer::Codes(BVec::default())
+    }
+
+    #[test]
+    fn a_room_here_is_asked_at_its_shard_and_says_itself_that_it_is_unavailable() {
+        let (mut way, slot, ask) = ask_for_codes("a.example");
+        let codes_ask = room::Request::Codes(CodesAsk::List);
+        let request = ShardRequest::Room(room("a.example"), alice(), codes_ask);
+        assert_eq!(ask, Ask::Shard(request));
+        way.came(slot, Came::Shard(ShardReply::Room(codes())));
+        assert_eq!(end(&mut way), Ok(Reply::Room(codes())));
+
+        let (mut way, slot, _) = ask_for_codes("a.example");
+        way.came(slot, Came::Nothing);
+        let unavailable = Refused::TryLater(LATER);
+        assert_eq!(end(&mut way), Ok(Reply::Room(Answer::Refused(unavailable))));
+    }
+
+    #[test]
+    fn a_room_elsewhere_is_asked_at_its_hub_and_nothing_is_queued() {
+        let busy = TryLater::overloaded(4);
+        let later = link::LinkRefused::TryLater(busy);
+        let unavailable = DoorRefused::TryLater(LATER);
+        for (came, expected) in [
+            (
+                Came::Peer(link::Reply::Room(codes())),
+                Ok(Reply::Room(codes())),
+            ),
+            (
+                Came::Peer(link::Reply::Refused(later)),
+                Err(DoorRefused::TryLater(busy)),
+            ),
+            (
+                Came::Peer(link::Reply::Refused(LinkRefused::NotOwner)),
+                Err(unavailable.clone()),
+            ),
+            (
+                Came::Peer(link::Reply::Vouched(true)),
+                Err(unavailable.clone()),
+            ),
+            (Came::Nothing, Err(unavailable)),
+        ] {
+            let (mut way, slot, ask) = ask_for_codes("b.example");
+            let hub: ProviderId = "b.example".parse().unwrap();
+            assert!(matches!(ask, Ask::Peer(whom, _) if whom == hub));
+            way.came(slot, came);
+            assert_eq!(end(&mut way), expected);
+        }
+    }
+
+    #[test]
+    fn a_provider_says_of_its_own_users_only_that_they_made_a_code() {
+        let bob: UserUri = "mimi://b.example/u/bob".parse().unwrap();
+        let carl: UserUri = "mimi://c.example/u/carl".parse().unwrap();
+        for (said, expected) in [
+            (Introduced::Resolved(bob.clone()), Introduced::Resolved(bob)),
+            (Introduced::Resolved(carl), Introduced::NotAuthorized),
+        ] {
+            let provider = "b.example".parse().unwrap();
+            let mut way = OfClient::resolve(&house(), provider, Payload::from(vec![1]));
+            let Next::Ask(slot, Ask::Peer(..)) = way.next() else {
+                panic!("b.example is asked")
+            };
+            way.came(slot, Came::Peer(link::Reply::Introduced(said)));
+            assert_eq!(end(&mut way), Ok(Reply::Introduced(expected)));
+        }
+    }
+
+    #[test]
+    fn a_code_that_is_none_of_this_provider_is_refused_without_asking_anybody() {
+        let own = house().own;
+        let mut way = OfClient::resolve(&house(), own, Payload::from(vec![1]));
+        let refused = Reply::Introduced(Introduced::NotAuthorized);
+        assert_eq!(end(&mut way), Ok(refused));
+    }
+
+    #[test]
+    fn messages_go_to_the_room_here_or_to_the_follower_and_are_open_without_an_answer() {
+        let send = |at| door::Send {
+            room: room(at),
+            first: crate::wire::event::ClientSeq(1),
+            messages: BVec::default(),
+        };
+        let (own, client) = (house().own, alice().client);
+        let here = super::send(&own, &client, send("a.example"));
+        assert!(matches!(here, ShardRequest::Submit(..)));
+        let elsewhere = super::send(&own, &client, send("b.example"));
+        assert!(matches!(elsewhere, ShardRequest::Follower(..)));
+        let unavailable = DoorRefused::TryLater(LATER);
+        assert_eq!(sent(ShardReply::Nobody, LATER), Err(unavailable));
+        let full = ShardReply::Room(Answer::Refused(Refused::StorageFull));
+        assert_eq!(sent(full, LATER), Err(DoorRefused::StorageFull));
+        let received = ShardReply::Room(Answer::Received);
+        assert_eq!(sent(received, LATER), Ok(Answer::Received));
+    }
+}

@@ -1,0 +1,125 @@
+//! What the leader of a shard does with a request.
+//!
+//! Promises: a claim is told, before it gets to its user, how long its requester has to wait in this shard; an answer
+//! that is only read is given once it is known that the node still leads, which is the shell's to find out.
+
+use crate::{
+    ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    link,
+    machine::{Millis, Ticket},
+    room::{desk, follower_desk, hub},
+    shard::Derived,
+    shard_request::{ShardReply, ShardRequest},
+    user::{command::Command as UserCommand, desk as user_desk, fold as user},
+};
+use std::sync::Arc;
+
+/// What is to be done with a request.
+#[derive(Debug)]
+pub enum Taken {
+    /// The desk of a room at this hub takes it.
+    Hub(RoomUri, desk::Input),
+    /// The desk of a followed room takes it.
+    Follower(RoomUri, follower_desk::Input),
+    /// The desk of a user takes it.
+    User(UserUri, user_desk::Input),
+    /// The user's fold knows the answer: [`device_key`].
+    DeviceKey(ClientUri),
+    /// The room's fold knows the answer: [`knows`].
+    Knows(RoomUri, ProviderId),
+    /// It goes into the log; the outcome is the answer.
+    Log(link::Command),
+    /// It goes into the log when there is a place; that it is on its way is the answer.
+    LogOwn(link::Command),
+}
+
+/// Takes a request to the shard of `derived`, for whose answer `ticket` waits; `now` is the node's time.
+#[must_use]
+pub fn take(request: ShardRequest, ticket: Ticket, derived: &Derived, now: Millis) -> Taken {
+    match request {
+        ShardRequest::Room(room, caller, request) => {
+            let input = desk::Input::Ask {
+                ticket,
+                caller,
+                request,
+            };
+            Taken::Hub(room, input)
+        }
+        ShardRequest::Submit(room, submit) => {
+            Taken::Hub(room, desk::Input::Submit { ticket, submit })
+        }
+        ShardRequest::Follower(room, command) => {
+            Taken::Follower(room, follower_desk::Input::asked(ticket, command))
+        }
+        ShardRequest::User(user, mut command) => {
+            if let UserCommand::Claim(claim) = &mut command {
+                let time = derived.time.at(now);
+                claim.over_ms = derived.spending.wait_ms(time, claim);
+            }
+            let command = Arc::new(command);
+            Taken::User(user, user_desk::Input::Ask { ticket, command })
+        }
+        ShardRequest::DeviceKey(client) => Taken::DeviceKey(client),
+        ShardRequest::Knows(room, provider) => Taken::Knows(room, provider),
+        ShardRequest::Redrive(room, provider) => {
+            Taken::Log(link::Command::Redrive { provider, room })
+        }
+        ShardRequest::Read(has) => Taken::LogOwn(link::Command::Read { has }),
+    }
+}
+
+/// Which key a device of a user has.
+#[must_use]
+pub fn device_key(user: &user::Fold, client: &ClientUri) -> ShardReply {
+    ShardReply::DeviceKey(user.device_key(client))
+}
+
+/// Whether a room has, or had, members of a provider.
+#[must_use]
+pub fn knows(room: &hub::Fold, provider: &ProviderId) -> ShardReply {
+    let room = room.room();
+    ShardReply::Knows(room.is_some_and(|room| room.ever_had_member_of(provider)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{machine::Desk, wire::BVec};
+
+    const NOW: Millis = Millis(1_000_000);
+    const TICKET: Ticket = Ticket(7);
+
+    fn taken(request: ShardRequest) -> Taken {
+        take(request, TICKET, &Derived::default(), NOW)
+    }
+
+    #[test]
+    fn a_users_command_goes_to_its_desk_under_the_ticket_of_whoever_asks() {
+        let bob: UserUri = "mimi://a.example/u/bob".parse().unwrap();
+        let request = ShardRequest::User(bob.clone(), UserCommand::Delete);
+        let Taken::User(user, input) = taken(request) else {
+            panic!("the user's desk takes it")
+        };
+        assert_eq!((user, user_desk::Desk::ticket(&input)), (bob, TICKET));
+    }
+
+    #[test]
+    fn what_goes_into_the_log_waits_for_its_outcome_or_only_for_a_place() {
+        let room: RoomUri = "mimi://a.example/r/den".parse().unwrap();
+        let provider: ProviderId = "b.example".parse().unwrap();
+        let redrive = ShardRequest::Redrive(room, provider);
+        assert!(matches!(taken(redrive), Taken::Log(_)));
+        let read = ShardRequest::Read(BVec::default());
+        assert!(matches!(taken(read), Taken::LogOwn(_)));
+    }
+
+    #[test]
+    fn nobody_is_known_where_nothing_has_happened() {
+        let device: ClientUri = "mimi://a.example/d/bob/phone".parse().unwrap();
+        let key = device_key(&user::Fold::default(), &device);
+        assert_eq!(key, ShardReply::DeviceKey(None));
+        let provider: ProviderId = "b.example".parse().unwrap();
+        let knows = knows(&hub::Fold::default(), &provider);
+        assert_eq!(knows, ShardReply::Knows(false));
+    }
+}

@@ -1,0 +1,196 @@
+use super::*;
+use crate::{
+    machine::Millis,
+    wire::{
+        Payload,
+        event::{Body, Event, Item, RoomSeq, SubmitRefused},
+        link::{FanoutGroup, SubmitGroup},
+    },
+};
+
+const CREDIT: u32 = 7;
+
+fn provider(name: char) -> ProviderId {
+    format!("{name}.example").parse().unwrap()
+}
+
+fn room(name: &str) -> RoomUri {
+    format!("mimi://a.example/r/{name}").parse().unwrap()
+}
+
+fn event(seq: u64) -> Item {
+    Item::Event(Event {
+        seq: RoomSeq(seq),
+        time: Millis(1),
+        body: Body::Application(Payload::from(vec![7])),
+    })
+}
+
+/// A batch with one event of each room.
+fn batch(first: u64, rooms: &[&str]) -> Fanout {
+    let group = |name: &&str| FanoutGroup {
+        room: room(name),
+        items: BVec::truncated(vec![event(first)]),
+    };
+    Fanout {
+        first: LinkSeq(first),
+        groups: BVec::truncated(rooms.iter().map(group).collect()),
+    }
+}
+
+fn lane() -> FanoutLane {
+    FanoutLane::new(provider('b'), provider('a'), TryLater::unavailable(9))
+}
+
+/// Takes a batch; gives the slots of its parts.
+fn taken(lane: &mut FanoutLane, batch: Fanout) -> Vec<Slot> {
+    lane.take(batch).unwrap();
+    let asks = std::iter::from_fn(|| lane.next_ask());
+    asks.map(|(slot, _)| slot).collect()
+}
+
+fn received() -> ShardReply {
+    ShardReply::Room(Answer::Received)
+}
+
+fn refused(refused: Refused) -> ShardReply {
+    ShardReply::Room(Answer::Refused(refused))
+}
+
+#[test]
+fn acknowledgements_keep_the_order_of_the_batches_and_wait_for_every_part() {
+    let mut lane = lane();
+    let first = taken(&mut lane, batch(5, &["x", "y"]));
+    let second = taken(&mut lane, batch(7, &["z"]));
+    lane.came(second[0], received());
+    lane.came(first[1], received());
+    assert_eq!(lane.next_answer(CREDIT), None);
+    lane.came(first[0], received());
+    let acked = |lane: &mut FanoutLane| {
+        let acked = lane.next_answer(CREDIT).unwrap();
+        assert_eq!((acked.over, acked.ack.credit_bytes), (None, CREDIT));
+        acked.ack.upto
+    };
+    assert_eq!(acked(&mut lane), LinkSeq(6));
+    assert_eq!(acked(&mut lane), LinkSeq(7));
+    assert_eq!(lane.next_answer(CREDIT), None);
+    assert!(lane.is_idle());
+}
+
+#[test]
+fn a_room_that_may_take_its_part_later_ends_the_lane_with_what_the_hub_has() {
+    let unavailable = Refused::TryLater(TryLater::unavailable(40));
+    let overloaded = Refused::TryLater(TryLater::overloaded(50));
+    for (reply, after_ms) in [
+        (ShardReply::Nobody, 9),
+        (refused(unavailable), 40),
+        (refused(overloaded), 50),
+        (refused(Refused::StorageFull), FULL_RETRY_AFTER_MS),
+        // What is missing may be on its way.
+        (ShardReply::Room(Answer::Gap { expected: 3 }), 0),
+    ] {
+        let mut lane = lane();
+        let first = taken(&mut lane, batch(5, &["x"]));
+        let second = taken(&mut lane, batch(6, &["x"]));
+        lane.came(first[0], received());
+        lane.came(second[0], reply);
+        assert_eq!(lane.next_answer(CREDIT).unwrap().ack.upto, LinkSeq(5));
+        let last = lane.next_answer(CREDIT).unwrap();
+        assert!(last.over.is_some());
+        let told = (last.ack.upto, last.ack.retry_after_ms);
+        assert_eq!(told, (LinkSeq(5), Some(after_ms)));
+        assert!(lane.next_answer(CREDIT).is_none() && !lane.may_take());
+    }
+}
+
+#[test]
+fn the_first_batch_of_a_lane_begins_at_what_the_hub_has() {
+    let mut lane = lane();
+    let slots = taken(&mut lane, batch(5, &["x"]));
+    lane.came(slots[0], ShardReply::Nobody);
+    assert_eq!(lane.next_answer(CREDIT).unwrap().ack.upto, LinkSeq(4));
+}
+
+#[test]
+fn what_comes_behind_a_part_that_found_nobody_is_not_asked() {
+    let mut lane = lane();
+    lane.take(batch(1, &["x", "y", "z"])).unwrap();
+    let (slot, _) = lane.next_ask().unwrap();
+    lane.came(slot, ShardReply::Nobody);
+    assert_eq!(lane.next_ask(), None);
+    assert!(lane.next_answer(CREDIT).unwrap().over.is_some());
+}
+
+#[test]
+fn a_room_that_refuses_for_good_is_named_and_a_user_who_is_gone_has_taken_it() {
+    let mut lane = lane();
+    let slots = taken(&mut lane, batch(1, &["x", "y"]));
+    lane.came(slots[0], refused(Refused::Poisoned));
+    let gone = UserAnswer::Refused(UserRefused::Deleted);
+    lane.came(slots[1], ShardReply::User(gone));
+    let acked = lane.next_answer(CREDIT).unwrap();
+    let rooms = acked.ack.refused.iter().map(|refused| &refused.room);
+    assert_eq!(rooms.collect::<Vec<_>>(), [&room("x")]);
+    assert_eq!((acked.ack.upto, acked.over), (LinkSeq(2), None));
+}
+
+#[test]
+fn a_receiver_takes_so_many_batches_and_then_waits() {
+    let mut lane = lane();
+    for first in 1..=LANE_FRAMES_UNACKED_MAX as u64 {
+        assert!(lane.may_take());
+        taken(&mut lane, batch(first, &["x"]));
+    }
+    assert!(!lane.may_take());
+}
+
+/// A frame with a run of two submissions to each room.
+fn submit(rooms: &[RoomUri]) -> Submit {
+    let group = |room: &RoomUri| SubmitGroup {
+        room: room.clone(),
+        sender: "mimi://b.example/d/bob/phone".parse().unwrap(),
+        first: SubmitSeq(3),
+        undecided: SubmitSeq(3),
+        messages: BVec::truncated(vec![Payload::from(vec![1]), Payload::from(vec![2])]),
+    };
+    Submit {
+        groups: BVec::truncated(rooms.iter().map(group).collect()),
+    }
+}
+
+#[test]
+fn submissions_are_judged_frame_by_frame_and_those_without_an_answer_are_sent_again() {
+    let mut lane = SubmitLane::new(provider('a'), provider('b'));
+    let strange: RoomUri = "mimi://c.example/r/den".parse().unwrap();
+    lane.take(submit(&[room("x"), strange.clone(), room("y")]))
+        .unwrap();
+    lane.take(submit(&[room("x")])).unwrap();
+    let asks: Vec<(Slot, ShardRequest)> = std::iter::from_fn(|| lane.next_ask()).collect();
+    let asked: Vec<String> = asks.iter().map(|(_, ask)| ask.whose()).collect();
+    let (x, y) = (room("x").to_string(), room("y").to_string());
+    assert_eq!(asked, [x.clone(), y, x]);
+
+    lane.came(asks[2].0, ShardReply::Room(Answer::Gap { expected: 5 }));
+    lane.came(asks[0].0, received());
+    assert_eq!(lane.next_answer(), None);
+    lane.came(asks[1].0, ShardReply::Nobody);
+    let first = lane.next_answer().unwrap();
+    let refused: Vec<(&RoomUri, u32, SubmitRefused)> = first
+        .refused
+        .iter()
+        .map(|run| (&run.room, run.count, run.reason))
+        .collect();
+    assert_eq!(refused, [(&strange, 2, SubmitRefused::NotAuthorized)]);
+    assert!(first.retry_after_ms.is_some() && first.gaps.is_empty());
+    let second = lane.next_answer().unwrap();
+    assert_eq!(second.gaps[0].expected, SubmitSeq(5));
+    assert!(second.retry_after_ms.is_none() && lane.is_idle());
+}
+
+#[test]
+fn a_peer_submits_for_its_own_clients_only() {
+    let mut lane = SubmitLane::new(provider('a'), provider('c'));
+    let broken = lane.take(submit(&[room("x")]));
+    assert_eq!(broken, Err(Broken::ForeignSender));
+    assert!(lane.is_idle());
+}

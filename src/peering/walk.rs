@@ -1,0 +1,83 @@
+//! Leads a way through this node: its questions go to the shards, to the peers and to the workers.
+//!
+//! What is asked and what is made of the answers is [`mimi_actors::way`]'s.
+
+use super::Peers;
+use crate::cluster::shard::shards::Shards;
+use futures::stream::{FuturesUnordered, StreamExt};
+use mimi_actors::{
+    mls::check::claim::signed,
+    way::{Ask, Came, House, Next, Way},
+    wire::{
+        claim::ClaimRequest,
+        link::{LinkRefused, Reply},
+        refusal::TryLater,
+    },
+};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// What a way knows of this provider.
+pub(crate) fn house(shards: &Shards) -> House {
+    let environment = shards.environment();
+    House {
+        own: environment.provider.clone(),
+        rules: environment.rules,
+        later: TryLater::UNANSWERED,
+    }
+}
+
+/// Leads a way to its end.
+pub(crate) async fn walk<W: Way>(shards: &Shards, peers: &Peers, mut way: W) -> W::End {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        match way.next() {
+            Next::Ask(slot, ask) => {
+                under_way.push(async move { (slot, came(shards, peers, ask).await) });
+            }
+            Next::Wait => match under_way.next().await {
+                Some((slot, came)) => way.came(slot, came),
+                // A way that waits has asked somebody.
+                None => std::future::pending().await,
+            },
+            Next::End(end) => return end,
+        }
+    }
+}
+
+async fn came(shards: &Shards, peers: &Peers, ask: Ask) -> Came {
+    match ask {
+        Ask::Shard(request) => match shards.ask_any(request).await {
+            Ok(reply) => Came::Shard(reply),
+            Err(_) => Came::Nothing,
+        },
+        Ask::Peer(provider, request) => match peers.request(&provider, request).await {
+            Ok(reply) => {
+                if let Reply::Refused(refused) = &reply
+                    && !matches!(refused, LinkRefused::TryLater(later) if !later.is_unavailable())
+                {
+                    tracing::warn!(%provider, %refused, "the peer did not look at a request");
+                }
+                Came::Peer(reply)
+            }
+            Err(_) => Came::Nothing,
+        },
+        Ask::Signatures(request) => check(shards, request)
+            .await
+            .map_or(Came::Nothing, Came::Signatures),
+        Ask::Pause { ms } => {
+            tokio::time::sleep(Duration::from_millis(ms.into())).await;
+            Came::Nothing
+        }
+    }
+}
+
+/// Checks the signatures on a worker; `None` when none is free.
+async fn check(shards: &Shards, request: ClaimRequest) -> Option<Vec<bool>> {
+    let (give, take) = oneshot::channel();
+    let job = move || signed(&request);
+    // Whoever asked may have stopped waiting.
+    let then = move |checked: Option<Vec<bool>>| drop(give.send(checked));
+    shards.environment().workers.run(job, then).ok()?;
+    take.await.ok().flatten()
+}
