@@ -417,7 +417,11 @@ pub(super) fn records() -> Group {
 /// What only entries of version 2 say.
 pub(super) fn records_of_2() -> Group {
     let mut group = Group::of(2);
-    group.frame("level", entry(Command::Level(Level::SECOND)));
+    let entry = Entry {
+        stamp: Millis(1_700_000_000_000),
+        commands: list(vec![Command::Level(Level::SECOND)]),
+    };
+    group.frame("level", entry);
     group
 }
 

@@ -178,7 +178,7 @@ impl Shards {
     async fn begin_after(&self, request: ShardRequest, hops: u8) -> Result<Pending, Unanswered> {
         let deadline_ms = millis(self.environment.request_deadline);
         let request = request.waiting_at_most(wait_ms_max(deadline_ms));
-        let shard = self.get(place(&request.whose()));
+        let shard = self.get(self.place(&request.whose()));
         let shard = shard.ok_or(Unanswered::Unreachable)?;
         let lead = *shard.lead.borrow();
         let nobody = Unanswered::NoLeader { shard: shard.id };
