@@ -258,8 +258,10 @@ pub const ENTRY_FILL_BYTES: usize = 2 << 20;
 /// Largest log entry, in bytes: a full one and one more command.
 pub const ENTRY_BYTES_MAX: usize = ENTRY_FILL_BYTES + BATCH_FRAME_BYTES_MAX + (1 << 20);
 const _: () = assert!(ENTRY_BYTES_MAX > ENTRY_FILL_BYTES + CONTROL_EVENT_BYTES_MAX);
-/// Number of shards of a provider, by default.
-pub const SHARDS: u16 = 16;
+/// Shards of a provider, where its operator says nothing else when it is made.
+pub const SHARDS_DEFAULT: u16 = 16;
+/// Shards of a provider, at most.
+pub const SHARDS_MAX: u16 = 1_024;
 /// Commands that wait for the shard log of one shard, at most.
 pub const SHARD_QUEUE_COMMANDS_MAX: usize = 1_024;
 /// Requests of the outside that one node works on at a time.

@@ -10,7 +10,10 @@ use crate::{
     machine::Millis,
     room::{follower, hub},
     user,
-    wire::BVec,
+    wire::{
+        BVec, Unwritten, Versioned,
+        version::{Format, Level, NotInVersion, RECORD},
+    },
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -41,6 +44,8 @@ pub enum Command {
     User(UserUri, Arc<user::command::Command>),
     /// For the links of this shard.
     Link(link::Command),
+    /// From the next entry on the shard is of this level.
+    Level(Level),
 }
 
 impl Command {
@@ -55,10 +60,21 @@ impl Command {
             Self::Link(link::Command::Read { has }) => {
                 has.iter().map(link::ReadProgress::bytes).sum()
             }
-            Self::Link(_) => 0,
+            Self::Link(_) | Self::Level(_) => 0,
         };
         FRAME + carried
     }
 }
 
-crate::versioned!(crate::wire::version::RECORD; Entry);
+impl Versioned for Entry {
+    const FORMAT: Format = RECORD;
+
+    fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
+        let is_level = |command: &Command| matches!(command, Command::Level(_));
+        if version < Level::SECOND.record() && self.commands.iter().any(is_level) {
+            let what = "level of a shard";
+            return Err(NotInVersion { version, what }.into());
+        }
+        Ok(postcard::to_extend(self, out)?)
+    }
+}

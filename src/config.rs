@@ -26,7 +26,7 @@ use figment::{
 };
 use mimi_actors::{
     ids::{BadIdentifier, ProviderId},
-    limits::{LEASE_MS_MAX, LEASE_MS_MIN},
+    limits::{LEASE_MS_MAX, LEASE_MS_MIN, SHARDS_MAX},
     mls::{check::bundle::Terms, tree::cache::TreeCache},
     wire::version::{RELEASES, Release},
 };
@@ -248,6 +248,7 @@ impl Config {
             return refuse("node.id", "node numbers begin at 1");
         }
         self.release()?;
+        self.shards()?;
         if self.link.listen == self.door.listen && self.link.listen.port() != 0 {
             return refuse("door.listen", "must not be the address of link.listen");
         }
@@ -393,6 +394,19 @@ impl Config {
             }
         }
         Ok(peers)
+    }
+
+    /// The number of shards, checked.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] when there can be no such number.
+    pub fn shards(&self) -> Result<u16, ConfigError> {
+        let shards = self.node.shards;
+        if (1..=SHARDS_MAX).contains(&shards) {
+            return Ok(shards);
+        }
+        let why = format!("{shards} is not a number from 1 to {SHARDS_MAX}");
+        refuse("node.shards", &why)
     }
 
     /// The release as which the node speaks, checked.

@@ -4,7 +4,6 @@ use crate::{quic::private::read_private, release::Writer};
 use anyhow::{Context, bail};
 use mimi_actors::{
     ids::ProviderId,
-    limits::SHARDS,
     membership::chain::{self, StartId},
     room::checks::HubSigner,
 };
@@ -75,12 +74,13 @@ pub(crate) fn claim(
     node: u64,
     cluster: Option<&ProviderId>,
     founding: Option<Founding>,
+    shards: u16,
 ) -> anyhow::Result<Claimed> {
     let path = data_dir.join("node.json");
     let owner = match std::fs::read(&path) {
         Ok(bytes) => {
             let found = read_owner(&path, &bytes)?;
-            found.check(data_dir, (provider, node), cluster)?;
+            found.check(data_dir, (provider, node), cluster, shards)?;
             found
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -88,7 +88,7 @@ pub(crate) fn claim(
             let owner = Owner {
                 provider: provider.to_string(),
                 node,
-                shards: SHARDS,
+                shards,
                 incarnation: random(),
                 chain: Vec::new(),
                 founding,
@@ -134,14 +134,22 @@ impl Owner {
         data_dir: &Path,
         (provider, node): (&ProviderId, u64),
         cluster: Option<&ProviderId>,
+        shards: u16,
     ) -> anyhow::Result<()> {
         let shown = data_dir.display();
-        if (&*self.provider, self.node, self.shards) != (provider.as_str(), node, SHARDS) {
+        if (&*self.provider, self.node) != (provider.as_str(), node) {
             bail!(
-                "{shown} belongs to node {} of {} ({} shards), this is node {node} of {provider}: \
+                "{shown} belongs to node {} of {}, this is node {node} of {provider}: \
                  set node.data_dir to this node's own directory",
                 self.node,
                 self.provider,
+            );
+        }
+        if self.shards != shards {
+            bail!(
+                "{shown} was made with {} shards, and that number never changes, but node.shards is {shards}: set node.shards \
+                 to {}",
+                self.shards,
                 self.shards,
             );
         }
@@ -187,10 +195,14 @@ pub(crate) fn belongs(
     provider: &ProviderId,
     node: u64,
     cluster: Option<&ProviderId>,
+    shards: u16,
 ) -> anyhow::Result<()> {
     let path = data_dir.join("node.json");
     match std::fs::read(&path) {
-        Ok(bytes) => read_owner(&path, &bytes)?.check(data_dir, (provider, node), cluster),
+        Ok(bytes) => {
+            let owner = read_owner(&path, &bytes)?;
+            owner.check(data_dir, (provider, node), cluster, shards)
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => without_owner(data_dir),
         Err(error) => Err(error).context(format!("read {}", path.display())),
     }
@@ -388,6 +400,7 @@ mod tests {
     use super::*;
 
     const KEY: [u8; 32] = [5; 32];
+    const SHARDS: u16 = 16;
 
     fn name(name: &str) -> ProviderId {
         name.parse().unwrap()
@@ -401,6 +414,7 @@ mod tests {
             node,
             cluster.as_ref(),
             Some([3; 32]),
+            SHARDS,
         )
     }
 
@@ -415,6 +429,17 @@ mod tests {
         assert_eq!(second.founding(), Some([3; 32]));
         let error = claim_as(dir.path(), 2, None).unwrap_err();
         assert!(error.to_string().contains("belongs to node 1"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_keeps_the_number_of_shards_that_it_was_made_with() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(claim_as(dir.path(), 1, None).unwrap().start(KEY).unwrap());
+        let (provider, founding) = (name("a.example"), Some([3; 32]));
+        let error = claim(dir.path(), &provider, 1, None, founding, SHARDS + 1).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("was made with 16 shards"), "{said}");
+        assert!(said.contains("set node.shards to 16"), "{said}");
     }
 
     #[test]

@@ -165,7 +165,8 @@ fn data_directory(config: &Config, provider: &ProviderId) -> Result<(), Unusable
     writable(path)?;
     let cluster = config.cluster().ok().flatten();
     let name = cluster.map(|cluster| cluster.name);
-    directory::belongs(path, provider, config.node.id, name.as_ref())
+    let shards = config.node.shards;
+    directory::belongs(path, provider, config.node.id, name.as_ref(), shards)
         .map_err(|error| unusable(KEY, &format!("{error:#}")))
 }
 

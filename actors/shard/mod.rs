@@ -18,7 +18,7 @@ use crate::{
     },
     machine::ReviveError,
     room::hub,
-    wire::{self, event::Hash},
+    wire::{self, event::Hash, version::Level},
 };
 use index::EventIndex;
 pub use record::{Done, News};
@@ -49,6 +49,10 @@ pub struct Derived {
     pub time: ShardTime,
     /// Index of the last entry applied.
     pub applied: u64,
+    /// By which formats and rules the next entry is written and applied. It is kept apart, for the first release did not
+    /// know it.
+    #[serde(skip)]
+    pub level: Level,
 }
 
 impl Derived {
@@ -126,7 +130,7 @@ mod order_tests;
 mod tests {
     use super::*;
     use crate::{
-        limits::SHARDS,
+        limits::SHARDS_DEFAULT,
         link::{Command, Peer, submissions::SubmitRun},
         machine::{Millis, Position},
         room::outcome::{Change, Emission, UserNotice},
@@ -236,10 +240,10 @@ mod tests {
 
     #[test]
     fn rooms_spread_evenly_over_the_shards() {
-        let mut rooms = vec![0_u32; usize::from(SHARDS)];
+        let mut rooms = vec![0_u32; usize::from(SHARDS_DEFAULT)];
         for number in 0..16_000 {
             let uri = format!("mimi://a.example/r/{number}");
-            rooms[usize::from(place(&uri, SHARDS))] += 1;
+            rooms[usize::from(place(&uri, SHARDS_DEFAULT))] += 1;
         }
         assert!(
             rooms.iter().all(|count| (800..1_200).contains(count)),

@@ -76,14 +76,16 @@ impl<H: AsRef<Entry>> At<H> {
     fn hub(&self) -> Option<&hub::Command> {
         match self.command()? {
             Command::Hub(_, command) => Some(command),
-            Command::Follower(..) | Command::User(..) | Command::Link(_) => None,
+            Command::Follower(..) | Command::User(..) | Command::Link(_) | Command::Level(_) => {
+                None
+            }
         }
     }
 
     fn follower(&self) -> Option<&follower::Command> {
         match self.command()? {
             Command::Follower(_, command) => Some(command),
-            Command::Hub(..) | Command::User(..) | Command::Link(_) => None,
+            Command::Hub(..) | Command::User(..) | Command::Link(_) | Command::Level(_) => None,
         }
     }
 }
@@ -273,7 +275,7 @@ pub fn notice<S: Source>(
     let told = match at.command() {
         Some(Command::Hub(_, command)) => fanout::hub_notice(&notice, command),
         Some(Command::Follower(_, command)) => fanout::follower_notice(&notice, command),
-        Some(Command::User(..) | Command::Link(_)) | None => None,
+        Some(Command::User(..) | Command::Link(_) | Command::Level(_)) | None => None,
     };
     let told = told.ok_or_else(|| no_event(notice.at))?;
     let post = Post {
@@ -621,9 +623,8 @@ pub fn inbox_item<S: Source>(source: &S, item: InboxItem) -> Result<DoorItem, Re
             | UserCommand::Ack(_)
             | UserCommand::Introduction(_) => Err(no_event(at)),
         },
-        Some(Command::Hub(..) | Command::Follower(..) | Command::Link(_)) | None => {
-            Err(no_event(at))
-        }
+        Some(Command::Hub(..) | Command::Follower(..) | Command::Link(_) | Command::Level(_))
+        | None => Err(no_event(at)),
     }
 }
 impl<H: AsRef<Entry>> At<H> {
@@ -632,7 +633,7 @@ impl<H: AsRef<Entry>> At<H> {
         match self.command()? {
             Command::Hub(_, command) => Some((fanout::hub_body(command, item)?, time)),
             Command::Follower(_, command) => Some((fanout::follower_body(command, item)?, time)),
-            Command::User(..) | Command::Link(_) => None,
+            Command::User(..) | Command::Link(_) | Command::Level(_) => None,
         }
     }
 
@@ -641,7 +642,7 @@ impl<H: AsRef<Entry>> At<H> {
         match self.command() {
             Some(Command::Hub(_, command)) => fanout::hub_removes(command, client),
             Some(Command::Follower(_, command)) => fanout::follower_removes(command, item, client),
-            Some(Command::User(..) | Command::Link(_)) | None => false,
+            Some(Command::User(..) | Command::Link(_) | Command::Level(_)) | None => false,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     record::Command,
     room::outcome::{Outcome, UserNotice},
     user::{self, outcome as user_outcome},
-    wire::{event::VerdictRun, post::Refilled},
+    wire::{event::VerdictRun, post::Refilled, version::Level},
 };
 
 /// What became of one command.
@@ -41,6 +41,8 @@ pub struct News {
     pub acks_refused: Vec<AckRefused>,
     /// What each redrive of the entry sent, in order.
     pub redriven: Vec<Redriven>,
+    /// The level that the shard has from now on, where that was said.
+    pub level: Option<Level>,
 }
 
 impl Derived {
@@ -87,6 +89,10 @@ impl Derived {
                 }
                 (Command::Link(command), _) => {
                     news.acks_refused.extend(self.links.apply(command).err());
+                }
+                (Command::Level(level), _) => {
+                    self.level = self.level.max(*level);
+                    news.level = Some(self.level);
                 }
                 (Command::Hub(..) | Command::Follower(..) | Command::User(..), _) => {}
             }

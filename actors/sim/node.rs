@@ -239,7 +239,7 @@ impl Shard {
                     let outcome = apply_to(users, user, &work, command, Order::User, out);
                     (Seen::User(outcome.clone()), Done::User(outcome))
                 }
-                Command::Link(_) => (Seen::Link, Done::Nothing),
+                Command::Link(_) | Command::Level(_) => (Seen::Link, Done::Nothing),
             };
             outcomes.push(seen);
             done.push(did);

@@ -56,6 +56,10 @@ fn find<'a, T: Deserialize<'a>>(body: &'a [u8], first: &Error) -> NotRead {
 }
 
 /// What an error of the encoding means to whoever wrote the bytes.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the other errors are of writing, or of encodings that are not used"
+)]
 const fn meaning(error: &Error) -> &'static str {
     match error {
         Error::DeserializeUnexpectedEnd => "it ends too early",

@@ -5,7 +5,8 @@
 //! is the one place that knows earlier shapes.
 
 use super::reading::{self, NotRead};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::fmt;
 
 /// A format, and which of its versions this build knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +37,10 @@ pub const CLUSTER: Format = Format {
     newest: 2,
     oldest: 1,
 };
-/// Entries of a shard's log.
+/// Entries of a shard's log; a shard's [`Level`] says in which version they are written.
 pub const RECORD: Format = Format {
     name: "log entry",
-    newest: 1,
+    newest: 2,
     oldest: 1,
 };
 /// Folds in snapshots.
@@ -58,6 +59,61 @@ pub struct Release {
     pub link: u8,
     /// Between the nodes of a provider.
     pub cluster: u8,
+    /// Of the shards' logs.
+    pub level: Level,
+}
+
+/// By which release's formats and rules a shard's log is written and applied.
+///
+/// Each shard has its own, and only its log changes it, once every member of the shard speaks that release: replicas of
+/// two releases never differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Level(u8);
+
+impl Default for Level {
+    fn default() -> Self {
+        Self::FIRST
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut releases = RELEASES.iter();
+        match releases.find(|release| release.level == *self) {
+            Some(release) => f.write_str(release.name),
+            None => write!(f, "level {} of a later release", self.0),
+        }
+    }
+}
+
+impl Level {
+    /// That of release 0.1, in which every log begins.
+    pub const FIRST: Self = Self(1);
+    /// That of release 0.2: entries may say to which level a shard goes.
+    pub const SECOND: Self = Self(2);
+
+    /// The version in which entries are written.
+    #[must_use]
+    pub const fn record(self) -> u8 {
+        if self.0 <= Self::FIRST.0 { 1 } else { 2 }
+    }
+
+    /// The level of the release that speaks this version between nodes.
+    #[must_use]
+    pub fn spoken(cluster: u8) -> Self {
+        let mut releases = RELEASES.iter();
+        let release = releases.find(|release| release.cluster == cluster);
+        release.map_or(Self::FIRST, |release| release.level)
+    }
+
+    /// The level to which a shard goes from this one, as far as its leader (`own`) and all its other members are: none
+    /// while one is not connected, or is of this level itself.
+    #[must_use]
+    pub fn next(self, own: Self, others: impl IntoIterator<Item = Option<Self>>) -> Option<Self> {
+        let known: Option<Vec<Self>> = others.into_iter().collect();
+        let lowest = known?.into_iter().fold(own, Self::min);
+        (lowest > self).then_some(lowest)
+    }
 }
 
 /// This release and the one before, which a node can be told to speak as.
@@ -66,11 +122,13 @@ pub const RELEASES: [Release; 2] = [
         name: "v0.2",
         link: LINK.newest,
         cluster: CLUSTER.newest,
+        level: Level::SECOND,
     },
     Release {
         name: "v0.1",
         link: 1,
         cluster: 1,
+        level: Level::FIRST,
     },
 ];
 
@@ -165,6 +223,36 @@ macro_rules! versioned {
             const FORMAT: $crate::wire::version::Format = $format;
         })+
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_goes_to_the_level_that_all_its_members_speak() {
+        let (first, second) = (Level::FIRST, Level::SECOND);
+        assert_eq!(first.next(second, []), Some(second));
+        assert_eq!(
+            first.next(second, [Some(second), Some(second)]),
+            Some(second)
+        );
+        assert_eq!(first.next(second, [Some(second), Some(first)]), None);
+        assert_eq!(first.next(second, [Some(second), None]), None);
+        assert_eq!(first.next(first, [Some(second)]), None);
+        assert_eq!(second.next(second, [Some(second)]), None);
+        assert_eq!(second.next(first, []), None);
+    }
+
+    #[test]
+    fn each_release_has_a_level_of_its_own_that_its_nodes_are_known_by() {
+        for release in RELEASES {
+            assert_eq!(Level::spoken(release.cluster), release.level);
+            assert_eq!(release.level.to_string(), release.name);
+        }
+        assert_eq!(Level::default().record(), RECORD.oldest);
+        assert_eq!(Release::OWN.level.record(), RECORD.newest);
+    }
 }
 
 #[cfg(test)]

@@ -387,6 +387,10 @@ async fn status(node: &Node, ready: &Ready) -> Status {
                 shard,
                 applied,
                 state_hash: hash.to_string(),
+                level: node
+                    .shards
+                    .get(shard)
+                    .map_or_else(String::new, |shard| shard.level().to_string()),
             })
             .collect(),
         certificates: node

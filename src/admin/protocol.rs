@@ -310,6 +310,9 @@ pub struct ShardRow {
     pub applied: u64,
     /// Hash of everything folded: equal logs give equal hashes.
     pub state_hash: String,
+    /// The release by whose formats and rules its log goes on.
+    #[serde(default)]
+    pub level: String,
 }
 
 /// The cluster, as one node sees it.

@@ -64,8 +64,8 @@ impl StatusCommand {
         for shard in status.shards {
             let hash: String = shard.state_hash.chars().take(16).collect();
             output::line(&format!(
-                "shard {:>2}: applied {:>6}, state {hash}",
-                shard.shard, shard.applied
+                "shard {:>2}: applied {:>6}, state {hash}, by the rules of {}",
+                shard.shard, shard.applied, shard.level
             ));
         }
         for certificate in status.certificates {

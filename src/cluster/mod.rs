@@ -17,14 +17,7 @@ mod testing;
 
 use crate::store::Disk;
 use log::decoded::{self, Decoded};
-use mimi_actors::limits::SHARDS;
 use std::sync::Arc;
-
-/// The shard that a room or user belongs to, by its URI.
-#[must_use]
-pub(crate) fn place(uri: &str) -> u16 {
-    mimi_actors::shard::place(uri, SHARDS)
-}
 
 /// Reads one applied entry back from the log, or from the backlog where its part of the log is gone.
 pub(crate) fn read_entry(disk: &Disk, shard: u16, index: u64) -> Result<Arc<Decoded>, String> {

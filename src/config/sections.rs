@@ -1,7 +1,9 @@
 //! The sections of a configuration, and every default.
 
 use crate::cluster::raft::group::SNAPSHOT_ENTRIES;
-use mimi_actors::limits::{AUDITED_MEMBERS_MAX, BACKLOG_ITEMS_MAX, CREDIT_BYTES, LEASE_MS};
+use mimi_actors::limits::{
+    AUDITED_MEMBERS_MAX, BACKLOG_ITEMS_MAX, CREDIT_BYTES, LEASE_MS, SHARDS_DEFAULT,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -26,6 +28,8 @@ pub struct NodeConfig {
     /// The release, this one or the one before, as which the node speaks to the other nodes and to peers: `v0.1`, for as long
     /// as it may have to be put back to that. Empty means this one.
     pub speak_release: String,
+    /// Shards of the provider: recorded when the data directory is made, and the same on all its nodes for good.
+    pub shards: u16,
 }
 
 /// The node's certificate and key, PEM.
@@ -182,6 +186,7 @@ impl Default for NodeConfig {
             admin_socket: PathBuf::new(),
             hub_key: PathBuf::new(),
             speak_release: String::new(),
+            shards: SHARDS_DEFAULT,
         }
     }
 }

@@ -265,6 +265,8 @@ fn what_cannot_be_is_refused_with_its_key() {
             changed(|c| c.node.speak_release = "v0.7".to_owned()),
             "node.speak_release",
         ),
+        (changed(|c| c.node.shards = 0), "node.shards"),
+        (changed(|c| c.node.shards = 1_025), "node.shards"),
         (changed(|c| c.door.listen = c.link.listen), "door.listen"),
         (
             changed(|c| c.limits.request_deadline_ms = 99),

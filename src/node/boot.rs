@@ -27,10 +27,7 @@ use crate::{
 use anyhow::{Context, bail};
 use futures::future::try_join_all;
 use mimi_actors::{
-    ids::ProviderId,
-    limits::{CHECKS_WAITING_MAX, SHARDS},
-    room::checks::Mls,
-    supervisor::Supervisor,
+    ids::ProviderId, limits::CHECKS_WAITING_MAX, room::checks::Mls, supervisor::Supervisor,
     wire::version::Release,
 };
 use std::{path::Path, sync::Arc};
@@ -61,6 +58,8 @@ pub(super) struct Started {
     pub(super) supervisor: Supervisor,
     /// Says why a shard has stopped.
     pub(super) failed: mpsc::Receiver<String>,
+    /// To say so.
+    pub(super) fatal: mpsc::Sender<String>,
 }
 
 /// Binds the doors of the peers and of the clients.
@@ -95,21 +94,30 @@ pub(super) async fn open(
     };
     let founding = cluster.as_ref().and_then(founding);
     let name = cluster.as_ref().map(|cluster| &cluster.name);
-    let claimed = directory::claim(data_dir, &found.provider, config.node.id, name, founding)?;
+    let shards = config.shards()?;
+    let (provider, id) = (&found.provider, config.node.id);
+    let claimed = directory::claim(data_dir, provider, id, name, founding, shards)?;
     let hub_key = directory::hub_key(data_dir, &config.node.hub_key)?;
     let ready = Arc::new(Ready::default());
     if let Some(address) = config.admin_listen()? {
         let listener = http::bind(address).await?;
         tasks.spawn(http::serve(listener, Arc::clone(&ready)));
     }
-    let disk = Disk::open(data_dir, SHARDS, config.storage.log_bytes_max)?;
+    let disk = Disk::open(data_dir, shards, config.storage.log_bytes_max)?;
     let claimed = claimed.start(hub_key.public())?;
     let clock = Arc::new(NodeClock::start(config.node.id, nodes_door.is_none()));
     let mesh = match (nodes_door, &cluster) {
         (Some(door), Some(cluster)) => {
             let identity = (claimed, own(cluster, config.node.id));
-            let (id, disk, clock) = (config.node.id, disk.clone(), Arc::clone(&clock));
-            Some(Mesh::new(id, door, identity, data_dir, disk, clock)?)
+            let (disk, clock) = (disk.clone(), Arc::clone(&clock));
+            Some(Mesh::new(
+                (config.node.id, shards),
+                door,
+                identity,
+                data_dir,
+                disk,
+                clock,
+            )?)
         }
         (None, _) | (_, None) => None,
     };
@@ -157,7 +165,7 @@ pub(super) async fn start(
     ));
     let mesh = opened.mesh.as_ref();
     let (fatal, failed) = mpsc::channel(1);
-    let starting = (0..SHARDS)
+    let starting = (0..environment.shards)
         .map(|id| start_shard(id, config, &environment, &opened.disk, &supervisor, mesh));
     let started = try_join_all(starting).await?;
     let mut all = Vec::new();
@@ -194,6 +202,7 @@ pub(super) async fn start(
         groups,
         supervisor,
         failed,
+        fatal,
     })
 }
 
@@ -206,6 +215,7 @@ fn environment(
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     Environment {
         provider,
+        shards: config.node.shards,
         clock: Arc::new(move || clock.now()),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
         wakers: Wakers::default(),

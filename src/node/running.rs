@@ -10,7 +10,7 @@ use crate::{
     certificates::keep_telling,
     cluster::{
         feeds::{notices, retention, tell_acks},
-        shard::{full_disk, scrub::Scrub, shards::Shards},
+        shard::{full_disk, level, scrub::Scrub, shards::Shards},
     },
     config::Config,
     peering::{Peers, outgoing::Peer},
@@ -46,7 +46,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut opened = boot::open(&config, &mut found, release, &mut tasks).await?;
     let provider = found.provider.clone();
     let started = boot::start(&config, provider.clone(), &mut opened, &mut tasks).await?;
-    keep_up(&config, &opened, &started, &mut tasks);
+    keep_up(&config, &opened, &started, release, &mut tasks);
     let peers = open_doors(
         &config,
         &mut found,
@@ -69,6 +69,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         groups,
         supervisor,
         mut failed,
+        fatal: _,
     } = started;
     let rate = config.storage.scrub_bytes_per_s;
     let mut scrub = Scrub::new(disk.clone(), groups.clone(), rate);
@@ -115,7 +116,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// Keeps up what goes on beside requests.
-fn keep_up(config: &Config, opened: &Opened, started: &Started, tasks: &mut JoinSet<()>) {
+fn keep_up(
+    config: &Config,
+    opened: &Opened,
+    started: &Started,
+    release: Release,
+    tasks: &mut JoinSet<()>,
+) {
     let (disk, shards) = (&opened.disk, &started.shards);
     for shard in shards.iter() {
         tasks.spawn(notices::carry(shards.clone(), Arc::clone(shard)));
@@ -126,7 +133,9 @@ fn keep_up(config: &Config, opened: &Opened, started: &Started, tasks: &mut Join
     tasks.spawn(retention::keep(shards.clone(), config.retention()));
     tasks.spawn(tasks::collect(disk.clone(), started.groups.clone()));
     let mesh = opened.mesh.clone();
-    tasks.spawn(full_disk::keep(disk.clone(), mesh, shards.clone()));
+    tasks.spawn(full_disk::keep(disk.clone(), mesh.clone(), shards.clone()));
+    let (groups, fatal) = (started.groups.clone(), started.fatal.clone());
+    tasks.spawn(level::keep(shards.clone(), groups, mesh, release, fatal));
 }
 
 /// Serves peers and clients from now on; gives the peers, and the permits for requests.
@@ -141,7 +150,7 @@ fn open_doors(
     let deadline = config.request_deadline();
     let peers = std::mem::take(&mut found.peers);
     let peers = peers.into_iter().map(|(id, peer)| {
-        let peer = Peer::new(id.clone(), peer.addresses, deadline);
+        let peer = Peer::new(id.clone(), peer.addresses, deadline, shards.count());
         (id, Arc::new(peer))
     });
     let peers = Peers::new(peers.collect());

@@ -19,7 +19,7 @@ use anyhow::Context;
 use futures::future::select_ok;
 use mimi_actors::{
     ids::ProviderId,
-    limits::{GREETING_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX, SHARDS},
+    limits::{GREETING_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX},
     wire::{
         self,
         answer::{Answer, Refused},
@@ -68,14 +68,20 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(provider: ProviderId, addresses: Vec<String>, deadline: Duration) -> Self {
+    /// A peer of a provider with so many shards.
+    pub(crate) fn new(
+        provider: ProviderId,
+        addresses: Vec<String>,
+        deadline: Duration,
+        shards: u16,
+    ) -> Self {
         Self {
             provider,
             addresses,
             deadline,
             link: watch::Sender::new(None),
             failures: AtomicU32::new(0),
-            credits: Credits::new(SHARDS),
+            credits: Credits::new(shards),
             troubles: Troubles::default(),
         }
     }

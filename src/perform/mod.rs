@@ -22,6 +22,8 @@ use workers::Workers;
 pub(crate) struct Environment {
     /// The provider that this node belongs to.
     pub(crate) provider: ProviderId,
+    /// How many shards it has.
+    pub(crate) shards: u16,
     /// The node's clock.
     pub(crate) clock: Clock,
     /// Where cryptography is done.

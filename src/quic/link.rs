@@ -230,8 +230,8 @@ impl Link {
     }
 
     /// The version that was agreed, if one was.
-    #[cfg(test)]
-    pub(super) fn agreed(&self) -> Option<u8> {
+    #[must_use]
+    pub fn agreed(&self) -> Option<u8> {
         self.version.get().copied()
     }
 

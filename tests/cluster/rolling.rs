@@ -89,6 +89,16 @@ async fn a_cluster_rolls_from_the_release_before_node_by_node_under_load_and_los
     let ends = AtomicBool::new(false);
     let rolling = async {
         for name in ["a1", "a2", "b1", "a3"] {
+            // The shards of a go on as before as long as one of its nodes runs the release before.
+            for level in net
+                .node("a1")
+                .levels()
+                .await
+                .iter()
+                .filter(|_| name != "a1")
+            {
+                assert_eq!(level, "v0.1", "before {name} is upgraded");
+            }
             upgrade(&mut net, name).await;
             net.led(A).await;
             net.linked().await;
@@ -96,6 +106,9 @@ async fn a_cluster_rolls_from_the_release_before_node_by_node_under_load_and_los
             for number in 0..USERS_BY_WAY_OF_EACH {
                 drop(net.node(name).add_user(&format!("{name}-{number}")).await);
             }
+        }
+        for name in ["a1", "a2", "a3", "b1"] {
+            net.node(name).is_at_level("v0.2").await;
         }
         ends.store(true, Ordering::SeqCst);
     };

@@ -17,7 +17,7 @@ use mimi_actors::{
     },
 };
 use proptest::prelude::*;
-use records::{folds, records};
+use records::{folds, records, records_of_2};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -176,6 +176,7 @@ fn groups() -> Vec<(String, Group)> {
     groups.push(("refusals-1".to_owned(), refusals_of_1()));
     groups.push(("refusals-2".to_owned(), refusals()));
     groups.push(("records".to_owned(), records()));
+    groups.push(("records-2".to_owned(), records_of_2()));
     groups.push(("folds".to_owned(), folds()));
     groups
 }

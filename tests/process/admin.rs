@@ -1,7 +1,7 @@
 //! What a node shows of itself over HTTP, while it starts, works and ends.
 
 use crate::support::{self, Net, Node, run_to_end, until, user, wait};
-use mimi_actors::limits::{REQUESTS_IN_FLIGHT_MAX, SHARD_QUEUE_COMMANDS_MAX, SHARDS};
+use mimi_actors::limits::{REQUESTS_IN_FLIGHT_MAX, SHARD_QUEUE_COMMANDS_MAX, SHARDS_DEFAULT};
 use rustix::process::Signal;
 use std::{collections::BTreeMap, net::SocketAddr, process::Command};
 use tokio::{
@@ -104,7 +104,7 @@ async fn after_traffic_every_shard_link_and_queue_of_a_node_is_shown_with_what_i
 
     let shard_of = |name: &str, shard: u16| format!("{name}{{shard=\"{shard}\"}}");
     let link_of = |name: &str, shard: u16| format!("{name}{{peer=\"{B}\",shard=\"{shard}\"}}");
-    let shards = || 0..SHARDS;
+    let shards = || 0..SHARDS_DEFAULT;
     // Acknowledgements are recorded late, and each is an entry too. The status knows of no entry without commands.
     let (seen, status) = until("all is acknowledged and applied", async || {
         let seen = series(address).await;
@@ -144,7 +144,7 @@ async fn after_traffic_every_shard_link_and_queue_of_a_node_is_shown_with_what_i
         ("mimi_ready", 1.0),
         ("mimi_log_bytes", 1.0),
         ("mimi_log_syncs_total", 1.0),
-        ("mimi_log_entries_total", f64::from(SHARDS)),
+        ("mimi_log_entries_total", f64::from(SHARDS_DEFAULT)),
         ("mimi_actors{state=\"awake\"}", 1.0),
         ("mimi_queue_limit_items{queue=\"workers\"}", 1.0),
     ] {
@@ -269,9 +269,11 @@ async fn a_node_whose_shards_have_no_majority_is_not_ready_until_they_have_one()
     let seen = series(address).await;
     let role = |role: &str| {
         let of = |shard| format!("mimi_shard_role{{shard=\"{shard}\",role=\"{role}\"}}");
-        (0..SHARDS).map(|shard| seen[&of(shard)]).sum::<f64>()
+        (0..SHARDS_DEFAULT)
+            .map(|shard| seen[&of(shard)])
+            .sum::<f64>()
     };
-    assert_eq!(role("leader") + role("voter"), f64::from(SHARDS));
+    assert_eq!(role("leader") + role("voter"), f64::from(SHARDS_DEFAULT));
 
     for name in ["a2", "a3"] {
         net.node_mut(name).kill();

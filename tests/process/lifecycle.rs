@@ -275,7 +275,7 @@ async fn a_running_node_notices_a_damaged_snapshot_sets_it_aside_and_seals_anoth
         alice.send(&den, &[&*text]).await.unwrap();
     }
     let data = net.node(A).data.clone();
-    let number = mimi_actors::shard::place(&den.to_string(), mimi_actors::limits::SHARDS);
+    let number = mimi_actors::shard::place(&den.to_string(), mimi_actors::limits::SHARDS_DEFAULT);
     let of_den = data.join("snapshots").join(format!("{number:02}"));
     let newest = || {
         let mut newest = newest_of_two(&data).into_iter();

@@ -3,7 +3,7 @@
 use super::Story;
 use crate::support::until;
 use cucumber::{given, then};
-use mimi_actors::{ids::RoomUri, limits::SHARDS, shard::place, wire::answer::Refused};
+use mimi_actors::{ids::RoomUri, limits::SHARDS_DEFAULT, shard::place, wire::answer::Refused};
 use mimi_node::client::member::{MemberError, packages};
 
 #[given(
@@ -19,7 +19,7 @@ async fn lets_wait(story: &mut Story, provider: String, items: String) {
 
 /// A room whose events are in the same log as those of another.
 fn room_beside(room: &RoomUri) -> RoomUri {
-    let shard = |room: &RoomUri| place(&room.to_string(), SHARDS);
+    let shard = |room: &RoomUri| place(&room.to_string(), SHARDS_DEFAULT);
     let others = (0..).map(|number| RoomUri::new(room.hub(), &format!("beside-{number}")).unwrap());
     let mut same = others.filter(|other| shard(other) == shard(room));
     same.next().unwrap()

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cucumber::{gherkin::Step, given, then, when};
 use mimi_actors::{
     ids::{ClientUri, PseudonymUri},
-    limits::{CLAIM_USERS_MAX, SHARDS},
+    limits::{CLAIM_USERS_MAX, SHARDS_DEFAULT},
     mls::check::claim::pseudonym_name,
     shard::place,
     wire::{
@@ -298,7 +298,7 @@ async fn foreign_user(
 
 #[given(regex = r"^(\w+) and (\w+) are in different shards$")]
 fn different_shards(story: &mut Story, first: String, second: String) {
-    let shard = |name: &str| place(&story.user(name).to_string(), SHARDS);
+    let shard = |name: &str| place(&story.user(name).to_string(), SHARDS_DEFAULT);
     assert_ne!(shard(&first), shard(&second));
 }
 

@@ -12,7 +12,7 @@ use crate::support::{
     until,
 };
 use cucumber::{given, then, when};
-use mimi_actors::{ids::RoomUri, limits::SHARDS, shard::place};
+use mimi_actors::{ids::RoomUri, limits::SHARDS_DEFAULT, shard::place};
 use mimi_history::{Event, Fault, NodeState, Phase, Start};
 use mimi_node::client::member::MemberError;
 use rustix::process::Signal;
@@ -299,7 +299,7 @@ async fn restart(chronicle: &Chronicle, doors: &super::cluster::Doors, net: &mut
 }
 
 fn den_shard(den: &RoomUri) -> u16 {
-    place(&den.to_string(), SHARDS)
+    place(&den.to_string(), SHARDS_DEFAULT)
 }
 
 #[then(regex = r"^that node took over the snapshot of another$")]

@@ -2,7 +2,7 @@
 
 use super::{Story, names, support};
 use cucumber::{given, then, when};
-use mimi_actors::{limits::SHARDS, shard::place, wire::event::Epoch};
+use mimi_actors::{limits::SHARDS_DEFAULT, shard::place, wire::event::Epoch};
 use mimi_node::{
     admin::protocol::{Request, Response},
     client::member::PackageOptions,
@@ -132,7 +132,7 @@ async fn creates_with(story: &mut Story, name: String, of: String, hub: String, 
 
 #[given(regex = r"^(\d+) rooms of (\S+) in one shard with ([\w, ]+)$")]
 async fn rooms_of_a_shard(story: &mut Story, count: usize, hub: String, list: String) {
-    let shard = |name: &str| place(&room(name, &hub).to_string(), SHARDS);
+    let shard = |name: &str| place(&room(name, &hub).to_string(), SHARDS_DEFAULT);
     let names = (1..).map(|number| format!("room-{number}"));
     let same: Vec<String> = names.filter(|name| shard(name) == 7).take(count).collect();
     for name in same {

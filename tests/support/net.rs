@@ -240,7 +240,7 @@ impl Net {
 
     /// The node that leads the shard of a room or user, by its name in this net.
     pub async fn leader_of(&self, provider: &str, uri: &str) -> String {
-        let shard = mimi_actors::shard::place(uri, mimi_actors::limits::SHARDS);
+        let shard = mimi_actors::shard::place(uri, mimi_actors::limits::SHARDS_DEFAULT);
         let leader = until(&format!("shard {shard} has a leader"), async || {
             let status = self.any(provider).cluster().await;
             let row = status.shards.into_iter().find(|row| row.shard == shard)?;

@@ -250,6 +250,21 @@ impl Node {
         shards.into_iter().map(|shard| shard.state_hash).collect()
     }
 
+    /// The release by whose rules each shard goes on.
+    pub async fn levels(&self) -> Vec<String> {
+        let shards = self.status().await.shards;
+        shards.into_iter().map(|shard| shard.level).collect()
+    }
+
+    /// Waits until every shard goes on by the rules of a release.
+    pub async fn is_at_level(&self, release: &str) {
+        let all = async || {
+            let levels = self.levels().await;
+            levels.iter().all(|level| level == release).then_some(())
+        };
+        until(&format!("every shard at {release}"), all).await;
+    }
+
     /// The hashes, once two looks have found the same: what is recorded late has been recorded.
     pub async fn settled(&self) -> Vec<String> {
         let deadline = Instant::now() + WAIT;

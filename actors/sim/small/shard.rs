@@ -138,7 +138,7 @@ impl Shard {
                     done.push(Done::User(outcome));
                     Seen::Other
                 }
-                Command::Link(_) => {
+                Command::Link(_) | Command::Level(_) => {
                     done.push(Done::Nothing);
                     Seen::Other
                 }

@@ -15,7 +15,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use ground::{Nodes, Spot, free_place};
-use mimi_actors::ids::ProviderId;
+use mimi_actors::{ids::ProviderId, limits::SHARDS_DEFAULT, shard::place};
 use proxy::Network;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -361,7 +361,7 @@ impl Stage {
 
     /// The number of the node that leads the shard of a room or user.
     pub(crate) async fn leader_of(&mut self, name: char, uri: &str) -> anyhow::Result<u64> {
-        let shard = crate::cluster::place(uri);
+        let shard = place(uri, SHARDS_DEFAULT);
         let Response::Cluster(status) = self.ask(name, &Request::Cluster).await? else {
             bail!("the node answered something else");
         };

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use mimi_actors::{
     machine::Ticket,
     record::{Command, Entry},
-    wire,
+    wire::{self, version::Level},
 };
 use std::sync::Arc;
 
@@ -51,9 +51,11 @@ impl AsRef<Entry> for Decoded {
     }
 }
 
-/// The batch that carries an entry of about `bytes` bytes.
-pub(crate) fn batch(decoded: &Arc<Decoded>, bytes: usize) -> Batch {
-    let stored = wire::encode_sized(&decoded.entry, bytes);
+/// The batch that carries an entry of about `bytes` bytes, for a shard of this level.
+pub(crate) fn batch(decoded: &Arc<Decoded>, level: Level, bytes: usize) -> Batch {
+    // Only the entry that raises the level has what the level before cannot say.
+    let stored = wire::encode_in(level.record(), &decoded.entry, bytes);
+    let stored = stored.unwrap_or_else(|_| wire::encode_sized(&decoded.entry, bytes));
     Batch::new(stored, Arc::clone(decoded) as _)
 }
 

@@ -20,6 +20,7 @@ use crate::{
     directory::Founding,
 };
 use mimi_actors::{
+    limits::SHARDS_MAX,
     machine::Millis,
     membership::{
         Address, ChangeId, Next, View, Wish,
@@ -41,8 +42,6 @@ use serde::{Deserialize, Serialize};
 pub(super) const FRAME_BYTES_MAX: usize = 16 << 20;
 /// Calls in one frame, at most.
 pub(super) const CALLS_MAX: usize = 1_024;
-/// Shards that a greeting speaks of, at most.
-const SHARDS_MAX: usize = 1_024;
 /// Nodes that have left which a greeting names, at most: the highest numbers.
 pub(super) const LEFT_MAX: usize = 256;
 /// Rows of who has been how far in one request, at most; the others come with the next leader's.
@@ -86,9 +85,9 @@ pub(crate) struct Hello {
     /// Nodes that it knows to have left.
     pub(crate) left: BVec<u64, LEFT_MAX>,
     /// For each shard one more than the last entry on its disk.
-    pub(crate) reach: BVec<u64, SHARDS_MAX>,
+    pub(crate) reach: BVec<u64, { SHARDS_MAX as usize }>,
     /// For each shard the last entry that it applied.
-    pub(crate) applied: BVec<Option<Place>, SHARDS_MAX>,
+    pub(crate) applied: BVec<Option<Place>, { SHARDS_MAX as usize }>,
 }
 
 impl Hello {

@@ -16,7 +16,6 @@ use crate::{
 };
 use mimi_actors::{
     ids::ProviderId,
-    limits::SHARDS,
     membership::{
         Address,
         chain::{Shown, StartId},
@@ -191,10 +190,10 @@ impl Mesh {
 
     /// Who this node is.
     pub(super) fn hello(&self) -> Hello {
-        let reach = (0..SHARDS).map(|shard| self.disk.log.span(shard).end);
+        let reach = (0..self.count()).map(|shard| self.disk.log.span(shard).end);
         let reach: Vec<u64> = reach.collect();
         let mut applied = Vec::new();
-        for shard in 0..SHARDS {
+        for shard in 0..self.count() {
             let group = self.group(shard);
             applied.push(group.and_then(|group| group.place()));
         }
@@ -223,6 +222,14 @@ impl Mesh {
         hello: &Hello,
         before: &Acknowledged,
     ) -> Result<(), Stranger> {
+        let (shards, theirs) = (usize::from(self.count()), hello.reach.len());
+        if theirs != shards {
+            return Err(Stranger::OtherShards {
+                node,
+                theirs,
+                shards,
+            });
+        }
         let ours = {
             let claimed = self.identity.claimed();
             (claimed.founding(), claimed.hub_key())
@@ -277,7 +284,7 @@ impl Mesh {
 
     /// Compares what a node has applied with what this one has, as far as both still have it.
     async fn compare(&self, node: u64, hello: &Hello) -> Result<(), Stranger> {
-        for (shard, theirs) in (0..SHARDS).zip(&hello.applied) {
+        for (shard, theirs) in (0..self.count()).zip(&hello.applied) {
             let (Some(theirs), Some(group)) = (theirs, self.group(shard)) else {
                 continue;
             };

@@ -72,6 +72,19 @@ pub(crate) enum Stranger {
         /// The node.
         node: u64,
     },
+    /// Its provider has another number of shards.
+    #[error(
+        "node {node} has {theirs} shards and this node {shards}: a provider has as many as it was made with, on all nodes; \
+         a new node needs node.shards set to that number and an empty data directory"
+    )]
+    OtherShards {
+        /// The node.
+        node: u64,
+        /// How many it has.
+        theirs: usize,
+        /// How many this node has.
+        shards: usize,
+    },
     /// It holds another past.
     #[error(
         "node {node} and this node have applied different entries as entry {index} of shard {shard}: one of them ran on \
@@ -132,6 +145,7 @@ impl Stranger {
             Self::Myself { .. }
             | Self::OtherFounding { .. }
             | Self::OtherHubKey { .. }
+            | Self::OtherShards { .. }
             | Self::Disk { .. } => Ground::Other,
         }
     }

@@ -27,15 +27,18 @@ use crate::{
 use anyhow::Context;
 use calls::{Lost, Serve};
 use clock::NodeClock;
-use frame::{Control, ControlAnswer, Greeting, Hello, Open, RaftAnswer, RaftCall, Why};
+use frame::{Control, ControlAnswer, Greeting, Ground, Hello, Open, RaftAnswer, RaftCall, Why};
 use futures::future::{BoxFuture, join_all};
 use identity::{Identity, Own};
 use known::{Known, Reached};
 use mimi_actors::{
-    limits::{GREETING_FRAME_BYTES_MAX, SHARDS},
+    limits::GREETING_FRAME_BYTES_MAX,
     membership::chain::StartId,
     shard_request::{ShardReply, ShardRequest},
-    wire::{self, BVec, version::CLUSTER},
+    wire::{
+        self, BVec,
+        version::{CLUSTER, Level},
+    },
 };
 use neighbour::Neighbour;
 use notes::Notes;
@@ -60,6 +63,8 @@ type Acknowledged = Vec<(u16, BTreeMap<u64, u64>)>;
 /// The cluster, as this node sees it.
 pub(crate) struct Mesh {
     me: u64,
+    /// How many shards the provider has.
+    count: u16,
     endpoint: ClusterEndpoint,
     identity: Identity,
     known: Known,
@@ -78,7 +83,7 @@ impl Mesh {
     /// # Errors
     /// When what is remembered of the others does not read.
     pub(crate) fn new(
-        me: u64,
+        (me, count): (u64, u16),
         endpoint: ClusterEndpoint,
         (claimed, own): (Claimed, Own),
         data_dir: &Path,
@@ -90,6 +95,7 @@ impl Mesh {
         let identity = Identity::new(claimed, own);
         Ok(Arc::new_cyclic(|myself| Self {
             me,
+            count,
             endpoint,
             identity,
             known,
@@ -116,6 +122,11 @@ impl Mesh {
     /// What this node keeps.
     pub(crate) fn disk(&self) -> &Disk {
         &self.disk
+    }
+
+    /// How many shards the provider has.
+    fn count(&self) -> u16 {
+        self.count
     }
 
     fn endpoint(&self) -> &ClusterEndpoint {
@@ -145,7 +156,7 @@ impl Mesh {
         let mut neighbours = self.neighbours();
         let neighbour = neighbours
             .entry(node)
-            .or_insert_with(|| Neighbour::new(node, &self.myself));
+            .or_insert_with(|| Neighbour::new(node, self.count, &self.myself));
         neighbour.told(address);
         Arc::clone(neighbour)
     }
@@ -177,6 +188,33 @@ impl Mesh {
     pub(crate) fn hears(&self, node: u64) -> bool {
         self.known_neighbour(node)
             .is_some_and(|neighbour| neighbour.link().is_some())
+    }
+
+    /// The level of the release that a node speaks as, while a connection to it is up.
+    pub(crate) fn level_of(&self, node: u64) -> Option<Level> {
+        let link = self.known_neighbour(node)?.link()?;
+        Some(Self::spoken_on(&link))
+    }
+
+    fn spoken_on(link: &ClusterLink) -> Level {
+        Level::spoken(link.link().agreed().unwrap_or(CLUSTER.oldest))
+    }
+
+    /// Why a node is not spoken to that could not read what this one writes, if it is such a node.
+    fn is_too_early(&self, link: &ClusterLink) -> Option<String> {
+        let (level, theirs, node) = (self.level(), Self::spoken_on(link), link.node());
+        (theirs < level).then(|| {
+            format!(
+                "the cluster goes by the rules of release {level}, and node {node} speaks as {theirs}: run {level} or a \
+                 later release there"
+            )
+        })
+    }
+
+    /// The latest level that a shard of this node has.
+    fn level(&self) -> Level {
+        let shards = self.shards.get();
+        shards.map_or(Level::FIRST, |shards| shards.level())
     }
 
     /// Whether a node that is connected has a log of a shard.
@@ -230,7 +268,7 @@ impl Mesh {
 
     /// How far the other nodes have come.
     fn acknowledged(&self) -> Acknowledged {
-        let groups = (0..SHARDS).filter_map(|shard| Some((shard, self.group(shard)?)));
+        let groups = (0..self.count).filter_map(|shard| Some((shard, self.group(shard)?)));
         groups
             .map(|(shard, group)| (shard, group.replicated()))
             .collect()
@@ -364,6 +402,12 @@ impl Mesh {
         before: &Acknowledged,
     ) -> Greeting {
         let node = link.node();
+        if let Some(why) = self.is_too_early(link) {
+            tracing::warn!(node, %why, "a node was not let into the cluster");
+            let ground = Ground::Other;
+            let why = Why::clipped(&why);
+            return Greeting::Refused { ground, why };
+        }
         if let Err(stranger) = self.check(node, hello, before).await {
             // A node speaks to itself where it is asked to look whether it is at an address.
             if Some(hello.start()) != self.identity.start() {
@@ -463,6 +507,9 @@ pub(crate) trait Answering: Send + Sync + 'static {
     /// Begins what is asked; what is returned first ends when the next may begin, and then there is what waits for the
     /// answer.
     fn asked(&self, request: ShardRequest) -> BoxFuture<'_, BoxFuture<'static, ShardReply>>;
+
+    /// The latest level that one of the shards has.
+    fn level(&self) -> Level;
 }
 
 /// Answers the requests that another node passes on.

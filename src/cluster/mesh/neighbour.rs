@@ -11,7 +11,7 @@ use super::{
 use crate::quic::{ClusterLink, code};
 use anyhow::{Context, bail};
 use mimi_actors::{
-    limits::{GREETING_FRAME_BYTES_MAX, SHARDS},
+    limits::GREETING_FRAME_BYTES_MAX,
     membership::chain::StartId,
     shard_request::{ShardReply, ShardRequest},
     wire,
@@ -67,7 +67,7 @@ struct Up {
 
 impl Neighbour {
     /// A node that is dialled from now on, once it is told where.
-    pub(super) fn new(node: u64, mesh: &Weak<Mesh>) -> Arc<Self> {
+    pub(super) fn new(node: u64, shards: u16, mesh: &Weak<Mesh>) -> Arc<Self> {
         let neighbour = Arc::new_cyclic(|over: &Weak<Self>| {
             let forward = |shard| Caller::new(over.clone(), Open::Forward { shard }, 0);
             Self {
@@ -77,7 +77,7 @@ impl Neighbour {
                 there: Notify::new(),
                 urgent: Caller::new(over.clone(), Open::Raft, URGENT),
                 bulk: Caller::new(over.clone(), Open::Raft, BULK),
-                forwards: (0..SHARDS).map(forward).collect(),
+                forwards: (0..shards).map(forward).collect(),
             }
         });
         tokio::spawn(keep(Arc::downgrade(&neighbour), mesh.clone()));
@@ -279,9 +279,12 @@ async fn dial_at(neighbour: &Neighbour, mesh: &Mesh, address: String) -> anyhow:
                         bail!("it refuses this node: {why}");
                     }
                 };
+                if let Some(why) = mesh.is_too_early(&link) {
+                    bail!(why);
+                }
                 mesh.let_in();
                 mesh.check(neighbour.node, &theirs, &before).await?;
-                let begun = (0..SHARDS).filter(|shard| theirs.reach_of(*shard) > 0);
+                let begun = (0..mesh.count()).filter(|shard| theirs.reach_of(*shard) > 0);
                 return Ok(Up {
                     link: Arc::new(link),
                     address,

@@ -24,7 +24,7 @@ use crate::{
 };
 use mimi_actors::{
     ids::ProviderId,
-    limits::SHARDS,
+    limits::SHARDS_DEFAULT,
     membership::Address,
     wire::{self, BVec, version::Release},
 };
@@ -102,9 +102,16 @@ impl Site {
         std::fs::create_dir_all(data).unwrap();
         let cluster = name("main.a.example");
         let provider = name("a.example");
-        let claimed = directory::claim(data, &provider, node, Some(&cluster), Some([1; 32]));
+        let claimed = directory::claim(
+            data,
+            &provider,
+            node,
+            Some(&cluster),
+            Some([1; 32]),
+            SHARDS_DEFAULT,
+        );
         let claimed = claimed.unwrap().start(HUB_KEY).unwrap();
-        let disk = Disk::open(data, SHARDS, u64::MAX).unwrap();
+        let disk = Disk::open(data, SHARDS_DEFAULT, u64::MAX).unwrap();
         // What an earlier start of the node held is given back a moment after it has ended.
         until("the port is free", || UdpSocket::bind(at).is_ok()).await;
         let endpoint = self.endpoint(node, at);
@@ -116,7 +123,7 @@ impl Site {
         let clock = Arc::new(NodeClock::start(node, false));
         let own_clock = Arc::clone(&clock);
         let mesh = Mesh::new(
-            node,
+            (node, SHARDS_DEFAULT),
             endpoint,
             (claimed, own),
             data,

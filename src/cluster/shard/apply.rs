@@ -17,7 +17,6 @@ use futures::future::{BoxFuture, join_all};
 use mimi_actors::{
     host::{Applied, Poisoned, Work},
     ids::{RoomUri, UserUri},
-    limits::SHARDS,
     link,
     machine::{Desk, Millis, Position, Ticket},
     record::Command,
@@ -63,7 +62,7 @@ impl Shard {
                     group(&mut followers, room, at, command, ticket)
                 }
                 Command::User(user, command) => group(&mut users, user, at, command, ticket),
-                Command::Link(_) => {}
+                Command::Link(_) | Command::Level(_) => {}
             }
         }
         // The entry comes first: whoever is woken by what follows reads it.
@@ -111,7 +110,7 @@ impl Shard {
             .derived
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .record(index, stamp, SHARDS, done);
+            .record(index, stamp, self.environment.shards, done);
         orders.into_iter().for_each(|carry_out| carry_out());
         let redriven = std::mem::take(&mut news.redriven);
         for (ticket, redriven) in redrives(decoded.commands(leadership)).zip(redriven) {
@@ -138,6 +137,9 @@ impl Shard {
         }
         for client in &news.inbox_full {
             tracing::warn!(%client, "an inbox is full; a notice was not stored");
+        }
+        if let Some(level) = news.level {
+            tracing::info!(shard = self.id, %level, "the shard goes on by the rules of this release");
         }
         let environment = self.environment();
         for (peer, items) in &news.refused {

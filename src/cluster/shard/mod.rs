@@ -8,6 +8,7 @@ pub(crate) mod apply;
 pub(crate) mod directory;
 pub(crate) mod full_disk;
 pub(crate) mod leader_balance;
+pub(crate) mod level;
 mod packed;
 pub(crate) mod placement;
 pub(crate) mod scrub;
@@ -37,7 +38,7 @@ use mimi_actors::{
     shard::Derived,
     shard_request::ShardReply,
     user::desk as user_desk,
-    wire::{BVec, refusal::TryLater},
+    wire::{BVec, refusal::TryLater, version::Level},
 };
 use ractor::ActorCell;
 use std::{
@@ -245,6 +246,11 @@ impl Shard {
         self.derived.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// By which formats and rules the next entry is written and applied.
+    pub(crate) fn level(&self) -> Level {
+        self.looked_at().level
+    }
+
     /// Puts a command into the queue in front of the log.
     pub(crate) fn queue(&self, command: Command, ticket: Option<Ticket>) -> Result<(), NotQueued> {
         if !self.leads() {
@@ -359,6 +365,8 @@ impl Shard {
                     let refused = perform::link::not_queued(refused);
                     self.waiting.give(ticket, ShardReply::Redriven(refused));
                 }
+                // Nobody waits for it.
+                Command::Level(_) => {}
             }
         }
     }
@@ -408,7 +416,8 @@ where
         };
         let mut lead = shard.lead.subscribe();
         let decoded = Arc::new(Decoded::proposed(entry, tickets, shard.leadership()));
-        let batch = decoded::batch(&decoded, bytes);
+        let level = shard.level();
+        let batch = decoded::batch(&decoded, level, bytes);
         // A node that is cut off would wait for a majority until it is not.
         let proposed = tokio::select! {
             proposed = propose(batch) => proposed,

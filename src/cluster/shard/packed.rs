@@ -5,6 +5,7 @@
 //! 'f' room URI   compact fold of a room that is followed
 //! 'u' user URI   compact fold of a user
 //! 'd'            what follows from the log beside the actors
+//! 'l'            the level of the shard, once that is not the first: one byte
 //! ```
 //!
 //! Promises: all rows are of one position, for nothing is applied meanwhile; rows that are taken over were understood,
@@ -19,6 +20,7 @@ use mimi_actors::{
     machine::{Desk, Fold},
     shard::Derived,
     user::{desk as user_desk, fold as user},
+    wire::version::Level,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,6 +34,7 @@ const HUB: u8 = b'h';
 const FOLLOWER: u8 = b'f';
 const USER: u8 = b'u';
 const DERIVED: u8 = b'd';
+const LEVEL: u8 = b'l';
 /// Sleepers that are looked at before others get their turn.
 const LOOKS_MAX: usize = 64;
 
@@ -45,10 +48,19 @@ impl Shard {
         pack_all(HUB, &self.hubs, &mut rows).await?;
         pack_all(FOLLOWER, &self.followers, &mut rows).await?;
         pack_all(USER, &self.users, &mut rows).await?;
+        let derived = self.looked_at();
         rows.push(Row {
             key: vec![DERIVED],
-            value: self.looked_at().compact(),
+            value: derived.compact(),
         });
+        // Nodes of the first release read snapshots of shards of the first level.
+        if derived.level > Level::FIRST {
+            let value = postcard::to_allocvec(&derived.level).unwrap_or_default();
+            rows.push(Row {
+                key: vec![LEVEL],
+                value,
+            });
+        }
         Ok(rows)
     }
 
@@ -60,6 +72,7 @@ impl Shard {
         let (mut hubs, mut followers, mut users) =
             (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut derived = None;
+        let mut level = Level::FIRST;
         for row in rows {
             let who = String::from_utf8_lossy(&row.key).into_owned();
             let broken = |reason: String| StateError::Row {
@@ -82,14 +95,18 @@ impl Shard {
                 DERIVED => Derived::revive(&row.value)
                     .map(|read| derived = Some(read))
                     .map_err(|error| error.to_string()),
+                LEVEL => postcard::from_bytes(&row.value)
+                    .map(|read| level = read)
+                    .map_err(|error| error.to_string()),
                 _ => Err("a row of an unknown kind".to_owned()),
             };
             taken.map_err(broken)?;
         }
-        let derived = derived.ok_or_else(|| StateError::Row {
+        let mut derived = derived.ok_or_else(|| StateError::Row {
             who: "what follows from the log".to_owned(),
             reason: "it is not there".to_owned(),
         })?;
+        derived.level = level;
         self.hubs.lock().await.replace(hubs);
         self.followers.lock().await.replace(followers);
         self.users.lock().await.replace(users);

@@ -40,6 +40,7 @@ use mimi_actors::{
             RoomSeq,
         },
         post::{Notice, Post, WelcomeNotice},
+        version::Level,
     },
 };
 use std::{path::Path, sync::Arc, time::Duration};
@@ -61,6 +62,7 @@ impl Node {
         let supervisor = Supervisor::start().await.unwrap();
         let environment = Arc::new(Environment {
             provider: "b.example".parse().unwrap(),
+            shards: mimi_actors::limits::SHARDS_DEFAULT,
             clock: Arc::new(|| Millis(7)),
             workers: Workers::new(1, 1),
             wakers: Wakers::default(),
@@ -108,7 +110,7 @@ impl Node {
         };
         let decoded = Arc::new(Decoded::proposed(entry, Vec::new(), 0));
         self.group
-            .propose(decoded::batch(&decoded, 256))
+            .propose(decoded::batch(&decoded, Level::FIRST, 256))
             .await
             .unwrap()
     }

@@ -22,7 +22,7 @@ pub(crate) fn preferred(shard: u16, voters: &BTreeSet<u64>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mimi_actors::limits::SHARDS;
+    use mimi_actors::limits::SHARDS_DEFAULT;
     use std::collections::BTreeMap;
 
     #[test]
@@ -30,7 +30,7 @@ mod tests {
         for nodes in [1_u64, 2, 3, 4, 5, 7] {
             let all: BTreeSet<u64> = (1..=nodes).map(|node| node * 10).collect();
             let mut leads: BTreeMap<u64, usize> = BTreeMap::new();
-            for shard in 0..SHARDS {
+            for shard in 0..SHARDS_DEFAULT {
                 let voters = voters(shard, &all);
                 let distinct: BTreeSet<u64> = voters.iter().copied().collect();
                 assert_eq!(distinct.len(), voters.len());

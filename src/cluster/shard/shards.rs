@@ -6,7 +6,6 @@ use super::{Shard, Unreachable, directory::WakeError};
 use crate::{
     cluster::{
         mesh::{Answering, Mesh},
-        place,
         raft::lead::Lead,
     },
     perform::{self, AnsweredFrom, Environment},
@@ -22,7 +21,7 @@ use mimi_actors::{
         leader::{self, Taken},
         route::{Route, is_lost, route, wait_ms_max},
     },
-    wire::event::Hash,
+    wire::{event::Hash, version::Level},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
@@ -143,6 +142,16 @@ impl Shards {
         self.all.iter()
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> u16 {
+        self.environment.shards
+    }
+
+    /// The shard that a room or user belongs to, by its URI.
+    fn place(&self, uri: &str) -> u16 {
+        mimi_actors::shard::place(uri, self.count())
+    }
+
     /// A shard by its number.
     pub(crate) fn get(&self, shard: u16) -> Option<&Arc<Shard>> {
         self.all.get(usize::from(shard))
@@ -150,13 +159,13 @@ impl Shards {
 
     /// The shard of a room.
     pub(crate) fn of_room(&self, room: &RoomUri) -> Result<&Arc<Shard>, Unanswered> {
-        self.get(place(&room.to_string()))
+        self.get(self.place(&room.to_string()))
             .ok_or(Unanswered::Unreachable)
     }
 
     /// The shard of a user.
     pub(crate) fn of_user(&self, user: &UserUri) -> Result<&Arc<Shard>, Unanswered> {
-        self.get(place(&user.to_string()))
+        self.get(self.place(&user.to_string()))
             .ok_or(Unanswered::Unreachable)
     }
 
@@ -169,7 +178,7 @@ impl Shards {
     async fn begin_after(&self, request: ShardRequest, hops: u8) -> Result<Pending, Unanswered> {
         let deadline_ms = millis(self.environment.request_deadline);
         let request = request.waiting_at_most(wait_ms_max(deadline_ms));
-        let shard = self.get(place(&request.whose()));
+        let shard = self.get(self.place(&request.whose()));
         let shard = shard.ok_or(Unanswered::Unreachable)?;
         let lead = *shard.lead.borrow();
         let nobody = Unanswered::NoLeader { shard: shard.id };
@@ -337,5 +346,10 @@ async fn look<D: Desk>(
 impl Answering for Shards {
     fn asked(&self, request: ShardRequest) -> BoxFuture<'_, BoxFuture<'static, ShardReply>> {
         Self::asked(self, request).map(FutureExt::boxed).boxed()
+    }
+
+    fn level(&self) -> Level {
+        let levels = self.iter().map(|shard| shard.level());
+        levels.max().unwrap_or_default()
     }
 }

@@ -31,6 +31,7 @@ use mimi_actors::{
         joining::CodeId,
         link::RoomRefused,
         post::{Change, Post, Refilled, UserNotice},
+        version::Level,
     },
 };
 use std::sync::Arc;
@@ -410,6 +411,17 @@ pub(super) fn records() -> Group {
             commands: list(vec![]),
         },
     );
+    group
+}
+
+/// What only entries of version 2 say.
+pub(super) fn records_of_2() -> Group {
+    let mut group = Group::of(2);
+    let entry = Entry {
+        stamp: Millis(1_700_000_000_000),
+        commands: list(vec![Command::Level(Level::SECOND)]),
+    };
+    group.frame("level", entry);
     group
 }
 

@@ -4,7 +4,6 @@ use crate::{
     client::member::{Member, PackageOptions},
     cluster::{
         log::{batch::Apply as _, entries::Entries},
-        place,
         raft::group::Group,
         read_entry,
         shard::{Shard, apply::ApplyToActors},
@@ -16,7 +15,7 @@ use crate::{
 use anyhow::ensure;
 use mimi_actors::{
     ids::RoomUri,
-    limits::{LEASE_MS, SHARDS},
+    limits::{LEASE_MS, SHARDS_DEFAULT},
     link,
     machine::Millis,
     mls::check::{
@@ -55,18 +54,21 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Puts rooms into the log of a node that does not run, and seals its shards.
 pub(super) async fn fill(data: &Path, rooms: u32) -> anyhow::Result<()> {
     let commands = commands()?;
-    let disk = Disk::open(data, SHARDS, u64::MAX)?;
+    let disk = Disk::open(data, SHARDS_DEFAULT, u64::MAX)?;
     let supervisor = Supervisor::start().await?;
     let environment = Arc::new(environment()?);
-    let mut names = vec![Vec::new(); usize::from(SHARDS)];
+    let mut names = vec![Vec::new(); usize::from(SHARDS_DEFAULT)];
     for number in 0..rooms {
         let room = RoomUri::new(&environment.provider, &format!("idle-{number}"))?;
-        if let Some(names) = names.get_mut(usize::from(place(&room.to_string()))) {
+        if let Some(names) = names.get_mut(usize::from(mimi_actors::shard::place(
+            &room.to_string(),
+            SHARDS_DEFAULT,
+        ))) {
             names.push(room);
         }
     }
     // One after the other: each holds its rooms twice while it is sealed.
-    for (id, names) in (0..SHARDS).zip(names) {
+    for (id, names) in (0..SHARDS_DEFAULT).zip(names) {
         let reading = disk.clone();
         let read = move |index| {
             let refuse = |why: String| ReadError { index, why };
@@ -155,6 +157,7 @@ async fn sealed(data: &Path, shard: u16, next: u64) -> anyhow::Result<()> {
 fn environment() -> anyhow::Result<Environment> {
     Ok(Environment {
         provider: "a.example".parse()?,
+        shards: SHARDS_DEFAULT,
         clock: Arc::new(|| Millis(1)),
         workers: Workers::new(1, 1),
         wakers: crate::cluster::feeds::wake::Wakers::default(),
