@@ -8,10 +8,7 @@ use mimi_actors::{
     room::checks::HubSigner,
 };
 use rand::RngCore;
-use ring::{
-    error::Unspecified,
-    signature::{Ed25519KeyPair, KeyPair},
-};
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
 use std::{
     io::Write,
@@ -300,8 +297,10 @@ impl HubKey {
     /// When there is no randomness.
     #[cfg(any(test, feature = "tools"))]
     pub(crate) fn generate() -> anyhow::Result<Self> {
-        let pair = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new())
-            .and_then(|made| Ed25519KeyPair::from_pkcs8(made.as_ref()).map_err(|_| Unspecified));
+        let pair =
+            Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).and_then(|made| {
+                Ed25519KeyPair::from_pkcs8(made.as_ref()).map_err(|_| ring::error::Unspecified)
+            });
         let pair = pair.map_err(|_| anyhow::anyhow!("make a hub key: no randomness"))?;
         Ok(Self(Arc::new(pair)))
     }
