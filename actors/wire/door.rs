@@ -81,6 +81,10 @@ pub const PAST_EPOCHS: u64 = EPOCH_TOLERANCE_EPOCHS;
 
 /// A request on a lane of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "requests travel in a box, see Open"
+)]
 pub enum Request {
     /// Register a device with a one-time code, and log in.
     Enrol(Enrol),

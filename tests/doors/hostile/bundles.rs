@@ -205,8 +205,11 @@ const ENTRIES: [Case<Change>; 4] = [
     ),
 ];
 
+/// Makes what is sent.
+type Make<T> = fn(&Makings) -> T;
+
 /// How the tree of alice's bundle comes.
-const TREES: [Case<fn(&Makings) -> TreeContainer>; 24] = [
+const TREES: [Case<Make<TreeContainer>>; 24] = [
     ("as a delta of nothing", "bad_tree_delta", |_| {
         TreeContainer::Delta(Payload::default())
     }),
@@ -284,7 +287,7 @@ const TREES: [Case<fn(&Makings) -> TreeContainer>; 24] = [
 ];
 
 /// What alice proposes.
-const PROPOSALS: [Case<fn(&Makings) -> Vec<Payload>>; 7] = [
+const PROPOSALS: [Case<Make<Vec<Payload>>>; 7] = [
     ("none", "malformed", |_| Vec::new()),
     ("noise", "unsupported", |_| vec![junk()]),
     ("a PrivateMessage", "unsupported", |m| {

@@ -337,8 +337,11 @@ const SUBMISSIONS: [Case; 3] = [
     }),
 ];
 
+/// Names a room.
+type Naming = fn() -> RoomUri;
+
 /// Submissions of which each message is refused.
-const NOT_AUTHORIZED: [(&str, fn() -> RoomUri); 3] = [
+const NOT_AUTHORIZED: [(&str, Naming); 3] = [
     ("to a room of a third", || room("den", C)),
     ("to no room", || room("nowhere", A)),
     ("to a room without its members", den),
