@@ -17,6 +17,7 @@ pub mod reading;
 pub mod refusal;
 mod refuses;
 pub mod room;
+mod trace;
 pub mod tree;
 pub mod version;
 

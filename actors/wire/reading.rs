@@ -3,6 +3,7 @@
 //! What is well formed is read once, without looking where it is. What is not is read once more to find out: that costs
 //! whoever sent it as much as it costs here.
 
+use super::trace::trace;
 use postcard::{Deserializer, Error, de_flavors::Flavor};
 use serde::Deserialize;
 use std::{cell::Cell, rc::Rc};
@@ -11,7 +12,7 @@ use std::{cell::Cell, rc::Rc};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} in {field}, before byte {offset}")]
 pub struct NotRead {
-    /// The field, as a path from the value: `Request.Room[1].Commit.bundle`.
+    /// The field, as a path from the value: `Request.Room.1.Commit.commit`.
     pub field: String,
     /// How far it could be read, in bytes.
     pub offset: usize,
@@ -44,12 +45,9 @@ fn find<'a, T: Deserialize<'a>>(body: &'a [u8], first: &Error) -> NotRead {
         taken: Rc::clone(&taken),
     };
     let mut reader = Deserializer::from_flavor(counting);
-    let found = serde_path_to_error::deserialize::<_, T>(&mut reader);
-    let field = found
-        .err()
-        .map_or_else(String::new, |error| error.path().to_string());
+    let found = trace::<T, _>(&mut reader);
     NotRead {
-        field,
+        field: found.err().unwrap_or_default(),
         offset: taken.get(),
         what: meaning(first),
     }
@@ -121,12 +119,13 @@ mod tests {
         assert_eq!(take::<Request>(&bytes).unwrap(), (known, &[][..]));
         bytes.pop();
         let cut = take::<Request>(&bytes).unwrap_err();
-        assert_eq!((&*cut.field, cut.what), ("Resolve", "it ends too early"));
+        let found = (&*cut.field, cut.what);
+        assert_eq!(found, ("Request.Resolve", "it ends too early"));
         let unknown = take::<Request>(&[99, 0, 0]).unwrap_err();
-        assert_eq!(unknown.offset, 1, "{unknown}");
+        assert_eq!((&*unknown.field, unknown.offset), ("Request.99", 1));
         let too_many = take::<(u8, BVec<u8, 2>)>(&[7, 3, 1, 1, 1]).unwrap_err();
-        assert_eq!((&*too_many.field, too_many.offset), ("[1]", 2));
+        assert_eq!((&*too_many.field, too_many.offset), (".1", 2));
         let ack = take::<Ack>(&[5, 1, 1]).unwrap_err();
-        assert!(ack.field.starts_with("refused[0].room"), "{ack}");
+        assert!(ack.field.starts_with("Ack.refused[0].room"), "{ack}");
     }
 }

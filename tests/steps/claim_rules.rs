@@ -373,7 +373,7 @@ fn forged(story: &mut Story, name: &str, of: &str, wrong: &str) -> ClaimRequest 
             request.proof.signatures = proof.signatures;
         }
         "signed for another claim" => request.id = new_claim_id().unwrap(),
-        "signed for other terms" => request.terms.ciphersuites = BVec::truncated(vec![1]),
+        "signed for other terms" => request.terms.ciphersuites = BVec::truncated(vec![2]),
         _ => panic!("{wrong}"),
     }
     request

@@ -166,7 +166,7 @@ impl Site {
             address: Address::default(),
             waits: true,
             left: BVec::default(),
-            reach: BVec::default(),
+            reach: BVec::truncated(vec![0; usize::from(SHARDS_DEFAULT)]),
             applied: BVec::default(),
         };
         let (mut to, mut from) = link.link().open_lane().await.unwrap();
