@@ -136,10 +136,11 @@ impl Owner {
         let shown = data_dir.display();
         if (&*self.provider, self.node) != (provider.as_str(), node) {
             bail!(
-                "{shown} belongs to node {} of {}, this is node {node} of {provider}: \
+                "{shown} belongs to node {} of {} ({} shards), this is node {node} of {provider}: \
                  set node.data_dir to this node's own directory",
                 self.node,
                 self.provider,
+                self.shards,
             );
         }
         if self.shards != shards {
