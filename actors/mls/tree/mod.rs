@@ -1,6 +1,6 @@
 //! The ratchet tree: reading, writing, hashing, and what Proposals do to it.
 //!
-//! A tree is never blank at its right end, so it has one encoding. A [`Tree`] is a [`Rest`], the tree of an epoch, and the
+//! A tree is never blank at its right end, so it has one encoding. A `Tree` is a `Rest`, the tree of an epoch, and the
 //! nodes that differ from it: what a Commit costs grows with what it changes, not with the group. Nodes count as
 //! many as one less than a power of two, blanks at the right end included.
 //!
