@@ -35,7 +35,7 @@ pub(crate) async fn keep(
                 drop(fatal.try_send(too_early(shard.id, level, own)));
                 return;
             }
-            if !shard.leads() {
+            if level == own.level || !shard.leads() {
                 continue;
             }
             let members = group.members();
