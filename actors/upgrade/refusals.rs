@@ -24,6 +24,17 @@ use crate::{
 use crate::{limits::CLIENTS_PER_USER_MAX, wire::claim};
 use serde::{Deserialize, Serialize};
 
+/// The variant that a reason to come again had of its own.
+macro_rules! told_apart {
+    ($later:expr) => {{
+        let retry_after_ms = $later.after_ms;
+        match $later.why {
+            Why::Overloaded => Self::Overloaded { retry_after_ms },
+            Why::Unavailable => Self::Unavailable { retry_after_ms },
+        }
+    }};
+}
+
 fn bad_frame(detail: &str) -> Flaw {
     Flaw::new(RefusalCode::BadFrame, detail)
 }
@@ -161,13 +172,7 @@ impl Before<RoomToday> for Refused {
             },
             RoomToday::LeaseRequired => Self::LeaseRequired,
             RoomToday::LeaseExpired => Self::LeaseExpired,
-            RoomToday::TryLater(later) => {
-                let retry_after_ms = later.after_ms;
-                match later.why {
-                    Why::Overloaded => Self::Overloaded { retry_after_ms },
-                    Why::Unavailable => Self::Unavailable { retry_after_ms },
-                }
-            }
+            RoomToday::TryLater(later) => told_apart!(later),
             RoomToday::StorageFull => Self::StorageFull,
             RoomToday::Poisoned => Self::Poisoned,
         })
@@ -225,13 +230,7 @@ impl Before<door::DoorRefused> for DoorRefused {
             Today::BadFrame(flaw) => Self::BadFrame {
                 detail: flaw.detail,
             },
-            Today::TryLater(later) => {
-                let retry_after_ms = later.after_ms;
-                match later.why {
-                    Why::Overloaded => Self::Overloaded { retry_after_ms },
-                    Why::Unavailable => Self::Unavailable { retry_after_ms },
-                }
-            }
+            Today::TryLater(later) => told_apart!(later),
             Today::StorageFull => Self::StorageFull,
         })
     }
@@ -276,13 +275,7 @@ impl Before<link_wire::LinkRefused> for LinkRefused {
             Today::BadFrame(flaw) => Self::BadFrame {
                 detail: flaw.detail,
             },
-            Today::TryLater(later) => {
-                let retry_after_ms = later.after_ms;
-                match later.why {
-                    Why::Overloaded => Self::Overloaded { retry_after_ms },
-                    Why::Unavailable => Self::Unavailable { retry_after_ms },
-                }
-            }
+            Today::TryLater(later) => told_apart!(later),
         })
     }
 }
@@ -474,13 +467,7 @@ impl Before<user::Refused> for UserRefused {
             Today::NotKnown => Self::NotKnown,
             Today::Taken => Self::Taken,
             Today::TooMany { what, max } => Self::TooMany { what, max },
-            Today::TryLater(later) => {
-                let retry_after_ms = later.after_ms;
-                match later.why {
-                    Why::Overloaded => Self::Overloaded { retry_after_ms },
-                    Why::Unavailable => Self::Unavailable { retry_after_ms },
-                }
-            }
+            Today::TryLater(later) => told_apart!(later),
             Today::StorageFull => Self::StorageFull,
             Today::Poisoned => Self::Poisoned,
         })

@@ -22,7 +22,8 @@ pub struct TryLater {
 pub enum Why {
     /// Too much waits already. Nothing was done.
     Overloaded,
-    /// Whoever decides cannot be reached, or did not answer in time: it may have been done all the same.
+    /// Whoever decides cannot be reached, or did not answer in time: where that was waited for, it may have been done all
+    /// the same.
     Unavailable,
 }
 
@@ -56,7 +57,7 @@ impl TryLater {
 }
 
 impl TryLater {
-    /// Whether it is not known what became of the request.
+    /// Whether whoever decides could not be reached, or did not answer in time.
     #[must_use]
     pub fn is_unavailable(self) -> bool {
         self.why == Why::Unavailable
@@ -82,7 +83,8 @@ pub struct Flaw {
     pub detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
     /// The field of the request, as a path of names; none where it is not one field.
     pub field: Option<BText<FIELD_BYTES_MAX>>,
-    /// The byte in that field at which it stops being what it must be, where that can be said.
+    /// The byte at which it stops being what it must be, where that can be said: in the field, or, where the code is
+    /// `bad_frame`, in the frame.
     pub offset: Option<u32>,
 }
 
@@ -134,6 +136,16 @@ pub enum Retry {
     AnewAfter(u32),
     /// Send the same request again, so many milliseconds from now.
     SameAfter(u32),
+    /// Send the same request again, once the operator has mended what is wrong.
+    SameOnceMended,
+}
+
+impl Retry {
+    /// Whether the same request may get another answer later.
+    #[must_use]
+    pub const fn is_same(self) -> bool {
+        matches!(self, Self::SameAfter(_) | Self::SameOnceMended)
+    }
 }
 
 impl From<TryLater> for Retry {
@@ -149,7 +161,7 @@ pub struct Refusal {
     pub code: RefusalCode,
     /// The field of the request that is at fault.
     pub field: Option<BText<FIELD_BYTES_MAX>>,
-    /// The byte in that field.
+    /// The byte at which it is, see [`Flaw::offset`].
     pub offset: Option<u32>,
     /// What to do.
     pub retry: Retry,

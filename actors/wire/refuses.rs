@@ -34,8 +34,8 @@ impl Refuses for Refused {
             Self::LeaseRequired => (RefusalCode::LeaseRequired, Retry::Anew),
             Self::LeaseExpired => (RefusalCode::LeaseExpired, Retry::Anew),
             Self::TryLater(later) => return (*later).into(),
-            Self::StorageFull => (RefusalCode::StorageFull, Retry::Never),
-            Self::Poisoned => (RefusalCode::Poisoned, Retry::Never),
+            Self::StorageFull => (RefusalCode::StorageFull, Retry::SameOnceMended),
+            Self::Poisoned => (RefusalCode::Poisoned, Retry::SameOnceMended),
         };
         Refusal::of(code, retry)
     }
@@ -50,7 +50,7 @@ impl Refuses for DoorRefused {
             Self::SenderNotBound { .. } => (RefusalCode::SenderNotBound, Retry::Never),
             Self::BadFrame(flaw) => return flaw.into(),
             Self::TryLater(later) => return (*later).into(),
-            Self::StorageFull => (RefusalCode::StorageFull, Retry::Never),
+            Self::StorageFull => (RefusalCode::StorageFull, Retry::SameOnceMended),
         };
         Refusal::of(code, retry)
     }
@@ -134,6 +134,9 @@ mod tests {
         let later = Refused::TryLater(TryLater::BUSY).refusal();
         assert_eq!(later.code, RefusalCode::Overloaded);
         assert_eq!(later.retry, Retry::SameAfter(250));
+        for waits in [Refused::StorageFull, Refused::Poisoned] {
+            assert_eq!(waits.refusal().retry, Retry::SameOnceMended);
+        }
         let lost = Refused::WrongEpoch {
             current: crate::wire::event::Epoch(3),
             winner: crate::wire::event::Hash::default(),

@@ -12,7 +12,8 @@ use frames::{door_frames, link_frames, refusals, refusals_of_1, room_answers};
 use mimi_actors::{
     machine::Fold,
     wire::{
-        self, Versioned,
+        self, FrameError, Versioned,
+        refusal::RefusalCode,
         version::{DOOR, LINK},
     },
 };
@@ -34,6 +35,8 @@ struct Case {
     is: Box<dyn Fn(&Bytes) -> bool>,
     /// Reads bytes, whatever they are.
     read: Box<dyn Fn(&Bytes)>,
+    /// Why bytes are no such frame, if it is one and they are not.
+    refused: Box<dyn Fn(&Bytes) -> Option<FrameError>>,
 }
 
 /// Values of one kind of protocol or store; one file.
@@ -72,6 +75,7 @@ impl Group {
             bytes: wire::encode_in(self.version, &value, 256).ok(),
             is: Box::new(move |bytes| wire::decode::<T>(bytes).is_ok_and(|read| read == value)),
             read: Box::new(|bytes| drop(wire::decode::<T>(bytes))),
+            refused: Box::new(|bytes| wire::decode::<T>(bytes).err()),
         });
         self
     }
@@ -97,6 +101,7 @@ impl Group {
             bytes: Some(wire::canonical(&value)),
             is: Box::new(move |bytes| read_part::<T>(bytes).is_some_and(|read| read == value)),
             read: Box::new(|bytes| drop(read_part::<T>(bytes))),
+            refused: Box::new(|_| None),
         });
         self
     }
@@ -122,6 +127,7 @@ impl Group {
                 wire::decode::<T>(&whole(part)).is_ok_and(|read| read == frame)
             }),
             read: Box::new(move |part| drop(wire::decode::<T>(&other(part)))),
+            refused: Box::new(|_| None),
         });
     }
 
@@ -155,6 +161,7 @@ impl Group {
             bytes: Some(fold.compact().into()),
             is: Box::new(move |bytes| F::revive(bytes).is_ok_and(|read| read == fold)),
             read: Box::new(|bytes| drop(F::revive(bytes))),
+            refused: Box::new(|_| None),
         });
         self
     }
@@ -240,6 +247,40 @@ fn no_beginning_of_a_frame_or_record_is_one_itself() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_no_frame_is_refused_by_its_field_and_byte() {
+    let mut frames = 0;
+    for (file, group) in groups() {
+        for (case, bytes) in group.written() {
+            let refused = |bytes: Vec<u8>| (case.refused)(&bytes.into()).map(|error| error.flaw());
+            let longer = [&bytes[..], &[0]].concat();
+            let Some(trailing) = refused(longer) else {
+                continue;
+            };
+            frames += 1;
+            let name = format!("{file}: {}", case.name);
+            let place = |offset: usize| u32::try_from(offset).ok();
+            assert_eq!(
+                trailing.offset,
+                place(bytes.len()),
+                "{name} and a byte more"
+            );
+            let other = [&[0xff], &bytes[1..]].concat();
+            let version = refused(other).expect("no version is known by this number");
+            assert_eq!(version.field.as_deref(), Some("version"), "{name}");
+            for end in 1..bytes.len() {
+                let cut = refused(bytes[..end].to_vec());
+                let Some(flaw) = cut else { continue };
+                assert_eq!(flaw.code, RefusalCode::BadFrame);
+                assert!(flaw.offset <= place(end), "{name} cut at {end}: {flaw}");
+                let field = flaw.field.as_deref().unwrap_or_default();
+                assert!(!field.is_empty(), "{name} cut at {end}: {flaw}");
+            }
+        }
+    }
+    assert!(frames > 100, "only {frames} frames were broken");
 }
 
 #[test]

@@ -166,3 +166,22 @@ async fn a_started_directory_says_which_release_wrote_it_and_an_earlier_one_refu
     assert!(said.contains("run 9.0.0 or a later release"), "{said}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), later);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_speaks_as_an_earlier_release_than_its_shards_does_not_go_on() {
+    let mut net = Net::prepare(&[A]);
+    net.node_mut(A).start().await;
+    net.node(A).is_at_level("v0.2").await;
+    let before = net.node(A).settled().await;
+    assert!(net.node_mut(A).terminate().await.success());
+    let key = "MIMI_NODE__NODE__SPEAK_RELEASE".into();
+    net.node_mut(A).env.push((key, "v0.1".to_owned()));
+    net.node_mut(A).spawn();
+    assert!(!net.node_mut(A).ended().await.success());
+    let log = net.node(A).log();
+    let why = "goes by the rules of release v0.2, and this node speaks as v0.1";
+    assert!(log.iter().any(|line| line.contains(why)), "{log:?}");
+    net.node_mut(A).env.pop();
+    net.node_mut(A).start().await;
+    assert_eq!(net.node(A).hashes().await, before);
+}

@@ -18,6 +18,7 @@ use crate::{
         event::Hash,
     },
 };
+use std::collections::BTreeSet;
 
 /// Label of the signature for one user, as the MIMI protocol has it.
 const LABEL: &str = "KeyMaterialRequestTBS";
@@ -161,12 +162,13 @@ pub fn signed(request: &ClaimRequest) -> Vec<bool> {
     }
     let envelope = envelope_tbs(request.id, terms, &proof.requests);
     let whole = verifies(ENVELOPE_LABEL, &envelope, Some(&proof.envelope));
+    let covered: BTreeSet<&Hash> = proof.requests.iter().filter(|_| whole).collect();
     let mut signatures = proof.signatures.iter();
     users
         .map(|user| {
             let tbs = tbs(terms, user, &proof.key);
             let signature = signatures.next();
-            whole && proof.requests.contains(&Hash::of(&tbs)) && verifies(LABEL, &tbs, signature)
+            covered.contains(&Hash::of(&tbs)) && verifies(LABEL, &tbs, signature)
         })
         .collect()
 }

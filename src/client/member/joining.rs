@@ -21,11 +21,11 @@ use mimi_actors::{
     wire::{
         BText, Payload,
         answer::{Accepted, Answer, Refused},
-        door::DoorRefused,
         joining::{
             CodeFacts, CodeId, CodeTerms, CodesAsk, GroupInfoRequest, Introduced, IntroductionAsk,
             IntroductionFacts, SealedGroupInfo,
         },
+        refusal::{Refuses, Retry},
         room::Request,
         tree::TreeContainer,
     },
@@ -382,10 +382,13 @@ pub fn join_again_after(error: &MemberError) -> Option<Duration> {
 
 /// When a request that nobody could answer may be sent again.
 fn unanswered(error: &MemberError) -> Option<Duration> {
-    let ms = match error {
-        MemberError::Refused(Refused::TryLater(later))
-        | MemberError::Door(DoorError::Refused(DoorRefused::TryLater(later))) => later.after_ms,
+    let refusal = match error {
+        MemberError::Refused(refused) => refused.refusal(),
+        MemberError::Door(DoorError::Refused(refused)) => refused.refusal(),
         _ => return None,
+    };
+    let Retry::SameAfter(ms) = refusal.retry else {
+        return None;
     };
     Some(AGAIN_AFTER.max(Duration::from_millis(ms.into())))
 }

@@ -7,9 +7,10 @@ use mimi_actors::{
     limits::CLAIM_USERS_MAX,
     wire::{
         BVec, Payload,
-        answer::{Accepted, Answer, Refused},
+        answer::{Accepted, Answer},
         claim::{ClaimId, ClaimResponse, ClaimTerms, ClaimedUser, UserRefused},
         door::PackageRefused,
+        refusal::Refuses,
         room::Request,
     },
 };
@@ -126,7 +127,7 @@ impl Member {
         let Answer::Refused(refused) = answer else {
             return Err(DoorError::Unexpected.into());
         };
-        if !may_be_sent_again(&refused) {
+        if !refused.refusal().retry.is_same() {
             self.abandon_room(room)?;
             self.save().await?;
         }
@@ -232,12 +233,4 @@ pub fn new_claim_id() -> Result<ClaimId, MemberError> {
         .fill(&mut id)
         .map_err(mls("make a claim id"))?;
     Ok(ClaimId(id))
-}
-
-/// Whether the same request may get another answer later.
-fn may_be_sent_again(refused: &Refused) -> bool {
-    matches!(
-        refused,
-        Refused::TryLater(_) | Refused::StorageFull | Refused::Poisoned
-    )
 }

@@ -1,7 +1,7 @@
 //! Meshes of one process each in name only: real QUIC on loopback, real logs, recorded state.
 
 use super::{
-    Mesh,
+    Answering, Mesh,
     clock::{self, NodeClock},
     frame::{
         Calls, ControlAnswer, Greeting, Ground, Hello, Offer, Open, RaftAnswer, RaftCall, Rpc, Want,
@@ -22,11 +22,16 @@ use crate::{
     quic::{ClusterEndpoint, ClusterLink, Identity, LaneReceiver},
     store::Disk,
 };
+use futures::future::BoxFuture;
 use mimi_actors::{
     ids::ProviderId,
     limits::SHARDS_DEFAULT,
     membership::Address,
-    wire::{self, BVec, version::Release},
+    shard_request::{ShardReply, ShardRequest},
+    wire::{
+        self, BVec,
+        version::{Level, Release},
+    },
 };
 use openraft::{BasicNode, Vote, raft::VoteRequest};
 use std::{
@@ -72,6 +77,10 @@ impl Site {
     }
 
     fn endpoint(&self, node: u64, address: SocketAddr) -> ClusterEndpoint {
+        self.endpoint_of(Release::OWN, node, address)
+    }
+
+    fn endpoint_of(&self, release: Release, node: u64, address: SocketAddr) -> ClusterEndpoint {
         let domain = format!("n{node}.main.a.example");
         let file = |kind| self.path().join(format!("{domain}.{kind}"));
         if !file("crt").exists() {
@@ -79,14 +88,7 @@ impl Site {
         }
         let identity = Identity::load(&file("crt"), &file("key")).unwrap();
         let ca = self.path().join("ca.crt");
-        ClusterEndpoint::bind(
-            address,
-            &identity,
-            &name("main.a.example"),
-            &ca,
-            Release::OWN,
-        )
-        .unwrap()
+        ClusterEndpoint::bind(address, &identity, &name("main.a.example"), &ca, release).unwrap()
     }
 
     fn data(&self, node: u64) -> PathBuf {
@@ -156,7 +158,20 @@ impl Site {
 
     /// Dials a node as another one, and greets it.
     async fn dial(&self, as_node: u64, node: u64) -> (ClusterEndpoint, ClusterLink, Greeting) {
-        let endpoint = self.endpoint(as_node, (Ipv4Addr::LOCALHOST, 0).into());
+        self.dial_as(Release::OWN, SHARDS_DEFAULT, as_node, node)
+            .await
+    }
+
+    /// The same as a node that speaks as a release, and has so many shards.
+    async fn dial_as(
+        &self,
+        release: Release,
+        shards: u16,
+        as_node: u64,
+        node: u64,
+    ) -> (ClusterEndpoint, ClusterLink, Greeting) {
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let endpoint = self.endpoint_of(release, as_node, any);
         let link = endpoint.connect(self.addresses[&node], node).await.unwrap();
         let hello = Hello {
             incarnation: [9; 16],
@@ -166,7 +181,7 @@ impl Site {
             address: Address::default(),
             waits: true,
             left: BVec::default(),
-            reach: BVec::truncated(vec![0; usize::from(SHARDS_DEFAULT)]),
+            reach: BVec::truncated(vec![0; usize::from(shards)]),
             applied: BVec::default(),
         };
         let (mut to, mut from) = link.link().open_lane().await.unwrap();
@@ -416,6 +431,52 @@ async fn whoever_does_not_greet_or_breaks_a_bound_changes_nothing() {
     assert!(why.contains("checksum"), "{why}");
     assert_eq!(node.group.figures().term, term);
     assert_eq!(node.group.applied(), Some(index));
+    node.end().await;
+}
+
+/// Shards of a level, which answer nothing.
+struct OfLevel(Level);
+
+impl Answering for OfLevel {
+    fn asked(&self, _: ShardRequest) -> BoxFuture<'_, BoxFuture<'static, ShardReply>> {
+        panic!("nobody asks them")
+    }
+
+    fn level(&self) -> Level {
+        self.0
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_an_earlier_release_than_the_shards_is_not_greeted() {
+    let site = Site::new(1);
+    let node = site.start(1).await;
+    let before = Release::named("v0.1").unwrap();
+    let (_endpoint, _link, greeting) = site.dial_as(before, SHARDS_DEFAULT, 7, 1).await;
+    assert!(matches!(greeting, Greeting::Welcome(_)));
+    node.mesh.open(Arc::new(OfLevel(Level::SECOND)));
+    let (_endpoint, _link, greeting) = site.dial_as(before, SHARDS_DEFAULT, 7, 1).await;
+    let Greeting::Refused { why, .. } = greeting else {
+        panic!("{greeting:?}");
+    };
+    assert!(why.contains("node 7 speaks as v0.1"), "{why}");
+    let (_endpoint, _link, greeting) = site.dial(7, 1).await;
+    assert!(matches!(greeting, Greeting::Welcome(_)));
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_another_number_of_shards_is_not_greeted() {
+    let site = Site::new(1);
+    let node = site.start(1).await;
+    let (_endpoint, _link, greeting) = site.dial_as(Release::OWN, 3, 7, 1).await;
+    let Greeting::Refused { why, .. } = greeting else {
+        panic!("{greeting:?}");
+    };
+    assert!(
+        why.contains("node 7 has 3 shards and this node 16"),
+        "{why}"
+    );
     node.end().await;
 }
 

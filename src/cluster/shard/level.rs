@@ -10,11 +10,13 @@ use mimi_actors::{
     record::Command,
     wire::version::{Level, Release},
 };
-use std::{sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{sync::mpsc, time::Instant};
 
 /// Time between two looks at who speaks what.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// When a level that was proposed, and of which the log does not say anything yet, is proposed once more.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Raises the levels of the shards that this node leads, until the node stops; `fatal` is told when a shard is of a later
 /// release than this node speaks as.
@@ -26,8 +28,10 @@ pub(crate) async fn keep(
     fatal: mpsc::Sender<String>,
 ) {
     let mut turn = tokio::time::interval(INTERVAL);
+    let mut proposed = BTreeMap::new();
     loop {
         turn.tick().await;
+        proposed.retain(|_, at: &mut Instant| at.elapsed() < AGAIN);
         for (shard, group) in shards.iter().zip(&groups) {
             let level = shard.level();
             if level > own.level {
@@ -35,7 +39,7 @@ pub(crate) async fn keep(
                 drop(fatal.try_send(too_early(shard.id, level, own)));
                 return;
             }
-            if level == own.level || !shard.leads() {
+            if level == own.level || !shard.leads() || proposed.contains_key(&shard.id) {
                 continue;
             }
             let members = group.members();
@@ -47,10 +51,12 @@ pub(crate) async fn keep(
                 Some(_) => level.next(own.level, others.map(speaks)),
                 None => level.next(own.level, []),
             };
-            if let Some(next) = next
-                && let Err(refused) = shard.queue_own(Command::Level(next)).await
-            {
-                tracing::debug!(shard = shard.id, %refused, "the level is raised later");
+            let Some(next) = next else { continue };
+            match shard.queue(Command::Level(next), None) {
+                Ok(()) => drop(proposed.insert(shard.id, Instant::now())),
+                Err(refused) => {
+                    tracing::debug!(shard = shard.id, %refused, "the level is raised later");
+                }
             }
         }
     }
