@@ -26,6 +26,9 @@ use std::{
     path::PathBuf,
 };
 
+/// Tells why bytes are no frame of a kind.
+type Refused = dyn Fn(&Bytes) -> Option<FrameError>;
+
 /// One value, as it is written, and how its bytes are read.
 struct Case {
     name: String,
@@ -36,7 +39,7 @@ struct Case {
     /// Reads bytes, whatever they are.
     read: Box<dyn Fn(&Bytes)>,
     /// Why bytes are no such frame, if it is one and they are not.
-    refused: Box<dyn Fn(&Bytes) -> Option<FrameError>>,
+    refused: Box<Refused>,
 }
 
 /// Values of one kind of protocol or store; one file.
