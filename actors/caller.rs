@@ -48,3 +48,19 @@ impl Caller {
         }
     }
 }
+
+/// Who asks something of a user of this provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Principal {
+    /// A device of this provider.
+    Device {
+        /// Its client, and where it came in.
+        caller: Caller,
+        /// The Ed25519 public key that it proved on that connection.
+        key: [u8; 32],
+    },
+    /// Another provider; or this one, for a client that its request does not name.
+    Provider(Origin),
+    /// The operator of this provider, on the node's local socket.
+    Operator,
+}

@@ -3,13 +3,13 @@
 //! Whoever is named in a request was authenticated at a door of the provider, on the node that passes it on.
 
 use crate::{
-    caller::Caller,
+    caller::{Caller, Principal},
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::READS_TOLD_MAX,
     link::{ReadProgress, Redriven},
     room::{follower, hub},
     user::{command, outcome as user},
-    wire::{BVec, answer::Answer, room},
+    wire::{BVec, answer::Answer, room, user as wire},
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +22,11 @@ pub enum ShardRequest {
     Submit(RoomUri, hub::Submit),
     /// To a room that this provider follows.
     Follower(RoomUri, follower::Command),
-    /// To a user of this provider.
-    User(UserUri, command::Command),
+    /// To a user of this provider; see [`crate::user::requests`] for whose it is to make.
+    User(UserUri, Principal, wire::Request),
+    /// What this provider itself has for the log of a user: its part of a claim, KeyPackages that were checked, notices of
+    /// rooms, what a client has.
+    UserLog(UserUri, command::Command),
     /// Which key a device of a user has.
     DeviceKey(ClientUri),
     /// Whether a room at this hub has, or had, members of a provider.
@@ -44,7 +47,7 @@ impl ShardRequest {
             | Self::Follower(room, _)
             | Self::Knows(room, _)
             | Self::Redrive(room, _) => room.to_string(),
-            Self::User(user, _) => user.to_string(),
+            Self::User(user, ..) | Self::UserLog(user, _) => user.to_string(),
             Self::DeviceKey(client) => client.user().to_string(),
             Self::Read(has) => {
                 let first = has.iter().next();
@@ -61,8 +64,8 @@ impl ShardRequest {
             Self::Room(_, _, request) => request.bytes(),
             Self::Submit(_, submit) => submit.bytes(),
             Self::Follower(_, command) => command.bytes(),
-            Self::User(_, command) => command.bytes(),
-            Self::DeviceKey(_) | Self::Knows(..) | Self::Redrive(..) => 0,
+            Self::UserLog(_, command) => command.bytes(),
+            Self::User(..) | Self::DeviceKey(_) | Self::Knows(..) | Self::Redrive(..) => 0,
             Self::Read(has) => has.iter().map(ReadProgress::bytes).sum(),
         };
         FRAME + carried
@@ -134,7 +137,12 @@ macro_rules! asked {
 
 asked!(
     /// See [`ShardRequest::User`].
-    AskUser(UserUri, command::Command) is User(user, command),
+    AskUser(UserUri, Principal, wire::Request) is User(user, principal, request),
+    ShardReply::User(answer) => answer.to_request()?, wire::Answer
+);
+asked!(
+    /// See [`ShardRequest::UserLog`].
+    AskUserLog(UserUri, command::Command) is UserLog(user, command),
     ShardReply::User(answer) => answer, user::Answer
 );
 asked!(

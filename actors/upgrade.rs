@@ -5,6 +5,7 @@
 //! | client door, link, cluster | 1 | each request to a room had a variant of its own, with room and sender inside |
 //! | the same | 1 | answers of rooms had three variants that never left a desk |
 //! | the same | 1 | claims and requests for a GroupInfo were signed with our ids inside of what the MIMI protocol signs |
+//! | client door, cluster | 1 | users were sent commands that the door had made, and were asked about introduction codes alone |
 //! | the same | 1 | each refusal had variants of its own for reasons to come again, and named no field |
 //!
 //! A shape here is never changed: it is what lies on disks and what nodes of that version say. Whoever gives a format
@@ -55,6 +56,13 @@ macro_rules! was_otherwise_in_1 {
                 match version {
                     1 => read::<$before, Self>(body),
                     _ => reading::take(body),
+                }
+            }
+
+            fn is_in(&self, version: u8) -> Result<(), NotInVersion> {
+                match version {
+                    1 => <$before>::of(self).map(drop),
+                    _ => Ok(()),
                 }
             }
 

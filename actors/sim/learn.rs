@@ -17,7 +17,7 @@ use crate::{
     wire::{
         Payload,
         claim::{ClaimResponse, ClaimedUser, ClientRefused, UserRefused as ClaimRefused},
-        door::DoorItem,
+        door::{DoorItem, DoorRefused},
         event::{RoomSeq, Verdict},
         post::{Note, Notice},
     },
@@ -146,6 +146,8 @@ impl World {
                     return false;
                 }
             }
+            // Its user is gone.
+            (Purpose::Upload, Reply::Refused(DoorRefused::NotKnown)) => {}
             (Purpose::Ack, Reply::User(answer)) => {
                 if is_open_user(&answer) {
                     self.ask_later(client, request);

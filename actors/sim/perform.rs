@@ -17,7 +17,7 @@ use crate::{
     room::{codes::CodeFlaw, desk, follower_desk, outcome::Refused},
     shard_request::ShardReply,
     user::{desk as user_desk, outcome::Refused as UserRefused},
-    wire::refusal::TryLater,
+    wire::{event::Hash, refusal::TryLater},
 };
 
 /// When a request that the log did not take may be sent again, in milliseconds.
@@ -138,6 +138,11 @@ impl World {
                     let refused = user_desk::Input::NotAppended { ticket, refused };
                     self.user_input(node, &user, refused);
                 }
+            }
+            user_desk::Effect::Draw { ticket } => {
+                let hash = Hash::of_parts([user.to_string().as_bytes(), &ticket.0.to_be_bytes()]);
+                let random = hash.0.first_chunk().copied();
+                self.user_input(node, &user, user_desk::Input::Drawn { ticket, random });
             }
             user_desk::Effect::Answer { ticket, answer } => {
                 self.answer(node, ticket, ShardReply::User(answer));

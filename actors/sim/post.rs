@@ -20,7 +20,7 @@ use crate::{
     wire::{
         Payload,
         claim::{ClaimId, ClaimRequest, ClaimResponse},
-        door::{self, Order},
+        door::{self, DoorRefused, Order},
         event::{InboxSeq, LaneCursor, RoomSeq},
         link::{self, Ack, Fanout, Submit, Submitted},
         room,
@@ -129,6 +129,8 @@ pub(super) enum Reply {
         read: (LaneCursor, Order),
         part: RoomPart,
     },
+    /// The door lets it in at no time.
+    Refused(DoorRefused),
     /// Nobody knows whether it was done.
     Unavailable,
 }

@@ -1,18 +1,17 @@
 //! Requests on their way through a provider: from the node at whose door they came to the shard's leader, and back.
 
 use super::{
-    mls,
     plan::NodeRef,
     post::{Answered, Back, Body, ClientAsk, End, PeerBack, Reply, ShardAsk, Target, Task},
     walk::Led,
     world::{Event, REQUEST_DEADLINE_MS, World},
 };
 use crate::{
-    caller::{Caller, Origin},
+    caller::{Caller, Origin, Principal},
     record::Command,
     shard::{place, read},
     shard_request::{ShardReply, ShardRequest},
-    user::command::{Command as UserCommand, Upload},
+    user::command::Command as UserCommand,
     way::{
         self, Came, Slot,
         client::OfClient,
@@ -20,7 +19,7 @@ use crate::{
         peer::OfPeer,
         route::{Lead, Route, is_lost, route, wait_ms_max},
     },
-    wire::{link, refusal::TryLater},
+    wire::{BVec, link, refusal::TryLater, user},
 };
 
 /// When a request that found no leader may be sent again, in milliseconds.
@@ -113,17 +112,19 @@ impl World {
     fn client_asks(&mut self, node: NodeRef, client: usize, request: u64, ask: ClientAsk) {
         let house = self.house(node.provider);
         let uri = self.clients[client].uri.clone();
-        let to_user = |command| Target::Shard(ShardRequest::User(uri.user().clone(), command));
         let target = match ask {
             ClientAsk::Upload(packages) => {
-                let (kind, now) = (self.kind, self.clock(node));
-                let check = |package| mls::check_package(kind, &package, &uri, now);
-                let packages = packages.into_iter().map(check).collect();
-                let client = uri.clone();
-                to_user(UserCommand::Upload(Upload { client, packages }))
+                let way = OfClient::upload(&house, uri, BVec::truncated(packages));
+                return self.lead_client(node, client, request, Ok(way), None);
             }
-            ClientAsk::Ack(ack) => to_user(UserCommand::Ack(ack)),
-            ClientAsk::Delete(user) => Target::Shard(ShardRequest::User(user, UserCommand::Delete)),
+            ClientAsk::Ack(ack) => {
+                let ack = UserCommand::Ack(ack);
+                Target::Shard(ShardRequest::UserLog(uri.user().clone(), ack))
+            }
+            ClientAsk::Delete(user) => {
+                let delete = user::Request::Delete;
+                Target::Shard(ShardRequest::User(user, Principal::Operator, delete))
+            }
             ClientAsk::Inbox(seen) => Target::LookInbox(uri, seen),
             ClientAsk::Room { room, read, upto } => Target::LookRoom {
                 room,
@@ -345,6 +346,7 @@ impl World {
                 let knows = hub.map(|hub| leader::knows(&hub.fold, &provider));
                 self.answer(node, ticket, knows.unwrap_or(ShardReply::Knows(false)));
             }
+            Taken::Answered(reply) => self.answer(node, ticket, reply),
             Taken::Log(command) => {
                 if !self.queue_command(node, shard, Command::Link(command), Some(ticket)) {
                     self.answer(node, ticket, ShardReply::Nobody);

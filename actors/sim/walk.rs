@@ -3,6 +3,7 @@
 //! What is asked and what is made of the answers is [`crate::way`]'s, as in a real node.
 
 use super::{
+    mls,
     plan::NodeRef,
     post::{Body, End as Side, PeerBack, Reply, Task},
     route::LATER,
@@ -10,11 +11,13 @@ use super::{
 };
 use crate::{
     ids::ProviderId,
+    user::outcome,
     way::{Ask, Came, House, Next, Slot, Way, client::OfClient, peer::OfPeer},
     wire::{
         claim::{ClaimId, ClaimedUser, UserRefused},
         door::{self, DoorRefused},
         link,
+        refusal::{Refuses as _, Retry},
     },
 };
 use std::collections::BTreeMap;
@@ -168,6 +171,12 @@ impl World {
                 let signed = vec![true; request.users.len()];
                 self.came(node, task, slot, Came::Signatures(signed));
             }
+            Ask::Packages(client, packages) => {
+                let (kind, now) = (self.kind, self.clock(node));
+                let check = |package| mls::check_package(kind, package, &client, now);
+                let packages = packages.iter().map(check).collect();
+                self.came(node, task, slot, Came::Packages(packages));
+            }
             Ask::Pause { ms } => self.after(ms.into(), late),
         }
     }
@@ -209,6 +218,12 @@ impl World {
                 let reply = match end {
                     Ok(door::Reply::Room(answer)) => Reply::Room(answer),
                     Ok(door::Reply::Claimed(response)) => Reply::Claimed(response),
+                    Ok(door::Reply::Uploaded(results)) => {
+                        Reply::User(outcome::Answer::Uploaded(results.into_vec()))
+                    }
+                    Err(refused) if refused.refusal().retry == Retry::Never => {
+                        Reply::Refused(refused)
+                    }
                     Ok(_) | Err(_) => Reply::Unavailable,
                 };
                 return self.reply(node, client, request, reply);

@@ -17,6 +17,7 @@ use crate::{
         joining::{CodeId, CodeList, MadeCode, SealedGroupInfo},
         link,
         refusal::TryLater,
+        user,
         version::NotInVersion,
     },
 };
@@ -97,7 +98,9 @@ impl Before<door::Reply> for DoorReply {
             Self::Uploaded(results) => door::Reply::Uploaded(results),
             Self::Claimed(response) => door::Reply::Claimed(response.today()),
             Self::Room(answer) => door::Reply::Room(answer.today()),
-            Self::Introduced(introduced) => door::Reply::Introduced(introduced.today()),
+            Self::Introduced(introduced) => {
+                door::Reply::User(user::Answer::Introduced(introduced.today()))
+            }
             Self::Refused(refused) => door::Reply::Refused(refused.today()),
         }
     }
@@ -109,7 +112,18 @@ impl Before<door::Reply> for DoorReply {
             door::Reply::Uploaded(results) => Self::Uploaded(results),
             door::Reply::Claimed(response) => Self::Claimed(ClaimResponse::of(&response)?),
             door::Reply::Room(answer) => Self::Room(Answer::of(&answer)?),
-            door::Reply::Introduced(introduced) => Self::Introduced(Introduced::of(&introduced)?),
+            door::Reply::User(user::Answer::Introduced(introduced)) => {
+                Self::Introduced(Introduced::of(&introduced)?)
+            }
+            door::Reply::User(user::Answer::Refused(refused)) => {
+                Self::Refused(DoorRefused::of(&refused.into())?)
+            }
+            door::Reply::User(_) => {
+                return Err(NotInVersion {
+                    version: 1,
+                    what: "answer of a user",
+                });
+            }
             door::Reply::Refused(refused) => Self::Refused(DoorRefused::of(&refused)?),
         })
     }

@@ -470,6 +470,12 @@ impl Before<user::Refused> for UserRefused {
             Today::TryLater(later) => told_apart!(later),
             Today::StorageFull => Self::StorageFull,
             Today::Poisoned => Self::Poisoned,
+            Today::NotAuthorized => {
+                return Err(NotInVersion {
+                    version: 1,
+                    what: "refusal of a user",
+                });
+            }
         })
     }
 }

@@ -10,15 +10,16 @@ use crate::{
     machine::Millis,
     room::{follower, hub},
     shard_request::ShardRequest,
-    user::command,
+    user::{command, requests as user_requests},
     wire::{
         BText, BVec, Payload,
         claim::{ClaimId, ClaimProof, ClaimRequest, ClaimTerms},
         door::{self, Enrol, Login, Order},
-        joining::{CodesAsk, GroupInfoRequest, IntroductionAsk},
+        joining::{CodeId, CodesAsk, GroupInfoRequest, IntroductionsAsk},
         link::{self, Hello},
         room::{Beginning, Bundle, Proposals, Request},
         tree::TreeKind,
+        user,
         version::NotInVersion,
     },
 };
@@ -123,6 +124,35 @@ impl Before<GroupInfoRequest> for GroupInfoRequestOf1 {
     }
 }
 
+/// What users and others did with introduction codes.
+#[derive(Serialize, Deserialize)]
+pub(super) enum IntroductionAsk {
+    Create { lifetime_ms: Option<u64> },
+    List,
+    Revoke(CodeId),
+    Resolve { provider: ProviderId, code: Payload },
+}
+
+impl IntroductionAsk {
+    fn today(self) -> door::Request {
+        let ask = match self {
+            Self::Create { lifetime_ms } => IntroductionsAsk::Create { lifetime_ms },
+            Self::List => IntroductionsAsk::List,
+            Self::Revoke(id) => IntroductionsAsk::Revoke(id),
+            Self::Resolve { provider, code } => return door::Request::Resolve { provider, code },
+        };
+        door::Request::User(user::Request::Introductions(ask))
+    }
+
+    fn of(ask: IntroductionsAsk) -> Self {
+        match ask {
+            IntroductionsAsk::Create { lifetime_ms } => Self::Create { lifetime_ms },
+            IntroductionsAsk::List => Self::List,
+            IntroductionsAsk::Revoke(id) => Self::Revoke(id),
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 pub(super) enum DoorOpen {
     Request(Box<DoorRequest>),
@@ -172,7 +202,7 @@ impl Before<door::Request> for DoorRequest {
             Self::HubSender => return door::Request::HubSender,
             Self::Upload(packages) => return door::Request::Upload(packages),
             Self::Claim(claim) => return door::Request::Claim(claim.today()),
-            Self::Introduction(ask) => return door::Request::Introduction(ask),
+            Self::Introduction(ask) => return ask.today(),
             Self::Create(room, beginning) => (room, Request::Create(beginning)),
             Self::Commit(room, bundle) => (room, Request::Commit(bundle)),
             Self::Propose(room, proposals) => (room, Request::Propose(proposals)),
@@ -192,7 +222,18 @@ impl Before<door::Request> for DoorRequest {
             door::Request::HubSender => Self::HubSender,
             door::Request::Upload(packages) => Self::Upload(packages),
             door::Request::Claim(claim) => Self::Claim(ClaimRequestOf1::of(&claim)?),
-            door::Request::Introduction(ask) => Self::Introduction(ask),
+            door::Request::Resolve { provider, code } => {
+                Self::Introduction(IntroductionAsk::Resolve { provider, code })
+            }
+            door::Request::User(user::Request::Introductions(ask)) => {
+                Self::Introduction(IntroductionAsk::of(ask))
+            }
+            door::Request::User(_) => {
+                return Err(NotInVersion {
+                    version: 1,
+                    what: "request of a device to its user",
+                });
+            }
             door::Request::Room(room, request) => match request {
                 Request::Create(beginning) => Self::Create(room, beginning),
                 Request::Commit(bundle) => Self::Commit(room, bundle),
@@ -382,7 +423,7 @@ impl Before<ShardRequest> for NodeAsk {
         match self {
             Self::Hub(room, ask) => ask.today(room),
             Self::Follower(room, command) => ShardRequest::Follower(room, command),
-            Self::User(user, command) => ShardRequest::User(user, command),
+            Self::User(user, command) => ShardRequest::UserLog(user, command),
             Self::DeviceKey(client) => ShardRequest::DeviceKey(client),
             Self::Knows(room, provider) => ShardRequest::Knows(room, provider),
             Self::Redrive(room, provider) => ShardRequest::Redrive(room, provider),
@@ -397,7 +438,15 @@ impl Before<ShardRequest> for NodeAsk {
             }
             ShardRequest::Submit(room, submit) => Self::Hub(room, HubAsk::Submit(submit)),
             ShardRequest::Follower(room, command) => Self::Follower(room, command),
-            ShardRequest::User(user, command) => Self::User(user, command),
+            ShardRequest::UserLog(user, command) => Self::User(user, command),
+            ShardRequest::User(user, principal, request) => {
+                let command = user_requests::command(&user, principal, request);
+                let command = command.map_err(|_| NotInVersion {
+                    version: 1,
+                    what: "request to a user",
+                })?;
+                Self::User(user, command)
+            }
             ShardRequest::DeviceKey(client) => Self::DeviceKey(client),
             ShardRequest::Knows(room, provider) => Self::Knows(room, provider),
             ShardRequest::Redrive(room, provider) => Self::Redrive(room, provider),

@@ -3,7 +3,7 @@
 use super::introductions::Introduction;
 use crate::{
     bucket::Rate,
-    ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri},
+    ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::KEY_PACKAGE_SKEW_MS,
     machine::Millis,
     wire::{
@@ -16,6 +16,8 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+pub use crate::wire::user::Consent;
 
 /// What the log can tell a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,17 +86,6 @@ pub struct Add {
     pub user: UserUri,
     /// Hash of the one-time enrolment code.
     pub code: Hash,
-}
-
-/// What a user says about somebody who may want its KeyPackages.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Consent {
-    /// Who may or may not claim.
-    pub requester: Requester,
-    /// For this room alone; absent for any room.
-    pub room: Option<RoomUri>,
-    /// Granted or denied; absent to forget what was said.
-    pub grant: Option<bool>,
 }
 
 /// A device that is lost, or no longer trusted.

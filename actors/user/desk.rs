@@ -8,14 +8,19 @@
 use super::{
     command::Command,
     fold::Fold,
-    introductions::{Guessers, Introduction},
+    introductions::{self, Guessers, Introduction},
     outcome::{Answer, Outcome, Refused},
 };
 use crate::{
+    ids::UserUri,
+    limits::CODE_BYTES,
     machine::{self, Millis, Ticket},
-    wire::joining::Introduced,
+    wire::{
+        joining::{Introduced, MadeCode},
+        refusal::TryLater,
+    },
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What happened or is asked.
 #[derive(Debug)]
@@ -26,6 +31,22 @@ pub enum Input {
         ticket: Ticket,
         /// What for.
         command: Arc<Command>,
+    },
+    /// A device of the user wants an introduction code.
+    Introduce {
+        /// Who waits.
+        ticket: Ticket,
+        /// The user.
+        user: UserUri,
+        /// For how long from now it is good; absent for ever.
+        lifetime_ms: Option<u64>,
+    },
+    /// Random bytes, drawn for this ticket.
+    Drawn {
+        /// Who waits.
+        ticket: Ticket,
+        /// The bytes; none where there is no randomness.
+        random: Option<[u8; CODE_BYTES]>,
     },
     /// The log did not take the command appended under this ticket.
     NotAppended {
@@ -46,6 +67,11 @@ pub enum Effect {
         /// The command.
         command: Arc<Command>,
     },
+    /// Draw bytes that nobody can guess; they come back as [`Input::Drawn`].
+    Draw {
+        /// Who waits.
+        ticket: Ticket,
+    },
     /// Answer whoever waits.
     Answer {
         /// Who waits.
@@ -55,10 +81,24 @@ pub enum Effect {
     },
 }
 
+/// An introduction code on its way into the log.
+#[derive(Debug)]
+enum Making {
+    /// It waits for its random bytes.
+    Drawing {
+        user: UserUri,
+        not_after: Option<Millis>,
+    },
+    /// Its hash is in the log's hands.
+    Keeping(Vec<u8>),
+}
+
 /// The volatile part of a user's actor.
 #[derive(Debug, Default)]
 pub struct Desk {
     in_log: usize,
+    /// Introduction codes that are being made, by who waits for them.
+    making: BTreeMap<Ticket, Making>,
     /// Who tried wrong introduction codes.
     guessers: Guessers,
 }
@@ -71,6 +111,17 @@ impl machine::Desk for Desk {
     fn handle(&mut self, input: Input, now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
         match input {
             Input::Ask { ticket, command } => self.ask(ticket, command, now, fold, out),
+            Input::Introduce {
+                ticket,
+                user,
+                lifetime_ms,
+            } => {
+                let not_after = lifetime_ms.map(|lifetime_ms| now.plus(lifetime_ms));
+                let making = Making::Drawing { user, not_after };
+                self.making.insert(ticket, making);
+                out.push(Effect::Draw { ticket });
+            }
+            Input::Drawn { ticket, random } => self.drawn(ticket, random, now, fold, out),
             Input::NotAppended { ticket, refused } => {
                 self.finish(ticket, Answer::Refused(refused), out);
             }
@@ -89,12 +140,15 @@ impl machine::Desk for Desk {
     }
 
     fn is_idle(&self) -> bool {
-        self.in_log == 0
+        self.in_log == 0 && self.making.is_empty()
     }
 
     fn ticket(input: &Input) -> Ticket {
         match input {
-            Input::Ask { ticket, .. } | Input::NotAppended { ticket, .. } => *ticket,
+            Input::Ask { ticket, .. }
+            | Input::Introduce { ticket, .. }
+            | Input::Drawn { ticket, .. }
+            | Input::NotAppended { ticket, .. } => *ticket,
         }
     }
 
@@ -114,6 +168,7 @@ impl Desk {
         out: &mut Vec<Effect>,
     ) {
         if let Some(mut answer) = fold.settled(now, &command) {
+            self.making.remove(&ticket);
             if let (Answer::Introduced(introduced), Command::Introduction(what)) =
                 (&mut answer, &*command)
                 && let Introduction::Resolve { peer, .. } = what
@@ -127,8 +182,43 @@ impl Desk {
         out.push(Effect::Append { ticket, command });
     }
 
-    fn finish(&mut self, ticket: Ticket, answer: Answer, out: &mut Vec<Effect>) {
+    /// An introduction code can be made: it is kept as a hash, and told to whoever waits once that is in the log.
+    fn drawn(
+        &mut self,
+        ticket: Ticket,
+        random: Option<[u8; CODE_BYTES]>,
+        now: Millis,
+        fold: &Fold,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(Making::Drawing { user, not_after }) = self.making.remove(&ticket) else {
+            return;
+        };
+        let Some(random) = random else {
+            let answer = Answer::Refused(Refused::TryLater(TryLater::BUSY));
+            return out.push(Effect::Answer { ticket, answer });
+        };
+        let code = introductions::code(&user, random);
+        let hash = introductions::hash(&code);
+        self.making.insert(ticket, Making::Keeping(code));
+        let keep = Introduction::Keep { hash, not_after };
+        self.ask(
+            ticket,
+            Arc::new(Command::Introduction(keep)),
+            now,
+            fold,
+            out,
+        );
+    }
+
+    fn finish(&mut self, ticket: Ticket, mut answer: Answer, out: &mut Vec<Effect>) {
         self.in_log = self.in_log.saturating_sub(1);
+        if let Some(Making::Keeping(code)) = self.making.remove(&ticket)
+            && let Answer::IntroductionKept(id) = answer
+        {
+            let code = code.into();
+            answer = Answer::Introduced(Introduced::Created(MadeCode { id, code }));
+        }
         out.push(Effect::Answer { ticket, answer });
     }
 }
@@ -136,12 +226,11 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::refusal::TryLater;
     use crate::{
         machine::{Desk as _, Position},
         user::{
             command::{Claim, Consent, Upload},
-            testing::{Log, NOW, alice, claim, client, package},
+            testing::{Log, NOW, alice, claim, client, package, user},
         },
         wire::claim::{ClaimTerms, UserRefused},
     };
@@ -178,7 +267,7 @@ mod tests {
                 assert!(desk.is_idle());
                 Some(answer)
             }
-            Some(Effect::Append { .. }) | None => None,
+            Some(Effect::Append { .. } | Effect::Draw { .. }) | None => None,
         }
     }
 
@@ -277,6 +366,83 @@ mod tests {
                 assert_eq!(bobby.fold, before);
             }
         }
+    }
+
+    /// A desk of bobby that waits for the bytes of a code.
+    fn making() -> (Log, Desk) {
+        let bobby = Log::bobby(&["phone"]);
+        let mut desk = Desk::default();
+        let introduce = Input::Introduce {
+            ticket: WAITER,
+            user: user("bobby"),
+            lifetime_ms: Some(500),
+        };
+        let mut out = Vec::new();
+        desk.handle(introduce, NOW, &bobby.fold, &mut out);
+        assert_eq!(out, [Effect::Draw { ticket: WAITER }]);
+        assert!(!desk.is_idle());
+        (bobby, desk)
+    }
+
+    fn drawn(desk: &mut Desk, bobby: &Log, random: Option<[u8; CODE_BYTES]>) -> Option<Effect> {
+        let mut out = Vec::new();
+        let ticket = WAITER;
+        desk.handle(Input::Drawn { ticket, random }, NOW, &bobby.fold, &mut out);
+        out.pop()
+    }
+
+    #[test]
+    fn an_introduction_code_is_told_once_its_hash_is_in_the_log() {
+        let (mut bobby, mut desk) = making();
+        let code = introductions::code(&user("bobby"), [9; CODE_BYTES]);
+        let Some(Effect::Append { command, .. }) = drawn(&mut desk, &bobby, Some([9; CODE_BYTES]))
+        else {
+            panic!("it goes into the log")
+        };
+        let keep = Introduction::Keep {
+            hash: introductions::hash(&code),
+            not_after: Some(NOW.plus(500)),
+        };
+        assert_eq!(*command, Command::Introduction(keep));
+        let outcome = bobby.apply(Command::clone(&command));
+        let mut out = Vec::new();
+        desk.applied(WAITER, &outcome, NOW, &bobby.fold, &mut out);
+        let Some(Effect::Answer { answer, .. }) = out.pop() else {
+            panic!("it is answered")
+        };
+        let Answer::Introduced(Introduced::Created(made)) = answer else {
+            panic!("it is made: {answer:?}")
+        };
+        assert_eq!(made.code.to_vec(), code);
+        assert!(desk.is_idle());
+    }
+
+    #[test]
+    fn a_code_that_cannot_be_drawn_or_kept_leaves_nothing_behind() {
+        let busy = Answer::Refused(Refused::TryLater(TryLater::BUSY));
+        let (bobby, mut desk) = making();
+        assert_eq!(drawn(&mut desk, &bobby, None), answered(busy.clone()).pop());
+        assert!(desk.is_idle());
+
+        let (bobby, mut desk) = making();
+        drawn(&mut desk, &bobby, Some([9; CODE_BYTES]));
+        let refused = Refused::TryLater(TryLater::BUSY);
+        let input = Input::NotAppended {
+            ticket: WAITER,
+            refused,
+        };
+        let mut out = Vec::new();
+        desk.handle(input, NOW, &bobby.fold, &mut out);
+        assert_eq!(out, answered(busy));
+        assert!(desk.is_idle());
+
+        let (_, mut desk) = making();
+        let mut nobody = Log::bobby(&[]);
+        nobody.apply(Command::Delete);
+        let deleted = Answer::Refused(Refused::Deleted);
+        let told = drawn(&mut desk, &nobody, Some([9; CODE_BYTES]));
+        assert_eq!(told, answered(deleted).pop());
+        assert!(desk.is_idle());
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod introductions;
 pub mod key_packages;
 pub mod last_resort;
 pub mod outcome;
+pub mod requests;
 pub mod spent;
 pub mod stock;
 pub mod wanted;

@@ -9,11 +9,12 @@ use crate::{
         door::PackageRefused,
         joining::{CodeId, Introduced},
         post::Refilled,
-        refusal::TryLater,
+        user,
     },
 };
 use serde::{Deserialize, Serialize};
-use std::fmt;
+
+pub use crate::wire::user::{Counted, Refused};
 
 /// What a claim gets of one user.
 pub type Claimed = Result<BVec<ClaimedClient, CLIENTS_PER_USER_MAX>, UserRefused>;
@@ -53,7 +54,7 @@ impl Outcome {
     }
 }
 
-/// The answer to a command.
+/// What a command came to, for whoever asked; nodes of one provider tell each other so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// It is so.
@@ -74,65 +75,17 @@ pub enum Answer {
     Unchanged,
 }
 
-/// Why nothing was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum Refused {
-    /// No such user.
-    #[error("user unknown")]
-    Unknown,
-    /// The user was deleted.
-    #[error("user deleted")]
-    Deleted,
-    /// The device or the code is not right; which, is not said.
-    #[error("the device or the code is not known")]
-    NotKnown,
-    /// The client is enrolled with another key.
-    #[error("the client is enrolled with another key")]
-    Taken,
-    /// The user has as many as it may have.
-    #[error("too many {what}, the limit is {max}")]
-    TooMany {
-        /// Of what.
-        what: Counted,
-        /// How many it may have.
-        max: u32,
-    },
-    /// The same request may be sent again.
-    #[error("{0}")]
-    TryLater(TryLater),
-    /// The provider's log is full.
-    #[error("the provider's log is full; it accepts nothing until its operator makes room")]
-    StorageFull,
-    /// The user is frozen after a failure and waits for its operator.
-    #[error("the user is frozen and waits for its operator")]
-    Poisoned,
-}
-
-impl Refused {
-    /// The refusal of one more of what is limited to `max`.
-    pub(super) fn too_many(what: Counted, max: usize) -> Self {
-        let max = u32::try_from(max).unwrap_or(u32::MAX);
-        Self::TooMany { what, max }
-    }
-}
-
-/// What a user may have only so many of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Counted {
-    /// Enrolled clients.
-    Clients,
-    /// Enrolment codes that wait to be used.
-    EnrolmentCodes,
-    /// Consent entries.
-    Consents,
-}
-
-impl fmt::Display for Counted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Clients => "clients",
-            Self::EnrolmentCodes => "enrolment codes",
-            Self::Consents => "consent entries",
-        })
+impl Answer {
+    /// What whoever made a [`user::Request`] is answered; nothing when this is no answer to one.
+    #[must_use]
+    pub fn to_request(self) -> Option<user::Answer> {
+        match self {
+            Self::Done => Some(user::Answer::Done),
+            Self::Unchanged => Some(user::Answer::Unchanged),
+            Self::Enrolled => Some(user::Answer::Enrolled),
+            Self::Introduced(introduced) => Some(user::Answer::Introduced(introduced)),
+            Self::Refused(refused) => Some(user::Answer::Refused(refused)),
+            Self::Uploaded(_) | Self::Claimed(_) | Self::IntroductionKept(_) => None,
+        }
     }
 }

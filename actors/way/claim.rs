@@ -320,7 +320,7 @@ impl Claiming {
             if let Of::ToAsk(_) = is
                 && let Of::ToAsk(claim) = std::mem::replace(is, Of::Asked)
             {
-                let request = ShardRequest::User(user.clone(), Command::Claim(*claim));
+                let request = ShardRequest::UserLog(user.clone(), Command::Claim(*claim));
                 let slot = self.slots.open(Who::User(place));
                 return Some((slot, Ask::Shard(request)));
             }

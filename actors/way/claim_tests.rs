@@ -111,7 +111,7 @@ fn all_signed(claiming: &mut Claiming) -> Vec<(Slot, Ask)> {
 }
 
 fn claimed_of(ask: &Ask) -> &UserUri {
-    let Ask::Shard(ShardRequest::User(user, Command::Claim(_))) = ask else {
+    let Ask::Shard(ShardRequest::UserLog(user, Command::Claim(_))) = ask else {
         panic!("a user is claimed: {ask:?}")
     };
     user

@@ -6,20 +6,25 @@
 
 use super::{Ask, Came, House, Next, Slot, Way, claim::Claiming, peer};
 use crate::{
-    caller::Caller,
+    caller::{Caller, Origin, Principal},
     doors::{self, ClientAsk, Sending},
     ids::{ClientUri, ProviderId, RoomUri},
+    limits::KEY_PACKAGES_PER_UPLOAD_MAX,
     room::follower,
     shard_request::{ShardReply, ShardRequest},
+    user::{
+        command::{Command, Upload},
+        outcome,
+    },
     wire::{
-        Payload,
+        BVec, Payload,
         answer::{Answer, Refused},
         claim::ClaimRequest,
         door::{self, DoorRefused, Reply},
         joining::Introduced,
         link::{self, LinkRefused},
         refusal::TryLater,
-        room,
+        room, user,
     },
 };
 
@@ -36,6 +41,8 @@ pub struct OfClient {
 #[derive(Debug)]
 enum Stage {
     Claim(Box<Claiming>),
+    /// KeyPackages that a client uploads, to be checked.
+    Packages(ClientUri, Option<Vec<Payload>>),
     /// One question, which was asked when there is none left, and what is made of what comes.
     One(Option<Box<Ask>>, To),
     End(Result<Reply, DoorRefused>),
@@ -48,8 +55,12 @@ enum To {
     Room,
     /// A room's hub.
     Hub,
+    /// The client's own user.
+    OwnUser,
+    /// The same, for its stock of KeyPackages.
+    Stock,
     /// The user here that made an introduction code.
-    User,
+    Introducer,
     /// The provider of the user that made an introduction code.
     Provider(ProviderId),
 }
@@ -103,19 +114,36 @@ impl OfClient {
         )
     }
 
-    /// Who made an introduction code, as its provider says.
+    /// KeyPackages for the stock of a client. Any node can check them, so this one does.
     #[must_use]
-    pub fn resolve(house: &House, provider: ProviderId, code: Payload) -> Self {
+    pub fn upload(
+        house: &House,
+        client: ClientUri,
+        packages: BVec<Payload, KEY_PACKAGES_PER_UPLOAD_MAX>,
+    ) -> Self {
+        let packages = Some(packages.into_vec());
+        Self::new(house, Stage::Packages(client, packages))
+    }
+
+    /// A request of a device to its own user.
+    #[must_use]
+    pub fn user(house: &House, caller: Caller, key: [u8; 32], request: user::Request) -> Self {
+        let user = caller.client.user().clone();
+        let principal = Principal::Device { caller, key };
+        let ask = Ask::Shard(ShardRequest::User(user, principal, request));
+        Self::once(house, To::OwnUser, ask)
+    }
+
+    /// Who made an introduction code that somebody at this door shows, as its provider says.
+    #[must_use]
+    pub fn resolve(house: &House, shown_by: Origin, provider: ProviderId, code: Payload) -> Self {
         if provider != house.own {
             let ask = Ask::Peer(provider.clone(), link::Request::Resolve(code));
             return Self::once(house, To::Provider(provider), ask);
         }
-        match peer::resolve(&house.own, &house.own, &code) {
-            Some(ask) => Self::once(house, To::User, ask),
-            None => Self::new(
-                house,
-                Stage::End(Ok(Reply::Introduced(Introduced::NotAuthorized))),
-            ),
+        match peer::resolve(&house.own, shown_by, code) {
+            Some(ask) => Self::once(house, To::Introducer, ask),
+            None => Self::new(house, Stage::End(Ok(introduced(Introduced::NotAuthorized)))),
         }
     }
 }
@@ -130,6 +158,10 @@ impl Way for OfClient {
                 Next::Wait => Next::Wait,
                 Next::End(response) => Next::End(Ok(Reply::Claimed(response))),
             },
+            Stage::Packages(client, packages) => match packages.take() {
+                Some(packages) => Next::Ask(ONLY, Ask::Packages(client.clone(), packages)),
+                None => Next::Wait,
+            },
             Stage::One(ask, _) => match ask.take() {
                 Some(ask) => Next::Ask(ONLY, *ask),
                 None => Next::Wait,
@@ -142,6 +174,21 @@ impl Way for OfClient {
         let later = self.later;
         match &mut self.stage {
             Stage::Claim(claiming) => claiming.came(slot, came),
+            Stage::Packages(client, _) => {
+                self.stage = match came {
+                    Came::Packages(packages) => {
+                        let client = client.clone();
+                        let user = client.user().clone();
+                        let upload = Command::Upload(Upload { client, packages });
+                        let ask = Ask::Shard(ShardRequest::UserLog(user, upload));
+                        Stage::One(Some(Box::new(ask)), To::Stock)
+                    }
+                    // No worker was free.
+                    Came::Shard(_) | Came::Peer(_) | Came::Signatures(_) | Came::Nothing => {
+                        Stage::End(Err(DoorRefused::TryLater(TryLater::BUSY)))
+                    }
+                };
+            }
             Stage::One(_, to) => self.stage = Stage::End(answer(to, came, later)),
             Stage::End(_) => {}
         }
@@ -158,18 +205,33 @@ fn answer(to: &To, came: Came, later: TryLater) -> Result<Reply, DoorRefused> {
             Err(DoorRefused::TryLater(later))
         }
         (To::Hub, _) => Err(DoorRefused::TryLater(later)),
-        (To::User, came) => Ok(Reply::Introduced(peer::resolved(came, later))),
-        (To::Provider(provider), Came::Peer(link::Reply::Introduced(introduced))) => {
+        (To::OwnUser, Came::Shard(ShardReply::User(answer))) => match answer.to_request() {
+            Some(answer) => Ok(Reply::User(answer)),
+            None => Err(DoorRefused::TryLater(later)),
+        },
+        (To::Stock, Came::Shard(ShardReply::User(outcome::Answer::Uploaded(results)))) => {
+            Ok(Reply::Uploaded(BVec::truncated(results)))
+        }
+        (To::Stock, Came::Shard(ShardReply::User(outcome::Answer::Refused(refused)))) => {
+            Err(refused.into())
+        }
+        (To::OwnUser | To::Stock, _) => Err(DoorRefused::TryLater(later)),
+        (To::Introducer, came) => Ok(introduced(peer::resolved(came, later))),
+        (To::Provider(provider), Came::Peer(link::Reply::Introduced(said))) => {
             // A peer speaks of its own users only.
-            if let Introduced::Resolved(user) = &introduced
+            if let Introduced::Resolved(user) = &said
                 && user.provider() != provider
             {
-                return Ok(Reply::Introduced(Introduced::NotAuthorized));
+                return Ok(introduced(Introduced::NotAuthorized));
             }
-            Ok(Reply::Introduced(introduced))
+            Ok(introduced(said))
         }
-        (To::Provider(_), _) => Ok(Reply::Introduced(Introduced::TryLater(later))),
+        (To::Provider(_), _) => Ok(introduced(Introduced::TryLater(later))),
     }
+}
+
+fn introduced(introduced: Introduced) -> Reply {
+    Reply::User(user::Answer::Introduced(introduced))
 }
 
 /// Whom a client's application messages are put before: the room, or this provider's follower of it.
@@ -301,20 +363,21 @@ mod tests {
             (Introduced::Resolved(carl), Introduced::NotAuthorized),
         ] {
             let provider = "b.example".parse().unwrap();
-            let mut way = OfClient::resolve(&house(), provider, Payload::from(vec![1]));
+            let mut way =
+                OfClient::resolve(&house(), alice().origin, provider, Payload::from(vec![1]));
             let Next::Ask(slot, Ask::Peer(..)) = way.next() else {
                 panic!("b.example is asked")
             };
             way.came(slot, Came::Peer(link::Reply::Introduced(said)));
-            assert_eq!(end(&mut way), Ok(Reply::Introduced(expected)));
+            assert_eq!(end(&mut way), Ok(introduced(expected)));
         }
     }
 
     #[test]
     fn a_code_that_is_none_of_this_provider_is_refused_without_asking_anybody() {
         let own = house().own;
-        let mut way = OfClient::resolve(&house(), own, Payload::from(vec![1]));
-        let refused = Reply::Introduced(Introduced::NotAuthorized);
+        let mut way = OfClient::resolve(&house(), alice().origin, own, Payload::from(vec![1]));
+        let refused = introduced(Introduced::NotAuthorized);
         assert_eq!(end(&mut way), Ok(refused));
     }
 

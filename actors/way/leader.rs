@@ -10,7 +10,7 @@ use crate::{
     room::{desk, follower_desk, hub},
     shard::Derived,
     shard_request::{ShardReply, ShardRequest},
-    user::{command::Command as UserCommand, desk as user_desk, fold as user},
+    user::{command::Command as UserCommand, desk as user_desk, fold as user, outcome, requests},
 };
 use std::sync::Arc;
 
@@ -27,6 +27,8 @@ pub enum Taken {
     DeviceKey(ClientUri),
     /// The room's fold knows the answer: [`knows`].
     Knows(RoomUri, ProviderId),
+    /// This is the answer, whatever anybody's state.
+    Answered(ShardReply),
     /// It goes into the log; the outcome is the answer.
     Log(link::Command),
     /// It goes into the log when there is a place; that it is on its way is the answer.
@@ -51,7 +53,15 @@ pub fn take(request: ShardRequest, ticket: Ticket, derived: &Derived, now: Milli
         ShardRequest::Follower(room, command) => {
             Taken::Follower(room, follower_desk::Input::asked(ticket, command))
         }
-        ShardRequest::User(user, mut command) => {
+        ShardRequest::User(user, principal, request) => {
+            match requests::taken(&user, principal, request, ticket) {
+                Ok(input) => Taken::User(user, input),
+                Err(refused) => {
+                    Taken::Answered(ShardReply::User(outcome::Answer::Refused(refused)))
+                }
+            }
+        }
+        ShardRequest::UserLog(user, mut command) => {
             if let UserCommand::Claim(claim) = &mut command {
                 let time = derived.time.at(now);
                 claim.over_ms = derived.spending.wait_ms(time, claim);
@@ -84,7 +94,11 @@ pub fn knows(room: &hub::Fold, provider: &ProviderId) -> ShardReply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{machine::Desk, wire::BVec};
+    use crate::{
+        caller::{Origin, Principal},
+        machine::Desk,
+        wire::{BVec, user::Request},
+    };
 
     const NOW: Millis = Millis(1_000_000);
     const TICKET: Ticket = Ticket(7);
@@ -96,11 +110,23 @@ mod tests {
     #[test]
     fn a_users_command_goes_to_its_desk_under_the_ticket_of_whoever_asks() {
         let bob: UserUri = "mimi://a.example/u/bob".parse().unwrap();
-        let request = ShardRequest::User(bob.clone(), UserCommand::Delete);
+        let request = ShardRequest::UserLog(bob.clone(), UserCommand::Delete);
         let Taken::User(user, input) = taken(request) else {
             panic!("the user's desk takes it")
         };
         assert_eq!((user, user_desk::Desk::ticket(&input)), (bob, TICKET));
+    }
+
+    #[test]
+    fn a_request_that_is_not_its_principals_to_make_gets_to_no_actor() {
+        let bob: UserUri = "mimi://a.example/u/bob".parse().unwrap();
+        let peer = Principal::Provider(Origin::of("b.example".parse().unwrap()));
+        let request = ShardRequest::User(bob, peer, Request::Delete);
+        let Taken::Answered(reply) = taken(request) else {
+            panic!("it is refused")
+        };
+        let refused = outcome::Answer::Refused(outcome::Refused::NotAuthorized);
+        assert_eq!(reply, ShardReply::User(refused));
     }
 
     #[test]

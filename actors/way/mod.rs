@@ -18,10 +18,10 @@ pub mod route;
 pub mod submit;
 
 use crate::{
-    ids::ProviderId,
+    ids::{ClientUri, ProviderId},
     shard_request::{ShardReply, ShardRequest},
-    user::command::Rules,
-    wire::{claim::ClaimRequest, link, refusal::TryLater},
+    user::command::{Rules, StoredPackage},
+    wire::{Payload, claim::ClaimRequest, door::PackageRefused, link, refusal::TryLater},
 };
 use std::collections::BTreeMap;
 
@@ -49,6 +49,9 @@ pub enum Ask {
     Peer(ProviderId, link::Request),
     /// For which of its users a claim is signed, as [`crate::mls::check::claim::signed`] finds out: cryptography, for a worker.
     Signatures(ClaimRequest),
+    /// What is to be known of KeyPackages that a client uploads, each as [`crate::doors::check_package`] finds out:
+    /// cryptography, for workers.
+    Packages(ClientUri, Vec<Payload>),
     /// Nothing: [`Came::Nothing`] comes when this time is over.
     Pause {
         /// In milliseconds.
@@ -65,6 +68,8 @@ pub enum Came {
     Peer(link::Reply),
     /// Which users were signed for.
     Signatures(Vec<bool>),
+    /// What was found of each KeyPackage, in order.
+    Packages(Vec<Result<StoredPackage, PackageRefused>>),
     /// Nobody could be asked, or no answer came in time. Whether it was done is not known.
     Nothing,
 }

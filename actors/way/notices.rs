@@ -89,7 +89,7 @@ impl Carrying {
             self.under_way.push_back((seq, carried.is_none()));
             if let Some((user, command)) = carried {
                 let slot = self.slots.open(seq);
-                return Ok(Next::Ask(slot, ShardRequest::User(user, command)));
+                return Ok(Next::Ask(slot, ShardRequest::UserLog(user, command)));
             }
             self.settle();
         }

@@ -6,20 +6,18 @@
 
 use super::{Ask, Came, House, Next, Slot, Way, claim::Claiming};
 use crate::{
-    caller::{Caller, Origin},
+    caller::{Caller, Origin, Principal},
     doors::{self, PeerAsk},
     ids::ProviderId,
     shard_request::{ShardReply, ShardRequest},
-    user::{
-        command::Command,
-        introductions::{self, Introduction},
-        outcome,
-    },
+    user::{introductions, outcome},
     wire::{
+        Payload,
         answer::{Answer, Refused},
         joining::Introduced,
         link::{LinkRefused, Reply, Request},
         refusal::TryLater,
+        user,
     },
 };
 
@@ -71,7 +69,7 @@ impl OfPeer {
                 let ask = Ask::Shard(ShardRequest::Room(room, caller, request));
                 one(ask, Kind::Room)
             }
-            Ok(PeerAsk::Resolve(code)) => match resolve(&house.own, &peer, &code) {
+            Ok(PeerAsk::Resolve(code)) => match resolve(&house.own, origin, code) {
                 Some(ask) => one(ask, Kind::Introduction),
                 None => Stage::End(Reply::Introduced(Introduced::NotAuthorized)),
             },
@@ -123,26 +121,23 @@ fn answer(kind: Kind, came: Came, later: TryLater) -> Reply {
     }
 }
 
-/// Asks the user here that made a code which somebody of `peer` shows; nobody when it is no code of this provider.
-pub(super) fn resolve(own: &ProviderId, peer: &ProviderId, code: &[u8]) -> Option<Ask> {
-    let user = introductions::user_of(own, code)?;
-    let what = Introduction::Resolve {
-        peer: peer.clone(),
-        hash: introductions::hash(code),
-    };
-    Some(Ask::Shard(ShardRequest::User(
-        user,
-        Command::Introduction(what),
-    )))
+/// Asks the user here that made a code which somebody of a provider shows; nobody when it is no code of this provider.
+pub(super) fn resolve(own: &ProviderId, shown_by: Origin, code: Payload) -> Option<Ask> {
+    let user = introductions::user_of(own, &code)?;
+    let principal = Principal::Provider(shown_by);
+    let request = ShardRequest::User(user, principal, user::Request::Resolve(code));
+    Some(Ask::Shard(request))
 }
 
 /// What whoever shows a code is told.
 pub(super) fn resolved(came: Came, later: TryLater) -> Introduced {
     match came {
         Came::Shard(ShardReply::User(outcome::Answer::Introduced(introduced))) => introduced,
-        Came::Shard(_) | Came::Peer(_) | Came::Signatures(_) | Came::Nothing => {
-            Introduced::TryLater(later)
-        }
+        Came::Shard(_)
+        | Came::Peer(_)
+        | Came::Signatures(_)
+        | Came::Packages(_)
+        | Came::Nothing => Introduced::TryLater(later),
     }
 }
 

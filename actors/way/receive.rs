@@ -198,7 +198,7 @@ impl FanoutLane {
                     (room.clone(), ShardRequest::Follower(room, deliver))
                 }
                 Fanned::User(room, user, hear) => {
-                    (room, ShardRequest::User(user, UserCommand::Hear(hear)))
+                    (room, ShardRequest::UserLog(user, UserCommand::Hear(hear)))
                 }
             };
             Part {

@@ -17,10 +17,9 @@ use super::{
     answer::Answer,
     claim::{ClaimRequest, ClaimResponse},
     event::{ClientSeq, Epoch, InboxSeq, RoomSeq, VerdictRun},
-    joining::{Introduced, IntroductionAsk},
     post::{Note, Notice},
     refusal::{Flaw, TryLater},
-    room,
+    room, user,
     version::DOOR,
 };
 use crate::{
@@ -98,8 +97,15 @@ pub enum Request {
     Claim(ClaimRequest),
     /// Ask a room, at whichever provider it is; only a room of this provider can be made.
     Room(RoomUri, room::Request),
-    /// Make, list, end or resolve introduction codes.
-    Introduction(IntroductionAsk),
+    /// Ask this device's own user.
+    User(user::Request),
+    /// Ask who made this introduction code.
+    Resolve {
+        /// The provider of whoever made it.
+        provider: ProviderId,
+        /// The code.
+        code: Payload,
+    },
 }
 
 /// Registers a device.
@@ -137,8 +143,8 @@ pub enum Reply {
     Claimed(ClaimResponse),
     /// To [`Request::Room`].
     Room(Answer),
-    /// To a request about introduction codes.
-    Introduced(Introduced),
+    /// To [`Request::User`] and [`Request::Resolve`].
+    User(user::Answer),
     /// The request was not looked at.
     Refused(DoorRefused),
 }
@@ -202,6 +208,28 @@ pub enum DoorRefused {
     /// The provider's log is full.
     #[error("the provider's log is full; it accepts nothing until its operator makes room")]
     StorageFull,
+}
+
+/// What a client is told whose user refused something that has an answer of its own: a login, an upload.
+impl From<user::Refused> for DoorRefused {
+    fn from(refused: user::Refused) -> Self {
+        let clipped = |refused: user::Refused| BText::clipped(&refused.to_string());
+        match refused {
+            user::Refused::Unknown | user::Refused::Deleted | user::Refused::NotKnown => {
+                Self::NotKnown
+            }
+            user::Refused::Taken | user::Refused::TooMany { .. } | user::Refused::Poisoned => {
+                let detail = clipped(refused);
+                Self::NotEnrolled { detail }
+            }
+            user::Refused::NotAuthorized => {
+                let detail = clipped(refused);
+                Self::SenderNotBound { detail }
+            }
+            user::Refused::TryLater(later) => Self::TryLater(later),
+            user::Refused::StorageFull => Self::StorageFull,
+        }
+    }
 }
 
 /// Application messages of this client, numbered on from `first`.

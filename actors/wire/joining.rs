@@ -56,7 +56,7 @@
 
 use super::{BText, BVec, Payload, event::Epoch, tree::TreeKind};
 use crate::{
-    ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    ids::{ClientUri, RoomUri, UserUri},
     limits::{CODES_PER_ROOM_MAX, INTRODUCTIONS_PER_USER_MAX, PASSPHRASE_BYTES_MAX},
     machine::Millis,
     wire::refusal::TryLater,
@@ -196,9 +196,9 @@ pub struct CodeFacts {
     pub revoked: bool,
 }
 
-/// What a user does with its introduction codes, and what others do with one.
+/// What a user does with its introduction codes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum IntroductionAsk {
+pub enum IntroductionsAsk {
     /// Makes one, good for so many milliseconds; absent for ever.
     Create {
         /// For how long from now.
@@ -208,16 +208,9 @@ pub enum IntroductionAsk {
     List,
     /// Ends one.
     Revoke(CodeId),
-    /// Asks who made this one.
-    Resolve {
-        /// The provider of whoever made it.
-        provider: ProviderId,
-        /// The code.
-        code: Payload,
-    },
 }
 
-/// What became of an [`IntroductionAsk`].
+/// What became of an [`IntroductionsAsk`], or of an introduction code that somebody showed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Introduced {
     /// It is made.

@@ -19,6 +19,7 @@ mod refuses;
 pub mod room;
 mod trace;
 pub mod tree;
+pub mod user;
 pub mod version;
 
 pub use bounded::{BText, BVec};

@@ -7,6 +7,7 @@ use super::{
     event::SubmitRefused,
     link::LinkRefused,
     refusal::{Refusal, RefusalCode, Refuses, Retry},
+    user,
 };
 
 impl Refuses for Refused {
@@ -85,6 +86,23 @@ impl Refuses for UserRefused {
             Self::TryLater(later) => return (*later).into(),
         };
         Refusal::of(code, retry).in_field("users")
+    }
+}
+
+impl Refuses for user::Refused {
+    fn refusal(&self) -> Refusal {
+        let (code, retry) = match self {
+            Self::Unknown => (RefusalCode::UserUnknown, Retry::Never),
+            Self::Deleted => (RefusalCode::UserDeleted, Retry::Never),
+            Self::NotKnown => (RefusalCode::NotKnown, Retry::Never),
+            Self::Taken => (RefusalCode::NotEnrolled, Retry::Never),
+            Self::TooMany { .. } => (RefusalCode::TooMany, Retry::Never),
+            Self::TryLater(later) => return (*later).into(),
+            Self::StorageFull => (RefusalCode::StorageFull, Retry::SameOnceMended),
+            Self::Poisoned => (RefusalCode::Poisoned, Retry::SameOnceMended),
+            Self::NotAuthorized => (RefusalCode::NotAuthorized, Retry::Never),
+        };
+        Refusal::of(code, retry)
     }
 }
 

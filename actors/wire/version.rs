@@ -205,6 +205,15 @@ pub trait Versioned: Serialize + DeserializeOwned {
         reading::take(body)
     }
 
+    /// Whether `version` has a word for the value.
+    ///
+    /// # Errors
+    /// [`NotInVersion`] when it has none; then it is not [written](Self::write).
+    fn is_in(&self, version: u8) -> Result<(), NotInVersion> {
+        let _same_in_all = version;
+        Ok(())
+    }
+
     /// Writes the value as `version` has it, after what is in `out`.
     ///
     /// # Errors

@@ -7,15 +7,16 @@
 use super::protocol::{Code, Response};
 use crate::{cluster::shard::shards::Unanswered, node::Node};
 use mimi_actors::{
+    caller::Principal,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{ENROLMENT_CODE_BYTES, ENROLMENT_CODE_LIFE_MS},
     link::Redriven,
     shard_request::{AskRedrive, AskUser},
-    user::{
-        command::{Add, Command, Consent, Revoke},
-        outcome::{Answer, Refused},
+    wire::{
+        event::Hash,
+        refusal::Why,
+        user::{Answer, Consent, Refused, Request},
     },
-    wire::{event::Hash, refusal::Why},
 };
 use rand::RngCore;
 use std::time::Duration;
@@ -141,12 +142,15 @@ fn lost(unanswered: Unanswered, asked: Duration, open: bool) -> Refusal {
     Refusal::new(code, why)
 }
 
-/// Has a command to a user done; says what the log made of it.
-async fn ask_user(node: &Node, user: &UserUri, command: Command) -> Result<Asked<Answer>, Refusal> {
+/// Has the operator's request to a user done; says what the log made of it.
+async fn ask_user(node: &Node, user: &UserUri, request: Request) -> Result<Asked<Answer>, Refusal> {
     let attempt = || {
-        let (shards, user, command) = (node.shards.clone(), user.clone(), command.clone());
+        let (shards, user, request) = (node.shards.clone(), user.clone(), request.clone());
         async move {
-            match shards.ask(AskUser(user, command)).await {
+            match shards
+                .ask(AskUser(user, Principal::Operator, request))
+                .await
+            {
                 Ok(Answer::Refused(Refused::TryLater(later))) => Attempt::TryLater {
                     retry_after_ms: later.after_ms,
                     code: match later.why {
@@ -178,13 +182,9 @@ fn judged(user: &UserUri, asked: Asked<Answer>) -> Result<Response, Refusal> {
         Answer::Refused(Refused::StorageFull) => Err(Refusal::full()),
         Answer::Refused(refused) => Err(Refusal::new(Code::Refused, format!("{user}: {refused}"))),
         Answer::Unchanged if !asked.again => Ok(Response::Unchanged),
-        Answer::Unchanged
-        | Answer::Done
-        | Answer::Enrolled
-        | Answer::Uploaded(_)
-        | Answer::Claimed(_)
-        | Answer::IntroductionKept(_)
-        | Answer::Introduced(_) => Ok(Response::Done),
+        Answer::Unchanged | Answer::Done | Answer::Enrolled | Answer::Introduced(_) => {
+            Ok(Response::Done)
+        }
     }
 }
 
@@ -192,11 +192,8 @@ pub(super) async fn add_user(node: &Node, user: UserUri) -> Result<Response, Ref
     let mut bytes = [0; ENROLMENT_CODE_BYTES];
     rand::rng().fill_bytes(&mut bytes);
     let enrolment_code: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let add = Add {
-        user: user.clone(),
-        code: Hash::of(enrolment_code.as_bytes()),
-    };
-    let asked = ask_user(node, &user, Command::Add(add)).await?;
+    let code = Hash::of(enrolment_code.as_bytes());
+    let asked = ask_user(node, &user, Request::Add { code }).await?;
     judged(&user, asked)?;
     Ok(Response::UserAdded {
         user,
@@ -206,7 +203,7 @@ pub(super) async fn add_user(node: &Node, user: UserUri) -> Result<Response, Ref
 }
 
 pub(super) async fn delete_user(node: &Node, user: &UserUri) -> Result<Response, Refusal> {
-    let asked = ask_user(node, user, Command::Delete).await?;
+    let asked = ask_user(node, user, Request::Delete).await?;
     if asked.answer != Answer::Refused(Refused::Deleted) {
         return judged(user, asked);
     }
@@ -223,7 +220,7 @@ pub(super) async fn consent(
     user: &UserUri,
     consent: Consent,
 ) -> Result<Response, Refusal> {
-    let asked = ask_user(node, user, Command::Consent(consent)).await?;
+    let asked = ask_user(node, user, Request::Consent(consent)).await?;
     judged(user, asked)
 }
 
@@ -233,10 +230,7 @@ pub(super) async fn revoke(node: &Node, client: ClientUri) -> Result<Response, R
         return Err(Refusal::new(Code::Unknown, why));
     }
     let user = client.user().clone();
-    let revoke = Revoke {
-        client: client.clone(),
-    };
-    let asked = ask_user(node, &user, Command::Revoke(revoke)).await?;
+    let asked = ask_user(node, &user, Request::Revoke(client.clone())).await?;
     if asked.answer != Answer::Refused(Refused::NotKnown) {
         return judged(&user, asked);
     }

@@ -34,8 +34,7 @@ use mimi_actors::{
             DoorRefused, EXPORTER_LABEL, Enrol, HubSender, Login, Open, Order, PackageRefused,
             Reply, Request,
         },
-        joining::{Introduced, IntroductionAsk},
-        room,
+        room, user,
     },
 };
 use mimi_quic::{ConnectError, Door, DoorDialer, LaneError, LaneReceiver, LaneSender};
@@ -200,15 +199,31 @@ impl DoorClient {
         Ok(answer)
     }
 
-    /// Makes, lists, ends or resolves introduction codes.
+    /// Asks this device's own user.
     ///
     /// # Errors
-    /// As every request: see [`DoorError`].
-    pub async fn introduction(&self, ask: IntroductionAsk) -> Result<Introduced, DoorError> {
-        let Reply::Introduced(introduced) = self.request(Request::Introduction(ask)).await? else {
+    /// As every request: see [`DoorError`]. A refusal of the user is a [`user::Answer`].
+    pub async fn ask_user(&self, request: user::Request) -> Result<user::Answer, DoorError> {
+        self.of_user(Request::User(request)).await
+    }
+
+    /// Asks who made an introduction code.
+    ///
+    /// # Errors
+    /// As [`Self::ask_user`].
+    pub async fn resolve(
+        &self,
+        provider: ProviderId,
+        code: Payload,
+    ) -> Result<user::Answer, DoorError> {
+        self.of_user(Request::Resolve { provider, code }).await
+    }
+
+    async fn of_user(&self, request: Request) -> Result<user::Answer, DoorError> {
+        let Reply::User(answer) = self.request(request).await? else {
             return Err(DoorError::Unexpected);
         };
-        Ok(introduced)
+        Ok(answer)
     }
 
     /// Opens a lane for application messages.

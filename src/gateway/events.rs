@@ -15,7 +15,7 @@ use mimi_actors::{
     ids::{ClientUri, RoomUri},
     limits::{BATCH_FILL_BYTES, REQUEST_FRAME_BYTES_MAX},
     shard::read,
-    shard_request::AskUser,
+    shard_request::AskUserLog,
     user::{
         command::{Ack, Command as UserCommand},
         cursors::Membership,
@@ -126,7 +126,7 @@ async fn record_acks(
 ) -> Result<(), Unanswered> {
     let ack = pending.take(client);
     let given = ack.given();
-    let asked = AskUser(client.user().clone(), UserCommand::Ack(ack));
+    let asked = AskUserLog(client.user().clone(), UserCommand::Ack(ack));
     let answer = session.shards.ask(asked).await?;
     if answer != user_outcome::Answer::Done {
         tracing::debug!(?answer, "an acknowledgement was refused");

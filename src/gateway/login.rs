@@ -3,17 +3,15 @@
 use super::Session;
 use crate::quic::code;
 use mimi_actors::{
+    caller::Principal,
     ids::ClientUri,
     shard_request::{AskDeviceKey, AskUser},
-    user::{
-        command::{Command, Enrol as EnrolCommand},
-        outcome::{Answer, Refused},
-    },
     wire::{
         BText,
         door::{DoorRefused, EXPORTER_LABEL, Enrol, Login, Reply, proof_input},
         event::Hash,
         refusal::TryLater,
+        user::{Answer, Request},
     },
 };
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -24,15 +22,17 @@ impl Session {
     pub(super) async fn enrol(self: &Arc<Self>, enrol: Enrol) -> Result<Reply, DoorRefused> {
         self.prove(&enrol.client, &enrol.device_key, &enrol.proof)?;
         let user = enrol.client.user().clone();
-        let command = Command::Enrol(EnrolCommand {
+        let principal = Principal::Device {
+            caller: self.caller(&enrol.client),
+            key: enrol.device_key,
+        };
+        let request = Request::Enrol {
             code: Hash::of(enrol.code.as_bytes()),
-            client: enrol.client.clone(),
-            device_key: enrol.device_key,
-        });
-        let answer = self.shards.ask(AskUser(user, command)).await;
+        };
+        let answer = self.shards.ask(AskUser(user, principal, request)).await;
         match answer {
             Ok(Answer::Enrolled) => self.log_in(enrol.client, enrol.device_key),
-            Ok(Answer::Refused(refused)) => Err(user_refused(&refused)),
+            Ok(Answer::Refused(refused)) => Err(refused.into()),
             Ok(_) | Err(_) => Err(unavailable()),
         }
     }
@@ -65,23 +65,17 @@ impl Session {
             .map_err(|_| DoorRefused::NotKnown)
     }
 
-    /// The key that the device proved on this connection.
-    pub(super) fn device_key(&self) -> Option<&[u8; 32]> {
-        self.key.get()
-    }
-
     fn log_in(self: &Arc<Self>, client: ClientUri, key: [u8; 32]) -> Result<Reply, DoorRefused> {
         let mut first = false;
-        let is = self.client.get_or_init(|| {
+        let (is, _) = self.device.get_or_init(|| {
             first = true;
-            client.clone()
+            (client.clone(), key)
         });
         if *is != client {
             let detail = BText::clipped("this connection is another client's; open a new one");
             return Err(DoorRefused::SenderNotBound { detail });
         }
         if first {
-            self.key.get_or_init(|| key);
             tokio::spawn(end_when_revoked(Arc::clone(self), client));
         }
         Ok(Reply::LoggedIn)
@@ -115,18 +109,6 @@ async fn end_when_revoked(session: Arc<Session>, client: ClientUri) {
     }
 }
 
-pub(super) fn unavailable() -> DoorRefused {
+fn unavailable() -> DoorRefused {
     DoorRefused::TryLater(TryLater::UNANSWERED)
-}
-
-/// What a client is told of its user's refusal.
-pub(super) fn user_refused(refused: &Refused) -> DoorRefused {
-    match refused {
-        Refused::Unknown | Refused::Deleted | Refused::NotKnown => DoorRefused::NotKnown,
-        Refused::Taken | Refused::TooMany { .. } | Refused::Poisoned => DoorRefused::NotEnrolled {
-            detail: BText::clipped(&refused.to_string()),
-        },
-        Refused::TryLater(later) => DoorRefused::TryLater(*later),
-        Refused::StorageFull => DoorRefused::StorageFull,
-    }
 }

@@ -3,7 +3,6 @@
 //! A connection is nobody until a device has proved itself over the TLS exporter; then it is that client and no other.
 
 pub(crate) mod events;
-pub(crate) mod introductions;
 pub(crate) mod login;
 pub(crate) mod requests;
 pub(crate) mod sends;
@@ -44,10 +43,8 @@ pub(crate) struct Session {
     shards: Shards,
     peers: Peers,
     requests: Arc<Semaphore>,
-    /// The client, once it has proved itself.
-    client: OnceLock<ClientUri>,
-    /// The key of its device, with it.
-    key: OnceLock<[u8; 32]>,
+    /// The client, once its device has proved itself, and the key that it proved.
+    device: OnceLock<(ClientUri, [u8; 32])>,
 }
 
 impl Session {
@@ -65,19 +62,17 @@ impl Session {
 
 /// Serves a client's connection until it ends.
 pub(crate) async fn serve(door: Door, shards: Shards, peers: Peers, requests: Arc<Semaphore>) {
-    let (client, key) = (OnceLock::new(), OnceLock::new());
     let session = Arc::new(Session {
         door,
         shards,
         peers,
         requests,
-        client,
-        key,
+        device: OnceLock::new(),
     });
     let watched = Arc::clone(&session);
     let login = tokio::spawn(async move {
         tokio::time::sleep(LOGIN_DEADLINE).await;
-        if watched.client.get().is_none() {
+        if watched.device.get().is_none() {
             watched.door.close(code::DEADLINE, "no login in time");
         }
     });
@@ -103,7 +98,7 @@ async fn serve_lane(
     mut from: LaneReceiver,
 ) -> anyhow::Result<()> {
     // A stranger gets a small frame only.
-    let known = session.client.get().is_some();
+    let known = session.device.get().is_some();
     let frame_max = if known {
         REQUEST_FRAME_BYTES_MAX
     } else {
@@ -132,12 +127,12 @@ async fn serve_lane(
             return reply(&mut to, Reply::Refused(DoorRefused::BadFrame(error.flaw()))).await;
         }
     };
-    match (open, session.client.get()) {
-        (Open::Request(request), client) => {
+    match (open, session.device.get()) {
+        (Open::Request(request), device) => {
             // Held until the answer is on its way: a node that drains waits for it.
             let permit = session.requests.try_acquire();
             let answer = if permit.is_ok() {
-                requests::answer(session, client, *request).await
+                requests::answer(session, device, *request).await
             } else {
                 Err(DoorRefused::TryLater(TryLater::BUSY))
             };
@@ -146,8 +141,8 @@ async fn serve_lane(
         (Open::Sends | Open::Events(_), None) => {
             reply(&mut to, Reply::Refused(DoorRefused::NotLoggedIn)).await
         }
-        (Open::Sends, Some(client)) => sends::serve(session, client, to, from).await,
-        (Open::Events(order), Some(client)) => {
+        (Open::Sends, Some((client, _))) => sends::serve(session, client, to, from).await,
+        (Open::Events(order), Some((client, _))) => {
             events::serve(session, client, order, to, from).await
         }
     }

@@ -4,12 +4,20 @@
 
 use super::Peers;
 use crate::cluster::shard::shards::Shards;
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{
+    future::join_all,
+    stream::{FuturesUnordered, StreamExt},
+};
 use mimi_actors::{
+    doors::check_package,
+    ids::ClientUri,
     mls::check::claim::signed,
+    user::command::StoredPackage,
     way::{Ask, Came, House, Next, Way},
     wire::{
+        Payload,
         claim::ClaimRequest,
+        door::PackageRefused,
         link::{LinkRefused, Reply},
         refusal::TryLater,
     },
@@ -65,6 +73,9 @@ async fn came(shards: &Shards, peers: &Peers, ask: Ask) -> Came {
         Ask::Signatures(request) => check(shards, request)
             .await
             .map_or(Came::Nothing, Came::Signatures),
+        Ask::Packages(client, packages) => check_packages(shards, &client, packages)
+            .await
+            .map_or(Came::Nothing, Came::Packages),
         Ask::Pause { ms } => {
             tokio::time::sleep(Duration::from_millis(ms.into())).await;
             Came::Nothing
@@ -74,10 +85,31 @@ async fn came(shards: &Shards, peers: &Peers, ask: Ask) -> Came {
 
 /// Checks the signatures on a worker; `None` when none is free.
 async fn check(shards: &Shards, request: ClaimRequest) -> Option<Vec<bool>> {
+    on_worker(shards, move || signed(&request)).await
+}
+
+/// Checks KeyPackages, each on a worker; `None` when too few are free.
+async fn check_packages(
+    shards: &Shards,
+    client: &ClientUri,
+    packages: Vec<Payload>,
+) -> Option<Vec<Result<StoredPackage, PackageRefused>>> {
+    let now = (shards.environment().clock)();
+    let checks = packages.into_iter().map(|package| {
+        let client = client.clone();
+        on_worker(shards, move || check_package(package, &client, now))
+    });
+    join_all(checks).await.into_iter().collect()
+}
+
+/// Has a worker do something; `None` when none is free, or it has failed.
+async fn on_worker<R: Send + 'static>(
+    shards: &Shards,
+    job: impl FnOnce() -> R + Send + 'static,
+) -> Option<R> {
     let (give, take) = oneshot::channel();
-    let job = move || signed(&request);
     // Whoever asked may have stopped waiting.
-    let then = move |checked: Option<Vec<bool>>| drop(give.send(checked));
+    let then = move |done: Option<R>| drop(give.send(done));
     shards.environment().workers.run(job, then).ok()?;
     take.await.ok().flatten()
 }

@@ -1,7 +1,10 @@
 //! What the orders of a user's actor mean.
 
 use super::AnsweredFrom;
-use crate::cluster::shard::{NotQueued, Shard};
+use crate::{
+    cluster::shard::{NotQueued, Shard},
+    directory,
+};
 use mimi_actors::{
     ids::UserUri,
     record::Command,
@@ -22,6 +25,10 @@ pub(crate) fn perform(shard: &Arc<Shard>, user: &UserUri, effect: Effect, from: 
                 let refused = not_queued(refused);
                 shard.report_user(user, Input::NotAppended { ticket, refused });
             }
+        }
+        Effect::Draw { ticket } => {
+            let random = Some(directory::random());
+            shard.report_user(user, Input::Drawn { ticket, random });
         }
         Effect::Answer { ticket, answer } => {
             shard.answer_ticket(ticket, ShardReply::User(answer), from);

@@ -6,7 +6,7 @@
 
 use super::Ended;
 use bytes::{Buf, Bytes, BytesMut};
-use mimi_actors::wire::{self, Unwritten, Versioned};
+use mimi_actors::wire::{self, Unwritten, Versioned, version::NotInVersion};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
@@ -112,6 +112,14 @@ impl LaneSender {
     /// From now on values are written in this version: that of what the other side sent on this lane.
     pub fn speak(&mut self, version: u8) {
         self.version = Some(version);
+    }
+
+    /// Whether a value can be sent in the version that was agreed.
+    ///
+    /// # Errors
+    /// [`NotInVersion`] when that version has no word for it.
+    pub fn takes<T: Versioned>(&self, value: &T) -> Result<(), NotInVersion> {
+        value.is_in(self.version.unwrap_or(T::FORMAT.newest))
     }
 
     /// Sends one value in the version that was agreed, or in the newest.

@@ -360,8 +360,9 @@ impl World {
             Order::Hub(desk::Effect::Check { ticket, check }) => {
                 self.checks.push((ticket, Rc::from(check)));
             }
-            // Nobody joins by itself in the small world.
-            Order::Hub(desk::Effect::Wake { .. } | desk::Effect::CodeRefused { .. }) => {}
+            // Nobody joins by itself in the small world, and nobody is introduced.
+            Order::Hub(desk::Effect::Wake { .. } | desk::Effect::CodeRefused { .. })
+            | Order::User(user_desk::Effect::Draw { .. }) => {}
             Order::Follower(follower_desk::Effect::Append { ticket, command }) => {
                 let command = Command::Follower(names.room.clone(), command);
                 shard.queue.push((command, Some(ticket)));

@@ -21,13 +21,15 @@ use mimi_actors::{
     wire::{
         BText, Payload,
         answer::{Accepted, Answer, Refused},
+        door::DoorRefused,
         joining::{
-            CodeFacts, CodeId, CodeTerms, CodesAsk, GroupInfoRequest, Introduced, IntroductionAsk,
-            IntroductionFacts, SealedGroupInfo,
+            CodeFacts, CodeId, CodeTerms, CodesAsk, GroupInfoRequest, Introduced,
+            IntroductionFacts, IntroductionsAsk, SealedGroupInfo,
         },
         refusal::{Refuses, Retry},
         room::Request,
         tree::TreeContainer,
+        user,
     },
 };
 use openmls_traits::signatures::Signer as _;
@@ -260,8 +262,8 @@ impl Member {
         lifetime: Option<Duration>,
     ) -> Result<(IntroductionLink, CodeId), MemberError> {
         let lifetime_ms = lifetime.map(|l| u64::try_from(l.as_millis()).unwrap_or(u64::MAX));
-        let ask = IntroductionAsk::Create { lifetime_ms };
-        match self.door()?.introduction(ask).await? {
+        let ask = IntroductionsAsk::Create { lifetime_ms };
+        match self.introductions_asked(ask).await? {
             Introduced::Created(made) => {
                 let link = IntroductionLink {
                     provider: self.client().provider().clone(),
@@ -278,7 +280,7 @@ impl Member {
     /// # Errors
     /// [`MemberError::Door`] when the provider does not answer.
     pub async fn introductions(&mut self) -> Result<Vec<IntroductionFacts>, MemberError> {
-        match self.door()?.introduction(IntroductionAsk::List).await? {
+        match self.introductions_asked(IntroductionsAsk::List).await? {
             Introduced::Listed(list) => Ok(list.into_vec()),
             other => Err(not_introduced(other)),
         }
@@ -289,8 +291,8 @@ impl Member {
     /// # Errors
     /// [`MemberError::Refused`] when there is none of this name.
     pub async fn end_introduction(&mut self, id: CodeId) -> Result<(), MemberError> {
-        let ask = IntroductionAsk::Revoke(id);
-        match self.door()?.introduction(ask).await? {
+        let ask = IntroductionsAsk::Revoke(id);
+        match self.introductions_asked(ask).await? {
             Introduced::Revoked => Ok(()),
             other => Err(not_introduced(other)),
         }
@@ -301,14 +303,19 @@ impl Member {
     /// # Errors
     /// [`MemberError::Refused`] with [`Refused::NotAuthorized`] when nobody did, or it is over.
     pub async fn introduced_by(&mut self, link: &IntroductionLink) -> Result<UserUri, MemberError> {
-        let ask = IntroductionAsk::Resolve {
-            provider: link.provider.clone(),
-            code: link.code.clone(),
-        };
-        match self.door()?.introduction(ask).await? {
+        let (provider, code) = (link.provider.clone(), link.code.clone());
+        match introduced(self.door()?.resolve(provider, code).await?)? {
             Introduced::Resolved(user) => Ok(user),
             other => Err(not_introduced(other)),
         }
+    }
+
+    async fn introductions_asked(
+        &mut self,
+        ask: IntroductionsAsk,
+    ) -> Result<Introduced, MemberError> {
+        let request = user::Request::Introductions(ask);
+        introduced(self.door()?.ask_user(request).await?)
     }
 }
 
@@ -391,6 +398,19 @@ fn unanswered(error: &MemberError) -> Option<Duration> {
         return None;
     };
     Some(AGAIN_AFTER.max(Duration::from_millis(ms.into())))
+}
+
+/// What a user answers about introduction codes.
+fn introduced(answer: user::Answer) -> Result<Introduced, MemberError> {
+    match answer {
+        user::Answer::Introduced(introduced) => Ok(introduced),
+        user::Answer::Refused(refused) => {
+            Err(DoorError::Refused(DoorRefused::from(refused)).into())
+        }
+        user::Answer::Done | user::Answer::Unchanged | user::Answer::Enrolled => {
+            Err(DoorError::Unexpected.into())
+        }
+    }
 }
 
 fn not_introduced(introduced: Introduced) -> MemberError {

@@ -143,15 +143,24 @@ where
             answer,
         }) = call
         {
-            number += 1;
-            unanswered
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(number, answer);
-            frame.push((number, asked));
-            bytes += size;
+            // A node of an earlier release is not asked what it has no word for: dropped, that call is told that it is
+            // lost, and the others on the lane go on.
+            if let Err(error) = to.takes(&asked) {
+                tracing::warn!(%error, "a node of an earlier release cannot be asked; bring it up to date");
+            } else {
+                number += 1;
+                unanswered
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(number, answer);
+                frame.push((number, asked));
+                bytes += size;
+            }
             let room = frame.len() < CALLS_MAX && bytes < FRAME_FILL_BYTES;
             call = if room { calls.try_recv().ok() } else { None };
+        }
+        if frame.is_empty() {
+            continue;
         }
         let calls = Calls(frame);
         tokio::select! {
@@ -211,6 +220,8 @@ pub(super) async fn serve<S: Serve>(
                 {
                     answers.push(more);
                 }
+                // Whoever asked waits for its deadline then, as when the answer is lost.
+                answers.retain(|(_, answer)| to.takes(answer).is_ok());
                 to.write(&Answers(answers)).await?;
             }
             frame = from.next(FRAME_BYTES_MAX, Some(FRAME_DEADLINE)),

@@ -3,16 +3,18 @@
 use super::*;
 use crate::cluster::log::{batch::Batch, types::LogId};
 use mimi_actors::{
-    caller::Caller,
+    caller::{Caller, Principal},
     membership::Order,
     room::hub,
     shard_request::{ShardReply, ShardRequest},
+    user::command::Command as UserCommand,
     wire::{
         self, Payload,
         event::ClientSeq,
         joining::{CodesAsk, GroupInfoRequest},
         room::{self, Request},
         tree::TreeKind,
+        user,
     },
 };
 use openraft::{CommittedLeaderId, EntryPayload};
@@ -90,6 +92,7 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
         let room = "mimi://a.example/r/den".parse().unwrap();
         hex(version, &ask(ShardRequest::Room(room, caller, request)))
     };
+    let alice = || "mimi://a.example/u/alice".parse().unwrap();
     let bytes = |text: &'static str| Payload(text.into());
     let beginning = room::Beginning {
         group_info: bytes("info"),
@@ -175,6 +178,24 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
                     1,
                     RaftAnswer::Append(AppendEntriesResponse::Success),
                 )]),
+            ),
+        ),
+        (
+            "user",
+            hex(
+                version,
+                &ask(ShardRequest::User(
+                    alice(),
+                    Principal::Operator,
+                    user::Request::Delete,
+                )),
+            ),
+        ),
+        (
+            "user log",
+            hex(
+                version,
+                &ask(ShardRequest::UserLog(alice(), UserCommand::Delete)),
             ),
         ),
         ("ask", hex(version, &ask(ShardRequest::DeviceKey(device)))),

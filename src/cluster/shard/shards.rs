@@ -303,6 +303,10 @@ async fn carry_out(shard: &Arc<Shard>, taken: Taken, ticket: Ticket) -> Result<(
             })
             .await
         }
+        Taken::Answered(reply) => {
+            shard.waiting.give(ticket, reply);
+            Ok(())
+        }
         Taken::Log(command) => {
             if let Err(refused) = shard.queue(Command::Link(command), Some(ticket)) {
                 let redriven = perform::link::not_queued(refused);

@@ -1,8 +1,8 @@
 //! Strangers and clients at the door for clients.
 
 use super::*;
-use mimi_actors::wire::joining::IntroductionAsk;
 use mimi_actors::wire::refusal::TryLater;
+use mimi_actors::wire::{joining::IntroductionsAsk, user};
 use mimi_node::client::member::Ticket;
 
 /// Who has not proved a device.
@@ -63,7 +63,9 @@ pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {
         ),
         (
             "an introduction",
-            ask(Request::Introduction(IntroductionAsk::List)),
+            ask(Request::User(user::Request::Introductions(
+                IntroductionsAsk::List,
+            ))),
         ),
         ("messages", framed(&door::Open::Sends)),
         (

@@ -5,8 +5,9 @@ use mimi_actors::{
     group_info,
     limits::CODE_BYTES_MAX,
     links::JoinLink,
-    wire::joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest, IntroductionAsk},
+    wire::joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest},
     wire::refusal::Flaw,
+    wire::user,
 };
 use mimi_node::client::member::Ticket;
 use ring::{
@@ -442,14 +443,14 @@ async fn introductions(book: &mut Book, amy: &Member, his: &Connection) {
         ("of noise", vec![0xff; 64]),
         ("of nothing", Vec::new()),
     ] {
-        let resolve = IntroductionAsk::Resolve {
+        let resolve = Request::Resolve {
             provider: A.parse().unwrap(),
             code: code.into(),
         };
-        let back = say(his, &ask(Request::Introduction(resolve))).await;
+        let back = say(his, &ask(resolve)).await;
         book.back(&format!("introductions: a code {name}"), back, |back| {
-            let told = Introduced::NotAuthorized;
-            reply(back) == Some(Reply::Introduced(told))
+            let refused = user::Answer::Introduced(Introduced::NotAuthorized);
+            reply(back) == Some(Reply::User(refused))
         })
         .await;
     }

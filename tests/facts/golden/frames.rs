@@ -9,12 +9,13 @@ use mimi_actors::{
         claim::{ClaimResponse, ClaimedUser, ClientRefused, UserRefused},
         door,
         event::{ClientSeq, Epoch, InboxSeq, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq, Verdict},
-        joining::IntroductionAsk,
+        joining::{Introduced, IntroductionsAsk},
         link as frames,
         post::Note,
         refusal::{Flaw, RefusalCode, TryLater},
         room::{Beginning, Bundle, Proposals, Request},
         tree::TreeContainer,
+        user,
     },
 };
 use std::sync::Arc;
@@ -212,6 +213,7 @@ fn door_requests(version: u8) -> Vec<(&'static str, door::Request)> {
         group_info: some("info"),
         tree: TreeContainer::Full(some("tree")),
     };
+    let to_user = door::Request::User;
     let to_room = |asked| door::Request::Room(room(), asked);
     let group_info = Request::GroupInfo(Arc::new(group_info_request(version)));
     vec![
@@ -227,7 +229,14 @@ fn door_requests(version: u8) -> Vec<(&'static str, door::Request)> {
         ("codes", to_room(Request::Codes(codes()))),
         (
             "introduction",
-            door::Request::Introduction(IntroductionAsk::List),
+            to_user(user::Request::Introductions(IntroductionsAsk::List)),
+        ),
+        (
+            "resolve",
+            door::Request::Resolve {
+                provider: provider(),
+                code: some("code"),
+            },
         ),
     ]
 }
@@ -252,6 +261,10 @@ pub(super) fn door_frames(version: u8) -> Group {
         .frame("reply-hub-sender", door::Reply::HubSender(hub_sender))
         .frame("reply-uploaded", door::Reply::Uploaded(uploaded))
         .frame("reply-claimed", door::Reply::Claimed(claimed()))
+        .frame(
+            "reply-introduced",
+            door::Reply::User(user::Answer::Introduced(Introduced::Revoked)),
+        )
         .frame(
             "reply-refused",
             door::Reply::Refused(door::DoorRefused::NotKnown),

@@ -175,7 +175,8 @@ impl Lane {
             | Request::Upload(_)
             | Request::Claim(_)
             | Request::Room(..)
-            | Request::Introduction(_) => match self.client() {
+            | Request::User(_)
+            | Request::Resolve { .. } => match self.client() {
                 Some(client) => state.request(&client, request),
                 None => Reply::Refused(DoorRefused::NotLoggedIn),
             },

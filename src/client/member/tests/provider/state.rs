@@ -5,7 +5,7 @@ use mimi_actors::wire::{
     claim, door,
     door::{Reply, Request},
     joining::Introduced,
-    room,
+    room, user,
 };
 
 #[derive(Default)]
@@ -53,7 +53,10 @@ impl State {
             }
             Request::Claim(claim) => Reply::Claimed(self.claim(claim)),
             Request::Room(_, request) => Reply::Room(self.ask(client, request)),
-            Request::Introduction(_) => Reply::Introduced(Introduced::NotAuthorized),
+            Request::User(_) | Request::Resolve { .. } => {
+                let refused = Introduced::NotAuthorized;
+                Reply::User(user::Answer::Introduced(refused))
+            }
             Request::Enrol(_) | Request::Login(_) => unreachable!(),
         }
     }
