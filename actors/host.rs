@@ -6,7 +6,10 @@
 
 use crate::{
     limits::MAILBOX_INPUTS_MAX,
-    machine::{Desk, Fold, Millis, Position, Ticket},
+    machine::{
+        CommandOf, Desk, Effect, EffectOf, Fold, Millis, Moment, OutcomeOf, Position, Ticket,
+    },
+    wire::version::Level,
 };
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use std::{
@@ -18,11 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 /// The node's clock.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 /// Carries out the orders of one actor. It must not block or wait.
-pub type Perform<D> = Arc<dyn Fn(<D as Desk>::Effect) + Send + Sync>;
-/// The outcome of a command of the fold that a desk sits beside.
-pub type OutcomeOf<D> = <<D as Desk>::Fold as Fold>::Outcome;
-/// The command of the fold that a desk sits beside.
-pub type CommandOf<D> = <<D as Desk>::Fold as Fold>::Command;
+pub type Perform<D> = Arc<dyn Fn(EffectOf<D>) + Send + Sync>;
 
 /// A command that made its fold panic, or came to a fold that had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,12 +46,21 @@ pub struct Work<D: Desk> {
     pub ticket: Option<Ticket>,
 }
 
+/// What all commands of a log entry have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct OfEntry {
+    /// The time of the log.
+    pub time: Millis,
+    /// The level that the shard had before it.
+    pub level: Level,
+}
+
 /// What one log entry did to one actor.
 pub struct Applied<D: Desk> {
     /// The outcome of each command, in order.
     pub outcomes: Vec<Result<OutcomeOf<D>, Poisoned>>,
     /// The orders that follow; they are carried out when the outcomes are recorded.
-    pub effects: Vec<D::Effect>,
+    pub effects: Vec<EffectOf<D>>,
 }
 
 /// A look at a fold.
@@ -61,7 +69,7 @@ type Look<D> = Box<dyn FnOnce(&<D as Desk>::Fold) + Send>;
 enum Message<D: Desk> {
     Input(D::Input, Option<OwnedSemaphorePermit>),
     Apply {
-        time: Millis,
+        entry: OfEntry,
         work: Vec<Work<D>>,
         done: oneshot::Sender<Applied<D>>,
     },
@@ -69,6 +77,12 @@ enum Message<D: Desk> {
     Compact(oneshot::Sender<Result<Vec<u8>, Poisoned>>),
     StepDown,
     Sleep(oneshot::Sender<Option<Vec<u8>>>),
+}
+
+/// Tells whoever waits that the actor is frozen.
+fn frozen<D: Desk>(ticket: Ticket) -> EffectOf<D> {
+    let answer = D::frozen();
+    Effect::Answer { ticket, answer }
 }
 
 /// How an actor is begun.
@@ -126,9 +140,9 @@ impl<D: Desk> Actor for Host<D> {
                 state.input(input);
                 drop(permit);
             }
-            Message::Apply { time, work, done } => {
+            Message::Apply { entry, work, done } => {
                 // A shard that no longer waits has stopped; its log is replayed when it starts again.
-                drop(done.send(state.apply(time, &work)));
+                drop(done.send(state.apply(entry, &work)));
             }
             Message::Look(look) => look(&state.fold),
             Message::Compact(answer) => {
@@ -155,7 +169,7 @@ impl<D: Desk> State<D> {
     fn input(&mut self, input: D::Input) {
         let ticket = D::ticket(&input);
         if self.poisoned.is_some() {
-            return (self.perform)(D::frozen(ticket));
+            return (self.perform)(frozen::<D>(ticket));
         }
         let now = (self.clock)();
         let mut out = Vec::new();
@@ -164,25 +178,25 @@ impl<D: Desk> State<D> {
             // What the desk held was volatile; those who waited ask again.
             tracing::error!("a desk panicked; its waiting requests are dropped");
             self.desk = D::default();
-            out = vec![D::frozen(ticket)];
+            out = vec![frozen::<D>(ticket)];
         }
         out.into_iter().for_each(|effect| (self.perform)(effect));
     }
 
-    fn apply(&mut self, time: Millis, work: &[Work<D>]) -> Applied<D> {
+    fn apply(&mut self, entry: OfEntry, work: &[Work<D>]) -> Applied<D> {
         let mut applied = Applied {
             outcomes: Vec::with_capacity(work.len()),
             effects: Vec::new(),
         };
         let now = (self.clock)();
         for work in work {
-            let outcome = self.apply_one(time, work);
+            let outcome = self.apply_one(entry, work);
             match (&outcome, work.ticket) {
                 (Ok(outcome), Some(ticket)) => {
                     self.desk
                         .applied(ticket, outcome, now, &self.fold, &mut applied.effects);
                 }
-                (Err(_), Some(ticket)) => applied.effects.push(D::frozen(ticket)),
+                (Err(_), Some(ticket)) => applied.effects.push(frozen::<D>(ticket)),
                 (_, None) => {}
             }
             applied.outcomes.push(outcome);
@@ -190,13 +204,15 @@ impl<D: Desk> State<D> {
         applied
     }
 
-    fn apply_one(&mut self, time: Millis, work: &Work<D>) -> Result<OutcomeOf<D>, Poisoned> {
+    fn apply_one(&mut self, entry: OfEntry, work: &Work<D>) -> Result<OutcomeOf<D>, Poisoned> {
         if let Some(poisoned) = self.poisoned {
             return Err(poisoned);
         }
         let fold = &mut self.fold;
         let (at, command) = (work.at, &*work.command);
-        catch_unwind(AssertUnwindSafe(|| fold.apply(at, time, command))).map_err(|_| {
+        let OfEntry { time, level } = entry;
+        let moment = Moment { at, time, level };
+        catch_unwind(AssertUnwindSafe(|| fold.apply(moment, command))).map_err(|_| {
             let poisoned = Poisoned { at };
             tracing::error!(%at, "a command made its fold panic; the actor is frozen");
             self.poisoned = Some(poisoned);
@@ -267,10 +283,10 @@ impl<D: Desk> Handle<D> {
     ///
     /// # Errors
     /// [`Gone`] when the actor has ended, which stops the shard.
-    pub async fn apply(&self, time: Millis, work: Vec<Work<D>>) -> Result<Applied<D>, Gone> {
+    pub async fn apply(&self, entry: OfEntry, work: Vec<Work<D>>) -> Result<Applied<D>, Gone> {
         let (done, applied) = oneshot::channel();
         self.actor
-            .cast(Message::Apply { time, work, done })
+            .cast(Message::Apply { entry, work, done })
             .map_err(|_| Gone)?;
         applied.await.map_err(|_| Gone)
     }
@@ -335,7 +351,7 @@ mod tests {
     impl Fold for Counter {
         type Command = u64;
         type Outcome = u64;
-        fn apply(&mut self, _at: Position, _time: Millis, command: &u64) -> u64 {
+        fn apply(&mut self, _moment: Moment, command: &u64) -> u64 {
             assert!(*command != 0, "zero");
             self.0 += command;
             self.0
@@ -357,15 +373,16 @@ mod tests {
     impl Desk for Echo {
         type Fold = Counter;
         type Input = Ticket;
-        type Effect = (Ticket, Option<u64>);
+        type Answer = Option<u64>;
+        type Own = std::convert::Infallible;
         fn handle(
             &mut self,
             input: Ticket,
             _now: Millis,
             fold: &Counter,
-            out: &mut Vec<Self::Effect>,
+            out: &mut Vec<EffectOf<Self>>,
         ) {
-            out.push((input, Some(fold.0)));
+            out.push(told(input, Some(fold.0)));
         }
         fn applied(
             &mut self,
@@ -373,9 +390,9 @@ mod tests {
             outcome: &u64,
             _now: Millis,
             _fold: &Counter,
-            out: &mut Vec<Self::Effect>,
+            out: &mut Vec<EffectOf<Self>>,
         ) {
-            out.push((ticket, Some(*outcome)));
+            out.push(told(ticket, Some(*outcome)));
         }
         fn is_idle(&self) -> bool {
             true
@@ -383,12 +400,17 @@ mod tests {
         fn ticket(input: &Ticket) -> Ticket {
             *input
         }
-        fn frozen(ticket: Ticket) -> Self::Effect {
-            (ticket, None)
+        fn frozen() -> Option<u64> {
+            None
         }
     }
 
-    type Performed = Arc<Mutex<Vec<(Ticket, Option<u64>)>>>;
+    type Told = EffectOf<Echo>;
+    type Performed = Arc<Mutex<Vec<Told>>>;
+
+    fn told(ticket: Ticket, answer: Option<u64>) -> Told {
+        Effect::Answer { ticket, answer }
+    }
 
     async fn counter(from: u64) -> (Handle<Echo>, Performed) {
         let performed = Performed::default();
@@ -404,6 +426,11 @@ mod tests {
             performed,
         )
     }
+
+    const ENTRY: OfEntry = OfEntry {
+        time: Millis(1),
+        level: Level::FIRST,
+    };
 
     fn work(command: u64, ticket: u64) -> Work<Echo> {
         let at = Position {
@@ -422,7 +449,7 @@ mod tests {
         let (bad, performed) = counter(0).await;
         let (good, _) = counter(0).await;
         let applied = bad
-            .apply(Millis(1), vec![work(3, 1), work(0, 2), work(4, 3)])
+            .apply(ENTRY, vec![work(3, 1), work(0, 2), work(4, 3)])
             .await
             .unwrap();
         let poisoned = Poisoned {
@@ -434,19 +461,20 @@ mod tests {
         assert_eq!(applied.outcomes, [Ok(3), Err(poisoned), Err(poisoned)]);
         assert_eq!(
             applied.effects,
-            [(Ticket(1), Some(3)), (Ticket(2), None), (Ticket(3), None)]
+            [
+                told(Ticket(1), Some(3)),
+                told(Ticket(2), None),
+                told(Ticket(3), None)
+            ]
         );
         bad.send(Ticket(9)).await.unwrap();
         bad.look(|_| ()).await.unwrap();
-        assert_eq!(*performed.lock().unwrap(), [(Ticket(9), None)]);
+        assert_eq!(*performed.lock().unwrap(), [told(Ticket(9), None)]);
         assert_eq!(bad.sleep().await, None);
         assert_eq!(bad.compact().await, Ok(Err(poisoned)));
         assert_eq!(good.compact().await, Ok(Ok(0_u64.to_be_bytes().to_vec())));
         assert_eq!(
-            good.apply(Millis(1), vec![work(5, 1)])
-                .await
-                .unwrap()
-                .outcomes,
+            good.apply(ENTRY, vec![work(5, 1)]).await.unwrap().outcomes,
             [Ok(5)]
         );
     }

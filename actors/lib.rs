@@ -9,6 +9,7 @@ pub mod doors;
 pub mod election;
 pub mod group_info;
 pub mod ids;
+pub mod kind;
 pub mod limits;
 pub mod link;
 pub mod links;

@@ -2,8 +2,9 @@
 //!
 //! Neither sees a clock, randomness, a file or a socket. Time is an argument, orders to the world are values.
 
+use crate::wire::version::Level;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// Milliseconds since 1970 (UTC).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,6 +41,17 @@ impl fmt::Display for Position {
     }
 }
 
+/// Where and when in a shard's log a command is applied, and by which rules: the same on every replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Where.
+    pub at: Position,
+    /// The time of the log, which never goes back.
+    pub time: Millis,
+    /// The level that the shard had before the entry: a rule that a release changes is changed from its level on.
+    pub level: Level,
+}
+
 /// A requester that waits for an answer on this node. Never stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
@@ -58,8 +70,8 @@ pub trait Fold: Sized + Send + 'static {
     /// What came of it: state has changed already, or was refused and has not.
     type Outcome: Send + 'static;
 
-    /// Applies one command. `time` never goes back.
-    fn apply(&mut self, at: Position, time: Millis, command: &Self::Command) -> Self::Outcome;
+    /// Applies one command.
+    fn apply(&mut self, moment: Moment, command: &Self::Command) -> Self::Outcome;
 
     /// The whole state in few bytes. Equal states give equal bytes.
     fn compact(&self) -> Vec<u8>;
@@ -71,6 +83,34 @@ pub trait Fold: Sized + Send + 'static {
     fn revive(bytes: &[u8]) -> Result<Self, ReviveError>;
 }
 
+/// An order of a desk to the world: what every desk orders, and what only its kind does.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect<C, A, O> {
+    /// Put a command into the shard's log.
+    Append {
+        /// Who waits.
+        ticket: Ticket,
+        /// The command.
+        command: Arc<C>,
+    },
+    /// Answer whoever waits.
+    Answer {
+        /// Who waits.
+        ticket: Ticket,
+        /// The answer.
+        answer: A,
+    },
+    /// What only desks of this kind order.
+    Own(O),
+}
+
+/// The command of the fold that a desk sits beside.
+pub type CommandOf<D> = <<D as Desk>::Fold as Fold>::Command;
+/// The outcome of a command of the fold that a desk sits beside.
+pub type OutcomeOf<D> = <<D as Desk>::Fold as Fold>::Outcome;
+/// The orders of a desk.
+pub type EffectOf<D> = Effect<CommandOf<D>, <D as Desk>::Answer, <D as Desk>::Own>;
+
 /// The volatile part of one actor, at work on the leader only.
 ///
 /// Losing it loses nothing that was answered: it holds who waits, not what is true.
@@ -79,8 +119,10 @@ pub trait Desk: Default + Send + 'static {
     type Fold: Fold;
     /// What happened or is asked.
     type Input: Send + 'static;
-    /// Orders to the world.
-    type Effect: Send + 'static;
+    /// What it answers.
+    type Answer: Send + 'static;
+    /// What only desks of its kind order; see [`Effect::Own`].
+    type Own: Send + 'static;
 
     /// Takes one input; what is to be done is pushed to `out`, in order.
     fn handle(
@@ -88,7 +130,7 @@ pub trait Desk: Default + Send + 'static {
         input: Self::Input,
         now: Millis,
         fold: &Self::Fold,
-        out: &mut Vec<Self::Effect>,
+        out: &mut Vec<EffectOf<Self>>,
     );
 
     /// Learns what the log made of a command that this desk appended under `ticket`.
@@ -98,7 +140,7 @@ pub trait Desk: Default + Send + 'static {
         outcome: &<Self::Fold as Fold>::Outcome,
         now: Millis,
         fold: &Self::Fold,
-        out: &mut Vec<Self::Effect>,
+        out: &mut Vec<EffectOf<Self>>,
     );
 
     /// Whether nobody waits here, so that the actor may end.
@@ -107,6 +149,6 @@ pub trait Desk: Default + Send + 'static {
     /// Who waits for the answer to an input.
     fn ticket(input: &Self::Input) -> Ticket;
 
-    /// The order that tells a requester that this actor is frozen after a failure.
-    fn frozen(ticket: Ticket) -> Self::Effect;
+    /// The answer of an actor that is frozen after a failure.
+    fn frozen() -> Self::Answer;
 }

@@ -15,7 +15,7 @@ use mimi_actors::{
         Peer,
         outgoing::{Outgoing, Owed},
     },
-    machine::{Fold as _, Millis, Position},
+    machine::{Fold as _, Millis, Moment, Position},
     mls::tree::view::{GroupView, Member},
     record::{Command as Record, Entry},
     room::{
@@ -37,10 +37,17 @@ use std::{hint::black_box, sync::Arc};
 
 const MESSAGE_BYTES: usize = 1_024;
 const BATCH: usize = SUBMIT_ITEMS_MAX;
-const AT: Position = Position {
-    entry: 1,
-    command: 0,
-};
+/// A moment of the log, so many milliseconds after its beginning.
+fn after(ms: u64) -> Moment {
+    Moment {
+        at: Position {
+            entry: 1,
+            command: 0,
+        },
+        time: Millis(ms),
+        ..Moment::default()
+    }
+}
 
 fn room() -> RoomUri {
     "mimi://a.example/r/clubhouse".parse().unwrap()
@@ -108,7 +115,7 @@ fn a_room() -> Fold {
         view,
         members: vec![creator],
     };
-    fold.apply(AT, Millis(1), &Command::Create(create));
+    fold.apply(after(1), &Command::Create(create));
     fold
 }
 
@@ -125,7 +132,7 @@ fn hub(c: &mut Criterion) {
         b.iter_batched(
             || fold.clone(),
             |mut fold| {
-                let outcome = fold.apply(AT, Millis(2), black_box(&submit));
+                let outcome = fold.apply(after(2), black_box(&submit));
                 assert_eq!(outcome.emitted.len(), 1);
                 outcome
             },

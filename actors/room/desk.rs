@@ -61,7 +61,7 @@ pub enum Input {
         /// What it sent.
         submit: Submit,
     },
-    /// The time of an [`Effect::Wake`] has come.
+    /// The time of an [`Own::Wake`] has come.
     Wake,
     /// A worker finished the check made under this ticket.
     Checked {
@@ -80,22 +80,11 @@ pub enum Input {
 }
 
 /// An order to the world.
+pub type Effect = machine::Effect<Command, Answer, Own>;
+
+/// What only the desk of a room at its hub orders.
 #[derive(Debug)]
-pub enum Effect {
-    /// Put a command into the shard's log.
-    Append {
-        /// Who waits.
-        ticket: Ticket,
-        /// The command.
-        command: Arc<Command>,
-    },
-    /// Answer whoever waits.
-    Answer {
-        /// Who waits.
-        ticket: Ticket,
-        /// The answer.
-        answer: Answer,
-    },
+pub enum Own {
     /// Have a worker check something; it comes back as [`Input::Checked`].
     Check {
         /// Who waits.
@@ -249,7 +238,8 @@ pub struct Desk {
 impl machine::Desk for Desk {
     type Fold = Fold;
     type Input = Input;
-    type Effect = Effect;
+    type Answer = Answer;
+    type Own = Own;
 
     fn handle(&mut self, input: Input, now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
         match input {
@@ -324,11 +314,8 @@ impl machine::Desk for Desk {
         }
     }
 
-    fn frozen(ticket: Ticket) -> Effect {
-        Effect::Answer {
-            ticket,
-            answer: Answer::Refused(Refused::Poisoned),
-        }
+    fn frozen() -> Answer {
+        Answer::Refused(Refused::Poisoned)
     }
 }
 
@@ -387,7 +374,7 @@ impl Desk {
                     sender: commit.sender.clone(),
                 });
                 let ticket = commit.ticket;
-                turn.out.push(Effect::Check { ticket, check });
+                turn.out.push(Effect::Own(Own::Check { ticket, check }));
                 self.in_flight = Some(commit);
             }
             (Ok(()), None) => turn.refuse(commit.ticket, Refused::NotAuthorized),

@@ -1,5 +1,5 @@
 use super::{
-    desk::{Check, Checked, Desk, Effect, Input},
+    desk::{Check, Checked, Desk, Effect, Input, Own},
     hub::{self, Command, Fold, Via},
     outcome::{Answer, Done, Outcome, Refused},
     testing::*,
@@ -128,10 +128,10 @@ impl World {
 
 fn order(effect: &Effect) -> Order {
     match effect {
-        Effect::Check { ticket, .. } => Order::Check(ticket.0),
+        Effect::Own(Own::Check { ticket, .. }) => Order::Check(ticket.0),
         Effect::Append { ticket, .. } => Order::Append(ticket.0),
         Effect::Answer { ticket, answer } => Order::Answer(ticket.0, answer.clone()),
-        Effect::Wake { .. } | Effect::CodeRefused { .. } => unreachable!("{effect:?}"),
+        Effect::Own(Own::Wake { .. } | Own::CodeRefused { .. }) => unreachable!("{effect:?}"),
     }
 }
 
@@ -179,7 +179,7 @@ fn the_check_of_a_commit_gets_the_state_that_the_room_is_in() {
     world.hub.propose(&alice(), vec![proposal(0, "p")]);
     let input = asked(Ticket(1), alice(), Request::Commit(bundle(0, "A")));
     let effects = world.effects(input);
-    let [Effect::Check { check, .. }] = &effects[..] else {
+    let [Effect::Own(Own::Check { check, .. })] = &effects[..] else {
         unreachable!("{effects:?}");
     };
     let Check::Bundle {
@@ -585,8 +585,7 @@ fn a_room_is_created_when_the_check_of_its_group_is_good() {
 
 #[test]
 fn a_frozen_room_says_so_to_whoever_asks() {
-    let frozen = Desk::frozen(Ticket(5));
-    assert_eq!(order(&frozen), refused(5, Refused::Poisoned));
+    assert_eq!(Desk::frozen(), Answer::Refused(Refused::Poisoned));
     let not_appended = Input::NotAppended {
         ticket: Ticket(6),
         refused: Refused::Poisoned,

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     ids::ClientUri,
     limits::{BATCH_EVENTS_MAX, SUBMISSIONS_UNDECIDED_PER_ROOM_MAX, SUBMIT_ITEMS_MAX},
-    machine::{self, Millis, Position, ReviveError},
+    machine::{self, Moment, Position, ReviveError},
     mls::codec::message::application_header,
     wire::{
         self, BVec, Payload,
@@ -139,7 +139,8 @@ impl machine::Fold for Fold {
     type Command = Command;
     type Outcome = Outcome;
 
-    fn apply(&mut self, at: Position, _time: Millis, command: &Command) -> Outcome {
+    fn apply(&mut self, moment: Moment, command: &Command) -> Outcome {
+        let at = moment.at;
         match command {
             Command::Deliver(deliver) => self.deliver(at, deliver),
             Command::Queue(queue) => self.queue(at, queue),

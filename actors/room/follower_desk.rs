@@ -5,7 +5,7 @@ use super::{
     outcome::{Answer, Outcome, Refused},
 };
 use crate::machine::{self, Millis, Ticket};
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 /// What happened or is asked.
 #[derive(Debug)]
@@ -53,23 +53,7 @@ impl Input {
 }
 
 /// An order to the world.
-#[derive(Debug)]
-pub enum Effect {
-    /// Put a command into the shard's log.
-    Append {
-        /// Who waits.
-        ticket: Ticket,
-        /// The command.
-        command: Arc<Command>,
-    },
-    /// Answer whoever waits.
-    Answer {
-        /// Who waits.
-        ticket: Ticket,
-        /// The answer.
-        answer: Answer,
-    },
-}
+pub type Effect = machine::Effect<Command, Answer, Infallible>;
 
 /// The volatile part of a followed room's actor.
 #[derive(Debug, Default)]
@@ -80,7 +64,8 @@ pub struct Desk {
 impl machine::Desk for Desk {
     type Fold = Fold;
     type Input = Input;
-    type Effect = Effect;
+    type Answer = Answer;
+    type Own = Infallible;
 
     fn handle(&mut self, input: Input, _now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
         let (ticket, command) = match input {
@@ -139,8 +124,8 @@ impl machine::Desk for Desk {
         }
     }
 
-    fn frozen(ticket: Ticket) -> Effect {
-        refuse(ticket, Refused::Poisoned)
+    fn frozen() -> Answer {
+        Answer::Refused(Refused::Poisoned)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     bucket::{Buckets, Rate},
     ids::{ClientUri, ProviderId},
     limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX, URI_BYTES_MAX},
-    machine::{self, Millis, Position, ReviveError},
+    machine::{self, Millis, Moment, Position, ReviveError},
     mls::{
         check::{bundle::CheckedBundle, proposal::PendingProposal},
         tree::view::{GroupView, Member},
@@ -233,7 +233,8 @@ impl machine::Fold for Fold {
     type Command = Command;
     type Outcome = Outcome;
 
-    fn apply(&mut self, at: Position, time: Millis, command: &Command) -> Outcome {
+    fn apply(&mut self, moment: Moment, command: &Command) -> Outcome {
+        let Moment { at, time, .. } = moment;
         match command {
             Command::Create(create) => self.create(at, time, create),
             Command::Commit(commit) => self.commit(at, time, commit),

@@ -8,7 +8,7 @@
 
 use super::{
     codes::{CodeFlaw, KeepCode, RevokeCode, WrongCode},
-    desk::{Check, Checked, Effect},
+    desk::{Check, Checked, Effect, Own},
     hub::{Command, Fold, Room},
     leases::{Grant, replayed, until_ms},
     outcome::{Answer, Done, Refused},
@@ -89,7 +89,7 @@ impl DeskTurn<'_> {
 
     pub(super) fn check(&mut self, ticket: Ticket, check: Check) {
         let check = Box::new(check);
-        self.out.push(Effect::Check { ticket, check });
+        self.out.push(Effect::Own(Own::Check { ticket, check }));
     }
 }
 
@@ -351,12 +351,12 @@ impl Joiners {
                     let joiner = joiner.clone();
                     Arc::new(Command::WrongCode(WrongCode { joiner }))
                 });
-                turn.out.push(Effect::CodeRefused {
+                turn.out.push(Effect::Own(Own::CodeRefused {
                     ticket,
                     joiner,
                     flaw,
                     command,
-                });
+                }));
                 return turn.refuse(ticket, Refused::NotAuthorized);
             }
             (Some(_), None) | (None, _) => return turn.refuse(ticket, Refused::NotAuthorized),
@@ -535,7 +535,7 @@ impl Joiners {
         if self.wake_at.is_none_or(|wake_at| at < wake_at) {
             self.wake_at = Some(at);
             let after_ms = until_ms(turn.now, at).max(1);
-            turn.out.push(Effect::Wake { after_ms });
+            turn.out.push(Effect::Own(Own::Wake { after_ms }));
         }
     }
 

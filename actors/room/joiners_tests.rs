@@ -1,5 +1,5 @@
 use super::{
-    desk::{Check, Checked, Desk, Effect, Input},
+    desk::{Check, Checked, Desk, Effect, Input, Own},
     hub::Command,
     outcome::{Answer, Done, Outcome, Refused},
     testing::*,
@@ -55,7 +55,7 @@ impl World {
             request: Request::GroupInfo(request),
         });
         assert!(
-            matches!(&checks[..], [Effect::Check { check, .. }] if matches!(**check, Check::Admit { .. })),
+            matches!(&checks[..], [Effect::Own(Own::Check { check, .. })] if matches!(**check, Check::Admit { .. })),
             "{checks:?}"
         );
         self.found(
@@ -99,7 +99,7 @@ impl World {
             outcome.done.told()
         );
         let seals = orders.iter().any(
-            |order| matches!(order, Effect::Check { check, .. } if matches!(**check, Check::Seal(_))),
+            |order| matches!(order, Effect::Own(Own::Check { check, .. }) if matches!(**check, Check::Seal(_))),
         );
         assert!(seals, "{orders:?}");
     }
@@ -192,7 +192,7 @@ fn appends(orders: &[Effect]) -> usize {
 /// When the desk wants to be woken, in milliseconds.
 fn wakes(orders: &[Effect]) -> Option<u32> {
     orders.iter().find_map(|order| {
-        let Effect::Wake { after_ms } = order else {
+        let Effect::Own(Own::Wake { after_ms }) = order else {
             return None;
         };
         Some(*after_ms)

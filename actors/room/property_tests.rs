@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     ids::ClientUri,
-    machine::{Fold, Millis, Position},
+    machine::{Fold, Millis, Moment, Position},
     wire::{
         BVec, Payload,
         event::{Body, ClientSeq, Epoch, Item, SubmitRefused, SubmitSeq},
@@ -161,11 +161,12 @@ fn run(steps: &[Step]) -> (Hub, Vec<hub::Command>, Vec<Emission>) {
 /// What a fold of other kind is after the same commands, revived on the way or not.
 fn replay<F: Fold>(mut fold: F, commands: &[F::Command], revive: bool) -> Vec<u8> {
     for (entry, command) in (1..).zip(commands) {
-        fold.apply(
-            Position { entry, command: 0 },
-            Millis(entry * 7 % 50),
-            command,
-        );
+        let moment = Moment {
+            at: Position { entry, command: 0 },
+            time: Millis(entry * 7 % 50),
+            ..Moment::default()
+        };
+        fold.apply(moment, command);
         if revive {
             fold = F::revive(&fold.compact()).unwrap();
         }

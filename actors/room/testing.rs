@@ -8,7 +8,7 @@ use super::{
 use crate::{
     bucket::Rate,
     ids::{ClientUri, ProviderId},
-    machine::{Fold as _, Millis, Position},
+    machine::{Fold as _, Millis, Moment, Position},
     mls::{
         check::{
             bundle::{Bundle, CheckedBundle, Joined},
@@ -218,7 +218,12 @@ impl Hub {
     pub(super) fn apply(&mut self, command: &Command) -> Outcome {
         self.entry += 1;
         let at = self.at();
-        self.fold.apply(at, Millis(self.time), command)
+        let moment = Moment {
+            at,
+            time: Millis(self.time),
+            ..Moment::default()
+        };
+        self.fold.apply(moment, command)
     }
 
     /// Where the last command stands.
@@ -389,7 +394,12 @@ impl Follower {
     pub(super) fn apply(&mut self, command: &follower::Command) -> Outcome {
         self.entry += 1;
         let at = self.at();
-        self.fold.apply(at, Millis(9), command)
+        let moment = Moment {
+            at,
+            time: Millis(9),
+            ..Moment::default()
+        };
+        self.fold.apply(moment, command)
     }
 
     /// Where the last command stands.

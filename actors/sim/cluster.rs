@@ -225,6 +225,7 @@ impl World {
             self.replicate(leader, shard);
             self.enter_again(leader, shard);
             self.give_way(leader, shard);
+            self.raise_level(leader, shard);
         }
     }
 
@@ -590,6 +591,7 @@ impl World {
         {
             let leads = self.leads(node, shard);
             self.check_applied(node, shard, &applied, leads);
+            self.check_level(node, shard);
             let Applied { news, orders, .. } = applied;
             let every = self.plan.weather.snapshot_entries;
             // A full disk has no room for a snapshot.

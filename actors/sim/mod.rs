@@ -30,6 +30,7 @@ mod lanes;
 mod late;
 mod learn;
 mod leases;
+mod level;
 pub mod mls;
 mod moves;
 mod node;

@@ -9,11 +9,12 @@ use super::{
 };
 use crate::{
     ids::{RoomUri, UserUri},
+    kind::Kind,
     link::{
         Links,
         session::{FanoutSender, SubmitSender},
     },
-    machine::{self, Desk, Fold, Millis, Position, Ticket},
+    machine::{self, CommandOf, Desk, EffectOf, Fold, Millis, Moment, OutcomeOf, Position, Ticket},
     record::{Command, Entry},
     room::{desk, follower_desk, hub},
     shard::{
@@ -36,10 +37,7 @@ pub(super) struct Actor<D: Desk> {
     pub(super) desk: D,
 }
 
-impl<D: Desk> Default for Actor<D>
-where
-    D::Fold: Default,
-{
+impl<D: Desk<Fold: Default>> Default for Actor<D> {
     fn default() -> Self {
         Self {
             fold: D::Fold::default(),
@@ -55,6 +53,38 @@ pub(super) enum Order {
     Follower(RoomUri, follower_desk::Effect),
     User(UserUri, user_desk::Effect),
 }
+
+/// A kind of actor as the world keeps it.
+pub(super) trait Played: Kind {
+    /// The actors of this kind.
+    fn all(shard: &mut Shard) -> &mut BTreeMap<Self::Key, Actor<Self>>;
+
+    /// The shard of a provider with so many in which the actor of `key` is.
+    fn place(key: &Self::Key, shards: u16) -> u16 {
+        crate::shard::place(&key.to_string(), shards)
+    }
+
+    /// An order of the actor of `key`.
+    fn order(key: Self::Key, effect: EffectOf<Self>) -> Order;
+}
+
+macro_rules! played {
+    ($desk:ty, $actors:ident, $order:ident) => {
+        impl Played for $desk {
+            fn all(shard: &mut Shard) -> &mut BTreeMap<Self::Key, Actor<Self>> {
+                &mut shard.$actors
+            }
+
+            fn order(key: Self::Key, effect: EffectOf<Self>) -> Order {
+                Order::$order(key, effect)
+            }
+        }
+    };
+}
+
+played!(desk::Desk, hubs, Hub);
+played!(follower_desk::Desk, followers, Follower);
+played!(user_desk::Desk, users, User);
 
 /// What an entry in flight must be when it comes back, and who waits for its commands.
 #[derive(Debug)]
@@ -143,37 +173,37 @@ impl Source for Shard {
 
 /// A command on its way into an actor.
 struct Work {
-    at: Position,
-    time: Millis,
+    moment: Moment,
     ticket: Option<Ticket>,
     now: Millis,
 }
 
-/// Applies a command to its actor; the actor's orders are added to `orders`, what it is now to `hashes`.
-fn apply_to<K: Ord + Clone, D: Desk>(
-    actors: &mut BTreeMap<K, Actor<D>>,
-    key: &K,
-    work: &Work,
-    command: &<D::Fold as Fold>::Command,
-    order: impl Fn(K, D::Effect) -> Order,
-    (orders, hashes): (&mut Vec<Order>, &mut Vec<Hash>),
-) -> <D::Fold as Fold>::Outcome
-where
-    D::Fold: Default,
-{
-    let actor = actors.entry(key.clone()).or_default();
-    let outcome = actor.fold.apply(work.at, work.time, command);
-    let mut out = Vec::new();
-    if let Some(ticket) = work.ticket {
-        let (fold, desk) = (&actor.fold, &mut actor.desk);
-        desk.applied(ticket, &outcome, work.now, fold, &mut out);
-    }
-    orders.extend(out.into_iter().map(|effect| order(key.clone(), effect)));
-    hashes.push(Hash::of(&actor.fold.compact()));
-    outcome
-}
-
 impl Shard {
+    /// The actor of `key`, begun if need be.
+    pub(super) fn actor<D: Played>(&mut self, key: &D::Key) -> &mut Actor<D> {
+        D::all(self).entry(key.clone()).or_default()
+    }
+
+    /// Applies a command to its actor; the actor's orders are added to `orders`, what it is now to `hashes`.
+    fn apply_to<D: Played>(
+        &mut self,
+        key: &D::Key,
+        work: &Work,
+        command: &CommandOf<D>,
+        (orders, hashes): (&mut Vec<Order>, &mut Vec<Hash>),
+    ) -> OutcomeOf<D> {
+        let actor = self.actor::<D>(key);
+        let outcome = actor.fold.apply(work.moment, command);
+        let mut out = Vec::new();
+        if let Some(ticket) = work.ticket {
+            let (fold, desk) = (&actor.fold, &mut actor.desk);
+            desk.applied(ticket, &outcome, work.now, fold, &mut out);
+        }
+        orders.extend(out.into_iter().map(|effect| D::order(key.clone(), effect)));
+        hashes.push(Hash::of(&actor.fold.compact()));
+        outcome
+    }
+
     /// Applies the next committed entry, if there is one that is not applied.
     pub(super) fn apply_next(&mut self, now: Millis, shards: u16) -> Option<Applied> {
         loop {
@@ -206,6 +236,7 @@ impl Shard {
         shards: u16,
     ) -> Applied {
         let time = self.derived.time.at(entry.stamp);
+        let level = self.derived.level;
         let mut orders = Vec::new();
         let mut outcomes = Vec::new();
         let mut hashes = vec![self.state];
@@ -216,27 +247,24 @@ impl Shard {
                 entry: index,
                 command: command_number,
             };
+            let moment = Moment { at, time, level };
             let work = Work {
-                at,
-                time,
+                moment,
                 ticket,
                 now,
             };
             let out = (&mut orders, &mut hashes);
             let (seen, did) = match command {
                 Command::Hub(room, command) => {
-                    let hubs = &mut self.hubs;
-                    let outcome = apply_to(hubs, room, &work, command, Order::Hub, out);
+                    let outcome = self.apply_to::<desk::Desk>(room, &work, command, out);
                     (Seen::Room(outcome.clone()), Done::Room(outcome))
                 }
                 Command::Follower(room, command) => {
-                    let followers = &mut self.followers;
-                    let outcome = apply_to(followers, room, &work, command, Order::Follower, out);
+                    let outcome = self.apply_to::<follower_desk::Desk>(room, &work, command, out);
                     (Seen::Room(outcome.clone()), Done::Room(outcome))
                 }
                 Command::User(user, command) => {
-                    let users = &mut self.users;
-                    let outcome = apply_to(users, user, &work, command, Order::User, out);
+                    let outcome = self.apply_to::<user_desk::Desk>(user, &work, command, out);
                     (Seen::User(outcome.clone()), Done::User(outcome))
                 }
                 Command::Link(_) | Command::Level(_) => (Seen::Link, Done::Nothing),
@@ -247,6 +275,7 @@ impl Shard {
         let recorded = entry.commands.iter().zip(done);
         let news = self.derived.record(index, entry.stamp, shards, recorded);
         hashes.push(Hash::of(&self.derived.links.compact()));
+        hashes.push(Hash::of(self.derived.level.to_string().as_bytes()));
         self.state = Hash::of_parts(hashes.iter().map(|hash| &hash.0[..]));
         self.applied = index;
         Applied {

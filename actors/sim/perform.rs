@@ -5,57 +5,129 @@
 
 use super::{
     mls,
-    node::Order,
+    node::{Order, Played},
     plan::NodeRef,
     post::{Answered, Back},
     world::{Event, World},
 };
 use crate::{
     ids::{RoomUri, UserUri},
-    machine::{Desk, Ticket},
-    record::Command,
-    room::{codes::CodeFlaw, desk, follower_desk, outcome::Refused},
+    kind::NotAppended,
+    machine::{CommandOf, Effect, EffectOf, Ticket},
+    room::{codes::CodeFlaw, desk, follower_desk, hub},
     shard_request::ShardReply,
-    user::{desk as user_desk, outcome::Refused as UserRefused},
+    user::desk as user_desk,
     wire::{event::Hash, refusal::TryLater},
 };
+use std::{convert::Infallible, sync::Arc};
 
 /// When a request that the log did not take may be sent again, in milliseconds.
 const RETRY_AFTER_MS: u32 = 250;
+
+/// What is made of what only a kind of actor orders.
+trait OwnOrders: Played {
+    fn carry_out(world: &mut World, node: NodeRef, shard: u16, key: &Self::Key, own: Self::Own);
+
+    /// A command as it goes into the log of this node.
+    fn marked(
+        _: &World,
+        _: NodeRef,
+        _: u16,
+        command: Arc<CommandOf<Self>>,
+    ) -> Arc<CommandOf<Self>> {
+        command
+    }
+}
+
+impl OwnOrders for desk::Desk {
+    fn carry_out(world: &mut World, node: NodeRef, shard: u16, room: &RoomUri, own: desk::Own) {
+        world.perform_own_of_hub(node, shard, room, own);
+    }
+
+    fn marked(
+        world: &World,
+        node: NodeRef,
+        shard: u16,
+        command: Arc<hub::Command>,
+    ) -> Arc<hub::Command> {
+        let items_max = world.plan.weather.backlog_items_max;
+        match world.shard(node, shard) {
+            Some(own) => own.derived.mark_lagging_providers(command, items_max),
+            None => command,
+        }
+    }
+}
+
+impl OwnOrders for follower_desk::Desk {
+    fn carry_out(_: &mut World, _: NodeRef, _: u16, _: &RoomUri, own: Infallible) {
+        match own {}
+    }
+}
+
+impl OwnOrders for user_desk::Desk {
+    fn carry_out(world: &mut World, node: NodeRef, _: u16, user: &UserUri, own: user_desk::Own) {
+        let user_desk::Own::Draw { ticket } = own;
+        let hash = Hash::of_parts([user.to_string().as_bytes(), &ticket.0.to_be_bytes()]);
+        let random = hash.0.first_chunk().copied();
+        world.input::<Self>(node, user, user_desk::Input::Drawn { ticket, random });
+    }
+}
 
 impl World {
     /// Carries out one order of an actor.
     pub(super) fn perform(&mut self, node: NodeRef, shard: u16, order: Order) {
         match order {
-            Order::Hub(room, effect) => self.perform_hub(node, shard, room, effect),
-            Order::Follower(room, effect) => self.perform_follower(node, shard, room, effect),
-            Order::User(user, effect) => self.perform_user(node, shard, user, effect),
+            Order::Hub(room, effect) => self.perform_of::<desk::Desk>(node, shard, room, effect),
+            Order::Follower(room, effect) => {
+                self.perform_of::<follower_desk::Desk>(node, shard, room, effect);
+            }
+            Order::User(user, effect) => {
+                self.perform_of::<user_desk::Desk>(node, shard, user, effect);
+            }
         }
     }
 
-    fn perform_hub(&mut self, node: NodeRef, shard: u16, room: RoomUri, effect: desk::Effect) {
+    fn perform_of<D: OwnOrders>(
+        &mut self,
+        node: NodeRef,
+        shard: u16,
+        key: D::Key,
+        effect: EffectOf<D>,
+    ) {
         match effect {
-            desk::Effect::Append { ticket, command } => {
-                let items_max = self.plan.weather.backlog_items_max;
-                let command = match self.shard(node, shard) {
-                    Some(own) => own.derived.mark_lagging_providers(command, items_max),
-                    None => command,
-                };
-                let record = Command::Hub(room.clone(), command);
-                if !self.queue_command(node, shard, record, Some(ticket)) {
-                    let refused = Refused::TryLater(TryLater::unavailable(RETRY_AFTER_MS));
-                    let refused = desk::Input::NotAppended { ticket, refused };
-                    self.hub_input(node, &room, refused);
-                }
+            Effect::Append { ticket, command } => {
+                let command = D::marked(self, node, shard, command);
+                self.append_of::<D>(node, shard, key, ticket, command);
             }
-            desk::Effect::Answer { ticket, answer } => {
-                self.answer(node, ticket, ShardReply::Room(answer));
-            }
-            desk::Effect::Wake { after_ms } => {
+            Effect::Answer { ticket, answer } => self.answer(node, ticket, D::reply(answer)),
+            Effect::Own(own) => D::carry_out(self, node, shard, &key, own),
+        }
+    }
+
+    /// Puts an actor's command into the queue in front of the log, or tells the actor that there is no place.
+    fn append_of<D: OwnOrders>(
+        &mut self,
+        node: NodeRef,
+        shard: u16,
+        key: D::Key,
+        ticket: Ticket,
+        command: Arc<CommandOf<D>>,
+    ) {
+        let record = D::record(key.clone(), command);
+        if !self.queue_command(node, shard, record, Some(ticket)) {
+            let why = NotAppended::TryLater(TryLater::unavailable(RETRY_AFTER_MS));
+            self.input::<D>(node, &key, D::not_appended(ticket, why));
+        }
+    }
+
+    fn perform_own_of_hub(&mut self, node: NodeRef, shard: u16, room: &RoomUri, own: desk::Own) {
+        match own {
+            desk::Own::Wake { after_ms } => {
                 let life = self.nodes.get(&node).map_or(0, |is| is.life);
+                let room = room.clone();
                 self.after(after_ms.into(), Event::Wake { node, life, room });
             }
-            desk::Effect::CodeRefused {
+            desk::Own::CodeRefused {
                 ticket,
                 command,
                 joiner,
@@ -72,21 +144,18 @@ impl World {
                     format!("{node}  refuses a joining code of {joiner} for {room}: {flaw}")
                 });
                 if let Some(command) = command {
-                    self.history.wrong_code_seen(&room, &joiner);
-                    let record = Command::Hub(room.clone(), command);
-                    if !self.queue_command(node, shard, record, Some(ticket)) {
-                        let refused = Refused::TryLater(TryLater::unavailable(RETRY_AFTER_MS));
-                        let refused = desk::Input::NotAppended { ticket, refused };
-                        self.hub_input(node, &room, refused);
-                    }
+                    self.history.wrong_code_seen(room, &joiner);
+                    let room = room.clone();
+                    self.append_of::<desk::Desk>(node, shard, room, ticket, command);
                 }
             }
-            desk::Effect::Check { ticket, check } => {
+            desk::Own::Check { ticket, check } => {
                 let checked = Box::new(mls::check(self.kind, *check));
                 self.history.checked(&checked);
                 let usual = self.dice.between(1, self.plan.weather.check_ms_max.max(1));
                 let is = self.nodes.get(&node);
                 let (life, slow) = is.map_or((0, 1), |is| (is.life, is.slow));
+                let room = room.clone();
                 self.after(
                     usual * slow,
                     Event::Checked {
@@ -101,108 +170,21 @@ impl World {
         }
     }
 
-    fn perform_follower(
-        &mut self,
-        node: NodeRef,
-        shard: u16,
-        room: RoomUri,
-        effect: follower_desk::Effect,
-    ) {
-        match effect {
-            follower_desk::Effect::Append { ticket, command } => {
-                let record = Command::Follower(room.clone(), command);
-                if !self.queue_command(node, shard, record, Some(ticket)) {
-                    let refused = Refused::TryLater(TryLater::unavailable(RETRY_AFTER_MS));
-                    let refused = follower_desk::Input::NotAppended { ticket, refused };
-                    self.follower_input(node, &room, refused);
-                }
-            }
-            follower_desk::Effect::Answer { ticket, answer } => {
-                self.answer(node, ticket, ShardReply::Room(answer));
-            }
-        }
-    }
-
-    fn perform_user(
-        &mut self,
-        node: NodeRef,
-        shard: u16,
-        user: UserUri,
-        effect: user_desk::Effect,
-    ) {
-        match effect {
-            user_desk::Effect::Append { ticket, command } => {
-                let record = Command::User(user.clone(), command);
-                if !self.queue_command(node, shard, record, Some(ticket)) {
-                    let refused = UserRefused::TryLater(TryLater::unavailable(RETRY_AFTER_MS));
-                    let refused = user_desk::Input::NotAppended { ticket, refused };
-                    self.user_input(node, &user, refused);
-                }
-            }
-            user_desk::Effect::Draw { ticket } => {
-                let hash = Hash::of_parts([user.to_string().as_bytes(), &ticket.0.to_be_bytes()]);
-                let random = hash.0.first_chunk().copied();
-                self.user_input(node, &user, user_desk::Input::Drawn { ticket, random });
-            }
-            user_desk::Effect::Answer { ticket, answer } => {
-                self.answer(node, ticket, ShardReply::User(answer));
-            }
-        }
-    }
-
-    /// Gives an input to the desk of a room at its hub, and carries out what it orders.
-    pub(super) fn hub_input(&mut self, node: NodeRef, room: &RoomUri, input: desk::Input) {
-        let shard = self.shard_of_room(node.provider, room);
+    /// Gives an input to the desk of an actor, and carries out what it orders.
+    pub(super) fn input<D: Played>(&mut self, node: NodeRef, key: &D::Key, input: D::Input) {
+        let shard = D::place(key, self.shards(node.provider));
         let now = self.shard_time(node, shard);
         let mut out = Vec::new();
         let Some(own) = self.shard_mut(node, shard) else {
             return;
         };
-        let actor = own.hubs.entry(room.clone()).or_default();
+        let actor = own.actor::<D>(key);
         actor.desk.handle(input, now, &actor.fold, &mut out);
         let orders = out.into_iter();
         self.carry_out(
             node,
             shard,
-            orders.map(|order| Order::Hub(room.clone(), order)),
-        );
-    }
-
-    /// Gives an input to the desk of a followed room, and carries out what it orders.
-    pub(super) fn follower_input(
-        &mut self,
-        node: NodeRef,
-        room: &RoomUri,
-        input: follower_desk::Input,
-    ) {
-        let shard = self.shard_of_room(node.provider, room);
-        let now = self.shard_time(node, shard);
-        let mut out = Vec::new();
-        let Some(own) = self.shard_mut(node, shard) else {
-            return;
-        };
-        let actor = own.followers.entry(room.clone()).or_default();
-        actor.desk.handle(input, now, &actor.fold, &mut out);
-        let orders = out.into_iter();
-        let of = |order| Order::Follower(room.clone(), order);
-        self.carry_out(node, shard, orders.map(of));
-    }
-
-    /// Gives an input to the desk of a user, and carries out what it orders.
-    pub(super) fn user_input(&mut self, node: NodeRef, user: &UserUri, input: user_desk::Input) {
-        let shard = self.shard_of_user(node.provider, user);
-        let now = self.shard_time(node, shard);
-        let mut out = Vec::new();
-        let Some(own) = self.shard_mut(node, shard) else {
-            return;
-        };
-        let actor = own.users.entry(user.clone()).or_default();
-        actor.desk.handle(input, now, &actor.fold, &mut out);
-        let orders = out.into_iter();
-        self.carry_out(
-            node,
-            shard,
-            orders.map(|order| Order::User(user.clone(), order)),
+            orders.map(|order| D::order(key.clone(), order)),
         );
     }
 

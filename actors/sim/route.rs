@@ -9,9 +9,10 @@ use super::{
 use crate::{
     caller::{Caller, Origin, Principal},
     record::Command,
+    room::{desk, follower_desk},
     shard::{place, read},
     shard_request::{ShardReply, ShardRequest},
-    user::command::Command as UserCommand,
+    user::{command::Command as UserCommand, desk as user_desk},
     way::{
         self, Came, Slot,
         client::OfClient,
@@ -332,9 +333,9 @@ impl World {
             return;
         };
         match leader::take(request, ticket, &own.derived, now) {
-            Taken::Hub(room, input) => self.hub_input(node, &room, input),
-            Taken::Follower(room, input) => self.follower_input(node, &room, input),
-            Taken::User(user, input) => self.user_input(node, &user, input),
+            Taken::Hub(room, input) => self.input::<desk::Desk>(node, &room, input),
+            Taken::Follower(room, input) => self.input::<follower_desk::Desk>(node, &room, input),
+            Taken::User(user, input) => self.input::<user_desk::Desk>(node, &user, input),
             Taken::DeviceKey(client) => {
                 let user = own.users.get(client.user());
                 let key = user.map(|user| leader::device_key(&user.fold, &client));

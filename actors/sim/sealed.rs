@@ -10,7 +10,7 @@ use crate::{
     machine::{Desk, Fold, ReviveError},
     record::Entry,
     shard::Derived,
-    wire::event::Hash,
+    wire::{event::Hash, version::Level},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,6 +32,7 @@ pub(super) struct Sealed {
     followers: Packed<RoomUri>,
     users: Packed<UserUri>,
     derived: Vec<u8>,
+    level: Level,
 }
 
 /// From a leader to a replica that lags behind the beginning of its log.
@@ -77,6 +78,7 @@ impl Shard {
             followers: pack(&self.followers),
             users: pack(&self.users),
             derived: self.derived.compact(),
+            level: self.derived.level,
         };
         self.replica.sealed.push(Arc::new(sealed));
         if let [before, _] = self.replica.sealed.as_slice() {
@@ -103,6 +105,7 @@ impl Shard {
         self.derived = Derived::revive(&sealed.derived)?;
         self.applied = sealed.at;
         self.state = sealed.state;
+        self.derived.level = sealed.level;
         Ok(())
     }
 

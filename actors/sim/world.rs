@@ -15,7 +15,7 @@ use super::{
 use crate::{
     ids::{ProviderId, RoomUri, UserUri},
     machine::{Millis, Ticket},
-    room::desk::Checked,
+    room::desk::{self, Checked},
     shard::place,
     way::Slot,
     wire::event::Hash,
@@ -310,12 +310,12 @@ impl World {
             } => {
                 if self.is_alive(node, life) {
                     let checked = crate::room::desk::Input::Checked { ticket, checked };
-                    self.hub_input(node, &room, checked);
+                    self.input::<desk::Desk>(node, &room, checked);
                 }
             }
             Event::Wake { node, life, room } => {
                 if self.is_alive(node, life) {
-                    self.hub_input(node, &room, crate::room::desk::Input::Wake);
+                    self.input::<desk::Desk>(node, &room, crate::room::desk::Input::Wake);
                 }
             }
             Event::Heartbeat { provider, shard } => {
@@ -462,11 +462,6 @@ impl World {
 
     pub(super) fn voters(&self, provider: u8, shard: u16) -> Vec<u8> {
         voters(self.plan.providers[usize::from(provider)].nodes, shard)
-    }
-
-    /// The shard of a room, at a provider.
-    pub(super) fn shard_of_room(&self, provider: u8, room: &RoomUri) -> u16 {
-        place(&room.to_string(), self.shards(provider))
     }
 
     /// The shard of a user, at its provider.

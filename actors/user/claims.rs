@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use crate::{
         ids::{ClientUri, UserUri},
-        machine::{Fold as _, Position},
+        machine::{Fold as _, Moment},
         user::{
             command::{Command, StoredPackage},
             fold::Fold,
@@ -417,7 +417,13 @@ mod tests {
         let mut voter = Fold::revive(&leader.fold.compact()).unwrap();
         for id in 0..10 {
             let command = Command::Claim(claim(id, ClaimTerms::new(alice())));
-            let theirs = voter.apply(Position::default(), NOW, &command);
+            let theirs = voter.apply(
+                Moment {
+                    time: NOW,
+                    ..Moment::default()
+                },
+                &command,
+            );
             assert_eq!(leader.apply(command), theirs);
         }
         assert_eq!(leader.fold.compact(), voter.compact());

@@ -58,26 +58,15 @@ pub enum Input {
 }
 
 /// An order to the world.
+pub type Effect = machine::Effect<Command, Answer, Own>;
+
+/// What only the desk of a user orders.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Put a command into the shard's log.
-    Append {
-        /// Who waits.
-        ticket: Ticket,
-        /// The command.
-        command: Arc<Command>,
-    },
+pub enum Own {
     /// Draw bytes that nobody can guess; they come back as [`Input::Drawn`].
     Draw {
         /// Who waits.
         ticket: Ticket,
-    },
-    /// Answer whoever waits.
-    Answer {
-        /// Who waits.
-        ticket: Ticket,
-        /// The answer.
-        answer: Answer,
     },
 }
 
@@ -106,7 +95,8 @@ pub struct Desk {
 impl machine::Desk for Desk {
     type Fold = Fold;
     type Input = Input;
-    type Effect = Effect;
+    type Answer = Answer;
+    type Own = Own;
 
     fn handle(&mut self, input: Input, now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
         match input {
@@ -119,7 +109,7 @@ impl machine::Desk for Desk {
                 let not_after = lifetime_ms.map(|lifetime_ms| now.plus(lifetime_ms));
                 let making = Making::Drawing { user, not_after };
                 self.making.insert(ticket, making);
-                out.push(Effect::Draw { ticket });
+                out.push(Effect::Own(Own::Draw { ticket }));
             }
             Input::Drawn { ticket, random } => self.drawn(ticket, random, now, fold, out),
             Input::NotAppended { ticket, refused } => {
@@ -152,9 +142,8 @@ impl machine::Desk for Desk {
         }
     }
 
-    fn frozen(ticket: Ticket) -> Effect {
-        let answer = Answer::Refused(Refused::Poisoned);
-        Effect::Answer { ticket, answer }
+    fn frozen() -> Answer {
+        Answer::Refused(Refused::Poisoned)
     }
 }
 
@@ -227,7 +216,7 @@ impl Desk {
 mod tests {
     use super::*;
     use crate::{
-        machine::{Desk as _, Position},
+        machine::{Desk as _, Moment},
         user::{
             command::{Claim, Consent, Upload},
             testing::{Log, NOW, alice, claim, client, package, user},
@@ -267,7 +256,7 @@ mod tests {
                 assert!(desk.is_idle());
                 Some(answer)
             }
-            Some(Effect::Append { .. } | Effect::Draw { .. }) | None => None,
+            Some(Effect::Append { .. } | Effect::Own(_)) | None => None,
         }
     }
 
@@ -360,8 +349,11 @@ mod tests {
         for command in [Command::Claim(plain()), Command::Delete] {
             if let Some(answer) = bobby.fold.settled(NOW, &command) {
                 let before = bobby.fold.clone();
-                let outcome =
-                    machine::Fold::apply(&mut bobby.fold, Position::default(), NOW, &command);
+                let moment = Moment {
+                    time: NOW,
+                    ..Moment::default()
+                };
+                let outcome = machine::Fold::apply(&mut bobby.fold, moment, &command);
                 assert_eq!(outcome.answer, answer);
                 assert_eq!(bobby.fold, before);
             }
@@ -379,7 +371,7 @@ mod tests {
         };
         let mut out = Vec::new();
         desk.handle(introduce, NOW, &bobby.fold, &mut out);
-        assert_eq!(out, [Effect::Draw { ticket: WAITER }]);
+        assert_eq!(out, [Effect::Own(Own::Draw { ticket: WAITER })]);
         assert!(!desk.is_idle());
         (bobby, desk)
     }
@@ -460,7 +452,6 @@ mod tests {
         desk.handle(input, NOW, &bobby.fold, &mut out);
         assert_eq!(out, answered(Answer::Refused(refused)));
         assert!(desk.is_idle());
-        let frozen = [Desk::frozen(WAITER)];
-        assert_eq!(frozen[..], answered(Answer::Refused(Refused::Poisoned)));
+        assert_eq!(Desk::frozen(), Answer::Refused(Refused::Poisoned));
     }
 }

@@ -15,7 +15,7 @@ use super::{
 pub use super::{Fold, State};
 use crate::{
     ids::{ClientUri, Requester, RoomUri},
-    machine::{self, Millis, Position, ReviveError},
+    machine::{self, Millis, Moment, Position, ReviveError},
     wire::{self, claim::UserRefused},
 };
 
@@ -23,7 +23,8 @@ impl machine::Fold for Fold {
     type Command = Command;
     type Outcome = Outcome;
 
-    fn apply(&mut self, at: Position, time: Millis, command: &Command) -> Outcome {
+    fn apply(&mut self, moment: Moment, command: &Command) -> Outcome {
+        let Moment { at, time, .. } = moment;
         match command {
             Command::Add(add) => self.add(time, add),
             Command::Delete => self.delete(),

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     bucket::Rate,
     ids::{ClientUri, Requester, RoomUri, UserUri},
-    machine::{Fold as _, Millis, Position},
+    machine::{Fold as _, Millis, Moment, Position},
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimTerms, ClientRefused},
@@ -215,7 +215,12 @@ impl Log {
             entry: self.entries,
             command: 0,
         };
-        self.fold.apply(at, self.time, &command)
+        let moment = Moment {
+            at,
+            time: self.time,
+            ..Moment::default()
+        };
+        self.fold.apply(moment, &command)
     }
 
     pub(super) fn position(&self) -> Position {

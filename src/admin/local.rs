@@ -18,7 +18,8 @@ use anyhow::{Context, bail};
 use mimi_actors::{
     ids::{ClientUri, UserUri},
     link::Peer,
-    user::{command::Consent, fold::State},
+    user::{desk as user_desk, fold::State},
+    wire::user::Consent,
 };
 use std::{
     io::ErrorKind,
@@ -320,9 +321,9 @@ async fn answer(node: &Node, ready: &Ready, request: Request) -> Response {
 async fn list_users(node: &Node) -> anyhow::Result<Response> {
     let mut users = Vec::new();
     for shard in node.shards.iter() {
-        let known: Vec<UserUri> = shard.users.lock().await.keys();
+        let known: Vec<UserUri> = shard.actors.of::<user_desk::Desk>().lock().await.keys();
         for user in known {
-            let actor = shard.user(&user).await?;
+            let actor = shard.actor::<user_desk::Desk>(&user).await?;
             let name = user.clone();
             let row = actor.look(move |fold| {
                 let device = |client: &ClientUri| DeviceRow {

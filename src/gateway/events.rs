@@ -19,6 +19,7 @@ use mimi_actors::{
     user::{
         command::{Ack, Command as UserCommand},
         cursors::Membership,
+        desk as user_desk,
         inbox::InboxItem,
         outcome as user_outcome,
     },
@@ -154,7 +155,7 @@ async fn refresh(
     let user = client.user();
     let shard = session.shards.of_user(user)?;
     let (seen, reader) = (cursors.inbox, client.clone());
-    let actor = shard.user(user).await?;
+    let actor = shard.actor::<user_desk::Desk>(user).await?;
     let (known, memberships, inbox) = actor
         .look(move |fold| {
             let known = fold.device_key(&reader).is_some();

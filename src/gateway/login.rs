@@ -6,6 +6,7 @@ use mimi_actors::{
     caller::Principal,
     ids::ClientUri,
     shard_request::{AskDeviceKey, AskUser},
+    user::desk as user_desk,
     wire::{
         BText,
         door::{DoorRefused, EXPORTER_LABEL, Enrol, Login, Reply, proof_input},
@@ -94,7 +95,7 @@ async fn end_when_revoked(session: Arc<Session>, client: ClientUri) {
         let Ok(shard) = session.shards.of_user(client.user()) else {
             return;
         };
-        let Ok(actor) = shard.user(client.user()).await else {
+        let Ok(actor) = shard.actor::<user_desk::Desk>(client.user()).await else {
             return;
         };
         let device = client.clone();

@@ -5,14 +5,17 @@ use crate::{
         log::batch::Batch,
         mesh::Mesh,
         raft::{group::Group, group_error::ProposeError},
-        shard::{NotQueued, Shard, shards::Shards},
+        shard::{Shard, shards::Shards},
     },
     gateway,
     peering::{self, Peers},
     quic::{DoorEndpoint, LinkEndpoint, strangers::Strangers},
     store::Disk,
 };
-use mimi_actors::wire::{link::Hello, refusal::TryLater};
+use mimi_actors::{
+    kind::NotAppended,
+    wire::{link::Hello, refusal::TryLater},
+};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{error, warn};
@@ -48,18 +51,18 @@ pub(super) async fn keep_confirming(group: Group, shard: Arc<Shard>) {
 }
 
 /// Puts one entry into the log. What becomes of a group that has stopped is decided where that is watched.
-pub(super) async fn propose(group: Group, batch: Batch) -> Result<(), NotQueued> {
+pub(super) async fn propose(group: Group, batch: Batch) -> Result<(), NotAppended> {
     match group.propose(batch).await {
         Ok(_) => Ok(()),
         Err(ProposeError::StorageFull(full)) => {
             warn!(%full, "a write is refused");
-            Err(NotQueued::StorageFull)
+            Err(NotAppended::StorageFull)
         }
         Err(ProposeError::Unavailable { retry_after_ms }) => {
             let retry_after_ms = u32::try_from(retry_after_ms).unwrap_or(u32::MAX);
-            Err(NotQueued::TryLater(TryLater::unavailable(retry_after_ms)))
+            Err(NotAppended::TryLater(TryLater::unavailable(retry_after_ms)))
         }
-        Err(ProposeError::Stopped) => Err(NotQueued::TryLater(TryLater::UNANSWERED)),
+        Err(ProposeError::Stopped) => Err(NotAppended::TryLater(TryLater::UNANSWERED)),
     }
 }
 
@@ -76,7 +79,7 @@ pub(super) async fn put_to_sleep(shards: Shards, idle: Duration) {
     loop {
         turn.tick().await;
         for shard in shards.iter() {
-            let asleep = shard.put_to_sleep(idle).await;
+            let asleep = shard.actors.put_to_sleep(idle).await;
             if asleep > 0 {
                 tracing::debug!(shard = shard.id, asleep, "idle actors were put to sleep");
             }

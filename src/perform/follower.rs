@@ -1,27 +1,12 @@
-//! What the orders of a followed room mean.
+//! A followed room orders nothing of its own.
 
-use super::{AnsweredFrom, hub::not_queued};
+use super::Performed;
 use crate::cluster::shard::Shard;
-use mimi_actors::{
-    ids::RoomUri,
-    record::Command,
-    room::follower_desk::{Effect, Input},
-    shard_request::ShardReply,
-};
-use std::sync::Arc;
+use mimi_actors::{ids::RoomUri, room::follower_desk::Desk};
+use std::{convert::Infallible, sync::Arc};
 
-/// Carries out one order of the room's actor.
-pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, from: AnsweredFrom) {
-    match effect {
-        Effect::Append { ticket, command } => {
-            let record = Command::Follower(room.clone(), command);
-            if let Err(refused) = shard.queue(record, Some(ticket)) {
-                let refused = not_queued(refused);
-                shard.report_follower(room, Input::NotAppended { ticket, refused });
-            }
-        }
-        Effect::Answer { ticket, answer } => {
-            shard.answer_ticket(ticket, ShardReply::Room(answer), from);
-        }
+impl Performed for Desk {
+    fn perform(_: &Arc<Shard>, _: &RoomUri, own: Infallible) {
+        match own {}
     }
 }

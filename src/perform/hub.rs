@@ -1,50 +1,40 @@
-//! What the orders of a hub's room mean.
+//! What the orders mean that only a room at its hub gives.
 
-use super::AnsweredFrom;
-use crate::cluster::shard::{NotQueued, Shard};
+use super::{Performed, append};
+use crate::cluster::shard::Shard;
 use mimi_actors::{
     ids::RoomUri,
     machine::Ticket,
-    record::Command,
     room::{
         checks,
-        desk::{Check, Checked, Effect, Input},
-        outcome::Refused,
+        desk::{Check, Checked, Desk, Input, Own},
+        hub,
     },
-    shard_request::ShardReply,
 };
 use std::{sync::Arc, time::Duration};
 
-/// Carries out one order of the room's actor.
-pub(crate) fn perform(shard: &Arc<Shard>, room: &RoomUri, effect: Effect, from: AnsweredFrom) {
-    match effect {
-        Effect::Append { ticket, command } => {
-            let items_max = shard.environment().backlog_items_max;
-            let command = shard.looked_at().mark_lagging_providers(command, items_max);
-            let record = Command::Hub(room.clone(), command);
-            if let Err(refused) = shard.queue(record, Some(ticket)) {
-                let refused = not_queued(refused);
-                shard.report_hub(room, Input::NotAppended { ticket, refused });
-            }
-        }
-        Effect::Answer { ticket, answer } => {
-            shard.answer_ticket(ticket, ShardReply::Room(answer), from);
-        }
-        Effect::Check { ticket, check } => start_check(shard, room, ticket, *check),
-        Effect::Wake { after_ms } => wake(shard, room, after_ms),
-        Effect::CodeRefused {
-            ticket,
-            joiner,
-            flaw,
-            command,
-        } => {
-            tracing::info!(%room, %joiner, %flaw, "a joining code is refused");
-            if let Some(command) = command
-                && let Err(refused) = shard.queue(Command::Hub(room.clone(), command), Some(ticket))
-            {
-                tracing::warn!(%room, %refused, "a wrong joining code is not counted");
-                let refused = not_queued(refused);
-                shard.report_hub(room, Input::NotAppended { ticket, refused });
+impl Performed for Desk {
+    fn to_log(shard: &Shard, command: Arc<hub::Command>) -> Arc<hub::Command> {
+        let items_max = shard.environment().backlog_items_max;
+        shard.looked_at().mark_lagging_providers(command, items_max)
+    }
+
+    fn perform(shard: &Arc<Shard>, room: &RoomUri, own: Own) {
+        match own {
+            Own::Check { ticket, check } => start_check(shard, room, ticket, *check),
+            Own::Wake { after_ms } => wake(shard, room, after_ms),
+            Own::CodeRefused {
+                ticket,
+                joiner,
+                flaw,
+                command,
+            } => {
+                tracing::info!(%room, %joiner, %flaw, "a joining code is refused");
+                if let Some(command) = command
+                    && let Err(refused) = append::<Self>(shard, room, ticket, command)
+                {
+                    tracing::warn!(%room, %refused, "a wrong joining code is not counted");
+                }
             }
         }
     }
@@ -56,17 +46,9 @@ fn wake(shard: &Arc<Shard>, room: &RoomUri, after_ms: u32) {
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(after_ms.into())).await;
         if let Some(shard) = shard.upgrade() {
-            shard.report_hub(&room, Input::Wake);
+            shard.report::<Desk>(&room, Input::Wake);
         }
     });
-}
-
-/// What a requester is told when the shard did not take its command.
-pub(crate) fn not_queued(refused: NotQueued) -> Refused {
-    match refused {
-        NotQueued::StorageFull => Refused::StorageFull,
-        NotQueued::TryLater(later) => Refused::TryLater(later),
-    }
 }
 
 fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check) {
@@ -76,7 +58,7 @@ fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check)
     let report = move |checked: Option<Checked>| {
         // A check that panics was fed something no check was written for.
         let checked = Box::new(checked.unwrap_or(Checked::Overloaded));
-        back.report_hub(&to, Input::Checked { ticket, checked });
+        back.report::<Desk>(&to, Input::Checked { ticket, checked });
     };
     if environment
         .workers
@@ -84,6 +66,6 @@ fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check)
         .is_err()
     {
         let checked = Box::new(Checked::Overloaded);
-        shard.report_hub(room, Input::Checked { ticket, checked });
+        shard.report::<Desk>(room, Input::Checked { ticket, checked });
     }
 }

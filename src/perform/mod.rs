@@ -1,20 +1,29 @@
-//! What each effect means in the real world: one exhaustive match for each kind of actor.
+//! What each order of a desk means in the real world: those that every desk gives here, those of one kind in its module.
 //!
 //! Nothing here waits: a command is offered to the shard's queue, an answer is handed to whoever holds the ticket, a
 //! check goes to the worker pool. What cannot be done comes back to the actor as an input.
 
 pub(crate) mod answers;
-pub(crate) mod follower;
-pub(crate) mod hub;
-pub(crate) mod link;
-pub(crate) mod user;
+mod follower;
+mod hub;
+mod user;
 pub(crate) mod workers;
 
 use crate::{
-    cluster::feeds::{refusal_throttle::RefusalThrottle, wake::Wakers},
+    cluster::{
+        feeds::{refusal_throttle::RefusalThrottle, wake::Wakers},
+        shard::{Shard, actors::Kept},
+    },
     directory::HubKey,
 };
-use mimi_actors::{host::Clock, ids::ProviderId, room::checks::Mls, user::command::Rules};
+use mimi_actors::{
+    host::Clock,
+    ids::ProviderId,
+    kind::NotAppended,
+    machine::{CommandOf, Effect, EffectOf, Ticket},
+    room::checks::Mls,
+    user::command::Rules,
+};
 use std::{sync::Arc, time::Duration};
 use workers::Workers;
 
@@ -53,4 +62,48 @@ pub(crate) enum AnsweredFrom {
     Log,
     /// On a look at the fold alone: another node may lead by now and have moved on.
     Memory,
+}
+
+/// A kind of actor whose orders are carried out here.
+pub(crate) trait Performed: Kept {
+    /// A command as it goes into the log of this node.
+    fn to_log(_: &Shard, command: Arc<CommandOf<Self>>) -> Arc<CommandOf<Self>> {
+        command
+    }
+
+    /// Carries out an order that only actors of this kind give.
+    fn perform(shard: &Arc<Shard>, key: &Self::Key, own: Self::Own);
+}
+
+/// Carries out one order of an actor.
+pub(crate) fn perform<D: Performed>(
+    shard: &Arc<Shard>,
+    key: &D::Key,
+    effect: EffectOf<D>,
+    from: AnsweredFrom,
+) {
+    match effect {
+        Effect::Append { ticket, command } => {
+            // An actor whose command is not taken has been told so.
+            let _ = append::<D>(shard, key, ticket, D::to_log(shard, command));
+        }
+        Effect::Answer { ticket, answer } => shard.answer_ticket(ticket, D::reply(answer), from),
+        Effect::Own(own) => D::perform(shard, key, own),
+    }
+}
+
+/// Puts an actor's command into the queue in front of the log.
+///
+/// # Errors
+/// Why it is not taken; the actor is told so.
+fn append<D: Kept>(
+    shard: &Arc<Shard>,
+    key: &D::Key,
+    ticket: Ticket,
+    command: Arc<CommandOf<D>>,
+) -> Result<(), NotAppended> {
+    let record = D::record(key.clone(), command);
+    shard.queue(record, Some(ticket)).inspect_err(|why| {
+        shard.report::<D>(key, D::not_appended(ticket, *why));
+    })
 }

@@ -1,45 +1,17 @@
-//! What the orders of a user's actor mean.
+//! What the orders mean that only a user's actor gives.
 
-use super::AnsweredFrom;
-use crate::{
-    cluster::shard::{NotQueued, Shard},
-    directory,
-};
+use super::Performed;
+use crate::{cluster::shard::Shard, directory};
 use mimi_actors::{
     ids::UserUri,
-    record::Command,
-    shard_request::ShardReply,
-    user::{
-        desk::{Effect, Input},
-        outcome::Refused,
-    },
+    user::desk::{Desk, Input, Own},
 };
 use std::sync::Arc;
 
-/// Carries out one order of the user's actor.
-pub(crate) fn perform(shard: &Arc<Shard>, user: &UserUri, effect: Effect, from: AnsweredFrom) {
-    match effect {
-        Effect::Append { ticket, command } => {
-            let record = Command::User(user.clone(), command);
-            if let Err(refused) = shard.queue(record, Some(ticket)) {
-                let refused = not_queued(refused);
-                shard.report_user(user, Input::NotAppended { ticket, refused });
-            }
-        }
-        Effect::Draw { ticket } => {
-            let random = Some(directory::random());
-            shard.report_user(user, Input::Drawn { ticket, random });
-        }
-        Effect::Answer { ticket, answer } => {
-            shard.answer_ticket(ticket, ShardReply::User(answer), from);
-        }
-    }
-}
-
-/// What a requester is told when the shard did not take its command.
-pub(crate) fn not_queued(refused: NotQueued) -> Refused {
-    match refused {
-        NotQueued::StorageFull => Refused::StorageFull,
-        NotQueued::TryLater(later) => Refused::TryLater(later),
+impl Performed for Desk {
+    fn perform(shard: &Arc<Shard>, user: &UserUri, own: Own) {
+        let Own::Draw { ticket } = own;
+        let random = Some(directory::random());
+        shard.report::<Self>(user, Input::Drawn { ticket, random });
     }
 }

@@ -4,12 +4,10 @@
 //! last as good as new; that is kept, and told again.
 
 use crate::{
-    machine::{Desk, Fold, Millis, Position, Ticket},
+    machine::{CommandOf, Desk, EffectOf, Fold, Millis, Moment, OutcomeOf, Ticket},
     wire::event::Hash,
 };
 use std::{fmt::Debug, rc::Rc};
-
-type OutcomeOf<D> = <<D as Desk>::Fold as Fold>::Outcome;
 
 enum Told<D: Desk> {
     Input(Box<dyn Fn() -> D::Input>),
@@ -62,7 +60,7 @@ fn tell<D: Desk>(
     told: &Told<D>,
     now: Millis,
     fold: &D::Fold,
-    out: &mut Vec<D::Effect>,
+    out: &mut Vec<EffectOf<D>>,
 ) {
     match told {
         Told::Input(input) => desk.handle(input(), now, fold, out),
@@ -94,27 +92,26 @@ where
         &mut self,
         now: Millis,
         input: impl Fn() -> D::Input + 'static,
-    ) -> Vec<D::Effect> {
+    ) -> Vec<EffectOf<D>> {
         self.tell(now, Told::Input(Box::new(input)))
     }
 
     /// Applies a command, and tells the desk whose ticket it was; the fold has changed when this returns.
     pub(super) fn apply(
         &mut self,
-        at: Position,
-        now: Millis,
-        command: &<D::Fold as Fold>::Command,
+        moment: Moment,
+        command: &CommandOf<D>,
         ticket: Option<Ticket>,
-    ) -> (OutcomeOf<D>, Vec<D::Effect>) {
-        let outcome = Rc::make_mut(&mut self.fold).apply(at, now, command);
+    ) -> (OutcomeOf<D>, Vec<EffectOf<D>>) {
+        let outcome = Rc::make_mut(&mut self.fold).apply(moment, command);
         self.fold_hash = Hash::of(&self.fold.compact());
         let out = ticket.map_or_else(Vec::new, |ticket| {
-            self.tell(now, Told::Applied(ticket, outcome.clone()))
+            self.tell(moment.time, Told::Applied(ticket, outcome.clone()))
         });
         (outcome, out)
     }
 
-    fn tell(&mut self, now: Millis, told: Told<D>) -> Vec<D::Effect> {
+    fn tell(&mut self, now: Millis, told: Told<D>) -> Vec<EffectOf<D>> {
         let (mut desk, mut out) = (D::default(), Vec::new());
         let new = look(&desk);
         for before in &self.told {

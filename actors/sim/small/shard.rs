@@ -4,7 +4,7 @@ use super::seat::Seat;
 use crate::{
     ids::{RoomUri, UserUri},
     limits::ENTRY_COMMANDS_MAX,
-    machine::{Millis, Position, Ticket},
+    machine::{Millis, Moment, Position, Ticket},
     record::{Command, Entry},
     room::{desk, follower_desk},
     shard::{
@@ -118,22 +118,27 @@ impl Shard {
                 entry: self.applied as u64,
                 command: place,
             };
+            let moment = Moment {
+                at,
+                time: now,
+                level: self.derived.level,
+            };
             before(self, command);
             let did = match command {
                 Command::Hub(_, command) => {
-                    let (outcome, out) = self.hub.apply(at, now, command, ticket);
+                    let (outcome, out) = self.hub.apply(moment, command, ticket);
                     orders.extend(out.into_iter().map(Order::Hub));
                     done.push(Done::Room(outcome.clone()));
                     Seen::Room(Box::new(outcome))
                 }
                 Command::Follower(_, command) => {
-                    let (outcome, out) = self.follower.apply(at, now, command, ticket);
+                    let (outcome, out) = self.follower.apply(moment, command, ticket);
                     orders.extend(out.into_iter().map(Order::Follower));
                     done.push(Done::Room(outcome.clone()));
                     Seen::Room(Box::new(outcome))
                 }
                 Command::User(_, command) => {
-                    let (outcome, out) = self.user.apply(at, now, command, ticket);
+                    let (outcome, out) = self.user.apply(moment, command, ticket);
                     orders.extend(out.into_iter().map(Order::User));
                     done.push(Done::User(outcome));
                     Seen::Other

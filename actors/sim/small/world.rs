@@ -357,12 +357,15 @@ impl World {
             Order::Hub(desk::Effect::Append { ticket, command }) => {
                 shard.queue_hub(&names.room, &command, Some(ticket));
             }
-            Order::Hub(desk::Effect::Check { ticket, check }) => {
+            Order::Hub(desk::Effect::Own(desk::Own::Check { ticket, check })) => {
                 self.checks.push((ticket, Rc::from(check)));
             }
             // Nobody joins by itself in the small world, and nobody is introduced.
-            Order::Hub(desk::Effect::Wake { .. } | desk::Effect::CodeRefused { .. })
-            | Order::User(user_desk::Effect::Draw { .. }) => {}
+            Order::Hub(desk::Effect::Own(
+                desk::Own::Wake { .. } | desk::Own::CodeRefused { .. },
+            ))
+            | Order::User(user_desk::Effect::Own(user_desk::Own::Draw { .. })) => {}
+            Order::Follower(follower_desk::Effect::Own(own)) => match own {},
             Order::Follower(follower_desk::Effect::Append { ticket, command }) => {
                 let command = Command::Follower(names.room.clone(), command);
                 shard.queue.push((command, Some(ticket)));

@@ -4,10 +4,11 @@
 
 use crate::cluster::{
     raft::lead::{led_here, lost},
-    shard::{NotQueued, Shard, shards::Shards},
+    shard::{Shard, shards::Shards},
 };
 use futures::stream::{FuturesUnordered, StreamExt};
 use mimi_actors::{
+    kind::NotAppended,
     link,
     record::Command,
     shard_request::ShardReply,
@@ -42,7 +43,7 @@ async fn carry_on(shards: &Shards, from: &Arc<Shard>) {
                 again = true;
                 continue;
             };
-            if let Err(NotQueued::TryLater(_)) = from.queue_own(Command::Link(ack)).await {
+            if let Err(NotAppended::TryLater(_)) = from.queue_own(Command::Link(ack)).await {
                 return;
             }
         }

@@ -3,27 +3,27 @@
 //! The order is the promise: every actor applies; the outcomes are recorded (index, links); then, and only then, the
 //! answers go out and sessions are woken.
 
-use super::{Shard, Unreachable, packed};
+use super::{Shard, Unreachable, actors::Kept, packed};
 use crate::{
     cluster::log::{
         batch::{Apply, Batch, DecodeError, StateError},
         decoded,
     },
-    perform::{self, AnsweredFrom},
+    perform::{self, AnsweredFrom, Performed},
     store::snapshot::Row,
 };
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use mimi_actors::{
-    host::{Applied, Poisoned, Work},
-    ids::{RoomUri, UserUri},
+    host::{Applied, OfEntry, Work},
+    kind::Kind,
     link,
-    machine::{Desk, Millis, Position, Ticket},
+    machine::{CommandOf, Millis, Position, Ticket},
     record::Command,
-    room::{desk, follower_desk, outcome::Outcome},
+    room::{desk, follower_desk},
     shard::{Done, News},
     shard_request::ShardReply,
-    user::{desk as user_desk, outcome as user_outcome},
+    user::desk as user_desk,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,44 @@ use std::{
 };
 
 /// The work of one entry for the actors of one kind.
-type Grouped<K, D> = BTreeMap<K, Vec<Work<D>>>;
+type Grouped<D> = BTreeMap<<D as Kind>::Key, Vec<Work<D>>>;
+
+/// What an entry did to one actor, and the numbers of the actor's commands in it.
+struct Did<D: Kind> {
+    key: D::Key,
+    numbers: Vec<u32>,
+    applied: Applied<D>,
+}
+
+/// What follows from an entry: the outcome of each command by its number, and orders that are carried out once those are
+/// recorded.
+#[derive(Default)]
+struct Follows {
+    done: BTreeMap<u32, Done>,
+    orders: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Follows {
+    fn take<D: Performed>(&mut self, shard: &Arc<Shard>, all: Vec<Did<D>>) {
+        for Did {
+            key,
+            numbers,
+            applied,
+        } in all
+        {
+            // The host of a frozen actor has said so.
+            let done = applied.outcomes.into_iter();
+            let done = done.map(|outcome| outcome.map_or(Done::Nothing, D::done));
+            self.done.extend(numbers.into_iter().zip(done));
+            let shard = Arc::clone(shard);
+            self.orders.push(Box::new(move || {
+                for effect in applied.effects {
+                    perform::perform::<D>(&shard, &key, effect, AnsweredFrom::Log);
+                }
+            }));
+        }
+    }
+}
 
 impl Shard {
     /// Applies a committed entry. Returns when everything that follows from it is under way.
@@ -47,10 +84,13 @@ impl Shard {
         // One look: a leadership that ends meanwhile takes its tickets with it.
         let leadership = self.leadership();
         let stamp = (*decoded).as_ref().stamp;
-        let time = self.looked_at().time.at(stamp);
-        let mut hubs: Grouped<RoomUri, desk::Desk> = BTreeMap::new();
-        let mut followers: Grouped<RoomUri, follower_desk::Desk> = BTreeMap::new();
-        let mut users: Grouped<UserUri, user_desk::Desk> = BTreeMap::new();
+        let (time, level) = {
+            let derived = self.looked_at();
+            (derived.time.at(stamp), derived.level)
+        };
+        let mut hubs: Grouped<desk::Desk> = BTreeMap::new();
+        let mut followers: Grouped<follower_desk::Desk> = BTreeMap::new();
+        let mut users: Grouped<user_desk::Desk> = BTreeMap::new();
         for (number, (command, ticket)) in (0_u32..).zip(decoded.commands(leadership)) {
             let at = Position {
                 entry: index,
@@ -67,42 +107,17 @@ impl Shard {
         }
         // The entry comes first: whoever is woken by what follows reads it.
         self.entries.push(index, batch.bytes().len(), &decoded);
-        let mut done: BTreeMap<u32, Done> = BTreeMap::new();
-        let mut orders: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
-        let (hub_work, follower_work, user_work) = futures::try_join!(
-            async { apply_all(&mut *self.hubs.lock().await, time, hubs).await },
-            async { apply_all(&mut *self.followers.lock().await, time, followers).await },
-            async { apply_all(&mut *self.users.lock().await, time, users).await },
+        let entry = OfEntry { time, level };
+        let mut follows = Follows::default();
+        let (hubs, followers, users) = futures::try_join!(
+            self.apply_to(entry, hubs),
+            self.apply_to(entry, followers),
+            self.apply_to(entry, users),
         )?;
-        for (room, numbers, applied) in hub_work {
-            done.extend(
-                numbers
-                    .into_iter()
-                    .zip(applied.outcomes.into_iter().map(room_done)),
-            );
-            orders.push(later(self, room, applied.effects, perform::hub::perform));
-        }
-        for (room, numbers, applied) in follower_work {
-            done.extend(
-                numbers
-                    .into_iter()
-                    .zip(applied.outcomes.into_iter().map(room_done)),
-            );
-            orders.push(later(
-                self,
-                room,
-                applied.effects,
-                perform::follower::perform,
-            ));
-        }
-        for (user, numbers, applied) in user_work {
-            done.extend(
-                numbers
-                    .into_iter()
-                    .zip(applied.outcomes.into_iter().map(user_done)),
-            );
-            orders.push(later(self, user, applied.effects, perform::user::perform));
-        }
+        follows.take(self, hubs);
+        follows.take(self, followers);
+        follows.take(self, users);
+        let Follows { mut done, orders } = follows;
         let commands = (0_u32..).zip(decoded.commands(leadership));
         let done = commands
             .map(|(number, (command, _))| (command, done.remove(&number).unwrap_or(Done::Nothing)));
@@ -121,6 +136,33 @@ impl Shard {
         self.tell(news, time);
         self.applied.send_replace(index);
         Ok(())
+    }
+
+    /// One message to each actor, all at once; with each, the numbers of its commands.
+    async fn apply_to<D: Kept>(
+        &self,
+        entry: OfEntry,
+        grouped: Grouped<D>,
+    ) -> Result<Vec<Did<D>>, Unreachable> {
+        let mut actors = Vec::with_capacity(grouped.len());
+        if !grouped.is_empty() {
+            let mut directory = self.actors.of::<D>().lock().await;
+            for (key, work) in grouped {
+                let actor = directory.wake(&key).await?;
+                actors.push((key, actor, work));
+            }
+        }
+        // A look at who is there does not wait for what they do.
+        let applying = actors.into_iter().map(|(key, actor, work)| async move {
+            let numbers = work.iter().map(|work| work.at.command).collect();
+            let applied = actor.apply(entry, work).await?;
+            Ok(Did {
+                key,
+                numbers,
+                applied,
+            })
+        });
+        join_all(applying).await.into_iter().collect()
     }
 
     /// Rings the wakers of the clients of this node, and tells the operator what was refused.
@@ -196,21 +238,11 @@ fn redrives<'a>(
     commands.filter_map(move |(command, ticket)| redrive(command).then_some(ticket))
 }
 
-/// A frozen room: its host has said so.
-fn room_done(applied: Result<Outcome, Poisoned>) -> Done {
-    applied.map_or(Done::Nothing, Done::Room)
-}
-
-/// A frozen user: its host has said so.
-fn user_done(applied: Result<user_outcome::Outcome, Poisoned>) -> Done {
-    applied.map_or(Done::Nothing, Done::User)
-}
-
-fn group<K: Ord + Clone, D: Desk>(
-    grouped: &mut Grouped<K, D>,
-    key: &K,
+fn group<D: Kind>(
+    grouped: &mut Grouped<D>,
+    key: &D::Key,
     at: Position,
-    command: &Arc<mimi_actors::host::CommandOf<D>>,
+    command: &Arc<CommandOf<D>>,
     ticket: Option<Ticket>,
 ) {
     let work = Work {
@@ -222,42 +254,4 @@ fn group<K: Ord + Clone, D: Desk>(
         Some(group) => group.push(work),
         None => drop(grouped.insert(key.clone(), vec![work])),
     }
-}
-
-/// One message to each actor, all at once; with each, the numbers of its commands.
-async fn apply_all<K: Ord + Clone, D: Desk>(
-    directory: &mut super::directory::Directory<K, D>,
-    time: Millis,
-    grouped: Grouped<K, D>,
-) -> Result<Vec<(K, Vec<u32>, Applied<D>)>, Unreachable>
-where
-    D::Fold: Default,
-{
-    let mut actors = Vec::with_capacity(grouped.len());
-    for (key, work) in grouped {
-        let actor = directory.wake(&key).await?;
-        let numbers: Vec<u32> = work.iter().map(|work| work.at.command).collect();
-        actors.push((key, numbers, actor, work));
-    }
-    let applying = actors
-        .into_iter()
-        .map(|(key, numbers, actor, work)| async move {
-            Ok((key, numbers, actor.apply(time, work).await?))
-        });
-    join_all(applying).await.into_iter().collect()
-}
-
-/// The orders of one actor, to be carried out once the outcomes are recorded.
-fn later<K: Send + 'static, E: Send + 'static>(
-    shard: &Arc<Shard>,
-    key: K,
-    effects: Vec<E>,
-    perform: fn(&Arc<Shard>, &K, E, AnsweredFrom),
-) -> Box<dyn FnOnce() + Send> {
-    let shard = Arc::clone(shard);
-    Box::new(move || {
-        effects
-            .into_iter()
-            .for_each(|effect| perform(&shard, &key, effect, AnsweredFrom::Log))
-    })
 }

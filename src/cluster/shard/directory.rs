@@ -5,6 +5,7 @@
 
 use mimi_actors::{
     host::{Clock, Handle, Perform, Start},
+    kind::Kind,
     machine::{Desk, Fold, ReviveError},
 };
 use ractor::{ActorCell, SpawnErr};
@@ -38,23 +39,20 @@ pub(crate) enum Resident<D: Desk> {
 }
 
 /// Makes what carries out an actor's orders.
-type MakePerform<K, D> = Box<dyn Fn(&K) -> Perform<D> + Send + Sync>;
+type MakePerform<D> = Box<dyn Fn(&<D as Kind>::Key) -> Perform<D> + Send + Sync>;
 
 /// All actors of one kind in one shard.
-pub(crate) struct Directory<K, D: Desk> {
-    slots: BTreeMap<K, Slot<D>>,
+pub(crate) struct Directory<D: Kind> {
+    slots: BTreeMap<D::Key, Slot<D>>,
     clock: Clock,
-    perform: MakePerform<K, D>,
+    perform: MakePerform<D>,
     supervisor: ActorCell,
     /// What a fold looks like before its first command, in compact form.
     nothing: Vec<u8>,
 }
 
-impl<K: Ord + Clone, D: Desk> Directory<K, D>
-where
-    D::Fold: Default,
-{
-    pub(crate) fn new(clock: Clock, perform: MakePerform<K, D>, supervisor: ActorCell) -> Self {
+impl<D: Kind> Directory<D> {
+    pub(crate) fn new(clock: Clock, perform: MakePerform<D>, supervisor: ActorCell) -> Self {
         let nothing = D::Fold::default().compact();
         Self {
             slots: BTreeMap::new(),
@@ -66,7 +64,7 @@ where
     }
 
     /// The actor of `key`, woken or begun if need be.
-    pub(crate) async fn wake(&mut self, key: &K) -> Result<Handle<D>, WakeError> {
+    pub(crate) async fn wake(&mut self, key: &D::Key) -> Result<Handle<D>, WakeError> {
         let fold = match self.slots.get_mut(key) {
             Some(Slot::Awake { handle, used }) => {
                 *used = Instant::now();
@@ -96,7 +94,7 @@ where
             Slot::Awake { used, .. } => used.elapsed() >= idle,
             Slot::Asleep(_) => false,
         };
-        let keys: Vec<K> = self
+        let keys: Vec<D::Key> = self
             .slots
             .iter()
             .filter(|(_, slot)| tired(slot))
@@ -121,7 +119,7 @@ where
     }
 
     /// The compact state of every actor, in order; those that hold nothing are left out.
-    pub(crate) async fn compact(&self) -> Vec<(K, Vec<u8>)> {
+    pub(crate) async fn compact(&self) -> Vec<(D::Key, Vec<u8>)> {
         let mut all = Vec::with_capacity(self.slots.len());
         for (key, slot) in &self.slots {
             let compact = match slot {
@@ -139,7 +137,7 @@ where
     }
 
     /// Everybody, in order. Their states are those of this moment for as long as nothing is applied.
-    pub(crate) fn residents(&self) -> Vec<(K, Resident<D>)> {
+    pub(crate) fn residents(&self) -> Vec<(D::Key, Resident<D>)> {
         let resident = |slot: &Slot<D>| match slot {
             Slot::Awake { handle, .. } => Resident::Awake(handle.clone()),
             Slot::Asleep(compact) => Resident::Asleep(compact.clone()),
@@ -151,7 +149,7 @@ where
     }
 
     /// Ends and forgets everybody, and takes over sleepers.
-    pub(crate) fn replace(&mut self, sleepers: BTreeMap<K, Vec<u8>>) {
+    pub(crate) fn replace(&mut self, sleepers: BTreeMap<D::Key, Vec<u8>>) {
         for slot in self.slots.values() {
             if let Slot::Awake { handle, .. } = slot {
                 handle.end();
@@ -173,7 +171,7 @@ where
     }
 
     /// Everybody who was ever begun, in order.
-    pub(crate) fn keys(&self) -> Vec<K> {
+    pub(crate) fn keys(&self) -> Vec<D::Key> {
         self.slots.keys().cloned().collect()
     }
 
@@ -192,7 +190,7 @@ where
 mod tests {
     use super::*;
     use mimi_actors::{
-        host::Work,
+        host::{OfEntry, Work},
         ids::UserUri,
         machine::{Millis, Position},
         supervisor::Supervisor,
@@ -201,13 +199,13 @@ mod tests {
             desk::Desk,
             fold::State,
         },
-        wire::event::Hash,
+        wire::{event::Hash, version::Level},
     };
     use std::sync::Arc;
 
-    async fn users() -> (Supervisor, Directory<UserUri, Desk>) {
+    async fn users() -> (Supervisor, Directory<Desk>) {
         let supervisor = Supervisor::start().await.unwrap();
-        let perform: MakePerform<UserUri, Desk> = Box::new(|_| Arc::new(|_| {}));
+        let perform: MakePerform<Desk> = Box::new(|_| Arc::new(|_| {}));
         let directory = Directory::new(Arc::new(|| Millis(1)), perform, supervisor.cell());
         (supervisor, directory)
     }
@@ -224,6 +222,10 @@ mod tests {
             entry: 1,
             command: 0,
         };
+        let entry = OfEntry {
+            time: Millis(1),
+            level: Level::FIRST,
+        };
         let work = vec![Work {
             at,
             command: Arc::new(add),
@@ -233,7 +235,7 @@ mod tests {
             .wake(&alice)
             .await
             .unwrap()
-            .apply(Millis(1), work)
+            .apply(entry, work)
             .await
             .unwrap();
         let before = directory.compact().await;

@@ -4,6 +4,7 @@
 //! together; outcomes are recorded before anybody is answered; time never goes back. Not here: the log itself
 //! (`group`), what an order means (`perform`), what is sent when (`peering`, `gateway`).
 
+pub(crate) mod actors;
 pub(crate) mod apply;
 pub(crate) mod directory;
 pub(crate) mod full_disk;
@@ -26,11 +27,12 @@ use super::{
         lead::{Lead, lost},
     },
 };
-use crate::perform::{self, AnsweredFrom, Environment, answers::Answers};
+use crate::perform::{self, AnsweredFrom, Environment, Performed, answers::Answers};
+use actors::{Actors, Kept};
 use directory::{Directory, WakeError};
 use mimi_actors::{
-    host::{Clock, Gone, Handle},
-    ids::{RoomUri, UserUri},
+    host::{Clock, Gone, Handle, Perform},
+    kind::NotAppended,
     limits::{ENTRY_COMMANDS_MAX, ENTRY_FILL_BYTES, SHARD_QUEUE_COMMANDS_MAX},
     machine::{Millis, Ticket},
     record::{Command, Entry},
@@ -52,25 +54,6 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 /// When what a shard's own sessions recorded is tried again that was refused for want of room.
 const OWN_AGAIN: Duration = Duration::from_millis(500);
-
-/// The actors of rooms at this hub.
-pub(crate) type Hubs = Directory<RoomUri, desk::Desk>;
-/// The actors of rooms that this provider follows.
-pub(crate) type Followers = Directory<RoomUri, follower_desk::Desk>;
-/// The actors of this provider's users.
-pub(crate) type Users = Directory<UserUri, user_desk::Desk>;
-
-/// Why the shard does not take a command. Nothing has happened yet; where this node leads no longer, the command may
-/// still get into the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotQueued {
-    /// The node's log has reached its limit.
-    #[error("the node's log is full")]
-    StorageFull,
-    /// Too many commands wait already, or the shard is not led here.
-    #[error("the shard cannot write now: {0}")]
-    TryLater(TryLater),
-}
 
 /// An actor cannot be reached.
 #[derive(Debug, thiserror::Error)]
@@ -96,9 +79,7 @@ struct Queued {
 pub(crate) struct Shard {
     pub(crate) id: u16,
     environment: Arc<Environment>,
-    pub(crate) hubs: Mutex<Hubs>,
-    pub(crate) followers: Mutex<Followers>,
-    pub(crate) users: Mutex<Users>,
+    pub(crate) actors: Actors,
     pub(crate) derived: RwLock<Derived>,
     pub(crate) entries: Entries,
     pub(crate) watchers: Watchers,
@@ -137,24 +118,13 @@ impl Shard {
                 of.upgrade()
                     .map_or(own, |shard| shard.looked_at().time.at(own))
             });
-            let (hub, follower, user) = (shard.clone(), shard.clone(), shard.clone());
             Self {
                 id,
-                hubs: Mutex::new(Directory::new(
-                    clock.clone(),
-                    Box::new(move |room| performer(&hub, room, perform::hub::perform)),
-                    supervisor.clone(),
-                )),
-                followers: Mutex::new(Directory::new(
-                    clock.clone(),
-                    Box::new(move |room| performer(&follower, room, perform::follower::perform)),
-                    supervisor.clone(),
-                )),
-                users: Mutex::new(Directory::new(
-                    clock,
-                    Box::new(move |id| performer(&user, id, perform::user::perform)),
-                    supervisor.clone(),
-                )),
+                actors: Actors {
+                    hubs: nobody(shard, &clock, supervisor),
+                    followers: nobody(shard, &clock, supervisor),
+                    users: nobody(shard, &clock, supervisor),
+                },
                 environment,
                 derived: RwLock::default(),
                 entries,
@@ -204,9 +174,7 @@ impl Shard {
         }
         if before == Lead::Here {
             self.lead.send_replace(lead);
-            self.hubs.lock().await.step_down();
-            self.followers.lock().await.step_down();
-            self.users.lock().await.step_down();
+            self.actors.step_down().await;
             if let Some(confirming) = &self.confirming {
                 confirming.clear();
             }
@@ -252,25 +220,29 @@ impl Shard {
     }
 
     /// Puts a command into the queue in front of the log.
-    pub(crate) fn queue(&self, command: Command, ticket: Option<Ticket>) -> Result<(), NotQueued> {
+    pub(crate) fn queue(
+        &self,
+        command: Command,
+        ticket: Option<Ticket>,
+    ) -> Result<(), NotAppended> {
         if !self.leads() {
-            return Err(NotQueued::TryLater(TryLater::NOT_LED));
+            return Err(NotAppended::TryLater(TryLater::NOT_LED));
         }
         self.queue
             .try_send(Queued { command, ticket })
             .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => NotQueued::TryLater(TryLater::BUSY),
-                mpsc::error::TrySendError::Closed(_) => NotQueued::TryLater(TryLater::NOT_LED),
+                mpsc::error::TrySendError::Full(_) => NotAppended::TryLater(TryLater::BUSY),
+                mpsc::error::TrySendError::Closed(_) => NotAppended::TryLater(TryLater::NOT_LED),
             })
     }
 
     /// As [`Self::queue`], waiting for a place: for the shard's own sessions, which hold no ticket.
-    pub(crate) async fn queue_own(&self, command: Command) -> Result<(), NotQueued> {
+    pub(crate) async fn queue_own(&self, command: Command) -> Result<(), NotAppended> {
         let queued = Queued {
             command,
             ticket: None,
         };
-        let closed = NotQueued::TryLater(TryLater::NOT_LED);
+        let closed = NotAppended::TryLater(TryLater::NOT_LED);
         if !self.leads() {
             return Err(closed);
         }
@@ -283,87 +255,42 @@ impl Shard {
         (limit - self.queue.capacity(), limit)
     }
 
-    /// The actor of a room at this hub.
-    pub(crate) async fn hub(&self, room: &RoomUri) -> Result<Handle<desk::Desk>, WakeError> {
-        self.hubs.lock().await.wake(room).await
+    /// An actor, woken or begun if need be.
+    pub(crate) async fn actor<D: Kept>(&self, key: &D::Key) -> Result<Handle<D>, WakeError> {
+        self.actors.of::<D>().lock().await.wake(key).await
     }
 
-    /// The actor of a room that this provider follows.
-    pub(crate) async fn follower(
-        &self,
-        room: &RoomUri,
-    ) -> Result<Handle<follower_desk::Desk>, WakeError> {
-        self.followers.lock().await.wake(room).await
-    }
-
-    /// The actor of a user.
-    pub(crate) async fn user(&self, user: &UserUri) -> Result<Handle<user_desk::Desk>, WakeError> {
-        self.users.lock().await.wake(user).await
-    }
-
-    /// Brings the result of an order back to the room's actor.
-    pub(crate) fn report_hub(self: &Arc<Self>, room: &RoomUri, input: desk::Input) {
-        let (shard, room) = (Arc::clone(self), room.clone());
+    /// Brings the result of an order back to the actor that gave it.
+    pub(crate) fn report<D: Kept>(self: &Arc<Self>, key: &D::Key, input: D::Input) {
+        let (shard, key) = (Arc::clone(self), key.clone());
         tokio::spawn(async move {
-            if let Ok(actor) = shard.hub(&room).await {
+            if let Ok(actor) = shard.actor::<D>(&key).await {
                 // An actor that has ended took its waiting requests with it.
                 let _ = actor.report(input);
             }
         });
     }
 
-    /// Brings the result of an order back to the room's actor.
-    pub(crate) fn report_follower(self: &Arc<Self>, room: &RoomUri, input: follower_desk::Input) {
-        let (shard, room) = (Arc::clone(self), room.clone());
-        tokio::spawn(async move {
-            if let Ok(actor) = shard.follower(&room).await {
-                // An actor that has ended took its waiting requests with it.
-                let _ = actor.report(input);
-            }
-        });
-    }
-
-    /// Brings the result of an order back to the user's actor.
-    pub(crate) fn report_user(self: &Arc<Self>, user: &UserUri, input: user_desk::Input) {
-        let (shard, user) = (Arc::clone(self), user.clone());
-        tokio::spawn(async move {
-            if let Ok(actor) = shard.user(&user).await {
-                // An actor that has ended took its waiting requests with it.
-                let _ = actor.report(input);
-            }
-        });
-    }
-
-    /// Puts to sleep whom nobody has asked for anything for a while.
-    pub(crate) async fn put_to_sleep(&self, idle: Duration) -> usize {
-        let hubs = self.hubs.lock().await.put_to_sleep(idle).await;
-        let followers = self.followers.lock().await.put_to_sleep(idle).await;
-        hubs + followers + self.users.lock().await.put_to_sleep(idle).await
+    /// Tells an actor that the log did not take its command.
+    fn tell_refused<D: Kept>(self: &Arc<Self>, key: &D::Key, ticket: Ticket, refused: NotAppended) {
+        self.report::<D>(key, D::not_appended(ticket, refused));
     }
 
     /// Tells those who wait for the commands of a batch that it is not in the log.
-    fn not_appended(self: &Arc<Self>, decoded: &Decoded, refused: NotQueued) {
+    fn not_appended(self: &Arc<Self>, decoded: &Decoded, refused: NotAppended) {
         for (command, ticket) in decoded.commands(self.leadership()) {
             let Some(ticket) = ticket else { continue };
             match command {
-                Command::Hub(room, _) => {
-                    let refused = perform::hub::not_queued(refused);
-                    self.report_hub(room, desk::Input::NotAppended { ticket, refused });
-                }
+                Command::Hub(room, _) => self.tell_refused::<desk::Desk>(room, ticket, refused),
                 Command::Follower(room, _) => {
-                    let refused = perform::hub::not_queued(refused);
-                    self.report_follower(
-                        room,
-                        follower_desk::Input::NotAppended { ticket, refused },
-                    );
+                    self.tell_refused::<follower_desk::Desk>(room, ticket, refused);
                 }
                 Command::User(user, _) => {
-                    let refused = perform::user::not_queued(refused);
-                    self.report_user(user, user_desk::Input::NotAppended { ticket, refused });
+                    self.tell_refused::<user_desk::Desk>(user, ticket, refused);
                 }
                 Command::Link(_) => {
-                    let refused = perform::link::not_queued(refused);
-                    self.waiting.give(ticket, ShardReply::Redriven(refused));
+                    let redriven = ShardReply::Redriven(refused.into());
+                    self.waiting.give(ticket, redriven);
                 }
                 // Nobody waits for it.
                 Command::Level(_) => {}
@@ -372,18 +299,26 @@ impl Shard {
     }
 }
 
-/// A closure that carries out the orders of the actor of `key` while its shard exists.
-fn performer<K: Clone + Send + Sync + 'static, E: 'static>(
+/// No actors of a kind yet; their orders are carried out for as long as their shard exists.
+fn nobody<D: Performed>(
     shard: &Weak<Shard>,
-    key: &K,
-    perform: fn(&Arc<Shard>, &K, E, AnsweredFrom),
-) -> Arc<dyn Fn(E) + Send + Sync> {
-    let (shard, key) = (shard.clone(), key.clone());
-    Arc::new(move |effect| {
-        if let Some(shard) = shard.upgrade() {
-            perform(&shard, &key, effect, AnsweredFrom::Memory);
-        }
-    })
+    clock: &Clock,
+    supervisor: &ActorCell,
+) -> Mutex<Directory<D>> {
+    let shard = shard.clone();
+    let perform = move |key: &D::Key| -> Perform<D> {
+        let (shard, key) = (shard.clone(), key.clone());
+        Arc::new(move |effect| {
+            if let Some(shard) = shard.upgrade() {
+                perform::perform::<D>(&shard, &key, effect, AnsweredFrom::Memory);
+            }
+        })
+    };
+    Mutex::new(Directory::new(
+        Arc::clone(clock),
+        Box::new(perform),
+        supervisor.clone(),
+    ))
 }
 
 /// Takes what waits, as one entry after another, and puts it into the log: an entry gathers for as long as the one
@@ -391,7 +326,7 @@ fn performer<K: Clone + Send + Sync + 'static, E: 'static>(
 pub(crate) async fn gather<P, F>(shard: Weak<Shard>, mut waiting: Gathering, propose: P)
 where
     P: Fn(Batch) -> F,
-    F: Future<Output = Result<(), NotQueued>>,
+    F: Future<Output = Result<(), NotAppended>>,
 {
     let mut again: Vec<Command> = Vec::new();
     while let Some(next) = next_or_again(&mut waiting, !again.is_empty()).await {
@@ -421,11 +356,11 @@ where
         // A node that is cut off would wait for a majority until it is not.
         let proposed = tokio::select! {
             proposed = propose(batch) => proposed,
-            () = lost(&mut lead) => Err(NotQueued::TryLater(TryLater::NOT_LED)),
+            () = lost(&mut lead) => Err(NotAppended::TryLater(TryLater::NOT_LED)),
         };
         if let Err(refused) = proposed {
             shard.not_appended(&decoded, refused);
-            if refused == NotQueued::StorageFull {
+            if refused == NotAppended::StorageFull {
                 // Nobody waits for what the shard's own sessions recorded, and they do not record it twice.
                 let own = decoded.commands(shard.leadership());
                 let own = own.filter(|(command, _)| matches!(command, Command::Link(_)));

@@ -13,11 +13,13 @@
 
 use super::{
     Shard,
-    directory::{Directory, Resident},
+    actors::{Actors, Kept},
+    directory::Resident,
 };
 use crate::{cluster::log::batch::StateError, store::snapshot::Row};
 use mimi_actors::{
-    machine::{Desk, Fold},
+    machine::Fold,
+    room::{desk, follower_desk},
     shard::Derived,
     user::{desk as user_desk, fold as user},
     wire::version::Level,
@@ -28,7 +30,6 @@ use std::{
     str::FromStr,
     sync::PoisonError,
 };
-use tokio::sync::Mutex;
 
 const HUB: u8 = b'h';
 const FOLLOWER: u8 = b'f';
@@ -45,9 +46,9 @@ impl Shard {
     /// [`StateError`] while an actor cannot give its state.
     pub(crate) async fn pack(&self) -> Result<Vec<Row>, StateError> {
         let mut rows = Vec::new();
-        pack_all(HUB, &self.hubs, &mut rows).await?;
-        pack_all(FOLLOWER, &self.followers, &mut rows).await?;
-        pack_all(USER, &self.users, &mut rows).await?;
+        pack_all::<desk::Desk>(HUB, &self.actors, &mut rows).await?;
+        pack_all::<follower_desk::Desk>(FOLLOWER, &self.actors, &mut rows).await?;
+        pack_all::<user_desk::Desk>(USER, &self.actors, &mut rows).await?;
         let derived = self.looked_at();
         rows.push(Row {
             key: vec![DERIVED],
@@ -107,9 +108,17 @@ impl Shard {
             reason: "it is not there".to_owned(),
         })?;
         derived.level = level;
-        self.hubs.lock().await.replace(hubs);
-        self.followers.lock().await.replace(followers);
-        self.users.lock().await.replace(users);
+        self.actors.of::<desk::Desk>().lock().await.replace(hubs);
+        self.actors
+            .of::<follower_desk::Desk>()
+            .lock()
+            .await
+            .replace(followers);
+        self.actors
+            .of::<user_desk::Desk>()
+            .lock()
+            .await
+            .replace(users);
         self.applied.send_replace(derived.applied);
         *self.derived.write().unwrap_or_else(PoisonError::into_inner) = derived;
         Ok(())
@@ -124,7 +133,7 @@ impl Shard {
     /// [`StateError`] when a user cannot be asked.
     pub(crate) async fn pointed_at(&self, below: u64) -> Result<BTreeSet<u64>, StateError> {
         let mut entries = self.looked_at().pointed_at(below);
-        let users = self.users.lock().await.residents();
+        let users = self.actors.of::<user_desk::Desk>().lock().await.residents();
         for (number, (uri, resident)) in users.into_iter().enumerate() {
             match resident {
                 Resident::Awake(handle) => {
@@ -193,15 +202,12 @@ fn inbox(fold: &user::Fold, below: u64) -> Vec<u64> {
     entries.filter(|entry| *entry < below).collect()
 }
 
-async fn pack_all<K: Ord + Clone + Display, D: Desk>(
+async fn pack_all<D: Kept>(
     kind: u8,
-    directory: &Mutex<Directory<K, D>>,
+    actors: &Actors,
     rows: &mut Vec<Row>,
-) -> Result<(), StateError>
-where
-    D::Fold: Default,
-{
-    let residents = directory.lock().await.residents();
+) -> Result<(), StateError> {
+    let residents = actors.of::<D>().lock().await.residents();
     let nothing = D::Fold::default().compact();
     for (key, resident) in residents {
         let name = key.to_string();

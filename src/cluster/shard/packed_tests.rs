@@ -316,10 +316,10 @@ async fn sleepers_and_those_awake_give_the_same_rows() {
     node.apply(vec![user(user_command::Command::Add(add))])
         .await;
     // Nobody was ever begun here; it leaves no row.
-    drop(node.shard.hub(&room()).await.unwrap());
+    drop(node.shard.actor::<desk::Desk>(&room()).await.unwrap());
     let awake = node.shard.pack().await.unwrap();
     assert_eq!(awake.len(), 2);
-    assert_eq!(node.shard.put_to_sleep(Duration::ZERO).await, 2);
+    assert_eq!(node.shard.actors.put_to_sleep(Duration::ZERO).await, 2);
     assert_eq!(node.shard.pack().await.unwrap(), awake);
 
     let broken = vec![Row {
@@ -330,7 +330,7 @@ async fn sleepers_and_those_awake_give_the_same_rows() {
     assert!(error.to_string().contains("unknown kind"), "{error}");
     assert_eq!(node.shard.pack().await.unwrap(), awake);
     let before = node.shards.state_hashes().await;
-    drop(node.shard.user(&bobby()).await.unwrap());
+    drop(node.shard.actor::<user_desk::Desk>(&bobby()).await.unwrap());
     node.shard.unpack(awake.clone()).await.unwrap();
     assert_eq!(node.shards.counts().await, (0, 1));
     assert_eq!(node.shards.state_hashes().await, before);

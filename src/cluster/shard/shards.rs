@@ -8,7 +8,7 @@ use crate::{
         mesh::{Answering, Mesh},
         raft::lead::Lead,
     },
-    perform::{self, AnsweredFrom, Environment},
+    perform::{AnsweredFrom, Environment},
 };
 use futures::{FutureExt, future::BoxFuture};
 use mimi_actors::{
@@ -16,7 +16,9 @@ use mimi_actors::{
     ids::{RoomUri, UserUri},
     machine::{Desk, Ticket},
     record::Command,
+    room::{desk, follower_desk},
     shard_request::{Asked, ShardReply, ShardRequest},
+    user::desk as user_desk,
     way::{
         leader::{self, Taken},
         route::{Route, is_lost, route, wait_ms_max},
@@ -231,17 +233,10 @@ impl Shards {
     pub(crate) async fn state_hashes(&self) -> Vec<(u64, Hash)> {
         let mut hashes = Vec::with_capacity(self.all.len());
         for shard in self.iter() {
-            let mut parts: Vec<Vec<u8>> = Vec::new();
-            let mut add = |key: String, compact: Vec<u8>| parts.extend([key.into_bytes(), compact]);
-            for (room, compact) in shard.hubs.lock().await.compact().await {
-                add(format!("hub {room}"), compact);
-            }
-            for (room, compact) in shard.followers.lock().await.compact().await {
-                add(format!("follower {room}"), compact);
-            }
-            for (user, compact) in shard.users.lock().await.compact().await {
-                add(format!("user {user}"), compact);
-            }
+            let all = shard.actors.compact().await.into_iter();
+            let mut parts: Vec<Vec<u8>> = all
+                .flat_map(|(who, compact)| [who.into_bytes(), compact])
+                .collect();
             let derived = shard.looked_at();
             parts.push(derived.links.compact());
             let hash = Hash::of_parts(parts.iter().map(Vec::as_slice));
@@ -254,15 +249,9 @@ impl Shards {
     pub(crate) async fn counts(&self) -> (usize, usize) {
         let (mut awake, mut asleep) = (0, 0);
         for shard in self.iter() {
-            let counts = [
-                shard.hubs.lock().await.counts(),
-                shard.followers.lock().await.counts(),
-                shard.users.lock().await.counts(),
-            ];
-            for (up, down) in counts {
-                awake += up;
-                asleep += down;
-            }
+            let (up, down) = shard.actors.counts().await;
+            awake += up;
+            asleep += down;
         }
         (awake, asleep)
     }
@@ -286,18 +275,20 @@ async fn take(shard: &Arc<Shard>, request: ShardRequest) -> Result<Pending, Unan
 /// Does what the leader does with a request; its answer goes to the ticket.
 async fn carry_out(shard: &Arc<Shard>, taken: Taken, ticket: Ticket) -> Result<(), Unanswered> {
     let sent = match taken {
-        Taken::Hub(room, input) => hand(shard.hub(&room).await, input).await,
-        Taken::Follower(room, input) => hand(shard.follower(&room).await, input).await,
-        Taken::User(user, input) => hand(shard.user(&user).await, input).await,
+        Taken::Hub(room, input) => hand(shard.actor::<desk::Desk>(&room).await, input).await,
+        Taken::Follower(room, input) => {
+            hand(shard.actor::<follower_desk::Desk>(&room).await, input).await
+        }
+        Taken::User(user, input) => hand(shard.actor::<user_desk::Desk>(&user).await, input).await,
         Taken::DeviceKey(client) => {
-            let actor = shard.user(client.user()).await;
+            let actor = shard.actor::<user_desk::Desk>(client.user()).await;
             look(shard, ticket, actor, move |fold| {
                 leader::device_key(fold, &client)
             })
             .await
         }
         Taken::Knows(room, provider) => {
-            let actor = shard.hub(&room).await;
+            let actor = shard.actor::<desk::Desk>(&room).await;
             look(shard, ticket, actor, move |fold| {
                 leader::knows(fold, &provider)
             })
@@ -309,8 +300,8 @@ async fn carry_out(shard: &Arc<Shard>, taken: Taken, ticket: Ticket) -> Result<(
         }
         Taken::Log(command) => {
             if let Err(refused) = shard.queue(Command::Link(command), Some(ticket)) {
-                let redriven = perform::link::not_queued(refused);
-                shard.waiting.give(ticket, ShardReply::Redriven(redriven));
+                let redriven = ShardReply::Redriven(refused.into());
+                shard.waiting.give(ticket, redriven);
             }
             Ok(())
         }

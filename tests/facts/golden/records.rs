@@ -5,7 +5,7 @@ use bytes::Bytes;
 use mimi_actors::{
     ids::ClientUri,
     link::{self, Links, Peer, outgoing::Owed, submissions::SubmitRun},
-    machine::{Fold, Millis, Position},
+    machine::{Fold, Millis, Moment, Position},
     mls::{
         check::{
             bundle::{CheckedBundle, Joined},
@@ -429,11 +429,12 @@ pub(super) fn records_of_2() -> Group {
 fn after<F: Fold + Default>(commands: impl IntoIterator<Item = F::Command>) -> F {
     let mut fold = F::default();
     for (entry, command) in (1..).zip(commands) {
-        fold.apply(
-            Position { entry, command: 0 },
-            Millis(1_700_000_000_000),
-            &command,
-        );
+        let moment = Moment {
+            at: Position { entry, command: 0 },
+            time: Millis(1_700_000_000_000),
+            ..Moment::default()
+        };
+        fold.apply(moment, &command);
     }
     fold
 }

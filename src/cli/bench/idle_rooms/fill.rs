@@ -105,7 +105,7 @@ async fn fill_shard(
             commands.iter().map(command)
         });
         propose(&group, &apply, commands.collect()).await?;
-        shard.put_to_sleep(Duration::ZERO).await;
+        shard.actors.put_to_sleep(Duration::ZERO).await;
     }
     let delivered = delivered(&shard);
     let last = propose(&group, &apply, delivered).await?;
