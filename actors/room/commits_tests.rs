@@ -124,7 +124,7 @@ fn only_members_are_counted_and_only_as_long_as_it_matters() {
     let mut hub = room_of_two();
     storm(&mut hub);
     assert!(opened(&next(&mut hub, &amy(), 1)));
-    assert_eq!(hub.room().committers.len(), 2);
+    assert_eq!(hub.room().commit_rate.counted(), 2);
     // Amy is let go: nothing is kept of her.
     hub.time = 2_000;
     let mut removal = commit_of(&hub, &alice(), 0, "amy leaves");
@@ -134,7 +134,7 @@ fn only_members_are_counted_and_only_as_long_as_it_matters() {
         signature_key: Bytes::from_static(b"key"),
     }];
     assert!(opened(&take(&mut hub, removal)));
-    assert_eq!(hub.room().committers.len(), 1);
+    assert_eq!(hub.room().commit_rate.counted(), 1);
     // Alice has rested when bob, new in the room, commits.
     hub.time = 60_000;
     let mut adding = commit_of(&hub, &alice(), 0, "bob joins");
@@ -147,7 +147,7 @@ fn only_members_are_counted_and_only_as_long_as_it_matters() {
     assert!(opened(&take(&mut hub, adding)));
     hub.time = 120_000;
     assert!(opened(&next(&mut hub, &bob(), 1)));
-    assert_eq!(hub.room().committers.len(), 1);
+    assert_eq!(hub.room().commit_rate.counted(), 1);
 }
 
 #[test]

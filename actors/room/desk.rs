@@ -415,7 +415,7 @@ impl Desk {
         if let Some(references) = room.proposed(request) {
             return turn.answer(ticket, Answer::Proposed(references));
         }
-        if !room.is_member(&sender) {
+        if !room.has_member(&sender) {
             return turn.refuse(ticket, Refused::NotMember);
         }
         self.others += 1;
@@ -562,7 +562,7 @@ fn may_commit(commit: &WaitingCommit, room: &Room) -> Result<(), Refused> {
         .map_err(|error| Refused::invalid(RefusalCode::MalformedCommit, &error.to_string()));
     match &header {
         Ok(header) if header.sender == Sender::NewMemberCommit => room.may_enter(&commit.sender)?,
-        Ok(_) | Err(_) if !room.is_member(&commit.sender) => return Err(Refused::NotMember),
+        Ok(_) | Err(_) if !room.has_member(&commit.sender) => return Err(Refused::NotMember),
         Ok(_) | Err(_) => {}
     }
     let header = header?;

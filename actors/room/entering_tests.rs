@@ -90,7 +90,7 @@ fn a_further_client_of_a_user_in_the_room_enters_and_is_told_where_its_events_be
     assert!(
         matches!(outcome.done.told(), Answer::Committed(accepted) if accepted.epoch == Epoch(2))
     );
-    assert!(hub.room().is_member(&tablet()));
+    assert!(hub.room().has_member(&tablet()));
     assert_eq!(outcome.emitted[0].recipients, [full("b")]);
     let [notice] = &outcome.notices[..] else {
         panic!("{:?}", outcome.notices)
@@ -160,7 +160,7 @@ fn a_follower_takes_in_who_entered_and_its_room_may_begin_so() {
         let command = super::follower::Command::Deliver(super::follower::Deliver { items });
         let outcome = follower.apply(&command);
         assert_eq!(outcome.done.told(), Answer::Received);
-        assert!(follower.fold.is_member(&watch()));
+        assert!(follower.fold.has_member(&watch()));
         let [notice] = &outcome.notices[..] else {
             panic!("{:?}", outcome.notices)
         };
@@ -290,7 +290,7 @@ fn an_entry_may_let_go_who_leaves_by_self_remove() {
     let commit = entry(&mut hub, &tablet(), 1, &[(1, bob())]);
     let outcome = apply(&mut hub, commit);
     assert!(matches!(outcome.done.told(), Answer::Committed(_)));
-    assert!(!hub.room().is_member(&bob()) && hub.room().is_member(&tablet()));
+    assert!(!hub.room().has_member(&bob()) && hub.room().has_member(&tablet()));
 }
 
 #[test]

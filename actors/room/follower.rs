@@ -165,7 +165,7 @@ impl Fold {
 
     /// Whether a local client is a member, as far as this provider has heard.
     #[must_use]
-    pub fn is_member(&self, client: &ClientUri) -> bool {
+    pub fn has_member(&self, client: &ClientUri) -> bool {
         self.members.contains(client)
     }
 
@@ -290,7 +290,7 @@ impl Fold {
         let count = u32::try_from(queue.messages.len()).unwrap_or(u32::MAX);
         let known = self.numbers.get(&queue.sender).cloned().unwrap_or_default();
         let skip = match known.fresh(queue.first, count) {
-            Fresh::Gap { .. } if !self.is_member(&queue.sender) => {
+            Fresh::Gap { .. } if !self.has_member(&queue.sender) => {
                 return Outcome::refused(Refused::NotMember);
             }
             Fresh::Gap { expected } => {
@@ -303,7 +303,7 @@ impl Fold {
         let fresh = count - skip;
         let mut outcome = Outcome::answer(Answer::Received);
         if fresh > 0 {
-            if !self.is_member(&queue.sender) {
+            if !self.has_member(&queue.sender) {
                 return Outcome::refused(Refused::NotMember);
             }
             let waiting: u32 = self.queued.iter().map(|run| run.count).sum();

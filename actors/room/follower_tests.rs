@@ -91,7 +91,7 @@ fn an_invitation_begins_the_room_at_its_number_and_is_told_to_the_invited() {
     let seen: Vec<_> = outcome.emitted.iter().map(|run| run.first.0).collect();
     assert_eq!(seen, [6]);
     assert_eq!(follower.fold.last_seq(), RoomSeq(6));
-    assert!(follower.fold.is_member(&bob()) && !follower.fold.is_unknown());
+    assert!(follower.fold.has_member(&bob()) && !follower.fold.is_unknown());
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn an_invitation_restarts_a_room_that_all_have_left_and_no_other() {
         Answer::Gap { expected: 6 }
     );
     follower.deliver(vec![commit_event(6, &[bob()], None)]);
-    assert!(!follower.fold.is_member(&bob()));
+    assert!(!follower.fold.has_member(&bob()));
     let outcome = follower.deliver(vec![invited(20), text(21)]);
     assert_eq!(outcome.done.told(), Answer::Received);
     assert_eq!(
@@ -184,7 +184,7 @@ fn an_invitation_restarts_a_room_that_all_have_left_and_no_other() {
         Change::Joined { after: RoomSeq(20) }
     );
     assert_eq!(follower.fold.last_seq(), RoomSeq(21));
-    assert!(follower.fold.is_member(&bob()));
+    assert!(follower.fold.has_member(&bob()));
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn a_commit_tells_local_users_who_left_and_who_joined() {
         ]
     );
     assert_eq!(outcome.emitted.len(), 1);
-    assert!(!follower.fold.is_member(&bob()) && follower.fold.is_member(&pad));
+    assert!(!follower.fold.has_member(&bob()) && follower.fold.has_member(&pad));
 }
 
 #[test]

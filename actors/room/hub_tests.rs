@@ -489,7 +489,7 @@ fn users_of_the_hub_are_told_who_of_their_clients_joined_or_left() {
     let outcome = hub.apply(&remove);
     let left = notice(&phone, vec![phone.clone()], Change::Left { upto }, hub.at());
     assert_eq!(outcome.notices, [left]);
-    assert!(!hub.room().is_member(&phone) && hub.room().is_member(&pad));
+    assert!(!hub.room().has_member(&phone) && hub.room().has_member(&pad));
 }
 
 #[test]

@@ -190,7 +190,7 @@ impl Joiners {
         ask: CodesAsk,
         turn: &mut DeskTurn<'_>,
     ) {
-        let Some(room) = turn.fold.room().filter(|room| room.is_member(&member)) else {
+        let Some(room) = turn.fold.room().filter(|room| room.has_member(&member)) else {
             return turn.refuse(ticket, Refused::NotAuthorized);
         };
         match ask {
@@ -342,7 +342,7 @@ impl Joiners {
             code
         };
         match (room, code) {
-            (Some(room), _) if room.is_participant(joiner) => {}
+            (Some(room), _) if room.has_participant(joiner) => {}
             (Some(_), Some(Ok(id))) => asking.code = Some(id),
             (Some(_), Some(Err(flaw))) => {
                 let joiner = joiner.clone();
@@ -553,8 +553,8 @@ fn material(room: &Room) -> Material {
     Material {
         group_info: room.view().group_info.clone(),
         tree: room.view().tree.clone(),
-        delta: room.tree_delta.clone(),
-        place: room.tree_place.clone(),
+        delta: room.group.tree_delta().cloned(),
+        place: room.group.tree_place().cloned(),
         pending: pending
             .map(|proposal| (proposal.message.clone(), proposal.accepted))
             .collect(),

@@ -82,12 +82,12 @@ fn command(hub: &Hub, step: &Step) -> Option<hub::Command> {
             let room = hub.fold.room()?;
             let added: Vec<_> = add
                 .iter()
-                .filter(|new| !room.is_member(&person(**new)))
+                .filter(|new| !room.has_member(&person(**new)))
                 .map(|new| (leaf(*new), person(*new)))
                 .collect();
             let removed: Vec<_> = remove
                 .iter()
-                .filter(|old| *old != sender && room.is_member(&person(**old)))
+                .filter(|old| *old != sender && room.has_member(&person(**old)))
                 .map(|old| (leaf(*old), person(*old)))
                 .collect();
             let name = if *again {

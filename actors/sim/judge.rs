@@ -310,7 +310,7 @@ impl World {
                 ));
             }
             for client in self.clients.iter().filter(|client| !client.deleted) {
-                let member = is.is_member(&client.uri);
+                let member = is.has_member(&client.uri);
                 let epoch = client.member.epoch(room);
                 let known = client.rooms.get(room);
                 if known.is_some_and(|known| known.lost) {

@@ -175,7 +175,7 @@ impl World {
                 messages: group.messages.clone(),
             };
             let room = self.shards[A].hub.fold().room();
-            let left = room.is_some_and(|room| !room.is_member(&group.sender));
+            let left = room.is_some_and(|room| !room.has_member(&group.sender));
             self.signs.refused_after_leaving |= left;
             self.signs.submission_again |= self.shards[A].durable().any(|command| {
                 matches!(command, Command::Hub(_, command)

@@ -447,7 +447,7 @@ pub(super) fn folds() -> Group {
     );
     let follower: follower::Fold =
         after(follower_commands().into_iter().map(|(_, command)| command));
-    assert!(follower.is_member(&bob()));
+    assert!(follower.has_member(&bob()));
     let living = user_commands()
         .into_iter()
         .map(|(_, command)| command)
