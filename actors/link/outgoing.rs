@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(link.parked().count(), 1);
         let notice = UserNotice {
             user: "mimi://a.example/u/bob".parse().unwrap(),
-            clients: Vec::new(),
+            clients: crate::wire::BVec::default(),
             change: crate::wire::post::Change::Created,
             at: crate::machine::Position {
                 entry: 1,

@@ -187,7 +187,7 @@ impl Codes {
             has_passphrase: code.passphrase.is_some(),
             revoked: code.revoked,
         };
-        BVec::truncated(self.kept.iter().map(facts).collect())
+        BVec::first_max(self.kept.iter().map(facts))
     }
 
     /// Whether the codes of this client are not looked at; so many wrong ones of its own, and of clients of its

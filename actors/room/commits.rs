@@ -14,8 +14,11 @@ use crate::{
     limits::PEER_BEHIND_RETRY_AFTER_MS,
     machine::{Millis, Position},
     mls::{check::bundle::CheckedBundle, tree::view::GroupView},
-    wire::event::{Copy, Epoch, Lane, Recipient, RoomSeq},
-    wire::refusal::RefusalCode,
+    wire::{
+        BVec,
+        event::{Copy, Epoch, Lane, Recipient, RoomSeq},
+        refusal::RefusalCode,
+    },
 };
 use std::collections::BTreeMap;
 
@@ -179,12 +182,15 @@ pub(super) fn local_by_user<'a>(
     for client in clients.filter(|client| client.provider() == provider) {
         users.entry(client.user()).or_default().push(client.clone());
     }
-    let notice = |(user, clients): (&UserUri, Vec<ClientUri>)| UserNotice {
-        user: user.clone(),
-        clients,
-        change,
-        at,
-        item: 0,
+    let notices = |(user, clients): (&UserUri, Vec<ClientUri>)| {
+        let user = user.clone();
+        BVec::pieces(clients).map(move |clients| UserNotice {
+            user: user.clone(),
+            clients,
+            change,
+            at,
+            item: 0,
+        })
     };
-    users.into_iter().map(notice).collect()
+    users.into_iter().flat_map(notices).collect()
 }

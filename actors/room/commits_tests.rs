@@ -128,22 +128,24 @@ fn only_members_are_counted_and_only_as_long_as_it_matters() {
     // Amy is let go: nothing is kept of her.
     hub.time = 2_000;
     let mut removal = commit_of(&hub, &alice(), 0, "amy leaves");
-    removal.checked.left = vec![Member {
+    removal.checked.left = [Member {
         leaf: 1,
         client: amy(),
         signature_key: Bytes::from_static(b"key"),
-    }];
+    }]
+    .into();
     assert!(opened(&take(&mut hub, removal)));
     assert_eq!(hub.room().commit_rate.counted(), 1);
     // Alice has rested when bob, new in the room, commits.
     hub.time = 60_000;
     let mut adding = commit_of(&hub, &alice(), 0, "bob joins");
-    adding.checked.joined = vec![Joined {
+    adding.checked.joined = [Joined {
         leaf: 1,
         client: bob(),
         key_package_reference: Some(Bytes::from_static(b"reference")),
         signature_key: Bytes::from_static(b"key"),
-    }];
+    }]
+    .into();
     assert!(opened(&take(&mut hub, adding)));
     hub.time = 120_000;
     assert!(opened(&next(&mut hub, &bob(), 1)));

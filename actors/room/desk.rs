@@ -17,7 +17,7 @@ use crate::{
     caller::Caller,
     group_info::Sealing,
     ids::ClientUri,
-    limits::COMMITS_WAITING_PER_ROOM_MAX,
+    limits::{COMMITS_WAITING_PER_ROOM_MAX, PROPOSALS_PER_BUNDLE_MAX},
     machine::{self, Millis, Ticket},
     mls::{
         check::{
@@ -32,7 +32,7 @@ use crate::{
         tree::view::GroupView,
     },
     wire::{
-        Payload,
+        BVec, Payload,
         event::{Epoch, Hash},
         joining::{CodeId, CodeTerms, GroupInfoRequest, SealedGroupInfo},
         refusal::RefusalCode,
@@ -208,7 +208,7 @@ pub enum Checked {
         /// The epoch they were checked in.
         on: Epoch,
         /// The verdict.
-        result: Result<Vec<PendingProposal>, ProposalRefused>,
+        result: Result<BVec<PendingProposal, PROPOSALS_PER_BUNDLE_MAX>, ProposalRefused>,
     },
     /// Of a request for the GroupInfo.
     Admit {

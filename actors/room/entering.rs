@@ -88,7 +88,7 @@ impl Room {
             return Ok(());
         }
         Err(Refused::OmittedProposals {
-            references: BVec::truncated(omitted.into_iter().map(Payload).collect()),
+            references: BVec::first_max(omitted.into_iter().map(Payload)),
         })
     }
 }
@@ -102,7 +102,7 @@ fn refuse_proposals(references: Vec<bytes::Bytes>, detail: &str) -> Result<(), R
         return Ok(());
     }
     Err(Refused::InvalidProposals {
-        references: BVec::truncated(references.into_iter().map(Payload).collect()),
+        references: BVec::first_max(references.into_iter().map(Payload)),
         detail: BText::clipped(detail),
     })
 }

@@ -42,18 +42,19 @@ fn entry(hub: &mut Hub, client: &ClientUri, leaf: u32, left: &[(u32, ClientUri)]
     commit.sender = client.clone();
     commit.checked.external = true;
     commit.checked.committer = leaf;
-    commit.checked.joined = vec![Joined {
+    commit.checked.joined = [Joined {
         leaf,
         client: client.clone(),
         key_package_reference: None,
         signature_key: Bytes::from_static(b"key"),
-    }];
+    }]
+    .into();
     let member = |(leaf, client): &(u32, ClientUri)| Member {
         leaf: *leaf,
         client: client.clone(),
         signature_key: Bytes::from_static(b"key"),
     };
-    commit.checked.left = left.iter().map(member).collect();
+    commit.checked.left = BVec::first_max(left.iter().map(member));
     commit
 }
 
@@ -96,7 +97,7 @@ fn a_further_client_of_a_user_in_the_room_enters_and_is_told_where_its_events_be
         panic!("{:?}", outcome.notices)
     };
     let after = RoomSeq(2);
-    assert_eq!(notice.clients, [tablet()]);
+    assert_eq!(notice.clients[..], [tablet()]);
     assert_eq!(notice.change, Change::Joined { after });
     let told = hub_notice(notice, &command);
     let welcome = None;
@@ -147,7 +148,7 @@ fn a_follower_takes_in_who_entered_and_its_room_may_begin_so() {
     let named = CommitEvent {
         epoch: Epoch(6),
         commit: Payload::from(b"commit".to_vec()),
-        left: BVec::truncated(vec![]),
+        left: BVec::from([]),
         entered: Some(watch()),
         invitation: None,
     };
@@ -156,7 +157,7 @@ fn a_follower_takes_in_who_entered_and_its_room_may_begin_so() {
         (Follower::default(), Body::Entered(entered), false),
     ];
     for (mut follower, body, is_read) in cases {
-        let items = BVec::truncated(vec![event(6, body)]);
+        let items = BVec::from([event(6, body)]);
         let command = super::follower::Command::Deliver(super::follower::Deliver { items });
         let outcome = follower.apply(&command);
         assert_eq!(outcome.done.told(), Answer::Received);
@@ -223,7 +224,10 @@ fn an_entry_that_does_something_to_others_is_refused_whatever_its_check_found() 
     let mut hub = Hub::with(&[bob(), carol()]);
     let removes = entry(&mut hub, &tablet(), 3, &[(1, bob())]);
     let mut brings = entry(&mut hub, &tablet(), 3, &[]);
-    brings.checked.joined[0].client = watch();
+    brings.checked.joined = brings.checked.joined.map(|joined| Joined {
+        client: watch(),
+        ..joined
+    });
     let mut misplaced = entry(&mut hub, &tablet(), 3, &[]);
     misplaced.checked.committer = 0;
     let before = hub.fold.clone();
@@ -269,7 +273,7 @@ fn a_commit_that_leaves_in_who_is_leaving_is_refused_by_the_fold_too() {
         let omitting = hub.commit("omits");
         let refused = apply(&mut hub, omitting).done.told();
         let told = Refused::OmittedProposals {
-            references: BVec::truncated(references(&[&leave])),
+            references: BVec::try_from(references(&[&leave])).unwrap(),
         };
         assert_eq!(refused, Answer::Refused(told.clone()));
         let commit = entry(&mut hub, &tablet(), 3, &[]);
@@ -352,7 +356,7 @@ fn after_a_reinit_nothing_is_taken_and_a_retry_still_gets_its_answer() {
     let propose = Propose {
         sender: bob(),
         on: Epoch(2),
-        proposals: vec![proposal(1, "p")],
+        proposals: [proposal(1, "p")].into(),
     };
     let proposed = hub.apply(&Command::Propose(propose)).done.told();
     assert_eq!(proposed, Answer::Refused(Refused::Ended));

@@ -355,7 +355,8 @@ impl Fold {
                 });
             }
         }
-        BVec::truncated(words)
+        // Each run has one of the messages at least, so none is left out.
+        BVec::first_max(words)
     }
 
     fn reject(&mut self, reject: &Reject) -> Outcome {

@@ -52,7 +52,7 @@ fn placed(seq: u64) -> Verdict {
 }
 
 fn sent(runs: Vec<VerdictRun>) -> Answer {
-    Answer::Sent(BVec::truncated(runs))
+    Answer::Sent(BVec::try_from(runs).unwrap())
 }
 
 fn reject(first: u64, count: u32) -> follower::Command {
@@ -81,7 +81,7 @@ fn an_invitation_begins_the_room_at_its_number_and_is_told_to_the_invited() {
     assert_eq!(outcome.done.told(), Answer::Received);
     let notice = UserNotice {
         user: bob().user().clone(),
-        clients: vec![bob(), pad],
+        clients: [bob(), pad].into(),
         change: Change::Joined { after: RoomSeq(5) },
         at: follower.at(),
         item: 0,
@@ -195,7 +195,7 @@ fn a_commit_tells_local_users_who_left_and_who_joined() {
     let outcome = follower.deliver(vec![commit_event(6, &[bob()], Some(joins))]);
     let notice = |who: &ClientUri, change| UserNotice {
         user: who.user().clone(),
-        clients: vec![who.clone()],
+        clients: [who.clone()].into(),
         change,
         at: follower.at(),
         item: 0,
@@ -441,7 +441,7 @@ fn queue(ticket: u64) -> Input {
         queue: follower::Queue {
             sender: bob(),
             first: ClientSeq(1),
-            messages: BVec::truncated(texts(1)),
+            messages: BVec::try_from(texts(1)).unwrap(),
         },
     }
 }
@@ -497,7 +497,7 @@ fn of_an_unknown_room_an_invitation_and_a_rejection_go_to_the_log_and_events_do_
     let deliver = |item| Input::Deliver {
         ticket: Ticket(1),
         deliver: follower::Deliver {
-            items: BVec::truncated(vec![item]),
+            items: BVec::from([item]),
         },
     };
     let out = handle(&mut desk, deliver(text(1)), &fold);

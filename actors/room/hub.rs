@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bucket::Rate,
     ids::{ClientUri, ProviderId},
-    limits::SUBMIT_ITEMS_MAX,
+    limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX},
     machine::{self, Millis, Position, ReviveError},
     mls::{
         check::{bundle::CheckedBundle, proposal::PendingProposal},
@@ -108,7 +108,7 @@ pub struct Propose {
     /// The epoch they were checked in.
     pub on: Epoch,
     /// The Proposals.
-    pub proposals: Vec<PendingProposal>,
+    pub proposals: BVec<PendingProposal, PROPOSALS_PER_BUNDLE_MAX>,
 }
 
 /// Application messages of one client.
@@ -219,7 +219,7 @@ impl Fold {
         self.room = Some(Room::begin(hub, group, roster, time));
         let notice = UserNotice {
             user: create.creator.user().clone(),
-            clients: vec![create.creator.clone()],
+            clients: BVec::from([create.creator.clone()]),
             change: Change::Created,
             at,
             item: 0,

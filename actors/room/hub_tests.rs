@@ -40,7 +40,7 @@ fn a_new_room_has_its_creator_as_its_only_member_and_tells_it() {
     assert_eq!(outcome.emitted, []);
     let notice = UserNotice {
         user: alice().user().clone(),
-        clients: vec![alice()],
+        clients: [alice()].into(),
         change: Change::Created,
         at: hub.at(),
         item: 0,
@@ -85,7 +85,7 @@ fn nothing_is_taken_where_there_is_no_room() {
         Command::Propose(super::hub::Propose {
             sender: alice(),
             on: Epoch(0),
-            proposals: vec![proposal(0, "p")],
+            proposals: [proposal(0, "p")].into(),
         }),
     ] {
         let mut nowhere = Hub::default();
@@ -317,7 +317,7 @@ fn proposals_of_several_members_wait_side_by_side_and_a_repeat_gets_its_answer()
     let mut hub = Hub::with(&[bob()]);
     let references = |names: &[&str]| {
         let reference = |name: &&str| Payload(proposal(0, name).reference);
-        Answer::Proposed(BVec::truncated(names.iter().map(reference).collect()))
+        Answer::Proposed(BVec::try_from(names.iter().map(reference).collect::<Vec<_>>()).unwrap())
     };
     assert_eq!(
         hub.propose(&alice(), vec![proposal(0, "p")]).done.told(),
@@ -370,7 +370,7 @@ fn proposals_of_strangers_other_leaves_or_other_epochs_are_refused() {
     let late = Command::Propose(super::hub::Propose {
         sender: bob(),
         on: Epoch(0),
-        proposals: vec![proposal(1, "p")],
+        proposals: [proposal(1, "p")].into(),
     });
     assert_eq!(
         hub.apply(&late).done.told(),
@@ -442,7 +442,7 @@ fn a_retry_of_accepted_proposals_gets_its_first_answer_also_when_the_epoch_is_ov
     let again = Command::Propose(super::hub::Propose {
         sender: alice(),
         on: hub.room().epoch(),
-        proposals: vec![proposal(0, "p")],
+        proposals: [proposal(0, "p")].into(),
     });
     hub.advance(1);
     let late = hub.apply(&again);
@@ -468,7 +468,7 @@ fn users_of_the_hub_are_told_who_of_their_clients_joined_or_left() {
         ],
     );
     let after = RoomSeq(1);
-    let notice = |who: &crate::ids::ClientUri, clients: Vec<_>, change, at| UserNotice {
+    let notice = |who: &crate::ids::ClientUri, clients: BVec<_, _>, change, at| UserNotice {
         user: who.user().clone(),
         clients,
         change,
@@ -480,14 +480,24 @@ fn users_of_the_hub_are_told_who_of_their_clients_joined_or_left() {
     assert_eq!(
         outcome.notices,
         [
-            notice(&adam, vec![adam.clone()], joined, hub.at()),
-            notice(&phone, vec![phone.clone(), pad.clone()], joined, hub.at()),
+            notice(&adam, [adam.clone()].into(), joined, hub.at()),
+            notice(
+                &phone,
+                [phone.clone(), pad.clone()].into(),
+                joined,
+                hub.at()
+            ),
         ]
     );
     let remove = hub.removing("some", vec![(1, phone.clone()), (2, bob())]);
     let upto = RoomSeq(2);
     let outcome = hub.apply(&remove);
-    let left = notice(&phone, vec![phone.clone()], Change::Left { upto }, hub.at());
+    let left = notice(
+        &phone,
+        [phone.clone()].into(),
+        Change::Left { upto },
+        hub.at(),
+    );
     assert_eq!(outcome.notices, [left]);
     assert!(!hub.room().has_member(&phone) && hub.room().has_member(&pad));
 }

@@ -109,10 +109,11 @@ fn command(hub: &Hub, step: &Step) -> Option<hub::Command> {
         Step::Propose { sender, names } => hub::Command::Propose(hub::Propose {
             sender: person(*sender),
             on: hub.fold.room()?.epoch(),
-            proposals: names
-                .iter()
-                .map(|name| proposal(leaf(*sender), &format!("{sender} {name}")))
-                .collect(),
+            proposals: BVec::first_max(
+                names
+                    .iter()
+                    .map(|name| proposal(leaf(*sender), &format!("{sender} {name}"))),
+            ),
         }),
         Step::Submit {
             sender,
@@ -197,7 +198,7 @@ fn followed() -> impl Strategy<Value = follower::Command> {
     let queue = (0_u8..3, 0_u64..8, 0_usize..4).prop_map(|(who, first, count)| Queue {
         sender: client("b", &format!("bob{who}"), "phone"),
         first: ClientSeq(first),
-        messages: BVec::truncated(vec![Payload::from(vec![1]); count]),
+        messages: BVec::try_from(vec![Payload::from(vec![1]); count]).unwrap(),
     });
     let reject = (0_u64..12, 0_u32..5).prop_map(|(first, count)| Reject {
         first: SubmitSeq(first),
@@ -218,7 +219,7 @@ fn followed() -> impl Strategy<Value = follower::Command> {
         .boxed();
     prop_oneof![
         3 => items.prop_map(|items| follower::Command::Deliver(Deliver {
-            items: BVec::truncated(items)
+            items: BVec::try_from(items).unwrap()
         })),
         3 => queue.prop_map(follower::Command::Queue),
         1 => reject.prop_map(follower::Command::Reject),

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     machine::{Millis, Position},
-    wire::{BVec, Payload, event::Lane},
+    wire::{Payload, event::Lane},
 };
 
 impl Fold {
@@ -23,14 +23,11 @@ impl Fold {
         {
             return Outcome::answer(Answer::Proposed(references));
         }
-        let references: Vec<Payload> = propose
-            .proposals
-            .iter()
-            .map(|proposal| Payload(proposal.reference.clone()))
-            .collect();
+        let all = propose.proposals.refs();
+        let references = all.map(|proposal| Payload(proposal.reference.clone()));
         let mut all = propose.proposals.iter();
         if propose.on == room.epoch() && all.all(|one| room.pending.holds(one)) {
-            return Outcome::answer(Answer::Proposed(BVec::truncated(references)));
+            return Outcome::answer(Answer::Proposed(references));
         }
         if room.has_ended() {
             return Outcome::refused(Refused::Ended);
@@ -55,7 +52,7 @@ impl Fold {
                 lane: Lane::Proposals,
                 recipients,
             }],
-            ..Outcome::answer(Answer::Proposed(BVec::truncated(references)))
+            ..Outcome::answer(Answer::Proposed(references))
         }
     }
 }

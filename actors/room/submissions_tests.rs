@@ -31,7 +31,7 @@ fn refused(first: u64, count: u32, reason: SubmitRefused) -> VerdictRun {
 }
 
 fn sent(runs: Vec<VerdictRun>) -> Answer {
-    Answer::Sent(BVec::truncated(runs))
+    Answer::Sent(BVec::try_from(runs).unwrap())
 }
 
 fn texts(epoch: u64, count: usize) -> Vec<Payload> {

@@ -160,7 +160,7 @@ mod tests {
         for entry in [4, 5] {
             let notice = UserNotice {
                 user: "mimi://a.example/u/bob".parse().unwrap(),
-                clients: Vec::new(),
+                clients: crate::wire::BVec::default(),
                 change: Change::Joined { after: RoomSeq(0) },
                 at: at(entry),
                 item: 0,

@@ -16,7 +16,7 @@ use crate::{
     record::Command,
     user::command::{Add, Command as UserCommand, Consent, Enrol, StoredPackage, Upload},
     wire::{
-        Payload,
+        BVec, Payload,
         claim::ClaimId,
         event::{ClientSeq, Epoch, Hash, InboxSeq, RoomSeq},
         joining::CodesAsk,
@@ -442,16 +442,16 @@ impl World {
         };
         let first = *first;
         let most = if known.probing { 1 } else { 16 };
-        let messages: Vec<Payload> = (first..)
+        let messages = (first..)
             .map_while(|number| known.unsettled.get(&number))
             .take(most)
-            .map(|message| Payload(message.bytes.clone()))
-            .collect();
+            .map(|message| Payload(message.bytes.clone()));
+        let messages = BVec::first_max(messages);
         let count = messages.len() as u64;
         let send = crate::wire::door::Send {
             room: room.clone(),
             first: ClientSeq(first),
-            messages: crate::wire::BVec::truncated(messages),
+            messages,
         };
         let purpose = Purpose::Send {
             room: room.clone(),

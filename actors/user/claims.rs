@@ -147,11 +147,11 @@ impl User {
         // Only its owner may leave a client out; anybody else is told of each.
         let asking = claim.terms.asking_client.as_ref().filter(|_| own);
         let mut outcome = Outcome::answer(Answer::Done);
-        let (mut clients, mut references) = (Vec::with_capacity(self.devices.len()), Vec::new());
-        for (client, device) in &mut self.devices {
-            if Some(client) == asking {
-                continue;
-            }
+        let mut references = Vec::new();
+        let devices = self.devices.iter_mut();
+        let devices = devices.filter(|(client, _)| Some(*client) != asking);
+        // A user has no more devices than that; of one beyond it nothing would be taken.
+        let clients = BVec::first_max(devices.map(|(client, device)| {
             let taken = device.take(time, claim, contact, &mut outcome, client);
             match &taken {
                 Ok(package) => {
@@ -163,9 +163,8 @@ impl User {
             }
             let client = client.clone();
             let result = taken.map(|stored| stored.package);
-            clients.push(ClaimedClient { client, result });
-        }
-        let clients = BVec::truncated(clients);
+            ClaimedClient { client, result }
+        }));
         outcome.handed_out = Some(u32::try_from(references.len()).unwrap_or(u32::MAX));
         self.claims.remember(Remembered {
             id: claim.id,
@@ -335,7 +334,7 @@ mod tests {
     fn without_consent_nothing_is_told_of_versions_or_stock() {
         let mut bobby = Log::bobby(&["phone"]);
         bobby.consent(alice(), None, None);
-        let versions = BVec::truncated(vec![2]);
+        let versions = BVec::from([2]);
         let terms = ClaimTerms {
             versions,
             ..ClaimTerms::new(alice())
@@ -473,7 +472,7 @@ mod tests {
         bella.apply(Command::Delete);
         let bobby = Log::bobby(&["phone"]);
         let mut odd = plain();
-        odd.terms.versions = BVec::truncated(vec![2]);
+        odd.terms.versions = BVec::from([2]);
         let same = Answer::Claimed(Err(UserRefused::NoConsent));
         for (mut log, claim) in [
             (bruce, plain()),

@@ -159,7 +159,7 @@ mod tests {
         let mut bobby = Log::bobby(&["phone"]);
         bobby.stock("phone", [1]);
         let mut wanted = for_room(1, "den");
-        wanted.terms.ciphersuites = BVec::truncated(vec![3]);
+        wanted.terms.ciphersuites = BVec::from([3]);
         bobby.claim(wanted).unwrap();
         assert_eq!(heard(&mut bobby, "phone", vec![package(2)]), []);
         let fitting = StoredPackage {

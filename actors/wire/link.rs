@@ -210,7 +210,7 @@ impl Hello {
     pub fn of(node: u64, release: Release) -> Self {
         let versions = LINK.versions().filter(|version| *version <= release.link);
         Self {
-            versions: BVec::truncated(versions.map(u16::from).collect()),
+            versions: BVec::first_max(versions.map(u16::from)),
             node,
             features: BVec::default(),
         }

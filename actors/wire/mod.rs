@@ -21,7 +21,7 @@ mod trace;
 pub mod tree;
 pub mod version;
 
-pub use bounded::{BText, BVec};
+pub use bounded::{BText, BVec, TooMany};
 pub use payload::Payload;
 pub use reading::NotRead;
 pub use version::{Unwritten, Versioned};

@@ -80,7 +80,11 @@ async fn upload(
     });
     let upload = AskUser(client.user().clone(), upload);
     match session.shards.ask(upload).await {
-        Ok(UserAnswer::Uploaded(results)) => Ok(Reply::Uploaded(BVec::truncated(results))),
+        Ok(UserAnswer::Uploaded(results)) => match BVec::try_from(results) {
+            Ok(results) => Ok(Reply::Uploaded(results)),
+            // There is one for each package.
+            Err(_) => Err(login::unavailable()),
+        },
         Ok(UserAnswer::Refused(refused)) => Err(login::user_refused(&refused)),
         Ok(_) | Err(_) => Err(login::unavailable()),
     }

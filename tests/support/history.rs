@@ -304,7 +304,7 @@ impl Watched {
             id: digest_of(&proposals),
             references: digests(&self.member.references(room, &proposals)),
         });
-        let request = Request::Propose(BVec::truncated(proposals.clone()));
+        let request = Request::Propose(BVec::try_from(proposals.clone()).unwrap());
         let asked = async { Ok(self.member.door()?.ask(room.clone(), request).await?) };
         let result = match patient(self.patience, asked).await {
             Ok(Answer::Refused(refused)) => Err(MemberError::Refused(refused)),

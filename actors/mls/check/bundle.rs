@@ -20,13 +20,14 @@ use super::{
 pub use crate::wire::room::Bundle;
 use crate::{
     ids::ClientUri,
-    limits::URI_BYTES_MAX,
+    limits::{ADDS_PER_COMMIT_MAX, PROPOSALS_PER_BUNDLE_MAX, URI_BYTES_MAX},
     mls::{
         codec::{
             commit::Commit,
             context::Context,
             extension, framing,
             message::{Sender, handshake_header},
+            reader::Malformed,
             suite::{Digest, Suite},
         },
         tree::{
@@ -37,7 +38,7 @@ use crate::{
             view::{GroupView, Member, NextTree, NextView, member_of},
         },
     },
-    wire::BText,
+    wire::{BText, BVec},
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -79,9 +80,9 @@ pub struct CheckedBundle {
     /// Whether it ends the group, for another to follow.
     pub reinit: bool,
     /// Who is new, by leaf.
-    pub joined: Vec<Joined>,
+    pub joined: BVec<Joined, ADDS_PER_COMMIT_MAX>,
     /// Who is gone, by leaf, as they were.
-    pub left: Vec<Member>,
+    pub left: BVec<Member, PROPOSALS_PER_BUNDLE_MAX>,
     /// Who has another signature key, by leaf, as they are.
     pub updated: Vec<Member>,
     /// ProposalRefs of the pending Proposals that the Commit names, in its order.
@@ -256,8 +257,8 @@ fn judge(
             covered,
             place: bundle.tree.place().cloned(),
             audited,
-            joined: vec![],
-            left: vec![],
+            joined: BVec::default(),
+            left: BVec::default(),
             updated: vec![],
         },
     )?;
@@ -364,20 +365,31 @@ fn tell(
                 signature_key,
             } = member_of(number, &leaf).map_err(&part)?;
             let key_package_reference = added.map(|reference| Bytes::copy_from_slice(reference));
-            told.joined.push(Joined {
+            let joined = Joined {
                 leaf,
                 client,
                 key_package_reference,
                 signature_key,
-            });
+            };
+            let pushed = told.joined.push(joined);
+            pushed.map_err(|_| too_many("clients that join", ADDS_PER_COMMIT_MAX))?;
         } else if renewed {
             told.updated.push(member_of(number, &leaf).map_err(&part)?);
         }
     }
     for number in &changed.removed {
         if let Some(leaf) = old.leaf(*number) {
-            told.left.push(member_of(*number, &leaf).map_err(&part)?);
+            let left = told.left.push(member_of(*number, &leaf).map_err(&part)?);
+            left.map_err(|_| too_many("clients that leave", PROPOSALS_PER_BUNDLE_MAX))?;
         }
     }
     Ok(told)
+}
+
+/// The refusal of a Commit that changes more members than one may.
+fn too_many(what: &'static str, max: usize) -> BundleRefused {
+    BundleRefused::Malformed {
+        part: "Commit",
+        cause: Malformed::TooMany { what, max },
+    }
 }

@@ -15,13 +15,16 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
+/// The references of a request's Proposals.
+type References = BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>;
+
 /// First answers, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct FirstAnswers {
     /// By the hash of a Commit bundle.
     bundles: VecDeque<(Hash, Accepted)>,
     /// By the name of a request with Proposals, their references.
-    proposals: VecDeque<(Hash, Vec<Payload>)>,
+    proposals: VecDeque<(Hash, References)>,
 }
 
 impl FirstAnswers {
@@ -33,12 +36,9 @@ impl FirstAnswers {
             .map(|(_, accepted)| *accepted)
     }
 
-    pub(crate) fn of_proposals(
-        &self,
-        request: Hash,
-    ) -> Option<BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>> {
+    pub(crate) fn of_proposals(&self, request: Hash) -> Option<References> {
         let found = self.proposals.iter().rev().find(|(of, _)| *of == request);
-        found.map(|(_, references)| BVec::truncated(references.clone()))
+        found.map(|(_, references)| references.clone())
     }
 
     pub(crate) fn remember_bundle(&mut self, bundle: Hash, accepted: Accepted) {
@@ -48,7 +48,7 @@ impl FirstAnswers {
         self.bundles.push_back((bundle, accepted));
     }
 
-    pub(crate) fn remember_proposals(&mut self, request: Hash, references: Vec<Payload>) {
+    pub(crate) fn remember_proposals(&mut self, request: Hash, references: References) {
         if self.proposals.len() == PROPOSALS_REMEMBERED_PER_ROOM_MAX {
             self.proposals.pop_front();
         }

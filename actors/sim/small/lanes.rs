@@ -75,7 +75,7 @@ impl World {
             .iter()
             .flat_map(|group| group.items.iter().cloned());
         let deliver = follower::Deliver {
-            items: BVec::truncated(items.collect()),
+            items: BVec::first_max(items),
         };
         let last = self.shards[B].follower.fold().last_seq();
         self.signs.batch_again |= deliver.items.iter().any(

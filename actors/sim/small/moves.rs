@@ -381,7 +381,7 @@ impl World {
             None,
             Order::InOrder,
         )
-        .map(|part| part.events)
+        .map(|part| part.events.into_vec())
         .unwrap_or_default()
     }
 
