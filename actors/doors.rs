@@ -136,7 +136,7 @@ pub fn submission(own: &ProviderId, group: SubmitGroup) -> Option<(RoomUri, hub:
 pub enum Fanned {
     /// Items for a room that this provider follows.
     Room(RoomUri, follower::Deliver),
-    /// A word for a user of this provider about a room, which may be anybody's.
+    /// A refill, for a user of this provider; the room may be anybody's.
     User(RoomUri, UserUri, Hear),
 }
 

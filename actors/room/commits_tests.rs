@@ -40,7 +40,9 @@ fn commit_of(hub: &Hub, sender: &ClientUri, leaf: u32, name: &str) -> Commit {
 }
 
 fn take(hub: &mut Hub, commit: Commit) -> Answer {
-    hub.apply(&Command::Commit(Box::new(commit))).done.told()
+    hub.apply(&Command::Commit(Box::new(commit)))
+        .done
+        .to_answer()
 }
 
 fn next(hub: &mut Hub, sender: &ClientUri, leaf: u32) -> Answer {
@@ -168,29 +170,32 @@ fn nobody_is_brought_in_whose_provider_is_too_far_behind_and_rooms_it_is_in_go_o
         provider: "b.example".parse().unwrap(),
         retry_after_ms: PEER_BEHIND_RETRY_AFTER_MS,
     });
-    assert_eq!((refused.done.told(), refused.emitted.len()), (answer, 0));
+    assert_eq!(
+        (refused.done.to_answer(), refused.emitted.len()),
+        (answer, 0)
+    );
 
     assert!(opened(
         &hub.apply(&behind(hub.adding("bob", bob()), "c.example"))
             .done
-            .told()
+            .to_answer()
     ));
     let billy = vec![(3, client("b", "billy", "phone"))];
     let billy = behind(hub.adding("billy", billy), "b.example");
     assert!(
-        opened(&hub.apply(&billy).done.told()),
+        opened(&hub.apply(&billy).done.to_answer()),
         "it is in the room already"
     );
 
     let mut both = bob();
     both.push((3, client("b", "billy", "phone")));
     assert!(opened(
-        &hub.apply(&hub.removing("all of b", both)).done.told()
+        &hub.apply(&hub.removing("all of b", both)).done.to_answer()
     ));
     let again = hub.apply(&behind(hub.adding("bob again", bob()), "b.example"));
     assert!(
         matches!(
-            again.done.told(),
+            again.done.to_answer(),
             Answer::Refused(Refused::PeerBehind { .. })
         ),
         "it was in the room, and is not any more"

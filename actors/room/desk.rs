@@ -305,7 +305,7 @@ impl machine::Desk for Desk {
             self.begin_next(turn);
             return;
         }
-        self.finish(ticket, outcome.done.told(), turn);
+        self.finish(ticket, outcome.done.to_answer(), turn);
     }
 
     fn is_idle(&self) -> bool {

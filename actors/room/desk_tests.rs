@@ -165,7 +165,7 @@ fn one_commit_is_in_flight_and_the_next_learn_its_outcome_without_a_log_entry() 
     assert_eq!(
         orders,
         [
-            Order::Answer(1, outcome.done.told()),
+            Order::Answer(1, outcome.done.to_answer()),
             Order::Answer(2, lost.clone()),
             Order::Answer(3, lost)
         ]
@@ -271,7 +271,7 @@ fn a_commit_above_the_rate_reaches_no_worker_once_an_accepted_one_has_said_the_r
     assert!(limited, "{orders:?}");
     assert_eq!(
         world.commit(3, bundle(0, "A")),
-        [Order::Answer(3, outcome.done.told())]
+        [Order::Answer(3, outcome.done.to_answer())]
     );
     assert!(world.desk.is_idle());
 }
@@ -306,7 +306,7 @@ fn a_commit_that_the_log_did_not_take_is_answered_and_the_next_begins() {
     );
     let command = world.found_right(2);
     assert!(matches!(
-        world.applied(2, &command).0.done.told(),
+        world.applied(2, &command).0.done.to_answer(),
         Answer::Committed(_)
     ));
     assert!(world.desk.is_idle());
@@ -419,7 +419,7 @@ fn a_retry_of_an_accepted_bundle_gets_its_first_answer_from_the_desk() {
     assert_eq!(world.commit(2, bundle(0, "A")), []);
     let command = world.found_right(1);
     let (outcome, orders) = world.applied(1, &command);
-    let answer = outcome.done.told();
+    let answer = outcome.done.to_answer();
     assert_eq!(
         orders,
         [
@@ -458,7 +458,7 @@ fn other_requests_go_past_the_commit_in_flight() {
     let propose = asked(Ticket(3), alice(), Request::Propose(messages));
     assert_eq!(world.orders(propose), [Order::Check(3)]);
     let (outcome, orders) = world.applied(2, command);
-    assert_eq!(orders, [Order::Answer(2, outcome.done.told())]);
+    assert_eq!(orders, [Order::Answer(2, outcome.done.to_answer())]);
     let result = Ok([proposal(0, "p")].into());
     let (sender, on) = (alice(), Epoch(0));
     assert_eq!(
@@ -508,7 +508,10 @@ fn accepted_proposals_are_answered_again_without_a_worker() {
     let mut world = World::of(hub);
     let messages = BVec::from([Payload(bytes::Bytes::from_static(b"p"))]);
     let propose = asked(Ticket(7), alice(), Request::Propose(messages));
-    assert_eq!(world.orders(propose), [Order::Answer(7, first.done.told())]);
+    assert_eq!(
+        world.orders(propose),
+        [Order::Answer(7, first.done.to_answer())]
+    );
     assert!(world.desk.is_idle());
 }
 

@@ -139,7 +139,7 @@ pub enum Via {
     Provider {
         /// Number of the first message.
         first: SubmitSeq,
-        /// The provider's oldest number without a final word: it will not send an earlier one.
+        /// The provider's oldest number without a verdict: it will not send an earlier one.
         undecided: SubmitSeq,
     },
 }

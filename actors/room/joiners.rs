@@ -276,7 +276,7 @@ impl Joiners {
         };
         let answer = match (done, clear) {
             (Done::CodeKept(id), Some(code)) => Answer::CodeMade(MadeCode { id: *id, code }),
-            (other, _) => other.told(),
+            (other, _) => other.to_answer(),
         };
         turn.answer(ticket, answer);
         true
@@ -460,7 +460,7 @@ impl Joiners {
                     away_until: None,
                 })
             }
-            (other, _) => turn.answer(ticket, other.told()),
+            (other, _) => turn.answer(ticket, other.to_answer()),
         }
         self.serve(turn);
     }
@@ -494,7 +494,7 @@ impl Joiners {
         let over = |seat: &Seat| seat.away_until.is_some_and(|until| until <= turn.now);
         self.waiting.retain(|seat| !over(seat));
         for place in 0..self.waiting.len() {
-            let (busy, expected_wait_ms) = self.told(place, turn);
+            let (busy, expected_wait_ms) = self.place_and_wait(place, turn);
             if let Some(seat) = self.waiting.get_mut(place)
                 && !seat.is_away()
                 && seat.asking.deadline <= turn.now
@@ -508,11 +508,11 @@ impl Joiners {
 
     /// The refusal of whoever has this place, from zero.
     fn busy(&self, place: usize, turn: &DeskTurn<'_>) -> Refused {
-        self.told(place, turn).0
+        self.place_and_wait(place, turn).0
     }
 
     /// The refusal of whoever has this place, from zero, and how long it will take until its turn, in milliseconds.
-    fn told(&self, place: usize, turn: &DeskTurn<'_>) -> (Refused, u32) {
+    fn place_and_wait(&self, place: usize, turn: &DeskTurn<'_>) -> (Refused, u32) {
         let lease = turn.fold.room().and_then(|room| room.lease(turn.now));
         let now = lease.map_or(0, |lease| until_ms(turn.now, lease.until));
         let place = u32::try_from(place).unwrap_or(u32::MAX);

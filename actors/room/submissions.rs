@@ -1,4 +1,4 @@
-//! Application messages at the hub: taken from members, numbered in the room, each with a final word.
+//! Application messages at the hub: taken from members, numbered in the room, each with a verdict.
 //!
 //! A message of a slightly older epoch is taken from whoever was a member then and is one still; a removed member's is
 //! refused, whatever its epoch.

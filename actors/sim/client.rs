@@ -36,7 +36,7 @@ const POLL_MS: u64 = 1_500;
 /// How often a claim is repeated for those of whom nothing is known.
 pub(super) const CLAIM_TRIES_MAX: u32 = 8;
 
-/// A message without a final word.
+/// A message without a verdict.
 #[derive(Clone, Debug)]
 pub(super) struct Unsettled {
     pub(super) content: u64,
@@ -426,7 +426,7 @@ impl World {
         self.ask(client, Purpose::Read(room.clone()), ask);
     }
 
-    /// Sends the oldest messages of a room that have no final word.
+    /// Sends the oldest messages of a room that have no verdict.
     pub(super) fn send_unsettled(&mut self, client: usize, room: &RoomUri) {
         let is = &self.clients[client];
         let sends =

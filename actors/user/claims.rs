@@ -121,7 +121,7 @@ impl User {
             return Some(Err(UserRefused::NoConsent));
         }
         if !or_default(&terms.versions, &[MLS10]).contains(&MLS10) {
-            return Some(Err(told(UserRefused::IncompatibleProtocol, claim)));
+            return Some(Err(fold_refusal(UserRefused::IncompatibleProtocol, claim)));
         }
         if own {
             return None;
@@ -156,10 +156,10 @@ impl User {
             match &taken {
                 Ok(package) => {
                     self.spent.add(package);
-                    self.wanted.served(claim, client);
+                    self.pending_adds.served(claim, client);
                     references.push(package.reference.clone());
                 }
-                Err(_) => self.wanted.add(time, claim, client),
+                Err(_) => self.pending_adds.add(time, claim, client),
             }
             let client = client.clone();
             let result = taken.map(|stored| stored.package);
@@ -211,8 +211,8 @@ impl Device {
     }
 }
 
-/// What a requester is told of a refusal: where refusals are folded, every one looks like missing consent.
-pub(super) fn told(refused: UserRefused, claim: &Claim) -> UserRefused {
+/// The refusal that a requester gets: where refusals are folded, every one looks like missing consent.
+pub(super) fn fold_refusal(refused: UserRefused, claim: &Claim) -> UserRefused {
     if claim.rules.folded {
         UserRefused::NoConsent
     } else {

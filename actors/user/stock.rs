@@ -80,9 +80,9 @@ impl Stock {
     /// How many packages are left, when the owner should hear that they are few and has not heard it yet.
     pub(super) fn warns(&mut self, percent: u8) -> Option<u32> {
         let low = self.filled > 0 && self.packages.len() <= self.share(percent);
-        let told = self.warned;
+        let warned = self.warned;
         self.warned |= low;
-        (low && !told).then(|| u32::try_from(self.packages.len()).unwrap_or(u32::MAX))
+        (low && !warned).then(|| u32::try_from(self.packages.len()).unwrap_or(u32::MAX))
     }
 
     /// Whether a claim with these terms would get something.

@@ -58,7 +58,7 @@ pub struct Claiming {
     asked: BVec<UserUri, CLAIM_USERS_MAX>,
     slots: Slots<Who>,
     asks: VecDeque<(Slot, Ask)>,
-    /// What waits for the room's word, or the voucher's.
+    /// What waits for the room's answer, or the voucher's.
     held: Option<ClaimRequest>,
     own: Option<Own>,
     others: Vec<Part>,

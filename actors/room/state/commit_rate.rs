@@ -5,7 +5,7 @@
 //! Source: transport requirements, section 3.2.
 
 use crate::{
-    bucket::{Buckets, Rate, told_ms},
+    bucket::{Buckets, Rate, retry_after_of},
     ids::ClientUri,
     limits::COMMITTERS_COUNTED_PER_ROOM_MAX,
     machine::Millis,
@@ -32,7 +32,7 @@ impl CommitRate {
         rate: Rate,
         time: Millis,
     ) -> Result<(), Refused> {
-        match self.used.wait_ms(sender, rate, time).map(told_ms) {
+        match self.used.wait_ms(sender, rate, time).map(retry_after_of) {
             Some(retry_after_ms) => Err(Refused::Limited { retry_after_ms }),
             None => Ok(()),
         }

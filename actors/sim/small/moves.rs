@@ -514,7 +514,7 @@ impl World {
             .links
             .submissions(&self.names.providers[A]);
         if waiting.is_some_and(|waiting| !waiting.is_empty()) {
-            return Err(("I25", "a submission has no final word".to_owned()));
+            return Err(("I25", "a submission has no verdict".to_owned()));
         }
         let room = self.shards[A].hub.fold().room();
         let epoch = room.map(hub::Room::epoch);

@@ -1,4 +1,4 @@
-//! Application messages: numbered, encrypted once, sent until the final word.
+//! Application messages: numbered, encrypted once, sent until the verdict.
 //!
 //! Source: transport requirements, section 4.
 
