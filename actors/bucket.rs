@@ -118,9 +118,9 @@ impl<K: Ord + Clone> Buckets<K> {
     }
 }
 
-/// A wait as it is told to whoever must wait, in milliseconds.
+/// A wait as a refusal says it, in milliseconds.
 #[must_use]
-pub fn told_ms(wait_ms: u64) -> u32 {
+pub fn retry_after_of(wait_ms: u64) -> u32 {
     u32::try_from(wait_ms).unwrap_or(u32::MAX)
 }
 

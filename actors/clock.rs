@@ -80,7 +80,7 @@ pub struct Clock {
     heard: bool,
     /// A leap that is not followed yet: how far, and since when.
     leap: Option<(i64, u64)>,
-    told_apart: BTreeMap<u64, i64>,
+    reported_apart: BTreeMap<u64, i64>,
 }
 
 /// The one in the middle; of two in the middle the lower.
@@ -107,7 +107,7 @@ impl Clock {
             others: BTreeMap::new(),
             heard: false,
             leap: None,
-            told_apart: BTreeMap::new(),
+            reported_apart: BTreeMap::new(),
         }
     }
 
@@ -201,12 +201,12 @@ impl Clock {
             .collect();
         let new = apart
             .iter()
-            .filter(|(node, _)| !self.told_apart.contains_key(node));
+            .filter(|(node, _)| !self.reported_apart.contains_key(node));
         let mut news: Vec<News> = new.map(|(node, ms)| News::Apart(*node, *ms)).collect();
-        let over = self.told_apart.keys();
+        let over = self.reported_apart.keys();
         let over = over.filter(|node| !apart.contains_key(node));
         news.extend(over.map(|node| News::Together(*node)));
-        self.told_apart = apart;
+        self.reported_apart = apart;
         news
     }
 

@@ -21,7 +21,7 @@ use crate::{
     },
     user::command::{Hear, StoredPackage},
     wire::{
-        BText, BVec, Payload,
+        BText, Payload,
         claim::ClaimRequest,
         door::{self, DoorRefused, PackageRefused},
         event::Item,
@@ -136,7 +136,7 @@ pub fn submission(own: &ProviderId, group: SubmitGroup) -> Option<(RoomUri, hub:
 pub enum Fanned {
     /// Items for a room that this provider follows.
     Room(RoomUri, follower::Deliver),
-    /// A word for a user of this provider about a room, which may be anybody's.
+    /// A refill, for a user of this provider; the room may be anybody's.
     User(RoomUri, UserUri, Hear),
 }
 
@@ -145,26 +145,23 @@ pub enum Fanned {
 pub fn fanned(batch: Fanout) -> Vec<Fanned> {
     let mut parts = Vec::with_capacity(batch.groups.len());
     for FanoutGroup { room, items } in batch.groups {
-        let mut for_room = Vec::with_capacity(items.len());
-        for item in items {
-            match item {
-                Item::Refilled { requester, client } => {
-                    let refilled = Refilled {
-                        requester: requester.clone(),
-                        room: room.clone(),
-                        client,
-                    };
-                    let hear = Hear {
-                        from: None,
-                        refilled,
-                    };
-                    parts.push(Fanned::User(room.clone(), requester, hear));
-                }
-                Item::Event(_) | Item::Refused { .. } => for_room.push(item),
+        let items = items.filter_map(|item| match item {
+            Item::Refilled { requester, client } => {
+                let refilled = Refilled {
+                    requester: requester.clone(),
+                    room: room.clone(),
+                    client,
+                };
+                let hear = Hear {
+                    from: None,
+                    refilled,
+                };
+                parts.push(Fanned::User(room.clone(), requester, hear));
+                None
             }
-        }
-        if !for_room.is_empty() {
-            let items = BVec::truncated(for_room);
+            Item::Event(_) | Item::Refused { .. } => Some(item),
+        });
+        if !items.is_empty() {
             parts.push(Fanned::Room(room, follower::Deliver { items }));
         }
     }

@@ -153,10 +153,10 @@ pub const CLAIMANTS_COUNTED_PER_USER_MAX: usize = 1_024;
 pub const CLAIMANTS_COUNTED_PER_SHARD_MAX: usize = 16_384;
 /// Hubs that may get one last-resort KeyPackage, at most; further ones get none.
 pub const LAST_RESORT_HUBS_MAX: usize = 1_024;
-/// Clients of one user that were wanted in a room in vain, at most; the oldest is forgotten first.
-pub const WANTED_IN_VAIN_PER_USER_MAX: usize = 64;
-/// How long a client that was wanted in vain is remembered, in milliseconds (30 days).
-pub const WANTED_IN_VAIN_KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
+/// Adds of the clients of one user that wait for a KeyPackage, at most; the oldest is forgotten first.
+pub const PENDING_ADDS_PER_USER_MAX: usize = 64;
+/// How long such a pending add is remembered, in milliseconds (30 days).
+pub const PENDING_ADDS_KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Ciphersuites or versions in the ordered lists of a claim, at most.
 pub const CLAIM_PREFERENCES_MAX: usize = 64;
 /// Capabilities of one kind that a claim may require, at most.
@@ -185,7 +185,7 @@ pub const ROOMS_PER_CLIENT_MAX: usize = 10_000;
 
 /// Application messages in one submission, at most.
 pub const SUBMIT_ITEMS_MAX: usize = 512;
-/// Submissions of one provider to one room that wait for a final word, at most.
+/// Submissions of one provider to one room that wait for a verdict, at most.
 pub const SUBMISSIONS_UNDECIDED_PER_ROOM_MAX: u32 = 65_536;
 /// Submissions of one client whose verdict a room remembers.
 pub const VERDICTS_PER_CLIENT_MAX: usize = 1_024;

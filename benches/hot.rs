@@ -74,14 +74,14 @@ fn frames(c: &mut Criterion) {
             body: Body::Application(message()),
         })
     };
-    let items = BVec::truncated((1..=BATCH as u64).map(event).collect());
+    let items = BVec::try_from((1..=BATCH as u64).map(event).collect::<Vec<_>>()).unwrap();
     let group = FanoutGroup {
         room: room(),
         items,
     };
     let fanout = Fanout {
         first: LinkSeq(1),
-        groups: BVec::truncated(vec![group]),
+        groups: BVec::from([group]),
     };
     let frame = wire::encode(&fanout);
     let mut group = c.benchmark_group("frame of 512 events of 1 KiB");
@@ -123,7 +123,7 @@ fn hub(c: &mut Criterion) {
     let submit = Command::Submit(Submit {
         sender: alice(),
         via: Via::Client(ClientSeq(1)),
-        messages: BVec::truncated(vec![message(); BATCH]),
+        messages: BVec::try_from(vec![message(); BATCH]).unwrap(),
     });
     let fold = a_room();
     let mut group = c.benchmark_group("hub");
@@ -237,12 +237,12 @@ impl Shard {
                 let submit = Submit {
                     sender: alice(),
                     via: Via::Client(ClientSeq(1 + 64 * turn)),
-                    messages: BVec::truncated(vec![message(); 64]),
+                    messages: BVec::try_from(vec![message(); 64]).unwrap(),
                 };
                 let command = Record::Hub(room.clone(), Arc::new(Command::Submit(submit)));
                 shard.entries.push(Arc::new(Held(Entry {
                     stamp: Millis(1),
-                    commands: BVec::truncated(vec![command]),
+                    commands: BVec::from([command]),
                 })));
                 let (first, count) = (RoomSeq(1 + 64 * turn), 64);
                 let emission = Emission {

@@ -27,6 +27,7 @@ use figment::{
 use mimi_actors::{
     ids::{BadIdentifier, ProviderId},
     limits::{LEASE_MS_MAX, LEASE_MS_MIN, SHARDS_MAX},
+    membership::ADDRESS_BYTES_MAX,
     mls::{check::bundle::Terms, tree::cache::TreeCache},
     wire::version::{RELEASES, Release},
 };
@@ -515,7 +516,8 @@ pub(crate) fn is_address(text: &str) -> bool {
     host_and_port.is_some_and(|(host, port)| {
         let name = !host.is_empty() && !host.contains([':', '[', ']', '/', ' ']);
         let number = port.parse::<u16>().is_ok_and(|port| port != 0);
-        number && (name || text.parse::<SocketAddr>().is_ok())
+        let fits = text.len() <= ADDRESS_BYTES_MAX;
+        fits && number && (name || text.parse::<SocketAddr>().is_ok())
     })
 }
 

@@ -7,10 +7,10 @@
 
 use crate::{
     ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri},
-    limits::{CLAIM_ANSWER_BYTES_MAX, CLAIM_CLIENTS_MAX, URI_BYTES_MAX},
+    limits::{CLAIM_ANSWER_BYTES_MAX, CLAIM_CLIENTS_MAX, CLAIM_USERS_MAX, URI_BYTES_MAX},
     user::command::{Claim, Rules},
     wire::{
-        self, BText, BVec, Payload,
+        self, BText, BVec,
         claim::{ClaimProof, ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
         door::DoorRefused,
         event::Hash,
@@ -50,7 +50,7 @@ pub fn split_claim(
     request.terms.asking_client = named.then(|| client.clone());
     let room = request.terms.room.as_ref();
     let hub = room.map_or_else(|| own.clone(), |room| room.hub().clone());
-    Ok(parts(request, |user| {
+    Ok(parts(&request, |user| {
         let there = user.provider();
         if hub == own || *there == own {
             there.clone()
@@ -62,51 +62,38 @@ pub fn split_claim(
 
 /// A claim that a peer makes for a room here, one part for each provider whose users are wanted.
 #[must_use]
-pub fn relay_claim(request: ClaimRequest) -> BTreeMap<ProviderId, ClaimRequest> {
+pub fn relay_claim(request: &ClaimRequest) -> BTreeMap<ProviderId, ClaimRequest> {
     parts(request, |user| user.provider().clone())
 }
 
 /// Splits a claim by whom to ask for each user, each once and with the signature for it.
 fn parts(
-    request: ClaimRequest,
+    request: &ClaimRequest,
     whom: impl Fn(&UserUri) -> ProviderId,
 ) -> BTreeMap<ProviderId, ClaimRequest> {
-    let ClaimRequest {
-        id,
-        terms,
-        users,
-        proof,
-    } = request;
-    /// Users, and the signatures for each.
-    type Part = (Vec<UserUri>, Vec<Payload>, Vec<Payload>);
-    let mut signatures = proof.signatures.into_iter();
-    let mut before = proof.before.into_iter();
     let mut seen = BTreeSet::new();
-    let mut providers: BTreeMap<ProviderId, Part> = BTreeMap::new();
-    for user in users {
-        let (signature, earlier) = (signatures.next(), before.next());
-        if seen.insert(user.clone()) {
-            let (users, signed, signed_before) = providers.entry(whom(&user)).or_default();
-            users.push(user);
-            signed.extend(signature);
-            signed_before.extend(earlier);
+    let mut providers: BTreeMap<ProviderId, BTreeSet<usize>> = BTreeMap::new();
+    for (place, user) in request.users.iter().enumerate() {
+        if seen.insert(user) {
+            providers.entry(whom(user)).or_default().insert(place);
         }
     }
-    let part = |(users, signatures, before)| ClaimRequest {
-        id,
-        terms: terms.clone(),
-        users: BVec::truncated(users),
+    let proof = &request.proof;
+    let part = |places: &BTreeSet<usize>| ClaimRequest {
+        id: request.id,
+        terms: request.terms.clone(),
+        users: request.users.at(places),
         proof: ClaimProof {
             key: proof.key,
-            signatures: BVec::truncated(signatures),
+            signatures: proof.signatures.at(places),
             requests: proof.requests.clone(),
             envelope: proof.envelope.clone(),
-            before: BVec::truncated(before),
+            before: proof.before.at(places),
         },
     };
-    let providers = providers.into_iter();
+    let providers = providers.iter();
     providers
-        .map(|(provider, of)| (provider, part(of)))
+        .map(|(provider, places)| (provider.clone(), part(places)))
         .collect()
 }
 
@@ -141,50 +128,66 @@ fn names_its_own(claimed: &ClaimedUser) -> bool {
 
 /// The parts of a claim as one table, in the order of the request.
 #[must_use]
-pub fn merge_claim(asked: &[UserUri], parts: Vec<ClaimedUser>) -> ClaimResponse {
+pub fn merge_claim(
+    asked: &BVec<UserUri, CLAIM_USERS_MAX>,
+    parts: Vec<ClaimedUser>,
+) -> ClaimResponse {
     let mut results: BTreeMap<UserUri, ClaimedUser> = parts
         .into_iter()
         .map(|claimed| (claimed.user.clone(), claimed))
         .collect();
-    let users = asked.iter().filter_map(|user| results.remove(user));
+    let users = asked.refs().filter_map(|user| results.remove(user));
+    let mut fill = Fill::default();
     ClaimResponse {
-        users: BVec::truncated(fitting(users.collect())),
+        users: users.map(|user| fill.fit(user)),
     }
 }
 
 /// The answer to a claim that is refused for each of its users alike.
 #[must_use]
-pub fn refuse_claim(asked: &[UserUri], refused: UserRefused) -> ClaimResponse {
+pub fn refuse_claim(asked: &[UserUri], refused: UserRefused) -> Vec<ClaimedUser> {
     let of = |user: &UserUri| ClaimedUser {
         user: user.clone(),
         result: Err(refused),
     };
-    ClaimResponse {
-        users: BVec::truncated(asked.iter().map(of).collect()),
-    }
+    asked.iter().map(of).collect()
 }
 
 /// The results that fit one answer; in the others' place stands that the answer is full.
 ///
 /// What a user gave stays given to this claim: the same one gets it when it asks for that user again.
 #[must_use]
-pub fn fitting(mut claimed: Vec<ClaimedUser>) -> Vec<ClaimedUser> {
-    let (mut clients, mut bytes) = (0, 0);
-    for user in &mut claimed {
-        let Ok(of_user) = &user.result else { continue };
+pub fn fitting(claimed: Vec<ClaimedUser>) -> Vec<ClaimedUser> {
+    let mut fill = Fill::default();
+    claimed.into_iter().map(|user| fill.fit(user)).collect()
+}
+
+/// What an answer holds so far.
+#[derive(Default)]
+struct Fill {
+    clients: usize,
+    bytes: usize,
+}
+
+impl Fill {
+    /// A result, if it fits still.
+    fn fit(&mut self, mut user: ClaimedUser) -> ClaimedUser {
+        let Ok(of_user) = &user.result else {
+            return user;
+        };
         let packages = of_user
             .iter()
             .filter_map(|client| client.result.as_ref().ok());
-        let more = packages.map(|package| package.len()).sum::<usize>();
-        let more = more + of_user.len() * (URI_BYTES_MAX / 4);
-        if clients + of_user.len() > CLAIM_CLIENTS_MAX || bytes + more > CLAIM_ANSWER_BYTES_MAX {
+        let bytes = packages.map(|package| package.len()).sum::<usize>();
+        let bytes = self.bytes + bytes + of_user.len() * (URI_BYTES_MAX / 4);
+        let clients = self.clients + of_user.len();
+        if clients > CLAIM_CLIENTS_MAX || bytes > CLAIM_ANSWER_BYTES_MAX {
             user.result = Err(UserRefused::AnswerFull);
         } else {
-            clients += of_user.len();
-            bytes += more;
+            (self.clients, self.bytes) = (clients, bytes);
         }
+        user
     }
-    claimed
 }
 
 /// The commands that a claim becomes, whose requester is vouched for: one for each user named, in order.
@@ -225,7 +228,10 @@ pub fn claims(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::claim::{ClaimId, ClaimTerms, ClaimedClient};
+    use crate::wire::{
+        Payload,
+        claim::{ClaimId, ClaimTerms, ClaimedClient},
+    };
 
     fn user(name: &str, provider: char) -> UserUri {
         format!("mimi://{provider}.example/u/{name}")
@@ -248,11 +254,11 @@ mod tests {
         ClaimRequest {
             id: ClaimId([7; 16]),
             terms,
-            users: BVec::truncated(users.to_vec()),
+            users: BVec::try_from(users.to_vec()).unwrap(),
             proof: ClaimProof {
                 key: [1; 32],
-                signatures: BVec::truncated(users.iter().map(sign).collect()),
-                before: BVec::truncated(users.iter().map(sign).collect()),
+                signatures: BVec::try_from(users.iter().map(sign).collect::<Vec<_>>()).unwrap(),
+                before: BVec::try_from(users.iter().map(sign).collect::<Vec<_>>()).unwrap(),
                 ..ClaimProof::default()
             },
         }
@@ -304,7 +310,7 @@ mod tests {
             ("b.example".to_owned(), vec![user("bob", 'b')]),
             ("c.example".to_owned(), vec![user("carl", 'c')]),
         ];
-        assert_eq!(split(relay_claim(for_hub)), relayed);
+        assert_eq!(split(relay_claim(&for_hub)), relayed);
         parts.retain(|whom, _| whom.as_str() != "c.example");
         let own = vec![("a.example".to_owned(), vec![user("amy", 'a')])];
         assert_eq!(split(parts), own);
@@ -335,7 +341,7 @@ mod tests {
                 result: Ok(Payload::from(vec![0; bytes])),
             };
             ClaimedUser {
-                result: Ok(BVec::truncated((0..clients).map(client).collect())),
+                result: Ok(BVec::try_from((0..clients).map(client).collect::<Vec<_>>()).unwrap()),
                 user: user.clone(),
             }
         };
@@ -350,7 +356,7 @@ mod tests {
         assert_eq!(users, 1_000);
         assert!((600..1_000).contains(&cut), "{cut}");
         let response = ClaimResponse {
-            users: BVec::truncated(fitting(crowd(32, 16 << 10))),
+            users: BVec::try_from(fitting(crowd(32, 16 << 10))).unwrap(),
         };
         let frame = wire::canonical(&response).len();
         assert!(frame < crate::limits::REQUEST_FRAME_BYTES_MAX, "{frame}");
@@ -369,7 +375,7 @@ mod tests {
         };
         let answers = vec![
             of(&eve, Err(UserRefused::NoConsent)),
-            of(&bob, Ok(BVec::truncated(vec![strange]))),
+            of(&bob, Ok(BVec::from([strange]))),
         ];
         let completed = complete_claim(
             std::slice::from_ref(&bob),

@@ -1,6 +1,6 @@
 //! Links: what a shard owes to other providers and to other shards of its own, as cursors over the log.
 //!
-//! Owns: the numbers of outgoing items, which of them are acknowledged, and the submissions without a final word.
+//! Owns: the numbers of outgoing items, which of them are acknowledged, and the submissions without a verdict.
 //! Promises: numbers are gap-free and survive a failover, for they follow from the log; an acknowledgement never goes
 //! back. Not here: the items' bytes, which stay in the log; what is sent when, which is the session's.
 //!

@@ -41,7 +41,7 @@ pub enum Owed {
         /// Which copy.
         copy: Copy,
     },
-    /// The final word on consecutive submissions.
+    /// The verdict on consecutive submissions.
     Refused {
         /// The room.
         room: RoomUri,
@@ -57,7 +57,7 @@ pub enum Owed {
         /// The notice.
         notice: UserNotice,
     },
-    /// The word that a client, wanted in vain before, can be added now.
+    /// A client can be added now for which an add was pending.
     Refilled(Refilled),
 }
 
@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(link.parked().count(), 1);
         let notice = UserNotice {
             user: "mimi://a.example/u/bob".parse().unwrap(),
-            clients: Vec::new(),
+            clients: crate::wire::BVec::default(),
             change: crate::wire::post::Change::Created,
             at: crate::machine::Position {
                 entry: 1,

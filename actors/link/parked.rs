@@ -29,13 +29,13 @@ pub struct Parked {
     lost: bool,
 }
 
-/// Where a run belongs among those of its room: events in their order, then the final words, then words for users.
+/// Where a run belongs among those of its room: events in their order, then the verdicts, then refills for users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Place {
     Events(u64),
     Refused(u64),
-    /// Words for users about the room, by what they say.
-    Word(u64),
+    /// Refills for users about the room, by what they say.
+    Refilled(u64),
 }
 
 impl Parked {
@@ -68,7 +68,7 @@ impl Parked {
             Owed::Refused { first, .. } => Place::Refused(first.0),
             // A notice is for a shard of this provider, which refuses none.
             Owed::Notice { .. } => return,
-            Owed::Refilled(refilled) => Place::Word(name(refilled)),
+            Owed::Refilled(refilled) => Place::Refilled(name(refilled)),
         };
         if let Some((_, kept)) = self.runs.get_mut(&place) {
             *kept = (*kept).max(count);
@@ -98,7 +98,7 @@ impl Parked {
     }
 }
 
-/// What tells a word from others about its room.
+/// What tells a refill from others about its room.
 fn name(refilled: &Refilled) -> u64 {
     let Hash(hash) = Hash::of(&wire::canonical(refilled));
     hash.first_chunk()

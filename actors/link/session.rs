@@ -310,13 +310,12 @@ impl Acking {
             | Answer::Codes(_)
             | Answer::CodeRevoked) => return Err(later),
         };
-        let mut refused = std::mem::take(&mut self.ack.refused).into_vec();
-        refused.push(RoomRefused {
+        let refused = self.ack.refused.push(RoomRefused {
             room: room.clone(),
             detail: BText::clipped(&detail),
         });
-        self.ack.refused = BVec::truncated(refused);
-        Ok(())
+        // A batch names no more rooms than that.
+        refused.map_err(|_| Answer::Refused(Refused::TryLater(TryLater::BUSY)))
     }
 
     /// What to send, once every room has answered; `credit_bytes` may be under way from now on.
@@ -407,8 +406,8 @@ pub fn check_submit(peer: &ProviderId, batch: &Submit) -> Result<(), Broken> {
 /// The answer to one frame of submissions, while its rooms judge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judging {
-    refused: Vec<SubmitRejected>,
-    gaps: Vec<SubmitGap>,
+    refused: BVec<SubmitRejected, BATCH_ROOMS_MAX>,
+    gaps: BVec<SubmitGap, BATCH_ROOMS_MAX>,
     retry_after_ms: Option<u32>,
 }
 
@@ -424,32 +423,40 @@ impl Judging {
         let reason = match answer {
             Some(Answer::Received) => return,
             Some(Answer::Gap { expected }) => {
-                return self.gaps.push(SubmitGap {
+                let gap = self.gaps.push(SubmitGap {
                     room: room.clone(),
                     expected: SubmitSeq(expected),
                 });
+                return self.or_again(gap.is_ok());
             }
             Some(Answer::Refused(Refused::NotAuthorized)) => SubmitRefused::NotAuthorized,
             Some(Answer::Refused(Refused::Poisoned)) => SubmitRefused::Poisoned,
             Some(_) | None => {
-                self.retry_after_ms = Some(TryLater::BUSY.after_ms);
-                return;
+                return self.or_again(false);
             }
         };
-        self.refused.push(SubmitRejected {
+        let refused = self.refused.push(SubmitRejected {
             room: room.clone(),
             first,
             count,
             reason,
         });
+        self.or_again(refused.is_ok());
+    }
+
+    /// What is not answered comes again.
+    fn or_again(&mut self, answered: bool) {
+        if !answered {
+            self.retry_after_ms = Some(TryLater::BUSY.after_ms);
+        }
     }
 
     /// What to send, once every room has answered.
     #[must_use]
     pub fn finish(self) -> Submitted {
         Submitted {
-            refused: BVec::truncated(self.refused),
-            gaps: BVec::truncated(self.gaps),
+            refused: self.refused,
+            gaps: self.gaps,
             retry_after_ms: self.retry_after_ms,
         }
     }

@@ -27,7 +27,7 @@ fn item(body: Body) -> Item {
 fn invitation(client: &str) -> Invitation {
     Invitation {
         epoch: Epoch(1),
-        clients: BVec::truncated(vec![client.parse().unwrap()]),
+        clients: BVec::from([client.parse().unwrap()]),
         welcome: Payload::from(vec![1]),
         tree: Payload::from(vec![2]),
     }
@@ -36,11 +36,11 @@ fn invitation(client: &str) -> Invitation {
 fn batch(first: u64, items: Vec<Item>) -> Fanout {
     let group = FanoutGroup {
         room: room(),
-        items: BVec::truncated(items),
+        items: BVec::try_from(items).unwrap(),
     };
     Fanout {
         first: LinkSeq(first),
-        groups: BVec::truncated(vec![group]),
+        groups: BVec::from([group]),
     }
 }
 
@@ -122,7 +122,7 @@ fn a_sender_records_before_it_sends_more_when_one_acknowledgement_holds_no_more_
         detail: BText::clipped("no"),
     });
     let ack = Ack {
-        refused: BVec::truncated(refused.collect()),
+        refused: BVec::try_from(refused.collect::<Vec<_>>()).unwrap(),
         ..ack(1)
     };
     sender.acknowledged(&ack).unwrap();
@@ -220,7 +220,12 @@ fn an_item_that_names_clients_of_another_provider_is_refused() {
         item(Body::Commit(CommitEvent {
             epoch: Epoch(2),
             commit: Payload::from(vec![3]),
-            left: BVec::truncated(left.iter().map(|name| name.parse().unwrap()).collect()),
+            left: BVec::try_from(
+                left.iter()
+                    .map(|name| name.parse().unwrap())
+                    .collect::<Vec<_>>(),
+            )
+            .unwrap(),
             entered: None,
             invitation: invited.map(invitation),
         }))
@@ -272,7 +277,7 @@ fn a_hub_that_answers_too_often_breaks_the_link_and_speaks_for_its_own_rooms_onl
     };
     let own = rejected("mimi://a.example/r/clubhouse");
     let submitted = Submitted {
-        refused: BVec::truncated(vec![own.clone(), rejected("mimi://c.example/r/den")]),
+        refused: BVec::from([own.clone(), rejected("mimi://c.example/r/den")]),
         gaps: BVec::default(),
         retry_after_ms: None,
     };

@@ -1,4 +1,4 @@
-//! Submissions to one hub's rooms that have no final word yet, in the order they were made.
+//! Submissions to one hub's rooms that have no verdict yet, in the order they were made.
 
 use crate::{
     ids::{ClientUri, RoomUri},
@@ -46,7 +46,7 @@ impl Submissions {
         self.next += 1;
     }
 
-    /// Forgets what a room has the final word on: everything before `undecided`.
+    /// Forgets what a room has the verdict on: everything before `undecided`.
     pub fn settle(&mut self, room: &RoomUri, undecided: SubmitSeq) {
         let Some(places) = self.rooms.get_mut(room) else {
             return;
@@ -72,7 +72,7 @@ impl Submissions {
         self.runs.range(place..).map(|(place, run)| (*place, run))
     }
 
-    /// The oldest number of a room without a final word.
+    /// The oldest number of a room without a verdict.
     #[must_use]
     pub fn undecided(&self, room: &RoomUri) -> Option<SubmitSeq> {
         let oldest = self.rooms.get(room)?.front()?;

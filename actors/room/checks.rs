@@ -196,10 +196,7 @@ pub fn run(check: Check, with: &impl Verifier) -> Checked {
             messages,
             sender,
         } => {
-            let result = messages
-                .iter()
-                .map(|message| with.proposal(&view, message, &sender))
-                .collect();
+            let result = messages.try_map(|message| with.proposal(&view, &message, &sender));
             Checked::Proposals { sender, on, result }
         }
         Check::Admit {

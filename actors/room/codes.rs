@@ -13,7 +13,11 @@ use crate::{
         WRONG_CODES_WINDOW_MS,
     },
     machine::Millis,
-    wire::{BText, event::Hash, joining::CodeId},
+    wire::{
+        BText, BVec,
+        event::Hash,
+        joining::{CodeFacts, CodeId, CodeList},
+    },
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -120,8 +124,8 @@ impl Code {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Codes {
     next: u32,
-    pub(super) kept: BTreeMap<CodeId, Code>,
-    pub(super) guesses: Guesses,
+    kept: BTreeMap<CodeId, Code>,
+    guesses: Guesses,
 }
 
 impl Codes {
@@ -156,18 +160,71 @@ impl Codes {
             code.uses_left = code.uses_left.map(|left| left.saturating_sub(1));
         }
     }
+
+    /// Ends a code; whether there is such a one.
+    pub(super) fn revoke(&mut self, id: CodeId) -> bool {
+        let Some(code) = self.kept.get_mut(&id) else {
+            return false;
+        };
+        code.revoked = true;
+        true
+    }
+
+    /// The codes, for a check.
+    pub(super) fn all(&self) -> Vec<(CodeId, Code)> {
+        let all = self.kept.iter();
+        all.map(|(id, code)| (*id, code.clone())).collect()
+    }
+
+    /// The codes, for members.
+    pub(super) fn list(&self) -> CodeList {
+        let facts = |(id, code): (&CodeId, &Code)| CodeFacts {
+            id: *id,
+            creator: code.creator.clone(),
+            uses_left: code.uses_left,
+            not_after: code.not_after,
+            role_index: code.role_index,
+            has_passphrase: code.passphrase.is_some(),
+            revoked: code.revoked,
+        };
+        BVec::first_max(self.kept.iter().map(facts))
+    }
+
+    /// Whether the codes of this client are not looked at; so many wrong ones of its own, and of clients of its
+    /// provider, are not counted yet.
+    pub(super) fn is_locked(
+        &self,
+        joiner: &ClientUri,
+        time: Millis,
+        own: usize,
+        peers: usize,
+    ) -> bool {
+        let guesses = &self.guesses;
+        let provider = joiner.provider().clone();
+        guesses.is_locked(&Guesser::Client(joiner.clone()), time, own)
+            || guesses.is_locked(&Guesser::Provider(provider), time, peers)
+    }
+
+    /// Counts a wrong one of a client, and, with `foreign`, of its provider.
+    pub(super) fn count_wrong(&mut self, joiner: &ClientUri, foreign: bool, time: Millis) {
+        self.guesses.count(Guesser::Client(joiner.clone()), time);
+        if foreign {
+            let provider = joiner.provider().clone();
+            self.guesses.count(Guesser::Provider(provider), time);
+        }
+    }
 }
 
 /// Who tries wrong codes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) enum Guesser {
+enum Guesser {
     Client(ClientUri),
     Provider(ProviderId),
 }
 
 /// What somebody tried lately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Tried {
+struct Tried {
     /// When the first of these was tried, or the lock began.
     since: Millis,
     wrong: u32,
@@ -175,8 +232,8 @@ pub(super) struct Tried {
 
 /// Who tried how many wrong codes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Guesses {
-    pub(super) tried: BTreeMap<Guesser, Tried>,
+struct Guesses {
+    tried: BTreeMap<Guesser, Tried>,
 }
 
 impl Guesser {
@@ -195,14 +252,14 @@ impl Tried {
 }
 
 impl Guesses {
-    pub(super) fn is_locked(&self, guesser: &Guesser, time: Millis, uncounted: usize) -> bool {
+    fn is_locked(&self, guesser: &Guesser, time: Millis, uncounted: usize) -> bool {
         let tried = self.tried.get(guesser).filter(|tried| !tried.is_over(time));
         let uncounted = u32::try_from(uncounted).unwrap_or(u32::MAX);
         let wrong = tried.map_or(0, |tried| tried.wrong);
         wrong.saturating_add(uncounted) >= guesser.wrong_max()
     }
 
-    pub(super) fn count(&mut self, guesser: Guesser, time: Millis) {
+    fn count(&mut self, guesser: Guesser, time: Millis) {
         self.tried.retain(|_, tried| !tried.is_over(time));
         if self.tried.len() >= GUESSERS_MAX && !self.tried.contains_key(&guesser) {
             let oldest = self.tried.iter().min_by_key(|(_, tried)| tried.since);

@@ -6,20 +6,19 @@
 //! Source: transport requirements, section 3.2.
 
 use super::{
-    hub::{Commit, Fold, Membership, Room},
+    hub::{Commit, Fold, Room},
     outcome::{Accepted, Answer, Change, Done, Emission, Outcome, Refused, UserNotice},
 };
 use crate::{
-    bucket::{Rate, told_ms},
     ids::{ClientUri, ProviderId, UserUri},
-    limits::{
-        BUNDLES_REMEMBERED_PER_ROOM_MAX, COMMITTERS_COUNTED_PER_ROOM_MAX,
-        PEER_BEHIND_RETRY_AFTER_MS,
-    },
+    limits::PEER_BEHIND_RETRY_AFTER_MS,
     machine::{Millis, Position},
     mls::{check::bundle::CheckedBundle, tree::view::GroupView},
-    wire::event::{Copy, Hash, Lane, Recipient, RoomSeq},
-    wire::refusal::RefusalCode,
+    wire::{
+        BVec,
+        event::{Copy, Epoch, Lane, Recipient, RoomSeq},
+        refusal::RefusalCode,
+    },
 };
 use std::collections::BTreeMap;
 
@@ -31,10 +30,10 @@ impl Fold {
         if let Some(accepted) = room.remembered(commit.bundle) {
             return Outcome::answer(Answer::Committed(accepted));
         }
-        if room.ended {
+        if room.has_ended() {
             return Outcome::refused(Refused::Ended);
         }
-        if commit.on.epoch != room.epoch {
+        if commit.on.epoch != room.epoch() {
             return Outcome::refused(room.wrong_epoch());
         }
         if let Err(refused) = room.check_committer(time, commit) {
@@ -53,7 +52,7 @@ impl Fold {
             return Outcome::refused(refused);
         }
         // What was checked on this very state follows on it; what does not is refused like a bundle that says so.
-        match commit.checked.next.after(&room.view) {
+        match commit.checked.next.after(room.view()) {
             Ok(view) => room.open_epoch(at, time, commit, view),
             Err(refused) => Outcome::refused(Refused::invalid(
                 RefusalCode::BadTreeDelta,
@@ -68,7 +67,7 @@ impl Room {
         if commit.checked.external {
             return self.check_entry(time, commit);
         }
-        let committer = self.members.get(&commit.sender);
+        let committer = self.roster.member(&commit.sender);
         if committer.is_none_or(|member| member.leaf != commit.checked.committer) {
             return Err(Refused::NotMember);
         }
@@ -80,10 +79,7 @@ impl Room {
     fn check_reach(&self, commit: &Commit) -> Result<(), Refused> {
         let joined = commit.checked.joined.iter();
         let mut providers = joined.map(|joined| joined.client.provider());
-        let is_in = |provider: &ProviderId| {
-            let mut members = self.members.keys();
-            members.any(|client| client.provider() == provider)
-        };
+        let is_in = |provider: &ProviderId| self.roster.has_client_of_provider(provider);
         let unreached =
             providers.find(|provider| commit.behind.contains(provider) && !is_in(provider));
         match unreached {
@@ -92,40 +88,6 @@ impl Room {
                 retry_after_ms: PEER_BEHIND_RETRY_AFTER_MS,
             }),
             Some(_) | None => Ok(()),
-        }
-    }
-
-    /// Whether a client may open one more epoch now.
-    pub(super) fn check_rate(
-        &self,
-        sender: &ClientUri,
-        rate: Rate,
-        time: Millis,
-    ) -> Result<(), Refused> {
-        match self.committers.wait_ms(sender, rate, time).map(told_ms) {
-            Some(retry_after_ms) => Err(Refused::Limited { retry_after_ms }),
-            None => Ok(()),
-        }
-    }
-
-    /// As [`Self::check_rate`], by the rate of the last accepted Commit, for a node whose clock says this.
-    pub(super) fn check_last_rate(&self, sender: &ClientUri, now: Millis) -> Result<(), Refused> {
-        // A clock that went back must not make anybody wait: the room's time does not go back.
-        let time = now.max(self.last_time);
-        let rate = self.commit_rate;
-        rate.map_or(Ok(()), |rate| self.check_rate(sender, rate, time))
-    }
-
-    /// Counts the Commit that has opened an epoch; of members only.
-    fn count_commit(&mut self, time: Millis, commit: &Commit) {
-        self.commit_rate = Some(commit.rate);
-        let members = &self.members;
-        let is_member = |client: &ClientUri| members.contains_key(client);
-        self.committers.keep(time, is_member);
-        if is_member(&commit.sender) {
-            let max = COMMITTERS_COUNTED_PER_ROOM_MAX;
-            self.committers
-                .take(&commit.sender, 1, commit.rate, time, max);
         }
     }
 
@@ -139,29 +101,17 @@ impl Room {
         let hub = self.hub.clone();
         // Who was in before gets the Commit, those it removes included.
         let mut recipients = self.followers();
-        let seq = self.last_seq.next();
-        let time = self.accept_at(time);
-        self.last_seq = seq;
-        self.epoch = self.epoch.next();
-        self.winner = Hash::of(&commit.commit);
-        self.view = view;
-        self.tree_delta = commit.checked.next.delta().cloned();
-        self.tree_place = commit.checked.place.clone();
-        self.pending.clear();
-        self.ended = commit.checked.reinit;
+        let (seq, time) = self.sequence.take(1, time);
+        let epoch = self.group.open_epoch(&commit.commit, &commit.checked, view);
+        self.pending.epoch_opened();
         self.joining.epoch_opened(commit.checked.external);
-        self.change_members(commit);
-        self.count_commit(time, commit);
+        self.change_members(epoch, &commit.checked);
+        let is_member = |client: &ClientUri| self.roster.member(client).is_some();
+        self.commit_rate
+            .count(&commit.sender, commit.rate, time, is_member);
         recipients.extend(invited_only(&commit.checked, &recipients, &hub));
-        let accepted = Accepted {
-            epoch: self.epoch,
-            seq,
-            time,
-        };
-        if self.remembered.len() == BUNDLES_REMEMBERED_PER_ROOM_MAX {
-            self.remembered.pop_front();
-        }
-        self.remembered.push_back((commit.bundle, accepted));
+        let accepted = Accepted { epoch, seq, time };
+        self.first_answers.remember_bundle(commit.bundle, accepted);
         Outcome {
             emitted: vec![Emission {
                 first: seq,
@@ -178,20 +128,12 @@ impl Room {
         }
     }
 
-    fn change_members(&mut self, commit: &Commit) {
-        for left in &commit.checked.left {
-            self.members.remove(&left.client);
-        }
-        for joined in &commit.checked.joined {
-            let membership = Membership {
-                leaf: joined.leaf,
-                since: self.epoch,
-            };
-            self.members.insert(joined.client.clone(), membership);
-            // Its provider is heard from now on, also when all its clients have left again.
-            let provider = joined.client.provider();
+    fn change_members(&mut self, epoch: Epoch, checked: &CheckedBundle) {
+        self.roster.change(&checked.left, &checked.joined, epoch);
+        let providers = checked.joined.iter();
+        for provider in providers.map(|joined| joined.client.provider()) {
             if *provider != self.hub {
-                self.submitted.entry(provider.clone()).or_default();
+                self.senders.admit(provider);
             }
         }
     }
@@ -240,12 +182,15 @@ pub(super) fn local_by_user<'a>(
     for client in clients.filter(|client| client.provider() == provider) {
         users.entry(client.user()).or_default().push(client.clone());
     }
-    let notice = |(user, clients): (&UserUri, Vec<ClientUri>)| UserNotice {
-        user: user.clone(),
-        clients,
-        change,
-        at,
-        item: 0,
+    let notices = |(user, clients): (&UserUri, Vec<ClientUri>)| {
+        let user = user.clone();
+        BVec::pieces(clients).map(move |clients| UserNotice {
+            user: user.clone(),
+            clients,
+            change,
+            at,
+            item: 0,
+        })
     };
-    users.into_iter().map(notice).collect()
+    users.into_iter().flat_map(notices).collect()
 }

@@ -40,7 +40,9 @@ fn commit_of(hub: &Hub, sender: &ClientUri, leaf: u32, name: &str) -> Commit {
 }
 
 fn take(hub: &mut Hub, commit: Commit) -> Answer {
-    hub.apply(&Command::Commit(Box::new(commit))).done.told()
+    hub.apply(&Command::Commit(Box::new(commit)))
+        .done
+        .to_answer()
 }
 
 fn next(hub: &mut Hub, sender: &ClientUri, leaf: u32) -> Answer {
@@ -124,30 +126,32 @@ fn only_members_are_counted_and_only_as_long_as_it_matters() {
     let mut hub = room_of_two();
     storm(&mut hub);
     assert!(opened(&next(&mut hub, &amy(), 1)));
-    assert_eq!(hub.room().committers.len(), 2);
+    assert_eq!(hub.room().commit_rate.counted(), 2);
     // Amy is let go: nothing is kept of her.
     hub.time = 2_000;
     let mut removal = commit_of(&hub, &alice(), 0, "amy leaves");
-    removal.checked.left = vec![Member {
+    removal.checked.left = [Member {
         leaf: 1,
         client: amy(),
         signature_key: Bytes::from_static(b"key"),
-    }];
+    }]
+    .into();
     assert!(opened(&take(&mut hub, removal)));
-    assert_eq!(hub.room().committers.len(), 1);
+    assert_eq!(hub.room().commit_rate.counted(), 1);
     // Alice has rested when bob, new in the room, commits.
     hub.time = 60_000;
     let mut adding = commit_of(&hub, &alice(), 0, "bob joins");
-    adding.checked.joined = vec![Joined {
+    adding.checked.joined = [Joined {
         leaf: 1,
         client: bob(),
         key_package_reference: Some(Bytes::from_static(b"reference")),
         signature_key: Bytes::from_static(b"key"),
-    }];
+    }]
+    .into();
     assert!(opened(&take(&mut hub, adding)));
     hub.time = 120_000;
     assert!(opened(&next(&mut hub, &bob(), 1)));
-    assert_eq!(hub.room().committers.len(), 1);
+    assert_eq!(hub.room().commit_rate.counted(), 1);
 }
 
 #[test]
@@ -166,29 +170,32 @@ fn nobody_is_brought_in_whose_provider_is_too_far_behind_and_rooms_it_is_in_go_o
         provider: "b.example".parse().unwrap(),
         retry_after_ms: PEER_BEHIND_RETRY_AFTER_MS,
     });
-    assert_eq!((refused.done.told(), refused.emitted.len()), (answer, 0));
+    assert_eq!(
+        (refused.done.to_answer(), refused.emitted.len()),
+        (answer, 0)
+    );
 
     assert!(opened(
         &hub.apply(&behind(hub.adding("bob", bob()), "c.example"))
             .done
-            .told()
+            .to_answer()
     ));
     let billy = vec![(3, client("b", "billy", "phone"))];
     let billy = behind(hub.adding("billy", billy), "b.example");
     assert!(
-        opened(&hub.apply(&billy).done.told()),
+        opened(&hub.apply(&billy).done.to_answer()),
         "it is in the room already"
     );
 
     let mut both = bob();
     both.push((3, client("b", "billy", "phone")));
     assert!(opened(
-        &hub.apply(&hub.removing("all of b", both)).done.told()
+        &hub.apply(&hub.removing("all of b", both)).done.to_answer()
     ));
     let again = hub.apply(&behind(hub.adding("bob again", bob()), "b.example"));
     assert!(
         matches!(
-            again.done.told(),
+            again.done.to_answer(),
             Answer::Refused(Refused::PeerBehind { .. })
         ),
         "it was in the room, and is not any more"

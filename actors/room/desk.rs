@@ -17,7 +17,7 @@ use crate::{
     caller::Caller,
     group_info::Sealing,
     ids::ClientUri,
-    limits::COMMITS_WAITING_PER_ROOM_MAX,
+    limits::{COMMITS_WAITING_PER_ROOM_MAX, PROPOSALS_PER_BUNDLE_MAX},
     machine::{self, Millis, Ticket},
     mls::{
         check::{
@@ -32,7 +32,7 @@ use crate::{
         tree::view::GroupView,
     },
     wire::{
-        Payload,
+        BVec, Payload,
         event::{Epoch, Hash},
         joining::{CodeId, CodeTerms, GroupInfoRequest, SealedGroupInfo},
         refusal::RefusalCode,
@@ -197,7 +197,7 @@ pub enum Checked {
         /// The epoch they were checked in.
         on: Epoch,
         /// The verdict.
-        result: Result<Vec<PendingProposal>, ProposalRefused>,
+        result: Result<BVec<PendingProposal, PROPOSALS_PER_BUNDLE_MAX>, ProposalRefused>,
     },
     /// Of a request for the GroupInfo.
     Admit {
@@ -295,7 +295,7 @@ impl machine::Desk for Desk {
             self.begin_next(turn);
             return;
         }
-        self.finish(ticket, outcome.done.told(), turn);
+        self.finish(ticket, outcome.done.to_answer(), turn);
     }
 
     fn is_idle(&self) -> bool {
@@ -402,7 +402,7 @@ impl Desk {
         if let Some(references) = room.proposed(request) {
             return turn.answer(ticket, Answer::Proposed(references));
         }
-        if !room.is_member(&sender) {
+        if !room.has_member(&sender) {
             return turn.refuse(ticket, Refused::NotMember);
         }
         self.others += 1;
@@ -549,7 +549,7 @@ fn may_commit(commit: &WaitingCommit, room: &Room) -> Result<(), Refused> {
         .map_err(|error| Refused::invalid(RefusalCode::MalformedCommit, &error.to_string()));
     match &header {
         Ok(header) if header.sender == Sender::NewMemberCommit => room.may_enter(&commit.sender)?,
-        Ok(_) | Err(_) if !room.is_member(&commit.sender) => return Err(Refused::NotMember),
+        Ok(_) | Err(_) if !room.has_member(&commit.sender) => return Err(Refused::NotMember),
         Ok(_) | Err(_) => {}
     }
     let header = header?;

@@ -165,7 +165,7 @@ fn one_commit_is_in_flight_and_the_next_learn_its_outcome_without_a_log_entry() 
     assert_eq!(
         orders,
         [
-            Order::Answer(1, outcome.done.told()),
+            Order::Answer(1, outcome.done.to_answer()),
             Order::Answer(2, lost.clone()),
             Order::Answer(3, lost)
         ]
@@ -271,7 +271,7 @@ fn a_commit_above_the_rate_reaches_no_worker_once_an_accepted_one_has_said_the_r
     assert!(limited, "{orders:?}");
     assert_eq!(
         world.commit(3, bundle(0, "A")),
-        [Order::Answer(3, outcome.done.told())]
+        [Order::Answer(3, outcome.done.to_answer())]
     );
     assert!(world.desk.is_idle());
 }
@@ -306,7 +306,7 @@ fn a_commit_that_the_log_did_not_take_is_answered_and_the_next_begins() {
     );
     let command = world.found_right(2);
     assert!(matches!(
-        world.applied(2, &command).0.done.told(),
+        world.applied(2, &command).0.done.to_answer(),
         Answer::Committed(_)
     ));
     assert!(world.desk.is_idle());
@@ -332,7 +332,7 @@ fn a_wrong_commit_is_answered_and_the_next_begins() {
 #[test]
 fn every_refusal_of_a_bundle_has_its_own_shape_or_a_stable_code() {
     let reference = bytes::Bytes::from_static(b"reference");
-    let references = || BVec::truncated(vec![Payload(reference.clone())]);
+    let references = || BVec::from([Payload(reference.clone())]);
     let answer = |refused: BundleRefused| {
         let mut world = World::of(Hub::created());
         world.commit(1, bundle(0, "A"));
@@ -419,7 +419,7 @@ fn a_retry_of_an_accepted_bundle_gets_its_first_answer_from_the_desk() {
     assert_eq!(world.commit(2, bundle(0, "A")), []);
     let command = world.found_right(1);
     let (outcome, orders) = world.applied(1, &command);
-    let answer = outcome.done.told();
+    let answer = outcome.done.to_answer();
     assert_eq!(
         orders,
         [
@@ -438,7 +438,7 @@ fn other_requests_go_past_the_commit_in_flight() {
     let submit = hub::Submit {
         sender: alice(),
         via: Via::Client(ClientSeq(1)),
-        messages: BVec::truncated(vec![message(0, "x")]),
+        messages: BVec::from([message(0, "x")]),
     };
     let input = Input::Submit {
         ticket: Ticket(2),
@@ -454,12 +454,12 @@ fn other_requests_go_past_the_commit_in_flight() {
     else {
         unreachable!("{effects:?}");
     };
-    let messages = BVec::truncated(vec![Payload(bytes::Bytes::from_static(b"p"))]);
+    let messages = BVec::from([Payload(bytes::Bytes::from_static(b"p"))]);
     let propose = asked(Ticket(3), alice(), Request::Propose(messages));
     assert_eq!(world.orders(propose), [Order::Check(3)]);
     let (outcome, orders) = world.applied(2, command);
-    assert_eq!(orders, [Order::Answer(2, outcome.done.told())]);
-    let result = Ok(vec![proposal(0, "p")]);
+    assert_eq!(orders, [Order::Answer(2, outcome.done.to_answer())]);
+    let result = Ok([proposal(0, "p")].into());
     let (sender, on) = (alice(), Epoch(0));
     assert_eq!(
         world.found(3, Checked::Proposals { sender, on, result }),
@@ -477,7 +477,7 @@ fn other_requests_go_past_the_commit_in_flight() {
 
 #[test]
 fn proposals_and_messages_to_no_room_and_proposals_of_strangers_are_refused_at_once() {
-    let messages = || BVec::truncated(vec![Payload(bytes::Bytes::from_static(b"p"))]);
+    let messages = || BVec::from([Payload(bytes::Bytes::from_static(b"p"))]);
     let mut nowhere = World::of(Hub::default());
     let (ticket, sender) = (Ticket(1), alice());
     let propose = asked(ticket, sender, Request::Propose(messages()));
@@ -506,9 +506,12 @@ fn accepted_proposals_are_answered_again_without_a_worker() {
     let first = hub.propose(&alice(), vec![proposal(0, "p")]);
     hub.advance(1);
     let mut world = World::of(hub);
-    let messages = BVec::truncated(vec![Payload(bytes::Bytes::from_static(b"p"))]);
+    let messages = BVec::from([Payload(bytes::Bytes::from_static(b"p"))]);
     let propose = asked(Ticket(7), alice(), Request::Propose(messages));
-    assert_eq!(world.orders(propose), [Order::Answer(7, first.done.told())]);
+    assert_eq!(
+        world.orders(propose),
+        [Order::Answer(7, first.done.to_answer())]
+    );
     assert!(world.desk.is_idle());
 }
 
@@ -526,7 +529,7 @@ fn refused_proposals_are_answered_with_their_shape_or_a_stable_code() {
         (ProposalRefused::Signature, None),
     ] {
         let mut world = World::of(Hub::created());
-        let messages = BVec::truncated(vec![Payload(bytes::Bytes::from_static(b"p"))]);
+        let messages = BVec::from([Payload(bytes::Bytes::from_static(b"p"))]);
         world.orders(asked(Ticket(1), alice(), Request::Propose(messages)));
         let (sender, on, result) = (alice(), Epoch(0), Err(found));
         let orders = world.found(1, Checked::Proposals { sender, on, result });

@@ -26,19 +26,19 @@ impl Room {
     /// [`Refused::WrongEpoch`] for one whose lease the current epoch ended, [`Refused::InvalidProposals`] while a
     /// Remove of the client waits: it would get around it.
     pub fn may_enter(&self, client: &ClientUri) -> Result<(), Refused> {
-        let known = self.is_participant(client) || self.is_lent_to(client);
+        let known = self.has_participant(client) || self.joining.is_lent_to(client);
         if !known {
-            let overtaken = self.was_lent_to(client);
+            let overtaken = self.joining.was_lent_to(client);
             return Err(if overtaken {
                 self.wrong_epoch()
             } else {
                 Refused::NotAuthorized
             });
         }
-        let Some(own) = self.members.get(client) else {
+        let Some(own) = self.roster.member(client) else {
             return Ok(());
         };
-        let removals = self.pending.iter();
+        let removals = self.pending().iter();
         let removals = removals.filter(|one| one.kind == ProposalKind::Remove(own.leaf));
         refuse_proposals(
             removals.map(|one| one.reference.clone()).collect(),
@@ -61,7 +61,7 @@ impl Room {
             return Err(foreign("it brings in somebody else"));
         }
         let leaving: BTreeSet<u32> = self
-            .pending
+            .pending()
             .iter()
             .filter(|one| one.kind == ProposalKind::SelfRemove)
             .map(|one| one.leaf)
@@ -78,17 +78,17 @@ impl Room {
     /// Whether a Commit takes in what it must, and nothing that contradicts itself.
     pub(super) fn check_covered(&self, commit: &Commit) -> Result<(), Refused> {
         let is_covered = |one: &&PendingProposal| commit.checked.covered.contains(&one.reference);
-        let covered: Vec<&PendingProposal> = self.pending.iter().filter(is_covered).collect();
+        let covered: Vec<&PendingProposal> = self.pending().iter().filter(is_covered).collect();
         let contradicting = crate::mls::check::proposal::contradicting(&covered);
         refuse_proposals(contradicting, "members remove one another")?;
         let removed = commit.checked.left.iter().map(|left| left.leaf).collect();
         let omitted =
-            crate::mls::check::proposal::omitted(&self.pending, &removed, commit.checked.external);
+            crate::mls::check::proposal::omitted(self.pending(), &removed, commit.checked.external);
         if omitted.is_empty() {
             return Ok(());
         }
         Err(Refused::OmittedProposals {
-            references: BVec::truncated(omitted.into_iter().map(Payload).collect()),
+            references: BVec::first_max(omitted.into_iter().map(Payload)),
         })
     }
 }
@@ -102,7 +102,7 @@ fn refuse_proposals(references: Vec<bytes::Bytes>, detail: &str) -> Result<(), R
         return Ok(());
     }
     Err(Refused::InvalidProposals {
-        references: BVec::truncated(references.into_iter().map(Payload).collect()),
+        references: BVec::first_max(references.into_iter().map(Payload)),
         detail: BText::clipped(detail),
     })
 }

@@ -34,7 +34,7 @@ fn entry(hub: &mut Hub, client: &ClientUri, leaf: u32, left: &[(u32, ClientUri)]
         code: None,
         lease_ms: LEASE_MS_MIN,
     });
-    if let Answer::Refused(Refused::Busy { .. }) = hub.apply(&grant).done.told() {
+    if let Answer::Refused(Refused::Busy { .. }) = hub.apply(&grant).done.to_answer() {
         hub.time += u64::from(LEASE_MS_MIN);
         hub.apply(&grant);
     }
@@ -42,18 +42,19 @@ fn entry(hub: &mut Hub, client: &ClientUri, leaf: u32, left: &[(u32, ClientUri)]
     commit.sender = client.clone();
     commit.checked.external = true;
     commit.checked.committer = leaf;
-    commit.checked.joined = vec![Joined {
+    commit.checked.joined = [Joined {
         leaf,
         client: client.clone(),
         key_package_reference: None,
         signature_key: Bytes::from_static(b"key"),
-    }];
+    }]
+    .into();
     let member = |(leaf, client): &(u32, ClientUri)| Member {
         leaf: *leaf,
         client: client.clone(),
         signature_key: Bytes::from_static(b"key"),
     };
-    commit.checked.left = left.iter().map(member).collect();
+    commit.checked.left = BVec::first_max(left.iter().map(member));
     commit
 }
 
@@ -88,15 +89,15 @@ fn a_further_client_of_a_user_in_the_room_enters_and_is_told_where_its_events_be
     let command = Command::Commit(Box::new(commit));
     let outcome = hub.apply(&command);
     assert!(
-        matches!(outcome.done.told(), Answer::Committed(accepted) if accepted.epoch == Epoch(2))
+        matches!(outcome.done.to_answer(), Answer::Committed(accepted) if accepted.epoch == Epoch(2))
     );
-    assert!(hub.room().is_member(&tablet()));
+    assert!(hub.room().has_member(&tablet()));
     assert_eq!(outcome.emitted[0].recipients, [full("b")]);
     let [notice] = &outcome.notices[..] else {
         panic!("{:?}", outcome.notices)
     };
     let after = RoomSeq(2);
-    assert_eq!(notice.clients, [tablet()]);
+    assert_eq!(notice.clients[..], [tablet()]);
     assert_eq!(notice.change, Change::Joined { after });
     let told = hub_notice(notice, &command);
     let welcome = None;
@@ -147,7 +148,7 @@ fn a_follower_takes_in_who_entered_and_its_room_may_begin_so() {
     let named = CommitEvent {
         epoch: Epoch(6),
         commit: Payload::from(b"commit".to_vec()),
-        left: BVec::truncated(vec![]),
+        left: BVec::from([]),
         entered: Some(watch()),
         invitation: None,
     };
@@ -156,11 +157,11 @@ fn a_follower_takes_in_who_entered_and_its_room_may_begin_so() {
         (Follower::default(), Body::Entered(entered), false),
     ];
     for (mut follower, body, is_read) in cases {
-        let items = BVec::truncated(vec![event(6, body)]);
+        let items = BVec::from([event(6, body)]);
         let command = super::follower::Command::Deliver(super::follower::Deliver { items });
         let outcome = follower.apply(&command);
-        assert_eq!(outcome.done.told(), Answer::Received);
-        assert!(follower.fold.is_member(&watch()));
+        assert_eq!(outcome.done.to_answer(), Answer::Received);
+        assert!(follower.fold.has_member(&watch()));
         let [notice] = &outcome.notices[..] else {
             panic!("{:?}", outcome.notices)
         };
@@ -182,8 +183,8 @@ fn a_client_that_replaces_its_own_leaf_begins_again_and_is_not_told_that_it_left
     assert_eq!(changes, [Change::Joined { after: RoomSeq(2) }]);
     // What it sealed for an earlier epoch was not of this membership.
     let old = hub.send(&alice(), 1, vec![message(1, "old")]);
-    let Answer::Sent(runs) = old.done.told() else {
-        panic!("{:?}", old.done.told())
+    let Answer::Sent(runs) = old.done.to_answer() else {
+        panic!("{:?}", old.done.to_answer())
     };
     let current = Epoch(2);
     assert_eq!(
@@ -209,13 +210,19 @@ fn strangers_and_users_without_a_client_in_the_room_do_not_enter() {
     let before = hub.fold.clone();
     let commit = entry(&mut hub, &dave, 3, &[]);
     let outcome = apply(&mut hub, commit);
-    assert_eq!(outcome.done.told(), Answer::Refused(Refused::NotAuthorized));
+    assert_eq!(
+        outcome.done.to_answer(),
+        Answer::Refused(Refused::NotAuthorized)
+    );
     assert_eq!(hub.fold, before);
     let gone = hub.removing("gone", vec![(1, bob())]);
     hub.apply(&gone);
     let commit = entry(&mut hub, &bob(), 1, &[]);
     let outcome = apply(&mut hub, commit);
-    assert_eq!(outcome.done.told(), Answer::Refused(Refused::NotAuthorized));
+    assert_eq!(
+        outcome.done.to_answer(),
+        Answer::Refused(Refused::NotAuthorized)
+    );
 }
 
 #[test]
@@ -223,14 +230,17 @@ fn an_entry_that_does_something_to_others_is_refused_whatever_its_check_found() 
     let mut hub = Hub::with(&[bob(), carol()]);
     let removes = entry(&mut hub, &tablet(), 3, &[(1, bob())]);
     let mut brings = entry(&mut hub, &tablet(), 3, &[]);
-    brings.checked.joined[0].client = watch();
+    brings.checked.joined = brings.checked.joined.map(|joined| Joined {
+        client: watch(),
+        ..joined
+    });
     let mut misplaced = entry(&mut hub, &tablet(), 3, &[]);
     misplaced.checked.committer = 0;
     let before = hub.fold.clone();
     for commit in [removes, brings, misplaced] {
         let outcome = apply(&mut hub, commit);
-        let Answer::Refused(Refused::Invalid(Flaw { code, .. })) = outcome.done.told() else {
-            panic!("{:?}", outcome.done.told())
+        let Answer::Refused(Refused::Invalid(Flaw { code, .. })) = outcome.done.to_answer() else {
+            panic!("{:?}", outcome.done.to_answer())
         };
         assert_eq!(code.name(), "external_commit");
         assert_eq!(hub.fold, before);
@@ -246,15 +256,15 @@ fn who_is_to_be_removed_does_not_get_around_it_by_entering_again() {
     let outcome = apply(&mut hub, commit);
     let Answer::Refused(Refused::InvalidProposals {
         references: told, ..
-    }) = outcome.done.told()
+    }) = outcome.done.to_answer()
     else {
-        panic!("{:?}", outcome.done.told())
+        panic!("{:?}", outcome.done.to_answer())
     };
     assert_eq!(told[..], references(&[&remove]));
     // Others are not held up.
     let commit = entry(&mut hub, &tablet(), 3, &[]);
     let outcome = apply(&mut hub, commit);
-    assert!(matches!(outcome.done.told(), Answer::Committed(_)));
+    assert!(matches!(outcome.done.to_answer(), Answer::Committed(_)));
 }
 
 #[test]
@@ -267,18 +277,21 @@ fn a_commit_that_leaves_in_who_is_leaving_is_refused_by_the_fold_too() {
         let leave = of_kind(1, "bob leaves", kind);
         hub.propose(&bob(), vec![leave.clone()]);
         let omitting = hub.commit("omits");
-        let refused = apply(&mut hub, omitting).done.told();
+        let refused = apply(&mut hub, omitting).done.to_answer();
         let told = Refused::OmittedProposals {
-            references: BVec::truncated(references(&[&leave])),
+            references: BVec::try_from(references(&[&leave])).unwrap(),
         };
         assert_eq!(refused, Answer::Refused(told.clone()));
         let commit = entry(&mut hub, &tablet(), 3, &[]);
         let outcome = apply(&mut hub.clone(), commit);
-        assert_eq!(outcome.done.told() == Answer::Refused(told), external_must);
+        assert_eq!(
+            outcome.done.to_answer() == Answer::Refused(told),
+            external_must
+        );
         // A Remove by value lets it go as well.
         let letting_go = hub.removing("lets go", vec![(1, bob())]);
         let outcome = hub.apply(&letting_go);
-        assert!(matches!(outcome.done.told(), Answer::Committed(_)));
+        assert!(matches!(outcome.done.to_answer(), Answer::Committed(_)));
     }
 }
 
@@ -289,8 +302,8 @@ fn an_entry_may_let_go_who_leaves_by_self_remove() {
     hub.propose(&bob(), vec![leave]);
     let commit = entry(&mut hub, &tablet(), 1, &[(1, bob())]);
     let outcome = apply(&mut hub, commit);
-    assert!(matches!(outcome.done.told(), Answer::Committed(_)));
-    assert!(!hub.room().is_member(&bob()) && hub.room().is_member(&tablet()));
+    assert!(matches!(outcome.done.to_answer(), Answer::Committed(_)));
+    assert!(!hub.room().has_member(&bob()) && hub.room().has_member(&tablet()));
 }
 
 #[test]
@@ -300,7 +313,7 @@ fn members_that_remove_one_another_both_wait_and_no_commit_takes_in_both() {
     let other = of_kind(2, "away with bob", ProposalKind::Remove(1));
     for (who, proposal) in [(bob(), &one), (carol(), &other)] {
         let outcome = hub.propose(&who, vec![proposal.clone()]);
-        assert!(matches!(outcome.done.told(), Answer::Proposed(_)));
+        assert!(matches!(outcome.done.to_answer(), Answer::Proposed(_)));
     }
     let Command::Commit(mut both) = hub.removing("both", vec![(1, bob()), (2, carol())]) else {
         panic!("a Commit")
@@ -308,7 +321,7 @@ fn members_that_remove_one_another_both_wait_and_no_commit_takes_in_both() {
     both.checked.covered = vec![one.reference.clone(), other.reference.clone()];
     let Answer::Refused(Refused::InvalidProposals {
         references: told, ..
-    }) = apply(&mut hub, *both).done.told()
+    }) = apply(&mut hub, *both).done.to_answer()
     else {
         panic!("it was taken")
     };
@@ -318,7 +331,7 @@ fn members_that_remove_one_another_both_wait_and_no_commit_takes_in_both() {
     };
     one_of_them.checked.covered = vec![other.reference.clone()];
     assert!(matches!(
-        apply(&mut hub, *one_of_them).done.told(),
+        apply(&mut hub, *one_of_them).done.to_answer(),
         Answer::Committed(_)
     ));
 }
@@ -328,16 +341,16 @@ fn after_a_reinit_nothing_is_taken_and_a_retry_still_gets_its_answer() {
     let mut hub = Hub::with(&[bob()]);
     let mut last = hub.commit("the end");
     last.checked.reinit = true;
-    let first = apply(&mut hub, last.clone()).done.told();
+    let first = apply(&mut hub, last.clone()).done.to_answer();
     assert!(hub.room().has_ended());
     let next = hub.commit("after the end");
     assert_eq!(
-        apply(&mut hub, next).done.told(),
+        apply(&mut hub, next).done.to_answer(),
         Answer::Refused(Refused::Ended)
     );
     let entering = entry(&mut hub, &tablet(), 2, &[]);
     assert_eq!(
-        apply(&mut hub, entering).done.told(),
+        apply(&mut hub, entering).done.to_answer(),
         Answer::Refused(Refused::Ended)
     );
     let lease = Grant {
@@ -347,20 +360,24 @@ fn after_a_reinit_nothing_is_taken_and_a_retry_still_gets_its_answer() {
         code: None,
         lease_ms: LEASE_MS_MIN,
     };
-    let lease = hub.apply(&Command::Grant(lease)).done.told();
+    let lease = hub.apply(&Command::Grant(lease)).done.to_answer();
     assert_eq!(lease, Answer::Refused(Refused::Ended));
     let propose = Propose {
         sender: bob(),
         on: Epoch(2),
-        proposals: vec![proposal(1, "p")],
+        proposals: [proposal(1, "p")].into(),
     };
-    let proposed = hub.apply(&Command::Propose(propose)).done.told();
+    let proposed = hub.apply(&Command::Propose(propose)).done.to_answer();
     assert_eq!(proposed, Answer::Refused(Refused::Ended));
-    let Answer::Sent(runs) = hub.send(&alice(), 1, vec![message(2, "late")]).done.told() else {
+    let Answer::Sent(runs) = hub
+        .send(&alice(), 1, vec![message(2, "late")])
+        .done
+        .to_answer()
+    else {
         panic!("no verdict")
     };
     assert_eq!(runs[0].verdict, Verdict::Refused(SubmitRefused::Ended));
     let run = hub.submit(&bob(), 1, vec![message(2, "late")]);
     assert_eq!(run.refused[0].reason, SubmitRefused::Ended);
-    assert_eq!(apply(&mut hub, last).done.told(), first);
+    assert_eq!(apply(&mut hub, last).done.to_answer(), first);
 }

@@ -7,12 +7,14 @@
 use super::{follower, hub};
 use crate::{
     ids::{ClientUri, ProviderId},
+    limits::PROPOSALS_PER_BUNDLE_MAX,
     machine::Millis,
     wire::{
         BVec, Payload,
         door::RoomBody,
         event::{Body, CommitEvent, Copy, Entered, Event, Invitation, Item, RoomSeq},
         post::{Change, Notice, UserNotice, WelcomeNotice},
+        room::Proposals,
     },
 };
 
@@ -56,18 +58,18 @@ pub fn event_for(
     Some(Event { seq, time, body })
 }
 
-fn proposals<const MAX: usize>(propose: &hub::Propose) -> BVec<Payload, MAX> {
-    let message =
-        |proposal: &crate::mls::check::proposal::PendingProposal| Payload(proposal.message.clone());
-    BVec::truncated(propose.proposals.iter().map(message).collect())
+fn proposals(propose: &hub::Propose) -> Proposals {
+    let all = propose.proposals.refs();
+    all.map(|proposal| Payload(proposal.message.clone()))
 }
 
 /// The clients of `provider` that leave with a Commit. One that replaces its own leaf does not.
-fn left<const MAX: usize>(provider: &ProviderId, commit: &hub::Commit) -> BVec<ClientUri, MAX> {
+fn left(provider: &ProviderId, commit: &hub::Commit) -> BVec<ClientUri, PROPOSALS_PER_BUNDLE_MAX> {
     let stays = |client: &ClientUri| commit.checked.external && *client == commit.sender;
-    let left = commit.checked.left.iter().map(|member| &member.client);
-    let left = left.filter(|client| client.provider() == provider && !stays(client));
-    BVec::truncated(left.cloned().collect())
+    commit.checked.left.refs().filter_map(|member| {
+        let client = &member.client;
+        (client.provider() == provider && !stays(client)).then(|| client.clone())
+    })
 }
 
 /// The client of `provider` that joins with a Commit by itself.
@@ -81,19 +83,16 @@ fn entered(provider: &ProviderId, commit: &hub::Commit) -> Option<Entered> {
 
 /// The Welcome for the clients of `provider` that a Commit adds.
 fn invitation(provider: &ProviderId, commit: &hub::Commit) -> Option<Invitation> {
-    let clients: Vec<_> = commit
-        .checked
-        .joined
-        .iter()
-        .map(|joined| joined.client.clone())
-        .filter(|client| client.provider() == provider)
-        .collect();
+    let clients = commit.checked.joined.refs().filter_map(|joined| {
+        let client = &joined.client;
+        (client.provider() == provider).then(|| client.clone())
+    });
     if clients.is_empty() {
         return None;
     }
     Some(Invitation {
         epoch: commit.on.epoch.next(),
-        clients: BVec::truncated(clients),
+        clients,
         welcome: commit.welcome.clone()?,
         tree: Payload(commit.checked.next.whole_tree()?.clone()),
     })

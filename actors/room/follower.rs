@@ -1,7 +1,7 @@
 //! A room owned elsewhere, as a provider with members in it keeps it.
 //!
 //! Promises: events are taken in the hub's order without a gap and once; what a local client submitted is durable here
-//! until the hub's final word, which it gets exactly once. Not here: judging messages, which is the hub's.
+//! until the hub's verdict, which it gets exactly once. Not here: judging messages, which is the hub's.
 //!
 //! Source: transport requirements, sections 4 and 5.
 
@@ -30,11 +30,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// What the log can tell a followed room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Take events and final words from the hub.
+    /// Take events and verdicts from the hub.
     Deliver(Deliver),
     /// Take application messages of a local client, on the way to the hub.
     Queue(Queue),
-    /// Take the hub's word that it will not look at these submissions.
+    /// Take the verdict that the hub will not look at these submissions.
     Reject(Reject),
 }
 
@@ -96,7 +96,7 @@ pub struct Fold {
     last_seq: RoomSeq,
     /// The last submission numbered.
     submitted: SubmitSeq,
-    /// Submissions without a final word, oldest first.
+    /// Submissions without a verdict, oldest first.
     queued: VecDeque<QueuedRun>,
     /// The numbers of each local client.
     numbers: BTreeMap<ClientUri, Numbers>,
@@ -166,7 +166,7 @@ impl Fold {
 
     /// Whether a local client is a member, as far as this provider has heard.
     #[must_use]
-    pub fn is_member(&self, client: &ClientUri) -> bool {
+    pub fn has_member(&self, client: &ClientUri) -> bool {
         self.members.contains(client)
     }
 
@@ -291,7 +291,7 @@ impl Fold {
         let count = u32::try_from(queue.messages.len()).unwrap_or(u32::MAX);
         let known = self.numbers.get(&queue.sender).cloned().unwrap_or_default();
         let skip = match known.fresh(queue.first, count) {
-            Fresh::Gap { .. } if !self.is_member(&queue.sender) => {
+            Fresh::Gap { .. } if !self.has_member(&queue.sender) => {
                 return Outcome::refused(Refused::NotMember);
             }
             Fresh::Gap { expected } => {
@@ -304,7 +304,7 @@ impl Fold {
         let fresh = count - skip;
         let mut outcome = Outcome::answer(Answer::Received);
         if fresh > 0 {
-            if !self.is_member(&queue.sender) {
+            if !self.has_member(&queue.sender) {
                 return Outcome::refused(Refused::NotMember);
             }
             let waiting: u32 = self.queued.iter().map(|run| run.count).sum();
@@ -328,19 +328,19 @@ impl Fold {
             self.queued.push_back(run.clone());
             outcome.queued = Some(run);
         }
-        outcome.done = Answer::Sent(self.words(&queue.sender, queue.first, count)).into();
+        outcome.done = Answer::Sent(self.verdicts_so_far(&queue.sender, queue.first, count)).into();
         outcome
     }
 
     /// What became so far of a client's numbers: final verdicts, and what is still on its way.
-    fn words(
+    fn verdicts_so_far(
         &self,
         sender: &ClientUri,
         first: ClientSeq,
         count: u32,
     ) -> BVec<VerdictRun, SUBMIT_ITEMS_MAX> {
         let numbers = self.numbers.get(sender);
-        let mut words = numbers
+        let mut verdicts = numbers
             .map(|known| known.verdicts(first, count))
             .unwrap_or_default();
         let end = first.plus(u64::from(count));
@@ -349,14 +349,15 @@ impl Fold {
             let to = run.client_first.plus(u64::from(run.count)).min(end);
             if from < to {
                 let count = u32::try_from(to.0 - from.0).unwrap_or(u32::MAX);
-                words.push(VerdictRun {
+                verdicts.push(VerdictRun {
                     first: from,
                     count,
                     verdict: Verdict::Queued,
                 });
             }
         }
-        BVec::truncated(words)
+        // Each run has one of the messages at least, so none is left out.
+        BVec::first_max(verdicts)
     }
 
     fn reject(&mut self, reject: &Reject) -> Outcome {
@@ -380,14 +381,14 @@ impl Fold {
         self.queued.iter().flat_map(common).map(SubmitSeq).collect()
     }
 
-    /// The oldest submission without a final word, or the next one.
+    /// The oldest submission without a verdict, or the next one.
     fn undecided(&self) -> SubmitSeq {
         self.queued
             .front()
             .map_or_else(|| self.submitted.next(), |run| run.first)
     }
 
-    /// Puts the final word on one submission; `None` when it has one already.
+    /// Puts the verdict on one submission; `None` when it has one already.
     fn decide(&mut self, submit: SubmitSeq, verdict: Verdict) -> Option<(Decided, QueuedRun)> {
         let holds =
             |run: &QueuedRun| run.first <= submit && submit < run.first.plus(u64::from(run.count));
@@ -397,7 +398,7 @@ impl Fold {
         for (offset, rest) in [before, after].into_iter().flatten().enumerate() {
             self.queued.insert(place + offset, rest);
         }
-        let word = VerdictRun {
+        let decided_run = VerdictRun {
             first: decided.client_first,
             count: 1,
             verdict,
@@ -405,13 +406,13 @@ impl Fold {
         self.numbers
             .entry(decided.sender.clone())
             .or_default()
-            .decide(word);
+            .decide(decided_run);
         let sender = decided.sender.clone();
         Some((
             Decided {
                 first: submit,
                 sender,
-                run: word,
+                run: decided_run,
             },
             decided,
         ))

@@ -107,7 +107,7 @@ impl machine::Desk for Desk {
         self.in_log = self.in_log.saturating_sub(1);
         out.push(Effect::Answer {
             ticket,
-            answer: outcome.done.told(),
+            answer: outcome.done.to_answer(),
         });
     }
 

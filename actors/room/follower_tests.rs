@@ -36,7 +36,7 @@ fn hub_refuses(submit: u64, reason: SubmitRefused) -> Item {
     }
 }
 
-fn word(first: u64, count: u32, verdict: Verdict) -> VerdictRun {
+fn judged(first: u64, count: u32, verdict: Verdict) -> VerdictRun {
     VerdictRun {
         first: ClientSeq(first),
         count,
@@ -52,7 +52,7 @@ fn placed(seq: u64) -> Verdict {
 }
 
 fn sent(runs: Vec<VerdictRun>) -> Answer {
-    Answer::Sent(BVec::truncated(runs))
+    Answer::Sent(BVec::try_from(runs).unwrap())
 }
 
 fn reject(first: u64, count: u32) -> follower::Command {
@@ -78,10 +78,10 @@ fn an_invitation_begins_the_room_at_its_number_and_is_told_to_the_invited() {
     let pad = client("b", "bob", "pad");
     let body = Body::Invited(invitation(7, &[bob(), pad.clone()]));
     let outcome = follower.deliver(vec![event(5, body), text(6)]);
-    assert_eq!(outcome.done.told(), Answer::Received);
+    assert_eq!(outcome.done.to_answer(), Answer::Received);
     let notice = UserNotice {
         user: bob().user().clone(),
-        clients: vec![bob(), pad],
+        clients: [bob(), pad].into(),
         change: Change::Joined { after: RoomSeq(5) },
         at: follower.at(),
         item: 0,
@@ -91,7 +91,7 @@ fn an_invitation_begins_the_room_at_its_number_and_is_told_to_the_invited() {
     let seen: Vec<_> = outcome.emitted.iter().map(|run| run.first.0).collect();
     assert_eq!(seen, [6]);
     assert_eq!(follower.fold.last_seq(), RoomSeq(6));
-    assert!(follower.fold.is_member(&bob()) && !follower.fold.is_unknown());
+    assert!(follower.fold.has_member(&bob()) && !follower.fold.is_unknown());
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn an_event_is_taken_once_however_often_it_arrives() {
         text(7),
     ]);
     assert_eq!(
-        (again.done.told(), again.emitted),
+        (again.done.to_answer(), again.emitted),
         (Answer::Received, Vec::new())
     );
     assert_eq!(again.notices, []);
@@ -146,12 +146,12 @@ fn a_gap_is_answered_with_the_number_expected_and_nothing_behind_it_is_taken() {
         text(7),
         hub_refuses(1, SubmitRefused::Malformed),
     ]);
-    assert_eq!(outcome.done.told(), Answer::Gap { expected: 7 });
+    assert_eq!(outcome.done.to_answer(), Answer::Gap { expected: 7 });
     assert_eq!(outcome.emitted.len(), 1);
     assert_eq!(outcome.decided, []);
     assert_eq!(follower.fold.last_seq(), RoomSeq(6));
     assert_eq!(
-        follower.deliver(vec![text(7), text(8)]).done.told(),
+        follower.deliver(vec![text(7), text(8)]).done.to_answer(),
         Answer::Received
     );
 }
@@ -161,7 +161,10 @@ fn before_an_invitation_no_event_of_a_room_is_taken() {
     let mut follower = Follower::default();
     for seq in [1, 2] {
         let outcome = follower.deliver(vec![text(seq)]);
-        assert_eq!(outcome.done.told(), Answer::Refused(Refused::NotAuthorized));
+        assert_eq!(
+            outcome.done.to_answer(),
+            Answer::Refused(Refused::NotAuthorized)
+        );
         assert_eq!(outcome.emitted, []);
     }
     assert!(follower.fold.is_unknown());
@@ -172,19 +175,19 @@ fn an_invitation_restarts_a_room_that_all_have_left_and_no_other() {
     let mut follower = Follower::invited();
     let invited = |seq| event(seq, Body::Invited(invitation(9, &[bob()])));
     assert_eq!(
-        follower.deliver(vec![invited(20)]).done.told(),
+        follower.deliver(vec![invited(20)]).done.to_answer(),
         Answer::Gap { expected: 6 }
     );
     follower.deliver(vec![commit_event(6, &[bob()], None)]);
-    assert!(!follower.fold.is_member(&bob()));
+    assert!(!follower.fold.has_member(&bob()));
     let outcome = follower.deliver(vec![invited(20), text(21)]);
-    assert_eq!(outcome.done.told(), Answer::Received);
+    assert_eq!(outcome.done.to_answer(), Answer::Received);
     assert_eq!(
         outcome.notices[0].change,
         Change::Joined { after: RoomSeq(20) }
     );
     assert_eq!(follower.fold.last_seq(), RoomSeq(21));
-    assert!(follower.fold.is_member(&bob()));
+    assert!(follower.fold.has_member(&bob()));
 }
 
 #[test]
@@ -195,7 +198,7 @@ fn a_commit_tells_local_users_who_left_and_who_joined() {
     let outcome = follower.deliver(vec![commit_event(6, &[bob()], Some(joins))]);
     let notice = |who: &ClientUri, change| UserNotice {
         user: who.user().clone(),
-        clients: vec![who.clone()],
+        clients: [who.clone()].into(),
         change,
         at: follower.at(),
         item: 0,
@@ -210,7 +213,7 @@ fn a_commit_tells_local_users_who_left_and_who_joined() {
         ]
     );
     assert_eq!(outcome.emitted.len(), 1);
-    assert!(!follower.fold.is_member(&bob()) && follower.fold.is_member(&pad));
+    assert!(!follower.fold.has_member(&bob()) && follower.fold.has_member(&pad));
 }
 
 #[test]
@@ -218,7 +221,10 @@ fn what_a_client_sends_waits_for_the_hub_under_the_next_numbers_of_the_provider(
     let mut follower = Follower::invited();
     let anna = with_anna(&mut follower);
     let first = follower.queue(&bob(), 1, texts(2));
-    assert_eq!(first.done.told(), sent(vec![word(1, 2, Verdict::Queued)]));
+    assert_eq!(
+        first.done.to_answer(),
+        sent(vec![judged(1, 2, Verdict::Queued)])
+    );
     let run = QueuedRun {
         first: SubmitSeq(1),
         count: 2,
@@ -236,10 +242,10 @@ fn what_a_client_sends_waits_for_the_hub_under_the_next_numbers_of_the_provider(
     );
     let overlap = follower.queue(&bob(), 2, texts(3));
     assert_eq!(
-        overlap.done.told(),
+        overlap.done.to_answer(),
         sent(vec![
-            word(2, 1, Verdict::Queued),
-            word(3, 2, Verdict::Queued)
+            judged(2, 1, Verdict::Queued),
+            judged(3, 2, Verdict::Queued)
         ])
     );
     let run = overlap.queued.unwrap();
@@ -250,12 +256,12 @@ fn what_a_client_sends_waits_for_the_hub_under_the_next_numbers_of_the_provider(
     let before = follower.fold.clone();
     let repeat = follower.queue(&bob(), 1, texts(2));
     assert_eq!(
-        (repeat.queued, repeat.done.told()),
-        (None, first.done.told())
+        (repeat.queued, repeat.done.to_answer()),
+        (None, first.done.to_answer())
     );
     assert_eq!(follower.fold, before);
     assert_eq!(
-        follower.queue(&bob(), 9, texts(1)).done.told(),
+        follower.queue(&bob(), 9, texts(1)).done.to_answer(),
         Answer::Gap { expected: 5 }
     );
 }
@@ -265,19 +271,28 @@ fn only_a_member_sends_but_who_was_one_still_hears_what_became_of_its_messages()
     let mut follower = Follower::invited();
     let stranger = client("b", "anna", "phone");
     assert_eq!(
-        follower.queue(&stranger, 1, texts(1)).done.told(),
+        follower.queue(&stranger, 1, texts(1)).done.to_answer(),
         NOT_MEMBER
     );
     assert_eq!(
-        follower.queue(&stranger, 9, texts(1)).done.told(),
+        follower.queue(&stranger, 9, texts(1)).done.to_answer(),
         NOT_MEMBER
     );
     follower.queue(&bob(), 1, texts(2));
     follower.deliver(vec![own(6, 1), commit_event(7, &[bob()], None)]);
-    let words = vec![word(1, 1, placed(6)), word(2, 1, Verdict::Queued)];
-    assert_eq!(follower.queue(&bob(), 1, texts(2)).done.told(), sent(words));
-    assert_eq!(follower.queue(&bob(), 3, texts(1)).done.told(), NOT_MEMBER);
-    assert_eq!(follower.queue(&bob(), 9, texts(1)).done.told(), NOT_MEMBER);
+    let verdicts = vec![judged(1, 1, placed(6)), judged(2, 1, Verdict::Queued)];
+    assert_eq!(
+        follower.queue(&bob(), 1, texts(2)).done.to_answer(),
+        sent(verdicts)
+    );
+    assert_eq!(
+        follower.queue(&bob(), 3, texts(1)).done.to_answer(),
+        NOT_MEMBER
+    );
+    assert_eq!(
+        follower.queue(&bob(), 9, texts(1)).done.to_answer(),
+        NOT_MEMBER
+    );
 }
 
 #[test]
@@ -312,15 +327,18 @@ fn an_own_message_is_placed_where_the_hub_numbers_it_with_the_bytes_that_wait_he
     assert_eq!(
         decided,
         [
-            (1, word(1, 1, placed(7))),
-            (2, word(2, 1, placed(8))),
-            (3, word(3, 1, placed(10))),
-            (4, word(1, 1, placed(11))),
+            (1, judged(1, 1, placed(7))),
+            (2, judged(2, 1, placed(8))),
+            (3, judged(3, 1, placed(10))),
+            (4, judged(1, 1, placed(11))),
         ]
     );
     assert_eq!(outcome.undecided, Some(SubmitSeq(5)));
-    let words = vec![word(1, 2, placed(7)), word(3, 1, placed(10))];
-    assert_eq!(follower.queue(&bob(), 1, texts(3)).done.told(), sent(words));
+    let verdicts = vec![judged(1, 2, placed(7)), judged(3, 1, placed(10))];
+    assert_eq!(
+        follower.queue(&bob(), 1, texts(3)).done.to_answer(),
+        sent(verdicts)
+    );
 }
 
 #[test]
@@ -332,7 +350,7 @@ fn a_refusal_of_the_hub_is_final_and_says_why() {
     let decided = Decided {
         first: SubmitSeq(2),
         sender: bob(),
-        run: word(2, 1, Verdict::Refused(reason)),
+        run: judged(2, 1, Verdict::Refused(reason)),
     };
     assert_eq!(outcome.decided, [decided]);
     assert_eq!(outcome.undecided, Some(SubmitSeq(1)));
@@ -360,8 +378,11 @@ fn a_submission_gets_its_final_word_once_whatever_the_hub_says_later() {
     assert_eq!((again.decided, again.emitted), (Vec::new(), Vec::new()));
     assert_eq!(follower.fold.last_seq(), RoomSeq(7));
     assert_eq!(follower.apply(&reject(1, 1)).decided, []);
-    let words = vec![word(1, 1, placed(6)), word(2, 1, Verdict::Queued)];
-    assert_eq!(follower.queue(&bob(), 1, texts(2)).done.told(), sent(words));
+    let verdicts = vec![judged(1, 1, placed(6)), judged(2, 1, Verdict::Queued)];
+    assert_eq!(
+        follower.queue(&bob(), 1, texts(2)).done.to_answer(),
+        sent(verdicts)
+    );
 }
 
 #[test]
@@ -371,7 +392,7 @@ fn submissions_that_the_hub_will_not_look_at_are_refused_together() {
     follower.queue(&bob(), 1, texts(2));
     follower.queue(&anna, 1, texts(2));
     let outcome = follower.apply(&reject(2, 2));
-    assert_eq!(outcome.done.told(), Answer::Received);
+    assert_eq!(outcome.done.to_answer(), Answer::Received);
     let refused = Verdict::Refused(SubmitRefused::Poisoned);
     let decided: Vec<_> = outcome
         .decided
@@ -380,7 +401,10 @@ fn submissions_that_the_hub_will_not_look_at_are_refused_together() {
         .collect();
     assert_eq!(
         decided,
-        [(&bob(), word(2, 1, refused)), (&anna, word(1, 1, refused))]
+        [
+            (&bob(), judged(2, 1, refused)),
+            (&anna, judged(1, 1, refused))
+        ]
     );
     assert_eq!(outcome.undecided, Some(SubmitSeq(1)));
     assert_eq!(follower.apply(&reject(1, 1)).undecided, Some(SubmitSeq(4)));
@@ -411,7 +435,7 @@ fn so_many_submissions_wait_for_the_hub_and_no_more() {
     }
     let full = follower.queue(&bob(), first, texts(1));
     assert!(matches!(
-        full.done.told(),
+        full.done.to_answer(),
         Answer::Refused(Refused::TryLater(_))
     ));
     follower.deliver(vec![own(6, 1)]);
@@ -441,7 +465,7 @@ fn queue(ticket: u64) -> Input {
         queue: follower::Queue {
             sender: bob(),
             first: ClientSeq(1),
-            messages: BVec::truncated(texts(1)),
+            messages: BVec::try_from(texts(1)).unwrap(),
         },
     }
 }
@@ -476,7 +500,7 @@ fn a_desk_is_busy_until_the_log_has_taken_or_refused_what_it_appended() {
     let mut out = Vec::new();
     desk.applied(Ticket(1), &outcome, Millis(1), &follower.fold, &mut out);
     assert!(
-        matches!(&out[..], [Effect::Answer { ticket: Ticket(1), answer }] if *answer == outcome.done.told())
+        matches!(&out[..], [Effect::Answer { ticket: Ticket(1), answer }] if *answer == outcome.done.to_answer())
     );
     assert!(desk.is_idle());
     handle(&mut desk, queue(2), &follower.fold);
@@ -497,7 +521,7 @@ fn of_an_unknown_room_an_invitation_and_a_rejection_go_to_the_log_and_events_do_
     let deliver = |item| Input::Deliver {
         ticket: Ticket(1),
         deliver: follower::Deliver {
-            items: BVec::truncated(vec![item]),
+            items: BVec::from([item]),
         },
     };
     let out = handle(&mut desk, deliver(text(1)), &fold);

@@ -4,29 +4,28 @@
 //!
 //! Source: transport requirements, sections 3.2, 3.3 and 7.3.
 
+pub use super::state::{CheckedOn, Room};
 use super::{
     codes::{KeepCode, RevokeCode, WrongCode},
-    leases::{Grant, Joining},
-    numbers::Numbers,
-    outcome::{Accepted, Answer, Change, Outcome, Refused, UserNotice},
+    leases::Grant,
+    outcome::{Answer, Change, Outcome, Refused, UserNotice},
+    state::{Group, Roster},
 };
 use crate::{
-    bucket::{Buckets, Rate},
+    bucket::Rate,
     ids::{ClientUri, ProviderId},
-    limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX, URI_BYTES_MAX},
+    limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX},
     machine::{self, Millis, Moment, Position, ReviveError},
     mls::{
         check::{bundle::CheckedBundle, proposal::PendingProposal},
         tree::view::{GroupView, Member},
     },
     wire::{
-        self, BText, BVec, Payload,
-        event::{ClientSeq, Copy, Epoch, Hash, Recipient, RoomSeq, SubmitSeq},
+        self, BVec, Payload,
+        event::{ClientSeq, Epoch, Hash, SubmitSeq},
     },
 };
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
 
 /// What the log can tell a room at its hub.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,15 +100,6 @@ pub struct Commit {
     pub behind: Vec<ProviderId>,
 }
 
-/// The state that a check relied on; if the fold has moved, the check is void.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckedOn {
-    /// The room's epoch.
-    pub epoch: Epoch,
-    /// Hash of the Proposals that waited.
-    pub pending: Hash,
-}
-
 /// Proposals that were sent together, checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Propose {
@@ -118,7 +108,7 @@ pub struct Propose {
     /// The epoch they were checked in.
     pub on: Epoch,
     /// The Proposals.
-    pub proposals: Vec<PendingProposal>,
+    pub proposals: BVec<PendingProposal, PROPOSALS_PER_BUNDLE_MAX>,
 }
 
 /// Application messages of one client.
@@ -149,7 +139,7 @@ pub enum Via {
     Provider {
         /// Number of the first message.
         first: SubmitSeq,
-        /// The provider's oldest number without a final word: it will not send an earlier one.
+        /// The provider's oldest number without a verdict: it will not send an earlier one.
         undecided: SubmitSeq,
     },
 }
@@ -158,56 +148,6 @@ pub enum Via {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fold {
     pub(super) room: Option<Room>,
-}
-
-/// The state of a room that exists.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Room {
-    /// The provider that owns the room: this one.
-    pub(super) hub: ProviderId,
-    /// The MLS group; fixed.
-    pub(super) group_id: Payload,
-    /// Public state of the group in the current epoch.
-    pub(super) view: GroupView,
-    /// What the Commit that opened `epoch` changed in the tree, where that is short.
-    pub(super) tree_delta: Option<Bytes>,
-    /// Where its committer said that the tree lies.
-    pub(super) tree_place: Option<BText<URI_BYTES_MAX>>,
-    pub(super) epoch: Epoch,
-    /// Names the creation across retries.
-    pub(super) created: Hash,
-    /// Hash of the Commit that opened `epoch`; a loser is told it.
-    pub(super) winner: Hash,
-    /// Whether a ReInit ended the group: nothing more is taken.
-    pub(super) ended: bool,
-    pub(super) members: BTreeMap<ClientUri, Membership>,
-    /// Proposals accepted in this epoch, in order.
-    pub(super) pending: Vec<PendingProposal>,
-    pub(super) last_seq: RoomSeq,
-    pub(super) last_time: Millis,
-    /// Bundles accepted, oldest first, so that a retry gets its first answer.
-    pub(super) remembered: VecDeque<(Hash, Accepted)>,
-    /// Requests whose Proposals were accepted, oldest first, and their references: the same, beyond their epoch.
-    pub(super) proposed: VecDeque<(Hash, Vec<Payload>)>,
-    /// The last submission of each provider that has or had a member.
-    pub(super) submitted: BTreeMap<ProviderId, SubmitSeq>,
-    /// The numbers of each client of this provider.
-    pub(super) numbers: BTreeMap<ClientUri, Numbers>,
-    /// Who joins by itself, and with which codes.
-    pub(super) joining: Joining,
-    /// How often members committed lately.
-    pub(super) committers: Buckets<ClientUri>,
-    /// How often one may, as the last accepted Commit said: desks refuse by it before a worker looks.
-    pub(super) commit_rate: Option<Rate>,
-}
-
-/// A client's place in the group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Membership {
-    /// Its leaf.
-    pub leaf: u32,
-    /// The epoch it joined in: messages of earlier epochs are not its own.
-    pub since: Epoch,
 }
 
 /// Names a request with Proposals across retries.
@@ -266,7 +206,7 @@ impl Fold {
     fn create(&mut self, at: Position, time: Millis, create: &Create) -> Outcome {
         if let Some(room) = &self.room {
             // The same creation again is a retry whose first answer was lost.
-            let retry = room.created == create.names();
+            let retry = room.group.was_created_by(create.names());
             let again = if retry {
                 Answer::Created
             } else {
@@ -274,41 +214,13 @@ impl Fold {
             };
             return Outcome::answer(again);
         }
-        let since = Epoch(0);
-        let member = |member: &Member| {
-            (
-                member.client.clone(),
-                Membership {
-                    leaf: member.leaf,
-                    since,
-                },
-            )
-        };
-        self.room = Some(Room {
-            hub: create.creator.provider().clone(),
-            group_id: Payload(create.view.group_id().unwrap_or_default()),
-            view: create.view.clone(),
-            tree_delta: None,
-            tree_place: None,
-            epoch: since,
-            created: create.names(),
-            winner: Hash::default(),
-            ended: false,
-            members: create.members.iter().map(member).collect(),
-            pending: Vec::new(),
-            last_seq: RoomSeq(0),
-            last_time: time,
-            remembered: VecDeque::new(),
-            proposed: VecDeque::new(),
-            submitted: BTreeMap::new(),
-            numbers: BTreeMap::new(),
-            joining: Joining::default(),
-            committers: Buckets::default(),
-            commit_rate: None,
-        });
+        let hub = create.creator.provider().clone();
+        let group = Group::begin(&create.view, create.names());
+        let roster = Roster::begin(&create.members);
+        self.room = Some(Room::begin(hub, group, roster, time));
         let notice = UserNotice {
             user: create.creator.user().clone(),
-            clients: vec![create.creator.clone()],
+            clients: BVec::from([create.creator.clone()]),
             change: Change::Created,
             at,
             item: 0,
@@ -317,122 +229,6 @@ impl Fold {
             notices: vec![notice],
             ..Outcome::answer(Answer::Created)
         }
-    }
-}
-
-impl Room {
-    /// The current epoch.
-    #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    /// Public state of the group in the current epoch.
-    #[must_use]
-    pub fn view(&self) -> &GroupView {
-        &self.view
-    }
-
-    /// The MLS group.
-    #[must_use]
-    pub fn group_id(&self) -> &[u8] {
-        &self.group_id
-    }
-
-    /// Hash of the Commit that opened the current epoch.
-    #[must_use]
-    pub fn winner(&self) -> Hash {
-        self.winner
-    }
-
-    /// Whether a ReInit ended the group: nothing more is taken.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.ended
-    }
-
-    /// Proposals that wait for a Commit.
-    #[must_use]
-    pub fn pending(&self) -> &[PendingProposal] {
-        &self.pending
-    }
-
-    /// Whether a client is a member.
-    #[must_use]
-    pub fn is_member(&self, client: &ClientUri) -> bool {
-        self.members.contains_key(client)
-    }
-
-    /// Whether a provider has or had a member: to others the room does not exist.
-    #[must_use]
-    pub fn ever_had_member_of(&self, provider: &ProviderId) -> bool {
-        self.submitted.contains_key(provider)
-    }
-
-    /// The members.
-    pub fn members(&self) -> impl Iterator<Item = &ClientUri> {
-        self.members.keys()
-    }
-
-    /// What a check made here relies on.
-    #[must_use]
-    pub fn checked_on(&self) -> CheckedOn {
-        let references = self.pending.iter().map(|proposal| &proposal.reference[..]);
-        CheckedOn {
-            epoch: self.epoch,
-            pending: Hash::of_parts(references),
-        }
-    }
-
-    /// The answer to a bundle that was accepted before.
-    #[must_use]
-    pub fn remembered(&self, bundle: Hash) -> Option<Accepted> {
-        self.remembered
-            .iter()
-            .rev()
-            .find(|(hash, _)| *hash == bundle)
-            .map(|(_, accepted)| *accepted)
-    }
-
-    /// The references of Proposals that were accepted in this request before; see [`name_proposals`].
-    #[must_use]
-    pub fn proposed(&self, request: Hash) -> Option<BVec<Payload, PROPOSALS_PER_BUNDLE_MAX>> {
-        let found = self.proposed.iter().rev().find(|(of, _)| *of == request);
-        found.map(|(_, references)| BVec::truncated(references.clone()))
-    }
-
-    /// The refusal of whatever was made for another epoch.
-    #[must_use]
-    pub fn wrong_epoch(&self) -> Refused {
-        Refused::WrongEpoch {
-            current: self.epoch,
-            winner: self.winner,
-        }
-    }
-
-    /// The other providers that have a member; each gets the event itself.
-    pub(super) fn followers(&self) -> Vec<Recipient> {
-        let mut followers: Vec<Recipient> = Vec::new();
-        // Clients sort by provider first, so equal providers are neighbours.
-        for client in self.members.keys() {
-            let provider = client.provider();
-            let listed = followers
-                .last()
-                .is_some_and(|last| last.provider == *provider);
-            if *provider != self.hub && !listed {
-                followers.push(Recipient {
-                    provider: provider.clone(),
-                    copy: Copy::Full,
-                });
-            }
-        }
-        followers
-    }
-
-    /// Moves the clock of the room, which never goes back.
-    pub(super) fn accept_at(&mut self, time: Millis) -> Millis {
-        self.last_time = self.last_time.max(time);
-        self.last_time
     }
 }
 

@@ -33,14 +33,14 @@ fn texts(epoch: u64, count: usize) -> Vec<Payload> {
 fn a_new_room_has_its_creator_as_its_only_member_and_tells_it() {
     let mut hub = Hub::default();
     let outcome = hub.apply(&Command::Create(create()));
-    assert_eq!(outcome.done.told(), Answer::Created);
+    assert_eq!(outcome.done.to_answer(), Answer::Created);
     assert_eq!(hub.room().members().collect::<Vec<_>>(), [&alice()]);
     assert_eq!(hub.room().group_id(), GROUP);
     assert_eq!(hub.epoch(), 0);
     assert_eq!(outcome.emitted, []);
     let notice = UserNotice {
         user: alice().user().clone(),
-        clients: vec![alice()],
+        clients: [alice()].into(),
         change: Change::Created,
         at: hub.at(),
         item: 0,
@@ -53,19 +53,19 @@ fn the_same_creation_again_is_a_retry_and_another_one_finds_the_name_taken() {
     let mut hub = Hub::created();
     let again = hub.apply(&Command::Create(create()));
     assert_eq!(
-        (again.done.told(), again.notices),
+        (again.done.to_answer(), again.notices),
         (Answer::Created, Vec::new())
     );
     let mut other = create();
     other.view.tree = bytes::Bytes::from_static(b"another tree");
     assert_eq!(
-        hub.apply(&Command::Create(other)).done.told(),
+        hub.apply(&Command::Create(other)).done.to_answer(),
         Answer::Refused(Refused::Exists)
     );
     // Also when its creator, who missed the first answer, has gone on meanwhile.
     hub.advance(1);
     let late = hub.apply(&Command::Create(create()));
-    assert_eq!((late.done.told(), hub.epoch()), (Answer::Created, 1));
+    assert_eq!((late.done.to_answer(), hub.epoch()), (Answer::Created, 1));
 }
 
 #[test]
@@ -85,12 +85,12 @@ fn nothing_is_taken_where_there_is_no_room() {
         Command::Propose(super::hub::Propose {
             sender: alice(),
             on: Epoch(0),
-            proposals: vec![proposal(0, "p")],
+            proposals: [proposal(0, "p")].into(),
         }),
     ] {
         let mut nowhere = Hub::default();
         assert_eq!(
-            nowhere.apply(&command).done.told(),
+            nowhere.apply(&command).done.to_answer(),
             Answer::Refused(Refused::NotAuthorized)
         );
         assert_eq!(nowhere.fold, Fold::default());
@@ -103,14 +103,16 @@ fn the_second_commit_of_an_epoch_is_refused_and_told_the_winner() {
     let (first, second) = (hub.commit("A"), hub.commit("B"));
     let winner = Hash::of(&first.commit);
     assert_eq!(
-        hub.apply(&Command::Commit(Box::new(first))).done.told(),
+        hub.apply(&Command::Commit(Box::new(first)))
+            .done
+            .to_answer(),
         committed(1, 1, 100)
     );
     let before = hub.fold.clone();
     let lost = hub.apply(&Command::Commit(Box::new(second)));
     let current = Epoch(1);
     assert_eq!(
-        lost.done.told(),
+        lost.done.to_answer(),
         Answer::Refused(Refused::WrongEpoch { current, winner })
     );
     assert_eq!((lost.emitted, lost.notices), (Vec::new(), Vec::new()));
@@ -121,12 +123,12 @@ fn the_second_commit_of_an_epoch_is_refused_and_told_the_winner() {
 fn a_bundle_that_was_accepted_gets_its_first_answer_again_and_does_nothing() {
     let mut hub = Hub::created();
     let first = Command::Commit(Box::new(hub.commit("A")));
-    let answer = hub.apply(&first).done.told();
+    let answer = hub.apply(&first).done.to_answer();
     hub.time = 900;
     hub.advance(3);
     let before = hub.fold.clone();
     let again = hub.apply(&first);
-    assert_eq!(again.done.told(), answer);
+    assert_eq!(again.done.to_answer(), answer);
     assert_eq!(again.emitted, []);
     assert_eq!(hub.fold, before);
 }
@@ -140,10 +142,10 @@ fn a_room_remembers_so_many_bundles_and_forgets_the_oldest_first() {
     hub.apply(&second);
     hub.advance(BUNDLES_REMEMBERED_PER_ROOM_MAX as u64 - 1);
     assert_eq!(
-        hub.apply(&first).done.told(),
+        hub.apply(&first).done.to_answer(),
         Answer::Refused(hub.room().wrong_epoch())
     );
-    assert_eq!(hub.apply(&second).done.told(), committed(2, 2, 100));
+    assert_eq!(hub.apply(&second).done.to_answer(), committed(2, 2, 100));
 }
 
 #[test]
@@ -159,7 +161,7 @@ fn a_commit_is_stale_when_the_pending_proposals_have_changed_since_its_check() {
     assert_eq!(
         hub.apply(&Command::Commit(Box::new(checked_after)))
             .done
-            .told(),
+            .to_answer(),
         committed(1, 2, 100)
     );
 }
@@ -174,7 +176,9 @@ fn a_commit_of_no_member_or_from_another_leaf_than_the_senders_is_refused() {
     for commit in [stranger, impostor] {
         let before = hub.fold.clone();
         assert_eq!(
-            hub.apply(&Command::Commit(Box::new(commit))).done.told(),
+            hub.apply(&Command::Commit(Box::new(commit)))
+                .done
+                .to_answer(),
             Answer::Refused(Refused::NotMember)
         );
         assert_eq!(hub.fold, before);
@@ -233,7 +237,7 @@ fn time_in_a_room_never_goes_back() {
         Millis(500)
     );
     let commit = Command::Commit(Box::new(hub.commit("late")));
-    assert_eq!(hub.apply(&commit).done.told(), committed(2, 6, 500));
+    assert_eq!(hub.apply(&commit).done.to_answer(), committed(2, 6, 500));
 }
 
 #[test]
@@ -317,19 +321,21 @@ fn proposals_of_several_members_wait_side_by_side_and_a_repeat_gets_its_answer()
     let mut hub = Hub::with(&[bob()]);
     let references = |names: &[&str]| {
         let reference = |name: &&str| Payload(proposal(0, name).reference);
-        Answer::Proposed(BVec::truncated(names.iter().map(reference).collect()))
+        Answer::Proposed(BVec::try_from(names.iter().map(reference).collect::<Vec<_>>()).unwrap())
     };
     assert_eq!(
-        hub.propose(&alice(), vec![proposal(0, "p")]).done.told(),
+        hub.propose(&alice(), vec![proposal(0, "p")])
+            .done
+            .to_answer(),
         references(&["p"])
     );
     let second = hub.propose(&bob(), vec![proposal(1, "q"), proposal(1, "r")]);
-    assert_eq!(second.done.told(), references(&["q", "r"]));
+    assert_eq!(second.done.to_answer(), references(&["q", "r"]));
     assert_eq!((second.emitted[0].first.0, second.emitted[0].count), (3, 1));
     let before = hub.fold.clone();
     let repeat = hub.propose(&bob(), vec![proposal(1, "q"), proposal(1, "r")]);
     assert_eq!(
-        (repeat.done.told(), repeat.emitted),
+        (repeat.done.to_answer(), repeat.emitted),
         (references(&["q", "r"]), Vec::new())
     );
     assert_eq!(hub.fold, before);
@@ -358,22 +364,24 @@ fn proposals_of_strangers_other_leaves_or_other_epochs_are_refused() {
     let mut hub = Hub::with(&[bob()]);
     let no_member = Answer::Refused(Refused::NotMember);
     assert_eq!(
-        hub.propose(&carol(), vec![proposal(1, "p")]).done.told(),
+        hub.propose(&carol(), vec![proposal(1, "p")])
+            .done
+            .to_answer(),
         no_member
     );
     assert_eq!(
         hub.propose(&bob(), vec![proposal(1, "p"), proposal(0, "q")])
             .done
-            .told(),
+            .to_answer(),
         no_member
     );
     let late = Command::Propose(super::hub::Propose {
         sender: bob(),
         on: Epoch(0),
-        proposals: vec![proposal(1, "p")],
+        proposals: [proposal(1, "p")].into(),
     });
     assert_eq!(
-        hub.apply(&late).done.told(),
+        hub.apply(&late).done.to_answer(),
         Answer::Refused(hub.room().wrong_epoch())
     );
     assert_eq!(hub.room().pending(), []);
@@ -398,14 +406,14 @@ fn so_many_proposals_of_a_client_and_of_a_room_wait_and_no_more() {
             .collect()
     };
     assert_eq!(
-        hub.propose(&alice(), many(0, own + 1)).done.told(),
+        hub.propose(&alice(), many(0, own + 1)).done.to_answer(),
         too_many("pending proposals of one client", own)
     );
     hub.propose(&alice(), many(0, own));
     assert_eq!(
         hub.propose(&alice(), vec![proposal(0, "one more")])
             .done
-            .told(),
+            .to_answer(),
         too_many("pending proposals of one client", own)
     );
     for (leaf, sender) in (1..10).zip(&others) {
@@ -415,7 +423,7 @@ fn so_many_proposals_of_a_client_and_of_a_room_wait_and_no_more() {
     assert_eq!(
         hub.propose(&others[9], vec![proposal(10, "one more")])
             .done
-            .told(),
+            .to_answer(),
         too_many(
             "pending proposals of one room",
             PROPOSALS_PENDING_PER_ROOM_MAX
@@ -442,13 +450,13 @@ fn a_retry_of_accepted_proposals_gets_its_first_answer_also_when_the_epoch_is_ov
     let again = Command::Propose(super::hub::Propose {
         sender: alice(),
         on: hub.room().epoch(),
-        proposals: vec![proposal(0, "p")],
+        proposals: [proposal(0, "p")].into(),
     });
     hub.advance(1);
     let late = hub.apply(&again);
     assert_eq!(
-        (late.done.told(), late.emitted),
-        (first.done.told(), Vec::new())
+        (late.done.to_answer(), late.emitted),
+        (first.done.to_answer(), Vec::new())
     );
     assert_eq!(hub.room().pending(), []);
 }
@@ -468,7 +476,7 @@ fn users_of_the_hub_are_told_who_of_their_clients_joined_or_left() {
         ],
     );
     let after = RoomSeq(1);
-    let notice = |who: &crate::ids::ClientUri, clients: Vec<_>, change, at| UserNotice {
+    let notice = |who: &crate::ids::ClientUri, clients: BVec<_, _>, change, at| UserNotice {
         user: who.user().clone(),
         clients,
         change,
@@ -480,16 +488,26 @@ fn users_of_the_hub_are_told_who_of_their_clients_joined_or_left() {
     assert_eq!(
         outcome.notices,
         [
-            notice(&adam, vec![adam.clone()], joined, hub.at()),
-            notice(&phone, vec![phone.clone(), pad.clone()], joined, hub.at()),
+            notice(&adam, [adam.clone()].into(), joined, hub.at()),
+            notice(
+                &phone,
+                [phone.clone(), pad.clone()].into(),
+                joined,
+                hub.at()
+            ),
         ]
     );
     let remove = hub.removing("some", vec![(1, phone.clone()), (2, bob())]);
     let upto = RoomSeq(2);
     let outcome = hub.apply(&remove);
-    let left = notice(&phone, vec![phone.clone()], Change::Left { upto }, hub.at());
+    let left = notice(
+        &phone,
+        [phone.clone()].into(),
+        Change::Left { upto },
+        hub.at(),
+    );
     assert_eq!(outcome.notices, [left]);
-    assert!(!hub.room().is_member(&phone) && hub.room().is_member(&pad));
+    assert!(!hub.room().has_member(&phone) && hub.room().has_member(&pad));
 }
 
 #[test]

@@ -190,7 +190,7 @@ impl Joiners {
         ask: CodesAsk,
         turn: &mut DeskTurn<'_>,
     ) {
-        let Some(room) = turn.fold.room().filter(|room| room.is_member(&member)) else {
+        let Some(room) = turn.fold.room().filter(|room| room.has_member(&member)) else {
             return turn.refuse(ticket, Refused::NotAuthorized);
         };
         match ask {
@@ -276,7 +276,7 @@ impl Joiners {
         };
         let answer = match (done, clear) {
             (Done::CodeKept(id), Some(code)) => Answer::CodeMade(MadeCode { id: *id, code }),
-            (other, _) => other.told(),
+            (other, _) => other.to_answer(),
         };
         turn.answer(ticket, answer);
         true
@@ -342,7 +342,7 @@ impl Joiners {
             code
         };
         match (room, code) {
-            (Some(room), _) if room.is_participant(joiner) => {}
+            (Some(room), _) if room.has_participant(joiner) => {}
             (Some(_), Some(Ok(id))) => asking.code = Some(id),
             (Some(_), Some(Err(flaw))) => {
                 let joiner = joiner.clone();
@@ -460,7 +460,7 @@ impl Joiners {
                     away_until: None,
                 })
             }
-            (other, _) => turn.answer(ticket, other.told()),
+            (other, _) => turn.answer(ticket, other.to_answer()),
         }
         self.serve(turn);
     }
@@ -494,7 +494,7 @@ impl Joiners {
         let over = |seat: &Seat| seat.away_until.is_some_and(|until| until <= turn.now);
         self.waiting.retain(|seat| !over(seat));
         for place in 0..self.waiting.len() {
-            let (busy, expected_wait_ms) = self.told(place, turn);
+            let (busy, expected_wait_ms) = self.place_and_wait(place, turn);
             if let Some(seat) = self.waiting.get_mut(place)
                 && !seat.is_away()
                 && seat.asking.deadline <= turn.now
@@ -508,11 +508,11 @@ impl Joiners {
 
     /// The refusal of whoever has this place, from zero.
     fn busy(&self, place: usize, turn: &DeskTurn<'_>) -> Refused {
-        self.told(place, turn).0
+        self.place_and_wait(place, turn).0
     }
 
     /// The refusal of whoever has this place, from zero, and how long it will take until its turn, in milliseconds.
-    fn told(&self, place: usize, turn: &DeskTurn<'_>) -> (Refused, u32) {
+    fn place_and_wait(&self, place: usize, turn: &DeskTurn<'_>) -> (Refused, u32) {
         let lease = turn.fold.room().and_then(|room| room.lease(turn.now));
         let now = lease.map_or(0, |lease| until_ms(turn.now, lease.until));
         let place = u32::try_from(place).unwrap_or(u32::MAX);
@@ -553,8 +553,8 @@ fn material(room: &Room) -> Material {
     Material {
         group_info: room.view().group_info.clone(),
         tree: room.view().tree.clone(),
-        delta: room.tree_delta.clone(),
-        place: room.tree_place.clone(),
+        delta: room.group.tree_delta().cloned(),
+        place: room.group.tree_place().cloned(),
         pending: pending
             .map(|proposal| (proposal.message.clone(), proposal.accepted))
             .collect(),

@@ -96,7 +96,7 @@ impl World {
         assert!(
             matches!(outcome.done, Done::Granted { .. }),
             "{:?}",
-            outcome.done.told()
+            outcome.done.to_answer()
         );
         let seals = orders.iter().any(
             |order| matches!(order, Effect::Own(Own::Check { check, .. }) if matches!(**check, Check::Seal(_))),
@@ -374,9 +374,9 @@ fn who_waits_when_the_group_ends_is_told_so() {
     let orders = world.apply(999, &Command::Commit(Box::new(last))).1;
     let command = granted(2, &orders);
     let (outcome, orders) = world.apply(2, &command);
-    assert_eq!(outcome.done.told(), Answer::Refused(Refused::Ended));
+    assert_eq!(outcome.done.to_answer(), Answer::Refused(Refused::Ended));
     let answered = orders.iter().any(|order| {
-        matches!(order, Effect::Answer { ticket: Ticket(2), answer } if *answer == outcome.done.told())
+        matches!(order, Effect::Answer { ticket: Ticket(2), answer } if *answer == outcome.done.to_answer())
     });
     assert!(answered, "{orders:?}");
     let sealed = world.sealed();

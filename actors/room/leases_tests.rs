@@ -52,12 +52,13 @@ fn entry(hub: &Hub, joiner: &ClientUri, leaf: u32) -> Commit {
     commit.sender = joiner.clone();
     commit.checked.external = true;
     commit.checked.committer = leaf;
-    commit.checked.joined = vec![Joined {
+    commit.checked.joined = [Joined {
         leaf,
         client: joiner.clone(),
         key_package_reference: None,
         signature_key: Bytes::from_static(KEY),
-    }];
+    }]
+    .into();
     commit
 }
 
@@ -148,7 +149,10 @@ fn only_who_has_the_lease_enters_with_the_key_that_it_named_and_in_time() {
     ask(&mut hub, &watch(), "1");
     assert_eq!(enter(&mut hub, &tablet(), 2), required);
     let mut other_key = entry(&hub, &watch(), 2);
-    other_key.checked.joined[0].signature_key = Bytes::from_static(b"another key");
+    other_key.checked.joined = other_key.checked.joined.map(|joined| Joined {
+        signature_key: Bytes::from_static(b"another key"),
+        ..joined
+    });
     let refused = hub.apply(&Command::Commit(Box::new(other_key))).done;
     assert_eq!(refused, required);
     hub.time += u64::from(LEASE_MS);

@@ -23,6 +23,7 @@ pub mod outcome;
 pub mod proposals;
 mod refusals;
 pub mod secrets;
+mod state;
 pub mod submissions;
 
 #[cfg(test)]

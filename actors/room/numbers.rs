@@ -54,7 +54,7 @@ impl Numbers {
         self.last = self.last.plus(u64::from(count));
     }
 
-    /// Remembers the final word on a run.
+    /// Remembers the verdict on a run.
     pub fn decide(&mut self, run: VerdictRun) {
         if let Some(back) = self.verdicts.back_mut()
             && continues(back, &run)
@@ -68,7 +68,7 @@ impl Numbers {
         self.verdicts.push_back(run);
     }
 
-    /// What became of the numbers from `first` on; numbers without a final word are `Queued` or forgotten.
+    /// What became of the numbers from `first` on; numbers without a verdict are `Queued` or forgotten.
     #[must_use]
     pub fn verdicts(&self, first: ClientSeq, count: u32) -> Vec<VerdictRun> {
         let end = first.plus(u64::from(count));

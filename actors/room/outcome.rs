@@ -35,7 +35,7 @@ impl Done {
     /// What whoever asked is told where the desk has nothing more to do for it. What only a desk can go on with is told
     /// to nobody: who asked for it has been answered, or asks again.
     #[must_use]
-    pub fn told(&self) -> Answer {
+    pub fn to_answer(&self) -> Answer {
         match self {
             Self::Answer(answer) => answer.clone(),
             Self::Stale | Self::Granted { .. } | Self::CodeKept(_) => {
@@ -64,7 +64,7 @@ pub struct Outcome {
     pub done: Done,
     /// Runs of events that are now in the room.
     pub emitted: Vec<Emission>,
-    /// The final word on submissions that are not, for their providers.
+    /// The verdict on submissions that are not, for their providers.
     pub refused: Vec<RefusedRun>,
     /// Submissions that now wait for the hub (follower only).
     pub queued: Option<QueuedRun>,
@@ -151,7 +151,7 @@ pub struct QueuedRun {
     pub item: u32,
 }
 
-/// The final word on a run of a local client's submissions.
+/// The verdict on a run of a local client's submissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decided {
     /// Number of the first, as the hub counts.

@@ -82,12 +82,12 @@ fn command(hub: &Hub, step: &Step) -> Option<hub::Command> {
             let room = hub.fold.room()?;
             let added: Vec<_> = add
                 .iter()
-                .filter(|new| !room.is_member(&person(**new)))
+                .filter(|new| !room.has_member(&person(**new)))
                 .map(|new| (leaf(*new), person(*new)))
                 .collect();
             let removed: Vec<_> = remove
                 .iter()
-                .filter(|old| *old != sender && room.is_member(&person(**old)))
+                .filter(|old| *old != sender && room.has_member(&person(**old)))
                 .map(|old| (leaf(*old), person(*old)))
                 .collect();
             let name = if *again {
@@ -109,10 +109,11 @@ fn command(hub: &Hub, step: &Step) -> Option<hub::Command> {
         Step::Propose { sender, names } => hub::Command::Propose(hub::Propose {
             sender: person(*sender),
             on: hub.fold.room()?.epoch(),
-            proposals: names
-                .iter()
-                .map(|name| proposal(leaf(*sender), &format!("{sender} {name}")))
-                .collect(),
+            proposals: BVec::first_max(
+                names
+                    .iter()
+                    .map(|name| proposal(leaf(*sender), &format!("{sender} {name}"))),
+            ),
         }),
         Step::Submit {
             sender,
@@ -198,7 +199,7 @@ fn followed() -> impl Strategy<Value = follower::Command> {
     let queue = (0_u8..3, 0_u64..8, 0_usize..4).prop_map(|(who, first, count)| Queue {
         sender: client("b", &format!("bob{who}"), "phone"),
         first: ClientSeq(first),
-        messages: BVec::truncated(vec![Payload::from(vec![1]); count]),
+        messages: BVec::try_from(vec![Payload::from(vec![1]); count]).unwrap(),
     });
     let reject = (0_u64..12, 0_u32..5).prop_map(|(first, count)| Reject {
         first: SubmitSeq(first),
@@ -219,7 +220,7 @@ fn followed() -> impl Strategy<Value = follower::Command> {
         .boxed();
     prop_oneof![
         3 => items.prop_map(|items| follower::Command::Deliver(Deliver {
-            items: BVec::truncated(items)
+            items: BVec::try_from(items).unwrap()
         })),
         3 => queue.prop_map(follower::Command::Queue),
         1 => reject.prop_map(follower::Command::Reject),

@@ -22,7 +22,7 @@ use bytes::Bytes;
 pub(super) fn bundle_refused(refused: BundleRefused, fold: &Fold) -> Refused {
     let detail = refused.to_string();
     let references = |references: Vec<Bytes>| -> BVec<Payload, PROPOSALS_PER_BUNDLE_MAX> {
-        BVec::truncated(references.into_iter().map(Payload).collect())
+        BVec::first_max(references.into_iter().map(Payload))
     };
     match (refused, fold.room()) {
         (BundleRefused::WrongEpoch { .. }, Some(room)) => room.wrong_epoch(),

@@ -1,4 +1,4 @@
-//! Application messages at the hub: taken from members, numbered in the room, each with a final word.
+//! Application messages at the hub: taken from members, numbered in the room, each with a verdict.
 //!
 //! A message of a slightly older epoch is taken from whoever was a member then and is one still; a removed member's is
 //! refused, whatever its epoch.
@@ -55,12 +55,11 @@ impl Room {
         first: ClientSeq,
     ) -> Outcome {
         let count = u32::try_from(submit.messages.len()).unwrap_or(u32::MAX);
-        let known = self.numbers.get(&submit.sender);
-        if known.is_none() && !self.is_member(&submit.sender) {
+        let sender = &submit.sender;
+        if !self.senders.knows(sender) && !self.has_member(sender) {
             return Outcome::refused(Refused::NotMember);
         }
-        let skip = match known.map_or_else(|| first_ever(first), |known| known.fresh(first, count))
-        {
+        let skip = match self.senders.fresh(sender, first, count) {
             Fresh::Gap { expected } => {
                 return Outcome::answer(Answer::Gap {
                     expected: expected.0,
@@ -74,26 +73,22 @@ impl Room {
             let verdict = if let Some(reason) = run.refused {
                 Verdict::Refused(reason)
             } else {
-                let origin = Some((submit.sender.clone(), run_first));
+                let origin = Some((sender.clone(), run_first));
                 let recipients = self.followers();
                 let emission = self.emit(at, time, &run, origin, recipients);
                 let (seq, time) = (emission.first, emission.time);
                 emitted.push(emission);
                 Verdict::Accepted { seq, time }
             };
-            let numbers = self.numbers.entry(submit.sender.clone()).or_default();
-            numbers.take(run.count);
-            numbers.decide(VerdictRun {
+            let decided = VerdictRun {
                 first: run_first,
                 count: run.count,
                 verdict,
-            });
+            };
+            self.senders.decide(sender, decided);
         }
-        let verdicts = self
-            .numbers
-            .get(&submit.sender)
-            .map(|known| known.verdicts(first, count));
-        let verdicts = BVec::truncated(verdicts.unwrap_or_default());
+        // Each run has one of the messages at least, so none is left out.
+        let verdicts = BVec::first_max(self.senders.verdicts(sender, first, count));
         Outcome {
             emitted,
             ..Outcome::answer(Answer::Sent(verdicts))
@@ -109,12 +104,9 @@ impl Room {
         undecided: SubmitSeq,
     ) -> Outcome {
         let provider = submit.sender.provider().clone();
-        if !self.ever_had_member_of(&provider) {
+        let Some(expected) = self.senders.expected_of(&provider, undecided) else {
             return Outcome::refused(Refused::NotAuthorized);
-        }
-        let last = self.submitted.get(&provider).copied().unwrap_or_default();
-        // What was refused before it had a number here has its final word, and does not come again.
-        let expected = last.next().max(undecided);
+        };
         if first > expected || first.0 == 0 {
             return Outcome::answer(Answer::Gap {
                 expected: expected.0,
@@ -124,8 +116,8 @@ impl Room {
         let mut outcome = Outcome::answer(Answer::Received);
         for run in self.judge(submit, skip) {
             let run_first = first.plus(u64::from(run.item));
-            self.submitted
-                .insert(provider.clone(), run_first.plus(u64::from(run.count) - 1));
+            let last = run_first.plus(u64::from(run.count) - 1);
+            self.senders.take_of(&provider, last);
             if let Some(reason) = run.refused {
                 let provider = provider.clone();
                 outcome.refused.push(RefusedRun {
@@ -155,9 +147,7 @@ impl Room {
         origin: Option<(ClientUri, ClientSeq)>,
         recipients: Vec<Recipient>,
     ) -> Emission {
-        let first = self.last_seq.next();
-        self.last_seq = self.last_seq.plus(u64::from(run.count));
-        let time = self.accept_at(time);
+        let (first, time) = self.sequence.take(run.count, time);
         Emission {
             first,
             count: run.count,
@@ -172,15 +162,16 @@ impl Room {
 
     /// The verdicts on the messages after the first `skip`, as runs.
     fn judge(&self, submit: &Submit, skip: u32) -> Vec<Run> {
-        let since = self.members.get(&submit.sender).map(|member| member.since);
+        let since = self.roster.member(&submit.sender);
+        let since = since.map(|member| member.since);
         let mut runs: Vec<Run> = Vec::new();
         for (item, message) in (0_u32..).zip(&submit.messages).skip(skip as usize) {
             let judged = match since {
                 None => Err(SubmitRefused::NotMember),
-                Some(_) if self.ended => Err(SubmitRefused::Ended),
+                Some(_) if self.has_ended() => Err(SubmitRefused::Ended),
                 Some(since) => self.judge_message(message, since),
             };
-            let (oldest, refused) = (judged.unwrap_or(self.epoch), judged.err());
+            let (oldest, refused) = (judged.unwrap_or(self.epoch()), judged.err());
             match runs.last_mut() {
                 Some(run) if run.refused == refused => {
                     run.count += 1;
@@ -203,7 +194,7 @@ impl Room {
         if header.group_id[..] != *self.group_id() {
             return Err(SubmitRefused::Malformed);
         }
-        let (epoch, current) = (Epoch(header.epoch), self.epoch);
+        let (epoch, current) = (Epoch(header.epoch), self.epoch());
         if epoch > current {
             return Err(SubmitRefused::EpochAhead { current });
         }
@@ -212,9 +203,4 @@ impl Room {
         }
         Ok(epoch)
     }
-}
-
-/// The relation of a client's very first run to nothing.
-fn first_ever(first: ClientSeq) -> Fresh {
-    super::numbers::Numbers::default().fresh(first, 0)
 }

@@ -31,7 +31,7 @@ fn refused(first: u64, count: u32, reason: SubmitRefused) -> VerdictRun {
 }
 
 fn sent(runs: Vec<VerdictRun>) -> Answer {
-    Answer::Sent(BVec::truncated(runs))
+    Answer::Sent(BVec::try_from(runs).unwrap())
 }
 
 fn texts(epoch: u64, count: usize) -> Vec<Payload> {
@@ -54,7 +54,7 @@ fn the_provider_that_submitted_is_told_its_own_numbers_instead_of_the_bytes() {
             message(1, "z"),
         ],
     );
-    assert_eq!(outcome.done.told(), Answer::Received);
+    assert_eq!(outcome.done.to_answer(), Answer::Received);
     let runs: Vec<_> = outcome
         .emitted
         .iter()
@@ -86,13 +86,13 @@ fn submissions_are_taken_once_and_a_hole_before_them_is_named() {
     for first in [0, 2, u64::MAX] {
         let before = hub.fold.clone();
         let outcome = hub.submit(&bob(), first, texts(1, 1));
-        assert_eq!(outcome.done.told(), Answer::Gap { expected: 1 });
+        assert_eq!(outcome.done.to_answer(), Answer::Gap { expected: 1 });
         assert_eq!(hub.fold, before);
     }
     hub.submit(&bob(), 1, texts(1, 3));
     let repeat = hub.submit(&bob(), 1, texts(1, 3));
     assert_eq!(
-        (repeat.done.told(), repeat.emitted),
+        (repeat.done.to_answer(), repeat.emitted),
         (Answer::Received, Vec::new())
     );
     let overlap = hub.submit(&bob(), 2, texts(1, 4));
@@ -123,13 +123,13 @@ fn a_removed_sender_is_refused_whatever_the_epoch_of_its_message() {
     }
     let outcome = hub.send(&anna, 2, texts(1, 1));
     assert_eq!(
-        outcome.done.told(),
+        outcome.done.to_answer(),
         sent(vec![refused(2, 1, SubmitRefused::NotMember)])
     );
     assert_eq!(
         hub.send(&client("a", "adam", "phone"), 1, texts(2, 1))
             .done
-            .told(),
+            .to_answer(),
         Answer::Refused(Refused::NotMember)
     );
 }
@@ -149,12 +149,12 @@ fn a_message_of_an_older_epoch_is_taken_as_far_back_as_is_tolerated() {
     let current = Epoch(current);
     let late = hub.send(&alice(), 3, texts(0, 1));
     assert_eq!(
-        late.done.told(),
+        late.done.to_answer(),
         sent(vec![refused(3, 1, SubmitRefused::EpochTooOld { current })])
     );
     let ahead = hub.send(&alice(), 4, texts(current.0 + 1, 1));
     assert_eq!(
-        ahead.done.told(),
+        ahead.done.to_answer(),
         sent(vec![refused(4, 1, SubmitRefused::EpochAhead { current })])
     );
 }
@@ -205,7 +205,7 @@ fn what_is_no_application_message_of_the_group_is_refused() {
     ];
     let outcome = hub.send(&alice(), 1, messages);
     assert_eq!(
-        outcome.done.told(),
+        outcome.done.to_answer(),
         sent(vec![refused(1, 5, SubmitRefused::Malformed)])
     );
     assert_eq!(outcome.emitted, []);
@@ -225,33 +225,33 @@ fn a_clients_number_is_taken_once_and_a_repeat_gets_the_first_verdict() {
         ],
     );
     let ahead = SubmitRefused::EpochAhead { current: Epoch(0) };
-    let words = vec![
+    let verdicts = vec![
         accepted(1, 2, 1, 100),
         refused(3, 1, ahead),
         accepted(4, 1, 3, 100),
     ];
-    assert_eq!(first.done.told(), sent(words.clone()));
+    assert_eq!(first.done.to_answer(), sent(verdicts.clone()));
     // Epoch and time have moved; other bytes under the same numbers change nothing.
     hub.advance(2);
     hub.time = 700;
     let repeat = hub.send(&alice(), 1, texts(0, 4));
     assert_eq!(
-        (repeat.done.told(), repeat.emitted),
-        (sent(words), Vec::new())
+        (repeat.done.to_answer(), repeat.emitted),
+        (sent(verdicts), Vec::new())
     );
     let overlap = hub.send(&alice(), 4, texts(2, 2));
     assert_eq!(
-        overlap.done.told(),
+        overlap.done.to_answer(),
         sent(vec![accepted(4, 1, 3, 100), accepted(5, 1, 6, 700)])
     );
     assert_eq!(overlap.emitted[0].item, 1);
     assert_eq!(overlap.emitted[0].origin, Some((alice(), ClientSeq(5))));
     assert_eq!(
-        hub.send(&alice(), 7, texts(2, 1)).done.told(),
+        hub.send(&alice(), 7, texts(2, 1)).done.to_answer(),
         Answer::Gap { expected: 6 }
     );
     assert_eq!(
-        hub.send(&alice(), 0, texts(2, 1)).done.told(),
+        hub.send(&alice(), 0, texts(2, 1)).done.to_answer(),
         Answer::Gap { expected: 6 }
     );
 }

@@ -135,8 +135,8 @@ pub(super) fn checked(epoch: u64) -> CheckedBundle {
         committer: 0,
         external: false,
         reinit: false,
-        joined: Vec::new(),
-        left: Vec::new(),
+        joined: BVec::default(),
+        left: BVec::default(),
         updated: Vec::new(),
         covered: Vec::new(),
         place: None,
@@ -268,7 +268,7 @@ impl Hub {
             key_package_reference: Some(Bytes::from_static(b"reference")),
             signature_key: Bytes::from_static(b"key"),
         };
-        commit.checked.joined = clients.into_iter().map(joined).collect();
+        commit.checked.joined = BVec::first_max(clients.into_iter().map(joined));
         Command::Commit(Box::new(commit))
     }
 
@@ -280,7 +280,7 @@ impl Hub {
             client,
             signature_key: Bytes::from_static(b"key"),
         };
-        commit.checked.left = clients.into_iter().map(left).collect();
+        commit.checked.left = BVec::first_max(clients.into_iter().map(left));
         Command::Commit(Box::new(commit))
     }
 
@@ -301,7 +301,7 @@ impl Hub {
         self.apply(&Command::Propose(Propose {
             sender: sender.clone(),
             on,
-            proposals,
+            proposals: BVec::try_from(proposals).unwrap(),
         }))
     }
 
@@ -337,7 +337,7 @@ pub(super) fn submit(sender: &ClientUri, via: Via, messages: Vec<Payload>) -> Co
     Command::Submit(Submit {
         sender: sender.clone(),
         via,
-        messages: BVec::truncated(messages),
+        messages: BVec::try_from(messages).unwrap(),
     })
 }
 
@@ -357,7 +357,7 @@ pub(super) fn text(seq: u64) -> Item {
 pub(super) fn invitation(epoch: u64, clients: &[ClientUri]) -> Invitation {
     Invitation {
         epoch: Epoch(epoch),
-        clients: BVec::truncated(clients.to_vec()),
+        clients: BVec::try_from(clients.to_vec()).unwrap(),
         welcome: Payload::from(vec![1, 2]),
         tree: Payload::from(vec![3, 4]),
     }
@@ -369,7 +369,7 @@ pub(super) fn commit_event(seq: u64, left: &[ClientUri], invitation: Option<Invi
         Body::Commit(CommitEvent {
             epoch: Epoch(seq),
             commit: Payload::from(b"commit".to_vec()),
-            left: BVec::truncated(left.to_vec()),
+            left: BVec::try_from(left.to_vec()).unwrap(),
             entered: None,
             invitation,
         }),
@@ -411,7 +411,7 @@ impl Follower {
     }
 
     pub(super) fn deliver(&mut self, items: Vec<Item>) -> Outcome {
-        let items = BVec::truncated(items);
+        let items = BVec::try_from(items).unwrap();
         self.apply(&follower::Command::Deliver(follower::Deliver { items }))
     }
 
@@ -424,7 +424,7 @@ impl Follower {
         self.apply(&follower::Command::Queue(follower::Queue {
             sender: sender.clone(),
             first: ClientSeq(first),
-            messages: BVec::truncated(messages),
+            messages: BVec::try_from(messages).unwrap(),
         }))
     }
 }

@@ -102,7 +102,7 @@ impl Derived {
     }
 
     /// The log entries below `below` whose bytes may still be asked for: those of events, of notices on their way to
-    /// another shard, and of submissions without a final word.
+    /// another shard, and of submissions without a verdict.
     #[must_use]
     pub fn pointed_at(&self, below: u64) -> BTreeSet<u64> {
         let events = self.index.runs().map(|run| run.at);
@@ -160,7 +160,7 @@ mod tests {
         for entry in [4, 5] {
             let notice = UserNotice {
                 user: "mimi://a.example/u/bob".parse().unwrap(),
-                clients: Vec::new(),
+                clients: crate::wire::BVec::default(),
                 change: Change::Joined { after: RoomSeq(0) },
                 at: at(entry),
                 item: 0,

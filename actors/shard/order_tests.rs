@@ -92,7 +92,7 @@ impl Room {
                 let commit = CommitEvent {
                     epoch: Epoch(self.epoch),
                     commit: some(),
-                    left: BVec::truncated(left),
+                    left: BVec::try_from(left).unwrap(),
                     entered: None,
                     invitation: None,
                 };
@@ -100,7 +100,7 @@ impl Room {
                 (Body::Commit(commit), lane, None)
             }
             Kind::Proposals => {
-                let body = Body::Proposals(BVec::truncated(vec![some()]));
+                let body = Body::Proposals(BVec::from([some()]));
                 (body, Lane::Proposals, None)
             }
             Kind::Message(behind) => {
@@ -111,7 +111,7 @@ impl Room {
         };
         let time = Millis(seq.0);
         let event = Item::Event(Event { seq, time, body });
-        let items = BVec::truncated(vec![event]);
+        let items = BVec::from([event]);
         let deliver = follower::Command::Deliver(follower::Deliver { items });
         let command = Command::Follower(room(), Arc::new(deliver));
         let at = Position {
@@ -120,7 +120,7 @@ impl Room {
         };
         let entry = Entry {
             stamp: time,
-            commands: BVec::truncated(vec![command]),
+            commands: BVec::from([command]),
         };
         self.log.insert(seq.0, Arc::new(Held(entry)));
         self.events.insert(seq.0, (self.epoch, of));

@@ -9,8 +9,7 @@ use super::{
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::{
-        BATCH_EVENTS_MAX, BATCH_FILL_BYTES, BATCH_ROOMS_MAX, RUNS_OVERTAKEN_MAX, SUBMIT_ITEMS_MAX,
-        WINDOW_EVENTS_MAX,
+        BATCH_EVENTS_MAX, BATCH_FILL_BYTES, BATCH_ROOMS_MAX, RUNS_OVERTAKEN_MAX, WINDOW_EVENTS_MAX,
     },
     link::{
         Peer,
@@ -25,7 +24,7 @@ use crate::{
         inbox::{Held, InboxItem},
     },
     wire::{
-        BVec, Payload,
+        BVec,
         door::{DoorItem, Order, PAST_EPOCHS, RoomBody, RoomEvent},
         event::{Body, Copy, Epoch, Event, Item, Lane, LaneCursor, LinkSeq, RoomSeq, SubmitSeq},
         link::{Fanout, FanoutGroup, Submit, SubmitGroup},
@@ -137,33 +136,21 @@ pub fn fanout<S: Source>(
     });
     let Some(runs) = runs else { return Ok(None) };
     let mut fill = Fill::default();
-    let mut groups: Vec<FanoutGroup> = Vec::new();
+    let mut groups = BVec::default();
     let mut next = from;
     for run in runs {
         let (room, items) = items(source, provider, &run, &mut fill)?;
-        next = next.plus(items.len() as u64);
-        let whole = items.len() == run.count as usize;
-        if !items.is_empty() {
-            groups.push(FanoutGroup {
-                room,
-                items: BVec::truncated(items),
-            });
+        let count = items.len();
+        if count > 0 && groups.push(FanoutGroup { room, items }).is_err() {
+            break;
         }
-        if !whole {
+        next = next.plus(count as u64);
+        if count < run.count as usize {
             break;
         }
     }
     let first = from;
-    Ok((next > from).then(|| {
-        (
-            Fanout {
-                first,
-                groups: BVec::truncated(groups),
-            },
-            next,
-            fill.bytes,
-        )
-    }))
+    Ok((next > from).then(|| (Fanout { first, groups }, next, fill.bytes)))
 }
 
 /// As many items of a run as fit.
@@ -172,16 +159,16 @@ fn items<S: Source>(
     provider: &ProviderId,
     run: &Run,
     fill: &mut Fill,
-) -> Result<(RoomUri, Vec<Item>), ReadError> {
-    let mut items = Vec::new();
+) -> Result<(RoomUri, BVec<Item, BATCH_EVENTS_MAX>), ReadError> {
+    let mut items = BVec::default();
     match &run.owed {
         Owed::Notice { room, .. } => Ok((room.clone(), items)),
         Owed::Refilled(refilled) => {
             if fill.admit(64) {
-                items.push(Item::Refilled {
+                items = BVec::from([Item::Refilled {
                     requester: refilled.requester.clone(),
                     client: refilled.client.clone(),
-                });
+                }]);
             }
             Ok((refilled.room.clone(), items))
         }
@@ -191,14 +178,13 @@ fn items<S: Source>(
             reason,
         } => {
             for number in 0..u64::from(run.count) {
-                if !fill.admit(16) {
+                let refused = Item::Refused {
+                    submit_seq: first.plus(number),
+                    reason: *reason,
+                };
+                if !fill.admit(16) || items.push(refused).is_err() {
                     break;
                 }
-                let submit_seq = first.plus(number);
-                items.push(Item::Refused {
-                    submit_seq,
-                    reason: *reason,
-                });
             }
             Ok((room.clone(), items))
         }
@@ -223,10 +209,10 @@ fn items<S: Source>(
                         fanout::event_for(provider, &copy, seq, piece.time, command, item)
                     });
                     let event = event.ok_or_else(|| no_event(piece.at))?;
-                    if !fill.admit(event_bytes(&event)) {
+                    let admitted = fill.admit(event_bytes(&event));
+                    if !admitted || items.push(Item::Event(event)).is_err() {
                         break 'runs;
                     }
-                    items.push(Item::Event(event));
                 }
             }
             Ok((room.clone(), items))
@@ -280,7 +266,7 @@ pub fn notice<S: Source>(
     let told = told.ok_or_else(|| no_event(notice.at))?;
     let post = Post {
         room,
-        clients: BVec::truncated(notice.clients),
+        clients: notice.clients,
         notice: told,
     };
     let user = post.clients.first().map(|client| client.user().clone());
@@ -312,21 +298,14 @@ pub fn submissions<S: Source>(
     });
     let Some(runs) = runs else { return Ok(None) };
     let mut fill = Fill::default();
-    let mut groups = Vec::new();
+    let mut groups = BVec::default();
     let mut next = from;
     for (place, undecided, run) in runs {
         let at = self::at(source, run.at)?;
         let Some(follower::Command::Queue(queue)) = at.follower() else {
             return Err(no_event(run.at));
         };
-        let item = run.item as usize;
-        let messages: Vec<Payload> = queue
-            .messages
-            .iter()
-            .skip(item)
-            .take(run.count as usize)
-            .cloned()
-            .collect();
+        let messages = queue.messages.part(run.item as usize, run.count as usize);
         let bytes: usize = messages.iter().map(|message| message.len()).sum();
         // A run is at most one client frame, so it always fits a batch of its own.
         if fill.items > 0 && (fill.is_full() || fill.bytes + bytes > BATCH_FILL_BYTES) {
@@ -334,31 +313,26 @@ pub fn submissions<S: Source>(
         }
         fill.items += messages.len();
         fill.bytes += bytes;
-        let messages: BVec<Payload, SUBMIT_ITEMS_MAX> = BVec::truncated(messages);
-        groups.push(SubmitGroup {
+        let group = SubmitGroup {
             room: run.room,
             sender: run.sender,
             first: run.first,
             undecided,
             messages,
-        });
+        };
+        if groups.push(group).is_err() {
+            break;
+        }
         next = place + 1;
     }
-    Ok((next > from).then(|| {
-        (
-            Submit {
-                groups: BVec::truncated(groups),
-            },
-            next,
-        )
-    }))
+    Ok((next > from).then_some((Submit { groups }, next)))
 }
 
 /// What a member may read of a room now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoomPart {
     /// Events, in the order asked for.
-    pub events: Vec<RoomEvent>,
+    pub events: BVec<RoomEvent, BATCH_EVENTS_MAX>,
     /// How far the reader is with them.
     pub given: LaneCursor,
     /// The Commit that removes the reader, when it is among them: nothing after it is the reader's.
@@ -425,7 +399,7 @@ pub fn room_events<S: Source>(
             let mut part = reading.control_first(room, WINDOW_EVENTS_MAX)?;
             let is_message = |event: &RoomEvent| matches!(event.body, RoomBody::Application(_));
             if part.events.iter().all(is_message) {
-                part.events.reverse();
+                part.events = part.events.reversed();
             }
             Ok(part)
         }
@@ -517,20 +491,21 @@ impl<S: Source> Reading<'_, S> {
             }
             let item = run.item + number;
             let (body, time) = at.body(item, run.time).ok_or_else(|| no_event(run.at))?;
-            if !self.fill.admit(body_bytes(&body)) {
-                return Ok(false);
-            }
             let origin = run
                 .origin
                 .as_ref()
                 .filter(|(client, _)| client == self.reader);
             let own = origin.map(|(_, first)| first.plus(u64::from(number)));
-            self.part.events.push(RoomEvent {
+            let admitted = self.fill.admit(body_bytes(&body));
+            let event = RoomEvent {
                 seq,
                 time,
                 own,
                 body,
-            });
+            };
+            if !admitted || self.part.events.push(event).is_err() {
+                return Ok(false);
+            }
             let given = &mut self.part.given;
             match run.lane {
                 Lane::Application(_) => given.application = seq.max(given.application),

@@ -1,7 +1,7 @@
 //! How far the clients of this provider are with a room of the shard: what all of them have is kept for none of them.
 //!
 //! What a client has acknowledged is in its user's fold, in another shard. From there it is told now and then, without
-//! any promise: a word that is lost keeps events for longer, no more.
+//! any promise: a report that is lost keeps events for longer, no more.
 //!
 //! Source: transport requirements, section 5.
 
@@ -157,7 +157,7 @@ mod tests {
         readers.read(&client("bob"), has(0, 7));
         assert_eq!(past(&readers, 7), (false, true));
         readers.read(&client("bob"), has(8, 8));
-        // An older word comes late, and somebody's who does not read.
+        // An older report comes late, and somebody's who does not read.
         readers.read(&client("bob"), has(5, 5));
         readers.read(&client("carol"), has(1, 1));
         assert_eq!(

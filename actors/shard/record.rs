@@ -31,7 +31,7 @@ pub struct News {
     pub rooms: Vec<RoomUri>,
     /// Clients whose inbox or memberships changed.
     pub users: Vec<ClientUri>,
-    /// Final words on messages.
+    /// Verdicts on messages.
     pub verdicts: Vec<(RoomUri, ClientUri, VerdictRun)>,
     /// Clients for whom something was not stored.
     pub inbox_full: Vec<ClientUri>,
@@ -151,12 +151,12 @@ impl Derived {
                 .settle(room, undecided);
         }
         for decided in &outcome.decided {
-            let word = (room.clone(), decided.sender.clone(), decided.run);
-            news.verdicts.push(word);
+            let verdict = (room.clone(), decided.sender.clone(), decided.run);
+            news.verdicts.push(verdict);
         }
     }
 
-    /// Whoever wanted a client of `user` in vain hears that it can be had, at home or at its provider.
+    /// Whoever has a pending add of a client of `user` is told that it can be had, at home or at its provider.
     fn record_refilled(&mut self, user: &UserUri, refilled: Vec<Refilled>, shards: u16) {
         for refilled in refilled {
             let requester = &refilled.requester;

@@ -7,7 +7,7 @@
 //! Source: transport requirements, section 3.1.
 
 use crate::{
-    bucket::{Buckets, told_ms},
+    bucket::{Buckets, retry_after_of},
     ids::{ProviderId, Requester},
     limits::CLAIMANTS_COUNTED_PER_SHARD_MAX,
     machine::Millis,
@@ -32,7 +32,7 @@ impl Spending {
             .requesters
             .wait_ms(&terms.requester, rules.requester, time);
         let provider = self.providers.wait_ms(&claim.peer, rules.provider, time);
-        requester.max(provider).map(told_ms)
+        requester.max(provider).map(retry_after_of)
     }
 
     /// Counts a claim that got `packages`.

@@ -16,7 +16,7 @@ use crate::{
     record::Command,
     user::command::{Add, Command as UserCommand, Consent, Enrol, StoredPackage, Upload},
     wire::{
-        Payload,
+        BVec, Payload,
         claim::ClaimId,
         event::{ClientSeq, Epoch, Hash, InboxSeq, RoomSeq},
         joining::CodesAsk,
@@ -36,7 +36,7 @@ const POLL_MS: u64 = 1_500;
 /// How often a claim is repeated for those of whom nothing is known.
 pub(super) const CLAIM_TRIES_MAX: u32 = 8;
 
-/// A message without a final word.
+/// A message without a verdict.
 #[derive(Clone, Debug)]
 pub(super) struct Unsettled {
     pub(super) content: u64,
@@ -426,7 +426,7 @@ impl World {
         self.ask(client, Purpose::Read(room.clone()), ask);
     }
 
-    /// Sends the oldest messages of a room that have no final word.
+    /// Sends the oldest messages of a room that have no verdict.
     pub(super) fn send_unsettled(&mut self, client: usize, room: &RoomUri) {
         let is = &self.clients[client];
         let sends =
@@ -442,16 +442,16 @@ impl World {
         };
         let first = *first;
         let most = if known.probing { 1 } else { 16 };
-        let messages: Vec<Payload> = (first..)
+        let messages = (first..)
             .map_while(|number| known.unsettled.get(&number))
             .take(most)
-            .map(|message| Payload(message.bytes.clone()))
-            .collect();
+            .map(|message| Payload(message.bytes.clone()));
+        let messages = BVec::first_max(messages);
         let count = messages.len() as u64;
         let send = crate::wire::door::Send {
             room: room.clone(),
             first: ClientSeq(first),
-            messages: crate::wire::BVec::truncated(messages),
+            messages,
         };
         let purpose = Purpose::Send {
             room: room.clone(),

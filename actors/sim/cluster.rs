@@ -9,7 +9,7 @@ use super::{
     world::{ACK_RECORD_MS, Event, World},
 };
 use crate::{
-    limits::{ENTRY_COMMANDS_MAX, SHARD_QUEUE_COMMANDS_MAX},
+    limits::SHARD_QUEUE_COMMANDS_MAX,
     machine::Ticket,
     record::{Command, Entry},
     shard_request::ShardReply,
@@ -118,13 +118,14 @@ impl World {
         if own.in_flight.is_some() || own.queue.is_empty() || own.replica.leading.is_none() {
             return;
         }
-        let count = own.queue.len().min(ENTRY_COMMANDS_MAX);
-        let (commands, tickets): (Vec<Command>, Vec<Option<Ticket>>) =
-            own.queue.drain(..count).unzip();
-        let entry = Arc::new(Entry {
-            stamp,
-            commands: BVec::truncated(commands),
-        });
+        let waiting = std::iter::from_fn(|| own.queue.pop_front());
+        let mut tickets = Vec::new();
+        let commands = BVec::first_max(waiting.map(|(command, ticket)| {
+            tickets.push(ticket);
+            command
+        }));
+        let count = commands.len();
+        let entry = Arc::new(Entry { stamp, commands });
         let index = own.replica.append(entry);
         let term = own.replica.term;
         own.in_flight = Some(InFlight {

@@ -207,18 +207,18 @@ impl History {
 
     /// The sender was told that its message is event `seq`.
     pub(super) fn accepted(&mut self, content: u64, room: &RoomUri, seq: RoomSeq) {
-        self.word(content, room, Some(seq));
+        self.verdict(content, room, Some(seq));
     }
 
     /// The sender was told that its message is not, and never will be.
     pub(super) fn refused(&mut self, content: u64) {
         if let Some(message) = self.messages.get(&content) {
             let room = message.room.clone();
-            self.word(content, &room, None);
+            self.verdict(content, &room, None);
         }
     }
 
-    fn word(&mut self, content: u64, room: &RoomUri, seq: Option<RoomSeq>) {
+    fn verdict(&mut self, content: u64, room: &RoomUri, seq: Option<RoomSeq>) {
         let Some(message) = self.messages.get(&content).map(|message| message.id) else {
             return;
         };
@@ -559,7 +559,7 @@ impl History {
         });
     }
 
-    /// Messages whose senders know no final word, of clients for which one may be.
+    /// Messages whose senders know no verdict, of clients for which one may be.
     pub(super) fn undecided(&self, may_know: impl Fn(usize) -> bool) -> Option<(u64, &RoomUri)> {
         let decided = |told: &RoomFacts<Here>, id: &Hash| {
             told.placed.contains_key(id) || told.refused.contains_key(id)

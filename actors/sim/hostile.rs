@@ -120,7 +120,7 @@ impl World {
         };
         let sender = is.uri.clone();
         self.history.forged(&message);
-        let proposals = BVec::truncated(vec![Payload(message)]);
+        let proposals = BVec::from([Payload(message)]);
         let request = Request::Room {
             room,
             client: sender,
@@ -184,10 +184,10 @@ impl World {
             sender,
             first,
             undecided: SubmitSeq(1),
-            messages: BVec::truncated(vec![Payload(message)]),
+            messages: BVec::from([Payload(message)]),
         };
         let submit = Submit {
-            groups: BVec::truncated(vec![group]),
+            groups: BVec::from([group]),
         };
         let lane = self.open_hostile_lane(from, to);
         self.send_frame(lane, from, Frame::Submit(Arc::new(submit)));
@@ -219,12 +219,12 @@ impl World {
             .clients
             .iter()
             .filter(|client| client.provider == to.provider)
-            .map(|client| client.uri.user().clone())
-            .collect();
+            .map(|client| client.uri.user().clone());
+        let users = BVec::first_max(users);
         let claim = ClaimRequest {
             id,
             terms,
-            users: BVec::truncated(users),
+            users,
             proof: ClaimProof::default(),
         };
         let request = match roll % 5 {
@@ -261,11 +261,11 @@ impl World {
         };
         let group = FanoutGroup {
             room,
-            items: BVec::truncated(vec![Item::Event(event)]),
+            items: BVec::from([Item::Event(event)]),
         };
         let batch = Fanout {
             first: LinkSeq(first),
-            groups: BVec::truncated(vec![group]),
+            groups: BVec::from([group]),
         };
         let lane = self.open_hostile_lane(from, to);
         self.send_frame(lane, from, Frame::Fanout(Arc::new(batch)));
@@ -296,7 +296,7 @@ impl World {
             let body = Happened::Commit(CommitEvent {
                 epoch: Epoch(1),
                 commit: Payload(forged),
-                left: BVec::truncated(vec![stranger]),
+                left: BVec::from([stranger]),
                 entered: None,
                 invitation: None,
             });
@@ -316,7 +316,7 @@ impl World {
         if let (Some(guest), Ok(room)) = (guest, room) {
             let body = Happened::Invited(Invitation {
                 epoch: Epoch(1),
-                clients: BVec::truncated(vec![guest]),
+                clients: BVec::from([guest]),
                 welcome: Payload(Bytes::from_static(b"no Welcome")),
                 tree: Payload(Bytes::from_static(b"no tree")),
             });

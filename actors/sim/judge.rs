@@ -250,7 +250,7 @@ impl World {
             for (room, known) in &client.rooms {
                 if let Some((number, _)) = known.unsettled.first_key_value() {
                     return Some(format!(
-                        "message {number} of {} in {room} has no final word",
+                        "message {number} of {} in {room} has no verdict",
                         client.name()
                     ));
                 }
@@ -310,7 +310,7 @@ impl World {
                 ));
             }
             for client in self.clients.iter().filter(|client| !client.deleted) {
-                let member = is.is_member(&client.uri);
+                let member = is.has_member(&client.uri);
                 let epoch = client.member.epoch(room);
                 let known = client.rooms.get(room);
                 if known.is_some_and(|known| known.lost) {
@@ -352,7 +352,7 @@ impl World {
         let exists = |client: usize| !self.clients[client].deleted;
         let undecided = self.history.undecided(exists);
         if let Some((content, room)) = undecided {
-            let why = format!("message {content} in {room} never got a final word");
+            let why = format!("message {content} in {room} never got a verdict");
             self.history.violated("I25", why);
         }
         self.history

@@ -198,7 +198,7 @@ impl World {
         let claim = ClaimRequest {
             id,
             terms,
-            users: BVec::truncated(users),
+            users: BVec::first_max(users),
             proof: ClaimProof {
                 key,
                 ..ClaimProof::default()
@@ -458,7 +458,7 @@ impl World {
             return;
         };
         self.history.proposed(&room, &message);
-        let proposals = BVec::truncated(vec![Payload(message.clone())]);
+        let proposals = BVec::from([Payload(message.clone())]);
         let ask = ClientAsk::To(room.clone(), Request::Propose(proposals));
         self.ask(client, Purpose::Propose { room, message }, ask);
     }

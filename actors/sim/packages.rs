@@ -1,4 +1,4 @@
-//! What the checkers know of KeyPackages: who got which, how often who claimed, who wanted what in vain.
+//! What the checkers know of KeyPackages: who got which, how often who claimed, which adds are pending.
 
 use super::{facts::at, history::History};
 use crate::{
@@ -41,8 +41,8 @@ pub(super) struct Packages {
     relayed: BTreeSet<ClaimId>,
     /// When claims were counted: by requester and user, by provider and user, by user.
     counted: BTreeMap<(String, UserUri), Vec<u64>>,
-    /// Who wanted which client in which room in vain, and who is still to hear of its refill.
-    wanted: BTreeSet<Refilled>,
+    /// Adds of clients that had no package, whose requesters are still to be told of a refill.
+    pending_adds: BTreeSet<Refilled>,
     refills: BTreeSet<Refilled>,
 }
 
@@ -138,25 +138,27 @@ impl History {
                 client: client.client.clone(),
             };
             if client.result.is_ok() {
-                self.packages.wanted.remove(&who);
+                self.packages.pending_adds.remove(&who);
             } else {
-                self.packages.wanted.insert(who);
+                self.packages.pending_adds.insert(who);
             }
         }
     }
 
     /// A user's log took packages of a client: who wanted it in vain is told now.
     pub(super) fn restocked(&mut self, client: &ClientUri, told: &[Refilled]) {
-        let wanted = self
+        let pending = self
             .packages
-            .wanted
+            .pending_adds
             .iter()
             .filter(|who| who.client == *client);
-        let forgotten = wanted.clone().find(|who| !told.contains(who)).cloned();
+        let forgotten = pending.clone().find(|who| !told.contains(who)).cloned();
         self.demand("refills", forgotten.is_none(), || {
             format!("a refill was kept from those who wanted it: {forgotten:?}")
         });
-        self.packages.wanted.retain(|who| who.client != *client);
+        self.packages
+            .pending_adds
+            .retain(|who| who.client != *client);
         self.packages.refills.extend(told.iter().cloned());
     }
 

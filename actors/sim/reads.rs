@@ -225,7 +225,7 @@ impl World {
             };
             if let Some(node) = self.clients[client].node {
                 self.counts.one("words of what was read");
-                let read = TellRead(BVec::truncated(vec![has])).into_request();
+                let read = TellRead(BVec::from([has])).into_request();
                 self.ask_for(node, Target::Shard(read), Back::Nobody);
             }
         }

@@ -115,7 +115,7 @@ impl World {
         let uri = self.clients[client].uri.clone();
         let target = match ask {
             ClientAsk::Upload(packages) => {
-                let way = OfClient::upload(&house, uri, BVec::truncated(packages));
+                let way = OfClient::upload(&house, uri, BVec::first_max(packages));
                 return self.lead_client(node, client, request, Ok(way), None);
             }
             ClientAsk::Ack(ack) => {

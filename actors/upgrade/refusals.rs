@@ -364,24 +364,20 @@ pub(super) struct ClaimResponse {
 
 impl Before<ResponseToday> for ClaimResponse {
     fn today(self) -> ResponseToday {
-        let users = self.users.into_iter().map(|claimed| ClaimedUserToday {
+        let users = self.users.map(|claimed| ClaimedUserToday {
             user: claimed.user,
             result: claimed.result.today(),
         });
-        ResponseToday {
-            users: BVec::truncated(users.collect()),
-        }
+        ResponseToday { users }
     }
 
     fn of(today: &ResponseToday) -> Result<Self, NotInVersion> {
-        let users = today.users.iter().map(|claimed| {
+        let users = today.users.refs().try_map(|claimed| {
             let result = Claimed::of(&claimed.result)?;
             let user = claimed.user.clone();
             Ok(ClaimedUser { user, result })
         });
-        Ok(Self {
-            users: BVec::truncated(users.collect::<Result<_, _>>()?),
-        })
+        Ok(Self { users: users? })
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::command::Claim;
 use crate::{
-    bucket::{Bucket, Buckets, told_ms},
+    bucket::{Bucket, Buckets, retry_after_of},
     ids::{ProviderId, Requester},
     limits::CLAIMANTS_COUNTED_PER_USER_MAX,
     machine::Millis,
@@ -34,7 +34,7 @@ impl Budgets {
             .wait_ms(&claim.peer, rules.provider_on_user, time);
         let all = self.all.wait_ms(rules.user, time);
         let here = [requester, provider, all].into_iter().flatten().max();
-        here.map(told_ms).max(claim.over_ms)
+        here.map(retry_after_of).max(claim.over_ms)
     }
 
     /// Counts a claim.

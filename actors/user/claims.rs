@@ -121,7 +121,7 @@ impl User {
             return Some(Err(UserRefused::NoConsent));
         }
         if !or_default(&terms.versions, &[MLS10]).contains(&MLS10) {
-            return Some(Err(told(UserRefused::IncompatibleProtocol, claim)));
+            return Some(Err(fold_refusal(UserRefused::IncompatibleProtocol, claim)));
         }
         if own {
             return None;
@@ -147,25 +147,24 @@ impl User {
         // Only its owner may leave a client out; anybody else is told of each.
         let asking = claim.terms.asking_client.as_ref().filter(|_| own);
         let mut outcome = Outcome::answer(Answer::Done);
-        let (mut clients, mut references) = (Vec::with_capacity(self.devices.len()), Vec::new());
-        for (client, device) in &mut self.devices {
-            if Some(client) == asking {
-                continue;
-            }
+        let mut references = Vec::new();
+        let devices = self.devices.iter_mut();
+        let devices = devices.filter(|(client, _)| Some(*client) != asking);
+        // A user has no more devices than that; of one beyond it nothing would be taken.
+        let clients = BVec::first_max(devices.map(|(client, device)| {
             let taken = device.take(time, claim, contact, &mut outcome, client);
             match &taken {
                 Ok(package) => {
                     self.spent.add(package);
-                    self.wanted.served(claim, client);
+                    self.pending_adds.served(claim, client);
                     references.push(package.reference.clone());
                 }
-                Err(_) => self.wanted.add(time, claim, client),
+                Err(_) => self.pending_adds.add(time, claim, client),
             }
             let client = client.clone();
             let result = taken.map(|stored| stored.package);
-            clients.push(ClaimedClient { client, result });
-        }
-        let clients = BVec::truncated(clients);
+            ClaimedClient { client, result }
+        }));
         outcome.handed_out = Some(u32::try_from(references.len()).unwrap_or(u32::MAX));
         self.claims.remember(Remembered {
             id: claim.id,
@@ -212,8 +211,8 @@ impl Device {
     }
 }
 
-/// What a requester is told of a refusal: where refusals are folded, every one looks like missing consent.
-pub(super) fn told(refused: UserRefused, claim: &Claim) -> UserRefused {
+/// The refusal that a requester gets: where refusals are folded, every one looks like missing consent.
+pub(super) fn fold_refusal(refused: UserRefused, claim: &Claim) -> UserRefused {
     if claim.rules.folded {
         UserRefused::NoConsent
     } else {
@@ -335,7 +334,7 @@ mod tests {
     fn without_consent_nothing_is_told_of_versions_or_stock() {
         let mut bobby = Log::bobby(&["phone"]);
         bobby.consent(alice(), None, None);
-        let versions = BVec::truncated(vec![2]);
+        let versions = BVec::from([2]);
         let terms = ClaimTerms {
             versions,
             ..ClaimTerms::new(alice())
@@ -479,7 +478,7 @@ mod tests {
         bella.apply(Command::Delete);
         let bobby = Log::bobby(&["phone"]);
         let mut odd = plain();
-        odd.terms.versions = BVec::truncated(vec![2]);
+        odd.terms.versions = BVec::from([2]);
         let same = Answer::Claimed(Err(UserRefused::NoConsent));
         for (mut log, claim) in [
             (bruce, plain()),

@@ -13,9 +13,9 @@ use super::{
     introductions::Introductions,
     last_resort::LastResort,
     outcome::{Answer, Counted, Outcome, Refused},
+    pending_adds::PendingAdds,
     spent::Spent,
     stock::Stock,
-    wanted::Wanted,
 };
 use crate::{
     ids::UserUri,
@@ -64,7 +64,7 @@ impl User {
             spent: Spent::default(),
             claims: Claims::default(),
             budgets: Budgets::default(),
-            wanted: Wanted::default(),
+            pending_adds: PendingAdds::default(),
             consents: Consents::default(),
             introductions: Introductions::default(),
             heard: BTreeMap::new(),
@@ -128,7 +128,7 @@ impl User {
         for package in device.stock.packages().iter().chain(last_resort) {
             self.spent.add(package);
         }
-        self.wanted.forget(&revoke.client);
+        self.pending_adds.forget(&revoke.client);
         Outcome {
             woken: vec![revoke.client.clone()],
             ..Outcome::answer(Answer::Done)

@@ -6,7 +6,7 @@
 
 use super::{
     Account, Device, User,
-    claims::{Handed, told},
+    claims::{Handed, fold_refusal},
     command::{Claim, Command, Deliver, Hear},
     cursors::Membership,
     inbox::InboxItem,
@@ -123,12 +123,14 @@ impl Fold {
         match (&self.account, command) {
             // Whether the user exists, these may change something or must be remembered in order.
             (_, Command::Add(_) | Command::Deliver(_) | Command::Hear(_)) => None,
-            (Account::Absent, Command::Claim(claim)) => {
-                Some(Answer::Claimed(Err(told(UserRefused::Unknown, claim))))
-            }
-            (Account::Deleted, Command::Claim(claim)) => {
-                Some(Answer::Claimed(Err(told(UserRefused::Deleted, claim))))
-            }
+            (Account::Absent, Command::Claim(claim)) => Some(Answer::Claimed(Err(fold_refusal(
+                UserRefused::Unknown,
+                claim,
+            )))),
+            (Account::Deleted, Command::Claim(claim)) => Some(Answer::Claimed(Err(fold_refusal(
+                UserRefused::Deleted,
+                claim,
+            )))),
             (Account::Active(user), Command::Claim(claim)) => {
                 user.before_stock(time, claim).map(Answer::Claimed)
             }
@@ -176,7 +178,7 @@ impl Fold {
             Account::Active(user) => return user.claim(time, claim),
             Account::Deleted => UserRefused::Deleted,
         };
-        Outcome::answer(Answer::Claimed(Err(told(refused, claim))))
+        Outcome::answer(Answer::Claimed(Err(fold_refusal(refused, claim))))
     }
 
     fn hear(&mut self, hear: &Hear) -> Outcome {

@@ -45,7 +45,7 @@ pub struct InboxItem {
 pub enum Held {
     /// A notice of a room: the [`Deliver`] that holds it.
     Notice(Position),
-    /// A word of the provider itself.
+    /// A note of the provider itself.
     Note(Note),
 }
 
@@ -149,7 +149,7 @@ impl Device {
 }
 
 impl User {
-    /// Takes the word that a client can be added after all, for all devices: whichever is there first may add it.
+    /// Learns that a client can be added after all, for all devices: whichever is there first may add it.
     pub(super) fn hear(&mut self, hear: &Hear) -> Outcome {
         let mut outcome = Outcome::answer(Answer::Done);
         if let Some((shard, seq)) = hear.from
@@ -162,7 +162,7 @@ impl User {
             client: hear.refilled.client.clone(),
         };
         for (client, device) in &mut self.devices {
-            // Who reads it twice asks for a KeyPackage once more than it had to: a word that is lost is worse.
+            // Who reads it twice asks for a KeyPackage once more than it had to: a note that is lost is worse.
             if !device.inbox.holds(&note) {
                 device.note(client, note.clone(), &mut outcome);
             }
@@ -381,8 +381,8 @@ mod tests {
     fn a_peer_cannot_fill_an_inbox_with_words() {
         let mut bobby = Log::bobby(&["phone"]);
         for number in 1..=NOTES_PER_CLIENT_MAX {
-            let word = hear(None, &format!("r{number}"));
-            assert_eq!(bobby.apply(word).inbox_full, []);
+            let refilled = hear(None, &format!("r{number}"));
+            assert_eq!(bobby.apply(refilled).inbox_full, []);
         }
         let outcome = bobby.apply(hear(None, "more"));
         assert_eq!(outcome.inbox_full, [client("phone")]);

@@ -124,7 +124,7 @@ impl User {
             id: *id,
             not_after: code.not_after,
         });
-        Introduced::Listed(BVec::truncated(facts.collect()))
+        Introduced::Listed(BVec::first_max(facts))
     }
 
     fn resolve(&self, hash: &Hash, time: Millis) -> Introduced {

@@ -20,10 +20,10 @@ pub mod introductions;
 pub mod key_packages;
 pub mod last_resort;
 pub mod outcome;
+pub mod pending_adds;
 pub mod requests;
 pub mod spent;
 pub mod stock;
-pub mod wanted;
 
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
@@ -37,11 +37,11 @@ use cursors::Membership;
 use inbox::Inbox;
 use introductions::Introductions;
 use last_resort::LastResort;
+use pending_adds::PendingAdds;
 use serde::{Deserialize, Serialize};
 use spent::Spent;
 use std::collections::BTreeMap;
 use stock::Stock;
-use wanted::Wanted;
 
 #[cfg(test)]
 mod properties;
@@ -87,10 +87,10 @@ struct User {
     spent: Spent,
     claims: Claims,
     budgets: Budgets,
-    wanted: Wanted,
+    pending_adds: PendingAdds,
     consents: Consents,
     introductions: Introductions,
-    /// The last notice or word taken of each shard.
+    /// The last notice or refill taken of each shard.
     heard: BTreeMap<u16, LinkSeq>,
 }
 

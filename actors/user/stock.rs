@@ -80,9 +80,9 @@ impl Stock {
     /// How many packages are left, when the owner should hear that they are few and has not heard it yet.
     pub(super) fn warns(&mut self, percent: u8) -> Option<u32> {
         let low = self.filled > 0 && self.packages.len() <= self.share(percent);
-        let told = self.warned;
+        let warned = self.warned;
         self.warned |= low;
-        (low && !told).then(|| u32::try_from(self.packages.len()).unwrap_or(u32::MAX))
+        (low && !warned).then(|| u32::try_from(self.packages.len()).unwrap_or(u32::MAX))
     }
 
     /// Whether a claim with these terms would get something.
@@ -215,7 +215,7 @@ mod tests {
             ]
         };
         let suites = |suites: &[u16]| {
-            let suites = BVec::truncated(suites.to_vec());
+            let suites = BVec::try_from(suites.to_vec()).unwrap();
             claimed(stock(), move |terms| terms.ciphersuites = suites)
         };
         assert_eq!(suites(&[]), [got("phone", 1)]);
@@ -231,8 +231,8 @@ mod tests {
             ..of_suite(2, 1)
         };
         let result = claimed(vec![of_suite(1, 2), able], |terms| {
-            terms.ciphersuites = BVec::truncated(vec![2, 1]);
-            terms.required_extensions = BVec::truncated(vec![9]);
+            terms.ciphersuites = BVec::from([2, 1]);
+            terms.required_extensions = BVec::from([9]);
         });
         assert_eq!(result, [got("phone", 2)]);
     }
@@ -245,7 +245,7 @@ mod tests {
             credentials: vec![2, 1],
             ..package(1)
         };
-        let list = |kinds: &[u16]| BVec::truncated(kinds.to_vec());
+        let list = |kinds: &[u16]| BVec::try_from(kinds.to_vec()).unwrap();
         let result = claimed(vec![able()], |terms| {
             terms.required_extensions = list(&[0xf001, 0x0a0a, 3, 5, 9]);
             terms.required_proposals = list(&[8, 0xeaea, 1]);
@@ -253,11 +253,11 @@ mod tests {
         });
         assert_eq!(result, [got("phone", 1)]);
         let misses: [fn(&mut ClaimTerms); 5] = [
-            |terms| terms.required_extensions = BVec::truncated(vec![6]),
-            |terms| terms.required_proposals = BVec::truncated(vec![9]),
-            |terms| terms.required_credentials = BVec::truncated(vec![3]),
-            |terms| terms.required_extensions = BVec::truncated(vec![0xfafa]),
-            |terms| terms.required_extensions = BVec::truncated(vec![0x0a1a]),
+            |terms| terms.required_extensions = BVec::from([6]),
+            |terms| terms.required_proposals = BVec::from([9]),
+            |terms| terms.required_credentials = BVec::from([3]),
+            |terms| terms.required_extensions = BVec::from([0xfafa]),
+            |terms| terms.required_extensions = BVec::from([0x0a1a]),
         ];
         for miss in misses {
             let result = claimed(vec![able()], miss);
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_version_must_be_listed_and_none_listed_means_the_first() {
         let versions = |versions: &[u16]| {
-            let versions = BVec::truncated(versions.to_vec());
+            let versions = BVec::try_from(versions.to_vec()).unwrap();
             claimed(vec![package(1)], move |terms| terms.versions = versions)
         };
         assert_eq!(versions(&[]), [got("phone", 1)]);

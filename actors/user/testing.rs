@@ -115,10 +115,10 @@ pub(super) fn welcome() -> Option<WelcomeNotice> {
 }
 
 pub(super) fn post(name: &str, clients: &[&str], notice: Notice) -> Post {
-    let clients = clients.iter().map(|name| client(name)).collect();
+    let clients: Vec<_> = clients.iter().map(|name| client(name)).collect();
     Post {
         room: room(name),
-        clients: BVec::truncated(clients),
+        clients: BVec::try_from(clients).unwrap(),
         notice,
     }
 }

@@ -13,13 +13,14 @@ use super::{Ask, Came, House, Next, Slot, Slots, Way};
 use crate::{
     doors,
     ids::{ClientUri, ProviderId, Requester, RoomUri, UserUri},
+    limits::CLAIM_USERS_MAX,
     shard_request::{ShardReply, ShardRequest},
     user::{
         command::{Claim, Command},
         outcome::{Answer, Claimed},
     },
     wire::{
-        BText,
+        BText, BVec,
         claim::{ClaimRequest, ClaimResponse, ClaimedUser, UserRefused},
         door::DoorRefused,
         link,
@@ -54,10 +55,10 @@ enum Who {
 pub struct Claiming {
     house: House,
     /// The users, in the order of the request.
-    asked: Vec<UserUri>,
+    asked: BVec<UserUri, CLAIM_USERS_MAX>,
     slots: Slots<Who>,
     asks: VecDeque<(Slot, Ask)>,
-    /// What waits for the room's word, or the voucher's.
+    /// What waits for the room's answer, or the voucher's.
     held: Option<ClaimRequest>,
     own: Option<Own>,
     others: Vec<Part>,
@@ -93,7 +94,7 @@ impl Claiming {
     fn new(house: &House, request: &ClaimRequest) -> Self {
         Self {
             house: house.clone(),
-            asked: request.users.to_vec(),
+            asked: request.users.clone(),
             slots: Slots::default(),
             asks: VecDeque::new(),
             held: None,
@@ -179,7 +180,7 @@ impl Claiming {
 
     fn refuse(&mut self, users: &[UserUri], why: UserRefused) {
         let refused = doors::refuse_claim(users, why);
-        self.refused.extend(refused.users);
+        self.refused.extend(refused);
     }
 
     /// Asks every provider for its part. One that cannot be reached is not one without these users.
@@ -224,7 +225,7 @@ impl Claiming {
         own.users = match signed {
             None => {
                 let refused = doors::refuse_claim(&own.request.users, unavailable);
-                let users = refused.users.into_iter();
+                let users = refused.into_iter();
                 users
                     .map(|claimed| (claimed.user, Of::Answered(claimed.result)))
                     .collect()
@@ -257,7 +258,7 @@ impl Claiming {
         };
         if let Came::Shard(ShardReply::Knows(knows)) = came {
             if *knows {
-                return self.ask_parts(doors::relay_claim(claim), link::Request::Relayed);
+                return self.ask_parts(doors::relay_claim(&claim), link::Request::Relayed);
             }
             return self.refuse(&claim.users, UserRefused::NotRelayed);
         }

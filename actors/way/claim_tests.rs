@@ -47,7 +47,7 @@ fn claim(room: Option<RoomUri>, users: &[UserUri]) -> ClaimRequest {
             room,
             ..ClaimTerms::new(alice().user().clone())
         },
-        users: BVec::truncated(users.to_vec()),
+        users: BVec::try_from(users.to_vec()).unwrap(),
         proof: ClaimProof {
             key: KEY,
             ..ClaimProof::default()
@@ -62,7 +62,7 @@ fn got(user: &UserUri) -> ClaimedUser {
     };
     ClaimedUser {
         user: user.clone(),
-        result: Ok(BVec::truncated(vec![client])),
+        result: Ok(BVec::from([client])),
     }
 }
 
@@ -155,7 +155,7 @@ fn the_answer_keeps_the_order_of_the_request_and_who_does_not_answer_is_unavaila
 
     // b.example leaves one of its users out, c.example does not answer.
     let part = ClaimResponse {
-        users: BVec::truncated(vec![got(&users[3])]),
+        users: BVec::from([got(&users[3])]),
     };
     claiming.came(peers[0].0, Came::Peer(link::Reply::Claimed(part)));
     claiming.came(slot, gives(&ask));

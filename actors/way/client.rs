@@ -210,7 +210,10 @@ fn answer(to: &To, came: Came, later: TryLater) -> Result<Reply, DoorRefused> {
             None => Err(DoorRefused::TryLater(later)),
         },
         (To::Stock, Came::Shard(ShardReply::User(outcome::Answer::Uploaded(results)))) => {
-            Ok(Reply::Uploaded(BVec::truncated(results)))
+            // There is one for each package; another number is no answer.
+            let results = BVec::try_from(results);
+            let results = results.map_err(|_| DoorRefused::TryLater(later))?;
+            Ok(Reply::Uploaded(results))
         }
         (To::Stock, Came::Shard(ShardReply::User(outcome::Answer::Refused(refused)))) => {
             Err(refused.into())

@@ -30,11 +30,11 @@ fn event(seq: u64) -> Item {
 fn batch(first: u64, rooms: &[&str]) -> Fanout {
     let group = |name: &&str| FanoutGroup {
         room: room(name),
-        items: BVec::truncated(vec![event(first)]),
+        items: BVec::from([event(first)]),
     };
     Fanout {
         first: LinkSeq(first),
-        groups: BVec::truncated(rooms.iter().map(group).collect()),
+        groups: BVec::try_from(rooms.iter().map(group).collect::<Vec<_>>()).unwrap(),
     }
 }
 
@@ -151,10 +151,10 @@ fn submit(rooms: &[RoomUri]) -> Submit {
         sender: "mimi://b.example/d/bob/phone".parse().unwrap(),
         first: SubmitSeq(3),
         undecided: SubmitSeq(3),
-        messages: BVec::truncated(vec![Payload::from(vec![1]), Payload::from(vec![2])]),
+        messages: BVec::from([Payload::from(vec![1]), Payload::from(vec![2])]),
     };
     Submit {
-        groups: BVec::truncated(rooms.iter().map(group).collect()),
+        groups: BVec::try_from(rooms.iter().map(group).collect::<Vec<_>>()).unwrap(),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     wire::link::SubmitRejected,
 };
 
-/// Tells the follower of each room what its hub refused without numbering it: that is the final word.
+/// Tells the follower of each room what its hub refused without numbering it: that is the verdict.
 #[must_use]
 pub fn rejects(refused: Vec<SubmitRejected>) -> Vec<ShardRequest> {
     let reject = |rejected: SubmitRejected| {

@@ -1,7 +1,7 @@
 //! Lists and texts that cannot grow past their bound, on the way out or in.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::{fmt, marker::PhantomData, ops::Deref};
+use std::{collections::BTreeSet, fmt, marker::PhantomData, ops::Deref};
 
 /// A list of at most `MAX` elements. The claimed length is checked before memory is taken.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,11 +24,98 @@ impl<T, const MAX: usize> BVec<T, MAX> {
         self.0
     }
 
-    /// As many of the elements as the bound admits.
+    /// The first of the elements; what is beyond the bound is left out, and of an iterator not even taken. For answers
+    /// that lose nothing by it, or that say elsewhere that there is more.
     #[must_use]
-    pub fn truncated(mut elements: Vec<T>) -> Self {
-        elements.truncate(MAX);
-        Self(elements)
+    pub fn first_max(elements: impl IntoIterator<Item = T>) -> Self {
+        Self(elements.into_iter().take(MAX).collect())
+    }
+
+    /// All the elements, as lists that are within the bound each, in order; no list when there are none.
+    pub fn pieces(elements: impl IntoIterator<Item = T>) -> impl Iterator<Item = Self> {
+        let mut elements = elements.into_iter();
+        std::iter::from_fn(move || {
+            let piece = Self::first_max(elements.by_ref());
+            (!piece.is_empty()).then_some(piece)
+        })
+    }
+
+    /// Adds an element at the end.
+    ///
+    /// # Errors
+    /// Gives it back when the list is full.
+    pub fn push(&mut self, element: T) -> Result<(), T> {
+        if self.is_full() {
+            return Err(element);
+        }
+        self.0.push(element);
+        Ok(())
+    }
+
+    /// Whether no element can be added.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= MAX
+    }
+
+    /// References to the elements.
+    #[must_use]
+    pub fn refs(&self) -> BVec<&T, MAX> {
+        BVec(self.0.iter().collect())
+    }
+
+    /// Another element for each.
+    #[must_use]
+    pub fn map<U>(self, other: impl FnMut(T) -> U) -> BVec<U, MAX> {
+        BVec(self.0.into_iter().map(other).collect())
+    }
+
+    /// Another element for each that has one.
+    #[must_use]
+    pub fn filter_map<U>(self, other: impl FnMut(T) -> Option<U>) -> BVec<U, MAX> {
+        BVec(self.0.into_iter().filter_map(other).collect())
+    }
+
+    /// Another element for each.
+    ///
+    /// # Errors
+    /// The first error of `other`.
+    pub fn try_map<U, E>(self, other: impl FnMut(T) -> Result<U, E>) -> Result<BVec<U, MAX>, E> {
+        let others: Result<_, E> = self.0.into_iter().map(other).collect();
+        others.map(BVec)
+    }
+
+    /// The elements, the last first.
+    #[must_use]
+    pub fn reversed(mut self) -> Self {
+        self.0.reverse();
+        self
+    }
+
+    /// At most `count` of the elements, from the one at `from` on.
+    #[must_use]
+    pub fn part(&self, from: usize, count: usize) -> Self
+    where
+        T: Clone,
+    {
+        Self(self.0.iter().skip(from).take(count).cloned().collect())
+    }
+
+    /// The elements at these places, as far as there are any.
+    #[must_use]
+    pub fn at(&self, places: &BTreeSet<usize>) -> Self
+    where
+        T: Clone,
+    {
+        let there = places.iter().filter_map(|place| self.0.get(*place));
+        Self(there.cloned().collect())
+    }
+}
+
+impl<T, const MAX: usize, const N: usize> From<[T; N]> for BVec<T, MAX> {
+    fn from(elements: [T; N]) -> Self {
+        const { assert!(N <= MAX, "more elements than the bound") };
+        Self(elements.into())
     }
 }
 
@@ -197,6 +284,24 @@ mod tests {
         let Sample(read) = decode::<Sample<BVec<u8, 3>>>(&three).unwrap();
         assert_eq!(read.into_vec(), [1, 2, 3]);
         assert!(decode::<Sample<BVec<u8, 2>>>(&three).is_err());
+    }
+
+    #[test]
+    fn a_list_takes_what_fits_and_says_what_does_not() {
+        let mut list = BVec::<u8, 2>::from([1]);
+        assert_eq!((list.push(2), list.is_full()), (Ok(()), true));
+        assert_eq!(list.push(3), Err(3));
+        assert_eq!(BVec::<u8, 2>::try_from(vec![1, 2]), Ok(list));
+        let refused = BVec::<u8, 2>::try_from(vec![1, 2, 3]);
+        assert_eq!(refused, Err(TooMany { len: 3, max: 2 }));
+        assert_eq!(BVec::<u8, 2>::first_max(1..).into_vec(), [1, 2]);
+    }
+
+    #[test]
+    fn pieces_leave_nothing_out() {
+        let pieces: Vec<_> = BVec::<u8, 2>::pieces(1..=5).map(BVec::into_vec).collect();
+        assert_eq!(pieces, [vec![1, 2], vec![3, 4], vec![5]]);
+        assert_eq!(BVec::<u8, 2>::pieces([]).count(), 0);
     }
 
     #[test]

@@ -297,11 +297,11 @@ pub enum DoorItem {
         /// What it says.
         note: Note,
     },
-    /// The final word on messages of this client. Not stored: after a reconnect, send the numbers again.
+    /// The verdict on messages of this client. Not stored: after a reconnect, send the numbers again.
     Verdict {
         /// The room.
         room: RoomUri,
-        /// The word.
+        /// The verdict.
         run: VerdictRun,
     },
 }

@@ -1,4 +1,4 @@
-//! What a room emits, how it is numbered, and the final word on what was submitted to it.
+//! What a room emits, how it is numbered, and the verdict on what was submitted to it.
 //!
 //! Source: transport requirements, sections 4 and 5.
 
@@ -198,16 +198,16 @@ pub struct Invitation {
 pub enum Item {
     /// An accepted event.
     Event(Event),
-    /// The final word on a submission that was not accepted.
+    /// The verdict on a submission that was not accepted.
     Refused {
         /// Which submission.
         submit_seq: SubmitSeq,
         /// Why.
         reason: SubmitRefused,
     },
-    /// The word that a client of the sender, once wanted in the room in vain, can be added now. The room is anybody's.
+    /// A client of the sender can be added now that had no KeyPackage when it was claimed for the room. The room is anybody's.
     Refilled {
-        /// The user of the receiver who wanted it.
+        /// The user of the receiver that claimed.
         requester: UserUri,
         /// The client.
         client: ClientUri,
@@ -246,7 +246,7 @@ pub enum SubmitRefused {
     Poisoned,
 }
 
-/// The final word, or the lack of one, on a run of a client's messages.
+/// The verdict, or the lack of one, on a run of a client's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictRun {
     /// The client's number of the first message of the run.
@@ -260,7 +260,7 @@ pub struct VerdictRun {
 /// What became of a run of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// Durable at the sender's provider, on the way to the hub; the final word comes later.
+    /// Durable at the sender's provider, on the way to the hub; the verdict comes later.
     Queued,
     /// In the room, at consecutive numbers from `seq`.
     Accepted {

@@ -165,13 +165,13 @@ pub struct SubmitGroup {
     pub sender: ClientUri,
     /// Number of the first.
     pub first: SubmitSeq,
-    /// The sender's oldest number in the room without a final word: no earlier one will be sent.
+    /// The sender's oldest number in the room without a verdict: no earlier one will be sent.
     pub undecided: SubmitSeq,
     /// The messages, each an MLSMessage.
     pub messages: BVec<Payload, SUBMIT_ITEMS_MAX>,
 }
 
-/// The hub has judged a [`Submit`], durably; the final words follow on its fan-out lane, except for these.
+/// The hub has judged a [`Submit`], durably; the verdicts follow on its fan-out lane, except for these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submitted {
     /// Runs that were refused without being numbered in the room.
@@ -210,7 +210,7 @@ impl Hello {
     pub fn of(node: u64, release: Release) -> Self {
         let versions = LINK.versions().filter(|version| *version <= release.link);
         Self {
-            versions: BVec::truncated(versions.map(u16::from).collect()),
+            versions: BVec::first_max(versions.map(u16::from)),
             node,
             features: BVec::default(),
         }

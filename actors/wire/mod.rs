@@ -22,7 +22,7 @@ pub mod tree;
 pub mod user;
 pub mod version;
 
-pub use bounded::{BText, BVec};
+pub use bounded::{BText, BVec, TooMany};
 pub use payload::Payload;
 pub use reading::NotRead;
 pub use version::{Unwritten, Versioned};

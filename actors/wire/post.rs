@@ -86,7 +86,7 @@ pub struct UserNotice {
     /// The user.
     pub user: UserUri,
     /// The clients that joined or left.
-    pub clients: Vec<ClientUri>,
+    pub clients: BVec<ClientUri, PROPOSALS_PER_BUNDLE_MAX>,
     /// Which.
     pub change: Change,
     /// The command that holds the Welcome, and its item.

@@ -25,9 +25,9 @@ pub use lanes::{EventAcks, EventItems, EventLane, SendLane, SendReplies, SendReq
 use bytes::Bytes;
 use mimi_actors::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    limits::{KEY_PACKAGES_PER_UPLOAD_MAX, REQUEST_FRAME_BYTES_MAX},
+    limits::REQUEST_FRAME_BYTES_MAX,
     wire::{
-        self, BText, BVec, FrameError, Payload, Versioned,
+        self, BText, BVec, FrameError, Payload, TooMany, Versioned,
         answer::Answer,
         claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimTerms},
         door::{
@@ -69,6 +69,9 @@ pub enum DoorError {
     /// The answer is not one to this request.
     #[error("an answer to something else")]
     Unexpected,
+    /// A claim holds no more users than that; make several.
+    #[error("users of a claim: {0}")]
+    TooManyUsers(TooMany),
 }
 
 /// A connection of one device to its provider's door.
@@ -103,8 +106,10 @@ impl DoorClient {
     /// # Errors
     /// [`DoorError::Refused`] when the code or the name is not free to use.
     pub async fn enrol(&self, code: &str) -> Result<(), DoorError> {
+        // No code is longer than a request holds.
+        let code = BText::exact(code).ok_or(DoorError::Refused(DoorRefused::NotKnown))?;
         let request = Request::Enrol(Enrol {
-            code: BText::clipped(code),
+            code,
             client: self.client.clone(),
             device_key: self.device.public(),
             proof: self.proof()?,
@@ -144,9 +149,8 @@ impl DoorClient {
         packages: Vec<Bytes>,
     ) -> Result<Vec<Result<(), PackageRefused>>, DoorError> {
         let mut results = Vec::with_capacity(packages.len());
-        for some in packages.chunks(KEY_PACKAGES_PER_UPLOAD_MAX) {
-            let some = some.iter().cloned().map(Payload::from).collect();
-            let request = Request::Upload(BVec::truncated(some));
+        for some in BVec::pieces(packages.into_iter().map(Payload::from)) {
+            let request = Request::Upload(some);
             let Reply::Uploaded(taken) = self.request(request).await? else {
                 return Err(DoorError::Unexpected);
             };
@@ -158,20 +162,22 @@ impl DoorClient {
     /// Claims KeyPackages of users of any providers, signed with the key of this device.
     ///
     /// # Errors
-    /// As every request: see [`DoorError`]. The same claim may be sent again.
+    /// [`DoorError::TooManyUsers`] for more users than a claim holds; otherwise as every request: see [`DoorError`]. The
+    /// same claim may be sent again.
     pub async fn claim(
         &self,
         id: ClaimId,
         terms: ClaimTerms,
         users: &[UserUri],
     ) -> Result<ClaimResponse, DoorError> {
+        let users = BVec::try_from(users.to_vec()).map_err(DoorError::TooManyUsers)?;
         let mut terms = terms;
         terms.asking_client = Some(self.client.clone());
-        let proof = self.device.sign_claim(id, &terms, users);
+        let proof = self.device.sign_claim(id, &terms, &users);
         self.claim_signed(ClaimRequest {
             id,
             terms,
-            users: BVec::truncated(users.to_vec()),
+            users,
             proof,
         })
         .await

@@ -95,6 +95,14 @@ pub enum MemberError {
     /// Proposals wait for a Commit; until then the device may not send (RFC 9420, section 12.4).
     #[error("proposals in {0} wait for a Commit")]
     ProposalsPending(RoomUri),
+    /// A request holds no more than that; make several.
+    #[error("more than {max} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// At most.
+        max: usize,
+    },
     /// Another Commit won; catch up, and build a new one.
     #[error("another Commit won: the room is at epoch {current}, opened by Commit {winner}")]
     Lost {

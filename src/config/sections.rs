@@ -50,7 +50,7 @@ pub struct LinkConfig {
     pub listen: SocketAddr,
     /// Payload bytes that a peer may have under way on one fan-out lane; each shard of a peer has one.
     pub lane_credit_bytes: u32,
-    /// Events and final words that may wait for a peer in one shard before it is brought into no more rooms of that shard.
+    /// Events and verdicts that may wait for a peer in one shard before it is brought into no more rooms of that shard.
     pub backlog_items_max: u64,
 }
 

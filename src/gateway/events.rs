@@ -237,21 +237,20 @@ async fn send_room(
         to,
         vec![DoorItem::Room {
             room: room.clone(),
-            events: BVec::truncated(part.events),
+            events: part.events,
         }],
     )
     .await?;
     Ok(true)
 }
 
+/// Sends items, in as many frames as they need.
 async fn send(to: &mut LaneSender, items: Vec<DoorItem>) -> anyhow::Result<()> {
-    if items.is_empty() {
-        return Ok(());
+    for items in BVec::pieces(items) {
+        let events = Events { items };
+        to.write_sized(&events, BATCH_FILL_BYTES / 16).await?;
     }
-    let events = Events {
-        items: BVec::truncated(items),
-    };
-    Ok(to.write_sized(&events, BATCH_FILL_BYTES / 16).await?)
+    Ok(())
 }
 
 async fn read_acks(mut from: LaneReceiver, report: mpsc::Sender<Acks>) -> anyhow::Result<()> {

@@ -96,7 +96,7 @@ pub enum Fact<'a, N: Names> {
         /// The event.
         event: N::Id,
     },
-    /// A sender was told the final word on a message: its number, or that it is refused for good.
+    /// A sender was told the verdict on a message: its number, or that it is refused for good.
     Word {
         /// The room.
         room: &'a N::Room,

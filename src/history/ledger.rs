@@ -41,7 +41,7 @@ pub struct RoomFacts<N: Names> {
     pub placed: BTreeMap<N::Id, (RoomSeq, At)>,
     /// What was refused for good.
     pub refused: BTreeMap<N::Id, At>,
-    /// The final words on messages.
+    /// The verdicts on messages.
     pub words: BTreeMap<N::Id, (Option<RoomSeq>, At)>,
     /// What members share in each epoch.
     pub secrets: BTreeMap<Epoch, (N::Id, At)>,
@@ -310,7 +310,7 @@ impl<N: Names> Ledger<N> {
         reader.ids.entry(event).or_insert(at);
     }
 
-    /// I25: one final word on a message, and it is so.
+    /// I25: one verdict on a message, and it is so.
     fn word(
         &mut self,
         at: At,

@@ -44,7 +44,7 @@ pub enum Event {
     },
     /// A device has taken an event of a room.
     Deliver(Delivered),
-    /// A sender was told the final word on one of its messages.
+    /// A sender was told the verdict on one of its messages.
     Verdict(Told),
     /// A fault begins or stops.
     Nemesis(Nemesis),
@@ -173,7 +173,7 @@ pub struct Delivered {
     pub again: bool,
 }
 
-/// The final word on a message.
+/// The verdict on a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Told {

@@ -21,7 +21,7 @@
 //!   The same operation again (same commit, messages or claim id) is a retry.
 //! - `deliver`: a device has taken an event of a room; `epoch` when it is a Commit. `again` when it was sent once more and
 //!   the device dropped it.
-//! - `verdict`: a sender was told the final word on a message: its number in the room, or `null` when it was refused.
+//! - `verdict`: a sender was told the verdict on a message: its number in the room, or `null` when it was refused.
 //! - `nemesis`: a fault begins or stops, at nodes named as `invoke` names them. A kill or a stop is over when
 //!   the node is back.
 //! - `apply`: a replica's state hash at a place of its log, with the term and whether it led, as far as that is known.

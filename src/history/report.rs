@@ -67,7 +67,7 @@ invariants! {
     I16,
     /// What was sent to a room is in no other
     I20,
-    /// Every message taken from its sender gets one final word
+    /// Every message taken from its sender gets one verdict
     I25,
     /// A number of a room names one event for all
     I26,

@@ -199,7 +199,7 @@ impl Rooms {
         }
     }
 
-    /// A sender was told the final word.
+    /// A sender was told the verdict.
     pub(super) fn told(&mut self, at: At, told: &Told, book: &mut Book) {
         let Told { room, id, seq, .. } = told;
         self.room(room);

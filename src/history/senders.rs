@@ -78,7 +78,7 @@ impl Rooms {
             "no provider crashed, cut off from a hub to which it had acknowledged everything",
         );
         tallies.needs(Invariant::I20, several, "there was one room");
-        tallies.needs_a_test(Invariant::I25, "no sender was told a final word");
+        tallies.needs_a_test(Invariant::I25, "no sender was told a verdict");
     }
 
     /// I16: what a provider acknowledged its devices read after a crash, while it is cut off from the hub. What they read
@@ -145,7 +145,7 @@ impl Of<'_> {
         })
     }
 
-    /// I25: every message that was taken got its final word.
+    /// I25: every message that was taken got its verdict.
     fn words(self, end: End, tallies: &mut Tallies) {
         let name = self.name;
         for (id, at) in &self.room.taken {
@@ -159,7 +159,7 @@ impl Of<'_> {
             } else {
                 let line = at.line;
                 let why =
-                    format!("line {line}: the history ends before {id} must have its final word");
+                    format!("line {line}: the history ends before {id} must have its verdict");
                 tallies.needs(Invariant::I25, false, &why);
             }
         }

@@ -27,8 +27,8 @@ use crate::{
 use anyhow::{Context, bail};
 use futures::future::try_join_all;
 use mimi_actors::{
-    ids::ProviderId, limits::CHECKS_WAITING_MAX, room::checks::Mls, supervisor::Supervisor,
-    wire::version::Release,
+    ids::ProviderId, limits::CHECKS_WAITING_MAX, membership::Address, room::checks::Mls,
+    supervisor::Supervisor, wire::version::Release,
 };
 use std::{path::Path, sync::Arc};
 use tokio::{net::UnixListener, sync::mpsc, task::JoinSet};
@@ -289,9 +289,13 @@ fn founded_by<'a>(cluster: &ProviderId, nodes: impl Iterator<Item = &'a u64>) ->
 
 /// What a node says of itself to the others.
 fn own(cluster: &config::Cluster, node: u64) -> Own {
+    let address = cluster.nodes.get(&node);
     Own {
         cluster: cluster.name.clone(),
-        address: cluster.nodes.get(&node).cloned().unwrap_or_default(),
+        // A configuration names each node of its cluster, at what is an address.
+        address: address
+            .and_then(|address| Address::exact(address))
+            .unwrap_or_default(),
         waits: cluster.join,
     }
 }

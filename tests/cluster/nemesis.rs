@@ -61,7 +61,7 @@ const PAUSE: Duration = Duration::from_millis(30);
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// How long the talk goes on after a fault.
 const A_MOMENT: Duration = Duration::from_millis(300);
-/// Messages without a final word of a member in a room, after which it sends no new ones.
+/// Messages without a verdict of a member in a room, after which it sends no new ones.
 const UNRESOLVED_MAX: usize = 64;
 /// Of so many turns a member commits in one.
 const COMMIT_TURNS: u32 = 12;
@@ -212,7 +212,7 @@ impl Run {
         futures::join!(dealing, join_all(talking));
     }
 
-    /// Waits until nothing is under way: every message has its final word, every Commit is decided, all have read all.
+    /// Waits until nothing is under way: every message has its verdict, every Commit is decided, all have read all.
     async fn settle(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(WITHIN_S);
         loop {
@@ -386,7 +386,7 @@ impl Run {
             let alice = self.one("alice");
             alice.send(&room, &texts).await.unwrap();
             let all = |member: &Member| member.unresolved(&room).is_empty();
-            alice.read_until("its final words", all).await;
+            alice.read_until("its verdicts", all).await;
             let verdicts = alice.member.verdicts(&room).into_iter();
             let seqs = verdicts.filter_map(|(_, verdict)| match verdict {
                 Verdict::Accepted { seq, .. } => Some(seq),
@@ -549,7 +549,7 @@ async fn catch_up(one: &mut Watched, door: (&DoorDialer, SocketAddr), rooms: &[R
         if one.member.pending_commit(room).is_some() {
             commit(one, room).await;
         }
-        // A final word is said once: who missed it has to ask.
+        // A verdict is said once: who missed it has to ask.
         broken |= one.resend(room).await.is_err();
     }
     if broken {

@@ -55,8 +55,8 @@ use crate::support::{
 };
 use bytes::Bytes;
 use mimi_actors::{
-    ids::{ClientUri, RoomUri},
-    limits::LEASE_MS_MAX,
+    ids::{ClientUri, RoomUri, UserUri},
+    limits::{CLAIM_USERS_MAX, LEASE_MS_MAX},
     machine::Millis,
     wire::{
         self, BText, BVec, Payload, Versioned,
@@ -249,7 +249,10 @@ fn commit_of(prepared: &PreparedCommit) -> Vec<u8> {
 }
 
 fn propose_in(room: RoomUri, proposals: Vec<Payload>) -> Vec<u8> {
-    ask_room(room, room::Request::Propose(BVec::truncated(proposals)))
+    ask_room(
+        room,
+        room::Request::Propose(BVec::try_from(proposals).unwrap()),
+    )
 }
 
 /// A creation out of noise.
@@ -347,30 +350,31 @@ async fn logged_in(book: &Book, dialer: &Endpoint, member: &Member) -> Connectio
 }
 
 fn claim_of(requester: &str, at: &str, users: &[(&str, &str)]) -> ClaimRequest {
-    let users = users.iter().map(|(name, at)| user(name, at)).collect();
     ClaimRequest {
         id: new_claim_id().unwrap(),
         terms: ClaimTerms::new(user(requester, at)),
-        users: BVec::truncated(users),
+        users: users_of(users),
         proof: ClaimProof::default(),
     }
 }
 
 /// As [`claim_of`], signed by a client of the requester.
 fn signed_claim(by: &Member, terms: ClaimTerms, users: &[(&str, &str)]) -> ClaimRequest {
-    let (id, users): (_, Vec<_>) = (
-        new_claim_id().unwrap(),
-        users.iter().map(|(name, at)| user(name, at)).collect(),
-    );
+    let (id, users) = (new_claim_id().unwrap(), users_of(users));
     let mut terms = terms;
     terms.asking_client = Some(by.client().clone());
     let proof = by.device().sign_claim(id, &terms, &users);
     ClaimRequest {
         id,
         terms,
-        users: BVec::truncated(users),
+        users,
         proof,
     }
+}
+
+fn users_of(names: &[(&str, &str)]) -> BVec<UserUri, CLAIM_USERS_MAX> {
+    let users: Vec<_> = names.iter().map(|(name, at)| user(name, at)).collect();
+    BVec::try_from(users).unwrap()
 }
 
 fn junk() -> Payload {

@@ -12,7 +12,7 @@ Feature: Sending messages without asking first
     When alice sends "good morning"
     And bob sends "hello"
     Then alice, bob and carol have received "good morning" and "hello"
-    And every message of alice and bob has its final word
+    And every message of alice and bob has its verdict
 
   @R4-05
   Scenario: a message five epochs behind is taken

@@ -75,7 +75,7 @@ fn request(
     let mut terms = ClaimTerms::new(member.client().user().clone());
     terms.asking_client = Some(member.client().clone());
     terms.room = room;
-    terms.ciphersuites = BVec::truncated(suites.to_vec());
+    terms.ciphersuites = BVec::try_from(suites.to_vec()).unwrap();
     ClaimRequest {
         id: new_claim_id().unwrap(),
         terms,
@@ -189,9 +189,9 @@ pub(super) fn answers(story: &mut Story, step: &Step) {
 fn of(story: &Story, claim: &ClaimResponse, name: &str) -> Vec<Payload> {
     let user = story.user(name);
     let mut claim = claim.clone();
-    let users = claim.users.into_vec();
-    let users = users.into_iter().filter(|row| row.user == user).collect();
-    claim.users = BVec::truncated(users);
+    claim.users = claim
+        .users
+        .filter_map(|row| (row.user == user).then_some(row));
     packages(&claim)
 }
 

@@ -146,7 +146,7 @@ fn p256_package(client: &ClientUri) -> Bytes {
 async fn of_versions(story: &mut Story, name: String, list: String, versions: String) {
     let versions = numbers(&versions);
     claim_with(story, &name, &list, |terms| {
-        terms.versions = BVec::truncated(versions);
+        terms.versions = BVec::try_from(versions).unwrap();
     })
     .await;
 }
@@ -155,7 +155,7 @@ async fn of_versions(story: &mut Story, name: String, list: String, versions: St
 async fn of_suites(story: &mut Story, name: String, list: String, suites: String) {
     let suites = numbers(&suites);
     claim_with(story, &name, &list, |terms| {
-        terms.ciphersuites = BVec::truncated(suites);
+        terms.ciphersuites = BVec::try_from(suites).unwrap();
     })
     .await;
 }
@@ -164,7 +164,7 @@ async fn of_suites(story: &mut Story, name: String, list: String, suites: String
     regex = r"^(\w+) asks for KeyPackages of (\w+) that support the (extension|proposal|credential)s ([\d, ]+)$"
 )]
 async fn able(story: &mut Story, name: String, list: String, what: String, kinds: String) {
-    let kinds = BVec::truncated(numbers(&kinds));
+    let kinds = BVec::try_from(numbers(&kinds)).unwrap();
     claim_with(story, &name, &list, |terms| match what.as_str() {
         "extension" => terms.required_extensions = kinds,
         "proposal" => terms.required_proposals = kinds,
@@ -239,7 +239,7 @@ async fn consents_to_pseudonym(story: &mut Story, name: String) {
 
 #[when(regex = r"^(\w+) claims KeyPackages of (\w+) under the pseudonym( with another key)?$")]
 async fn claims_hidden(story: &mut Story, name: String, of: String, other: String) {
-    let users = vec![story.user(&of)];
+    let users = BVec::from([story.user(&of)]);
     let (key, pseudonym) = story.pseudonym.as_ref().unwrap();
     let other_key = DeviceKey::generate().unwrap();
     let key = if other.is_empty() { key } else { &other_key };
@@ -248,7 +248,7 @@ async fn claims_hidden(story: &mut Story, name: String, of: String, other: Strin
     let request = ClaimRequest {
         id,
         terms,
-        users: BVec::truncated(users),
+        users,
         proof,
     };
     let door = story.member(&name).door().unwrap();
@@ -261,7 +261,7 @@ async fn foreign_key(story: &mut Story, name: String, of: String) {
     let users = vec![story.user(&of)];
     let request = request_of(story.member(&name), users.clone());
     let other = DeviceKey::generate().unwrap();
-    let proof = other.sign_claim(request.id, &request.terms, &users);
+    let proof = other.sign_claim(request.id, &request.terms, &request.users);
     let door = story.member(&name).door().unwrap();
     let refused = door.claim_signed(ClaimRequest { proof, ..request }).await;
     let Err(DoorError::Refused(DoorRefused::SenderNotBound { .. })) = refused else {
@@ -287,7 +287,7 @@ async fn foreign_user(
     let mut request = request_of(member, users.clone());
     request.proof = member
         .device()
-        .sign_claim(request.id, &request.terms, &users);
+        .sign_claim(request.id, &request.terms, &request.users);
     let request = link::Request::Claim(request);
     let link::Reply::Claimed(answer) = asked_as(story, &peer, &provider, request).await else {
         panic!("no answer to a claim");
@@ -364,16 +364,16 @@ fn forged(story: &mut Story, name: &str, of: &str, wrong: &str) -> ClaimRequest 
     let mut request = request_of(member, users.clone());
     request.proof = member
         .device()
-        .sign_claim(request.id, &request.terms, &users);
+        .sign_claim(request.id, &request.terms, &request.users);
     match wrong {
         "without a signature" => request.proof.signatures = BVec::default(),
         "with another's signature" => {
             let other = DeviceKey::generate().unwrap();
-            let proof = other.sign_claim(request.id, &request.terms, &users);
+            let proof = other.sign_claim(request.id, &request.terms, &request.users);
             request.proof.signatures = proof.signatures;
         }
         "signed for another claim" => request.id = new_claim_id().unwrap(),
-        "signed for other terms" => request.terms.ciphersuites = BVec::truncated(vec![2]),
+        "signed for other terms" => request.terms.ciphersuites = BVec::from([2]),
         _ => panic!("{wrong}"),
     }
     request
@@ -402,7 +402,7 @@ async fn relay_forged(story: &mut Story, hub: String, of: String, name: String) 
     let mut request = request_of(story.member(&name), users.clone());
     request.terms.room = Some(room("lair", &hub));
     let key = DeviceKey::generate().unwrap();
-    request.proof = key.sign_claim(request.id, &request.terms, &users);
+    request.proof = key.sign_claim(request.id, &request.terms, &request.users);
     let request = link::Request::Relayed(request);
     let link::Reply::Claimed(answer) = asked_as(story, &hub, &provider, request).await else {
         panic!("no answer to a claim");
@@ -528,7 +528,7 @@ async fn folded(story: &mut Story, provider: String, step: &Step) {
         };
         let began = Instant::now();
         claim_with(story, &asker, &row[1], |terms| {
-            terms.versions = BVec::truncated(versions);
+            terms.versions = BVec::try_from(versions).unwrap();
         })
         .await;
         spans.push(began.elapsed());

@@ -84,7 +84,7 @@ impl Doors {
             .collect()
     }
 
-    /// Lets a member in at the first node of its provider that does, and has it send again what has no final word.
+    /// Lets a member in at the first node of its provider that does, and has it send again what has no verdict.
     pub async fn enter(&self, one: &mut Watched) {
         let provider = one.member.client().provider().to_string();
         let deadline = Instant::now() + 2 * WAIT;
@@ -130,7 +130,7 @@ impl Doors {
     /// Listens for a while, if need be at another node.
     pub async fn listen(&self, one: &mut Watched, den: &RoomUri, wait: Duration) {
         let heard = match one.pump(wait).await {
-            // A final word is said once: who missed it has to ask.
+            // A verdict is said once: who missed it has to ask.
             Ok(false) => one.resend(den).await,
             other => other.map(drop),
         };

@@ -116,7 +116,7 @@ async fn submitted_in_few(
 async fn accepted_in_each(story: &mut Story, name: String) {
     for room in story.rooms.clone() {
         let decided = |member: &Member| member.unresolved(&room).is_empty();
-        story.wait(&name, "final words", decided).await;
+        story.wait(&name, "verdicts", decided).await;
         let verdicts = story.member(&name).verdicts(&room);
         assert!(!verdicts.is_empty(), "{room}");
         for (number, verdict) in verdicts {

@@ -72,7 +72,7 @@ async fn sends_ahead(story: &mut Story, name: String, text: String) {
     sends(story, name, text).await;
 }
 
-/// Waits for the final word on a sender's last message.
+/// Waits for the verdict on a sender's last message.
 async fn verdict(story: &mut Story, name: &str) -> Verdict {
     let den = story.room();
     let number = story.messages.last[name];
@@ -81,7 +81,7 @@ async fn verdict(story: &mut Story, name: &str) -> Verdict {
         verdicts.into_iter().find(|(seq, _)| *seq == number)
     };
     story
-        .wait(name, "the final word", |member| of(member).is_some())
+        .wait(name, "the verdict", |member| of(member).is_some())
         .await;
     of(story.member(name)).unwrap().1
 }
@@ -102,12 +102,12 @@ async fn is_refused(story: &mut Story, name: String, why: String) {
     assert!(reason.starts_with(&why), "{reason}");
 }
 
-#[then(regex = r"^every message of ([\w, ]+) has its final word$")]
+#[then(regex = r"^every message of ([\w, ]+) has its verdict$")]
 async fn final_words(story: &mut Story, list: String) {
     let den = story.room();
     for name in names(&list) {
         story
-            .wait(&name, "final words", |member| {
+            .wait(&name, "verdicts", |member| {
                 member.unresolved(&den).is_empty()
             })
             .await;

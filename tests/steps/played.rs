@@ -225,9 +225,9 @@ async fn brings(story: &mut Story, name: String, count: usize, reader: String, f
     assert!(frames <= LANE_FRAMES_UNACKED_MAX);
     let batch = |(number, items): (u64, &[Item])| Fanout {
         first: LinkSeq(1 + number * each as u64),
-        groups: BVec::truncated(vec![FanoutGroup {
+        groups: BVec::from([FanoutGroup {
             room: den.clone(),
-            items: BVec::truncated(items.to_vec()),
+            items: BVec::try_from(items.to_vec()).unwrap(),
         }]),
     };
     story.played.frames = (0..).zip(items.chunks(each)).map(batch).collect();
@@ -287,12 +287,12 @@ async fn submits(story: &mut Story, name: String, text: String, hub: String, tim
     let sender = member.client().clone();
     let provider = sender.provider().to_string();
     let submit = Submit {
-        groups: BVec::truncated(vec![SubmitGroup {
+        groups: BVec::from([SubmitGroup {
             room: den,
             sender,
             first: SubmitSeq(1),
             undecided: SubmitSeq(1),
-            messages: BVec::truncated(messages),
+            messages: BVec::try_from(messages).unwrap(),
         }]),
     };
     let connection = connection(story, &provider, &hub).await;

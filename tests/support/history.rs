@@ -304,7 +304,7 @@ impl Watched {
             id: digest_of(&proposals),
             references: digests(&self.member.references(room, &proposals)),
         });
-        let request = Request::Propose(BVec::truncated(proposals.clone()));
+        let request = Request::Propose(BVec::try_from(proposals.clone()).unwrap());
         let asked = async { Ok(self.member.door()?.ask(room.clone(), request).await?) };
         let result = match patient(self.patience, asked).await {
             Ok(Answer::Refused(refused)) => Err(MemberError::Refused(refused)),
@@ -316,13 +316,13 @@ impl Watched {
         self.end(result, |_| Ret::Proposed, ended).map(drop)
     }
 
-    /// Sends texts, and with them whatever has no final word yet.
+    /// Sends texts, and with them whatever has no verdict yet.
     pub async fn send(&mut self, room: &RoomUri, texts: &[&str]) -> Result<(), MemberError> {
         self.member.encrypt(room, texts)?;
         self.resend(room).await
     }
 
-    /// Sends again what has no final word.
+    /// Sends again what has no verdict.
     pub async fn resend(&mut self, room: &RoomUri) -> Result<(), MemberError> {
         let frames = self.member.frames(room, ClientSeq(1));
         let messages = frames.iter().flat_map(|frame| {
@@ -349,7 +349,7 @@ impl Watched {
         result
     }
 
-    /// Writes down the final words that came since the last time.
+    /// Writes down the verdicts that came since the last time.
     fn final_words(&mut self) {
         let rooms: Vec<_> = self
             .undecided
@@ -454,7 +454,7 @@ impl Watched {
             .await;
     }
 
-    /// Asks another node from here on, and that one for the final words that were missed.
+    /// Asks another node from here on, and that one for the verdicts that were missed.
     pub async fn turn_to(
         &mut self,
         dialer: &DoorDialer,
@@ -466,7 +466,7 @@ impl Watched {
         self.reconnect_once(dialer, door).await
     }
 
-    /// Connects again, until it works, and asks for the final words that were missed.
+    /// Connects again, until it works, and asks for the verdicts that were missed.
     pub async fn reconnect(&mut self, dialer: &DoorDialer, door: SocketAddr) {
         self.reconnect_any(dialer, &[door], WAIT).await;
     }

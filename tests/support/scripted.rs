@@ -204,7 +204,7 @@ async fn lane(
     match open {
         Open::Control(_) => {
             let hello = Hello {
-                versions: BVec::truncated(vec![1]),
+                versions: BVec::from([1]),
                 node: 1,
                 features: BVec::default(),
             };
@@ -217,7 +217,7 @@ async fn lane(
             let asked = claim.users.iter().cloned().collect();
             script.lock().unwrap().claims.push(asked);
             let users = claim.users.iter().map(|user| claimed(script, user));
-            let users = BVec::truncated(users.collect());
+            let users = BVec::try_from(users.collect::<Vec<_>>()).unwrap();
             let reply = Reply::Claimed(ClaimResponse { users });
             to.write_all(&said(&reply)).await.ok()?;
         }
@@ -239,7 +239,7 @@ fn claimed(script: &Mutex<Script>, user: &UserUri) -> ClaimedUser {
     });
     ClaimedUser {
         user: user.clone(),
-        result: Ok(BVec::truncated(vec![client])),
+        result: Ok(BVec::from([client])),
     }
 }
 
@@ -352,7 +352,7 @@ fn take(script: &mut Script, upto: LinkSeq, acked: LinkSeq, batch: &Fanout) -> A
     }
     Ack {
         upto,
-        refused: BVec::truncated(refused),
+        refused: BVec::try_from(refused).unwrap(),
         credit_bytes,
         retry_after_ms: None,
     }

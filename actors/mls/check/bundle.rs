@@ -12,7 +12,7 @@ use super::{
     audit::{self, Audited},
     change::{self, Changed, Group, Item, NOBODY},
     external,
-    parts::{self, Made, Parts},
+    parts::{self, MadeTree, Parts},
     path,
     proposal::{self, PendingProposal},
     refused::in_part,
@@ -20,24 +20,25 @@ use super::{
 pub use crate::wire::room::Bundle;
 use crate::{
     ids::ClientUri,
-    limits::URI_BYTES_MAX,
+    limits::{ADDS_PER_COMMIT_MAX, PROPOSALS_PER_BUNDLE_MAX, URI_BYTES_MAX},
     mls::{
         codec::{
             commit::Commit,
             context::Context,
             extension, framing,
             message::{Sender, handshake_header},
+            reader::Malformed,
             suite::{Digest, Suite},
         },
         tree::{
             Hashes, Node, Step, Tree,
             cache::TreeCache,
             math::to_leaf,
-            rest::Rest,
+            stored::StoredTree,
             view::{GroupView, Member, NextTree, NextView, member_of},
         },
     },
-    wire::BText,
+    wire::{BText, BVec},
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -79,9 +80,9 @@ pub struct CheckedBundle {
     /// Whether it ends the group, for another to follow.
     pub reinit: bool,
     /// Who is new, by leaf.
-    pub joined: Vec<Joined>,
+    pub joined: BVec<Joined, ADDS_PER_COMMIT_MAX>,
     /// Who is gone, by leaf, as they were.
-    pub left: Vec<Member>,
+    pub left: BVec<Member, PROPOSALS_PER_BUNDLE_MAX>,
     /// Who has another signature key, by leaf, as they are.
     pub updated: Vec<Member>,
     /// ProposalRefs of the pending Proposals that the Commit names, in its order.
@@ -110,28 +111,28 @@ pub fn check_bundle(
     let member = check_header(&context, &bundle.commit)?;
     let parts = Parts::read(bundle)?;
     let hash = context.tree_hash;
-    let rest = terms.trees.take(hash, &view.tree);
-    let rest = rest.map_err(in_part("current tree"))?;
-    let now = Now {
+    let stored = terms.trees.take(hash, &view.tree);
+    let stored = stored.map_err(in_part("current tree"))?;
+    let current = CurrentGroup {
         view,
         context,
-        rest: &rest,
+        stored: &stored,
         pending,
     };
-    let judged = judge(&now, member, bundle, &parts, sender, terms);
+    let judged = judge(&current, member, bundle, &parts, sender, terms);
     let (checked, next) = match judged {
         Ok((checked, step)) => (Ok(checked), Some(step)),
         Err(refused) => (Err(refused), None),
     };
-    terms.trees.put(hash, rest, next);
+    terms.trees.put(hash, stored, next);
     checked
 }
 
 /// The group that a bundle must lead on from.
-struct Now<'a> {
+struct CurrentGroup<'a> {
     view: &'a GroupView,
     context: Context<'a>,
-    rest: &'a Rest,
+    stored: &'a StoredTree,
     pending: &'a [PendingProposal],
 }
 
@@ -139,23 +140,23 @@ struct Now<'a> {
 type Judged = (CheckedBundle, (Digest, Step));
 
 fn judge(
-    now: &Now<'_>,
+    current: &CurrentGroup<'_>,
     member: Option<u32>,
     bundle: &Bundle,
     parts: &Parts<'_>,
     sender: &ClientUri,
     terms: &Terms,
 ) -> Result<Judged, BundleRefused> {
-    let Now {
+    let CurrentGroup {
         view,
         context,
-        rest,
+        stored,
         pending,
-    } = now;
+    } = current;
     let suite = Suite::new(context.ciphersuite).ok_or(BundleRefused::Unsupported("ciphersuite"))?;
     let (framed, info) = (&parts.commit, &parts.group_info);
 
-    let tree = Tree::of(rest);
+    let tree = Tree::of(stored);
     let leaf = match member {
         Some(leaf) => tree.leaf(leaf).ok_or(SenderRefused::NotMember)?,
         None => Rc::clone(external::own_leaf(&framed.body, sender)?),
@@ -198,7 +199,7 @@ fn judge(
     };
     let hashes = apply_path(&group, &mut changed, &framed.body, &items, committer)?;
     let tree_hash = changed.tree.root_hash(&hashes);
-    let made = Made::of(&changed.tree, &context.base());
+    let made = MadeTree::of(&changed.tree, &context.base());
     parts::check_tree(&bundle.tree, view, &made, &terms.tree_hosts)?;
 
     let confirmed = framed.confirmed_transcript_hash(&suite, &view.interim_transcript_hash);
@@ -222,7 +223,7 @@ fn judge(
     }
 
     let joins = changed.added.len() + usize::from(member.is_none());
-    let before = rest.members();
+    let before = stored.members();
     let members = before.max(before + joins - changed.removed.len());
     let interim = framing::interim_transcript_hash(&suite, &confirmed, parts.confirmation_tag);
     let after = audit::Next {
@@ -245,7 +246,7 @@ fn judge(
         .map(|proposal| proposal.reference.clone())
         .collect();
     let step = changed.tree.step(&hashes);
-    let told = tell(
+    let result = membership_changes(
         &tree,
         &changed,
         CheckedBundle {
@@ -256,16 +257,16 @@ fn judge(
             covered,
             place: bundle.tree.place().cloned(),
             audited,
-            joined: vec![],
-            left: vec![],
+            joined: BVec::default(),
+            left: BVec::default(),
             updated: vec![],
         },
     )?;
-    Ok((told, (tree_hash, step)))
+    Ok((result, (tree_hash, step)))
 }
 
 /// What the log needs of the tree that a Commit made: all of it when somebody is `welcomed`, else what is shorter.
-fn next_tree(view: &GroupView, made: Made<'_, '_>, welcomed: bool) -> NextTree {
+fn next_tree(view: &GroupView, made: MadeTree<'_, '_>, welcomed: bool) -> NextTree {
     if welcomed || made.delta.len() > view.tree.len() / 2 {
         let tree = made.whole().clone();
         let delta = made.delta.len() < tree.len();
@@ -341,11 +342,11 @@ fn apply_path<'a>(
     Ok(hashes)
 }
 
-/// Completes what is told of a valid bundle: who came, went and changed.
-fn tell(
+/// Completes the result of a valid bundle: who came, went and changed.
+fn membership_changes(
     old: &Tree<'_>,
     changed: &Changed<'_>,
-    mut told: CheckedBundle,
+    mut result: CheckedBundle,
 ) -> Result<CheckedBundle, BundleRefused> {
     let part = in_part("ratchet tree");
     for (index, before, after) in changed.tree.touched() {
@@ -357,27 +358,40 @@ fn tell(
             Some(Node::Leaf(before)) => before.signature_key != leaf.signature_key,
             Some(Node::Parent(_)) | None => true,
         };
-        if added.is_some() || (told.external && number == told.committer) {
+        if added.is_some() || (result.external && number == result.committer) {
             let Member {
                 leaf,
                 client,
                 signature_key,
             } = member_of(number, &leaf).map_err(&part)?;
             let key_package_reference = added.map(|reference| Bytes::copy_from_slice(reference));
-            told.joined.push(Joined {
+            let joined = Joined {
                 leaf,
                 client,
                 key_package_reference,
                 signature_key,
-            });
+            };
+            let pushed = result.joined.push(joined);
+            pushed.map_err(|_| too_many("clients that join", ADDS_PER_COMMIT_MAX))?;
         } else if renewed {
-            told.updated.push(member_of(number, &leaf).map_err(&part)?);
+            result
+                .updated
+                .push(member_of(number, &leaf).map_err(&part)?);
         }
     }
     for number in &changed.removed {
         if let Some(leaf) = old.leaf(*number) {
-            told.left.push(member_of(*number, &leaf).map_err(&part)?);
+            let left = result.left.push(member_of(*number, &leaf).map_err(&part)?);
+            left.map_err(|_| too_many("clients that leave", PROPOSALS_PER_BUNDLE_MAX))?;
         }
     }
-    Ok(told)
+    Ok(result)
+}
+
+/// The refusal of a Commit that changes more members than one may.
+fn too_many(what: &'static str, max: usize) -> BundleRefused {
+    BundleRefused::Malformed {
+        part: "Commit",
+        cause: Malformed::TooMany { what, max },
+    }
 }

@@ -10,7 +10,7 @@ use crate::mls::{
         leaf::{Leaf, Source},
         suite::{Digest, MLS_10, Suite},
     },
-    tree::{Node, Tree, rest::Rest},
+    tree::{Node, Tree, stored::StoredTree},
 };
 use bytes::Bytes;
 use std::{
@@ -161,7 +161,7 @@ struct Traces<'a> {
 
 /// The keys and clients of a tree; none stands there twice.
 pub(crate) struct Keys<'a> {
-    rest: &'a Rest,
+    stored: &'a StoredTree,
     /// Of nodes that are not as they were, as they were.
     gone: Traces<'a>,
     /// Of the same, as they are.
@@ -169,12 +169,12 @@ pub(crate) struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    /// Looks at what a tree holds that the tree at rest does not; refuses a key or client that is there twice.
+    /// Looks at what a tree holds that the stored tree does not; refuses a key or client that is there twice.
     ///
     /// The error holds the key or identity beside the reason.
     pub(crate) fn of(tree: &Tree<'a>) -> Result<Self, (&'a [u8], &'static str)> {
         let mut keys = Self {
-            rest: tree.rest(),
+            stored: tree.stored(),
             gone: Traces::default(),
             come: Traces::default(),
         };
@@ -213,17 +213,19 @@ impl<'a> Keys<'a> {
 
     pub(crate) fn has_encryption_key(&self, key: &[u8]) -> bool {
         let stays =
-            || self.rest.has_encryption_key(key) && !self.gone.encryption_keys.contains(key);
+            || self.stored.has_encryption_key(key) && !self.gone.encryption_keys.contains(key);
         self.come.encryption_keys.contains(key) || stays()
     }
 
     pub(crate) fn has_signature_key(&self, key: &[u8]) -> bool {
-        let stays = || self.rest.has_signature_key(key) && !self.gone.signature_keys.contains(key);
+        let stays =
+            || self.stored.has_signature_key(key) && !self.gone.signature_keys.contains(key);
         self.come.signature_keys.contains(key) || stays()
     }
 
     pub(crate) fn has_identity(&self, identity: &[u8]) -> bool {
-        let stays = || self.rest.has_identity(identity) && !self.gone.identities.contains(identity);
+        let stays =
+            || self.stored.has_identity(identity) && !self.gone.identities.contains(identity);
         self.come.identities.contains(identity) || stays()
     }
 }

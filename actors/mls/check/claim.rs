@@ -8,6 +8,7 @@
 
 use crate::{
     ids::{PseudonymUri, Requester, UserUri},
+    limits::CLAIM_USERS_MAX,
     mls::codec::{
         reader::{put_length, put_vector},
         suite::Suite,
@@ -32,23 +33,23 @@ const ED25519_SUITE: u16 = 1;
 pub fn sign(
     id: ClaimId,
     terms: &ClaimTerms,
-    users: &[UserUri],
+    users: &BVec<UserUri, CLAIM_USERS_MAX>,
     key: [u8; 32],
     sign: impl Fn(&[u8]) -> Vec<u8>,
 ) -> ClaimProof {
     let under = |label: &str, tbs: &[u8]| Payload::from(sign(&sign_content(label, tbs)));
-    let all: Vec<Vec<u8>> = users.iter().map(|user| tbs(terms, user, &key)).collect();
-    let requests = BVec::truncated(all.iter().map(|tbs| Hash::of(tbs)).collect());
+    let all = users.refs().map(|user| tbs(terms, user, &key));
+    let requests = all.refs().map(|tbs| Hash::of(tbs));
     let envelope = under(ENVELOPE_LABEL, &envelope_tbs(id, terms, &requests));
-    let signatures = all.iter().map(|tbs| under(LABEL, tbs)).collect();
-    let users = users.iter();
+    let signatures = all.map(|tbs| under(LABEL, &tbs));
+    let users = users.refs();
     let before = users.map(|user| under(LABEL, &tbs_of_1(id, terms, user, &key)));
     ClaimProof {
         key,
-        signatures: BVec::truncated(signatures),
+        signatures,
         requests,
         envelope,
-        before: BVec::truncated(before.collect()),
+        before,
     }
 }
 
@@ -206,7 +207,7 @@ mod tests {
 
     fn sign(terms: ClaimTerms, names: &[&str], private: &[u8], key: [u8; 32]) -> ClaimRequest {
         let id = ClaimId([7; 16]);
-        let users: Vec<UserUri> = names.iter().map(|name| user(name)).collect();
+        let users = BVec::first_max(names.iter().map(|name| user(name)));
         let made = |content: &[u8]| {
             let made = RustCrypto::default().sign(SignatureScheme::ED25519, content, private);
             made.unwrap()
@@ -215,7 +216,7 @@ mod tests {
         ClaimRequest {
             id,
             terms,
-            users: BVec::truncated(users),
+            users,
             proof,
         }
     }
@@ -225,22 +226,22 @@ mod tests {
         let good = request(terms(), &["bobby", "betty"]);
         assert_eq!(signed(&good), [true, true]);
         let mut swapped = good.clone();
-        swapped.users = BVec::truncated(vec![user("betty"), user("bobby")]);
+        swapped.users = BVec::from([user("betty"), user("bobby")]);
         assert_eq!(signed(&swapped), [false, false]);
         let mut short = good.clone();
-        short.proof.signatures = BVec::truncated(vec![good.proof.signatures[0].clone()]);
+        short.proof.signatures = BVec::from([good.proof.signatures[0].clone()]);
         assert_eq!(signed(&short), [true, false]);
         let mut other = good.clone();
-        other.proof.requests = BVec::truncated(vec![good.proof.requests[0]]);
+        other.proof.requests = BVec::from([good.proof.requests[0]]);
         assert_eq!(signed(&other), [false, false]);
         let changes: [fn(&mut ClaimRequest); 9] = [
             |claim| claim.id = ClaimId([8; 16]),
             |claim| claim.terms.room = None,
-            |claim| claim.terms.versions = BVec::truncated(vec![1]),
-            |claim| claim.terms.ciphersuites = BVec::truncated(vec![2]),
-            |claim| claim.terms.required_extensions = BVec::truncated(vec![9]),
-            |claim| claim.terms.required_proposals = BVec::truncated(vec![9]),
-            |claim| claim.terms.required_credentials = BVec::truncated(vec![2]),
+            |claim| claim.terms.versions = BVec::from([1]),
+            |claim| claim.terms.ciphersuites = BVec::from([2]),
+            |claim| claim.terms.required_extensions = BVec::from([9]),
+            |claim| claim.terms.required_proposals = BVec::from([9]),
+            |claim| claim.terms.required_credentials = BVec::from([2]),
             |claim| claim.terms.asking_client = None,
             |claim| claim.proof.key = [3; 32],
         ];
@@ -254,7 +255,7 @@ mod tests {
     #[test]
     fn what_is_signed_for_a_user_is_what_the_protocol_says_and_nothing_else() {
         let mut terms = terms();
-        terms.required_extensions = BVec::truncated(vec![0x0a0b, 3]);
+        terms.required_extensions = BVec::from([0x0a0b, 3]);
         let tbs = tbs(&terms, &user("bobby"), &[7; 32]);
         let vector = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
         let expected = [

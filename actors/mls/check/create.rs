@@ -19,7 +19,7 @@ use crate::{
         },
         tree::{
             Tree, container,
-            rest::Rest,
+            stored::StoredTree,
             view::{GroupView, Member, members_of},
         },
     },
@@ -54,8 +54,8 @@ pub fn check_create(
         |field| BundleRefused::GroupInfoMismatch { field };
     let info = GroupInfo::read(group_info).map_err(in_part("GroupInfo"))?;
     let tree = container::founding(container)?;
-    let rest = Rest::indexed(&tree).map_err(in_part("ratchet tree"))?;
-    let members = Tree::of(&rest);
+    let stored = StoredTree::indexed(&tree).map_err(in_part("ratchet tree"))?;
+    let members = Tree::of(&stored);
     let context = &info.context;
     let suite = Suite::new(context.ciphersuite).ok_or(BundleRefused::Unsupported("ciphersuite"))?;
     if context.epoch != 0 {

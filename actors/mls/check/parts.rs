@@ -24,7 +24,7 @@ use crate::{
             Tree,
             container::{self, ContainerRefused},
             delta::{self, Base},
-            rest::Rest,
+            stored::StoredTree,
             view::GroupView,
         },
     },
@@ -149,7 +149,7 @@ impl<'a> Parts<'a> {
 pub(crate) fn check_tree(
     sent: &TreeContainer,
     view: &GroupView,
-    made: &Made<'_, '_>,
+    made: &MadeTree<'_, '_>,
     hosts: &[String],
 ) -> Result<(), BundleRefused> {
     match sent {
@@ -168,13 +168,13 @@ pub(crate) fn check_tree(
 }
 
 /// The tree that a Commit made; all of it is written only when somebody asks.
-pub(crate) struct Made<'t, 'a> {
+pub(crate) struct MadeTree<'t, 'a> {
     tree: &'t Tree<'a>,
     pub(crate) delta: Vec<u8>,
     whole: OnceCell<Bytes>,
 }
 
-impl<'t, 'a> Made<'t, 'a> {
+impl<'t, 'a> MadeTree<'t, 'a> {
     /// Of a tree that was made of the one of `base`.
     pub(crate) fn of(tree: &'t Tree<'a>, base: &Base<'_>) -> Self {
         Self {
@@ -196,8 +196,8 @@ fn check_whole(sent: &[u8], made: &[u8]) -> Result<(), BundleRefused> {
     }
     let part = in_part("ratchet tree");
     let (sent, made) = (
-        Rest::read(sent).map_err(&part)?,
-        Rest::read(made).map_err(&part)?,
+        StoredTree::read(sent).map_err(&part)?,
+        StoredTree::read(made).map_err(&part)?,
     );
     let (sent, made) = (Tree::of(&sent), Tree::of(&made));
     let reason = match made.first_difference(&sent) {

@@ -172,15 +172,15 @@ pub fn check_proposal(
         ));
     };
     let framed = read(message)?;
-    let rest = trees.take(context.tree_hash, &view.tree)?;
+    let stored = trees.take(context.tree_hash, &view.tree)?;
     let judged = judge(
         view,
         &context,
-        &Tree::of(&rest),
+        &Tree::of(&stored),
         &framed,
         (proposer, sender),
     );
-    trees.put(context.tree_hash, rest, None);
+    trees.put(context.tree_hash, stored, None);
     let reference = judged?;
     Ok(PendingProposal {
         reference: Bytes::copy_from_slice(&reference),

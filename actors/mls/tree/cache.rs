@@ -4,7 +4,7 @@
 //! stands for every byte of them, groups by their transcript; a check has what it takes to itself while it runs, and who
 //! asks for it meanwhile reads it anew. Bounded in memory; what was not asked for longest goes first.
 
-use super::{Step, rest::Rest};
+use super::{Step, stored::StoredTree};
 use crate::{
     limits::{AUDITED_GROUPS_KEPT_BYTES_MAX, TREES_KEPT_BYTES_MAX},
     mls::codec::{reader::Unreadable, suite::Digest},
@@ -40,7 +40,7 @@ struct Trees {
 }
 
 struct KeptTree {
-    rest: Box<Rest>,
+    stored: Box<StoredTree>,
     next: Option<(Digest, Step)>,
 }
 
@@ -62,23 +62,32 @@ impl TreeCache {
     }
 
     /// The tree with this hash, which `bytes` are: out of the cache, or read.
-    pub(crate) fn take(&self, tree_hash: &[u8], bytes: &[u8]) -> Result<Box<Rest>, Unreadable> {
+    pub(crate) fn take(
+        &self,
+        tree_hash: &[u8],
+        bytes: &[u8],
+    ) -> Result<Box<StoredTree>, Unreadable> {
         let found = self.trees().and_then(|mut trees| trees.take(tree_hash));
         match found {
-            Some((mut rest, step)) => {
+            Some((mut stored, step)) => {
                 if let Some(step) = step {
-                    rest.take(step);
+                    stored.take(step);
                 }
-                Ok(rest)
+                Ok(stored)
             }
-            None => Rest::indexed(bytes).map(Box::new),
+            None => StoredTree::indexed(bytes).map(Box::new),
         }
     }
 
     /// Puts a tree back, with what the Commit just checked makes of it.
-    pub(crate) fn put(&self, tree_hash: &[u8], rest: Box<Rest>, next: Option<(Digest, Step)>) {
+    pub(crate) fn put(
+        &self,
+        tree_hash: &[u8],
+        stored: Box<StoredTree>,
+        next: Option<(Digest, Step)>,
+    ) {
         if let Some(mut trees) = self.trees() {
-            trees.put(tree_hash, KeptTree { rest, next });
+            trees.put(tree_hash, KeptTree { stored, next });
         }
     }
 
@@ -103,15 +112,15 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Trees {
-    fn take(&mut self, hash: &[u8]) -> Option<(Box<Rest>, Option<Step>)> {
+    fn take(&mut self, hash: &[u8]) -> Option<(Box<StoredTree>, Option<Step>)> {
         if let Some(kept) = self.kept.take(hash) {
             self.forget(&kept);
-            return Some((kept.rest, None));
+            return Some((kept.stored, None));
         }
         let from = self.ahead.get(hash)?.clone();
         let kept = self.kept.take(&from)?;
         self.forget(&kept);
-        Some((kept.rest, kept.next.map(|(_, step)| step)))
+        Some((kept.stored, kept.next.map(|(_, step)| step)))
     }
 
     fn forget(&mut self, gone: &KeptTree) {
@@ -121,7 +130,7 @@ impl Trees {
     }
 
     fn put(&mut self, hash: &[u8], tree: KeptTree) {
-        let bytes = tree.rest.memory();
+        let bytes = tree.stored.memory();
         let next = tree.next.as_ref().map(|(next, _)| *next);
         for gone in self.kept.put(hash, tree, bytes, TREES_KEPT_BYTES_MAX) {
             self.forget(&gone);

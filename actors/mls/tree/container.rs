@@ -221,8 +221,9 @@ pub fn pack(
         TreeKind::Zstd => Ok(TreeContainer::Zstd(compress(tree).into())),
         TreeKind::DistributionService => Ok(TreeContainer::DistributionService),
         TreeKind::Reference => {
+            let place = place.and_then(BText::exact);
             let place = place.ok_or(NotServed::NoReference)?;
-            Ok(TreeContainer::Reference(BText::clipped(place)))
+            Ok(TreeContainer::Reference(place))
         }
         TreeKind::Delta => {
             let before = before.ok_or(NotServed::NoBase)?;

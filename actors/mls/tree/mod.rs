@@ -1,6 +1,6 @@
 //! The ratchet tree: reading, writing, hashing, and what Proposals do to it.
 //!
-//! A tree is never blank at its right end, so it has one encoding. A `Tree` is a `Rest`, the tree of an epoch, and the
+//! A tree is never blank at its right end, so it has one encoding. A `Tree` is a `StoredTree`, the tree of an epoch, and the
 //! nodes that differ from it: what a Commit costs grows with what it changes, not with the group. Nodes count as
 //! many as one less than a power of two, blanks at the right end included.
 //!
@@ -10,7 +10,7 @@ pub mod cache;
 pub mod container;
 pub mod delta;
 pub(crate) mod math;
-pub(crate) mod rest;
+pub(crate) mod stored;
 pub mod view;
 
 use super::codec::{
@@ -22,12 +22,12 @@ use super::codec::{
 use crate::limits::{TREE_BYTES_MAX, TREE_NODES_MAX};
 use delta::BLANK;
 use math::{children, height, of_leaf, path_with_copath, root, to_leaf};
-use rest::Rest;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
 };
+use stored::StoredTree;
 
 /// A node that is not a leaf.
 #[derive(Clone, Debug)]
@@ -108,8 +108,8 @@ impl Parent<'_> {
 /// A ratchet tree: that of an epoch, and what was changed of it.
 #[derive(Clone)]
 pub(crate) struct Tree<'a> {
-    rest: &'a Rest,
-    /// What stands in another way than in `rest`; some of it may be the same after all.
+    stored: &'a StoredTree,
+    /// What stands in another way than in `stored`; some of it may be the same after all.
     changed: BTreeMap<usize, Option<Node<'a>>>,
     /// Number of nodes, one less than a power of two.
     width: usize,
@@ -120,17 +120,17 @@ pub(crate) struct Tree<'a> {
 /// What stands in a place.
 enum Place<'t, 'a> {
     Blank,
-    AtRest(&'a [u8]),
+    Stored(&'a [u8]),
     Changed(&'t Node<'a>),
 }
 
 impl<'a> Tree<'a> {
     /// The tree of an epoch.
-    pub(crate) fn of(rest: &'a Rest) -> Self {
+    pub(crate) fn of(stored: &'a StoredTree) -> Self {
         Self {
-            rest,
+            stored,
             changed: BTreeMap::new(),
-            width: rest.width(),
+            width: stored.width(),
             full_before: 0,
         }
     }
@@ -138,7 +138,7 @@ impl<'a> Tree<'a> {
     /// The tree that `bytes` are, for good.
     #[cfg(test)]
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
-        Ok(Self::of(Box::leak(Box::new(Rest::indexed(bytes)?))))
+        Ok(Self::of(Box::leak(Box::new(StoredTree::indexed(bytes)?))))
     }
 
     fn place(&self, index: usize) -> Place<'_, 'a> {
@@ -148,7 +148,7 @@ impl<'a> Tree<'a> {
         match self.changed.get(&index) {
             Some(Some(node)) => Place::Changed(node),
             Some(None) => Place::Blank,
-            None => self.rest.node(index).map_or(Place::Blank, Place::AtRest),
+            None => self.stored.node(index).map_or(Place::Blank, Place::Stored),
         }
     }
 
@@ -159,7 +159,7 @@ impl<'a> Tree<'a> {
     fn node(&self, index: usize) -> Option<Node<'a>> {
         match self.place(index) {
             Place::Blank => None,
-            Place::AtRest(encoded) => at_rest(encoded, index),
+            Place::Stored(encoded) => stored_node(encoded, index),
             Place::Changed(node) => Some(node.clone()),
         }
     }
@@ -168,7 +168,7 @@ impl<'a> Tree<'a> {
     fn write_place(&self, index: usize, out: &mut Vec<u8>) {
         match self.place(index) {
             Place::Blank => out.push(0),
-            Place::AtRest(encoded) => {
+            Place::Stored(encoded) => {
                 out.push(1);
                 out.extend_from_slice(encoded);
             }
@@ -181,7 +181,7 @@ impl<'a> Tree<'a> {
 
     /// The one encoding of the tree.
     pub(crate) fn write(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(self.rest.bytes() + 1_024);
+        let mut body = Vec::with_capacity(self.stored.bytes() + 1_024);
         for index in 0..self.used() {
             self.write_place(index, &mut body);
         }
@@ -190,7 +190,7 @@ impl<'a> Tree<'a> {
         out
     }
 
-    /// The one delta from the tree at rest to this one.
+    /// The one delta from the stored tree to this one.
     pub(crate) fn delta(&self, base: &delta::Base<'_>) -> Vec<u8> {
         let used = self.used();
         let mut delta = delta::Writer::new(base, used);
@@ -204,7 +204,7 @@ impl<'a> Tree<'a> {
             new.clear();
             self.write_place(index, &mut new);
             old.clear();
-            match self.rest.node(index) {
+            match self.stored.node(index) {
                 None => old.extend_from_slice(BLANK),
                 Some(encoded) => {
                     old.push(1);
@@ -221,7 +221,9 @@ impl<'a> Tree<'a> {
     /// Nodes up to the last that is not blank.
     fn used(&self) -> usize {
         let last = self.changed.iter().rev().find(|(_, node)| node.is_some());
-        let end = last.map_or(0, |(index, _)| index + 1).max(self.rest.used());
+        let end = last
+            .map_or(0, |(index, _)| index + 1)
+            .max(self.stored.used());
         (0..end.min(self.width))
             .rev()
             .find(|index| !self.is_blank(*index))
@@ -234,8 +236,8 @@ impl<'a> Tree<'a> {
     }
 
     /// The tree of the epoch that this one was made of.
-    pub(crate) fn rest(&self) -> &'a Rest {
-        self.rest
+    pub(crate) fn stored(&self) -> &'a StoredTree {
+        self.stored
     }
 
     /// The places that were touched, each with what stood there and what stands there now.
@@ -243,8 +245,8 @@ impl<'a> Tree<'a> {
         &self,
     ) -> impl Iterator<Item = (usize, Option<Node<'a>>, Option<Node<'a>>)> {
         self.changed.keys().map(|index| {
-            let before = self.rest.node(*index);
-            let before = before.and_then(|encoded| at_rest(encoded, *index));
+            let before = self.stored.node(*index);
+            let before = before.and_then(|encoded| stored_node(encoded, *index));
             (*index, before, self.node(*index))
         })
     }
@@ -345,10 +347,10 @@ impl<'a> Tree<'a> {
         found
     }
 
-    /// The tree hashes of all nodes. Those of subtrees in which nothing changed are taken from the tree at rest.
+    /// The tree hashes of all nodes. Those of subtrees in which nothing changed are taken from the stored tree.
     pub(crate) fn hashes(&self, suite: &Suite) -> Hashes<'a> {
-        let at_rest = self.rest.hashes();
-        let known = at_rest.len();
+        let stored_hashes = self.stored.hashes();
+        let known = stored_hashes.len();
         let mut stale: BTreeSet<(u32, usize)> = BTreeSet::new();
         let changed = self
             .changed
@@ -365,7 +367,7 @@ impl<'a> Tree<'a> {
             stale.insert((height(root(self.width)), root(self.width)));
         }
         let mut hashes = Hashes {
-            at_rest,
+            stored_hashes,
             changed: BTreeMap::new(),
         };
         for (_, index) in stale {
@@ -426,7 +428,7 @@ impl<'a> Tree<'a> {
             .find(|index| encoded(self, *index) != encoded(other, *index))
     }
 
-    /// What makes a tree at rest of this one out of the one that it was made of.
+    /// What makes a stored tree of this one out of the one that it was made of.
     pub(crate) fn step(&self, hashes: &Hashes<'_>) -> Step {
         let encoded = |node: &Node<'a>| {
             let mut out = Vec::new();
@@ -448,21 +450,23 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// A node out of a tree at rest, which holds only nodes that read.
-fn at_rest(encoded: &[u8], index: usize) -> Option<Node<'_>> {
+/// A node out of a stored tree, which holds only nodes that read.
+fn stored_node(encoded: &[u8], index: usize) -> Option<Node<'_>> {
     Node::read(&mut Reader::new(encoded), index).ok()
 }
 
 /// The tree hashes of the nodes of a tree.
 pub(crate) struct Hashes<'a> {
-    at_rest: &'a [Digest],
+    stored_hashes: &'a [Digest],
     changed: BTreeMap<usize, Digest>,
 }
 
 impl Hashes<'_> {
     /// The hash of a node.
     pub(crate) fn get(&self, index: usize) -> Option<&Digest> {
-        self.changed.get(&index).or_else(|| self.at_rest.get(index))
+        self.changed
+            .get(&index)
+            .or_else(|| self.stored_hashes.get(index))
     }
 }
 

@@ -8,7 +8,7 @@
 use super::{
     Tree,
     delta::{self, DeltaRefused},
-    rest::Rest,
+    stored::StoredTree,
 };
 use crate::{
     ids::ClientUri,
@@ -197,7 +197,7 @@ impl GroupView {
     /// # Errors
     /// As [`GroupView::epoch`].
     pub fn members(&self) -> Result<Vec<Member>, Unreadable> {
-        members_of(&Tree::of(&Rest::read(&self.tree)?))
+        members_of(&Tree::of(&StoredTree::read(&self.tree)?))
     }
 
     pub(crate) fn context(&self) -> Result<Context<'_>, Unreadable> {

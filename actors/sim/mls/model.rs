@@ -33,7 +33,7 @@ use crate::{
     room::checks::Verifier,
     user::command::StoredPackage,
     wire::{
-        BText, Payload,
+        BText, BVec, Payload,
         door::{PackageRefused, RoomBody},
         event::{Epoch, Hash},
         joining::{GroupInfoRequest, SealedGroupInfo},
@@ -576,19 +576,14 @@ fn check_bundle(
         external: member.is_none(),
         reinit: content.reinit,
         place: bundle.tree.place().cloned(),
-        joined: joined
-            .map(|(leaf, joined, reference)| Joined {
-                leaf: *leaf,
-                client: joined.client.clone(),
-                key_package_reference: reference.clone(),
-                signature_key: Bytes::copy_from_slice(&joined.key.to_be_bytes()),
-            })
-            .collect(),
-        left: next
-            .left
-            .iter()
-            .map(|(leaf, of)| in_group(*leaf, of))
-            .collect(),
+        // Nobody makes a Commit in this world that changes more members than one may.
+        joined: BVec::first_max(joined.map(|(leaf, joined, reference)| Joined {
+            leaf: *leaf,
+            client: joined.client.clone(),
+            key_package_reference: reference.clone(),
+            signature_key: Bytes::copy_from_slice(&joined.key.to_be_bytes()),
+        })),
+        left: BVec::first_max(next.left.iter().map(|(leaf, of)| in_group(*leaf, of))),
         updated: updated
             .filter_map(|leaf| Some(in_group(*leaf, leaf_at(&next.tree, *leaf)?)))
             .collect(),

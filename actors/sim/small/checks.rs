@@ -223,7 +223,7 @@ impl Truth {
         }
         for decided in &outcome.decided {
             hold(self.decided.insert(decided.first), "I25", || {
-                format!("submission {} got two final words", decided.first)
+                format!("submission {} got two verdicts", decided.first)
             })?;
         }
         found.heard()

@@ -75,7 +75,7 @@ impl World {
             .iter()
             .flat_map(|group| group.items.iter().cloned());
         let deliver = follower::Deliver {
-            items: BVec::truncated(items.collect()),
+            items: BVec::first_max(items),
         };
         let last = self.shards[B].follower.fold().last_seq();
         self.signs.batch_again |= deliver.items.iter().any(
@@ -175,7 +175,7 @@ impl World {
                 messages: group.messages.clone(),
             };
             let room = self.shards[A].hub.fold().room();
-            let left = room.is_some_and(|room| !room.is_member(&group.sender));
+            let left = room.is_some_and(|room| !room.has_member(&group.sender));
             self.signs.refused_after_leaving |= left;
             self.signs.submission_again |= self.shards[A].durable().any(|command| {
                 matches!(command, Command::Hub(_, command)

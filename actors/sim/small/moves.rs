@@ -381,7 +381,7 @@ impl World {
             None,
             Order::InOrder,
         )
-        .map(|part| part.events)
+        .map(|part| part.events.into_vec())
         .unwrap_or_default()
     }
 
@@ -514,7 +514,7 @@ impl World {
             .links
             .submissions(&self.names.providers[A]);
         if waiting.is_some_and(|waiting| !waiting.is_empty()) {
-            return Err(("I25", "a submission has no final word".to_owned()));
+            return Err(("I25", "a submission has no verdict".to_owned()));
         }
         let room = self.shards[A].hub.fold().room();
         let epoch = room.map(hub::Room::epoch);

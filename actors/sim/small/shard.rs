@@ -83,8 +83,9 @@ impl Shard {
 
     /// Puts everything that waits into one entry.
     pub(super) fn append(&mut self, now: Millis) {
-        let (commands, tickets): (Vec<Command>, _) = self.queue.drain(..).unzip();
-        let commands: BVec<Command, ENTRY_COMMANDS_MAX> = BVec::truncated(commands);
+        let count = self.queue.len().min(ENTRY_COMMANDS_MAX);
+        let (commands, tickets): (Vec<Command>, _) = self.queue.drain(..count).unzip();
+        let commands = BVec::first_max(commands);
         let entry = Entry {
             stamp: now,
             commands,

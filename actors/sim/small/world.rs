@@ -494,14 +494,14 @@ impl World {
         match request.purpose.clone() {
             Purpose::Commit(bundle) => self.ask_hub(ticket, sender, room::Request::Commit(bundle)),
             Purpose::Propose(message) => {
-                let proposals = BVec::truncated(vec![Payload(message)]);
+                let proposals = BVec::from([Payload(message)]);
                 self.ask_hub(ticket, sender, room::Request::Propose(proposals))
             }
             Purpose::Send(message, first) if who == A => {
                 let submit = Submit {
                     sender,
                     via: Via::Client(first),
-                    messages: BVec::truncated(vec![message]),
+                    messages: BVec::from([message]),
                 };
                 self.hub_input(move || desk::Input::Submit {
                     ticket,
@@ -512,7 +512,7 @@ impl World {
                 let queue = follower::Queue {
                     sender,
                     first,
-                    messages: BVec::truncated(vec![message]),
+                    messages: BVec::from([message]),
                 };
                 self.follower_input(move || follower_desk::Input::Queue {
                     ticket,

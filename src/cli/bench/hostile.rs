@@ -336,10 +336,10 @@ impl Flood {
             sender: self.sender.clone(),
             first,
             undecided: first,
-            messages: BVec::truncated(vec![Payload::from(vec![6; FLOOD_BYTES]); FLOOD_MESSAGES]),
+            messages: BVec::first_max(vec![Payload::from(vec![6; FLOOD_BYTES]); FLOOD_MESSAGES]),
         };
         let submit = Submit {
-            groups: BVec::truncated(vec![group]),
+            groups: BVec::from([group]),
         };
         wire::encode(&submit)
     }

@@ -494,7 +494,7 @@ async fn send(
                 .take(batch)
                 .cloned()
                 .collect();
-            let messages = BVec::truncated(messages);
+            let messages = BVec::try_from(messages)?;
             let sent = load.sent.get(room).context("a room of the load")?;
             sent.lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -562,13 +562,15 @@ async fn acknowledge(
     acks: &mut EventAcks,
     reached: &BTreeMap<RoomUri, RoomSeq>,
 ) -> anyhow::Result<()> {
-    let rooms = reached.iter().map(|(room, seq)| (room.clone(), *seq));
-    let reached = Acks {
-        inbox: None,
-        rooms: BVec::truncated(rooms.collect()),
-        control: BVec::default(),
-    };
-    Ok(acks.ack(&reached).await?)
+    for rooms in BVec::pieces(reached.clone()) {
+        let reached = Acks {
+            inbox: None,
+            rooms,
+            control: BVec::default(),
+        };
+        acks.ack(&reached).await?;
+    }
+    Ok(())
 }
 
 /// Counts what arrives, in which order, and how long it took; acknowledges now and then.

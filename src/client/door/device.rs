@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use mimi_actors::{
     ids::{ClientUri, UserUri},
+    limits::CLAIM_USERS_MAX,
     mls::check::claim,
     wire::{
+        BVec,
         claim::{ClaimId, ClaimProof, ClaimTerms},
         door::proof_input,
     },
@@ -73,7 +75,12 @@ impl DeviceKey {
 
     /// Signs a claim, in the name of this device.
     #[must_use]
-    pub fn sign_claim(&self, id: ClaimId, terms: &ClaimTerms, users: &[UserUri]) -> ClaimProof {
+    pub fn sign_claim(
+        &self,
+        id: ClaimId,
+        terms: &ClaimTerms,
+        users: &BVec<UserUri, CLAIM_USERS_MAX>,
+    ) -> ClaimProof {
         let sign = |content: &[u8]| self.pair.sign(content).as_ref().to_vec();
         claim::sign(id, terms, users, self.public(), sign)
     }

@@ -6,7 +6,6 @@
 use super::{Member, MemberError, group, mls};
 use mimi_actors::{
     ids::RoomUri,
-    limits::BATCH_ROOMS_MAX,
     wire::{
         BVec,
         door::{Acks, DoorItem, Order, RoomBody, RoomEvent},
@@ -42,23 +41,18 @@ impl Member {
 
     /// What may be acknowledged once the state is saved; asking takes it.
     pub fn acks(&mut self) -> Vec<Acks> {
-        let moved: Vec<RoomUri> = std::mem::take(&mut self.moved).into_iter().collect();
-        let mut acks: Vec<_> = moved
-            .chunks(BATCH_ROOMS_MAX)
-            .map(|rooms| {
-                let known = || {
-                    rooms
-                        .iter()
-                        .filter_map(|room| Some((room, self.room(room)?)))
-                };
-                let all = known().map(|(room, state)| (room.clone(), state.last));
-                let ahead = known().filter(|(_, state)| state.control > state.last);
-                let ahead = ahead.map(|(room, state)| (room.clone(), state.control));
-                Acks {
-                    inbox: None,
-                    rooms: BVec::truncated(all.collect()),
-                    control: BVec::truncated(ahead.collect()),
-                }
+        let moved = std::mem::take(&mut self.moved);
+        let mut acks: Vec<_> = BVec::pieces(moved)
+            .map(|rooms| Acks {
+                inbox: None,
+                rooms: rooms.refs().filter_map(|room: &RoomUri| {
+                    let state = self.room(room)?;
+                    Some((room.clone(), state.last))
+                }),
+                control: rooms.refs().filter_map(|room| {
+                    let state = self.room(room)?;
+                    (state.control > state.last).then(|| (room.clone(), state.control))
+                }),
             })
             .collect();
         if std::mem::take(&mut self.inbox_moved) {

@@ -1,4 +1,4 @@
-//! Application messages: numbered, encrypted once, sent until the final word.
+//! Application messages: numbered, encrypted once, sent until the verdict.
 //!
 //! Source: transport requirements, section 4.
 
@@ -6,7 +6,7 @@ use super::{Member, MemberError, encoding, identity, journal::Seen, mls, record:
 use bytes::Bytes;
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
-    limits::{SUBMIT_BYTES_MAX, SUBMIT_ITEMS_MAX},
+    limits::SUBMIT_BYTES_MAX,
     machine::Millis,
     wire::{
         BVec, Payload,
@@ -69,26 +69,24 @@ impl Member {
             .room(room)
             .map(|state| state.undecided(from))
             .unwrap_or_default();
-        let mut frames = Vec::new();
-        let mut run: Vec<Payload> = Vec::new();
-        let mut first = from;
+        let mut frames: Vec<Send> = Vec::new();
         let mut bytes = 0;
         for (number, message) in undecided {
-            let follows = first.plus(run.len() as u64) == number;
-            let fits = run.len() < SUBMIT_ITEMS_MAX && bytes + message.len() <= SUBMIT_BYTES_MAX;
-            let closed = !follows || !fits;
-            if closed && !run.is_empty() {
-                frames.push(frame(room, first, std::mem::take(&mut run)));
-                bytes = 0;
-            }
-            if run.is_empty() {
-                first = number;
-            }
-            bytes += message.len();
-            run.push(message);
-        }
-        if !run.is_empty() {
-            frames.push(frame(room, first, run));
+            let goes_on = |last: &&mut Send| {
+                let follows = last.first.plus(last.messages.len() as u64) == number;
+                follows && bytes + message.len() <= SUBMIT_BYTES_MAX && !last.messages.is_full()
+            };
+            let last = frames.last_mut().filter(goes_on);
+            bytes = last.as_ref().map_or(0, |_| bytes) + message.len();
+            let begins = match last {
+                Some(last) => last.messages.push(message).err(),
+                None => Some(message),
+            };
+            frames.extend(begins.map(|message| Send {
+                room: room.clone(),
+                first: number,
+                messages: BVec::from([message]),
+            }));
         }
         frames
     }
@@ -175,13 +173,5 @@ impl Member {
             own,
             text,
         });
-    }
-}
-
-fn frame(room: &RoomUri, first: ClientSeq, messages: Vec<Payload>) -> Send {
-    Send {
-        room: room.clone(),
-        first,
-        messages: BVec::truncated(messages),
     }
 }

@@ -91,7 +91,7 @@ impl Room {
         first
     }
 
-    /// Notes what became of a run of own messages. A final word does not change.
+    /// Notes what became of a run of own messages. A verdict does not change.
     pub(super) fn decide(&mut self, run: &VerdictRun) {
         for place in 0..u64::from(run.count) {
             let number = run.first.plus(place);

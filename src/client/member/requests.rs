@@ -4,7 +4,7 @@ use super::{Component, Member, MemberError, PackageOptions, PreparedCommit, Prop
 use crate::door::DoorError;
 use mimi_actors::{
     ids::{ClientUri, RoomUri, UserUri},
-    limits::CLAIM_USERS_MAX,
+    limits::{CLAIM_USERS_MAX, PROPOSALS_PER_BUNDLE_MAX},
     wire::{
         BVec, Payload,
         answer::{Accepted, Answer},
@@ -161,15 +161,23 @@ impl Member {
     /// Proposes; gives the references under which the Proposals wait.
     ///
     /// # Errors
-    /// [`MemberError::Refused`] when the room does not take them; they are withdrawn then.
+    /// [`MemberError::Refused`] when the room does not take them, [`MemberError::TooMany`] when there are more than a request
+    /// holds; they are withdrawn then.
     pub async fn propose(
         &mut self,
         room: &RoomUri,
         what: Proposing<'_>,
     ) -> Result<Vec<Payload>, MemberError> {
         let proposals = self.prepare_proposals(room, what)?;
+        let Ok(all) = BVec::try_from(proposals.clone()) else {
+            self.withdraw(room, &proposals)?;
+            return Err(MemberError::TooMany {
+                what: "Proposals in a request",
+                max: PROPOSALS_PER_BUNDLE_MAX,
+            });
+        };
         self.save().await?;
-        let request = Request::Propose(BVec::truncated(proposals.clone()));
+        let request = Request::Propose(all);
         let answer = self.door()?.ask(room.clone(), request).await?;
         if let Answer::Proposed(references) = answer {
             return Ok(references.into_vec());

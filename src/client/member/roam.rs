@@ -95,7 +95,10 @@ fn is_of_the_node(failure: &MemberError) -> bool {
         MemberError::Door(
             DoorError::Connect(_) | DoorError::Lane(_) | DoorError::Closed | DoorError::Deadline,
         ) => true,
-        MemberError::Door(DoorError::Frame(_) | DoorError::Unexpected)
+        MemberError::Door(
+            DoorError::Frame(_) | DoorError::Unexpected | DoorError::TooManyUsers(_),
+        )
+        | MemberError::TooMany { .. }
         | MemberError::Refused(_)
         | MemberError::Mls { .. }
         | MemberError::State { .. }

@@ -78,7 +78,7 @@ impl Member {
         Ok(true)
     }
 
-    /// Opens the event stream when there is none, then asks for the final words that may have come while there was none.
+    /// Opens the event stream when there is none, then asks for the verdicts that may have come while there was none.
     async fn begin_stream(&mut self) -> Result<(), MemberError> {
         let open = self
             .session

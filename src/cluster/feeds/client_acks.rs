@@ -41,17 +41,13 @@ impl ClientAcks {
     /// As much as one command holds; none when nothing waits.
     pub(super) fn take(&self) -> Option<BVec<ReadProgress, READS_TOLD_MAX>> {
         let mut waiting = self.waiting();
-        let mut has = Vec::new();
-        while has.len() < READS_TOLD_MAX
-            && let Some(((room, client), given)) = waiting.pop_first()
-        {
-            has.push(ReadProgress {
-                room,
-                client,
-                given,
-            });
-        }
-        (!has.is_empty()).then(|| BVec::truncated(has))
+        let taken = std::iter::from_fn(|| waiting.pop_first());
+        let has = BVec::first_max(taken.map(|((room, client), given)| ReadProgress {
+            room,
+            client,
+            given,
+        }));
+        (!has.is_empty()).then_some(has)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What wakes a client's event stream: rooms with news, its own inbox, final words on its messages.
+//! What wakes a client's event stream: rooms with news, its own inbox, verdicts on its messages.
 
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
@@ -10,7 +10,7 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Final words kept for a stream that is slow to take them; a client that misses one sends its numbers again.
+/// Verdicts kept for a stream that is slow to take them; a client that misses one sends its numbers again.
 const VERDICTS_WAITING_MAX: usize = 4_096;
 
 /// What has happened since a stream last looked.
@@ -20,7 +20,7 @@ pub(crate) struct News {
     pub(crate) rooms: BTreeSet<RoomUri>,
     /// Whether the client's inbox or memberships changed.
     pub(crate) user: bool,
-    /// Final words.
+    /// Verdicts.
     pub(crate) verdicts: VecDeque<(RoomUri, VerdictRun)>,
 }
 

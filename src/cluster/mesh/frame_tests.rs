@@ -53,9 +53,9 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
         hub_key: [5; 32],
         address: Address::clipped("h:1"),
         waits: true,
-        left: BVec::truncated(vec![6]),
-        reach: BVec::truncated(vec![0, 300]),
-        applied: BVec::truncated(vec![None, Some(log_id(9).into())]),
+        left: BVec::from([6]),
+        reach: BVec::from([0, 300]),
+        applied: BVec::from([None, Some(log_id(9).into())]),
     };
     let call = |rpc| Calls(vec![(1, RaftCall { shard: 3, rpc })]);
     let vote = VoteRequest::new(Vote::new(6, 1), Some(log_id(9)));
@@ -104,11 +104,11 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
         group_info: bytes("info"),
         tree: bytes("tree").into(),
     };
-    let proposals = BVec::truncated(vec![bytes("p")]);
+    let proposals = BVec::from([bytes("p")]);
     let submit = hub::Submit {
         sender: "mimi://b.example/d/bob/phone".parse().unwrap(),
         via: hub::Via::Client(ClientSeq(7)),
-        messages: BVec::truncated(vec![bytes("x")]),
+        messages: BVec::from([bytes("x")]),
     };
     let group_info = GroupInfoRequest {
         room: "mimi://a.example/r/den".parse().unwrap(),
@@ -233,7 +233,7 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
         ("would take", control(Control::WouldTake { shard: 3 })),
         (
             "reached",
-            control(Control::Reached(BVec::truncated(vec![(2, 3, 300)]))),
+            control(Control::Reached(BVec::from([(2, 3, 300)]))),
         ),
         (
             "next",
@@ -259,10 +259,7 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
                 },
             ),
         ),
-        (
-            "entries",
-            hex(version, &Want::Entries(BVec::truncated(vec![7]))),
-        ),
+        ("entries", hex(version, &Want::Entries(BVec::from([7])))),
         ("piece", hex(version, &Give::Piece(Payload("bytes".into())))),
         (
             "stored",

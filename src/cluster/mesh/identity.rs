@@ -39,7 +39,7 @@ pub(crate) struct Own {
     /// The name of the cluster.
     pub(crate) cluster: ProviderId,
     /// Where the others reach it.
-    pub(crate) address: String,
+    pub(crate) address: Address,
     /// It is configured to wait until it is taken in.
     pub(crate) waits: bool,
 }
@@ -191,7 +191,6 @@ impl Mesh {
     /// Who this node is.
     pub(super) fn hello(&self) -> Hello {
         let reach = (0..self.count()).map(|shard| self.disk.log.span(shard).end);
-        let reach: Vec<u64> = reach.collect();
         let mut applied = Vec::new();
         for shard in 0..self.count() {
             let group = self.group(shard);
@@ -201,14 +200,15 @@ impl Mesh {
         Hello {
             incarnation: claimed.incarnation(),
             // A directory remembers no more starts than a greeting may name.
-            starts: BVec::truncated(claimed.starts().to_vec()),
+            starts: BVec::first_max(claimed.starts().iter().copied()),
             founding: claimed.founding(),
             hub_key: claimed.hub_key(),
-            address: Address::clipped(&self.identity.own.address),
+            address: self.identity.own.address.clone(),
             waits: self.identity.own.waits,
-            left: BVec::truncated(self.known.left()),
-            reach: BVec::truncated(reach),
-            applied: BVec::truncated(applied),
+            left: self.known.left(),
+            // A cluster has no more shards than that.
+            reach: BVec::first_max(reach),
+            applied: BVec::first_max(applied),
         }
     }
 

@@ -9,7 +9,10 @@
 use super::frame::{Ground, Hello, LEFT_MAX};
 use crate::directory::Founding;
 use anyhow::Context;
-use mimi_actors::membership::chain::{self, NotTheOne, Seen, Shown};
+use mimi_actors::{
+    membership::chain::{self, NotTheOne, Seen, Shown},
+    wire::BVec,
+};
 use serde::de::DeserializeOwned;
 use std::{
     collections::BTreeMap,
@@ -290,10 +293,10 @@ impl Known {
     }
 
     /// The nodes that were let go, the highest numbers of them.
-    pub(super) fn left(&self) -> Vec<u64> {
+    pub(super) fn left(&self) -> BVec<u64, LEFT_MAX> {
         let nodes = self.nodes();
         let left = nodes.iter().filter(|(_, seen)| seen.left);
-        left.rev().map(|(node, _)| *node).take(LEFT_MAX).collect()
+        BVec::first_max(left.rev().map(|(node, _)| *node))
     }
 
     fn remember(
@@ -320,7 +323,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mimi_actors::{membership::Address, wire::BVec};
+    use mimi_actors::membership::Address;
 
     const OURS: (Option<Founding>, [u8; 32]) = (Some([1; 32]), [5; 32]);
 
@@ -384,7 +387,7 @@ mod tests {
         known.leave(2).unwrap();
         known.leave(3).unwrap();
         let known = open();
-        assert_eq!(known.left(), [3, 2]);
+        assert_eq!(known.left()[..], [3, 2]);
         assert!(known.has_left(2) && known.has_left(3) && !known.has_left(4));
         for hello in [hello(7, &[1, 2]), hello(9, &[1])] {
             let left = let_in(&known, 2, &hello);

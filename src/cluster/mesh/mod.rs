@@ -284,14 +284,14 @@ impl Mesh {
             let reached = replicated.into_iter();
             rows.extend(reached.map(|(node, next)| (node, shard, next.min(committed))));
         }
-        if rows.is_empty() {
-            return;
-        }
-        // What does not fit is told with the next look, once others lead.
-        let reached = Control::Reached(BVec::truncated(rows));
         let everybody = self.others().into_iter().filter(|(_, _, up)| *up);
         let everybody = everybody.map(|(node, _, _)| node).chain([self.me]);
-        let asked = everybody.map(|node| self.control(node, reached.clone(), REACHED_DEADLINE));
+        let everybody: Vec<u64> = everybody.collect();
+        let told = BVec::pieces(rows).map(Control::Reached);
+        let asked = told.flat_map(|reached| {
+            let each = everybody.iter();
+            each.map(move |node| self.control(*node, reached.clone(), REACHED_DEADLINE))
+        });
         // Whoever did not hear it hears the next.
         join_all(asked).await;
     }

@@ -119,7 +119,7 @@ impl Site {
         let endpoint = self.endpoint(node, at);
         let own = Own {
             cluster,
-            address: at.to_string(),
+            address: Address::exact(&at.to_string()).unwrap(),
             waits: false,
         };
         let clock = Arc::new(NodeClock::start(node, false));
@@ -181,7 +181,7 @@ impl Site {
             address: Address::default(),
             waits: true,
             left: BVec::default(),
-            reach: BVec::truncated(vec![0; usize::from(shards)]),
+            reach: BVec::try_from(vec![0; usize::from(shards)]).unwrap(),
             applied: BVec::default(),
         };
         let (mut to, mut from) = link.link().open_lane().await.unwrap();

@@ -220,8 +220,8 @@ async fn entries(
     let kept: BTreeSet<u64> = disk.backlog.indexes(shard)?.into_iter().collect();
     needed.retain(|index| *index >= applied && !kept.contains(index));
     while !needed.is_empty() {
-        let asked: Vec<u64> = needed.iter().copied().take(ENTRIES_AT_A_TIME).collect();
-        to.write(&Want::Entries(BVec::truncated(asked))).await?;
+        let asked = needed.iter().copied().take(ENTRIES_AT_A_TIME);
+        to.write(&Want::Entries(BVec::first_max(asked))).await?;
         let Give::Entries(given) = next(from).await? else {
             bail!("entries were wanted, and something else came");
         };

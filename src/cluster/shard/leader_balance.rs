@@ -204,10 +204,10 @@ async fn readdress(mesh: &Mesh, group: &Group, listed: &BTreeMap<u64, String>) {
         let Some(moved) = answers_at.filter(|at| *at != address) else {
             continue;
         };
-        let order = Order::Readdress {
-            node,
-            address: Address::clipped(&moved),
+        let Some(at) = Address::exact(&moved) else {
+            continue;
         };
+        let order = Order::Readdress { node, address: at };
         let done = group.order(order).await;
         tracing::info!(
             shard = group.shard(),

@@ -329,26 +329,21 @@ where
     F: Future<Output = Result<(), NotAppended>>,
 {
     let mut again: Vec<Command> = Vec::new();
-    while let Some(next) = next_or_again(&mut waiting, !again.is_empty()).await {
-        let mut commands = std::mem::take(&mut again);
-        let mut tickets = vec![None; commands.len()];
-        commands.extend(next.as_ref().map(|next| next.command.clone()));
-        tickets.extend(next.map(|next| next.ticket));
-        let mut bytes: usize = commands.iter().map(Command::bytes).sum();
-        while commands.len() < ENTRY_COMMANDS_MAX
-            && bytes < ENTRY_FILL_BYTES
-            && let Ok(next) = waiting.0.try_recv()
-        {
+    while let Some(mut next) = next_or_again(&mut waiting, again.len()).await {
+        let mut tickets = vec![None; again.len()];
+        let mut bytes: usize = again.iter().map(Command::bytes).sum();
+        let more = std::iter::from_fn(|| {
+            let has_room = bytes < ENTRY_FILL_BYTES;
+            let received = || has_room.then(|| waiting.0.try_recv().ok()).flatten();
+            let next = next.take().or_else(received)?;
             bytes += next.command.bytes();
-            commands.push(next.command);
             tickets.push(next.ticket);
-        }
+            Some(next.command)
+        });
+        let commands = BVec::first_max(std::mem::take(&mut again).into_iter().chain(more));
         let Some(shard) = shard.upgrade() else { return };
         let stamp = (shard.environment.clock)();
-        let entry = Entry {
-            stamp,
-            commands: BVec::truncated(commands),
-        };
+        let entry = Entry { stamp, commands };
         let mut lead = shard.lead.subscribe();
         let decoded = Arc::new(Decoded::proposed(entry, tickets, shard.leadership()));
         let level = shard.level();
@@ -371,9 +366,14 @@ where
 }
 
 /// The next command that waits; nothing, after a while, if some wait to be tried `again`. `None` at the end.
-async fn next_or_again(waiting: &mut Gathering, again: bool) -> Option<Option<Queued>> {
-    if !again {
+async fn next_or_again(waiting: &mut Gathering, again: usize) -> Option<Option<Queued>> {
+    if again == 0 {
         return waiting.0.recv().await.map(Some);
+    }
+    if again >= ENTRY_COMMANDS_MAX {
+        // They are an entry of their own: what is taken besides would not be in it.
+        tokio::time::sleep(OWN_AGAIN).await;
+        return Some(None);
     }
     match tokio::time::timeout(OWN_AGAIN, waiting.0.recv()).await {
         Ok(next) => next.map(Some),

@@ -106,7 +106,7 @@ impl Node {
     async fn apply(&self, commands: Vec<Command>) -> u64 {
         let entry = Entry {
             stamp: Millis(7),
-            commands: BVec::truncated(commands),
+            commands: BVec::try_from(commands).unwrap(),
         };
         let decoded = Arc::new(Decoded::proposed(entry, Vec::new(), 0));
         self.group
@@ -172,7 +172,7 @@ fn deliver(seq: u64, body: Body) -> Command {
         time: Millis(5),
         body,
     };
-    let items = BVec::truncated(vec![Item::Event(event)]);
+    let items = BVec::from([Item::Event(event)]);
     follow(follower::Command::Deliver(Deliver { items }))
 }
 
@@ -188,7 +188,7 @@ fn joined() -> Command {
     };
     let post = Post {
         room: room(),
-        clients: BVec::truncated(vec![bob()]),
+        clients: BVec::from([bob()]),
         notice,
     };
     user(user_command::Command::Deliver(user_command::Deliver {
@@ -228,7 +228,7 @@ async fn what_is_owed_is_read_from_the_backlog_and_the_state_is_the_same_after_r
     let inbox = node.apply(vec![joined()]).await;
     let invitation = Invitation {
         epoch: Epoch(3),
-        clients: BVec::truncated(vec![bob()]),
+        clients: BVec::from([bob()]),
         welcome: payload("welcome"),
         tree: payload("tree"),
     };
@@ -241,7 +241,7 @@ async fn what_is_owed_is_read_from_the_backlog_and_the_state_is_the_same_after_r
     let queue = Queue {
         sender: bob(),
         first: ClientSeq(1),
-        messages: BVec::truncated(vec![message()]),
+        messages: BVec::from([message()]),
     };
     let queued = node
         .apply(vec![follow(follower::Command::Queue(queue))])

@@ -42,10 +42,7 @@ pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {
     let den = room("den", A);
     let early: [(&str, Vec<u8>); 10] = [
         ("the hub's key", ask(Request::HubSender)),
-        (
-            "an upload",
-            ask(Request::Upload(BVec::truncated(vec![junk()]))),
-        ),
+        ("an upload", ask(Request::Upload(BVec::from([junk()])))),
         (
             "a claim",
             ask(Request::Claim(claim_of("amy", A, &[("alice", A)]))),
@@ -189,7 +186,7 @@ pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member)
         lane(framed(&door::Send {
             room: room.clone(),
             first: ClientSeq(1),
-            messages: BVec::truncated(messages),
+            messages: BVec::try_from(messages).unwrap(),
         }))
     };
     let back = say(&connection, &lane(frame(&[1, 0xff, 0xff]))).await;
@@ -272,7 +269,7 @@ async fn claims(book: &mut Book, connection: &Connection, amy: &Member, mallory:
     let mut moved = claim(&of_amy);
     moved.id = new_claim_id().unwrap();
     let own = ClaimTerms {
-        versions: BVec::truncated(vec![9]),
+        versions: BVec::from([9]),
         ..terms()
     };
     let own = signed_claim(mallory, own, &[("mallory", A)]);
@@ -345,7 +342,7 @@ async fn claims(book: &mut Book, connection: &Connection, amy: &Member, mallory:
     let mut crowd = claim(&thousand);
     crowd.proof = ClaimProof::default();
     let wishes = |count| ClaimTerms {
-        required_extensions: BVec::truncated(vec![0x7777; count]),
+        required_extensions: BVec::try_from(vec![0x7777; count]).unwrap(),
         ..terms()
     };
     let wishful = signed_claim(mallory, wishes(256), &of_amy);

@@ -92,7 +92,7 @@ fn now_s() -> u64 {
 }
 
 pub(super) fn upload(packages: Vec<Payload>) -> Vec<u8> {
-    ask(Request::Upload(BVec::truncated(packages)))
+    ask(Request::Upload(BVec::try_from(packages).unwrap()))
 }
 
 /// Whether every package was refused, and in words that begin so.
@@ -262,17 +262,14 @@ pub(super) async fn uploads(book: &mut Book, mallory: &mut Member) {
 
     let first = Payload::from(made[0].clone());
     let back = say(&connection, &upload(vec![first.clone()])).await;
-    assert_eq!(
-        reply(&back),
-        Some(Reply::Uploaded(BVec::truncated(vec![Ok(())])))
-    );
+    assert_eq!(reply(&back), Some(Reply::Uploaded(BVec::from([Ok(())]))));
     book.used("a KeyPackage in stock").await;
     let mut again = right.clone();
     again.encryption_key = Package::read(&made[1]).encryption_key;
     // The same one again is a retry whose first answer was lost: it is there once.
     let back = say(&connection, &upload(vec![first])).await;
     let name = "upload: a KeyPackage that is there already";
-    let taken = |back: &Back| reply(back) == Some(Reply::Uploaded(BVec::truncated(vec![Ok(())])));
+    let taken = |back: &Back| reply(back) == Some(Reply::Uploaded(BVec::from([Ok(())])));
     book.back(name, back, taken).await;
     let back = say(&connection, &upload(vec![again.signed(&signer, &signer)])).await;
     let name = "upload: a KeyPackage with an init key that is there already";

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 pub(super) fn hello() -> Hello {
     Hello {
-        versions: BVec::truncated(vec![1]),
+        versions: BVec::from([1]),
         node: 1,
         features: BVec::default(),
     }
@@ -22,10 +22,10 @@ fn fanout(batches: &[Fanout]) -> Vec<u8> {
 }
 
 fn batch(first: u64, room: RoomUri, items: Vec<Item>) -> Fanout {
-    let items = BVec::truncated(items);
+    let items = BVec::try_from(items).unwrap();
     Fanout {
         first: LinkSeq(first),
-        groups: BVec::truncated(vec![FanoutGroup { room, items }]),
+        groups: BVec::from([FanoutGroup { room, items }]),
     }
 }
 
@@ -44,10 +44,10 @@ fn submit(room: RoomUri, sender: ClientUri) -> Vec<u8> {
         sender,
         first: SubmitSeq(1),
         undecided: SubmitSeq(1),
-        messages: BVec::truncated(vec![junk()]),
+        messages: BVec::from([junk()]),
     };
     bytes.extend(framed(&Submit {
-        groups: BVec::truncated(vec![group]),
+        groups: BVec::from([group]),
     }));
     bytes
 }
@@ -109,7 +109,7 @@ fn commit(room: RoomUri, sender: ClientUri) -> Vec<u8> {
 }
 
 fn propose(room: RoomUri, sender: ClientUri) -> Vec<u8> {
-    let proposals = BVec::truncated(vec![junk()]);
+    let proposals = BVec::from([junk()]);
     to_room(room, sender, room::Request::Propose(proposals))
 }
 
@@ -316,7 +316,7 @@ const FANOUTS: [Case; 7] = [
         let left = CommitEvent {
             epoch: Epoch(2),
             commit: junk(),
-            left: BVec::truncated(vec![third()]),
+            left: BVec::from([third()]),
             entered: None,
             invitation: None,
         };
@@ -386,7 +386,7 @@ pub(super) async fn peers(book: &mut Book, amy: &Member) {
         book.back(&format!("peer: {name}"), back, want).await;
     }
     let old = Hello {
-        versions: BVec::truncated(vec![99]),
+        versions: BVec::from([99]),
         ..hello()
     };
     let back = peer.say(&framed(&link::Open::Control(old))).await;

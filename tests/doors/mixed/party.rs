@@ -349,7 +349,7 @@ impl<C: MlsConfig> Party<C> {
     }
 
     async fn propose(&mut self, room: &RoomUri, message: MlsMessage) -> Answer {
-        let proposals = BVec::truncated(vec![bytes(&message)]);
+        let proposals = BVec::from([bytes(&message)]);
         let asked = self.door.ask(room.clone(), Request::Propose(proposals));
         asked.await.unwrap()
     }
@@ -416,7 +416,7 @@ impl<C: MlsConfig> Party<C> {
                 }
                 let acks = Acks {
                     inbox: None,
-                    rooms: BVec::truncated(vec![(room, last)]),
+                    rooms: BVec::from([(room, last)]),
                     control: BVec::default(),
                 };
                 self.acks.ack(&acks).await.unwrap();

@@ -106,8 +106,8 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
         committer: 0,
         external: false,
         reinit: false,
-        joined: vec![joined],
-        left: vec![member(2, "mimi://c.example/d/carol/phone".parse().unwrap())],
+        joined: [joined].into(),
+        left: [member(2, "mimi://c.example/d/carol/phone".parse().unwrap())].into(),
         updated: vec![member(0, alice())],
         covered: vec![raw("reference")],
         place: Some(BText::clipped("https://trees.a.example/7")),
@@ -132,10 +132,11 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
         checked: CheckedBundle {
             committer: 1,
             external: true,
-            joined: vec![Joined {
+            joined: [Joined {
                 key_package_reference: None,
                 ..commit.checked.joined[0].clone()
-            }],
+            }]
+            .into(),
             ..commit.checked.clone()
         },
         ..commit.clone()
@@ -143,7 +144,7 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
     let propose = hub::Propose {
         sender: alice(),
         on: Epoch(1),
-        proposals: vec![proposal()],
+        proposals: [proposal()].into(),
     };
     let submit = |sender, via| {
         let messages = list(vec![message(), some("not a message")]);
@@ -448,7 +449,7 @@ pub(super) fn folds() -> Group {
     );
     let follower: follower::Fold =
         after(follower_commands().into_iter().map(|(_, command)| command));
-    assert!(follower.is_member(&bob()));
+    assert!(follower.has_member(&bob()));
     let living = user_commands()
         .into_iter()
         .map(|(_, command)| command)
@@ -512,7 +513,7 @@ fn links() -> Links {
     ] {
         let notice = UserNotice {
             user: user_uri(),
-            clients: vec![bob()],
+            clients: [bob()].into(),
             change,
             at,
             item: 1,

@@ -247,7 +247,7 @@ impl Group {
             }
             follower.take(DoorItem::Room {
                 room: self.room.clone(),
-                events: BVec::truncated(vec![event.clone()]),
+                events: BVec::from([event.clone()]),
             });
             ensure!(
                 follower.epoch(&self.room) == Some(prepared.epoch),

@@ -122,7 +122,7 @@ async fn propose(
 ) -> anyhow::Result<u64> {
     let entry = Entry {
         stamp: Millis(1),
-        commands: BVec::truncated(commands),
+        commands: BVec::try_from(commands)?,
     };
     let bytes = wire::encode_sized(&entry, ENTRY_COMMANDS * COMMAND_BYTES);
     Ok(group.propose(apply.decode(bytes)?).await?)

@@ -182,7 +182,7 @@ async fn the_halves_of_a_send_lane_work_from_two_tasks() {
             let frame = Send {
                 room: room(),
                 first: first.plus(place),
-                messages: BVec::truncated(vec![message.into()]),
+                messages: BVec::from([message.into()]),
             };
             requests.send(&frame).await.unwrap();
         }

@@ -46,10 +46,10 @@ impl State {
                 signature_key: DeviceKey::generate().unwrap().public(),
             }),
             Request::Upload(packages) => {
-                let taken = packages.iter().map(|_| Ok(())).collect();
+                let taken: Vec<_> = packages.iter().map(|_| Ok(())).collect();
                 let stock = self.packages.entry(client.clone()).or_default();
                 stock.extend(packages);
-                Reply::Uploaded(BVec::truncated(taken))
+                Reply::Uploaded(BVec::try_from(taken).unwrap())
             }
             Request::Claim(claim) => Reply::Claimed(self.claim(claim)),
             Request::Room(_, request) => Reply::Room(self.ask(client, request)),
@@ -70,7 +70,7 @@ impl State {
                     let hash = Hash::of(one).0;
                     Payload::from(hash.to_vec())
                 });
-                let references = BVec::truncated(references.collect());
+                let references = BVec::try_from(references.collect::<Vec<_>>()).unwrap();
                 self.event(RoomBody::Proposals(proposals), None);
                 Answer::Proposed(references)
             }
@@ -101,12 +101,12 @@ impl State {
             let result = if clients.is_empty() {
                 Err(claim::UserRefused::Unknown)
             } else {
-                Ok(BVec::truncated(clients))
+                Ok(BVec::try_from(clients).unwrap())
             };
             users.push(claim::ClaimedUser { user, result });
         }
         let response = claim::ClaimResponse {
-            users: BVec::truncated(users),
+            users: BVec::try_from(users).unwrap(),
         };
         self.claims.insert(claim.id, response.clone());
         response

@@ -1,7 +1,7 @@
-//! Clients of a user that somebody wanted in a room, and that had no package: whoever wanted them is told of the refill.
+//! Pending adds: clients that somebody claimed for a room, and that had no KeyPackage; the requester is told of the refill.
 //!
 //! Promises: who claimed for a room and got nothing of a client hears once that it has a package that fits, unless too
-//! many were wanted in vain meanwhile, or for too long. Not here: the way of the word to the requester.
+//! many others are pending, or it has been for too long. Not here: how the requester is told.
 //!
 //! Source: transport requirements, section 3.1.
 
@@ -12,16 +12,16 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, Requester},
-    limits::{WANTED_IN_VAIN_KEPT_MS, WANTED_IN_VAIN_PER_USER_MAX},
+    limits::{PENDING_ADDS_KEPT_MS, PENDING_ADDS_PER_USER_MAX},
     machine::Millis,
     wire::{claim::ClaimTerms, post::Refilled},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// The ledger of clients that were wanted in vain, oldest first.
+/// Adds that wait for a KeyPackage, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct PendingAdds {
     entries: VecDeque<Entry>,
 }
 
@@ -33,7 +33,7 @@ struct Entry {
     since: Millis,
 }
 
-impl Wanted {
+impl PendingAdds {
     /// Remembers that `client` had nothing for a claim. A pseudonym has no inbox, and a claim for no room adds nobody.
     pub(super) fn add(&mut self, time: Millis, claim: &Claim, client: &ClientUri) {
         let terms = &claim.terms;
@@ -47,7 +47,7 @@ impl Wanted {
         };
         self.entries
             .retain(|entry| entry.who != who && entry.is_kept(time));
-        if self.entries.len() >= WANTED_IN_VAIN_PER_USER_MAX {
+        if self.entries.len() >= PENDING_ADDS_PER_USER_MAX {
             self.entries.pop_front();
         }
         let terms = terms.clone();
@@ -55,7 +55,7 @@ impl Wanted {
         self.entries.push_back(Entry { who, terms, since });
     }
 
-    /// `client` was given out for a claim: what it was wanted for is done.
+    /// `client` was given out for a claim: the add is pending no longer.
     pub(super) fn served(&mut self, claim: &Claim, client: &ClientUri) {
         let (requester, room) = (&claim.terms.requester, &claim.terms.room);
         self.entries.retain(|entry| {
@@ -65,7 +65,7 @@ impl Wanted {
         });
     }
 
-    /// Takes out those who wanted `client` and for whom its stock has a package now.
+    /// Takes out the adds of `client` for which its stock has a package now.
     fn refilled(&mut self, time: Millis, client: &ClientUri, stock: &Stock) -> Vec<Refilled> {
         self.entries.retain(|entry| entry.is_kept(time));
         let ready = |entry: &Entry| entry.who.client == *client && stock.has(&entry.terms, time);
@@ -84,7 +84,7 @@ impl Wanted {
 
 impl Entry {
     fn is_kept(&self, time: Millis) -> bool {
-        time <= self.since.plus(WANTED_IN_VAIN_KEPT_MS)
+        time <= self.since.plus(PENDING_ADDS_KEPT_MS)
     }
 }
 
@@ -94,7 +94,8 @@ impl User {
         let Some(device) = self.devices.get(&upload.client) else {
             return Vec::new();
         };
-        self.wanted.refilled(time, &upload.client, &device.stock)
+        self.pending_adds
+            .refilled(time, &upload.client, &device.stock)
     }
 }
 
@@ -159,7 +160,7 @@ mod tests {
         let mut bobby = Log::bobby(&["phone"]);
         bobby.stock("phone", [1]);
         let mut wanted = for_room(1, "den");
-        wanted.terms.ciphersuites = BVec::truncated(vec![3]);
+        wanted.terms.ciphersuites = BVec::from([3]);
         bobby.claim(wanted).unwrap();
         assert_eq!(heard(&mut bobby, "phone", vec![package(2)]), []);
         let fitting = StoredPackage {
@@ -203,14 +204,14 @@ mod tests {
     fn the_ledger_forgets_with_time_and_the_oldest_first() {
         let mut bobby = Log::bobby(&["phone"]);
         bobby.claim(for_room(1, "den")).unwrap();
-        bobby.wait(WANTED_IN_VAIN_KEPT_MS + 1);
+        bobby.wait(PENDING_ADDS_KEPT_MS + 1);
         let fresh = StoredPackage {
             not_after_s: bobby.time.as_seconds() + 3_600,
             ..package(1)
         };
         assert_eq!(heard(&mut bobby, "phone", vec![fresh]), []);
         bobby.claim(for_room(2, "den")).unwrap();
-        for number in 0..=WANTED_IN_VAIN_PER_USER_MAX {
+        for number in 0..=PENDING_ADDS_PER_USER_MAX {
             bobby.wait(60_000);
             let id = 3 + u8::try_from(number).unwrap();
             bobby.claim(for_room(id, &format!("r{number}"))).unwrap();
@@ -220,7 +221,7 @@ mod tests {
             ..package(2)
         };
         let heard = heard(&mut bobby, "phone", vec![fresh]);
-        assert_eq!(heard.len(), WANTED_IN_VAIN_PER_USER_MAX);
+        assert_eq!(heard.len(), PENDING_ADDS_PER_USER_MAX);
         assert_eq!(heard[0], pair("r1", "phone"));
     }
 }

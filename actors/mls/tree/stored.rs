@@ -1,7 +1,7 @@
-//! The tree of an epoch at rest: its nodes as bytes, the hash of every subtree, and the keys in it.
+//! The tree of an epoch as it is stored: its nodes as bytes, the hash of every subtree, and the keys in it.
 //!
 //! A worker can keep it from one Commit to the next ([`super::cache`]); what the next Commit changes is then all that is
-//! read, hashed and compared. Not here: meaning; a tree at rest is one that was checked.
+//! read, hashed and compared. Not here: meaning; a stored tree is one that was checked.
 //!
 //! Source: RFC 9420, sections 7.8 and 12.4.3.3.
 
@@ -15,9 +15,9 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// A tree at rest.
+/// A stored tree.
 #[derive(Debug, Default)]
-pub(crate) struct Rest {
+pub(crate) struct StoredTree {
     /// As many as one less than a power of two; each a Node as it is encoded.
     nodes: Vec<Option<Box<[u8]>>>,
     /// Of all nodes, or of none: they are computed when a Commit asks for them.
@@ -31,7 +31,7 @@ pub(crate) struct Rest {
     identities: BTreeSet<Box<[u8]>>,
 }
 
-impl Rest {
+impl StoredTree {
     /// Reads the vector of optional nodes that stands in a ratchet_tree extension, each node to its end.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
         let mut reader = Reader::bounded(bytes, "ratchet tree", TREE_BYTES_MAX)?;
@@ -49,28 +49,28 @@ impl Rest {
             return Err(reader.bad_value("last node of the tree").into());
         }
         let used = nodes.len();
-        let mut rest = Self {
+        let mut stored = Self {
             nodes,
             used,
             bytes: bytes.len(),
             ..Self::default()
         };
         let width = (used + 1).next_power_of_two() - 1;
-        rest.nodes.resize_with(width, || None);
-        Ok(rest)
+        stored.nodes.resize_with(width, || None);
+        Ok(stored)
     }
 
     /// As [`Self::read`], with the keys, which only a Commit is compared with.
     pub(crate) fn indexed(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let mut rest = Self::read(bytes)?;
-        let nodes = std::mem::take(&mut rest.nodes);
+        let mut stored = Self::read(bytes)?;
+        let nodes = std::mem::take(&mut stored.nodes);
         for (index, encoded) in nodes.iter().enumerate() {
             if let Some(encoded) = encoded {
-                rest.note(&Node::read(&mut Reader::new(encoded), index)?);
+                stored.note(&Node::read(&mut Reader::new(encoded), index)?);
             }
         }
-        rest.nodes = nodes;
-        Ok(rest)
+        stored.nodes = nodes;
+        Ok(stored)
     }
 
     /// How many leaves are not blank; of a tree with its keys.
