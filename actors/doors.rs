@@ -19,7 +19,7 @@ use crate::{
         follower,
         hub::{self, Via},
     },
-    user::command::{Hear, StoredPackage},
+    user::command::{LearnRefilled, StoredPackage},
     wire::{
         BText, Payload,
         claim::ClaimRequest,
@@ -137,7 +137,7 @@ pub enum Fanned {
     /// Items for a room that this provider follows.
     Room(RoomUri, follower::Deliver),
     /// A refill, for a user of this provider; the room may be anybody's.
-    User(RoomUri, UserUri, Hear),
+    User(RoomUri, UserUri, LearnRefilled),
 }
 
 /// The parts of a batch that a shard of a peer fans out, in order.
@@ -152,11 +152,11 @@ pub fn fanned(batch: Fanout) -> Vec<Fanned> {
                     room: room.clone(),
                     client,
                 };
-                let hear = Hear {
+                let learn = LearnRefilled {
                     from: None,
                     refilled,
                 };
-                parts.push(Fanned::User(room.clone(), requester, hear));
+                parts.push(Fanned::User(room.clone(), requester, learn));
                 None
             }
             Item::Event(_) | Item::Refused { .. } => Some(item),

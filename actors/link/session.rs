@@ -338,9 +338,9 @@ pub struct SubmitSender {
 /// What the hub's answer to a frame of submissions asks of its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// Runs that were refused without a number: their final word.
+    /// Runs that were refused without a number: their verdict.
     pub refused: Vec<SubmitRejected>,
-    /// Whether everything without a final word goes again: at once, or after this many milliseconds.
+    /// Whether everything without a verdict goes again: at once, or after this many milliseconds.
     pub again_after_ms: Option<u32>,
 }
 
@@ -384,7 +384,7 @@ impl SubmitSender {
         })
     }
 
-    /// Everything without a final word goes again, behind what is under way.
+    /// Everything without a verdict goes again, behind what is under way.
     pub fn again(&mut self) {
         self.next = 0;
     }

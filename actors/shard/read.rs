@@ -20,7 +20,7 @@ use crate::{
     record::{Command, Entry},
     room::{fanout, follower, hub},
     user::{
-        command::{Command as UserCommand, Deliver, Hear},
+        command::{Command as UserCommand, Deliver, LearnRefilled},
         inbox::{Held, InboxItem},
     },
     wire::{
@@ -249,11 +249,11 @@ pub fn notice<S: Source>(
             ..
         }) => {
             let user = refilled.requester.clone();
-            let hear = UserCommand::Hear(Hear {
+            let learn = UserCommand::LearnRefilled(LearnRefilled {
                 from: Some((here, first)),
                 refilled,
             });
-            return Ok(Some((first, Some((user, hear)))));
+            return Ok(Some((first, Some((user, learn)))));
         }
         Some(_) | None => return Ok(None),
     };
@@ -594,7 +594,7 @@ pub fn inbox_item<S: Source>(source: &S, item: InboxItem) -> Result<DoorItem, Re
             | UserCommand::Enrol(_)
             | UserCommand::Upload(_)
             | UserCommand::Claim(_)
-            | UserCommand::Hear(_)
+            | UserCommand::LearnRefilled(_)
             | UserCommand::Ack(_)
             | UserCommand::Introduction(_) => Err(no_event(at)),
         },

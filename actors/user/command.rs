@@ -42,8 +42,8 @@ pub enum Command {
     Claim(Claim),
     /// Take a notice of a room.
     Deliver(Deliver),
-    /// Take the word that a client can be added after all.
-    Hear(Hear),
+    /// Learn that a client can be added after all.
+    LearnRefilled(LearnRefilled),
     /// Remember what a client has.
     Ack(Ack),
     /// Keep, list, end or resolve introduction codes.
@@ -72,7 +72,7 @@ impl Command {
             | Self::Revoke(_)
             | Self::Enrol(_)
             | Self::Claim(_)
-            | Self::Hear(_)
+            | Self::LearnRefilled(_)
             | Self::Ack(_)
             | Self::Introduction(_) => 0,
         }
@@ -250,13 +250,13 @@ pub struct Deliver {
     pub post: Post,
 }
 
-/// The word that a client, which once had no package for a room, can be added to it now.
+/// Says that a client, which once had no package for a room, can be added to it now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hear {
-    /// The shard of the user's own provider that says so, and its number of the word. What another provider says has
-    /// none: its words may come again, and in another order.
+pub struct LearnRefilled {
+    /// The shard of the user's own provider that says so, and its number of this. What another provider says has
+    /// none: it may come again, and in another order.
     pub from: Option<(u16, LinkSeq)>,
-    /// The word.
+    /// Which client, for which room and requester.
     pub refilled: Refilled,
 }
 

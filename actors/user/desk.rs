@@ -156,7 +156,7 @@ impl Desk {
         fold: &Fold,
         out: &mut Vec<Effect>,
     ) {
-        if let Some(mut answer) = fold.settled(now, &command) {
+        if let Some(mut answer) = fold.answer_without_log(now, &command) {
             self.making.remove(&ticket);
             if let (Answer::Introduced(introduced), Command::Introduction(what)) =
                 (&mut answer, &*command)
@@ -347,7 +347,7 @@ mod tests {
         let mut bobby = Log::bobby(&["phone"]);
         bobby.consent(alice(), None, None);
         for command in [Command::Claim(plain()), Command::Delete] {
-            if let Some(answer) = bobby.fold.settled(NOW, &command) {
+            if let Some(answer) = bobby.fold.answer_without_log(NOW, &command) {
                 let before = bobby.fold.clone();
                 let moment = Moment {
                     time: NOW,

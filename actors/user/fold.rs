@@ -7,7 +7,7 @@
 use super::{
     Account, Device, User,
     claims::{Handed, fold_refusal},
-    command::{Claim, Command, Deliver, Hear},
+    command::{Claim, Command, Deliver, LearnRefilled},
     cursors::Membership,
     inbox::InboxItem,
     outcome::{Answer, Outcome, Refused},
@@ -34,7 +34,7 @@ impl machine::Fold for Fold {
             Command::Upload(upload) => self.on_user(|user| user.upload(time, upload)),
             Command::Claim(claim) => self.claim(time, claim),
             Command::Deliver(deliver) => self.deliver(at, deliver),
-            Command::Hear(hear) => self.hear(hear),
+            Command::LearnRefilled(learn) => self.learn_refilled(learn),
             Command::Ack(ack) => self.on_user(|user| user.ack(ack)),
             Command::Introduction(what) => self.on_user(|user| user.introduce(time, what)),
         }
@@ -114,7 +114,7 @@ impl Fold {
 
     /// The answer to a command that would change nothing, as far as that is plain without the log.
     #[must_use]
-    pub fn settled(&self, time: Millis, command: &Command) -> Option<Answer> {
+    pub fn answer_without_log(&self, time: Millis, command: &Command) -> Option<Answer> {
         if let Command::Introduction(what) = command
             && let Some(introduced) = self.introduced(time, what)
         {
@@ -122,7 +122,7 @@ impl Fold {
         }
         match (&self.account, command) {
             // Whether the user exists, these may change something or must be remembered in order.
-            (_, Command::Add(_) | Command::Deliver(_) | Command::Hear(_)) => None,
+            (_, Command::Add(_) | Command::Deliver(_) | Command::LearnRefilled(_)) => None,
             (Account::Absent, Command::Claim(claim)) => Some(Answer::Claimed(Err(fold_refusal(
                 UserRefused::Unknown,
                 claim,
@@ -181,9 +181,9 @@ impl Fold {
         Outcome::answer(Answer::Claimed(Err(fold_refusal(refused, claim))))
     }
 
-    fn hear(&mut self, hear: &Hear) -> Outcome {
+    fn learn_refilled(&mut self, learn: &LearnRefilled) -> Outcome {
         match &mut self.account {
-            Account::Active(user) => user.hear(hear),
+            Account::Active(user) => user.learn_refilled(learn),
             Account::Absent | Account::Deleted => Outcome::answer(Answer::Done),
         }
     }

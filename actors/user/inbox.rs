@@ -7,7 +7,7 @@
 
 use super::{
     Device, User,
-    command::{Deliver, Hear},
+    command::{Deliver, LearnRefilled},
     cursors::Membership,
     outcome::{Answer, Outcome},
 };
@@ -150,16 +150,16 @@ impl Device {
 
 impl User {
     /// Learns that a client can be added after all, for all devices: whichever is there first may add it.
-    pub(super) fn hear(&mut self, hear: &Hear) -> Outcome {
+    pub(super) fn learn_refilled(&mut self, learn: &LearnRefilled) -> Outcome {
         let mut outcome = Outcome::answer(Answer::Done);
-        if let Some((shard, seq)) = hear.from
+        if let Some((shard, seq)) = learn.from
             && !self.is_news(shard, seq)
         {
             return outcome;
         }
         let note = Note::Refilled {
-            room: hear.refilled.room.clone(),
-            client: hear.refilled.client.clone(),
+            room: learn.refilled.room.clone(),
+            client: learn.refilled.client.clone(),
         };
         for (client, device) in &mut self.devices {
             // Who reads it twice asks for a KeyPackage once more than it had to: a note that is lost is worse.
@@ -342,7 +342,7 @@ mod tests {
             room: room(name),
             client: "mimi://c.example/d/cathy/phone".parse().unwrap(),
         };
-        Command::Hear(Hear { from, refilled })
+        Command::LearnRefilled(LearnRefilled { from, refilled })
     }
 
     #[test]

@@ -197,9 +197,10 @@ impl FanoutLane {
                     let deliver = follower::Command::Deliver(deliver);
                     (room.clone(), ShardRequest::Follower(room, deliver))
                 }
-                Fanned::User(room, user, hear) => {
-                    (room, ShardRequest::UserLog(user, UserCommand::Hear(hear)))
-                }
+                Fanned::User(room, user, learn) => (
+                    room,
+                    ShardRequest::UserLog(user, UserCommand::LearnRefilled(learn)),
+                ),
             };
             Part {
                 of,

@@ -1,7 +1,7 @@
-//! The submit lane, sending side: what local clients submitted to one hub, in order, until it has a final word.
+//! The submit lane, sending side: what local clients submitted to one hub, in order, until it has a verdict.
 //!
 //! The words come back on the hub's fan-out lane; what comes back here is whether a frame was judged, so that the next
-//! may be sent. After a cut everything without a word is sent again; the hub knows the numbers it has.
+//! may be sent. After a cut everything without a verdict is sent again; the hub knows the numbers it has.
 //!
 //! Source: transport requirements, section 4.
 

@@ -266,7 +266,7 @@ async fn remove_carl(
     let number = carl.send(room, &[text]).await?;
     ensure!(
         carl.unresolved(room).contains(&number),
-        "Carl's message has its final word before it left c.example"
+        "Carl's message has its verdict before it left c.example"
     );
     let alice = cast.get("alice1")?;
     let remove = alice.prepare_remove(room, &[uri])?;
@@ -284,7 +284,7 @@ async fn remove_carl(
     let carl = cast.get("carl1")?;
     carl.run_until(PATIENCE, decided)
         .await
-        .context("Carl waits for the final word")?;
+        .context("Carl waits for the verdict")?;
     let words = carl.verdicts(room);
     let word = words
         .iter()

@@ -231,7 +231,7 @@ fn reader(member: &Member, name: &str, room: &RoomUri, ledger: &Ledger) -> anyho
     Ok(row)
 }
 
-/// Every acknowledged message has the final word that it was accepted.
+/// Every acknowledged message has the verdict that it was accepted.
 fn accepted(cast: &mut Cast, room: &RoomUri, ledger: &Ledger) -> anyhow::Result<()> {
     for message in &ledger.acknowledged {
         let verdicts = cast.get(&message.sender)?.verdicts(room);
@@ -241,7 +241,7 @@ fn accepted(cast: &mut Cast, room: &RoomUri, ledger: &Ledger) -> anyhow::Result<
         let accepted = matches!(word, Some((_, Verdict::Accepted { .. })));
         ensure!(
             accepted,
-            "{} has no final word on {:?}: {word:?}",
+            "{} has no verdict on {:?}: {word:?}",
             message.sender,
             message.text
         );

@@ -228,8 +228,8 @@ fn follower_commands() -> Vec<(&'static str, follower::Command)> {
 
 fn user_commands() -> Vec<(&'static str, user::command::Command)> {
     use user::command::{
-        Ack, Add, Claim, Command, Consent, Deliver, Enrol, Hear, Revoke, Rules, StoredPackage,
-        Upload,
+        Ack, Add, Claim, Command, Consent, Deliver, Enrol, LearnRefilled, Revoke, Rules,
+        StoredPackage, Upload,
     };
     let stored = StoredPackage {
         package: some("package"),
@@ -319,7 +319,7 @@ fn user_commands() -> Vec<(&'static str, user::command::Command)> {
     }
     commands.push((
         "hear",
-        Command::Hear(Hear {
+        Command::LearnRefilled(LearnRefilled {
             from: Some((3, LinkSeq(1))),
             refilled: Refilled {
                 requester: user_uri(),

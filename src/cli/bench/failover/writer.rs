@@ -152,7 +152,7 @@ async fn write(
         let sent = tokio::time::timeout(TRY, member.resend(&room)).await;
         if matches!(sent, Ok(Ok(()))) {
             held(&shared.accepted).push(Instant::now());
-            // Its final word makes room for the next; without one it is sent again.
+            // Its verdict makes room for the next; without one it is sent again.
             drop(
                 member
                     .run_until(REST, |member| member.unresolved(&room).is_empty())
