@@ -4,7 +4,6 @@
 //! however often it is asked. What is told at the end is which of these happened last, and whether anything may have
 //! been done.
 
-use super::protocol::{Code, Response};
 use crate::{cluster::shard::shards::Unanswered, node::Node};
 use mimi_actors::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
@@ -17,6 +16,7 @@ use mimi_actors::{
     },
     wire::{event::Hash, refusal::Why},
 };
+use mimi_operator::protocol::{Code, Response};
 use rand::RngCore;
 use std::time::Duration;
 use tokio::time::Instant;

@@ -8,7 +8,7 @@ use mimi_actors::{
     wire::joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest, IntroductionAsk},
     wire::refusal::Flaw,
 };
-use mimi_node::client::member::Ticket;
+use mimi_client::member::Ticket;
 use ring::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair as _},
