@@ -1,18 +1,20 @@
 //! A node's data directory: whose it is, the starts that it has been in, and the hub's key.
 
-use crate::{quic::private::read_private, release::Writer};
+use crate::{
+    quic::private::{read_private, write_durably},
+    release::Writer,
+};
 use anyhow::{Context, bail};
 use mimi_actors::{
     ids::ProviderId,
     membership::chain::{self, StartId},
     room::checks::HubSigner,
 };
+use mimi_operator::hub_key;
 use rand::RngCore;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
 use std::{
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -315,7 +317,7 @@ pub(crate) fn hub_key(data_dir: &Path, configured: &Path) -> anyhow::Result<HubK
     let own = data_dir.join("hub.key");
     let path = if configured == Path::new("") {
         if !own.exists() {
-            make_hub_key(&own)?;
+            hub_key::make(&own)?;
         }
         own.as_path()
     } else {
@@ -352,47 +354,6 @@ pub(crate) fn check_hub_key(data_dir: &Path, configured: &Path) -> anyhow::Resul
         // Whether it should be there is looked at elsewhere.
         Err(_) => Ok(()),
     }
-}
-
-/// Makes a hub's key.
-///
-/// # Errors
-/// When it exists or cannot be written.
-pub(crate) fn make_hub_key(path: &Path) -> anyhow::Result<()> {
-    if path.exists() {
-        bail!(
-            "{} exists; remove it first, it is not overwritten",
-            path.display()
-        );
-    }
-    let made = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new());
-    let made = made.map_err(|_| anyhow::anyhow!("make the hub's key: no randomness"))?;
-    write_durably(path, made.as_ref())
-}
-
-/// Writes a file for its owner only, whole or not at all.
-///
-/// # Errors
-/// When the file system refuses; then the file is as it was.
-pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let staging = path.with_extension("new");
-    let write = || -> std::io::Result<()> {
-        match std::fs::remove_file(&staging) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&staging)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&staging, path)?;
-        let parent = path.parent().unwrap_or(Path::new("."));
-        std::fs::File::open(parent)?.sync_all()
-    };
-    write().with_context(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]

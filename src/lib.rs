@@ -21,6 +21,4 @@ mod release;
 mod signals;
 pub mod store;
 
-#[cfg(feature = "tools")]
-pub use mimi_client as client;
 pub use mimi_quic as quic;

@@ -4,7 +4,6 @@
 //! however often it is asked. What is told at the end is which of these happened last, and whether anything may have
 //! been done.
 
-use super::protocol::{Code, Response};
 use crate::{cluster::shard::shards::Unanswered, node::Node};
 use mimi_actors::{
     caller::Principal,
@@ -18,6 +17,7 @@ use mimi_actors::{
         user::{Answer, Consent, Refused, Request},
     },
 };
+use mimi_operator::protocol::{Code, Response};
 use rand::RngCore;
 use std::time::Duration;
 use tokio::time::Instant;

@@ -1,6 +1,5 @@
 //! The operator's view of the cluster, and changes of who has which shard.
 
-use super::protocol::{ClusterShardRow, ClusterStatus, NodeRow, Response};
 use crate::{
     cluster::{
         mesh::{
@@ -15,6 +14,7 @@ use crate::{
 use anyhow::{Context, bail, ensure};
 use futures::future::join_all;
 use mimi_actors::membership::{ChangeId, Wish, check::findings};
+use mimi_operator::protocol::{ClusterShardRow, ClusterStatus, NodeRow, Response};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 

@@ -8,6 +8,5 @@ mod listener;
 pub mod local;
 mod metrics;
 mod parked;
-pub mod protocol;
 pub(crate) mod ready;
 mod unwell;

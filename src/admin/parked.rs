@@ -1,6 +1,5 @@
 //! The rooms of which something waits beside the link to a provider.
 
-use super::protocol::{ParkedRow, Response};
 use crate::node::Node;
 use mimi_actors::{
     ids::{ProviderId, RoomUri},
@@ -9,6 +8,7 @@ use mimi_actors::{
         parked::{Parked, Why},
     },
 };
+use mimi_operator::protocol::{ParkedRow, Response};
 
 /// Rooms in one listing, at most.
 const ROWS_MAX: usize = 1_000;

@@ -4,16 +4,17 @@
 //! shard, each shown when it is done, and in the end every shard is looked at again. A command that is stopped, or whose
 //! node dies, leaves whole shards changed and the others as they were; the same command goes on from there.
 
-use super::{Target, failure::Unwell, output};
-use crate::{
-    admin::protocol::{ClusterStatus, Request, Response},
-    directory,
-};
+use super::{Target, ask::ask, failure::Unwell};
+use crate::directory;
 use anyhow::{Context, bail, ensure};
 use mimi_actors::membership::{
     Address, ChangeId, Wish,
     change::{Change, Outcome, Task, Verdict, remedy},
     check::Finding,
+};
+use mimi_operator::{
+    output,
+    protocol::{ClusterStatus, Request, Response},
 };
 use serde_json::json;
 
@@ -167,7 +168,7 @@ impl Cluster {
 }
 
 fn look(target: &Target) -> anyhow::Result<ClusterStatus> {
-    let response = output::ask(&target.config, &Request::Cluster)?;
+    let response = ask(&target.config, &Request::Cluster)?;
     let Response::Cluster(status) = response else {
         bail!("the node answered something else")
     };
@@ -202,7 +203,7 @@ fn carry(target: &Target, wish: &Wish, id: ChangeId) -> anyhow::Result<()> {
             Task::End => Request::EndChange { id },
             Task::Over(verdict) => return say(verdict, wish, shards),
         };
-        let outcome = match output::ask(&target.config, &asked) {
+        let outcome = match ask(&target.config, &asked) {
             Ok(Response::Next { next }) => Outcome::Next(next),
             Ok(Response::Done) => Outcome::Done,
             Ok(_) => Outcome::Failed("the node answered something else".to_owned()),
@@ -239,7 +240,7 @@ fn say(verdict: &Verdict, wish: &Wish, shards: u16) -> anyhow::Result<()> {
 }
 
 fn findings(target: &Target) -> anyhow::Result<Vec<Finding>> {
-    let response = output::ask(&target.config, &Request::CheckCluster)?;
+    let response = ask(&target.config, &Request::CheckCluster)?;
     let Response::Checked { findings } = response else {
         bail!("the node answered something else")
     };

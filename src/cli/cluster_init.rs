@@ -1,15 +1,15 @@
 //! `cluster init`: everything that a new cluster on one machine begins with, ready to be started or copied.
 
-use super::{output, pki};
-use crate::{
-    config::{ClusterConfig, ClusterNode, Config, TrustConfig},
-    directory,
-};
+use crate::config::{ClusterConfig, ClusterNode, Config, TrustConfig};
 use anyhow::{Context, ensure};
 use mimi_actors::ids::ProviderId;
+use mimi_operator::{
+    cluster_files::{Place, cluster_of, data_dir, write, write_new},
+    output,
+};
+use mimi_quic::issue::{create_ca, create_certificate};
 use serde_json::json;
 use std::{
-    fmt::Write as _,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -38,19 +38,6 @@ pub struct Init {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// A node of a cluster on this machine.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    /// Its number.
-    pub node: u64,
-    /// Its door for the other nodes, and where they reach it.
-    pub cluster: (SocketAddr, SocketAddr),
-    /// Its door for other providers.
-    pub link: SocketAddr,
-    /// Its door for clients.
-    pub door: SocketAddr,
 }
 
 impl Init {
@@ -106,8 +93,8 @@ impl Init {
         let places = (1..=self.nodes).map(|node| self.place(node, node - 1));
         let places: anyhow::Result<Vec<Place>> = places.collect();
         let ca = self.out.join("provider-ca");
-        pki::create_ca(&ca)?;
-        pki::create_certificate(&ca, provider, &self.out)?;
+        create_ca(&ca)?;
+        create_certificate(&ca, provider, &self.out)?;
         write(&self.out, provider, &places?, "")
     }
 
@@ -130,7 +117,7 @@ impl Init {
         );
         let out = std::path::absolute(&self.out)?;
         let name = cluster_of(&provider)?;
-        pki::create_ca(&out.join(format!("{provider}-cluster-ca")))?;
+        create_ca(&out.join(format!("{provider}-cluster-ca")))?;
         let mut configs = Vec::new();
         let mut joins = Vec::new();
         let own = self.place(first.node.id, 0)?;
@@ -141,7 +128,7 @@ impl Init {
         for more in 0..self.nodes {
             let place = self.place(own.node + more, more)?;
             let identity: ProviderId = format!("n{}.{name}", place.node).parse()?;
-            pki::create_certificate(&out.join(format!("{provider}-cluster-ca")), &identity, &out)?;
+            create_certificate(&out.join(format!("{provider}-cluster-ca")), &identity, &out)?;
             let mut config = first.clone();
             let mut nodes = vec![own_row.clone()];
             if more > 0 {
@@ -197,96 +184,13 @@ fn absolute(mut config: Config) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
-    ensure!(
-        !path.exists(),
-        "{} exists; remove it first, it is not overwritten",
-        path.display()
-    );
-    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
-}
-
 /// The configurations that were written, and the number and address of each node that waits.
 type Grown = (Vec<PathBuf>, Vec<(u64, SocketAddr)>);
-
-/// The name of the cluster of a provider's nodes.
-fn cluster_of(provider: &ProviderId) -> anyhow::Result<ProviderId> {
-    Ok(format!("main.{provider}").parse()?)
-}
-
-/// The name of a node's data directory, beside its configuration.
-#[must_use]
-pub fn data_dir(provider: &ProviderId, node: u64) -> String {
-    format!("{provider}-n{node}-data")
-}
-
-/// Writes the cluster's CA, the hub's key, and for each node a certificate and a configuration that ends with `peers`.
-/// The provider's own certificate is `PROVIDER.crt` in the same directory.
-///
-/// # Errors
-/// When a file exists or cannot be written.
-pub fn write(
-    out: &Path,
-    provider: &ProviderId,
-    places: &[Place],
-    peers: &str,
-) -> anyhow::Result<Vec<PathBuf>> {
-    let ca = out.join(format!("{provider}-cluster-ca"));
-    pki::create_ca(&ca)?;
-    directory::make_hub_key(&out.join(format!("{provider}-hub.key")))?;
-    let mut configs = Vec::new();
-    for place in places {
-        configs.push(write_node(out, provider, place, places, false, peers)?);
-    }
-    Ok(configs)
-}
-
-/// Writes a certificate and a configuration for one node of a cluster whose CA and hub key are there.
-///
-/// # Errors
-/// When a file exists or cannot be written.
-pub fn write_node(
-    out: &Path,
-    provider: &ProviderId,
-    place: &Place,
-    nodes: &[Place],
-    join: bool,
-    peers: &str,
-) -> anyhow::Result<PathBuf> {
-    let cluster = cluster_of(provider)?;
-    let ca = format!("{provider}-cluster-ca");
-    let node = place.node;
-    let identity: ProviderId = format!("n{node}.{cluster}").parse()?;
-    pki::create_certificate(&out.join(&ca), &identity, out)?;
-    let mut listed = String::new();
-    for other in nodes {
-        let (id, address) = (other.node, other.cluster.1);
-        write!(listed, "{{ id = {id}, address = \"{address}\" }}, ")?;
-    }
-    let Place {
-        cluster: (listen, _),
-        link,
-        door,
-        ..
-    } = place;
-    let data = data_dir(provider, node);
-    let text = format!(
-        "[node]\nprovider = \"{provider}\"\nid = {node}\ndata_dir = \"{data}\"\n\
-         hub_key = \"{provider}-hub.key\"\n\
-         [tls]\ncertificate = \"{provider}.crt\"\nkey = \"{provider}.key\"\n\
-         [link]\nlisten = \"{link}\"\n[door]\nlisten = \"{door}\"\n\
-         [cluster]\nname = \"{cluster}\"\nlisten = \"{listen}\"\n\
-         certificate = \"{identity}.crt\"\nkey = \"{identity}.key\"\nca = \"{ca}/ca.crt\"\n\
-         nodes = [{listed}]\njoin = {join}\n{peers}"
-    );
-    let config = out.join(format!("{provider}-n{node}.toml"));
-    write_new(&config, &text)?;
-    Ok(config)
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mimi_operator::hub_key;
 
     #[test]
     fn what_is_written_is_what_a_node_reads() {
@@ -314,7 +218,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let alone = dir.path().join("alone.toml");
         std::fs::write(&alone, "[node]\nid = 4\nhub_key = \"the.key\"\n").unwrap();
-        directory::make_hub_key(&dir.path().join("the.key")).unwrap();
+        hub_key::make(&dir.path().join("the.key")).unwrap();
         let out = dir.path().join("out");
         let init = Init {
             provider: None,

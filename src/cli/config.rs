@@ -1,11 +1,12 @@
 //! `config`: check a configuration, or print an example.
 
-use super::{failure::Unwell, output};
+use super::failure::Unwell;
 use crate::{
     certificates::now_s,
     config::{Config, EXAMPLE},
     preflight,
 };
+use mimi_operator::output;
 use std::path::PathBuf;
 
 /// Arguments of `config`.

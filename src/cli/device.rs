@@ -1,9 +1,12 @@
 //! `device`: the devices of a running node's users.
 
-use super::{Target, output};
-use crate::admin::protocol::{Request, Response};
+use super::{Target, ask::ask};
 use anyhow::bail;
 use mimi_actors::ids::ClientUri;
+use mimi_operator::{
+    output,
+    protocol::{Request, Response},
+};
 
 /// Arguments of `device`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +36,7 @@ impl Device {
         let request = Request::RevokeDevice {
             client: client.clone(),
         };
-        let response = output::ask(&target.config, &request)?;
+        let response = ask(&target.config, &request)?;
         if target.json {
             return output::json(&response);
         }

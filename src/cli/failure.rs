@@ -13,15 +13,10 @@
 //! With `--json` the line is one JSON object: `code` is a word that stays the same, `message` the same text as for people,
 //! `exit` the exit code and, where it is known, `retry_after_ms`.
 
-use super::output;
-pub use super::refused::Refused;
+use crate::{config::ConfigError, preflight::Unusable};
+use mimi_operator::{ask::AskError, output, protocol::Code};
 #[cfg(feature = "tools")]
-use super::verify::Unproven;
-use crate::{
-    admin::{local::AskError, protocol::Code},
-    config::ConfigError,
-    preflight::Unusable,
-};
+use mimi_verify::Unproven;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -33,6 +28,18 @@ const USAGE: u8 = 2;
 const UNWELL: u8 = 3;
 /// 128 + SIGPIPE.
 const CLOSED: u8 = 141;
+
+/// What a running node refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct Refused {
+    /// The word for machines.
+    pub code: Code,
+    /// Why, and what to do about it.
+    pub why: String,
+    /// When to try again, where that is known.
+    pub retry_after_ms: Option<u32>,
+}
 
 /// The answer was given, and it says that something is not well.
 #[derive(Debug, thiserror::Error)]

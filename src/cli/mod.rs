@@ -1,28 +1,20 @@
 //! The command line: one file for each subcommand.
 
-#[cfg(feature = "tools")]
-pub mod bench;
+mod ask;
 pub mod cluster;
 pub mod cluster_init;
 pub mod config;
-#[cfg(feature = "tools")]
-pub mod demo;
 pub mod device;
 pub mod failure;
-pub mod output;
 pub mod peer;
 pub mod pki;
-pub mod refused;
 pub mod serve;
-#[cfg(feature = "tools")]
-pub mod stage;
 pub mod status;
 pub mod user;
-#[cfg(feature = "tools")]
-pub mod verify;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 use failure::Usage;
+use mimi_operator::output;
 use std::{path::PathBuf, process::ExitCode};
 
 /// The node of a messaging provider: end-to-end encrypted (MLS) rooms across providers.
@@ -39,10 +31,10 @@ enum Command {
     Serve(serve::Serve),
     /// Play a story over three providers on this machine, and check everything it claims
     #[cfg(feature = "tools")]
-    Demo(demo::Demo),
+    Demo(mimi_demo::Demo),
     /// Measure this machine
     #[cfg(feature = "tools")]
-    Bench(bench::Bench),
+    Bench(mimi_bench::Bench),
     /// Check a configuration, or print an example
     Config(config::ConfigCommand),
     /// Make certificates for development
@@ -59,7 +51,7 @@ enum Command {
     Status(status::StatusCommand),
     /// Judge a recorded history; exit code 0: valid, 1: violated, 2: too little happened
     #[cfg(feature = "tools")]
-    Verify(verify::Verify),
+    Verify(mimi_verify::Verify),
 }
 
 /// Where to find the node that a command is for.
@@ -113,9 +105,9 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run(),
             #[cfg(feature = "tools")]
-            Command::Demo(demo) => demo.run(),
+            Command::Demo(demo) => demo.run(&std::env::current_exe()?),
             #[cfg(feature = "tools")]
-            Command::Bench(bench) => bench.run(),
+            Command::Bench(bench) => bench.run(&std::env::current_exe()?, crate::node::fill::fill),
             Command::Config(config) => config.run(),
             Command::Pki(pki) => pki.run(),
             Command::Cluster(cluster) => cluster.run(),
@@ -129,10 +121,23 @@ impl Cli {
     }
 }
 
-/// Runs a short command that talks to a running node.
-pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(work)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn help_names_the_tools_where_they_are_linked_and_nowhere_else() {
+        let help = Cli::command().render_long_help().to_string();
+        let named = |name: &str| {
+            let mut words = help
+                .lines()
+                .filter_map(|line| line.split_whitespace().next());
+            words.any(|word| word == name)
+        };
+        for tool in ["demo", "bench", "verify"] {
+            assert_eq!(named(tool), cfg!(feature = "tools"), "{help}");
+        }
+        assert!(named("serve"), "{help}");
+    }
 }

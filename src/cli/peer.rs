@@ -2,12 +2,15 @@
 
 use super::{
     Target,
+    ask::ask,
     failure::{Refused, Unwell},
-    output,
 };
-use crate::admin::protocol::{Code, ParkedRow, Request, Response};
 use anyhow::bail;
 use mimi_actors::ids::{ProviderId, RoomUri};
+use mimi_operator::{
+    output,
+    protocol::{Code, ParkedRow, Request, Response},
+};
 
 /// Arguments of `peer`.
 #[derive(Debug, clap::Args)]
@@ -63,7 +66,7 @@ fn parked(
     target: &Target,
     provider: Option<ProviderId>,
 ) -> anyhow::Result<(Vec<ParkedRow>, usize)> {
-    let response = output::ask(&target.config, &Request::Parked { provider })?;
+    let response = ask(&target.config, &Request::Parked { provider })?;
     let Response::Parked { rooms, total } = response else {
         bail!("the node answered something else");
     };
@@ -135,7 +138,7 @@ fn redrive_one(target: &Target, peer: &ProviderId, room: &RoomUri) -> anyhow::Re
         provider: peer.clone(),
         room: room.clone(),
     };
-    let Response::Redriven { items } = output::ask(&target.config, &redrive)? else {
+    let Response::Redriven { items } = ask(&target.config, &redrive)? else {
         bail!("the node answered something else");
     };
     Ok(items)

@@ -1,15 +1,12 @@
 //! `pki`: a CA and certificates for development. Not for the open Internet.
 
-use super::output;
-use crate::directory;
 use mimi_actors::ids::ProviderId;
+use mimi_operator::{hub_key, output};
 use mimi_quic::{
-    issue::{create_certificate_for, files},
+    issue::{create_ca, create_certificate_for, files},
     spki_pin,
 };
 use std::path::{Path, PathBuf};
-
-pub use mimi_quic::issue::{create_ca, create_certificate};
 
 /// Arguments of `pki`.
 #[derive(Debug, clap::Args)]
@@ -89,7 +86,7 @@ impl Pki {
             }
             What::HubKey { out, json } => {
                 let path = out.join("hub.key");
-                directory::make_hub_key(&path)?;
+                hub_key::make(&path)?;
                 if json {
                     output::json(&serde_json::json!({ "key": path }))?;
                 } else {

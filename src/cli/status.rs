@@ -1,11 +1,12 @@
 //! `status`: what a running node holds, and what is not well with it.
 
-use super::{Target, failure::Unwell, output};
-use crate::{
-    admin::protocol::{Request, Response},
-    certificates::now_s,
-};
+use super::{Target, ask::ask, failure::Unwell};
+use crate::certificates::now_s;
 use anyhow::bail;
+use mimi_operator::{
+    output,
+    protocol::{Request, Response},
+};
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,7 @@ impl StatusCommand {
     /// # Errors
     /// When the node does not run; [`Unwell`] when it says that something is not well.
     pub fn run(self) -> anyhow::Result<()> {
-        let response = output::ask(&self.target.config, &Request::Status)?;
+        let response = ask(&self.target.config, &Request::Status)?;
         let Response::Status(status) = response else {
             bail!("the node answered something else")
         };

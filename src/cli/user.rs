@@ -1,9 +1,12 @@
 //! `user`: the users of a running node.
 
-use super::{Target, output};
-use crate::admin::protocol::{Request, Response};
+use super::{Target, ask::ask};
 use anyhow::bail;
 use mimi_actors::ids::{Requester, RoomUri};
+use mimi_operator::{
+    output,
+    protocol::{Request, Response},
+};
 
 /// Arguments of `user`.
 #[derive(Debug, clap::Args)]
@@ -99,7 +102,7 @@ impl User {
                 },
             ),
         };
-        let response = output::ask(&target.config, &request)?;
+        let response = ask(&target.config, &request)?;
         if target.json {
             return output::json(&response);
         }

@@ -3,6 +3,8 @@
 
 mod boot;
 mod drain;
+#[cfg(feature = "tools")]
+pub(crate) mod fill;
 pub mod running;
 mod tasks;
 

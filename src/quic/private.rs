@@ -2,10 +2,11 @@
 //! others when it is opened.
 
 use super::FileError;
+use anyhow::Context;
 use std::{
-    fs::{File, Permissions},
-    io::{self, Read},
-    os::unix::fs::PermissionsExt,
+    fs::{File, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -65,6 +66,31 @@ pub fn close_to_others(path: &Path) -> io::Result<u64> {
         }
     }
     Ok(closed)
+}
+
+/// Writes a file for its owner only, whole or not at all.
+///
+/// # Errors
+/// When the file system refuses; then the file is as it was.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let staging = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        match std::fs::remove_file(&staging) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&staging)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&staging, path)?;
+        let parent = path.parent().unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()
+    };
+    write().with_context(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use crate::support::{
     room,
 };
 use mimi_actors::{ids::RoomUri, wire::event::Epoch};
+use mimi_client::member::MemberError;
 use mimi_history::{Delivered, Digest, Event, Invariant, Line, RoomSeq};
-use mimi_node::client::member::MemberError;
 use std::{
     path::Path,
     time::{Duration, Instant},

@@ -12,11 +12,9 @@ use crate::support::{
 };
 use futures::future::join_all;
 use mimi_actors::{ids::RoomUri, wire::event::Verdict};
+use mimi_client::member::{Member, MemberError, PreparedCommit, Proposing, new_claim_id};
 use mimi_history::{Acked, Event, Fault, Invariant, Phase};
-use mimi_node::{
-    client::member::{Member, MemberError, PreparedCommit, Proposing, new_claim_id},
-    quic::DoorDialer,
-};
+use mimi_quic::DoorDialer;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use std::{
     collections::BTreeMap,

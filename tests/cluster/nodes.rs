@@ -2,7 +2,7 @@
 
 use crate::support::{self, Net, agree, cast::Who, until, wait, wait_epoch};
 use mimi_actors::{ids::RoomUri, wire::event::Epoch};
-use mimi_node::client::member::Member;
+use mimi_client::member::Member;
 use std::time::Instant;
 
 const A: &str = "a.example";

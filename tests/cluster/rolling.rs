@@ -3,7 +3,8 @@
 use super::nodes::{ALICE, BOB};
 use crate::support::{Net, WAIT, agree, unhurt, wait, wait_epoch};
 use mimi_actors::{ids::RoomUri, wire::event::Epoch};
-use mimi_node::{client::member::Member, quic::DoorDialer};
+use mimi_client::member::Member;
+use mimi_quic::DoorDialer;
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},

@@ -12,7 +12,7 @@ use mimi_actors::{
         claim::{ClaimId, ClaimResponse, ClaimTerms, UserRefused},
     },
 };
-use mimi_node::client::member::{Member, new_claim_id, packages};
+use mimi_client::member::{Member, new_claim_id, packages};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{
     collections::BTreeMap,

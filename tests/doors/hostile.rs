@@ -74,10 +74,10 @@ use mimi_actors::{
         room::{self, Beginning},
     },
 };
-use mimi_node::{
-    cli::pki::{create_ca, create_certificate},
-    client::member::{Member, PackageOptions, PreparedCommit, Proposing, new_claim_id},
-    quic::{DOOR_ALPN, LINK_ALPN},
+use mimi_client::member::{Member, PackageOptions, PreparedCommit, Proposing, new_claim_id};
+use mimi_quic::{
+    DOOR_ALPN, LINK_ALPN,
+    issue::{create_ca, create_certificate},
 };
 use quinn::{Connection, Endpoint};
 use std::time::Instant;

@@ -25,10 +25,8 @@ use crate::support::{
     until, wait,
 };
 use mimi_actors::{ids::RoomUri, wire::event::Epoch};
-use mimi_node::{
-    admin::protocol::{ParkedRow, Request, Response},
-    client::member::Member,
-};
+use mimi_client::member::Member;
+use mimi_operator::protocol::{ParkedRow, Request, Response};
 use std::time::{Duration, Instant};
 
 const A: &str = "a.example";

@@ -12,7 +12,7 @@ use mimi_actors::{
         event::Epoch,
     },
 };
-use mimi_node::client::member::{Entrance, Member, MemberError, Ticket, packages};
+use mimi_client::member::{Entrance, Member, MemberError, Ticket, packages};
 use mls_rs::client_builder::MlsConfig;
 use party::{Party, party};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};

@@ -2,7 +2,7 @@
 
 use crate::support::{self, Net, agree, mode, room, run_to_end, unhurt, wait, wait_epoch};
 use mimi_actors::wire::event::Epoch;
-use mimi_node::client::member::Member;
+use mimi_client::member::Member;
 use std::{
     os::unix::fs::{FileExt as _, PermissionsExt as _},
     path::{Path, PathBuf},

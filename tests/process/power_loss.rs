@@ -11,16 +11,14 @@ use crate::support::{
 };
 use futures::future::join_all;
 use mimi_actors::ids::RoomUri;
+use mimi_client::member::{Member, MemberError, new_claim_id};
 use mimi_history::{Fault, Phase};
-use mimi_node::{
-    admin::{
-        local,
-        protocol::{Request, Response},
-    },
-    cli::stage::cast::enrolled,
-    client::member::{Member, MemberError, new_claim_id},
-    quic::DoorDialer,
+use mimi_operator::{
+    ask::ask,
+    protocol::{Request, Response},
 };
+use mimi_quic::DoorDialer;
+use mimi_stage::cast::enrolled;
 use std::{
     io::Write as _,
     net::SocketAddr,
@@ -86,7 +84,7 @@ impl Place {
 
     async fn member(&self, name: &str, number: usize) -> Member {
         let user = name.to_owned();
-        let added = local::ask(self.socket(number), &Request::AddUser { user }).await;
+        let added = ask(self.socket(number), &Request::AddUser { user }).await;
         let Ok(Response::UserAdded { enrolment_code, .. }) = added else {
             panic!("{added:?}");
         };
@@ -121,7 +119,7 @@ impl Den {
             grant: Some(true),
         };
         assert_eq!(
-            local::ask(place.socket(number), &consent).await.unwrap(),
+            ask(place.socket(number), &consent).await.unwrap(),
             Response::Done
         );
         second.upload(1).await.unwrap();

@@ -13,7 +13,7 @@ use mimi_actors::{
     links::{IntroductionLink, JoinLink},
     wire::event::Epoch,
 };
-use mimi_node::client::member::Member;
+use mimi_client::member::Member;
 use serde::Deserialize;
 use std::{collections::BTreeMap, time::Duration};
 

@@ -4,7 +4,7 @@ use super::Story;
 use crate::support::until;
 use cucumber::{given, then};
 use mimi_actors::{ids::RoomUri, limits::SHARDS_DEFAULT, shard::place, wire::answer::Refused};
-use mimi_node::client::member::{MemberError, packages};
+use mimi_client::member::{MemberError, packages};
 
 #[given(
     regex = r"^(\S+) lets (\d+) items wait for a provider before it is brought into no more rooms$"

@@ -9,7 +9,7 @@ use mimi_actors::{
         claim::{ClaimProof, ClaimRequest, ClaimResponse, ClaimTerms, UserRefused},
     },
 };
-use mimi_node::client::member::{Member, new_claim_id, packages};
+use mimi_client::member::{Member, new_claim_id, packages};
 use std::{collections::BTreeSet, time::Instant};
 
 pub async fn claim(

@@ -20,14 +20,12 @@ use mimi_actors::{
         post::Note,
     },
 };
-use mimi_node::{
-    admin::protocol::Request,
-    client::{
-        door::{DeviceKey, DoorError},
-        member::{PackageOptions, new_claim_id},
-    },
-    quic::LINK_ALPN,
+use mimi_client::{
+    door::{DeviceKey, DoorError},
+    member::{PackageOptions, new_claim_id},
 };
+use mimi_operator::protocol::Request;
+use mimi_quic::LINK_ALPN;
 use openmls::prelude::{
     BasicCredential, Capabilities, Ciphersuite, CredentialWithKey, KeyPackage, MlsMessageOut,
 };

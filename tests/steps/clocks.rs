@@ -8,7 +8,7 @@ use super::{
 use crate::support::{Net, until};
 use cucumber::{given, then, when};
 use mimi_actors::wire::answer::Refused;
-use mimi_node::client::member::{MemberError, Ticket};
+use mimi_client::member::{MemberError, Ticket};
 use std::time::{Duration, Instant};
 
 /// The provider.

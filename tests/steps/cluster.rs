@@ -18,11 +18,9 @@ use mimi_actors::{
         event::Epoch,
     },
 };
+use mimi_client::member::{Member, MemberError, PreparedCommit};
 use mimi_history::Invariant;
-use mimi_node::{
-    client::member::{Member, MemberError, PreparedCommit},
-    quic::DoorDialer,
-};
+use mimi_quic::DoorDialer;
 use std::{
     collections::BTreeMap,
     fmt,

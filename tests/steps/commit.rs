@@ -10,7 +10,7 @@ use mimi_actors::wire::{
     event::{Epoch, Hash},
     room::Request,
 };
-use mimi_node::client::{
+use mimi_client::{
     door::DoorError,
     member::{Member, MemberError, PreparedCommit, packages},
 };

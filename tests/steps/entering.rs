@@ -15,7 +15,7 @@ use mimi_actors::wire::{
     event::Epoch,
     room::Request,
 };
-use mimi_node::client::member::{Entrance, Member, MemberError, Proposing, Ticket};
+use mimi_client::member::{Entrance, Member, MemberError, Proposing, Ticket};
 
 #[given(regex = r"^(\w+) has another device, (\w+)$")]
 async fn another_device(story: &mut Story, name: String, device: String) {

@@ -11,10 +11,8 @@ use mimi_actors::{
         event::{ClientSeq, RoomSeq, Verdict},
     },
 };
-use mimi_node::{
-    admin::protocol::{PeerRow, Request, Response},
-    client::member::Member,
-};
+use mimi_client::member::Member;
+use mimi_operator::protocol::{PeerRow, Request, Response};
 use std::collections::BTreeSet;
 
 #[then(regex = r"^(\w+) saw nothing from before (?:he|she) joined$")]

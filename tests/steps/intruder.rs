@@ -8,14 +8,9 @@ use crate::support::{
 };
 use cucumber::{then, when};
 use mimi_actors::ids::ProviderId;
-use mimi_node::{
-    cli::{
-        cluster_init::{self, Place},
-        pki::create_certificate,
-        stage::ground::{Spot, free_place},
-    },
-    quic::CLUSTER_ALPNS,
-};
+use mimi_operator::cluster_files::{self, Place};
+use mimi_quic::{CLUSTER_ALPNS, issue::create_certificate};
+use mimi_stage::ground::{Spot, free_place};
 use std::{
     net::SocketAddr,
     process::{Command, Stdio},
@@ -73,9 +68,9 @@ async fn other_cluster(story: &mut Story) {
         ..free_place(1)
     };
     let places = [first, free_place(2)];
-    cluster_init::write(&root, &provider, &places, "").unwrap();
+    cluster_files::write(&root, &provider, &places, "").unwrap();
     let stranger = Node::new(&Spot {
-        data: root.join(cluster_init::data_dir(&provider, 2)),
+        data: root.join(cluster_files::data_dir(&provider, 2)),
         config: root.join("c.example-n2.toml"),
         provider,
         place: places[1],

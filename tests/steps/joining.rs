@@ -13,7 +13,7 @@ use mimi_actors::{
         joining::{CodeId, CodeTerms, SealedGroupInfo},
     },
 };
-use mimi_node::client::{
+use mimi_client::{
     door::DoorError,
     member::{Asking, Entrance, Member, MemberError, Ticket},
 };

@@ -7,7 +7,7 @@ use mimi_actors::wire::{
     event::{Epoch, RoomSeq},
     post::Notice,
 };
-use mimi_node::client::member::Ticket;
+use mimi_client::member::Ticket;
 use std::time::Duration;
 use support::{invite, room};
 use tokio::time::{Instant, timeout_at};

@@ -2,10 +2,8 @@
 
 use super::{Story, support};
 use cucumber::{given, then, when};
-use mimi_node::{
-    admin::protocol::ClusterStatus,
-    cli::stage::ground::{Spot, free_place},
-};
+use mimi_operator::protocol::ClusterStatus;
+use mimi_stage::ground::{Spot, free_place};
 use std::{
     collections::BTreeSet,
     io::{BufRead as _, BufReader},
@@ -76,7 +74,7 @@ async fn stopped(story: &mut Story, name: String) {
 /// Whether every shard has exactly these voters and learners.
 fn is(status: &ClusterStatus, voters: &[u64], learners: &[u64]) -> bool {
     assert!(!status.shards.is_empty());
-    let as_expected = |row: &mimi_node::admin::protocol::ClusterShardRow| {
+    let as_expected = |row: &mimi_operator::protocol::ClusterShardRow| {
         row.voters == voters && row.learners == learners
     };
     status.shards.iter().all(as_expected)

@@ -11,7 +11,7 @@ use mimi_actors::{
         event::{ClientSeq, Epoch, Verdict},
     },
 };
-use mimi_node::client::member::{Member, MemberError};
+use mimi_client::member::{Member, MemberError};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{

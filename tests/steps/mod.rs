@@ -40,7 +40,7 @@ use mimi_actors::{
         claim::{ClaimRequest, ClaimResponse},
     },
 };
-use mimi_node::client::{
+use mimi_client::{
     door::DeviceKey,
     member::{Member, MemberError, PreparedCommit},
 };

@@ -13,8 +13,8 @@ use crate::support::{
 };
 use cucumber::{given, then, when};
 use mimi_actors::{ids::RoomUri, limits::SHARDS_DEFAULT, shard::place};
+use mimi_client::member::MemberError;
 use mimi_history::{Event, Fault, NodeState, Phase, Start};
-use mimi_node::client::member::MemberError;
 use rustix::process::Signal;
 use std::{
     fs,

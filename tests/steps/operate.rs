@@ -3,10 +3,8 @@
 
 use super::{Story, support};
 use cucumber::{given, then, when};
-use mimi_node::{
-    admin::protocol::{Request, Response},
-    cli::pki::{create_ca, create_certificate},
-};
+use mimi_operator::protocol::{Request, Response};
+use mimi_quic::issue::{create_ca, create_certificate};
 use rustix::process::{Pid, Signal};
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -607,7 +605,7 @@ async fn readme_is_run(story: &mut Story, heading: String) {
             story.desk.serving = Some(Serving(shell.spawn().unwrap()));
             let socket = directory.join("data/admin.sock");
             until("the node answers", async || {
-                let answer = mimi_node::admin::local::ask(&socket, &Request::Status).await;
+                let answer = mimi_operator::ask::ask(&socket, &Request::Status).await;
                 matches!(answer, Ok(Response::Status(_))).then_some(())
             })
             .await;

@@ -20,7 +20,8 @@ use mimi_actors::{
         link::{Ack, Fanout, FanoutGroup, Open, Submit, SubmitGroup, Submitted},
     },
 };
-use mimi_node::{client::member::Member, quic::LINK_ALPN};
+use mimi_client::member::Member;
+use mimi_quic::LINK_ALPN;
 use quinn::{Connection, RecvStream};
 use std::{collections::BTreeMap, fmt, time::SystemTime};
 

@@ -2,7 +2,7 @@
 
 use super::{Story, commit::Outcome, support::room};
 use cucumber::{given, then, when};
-use mimi_node::client::member::{Component, MemberError};
+use mimi_client::member::{Component, MemberError};
 
 /// Two components of MIMI's, and one that nobody knows.
 fn policy() -> Vec<Component> {

@@ -3,10 +3,8 @@
 use super::{Story, names, support};
 use cucumber::{given, then, when};
 use mimi_actors::{limits::SHARDS_DEFAULT, shard::place, wire::event::Epoch};
-use mimi_node::{
-    admin::protocol::{Request, Response},
-    client::member::PackageOptions,
-};
+use mimi_client::member::PackageOptions;
+use mimi_operator::protocol::{Request, Response};
 use support::{Net, invite, room, user};
 
 #[given(regex = r"^the providers (.+)$")]

@@ -8,10 +8,8 @@ use mimi_actors::{
         event::Epoch,
     },
 };
-use mimi_node::{
-    cli::stage::cast::enrolled,
-    client::member::{Member, MemberError, new_claim_id, packages},
-};
+use mimi_client::member::{Member, MemberError, new_claim_id, packages};
+use mimi_stage::cast::enrolled;
 use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 /// A user and its provider.

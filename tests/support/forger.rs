@@ -2,7 +2,7 @@
 
 use super::{Net, room};
 use mimi_actors::{mls::codec::reader::Reader, wire::Payload};
-use mimi_node::client::member::{Member, Ticket};
+use mimi_client::member::{Member, Ticket};
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_traits::signatures::Signer as _;
 use std::path::Path;

@@ -13,17 +13,15 @@ use mimi_actors::{
         room::Request,
     },
 };
+use mimi_client::{
+    door::EventLane,
+    member::{Member, MemberError, PreparedCommit, Proposing, packages},
+};
 use mimi_history::{
     Applied, Delivered, Digest, Epoch, Event, Fault, Invariant, Invoke, Nemesis, Op, Package,
     Phase, Recorder, Ret, Told,
 };
-use mimi_node::{
-    client::{
-        door::EventLane,
-        member::{Member, MemberError, PreparedCommit, Proposing, packages},
-    },
-    quic::DoorDialer,
-};
+use mimi_quic::DoorDialer;
 use std::{
     collections::BTreeMap,
     fmt::{Debug, Display},
@@ -545,7 +543,7 @@ fn ended(error: &MemberError) -> Ended {
             | Refused::Poisoned => Ended::Info,
             _ => Ended::Fail,
         },
-        MemberError::Door(mimi_node::client::DoorError::Refused(refused)) => match refused {
+        MemberError::Door(mimi_client::DoorError::Refused(refused)) => match refused {
             DoorRefused::TryLater(TryLater {
                 why: Why::Unavailable,
                 ..

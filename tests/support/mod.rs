@@ -28,7 +28,7 @@ pub mod scripted;
 pub mod slow_disk;
 
 pub use cast::{agree, invite, unhurt, wait, wait_epoch};
-pub use mimi_node::cli::stage::{
+pub use mimi_stage::{
     ground::free_address,
     proxy::{Network, Way},
 };

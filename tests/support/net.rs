@@ -5,15 +5,11 @@ use super::{
     until,
 };
 use mimi_actors::ids::ProviderId;
-use mimi_node::{
-    cli::{
-        cluster_init::{self, Place},
-        stage::{
-            ground::{self, Nodes, Spot, free_place},
-            proxy::Network,
-        },
-    },
-    quic::DoorDialer,
+use mimi_operator::cluster_files::{self, Place};
+use mimi_quic::DoorDialer;
+use mimi_stage::{
+    ground::{self, Nodes, Spot, free_place},
+    proxy::Network,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -290,8 +286,8 @@ impl Net {
             .split_once("[[peer]]")
             .map_or(String::new(), |(_, peers)| format!("[[peer]]{peers}"));
         let id: ProviderId = provider.parse().unwrap();
-        let config = cluster_init::write_node(root, &id, &new, &places, true, &peers).unwrap();
-        let data = root.join(cluster_init::data_dir(&id, number));
+        let config = cluster_files::write_node(root, &id, &new, &places, true, &peers).unwrap();
+        let data = root.join(cluster_files::data_dir(&id, number));
         let node = Node::new(&Spot {
             provider: id,
             place: new,

@@ -2,14 +2,12 @@
 
 use super::{LOOK_INTERVAL, WAIT, until};
 use mimi_actors::ids::{ProviderId, RoomUri, UserUri};
-use mimi_node::{
-    admin::{
-        local,
-        protocol::{ClusterStatus, Request, Response, Status},
-    },
-    cli::stage::ground::Spot,
-    quic::DoorDialer,
+use mimi_operator::{
+    ask::ask,
+    protocol::{ClusterStatus, Request, Response, Status},
 };
+use mimi_quic::DoorDialer;
+use mimi_stage::ground::Spot;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::{
     fmt::Write as _,
@@ -152,7 +150,7 @@ impl Node {
         let deadline = Instant::now() + WAIT;
         let pid = self.running.as_ref().unwrap().child.id();
         loop {
-            if let Ok(Response::Status(status)) = local::ask(&self.socket(), &Request::Status).await
+            if let Ok(Response::Status(status)) = ask(&self.socket(), &Request::Status).await
                 && status.pid == pid
             {
                 return status;
@@ -222,7 +220,7 @@ impl Node {
 
     /// What the operator's socket answers.
     pub async fn ask(&self, request: &Request) -> Response {
-        local::ask(&self.socket(), request).await.unwrap()
+        ask(&self.socket(), request).await.unwrap()
     }
 
     pub async fn status(&self) -> Status {

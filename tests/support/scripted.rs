@@ -11,7 +11,8 @@ use mimi_actors::{
         link::{Ack, Fanout, Hello, Open, Reply, Request, RoomRefused},
     },
 };
-use mimi_node::{client::member::Member, quic::LINK_ALPN};
+use mimi_client::member::Member;
+use mimi_quic::LINK_ALPN;
 use quinn::{Connection, Endpoint, RecvStream, SendStream, crypto::rustls::QuicServerConfig};
 use rustls::{
     RootCertStore,

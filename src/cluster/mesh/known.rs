@@ -225,7 +225,7 @@ impl Known {
             return Ok(());
         }
         let bytes = serde_json::to_vec(&*reached)?;
-        crate::directory::write_durably(&self.reached_path, &bytes)
+        crate::quic::private::write_durably(&self.reached_path, &bytes)
             .inspect_err(|_| *reached = before)
     }
 
@@ -308,7 +308,7 @@ impl Known {
         let before = nodes.insert(node, now);
         let written = serde_json::to_vec(&*nodes)
             .map_err(anyhow::Error::from)
-            .and_then(|bytes| crate::directory::write_durably(&self.path, &bytes));
+            .and_then(|bytes| crate::quic::private::write_durably(&self.path, &bytes));
         written.map_err(|error| {
             match before {
                 Some(before) => nodes.insert(node, before),

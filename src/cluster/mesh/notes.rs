@@ -5,7 +5,7 @@ use super::{
     Mesh,
     frame::{ControlAnswer, Note, Why},
 };
-use crate::{cluster::raft::group::Group, directory};
+use crate::{cluster::raft::group::Group, quic::private::write_durably};
 use anyhow::Context;
 use mimi_actors::membership::{ChangeId, Wish};
 use std::{
@@ -112,7 +112,7 @@ impl Notes {
             id: *id,
             wish: wish.clone(),
         });
-        directory::write_durably(&self.path, &serde_json::to_vec(&written)?)?;
+        write_durably(&self.path, &serde_json::to_vec(&written)?)?;
         *open = note;
         Ok(())
     }

@@ -9,7 +9,6 @@ use super::{
     identity::Own,
 };
 use crate::{
-    cli::pki::{create_ca, create_certificate},
     cluster::{
         log::{
             batch::Batch,
@@ -19,7 +18,10 @@ use crate::{
         testing::{Recorder, batch, until},
     },
     directory,
-    quic::{ClusterEndpoint, ClusterLink, Identity, LaneReceiver},
+    quic::{
+        ClusterEndpoint, ClusterLink, Identity, LaneReceiver,
+        issue::{create_ca, create_certificate},
+    },
     store::Disk,
 };
 use futures::future::BoxFuture;

@@ -8,7 +8,7 @@ use mimi_actors::{
     wire::refusal::Flaw,
     wire::tree::{TreeContainer, TreeKind},
 };
-use mimi_node::client::member::{Entrance, Ticket};
+use mimi_client::member::{Entrance, Ticket};
 
 /// The front of a zstd frame that declares a GiB, without the rest.
 const GIB_FRAME: [u8; 12] = [0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0x40, 1, 0, 0];
@@ -53,7 +53,7 @@ impl Makings {
             // Claimed before the state is noted: a claim is remembered.
             let mallory = [user("mallory", A)];
             let answer = book.alice.claim(Some(den.clone()), &mallory).await.unwrap();
-            mimi_node::client::member::packages(&answer)
+            mimi_client::member::packages(&answer)
         };
         let add = book.alice.prepare_add(&den, &claimed).unwrap();
         book.alice.abandon_commit(&den).unwrap();

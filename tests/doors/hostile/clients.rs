@@ -3,7 +3,7 @@
 use super::*;
 use mimi_actors::wire::refusal::TryLater;
 use mimi_actors::wire::{joining::IntroductionsAsk, user};
-use mimi_node::client::member::Ticket;
+use mimi_client::member::Ticket;
 
 /// Who has not proved a device.
 pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {

@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::support::until;
-use mimi_node::client::member::Ticket;
+use mimi_client::member::Ticket;
 use openmls_basic_credential::SignatureKeyPair;
 
 /// A case: its name, what comes back, and what is sent.

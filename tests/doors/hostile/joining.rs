@@ -9,7 +9,7 @@ use mimi_actors::{
     wire::refusal::Flaw,
     wire::user,
 };
-use mimi_node::client::member::Ticket;
+use mimi_client::member::Ticket;
 use ring::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair as _},

@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use mimi_actors::{limits::KEY_PACKAGES_PER_CLIENT_MAX, mls::codec::reader::Reader};
-use mimi_node::client::member::packages;
+use mimi_client::member::packages;
 use openmls_basic_credential::SignatureKeyPair;
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -11,7 +11,8 @@ use crate::support::{
     room, until, wait, wait_epoch,
 };
 use mimi_actors::{ids::RoomUri, wire::event::Epoch};
-use mimi_node::{client::member::Member, quic::LINK_ALPN};
+use mimi_client::member::Member;
+use mimi_quic::LINK_ALPN;
 use std::time::{Duration, Instant};
 
 /// How long a peer is away, in the short form.

@@ -17,7 +17,7 @@ use mimi_actors::{
         tree::{TreeContainer, TreeKind},
     },
 };
-use mimi_node::client::{
+use mimi_client::{
     door::{DeviceKey, DoorClient, EventAcks, EventItems},
     member::{Entrance, new_claim_id},
 };
@@ -203,7 +203,7 @@ impl<C: MlsConfig> Party<C> {
         terms.room = Some(room.clone());
         let id = new_claim_id().unwrap();
         let claimed = self.door.claim(id, terms, users);
-        mimi_node::client::member::packages(&claimed.await.unwrap())
+        mimi_client::member::packages(&claimed.await.unwrap())
     }
 
     /// Sends what was built; takes it for its own when the hub does.
