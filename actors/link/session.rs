@@ -1,8 +1,8 @@
-//! The sessions of a link: what each side of a lane may send next, and what it makes of what arrives.
+//! The sessions of a link: what each side may send next for one shard, and what it makes of what arrives.
 //!
 //! Pure and volatile: a session that is lost begins again at the last acknowledgement in the log. Promises: an
-//! acknowledgement of what was never sent is seen; nothing is taken out of order on one lane. Not here: frames on
-//! their way, deadlines, and the actors that take what arrives.
+//! acknowledgement of what was never sent is seen; nothing is taken out of order in one session. Not here: how shards
+//! share a lane (`way::lane`, `way::taking`), frames on their way, deadlines, and the actors that take what arrives.
 //!
 //! Source: transport requirements, sections 4 and 5.
 
@@ -52,6 +52,26 @@ pub enum Broken {
     /// Submissions of somebody else's client.
     #[error("submissions of another provider's client")]
     ForeignSender,
+    /// A frame of a shard that is not on the lane, or that no provider has.
+    #[error("no shard {shard} is on the lane")]
+    UnknownShard {
+        /// The shard.
+        shard: u16,
+    },
+    /// A session that ended before the one that runs, or one that never began.
+    #[error("shard {shard} has no session {session} on the lane")]
+    UnknownSession {
+        /// The shard.
+        shard: u16,
+        /// The session.
+        session: u64,
+    },
+    /// More frames of a shard than may be without an answer.
+    #[error("shard {shard} sent more than {LANE_FRAMES_UNACKED_MAX} frames without an answer")]
+    TooManyFrames {
+        /// The shard.
+        shard: u16,
+    },
 }
 
 /// The fan-out lane, sending side.

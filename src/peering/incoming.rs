@@ -118,8 +118,11 @@ async fn serve_lane(
             };
             answer(&mut to, &reply).await
         }
-        Ok(Open::Fanout { shard }) => receive::fanout(link, shards, shard, to, from).await,
-        Ok(Open::Submit) => receive::submissions(link, shards, to, from).await,
+        Ok(Open::Fanout) => receive::fanout(link, shards, None, to, from).await,
+        Ok(Open::OneShard { shard }) => receive::fanout(link, shards, Some(shard), to, from).await,
+        Ok(Open::Submit) => receive::submissions(link, shards, None, to, from).await,
+        // Which shard it is does not matter: it is alone.
+        Ok(Open::OneShardSubmits) => receive::submissions(link, shards, Some(0), to, from).await,
         Err(error) => {
             let reply = Reply::Refused(LinkRefused::BadFrame(error.flaw()));
             answer(&mut to, &reply).await

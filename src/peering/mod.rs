@@ -4,8 +4,11 @@
 //! peer's. What a frame means is checked here against the peer's certificate before any shard hears of it.
 
 pub(crate) mod credits;
+pub(crate) mod exchange;
 pub(crate) mod fanout;
 pub(crate) mod incoming;
+pub(crate) mod lane;
+pub(crate) mod led;
 pub(crate) mod outgoing;
 pub(crate) mod receive;
 pub(crate) mod submit;

@@ -4,6 +4,8 @@ use super::{
     PeerUnavailable,
     credits::Credits,
     fanout::{self, Later},
+    lane::{Backoff, GOOD, Speaks},
+    led::Led,
     submit,
     trouble::{Trouble, Troubles},
 };
@@ -11,7 +13,7 @@ use crate::{
     certificates::now_s,
     cluster::{
         raft::lead::{led_here, lost},
-        shard::{Shard, shards::Shards},
+        shard::shards::Shards,
     },
     quic::{ConnectError, Ended, Link, LinkEndpoint, code},
 };
@@ -28,7 +30,6 @@ use mimi_actors::{
         version::LINK,
     },
 };
-use rand::Rng;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -40,12 +41,6 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 use tracing::{Instrument, info, info_span, warn};
 
-/// Shortest wait before a peer is dialled again.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Longest wait before a peer is dialled again.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A connection that lasted this long was a good one: the next wait is the shortest again.
-const GOOD: Duration = Duration::from_secs(10);
 /// How long a node of the peer has to answer before the next is dialled too.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// Failures in a row after which another node of the peer is tried.
@@ -61,7 +56,7 @@ pub(crate) struct Peer {
     link: watch::Sender<Option<Arc<Link>>>,
     /// Requests and lanes that failed in a row on this connection.
     failures: AtomicU32,
-    /// How the fan-out lanes stand.
+    /// How the shards stand that fan out to it.
     credits: Credits,
     /// Why there is no connection.
     troubles: Troubles,
@@ -86,7 +81,12 @@ impl Peer {
         }
     }
 
-    /// How the fan-out lanes stand.
+    /// The provider.
+    pub(super) fn provider(&self) -> &ProviderId {
+        &self.provider
+    }
+
+    /// How the shards stand that fan out to it.
     pub(crate) fn credits(&self) -> &Credits {
         &self.credits
     }
@@ -115,7 +115,7 @@ impl Peer {
 
     /// Takes note whether the connection was of use. One that is not is closed, so that another node of the peer is
     /// tried: this one may be cut off from the others.
-    fn note(&self, link: &Link, of_use: bool) {
+    pub(super) fn note(&self, link: &Link, of_use: bool) {
         if of_use {
             self.failures.store(0, Ordering::Relaxed);
         } else if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX
@@ -130,9 +130,10 @@ impl Peer {
         self: Arc<Self>,
         endpoint: Arc<LinkEndpoint>,
         shards: Shards,
+        led: Led,
         ours: Hello,
     ) {
-        let mut backoff = BACKOFF_MIN;
+        let mut backoff = Backoff::new();
         // The nodes of this provider begin with different nodes of the peer.
         let mut first = usize::try_from(ours.node).unwrap_or(0);
         let span = info_span!("link", peer = %self.provider);
@@ -143,20 +144,16 @@ impl Peer {
                         let (up, link) = (tokio::time::Instant::now(), Arc::new(link));
                         info!(address = %link.remote_address(), "link up");
                         self.troubles.over();
-                        self.serve(Arc::clone(&link), &shards).await;
+                        backoff.begin();
+                        self.serve(Arc::clone(&link), &shards, &led).await;
                         self.ended(&address, &link, up.elapsed());
-                        if up.elapsed() >= GOOD {
-                            backoff = BACKOFF_MIN;
-                        }
                     }
                     // Each address has said why.
                     Err(error) => tracing::debug!(%error, "no address of the peer can be reached"),
                 }
                 // Another node is the first to be tried next.
                 first = first.wrapping_add(1);
-                let jitter = rand::rng().random_range(0.5..1.5);
-                tokio::time::sleep(backoff.mul_f64(jitter)).await;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
+                tokio::time::sleep(backoff.wait()).await;
             }
         }
         .instrument(span)
@@ -207,70 +204,80 @@ impl Peer {
     }
 
     /// Uses a connection until it is lost.
-    async fn serve(self: &Arc<Self>, link: Arc<Link>, shards: &Shards) {
+    async fn serve(self: &Arc<Self>, link: Arc<Link>, shards: &Shards, led: &Led) {
         self.failures.store(0, Ordering::Relaxed);
         self.link.send_replace(Some(Arc::clone(&link)));
         let mut lanes = JoinSet::new();
-        for shard in shards.iter() {
-            for kind in [Kind::Fanout, Kind::Submit] {
-                let (peer, owner, over) = (Arc::clone(self), Arc::clone(shard), Arc::clone(&link));
-                let lane = peer.keep_lane(shards.clone(), owner, over, kind);
+        for kind in [Kind::Fanout, Kind::Submit] {
+            // In version 1 each shard has lanes of its own.
+            let speaks: Vec<Speaks> = match link.agreed() {
+                Some(1) => shards.iter().map(|own| Speaks::Alone(own.id)).collect(),
+                _ => vec![Speaks::Together(led.clone())],
+            };
+            for speaks in speaks {
+                let (peer, over) = (Arc::clone(self), Arc::clone(&link));
+                let lane = peer.keep_lane(shards.clone(), over, kind, speaks);
                 lanes.spawn(lane.in_current_span());
             }
         }
         link.closed().await;
         self.link.send_replace(None);
         lanes.shutdown().await;
+        self.credits.clear_all();
     }
 
-    /// Keeps one lane of one shard going for as long as this node leads the shard: a lane that fails is opened anew, from
-    /// the last acknowledgement.
+    /// Keeps a lane going: one that fails is opened anew, each shard from its last acknowledgement.
     async fn keep_lane(
         self: Arc<Self>,
         shards: Shards,
-        shard: Arc<Shard>,
         link: Arc<Link>,
         kind: Kind,
+        speaks: Speaks,
     ) {
-        let mut backoff = BACKOFF_MIN;
-        let mut lead = shard.lead.subscribe();
-        while led_here(&mut lead).await {
-            let began = tokio::time::Instant::now();
+        let mut backoff = Backoff::new();
+        while !link.is_closed() {
+            let alone = speaks.alone().and_then(|shard| shards.get(shard));
+            let mut lead = alone.map(|shard| shard.lead.subscribe());
+            if let Some(lead) = &mut lead
+                && !led_here(lead).await
+            {
+                return;
+            }
+            backoff.begin();
             let sending = async {
                 match kind {
-                    Kind::Fanout => {
-                        fanout::send(&shard, &self.provider, &link, &self.credits).await
-                    }
-                    Kind::Submit => {
-                        submit::send(&shards, &shard, &self.provider, &link, &self.credits).await
-                    }
+                    Kind::Fanout => fanout::send(&self, &link, &shards, speaks.clone()).await,
+                    Kind::Submit => submit::send(&self, &link, &shards, speaks.clone()).await,
                 }
             };
-            let mut watched = lead.clone();
+            let left = async {
+                match &mut lead {
+                    Some(lead) => lost(lead).await,
+                    None => std::future::pending().await,
+                }
+            };
             let ended = tokio::select! {
-                ended = sending => ended,
-                () = lost(&mut watched) => {
-                    self.credits.clear(shard.id);
-                    continue;
-                }
+                ended = sending => Some(ended),
+                () = left => None,
             };
-            self.credits.clear(shard.id);
-            let mut wait = Duration::ZERO;
-            if let Err(error) = ended {
-                if link.is_closed() {
-                    return;
+            if matches!(kind, Kind::Fanout) {
+                match alone {
+                    Some(shard) => self.credits.clear(shard.id),
+                    None => self.credits.clear_all(),
                 }
-                warn!(shard = shard.id, %error, "a lane failed and will be opened again");
-                wait = error.downcast_ref().map_or(wait, |Later(later)| *later);
             }
-            let lasted = began.elapsed() >= GOOD;
-            if lasted {
-                backoff = BACKOFF_MIN;
+            let Some(Err(error)) = ended else { continue };
+            if link.is_closed() {
+                return;
             }
-            self.note(&link, lasted || !wait.is_zero());
-            let jitter = rand::rng().random_range(0.5..1.5);
-            tokio::time::sleep(wait.max(backoff.mul_f64(jitter))).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            let shard = speaks.alone();
+            warn!(shard, %error, "a lane failed and will be opened again");
+            let wait = match error.downcast_ref() {
+                Some(Later(wait)) => *wait,
+                None => Duration::ZERO,
+            };
+            self.note(&link, backoff.is_good() || !wait.is_zero());
+            tokio::time::sleep(wait.max(backoff.wait())).await;
         }
     }
 }
@@ -286,7 +293,7 @@ fn is_unavailable(reply: &Reply) -> bool {
     )
 }
 
-/// The two long lanes that each shard has to each peer.
+/// The two long lanes to a peer.
 #[derive(Clone, Copy)]
 enum Kind {
     Fanout,
