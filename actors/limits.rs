@@ -220,6 +220,9 @@ pub const LANE_FRAMES_UNACKED_MAX: usize = 16;
 /// answered; there may be one frame more.
 pub const LANE_BYTES_HELD_MAX: usize = 64 << 20;
 const _: () = assert!(BATCH_FRAME_BYTES_MAX < LANE_BYTES_HELD_MAX);
+/// Lanes of fan-out that shards share on one connection of a peer, and as many of submissions, at most: an honest peer has
+/// one, and for a while those that it has just given up.
+pub const SHARED_LANES_MAX: usize = 8;
 /// Part of what a lane's receiver may still hold that it gives one shard as credit: shards that are slow then never have
 /// all of it.
 pub const LANE_CREDIT_SHARE: usize = 4;

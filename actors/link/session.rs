@@ -41,7 +41,7 @@ pub enum Broken {
     #[error("a fan-out batch holds nothing")]
     Empty,
     /// A batch that does not follow the one before it.
-    #[error("fan-out numbers have a gap or go back on one lane")]
+    #[error("fan-out numbers have a gap or go back in one session")]
     Gap,
     /// Events of a room that belongs to somebody else.
     #[error("fan-out of a room that the peer does not own")]
@@ -74,7 +74,7 @@ pub enum Broken {
     },
 }
 
-/// The fan-out lane, sending side.
+/// What a shard fans out to a peer, sending side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FanoutSender {
     next: LinkSeq,
@@ -87,7 +87,7 @@ pub struct FanoutSender {
     credit_bytes: u32,
 }
 
-/// What the sender of a fan-out lane does next.
+/// What a shard that fans out does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// It puts into the log what was acknowledged: [`FanoutSender::record`].
@@ -158,7 +158,7 @@ impl FanoutSender {
 
     /// The peer has everything up to a number, and refused what it names. An older acknowledgement is no news.
     ///
-    /// Says when to come again, in milliseconds, if the peer takes nothing more: then the lane is over.
+    /// Says when to come again, in milliseconds, if the peer takes nothing more: then the session is over.
     ///
     /// # Errors
     /// [`Broken::AckAhead`] when that was never sent.
@@ -208,14 +208,14 @@ impl FanoutSender {
     }
 }
 
-/// The fan-out lane, receiving side.
+/// What a shard fans out, receiving side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FanoutReceiver {
     expected: Option<LinkSeq>,
 }
 
 impl FanoutReceiver {
-    /// Whether nothing was taken on this lane yet: its next batch begins at the sender's last acknowledgement.
+    /// Whether nothing was taken in this session yet: its next batch begins at the sender's last acknowledgement.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.expected.is_none()
@@ -289,7 +289,7 @@ pub struct Acking {
 }
 
 impl Acking {
-    /// Of a batch that ends with item `upto`; `fresh` when it is the first of its lane.
+    /// Of a batch that ends with item `upto`; `fresh` when it is the first of its session.
     #[must_use]
     pub fn new(upto: LinkSeq, fresh: bool) -> Self {
         let refused = BVec::default();
@@ -309,7 +309,7 @@ impl Acking {
     /// # Errors
     /// The room's words, when it has not taken its part and may do so later: then there is no acknowledgement, and the
     /// hub sends again. What is missing may be on its way still, past a leader that has just changed: only the first
-    /// batch of a lane, which begins at the last acknowledgement, is refused for good.
+    /// batch of a session, which begins at the last acknowledgement, is refused for good.
     pub fn answered(&mut self, room: &RoomUri, answer: Answer) -> Result<(), Answer> {
         let detail = match answer {
             Answer::Received => return Ok(()),
@@ -349,7 +349,7 @@ impl Acking {
     }
 }
 
-/// The submit lane, sending side.
+/// What a shard submits to a hub, sending side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubmitSender {
     next: u64,

@@ -156,7 +156,7 @@ impl World {
             let Some(own) = is.fanouts.get_mut(&peer) else {
                 return;
             };
-            let Some(shard) = own.sender.next() else {
+            let Some(shard) = own.sender.next_turn() else {
                 return;
             };
             let Some(from) = is.shards.get(usize::from(shard)) else {
@@ -229,7 +229,7 @@ impl World {
             let Some(own) = is.submits.get_mut(&peer) else {
                 return;
             };
-            let Some(shard) = own.sender.next() else {
+            let Some(shard) = own.sender.next_turn() else {
                 return;
             };
             let Some(from) = is.shards.get(usize::from(shard)) else {
@@ -374,6 +374,7 @@ impl World {
         if fanout.is_over(shard) {
             return Ok(());
         }
+        let is_shared = fanout.heard() > 1;
         let items = batch.groups.iter().map(|group| group.items.len() as u64);
         let (first, upto) = (
             batch.first,
@@ -384,6 +385,9 @@ impl World {
             .batch_came(from, shard, node.provider, first, upto)
         {
             self.counts.one("batches that came again");
+        }
+        if is_shared {
+            self.counts.one("batches on a lane that shards share");
         }
         self.story.tell(self.now_ms, || {
             let groups = batch.groups.iter();

@@ -169,7 +169,7 @@ impl<S: Session> SharedSender<S> {
     }
 
     /// The shard whose turn it is; it gets another by [`may_have`](Self::may_have), or once it has sent.
-    pub fn next(&mut self) -> Option<u16> {
+    pub fn next_turn(&mut self) -> Option<u16> {
         while let Some(shard) = self.turns.pop_front() {
             if let Some(place) = self.shards.get_mut(&shard) {
                 place.has_turn = false;

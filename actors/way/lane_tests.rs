@@ -46,7 +46,7 @@ fn batch(first: LinkSeq) -> Fanout {
 
 /// The shard whose turn it is sends a frame of one item, if it may; gives the shard, its session and the item.
 fn send(lane: &mut SharedSender<FanoutSender>, bytes: usize) -> Option<(u16, u64, u64)> {
-    while let Some(shard) = lane.next() {
+    while let Some(shard) = lane.next_turn() {
         if let Turn::Send(next) = lane.turn(shard, &links(1_000)) {
             let frame = lane.sent(shard, batch(next), next.next(), bytes).unwrap();
             return Some((frame.shard, frame.session, next.0));
@@ -90,7 +90,7 @@ fn shards_that_may_send_take_turns_and_one_whose_credit_is_used_up_is_passed_ove
         .map(|(shard, _, _)| shard)
         .collect();
     assert_eq!(next, [9, 5, 9, 5]);
-    assert_eq!(lane.next(), None);
+    assert_eq!(lane.next_turn(), None);
 }
 
 #[test]
@@ -156,13 +156,13 @@ fn a_shard_leaves_and_joins_a_lane_that_runs_without_disturbing_another() {
 #[test]
 fn a_shard_to_which_nothing_is_owed_is_not_looked_at_until_it_may_have_something() {
     let mut lane = lane(&[4]);
-    assert_eq!(lane.next(), Some(4));
+    assert_eq!(lane.next_turn(), Some(4));
     assert_eq!(lane.turn(4, &Links::default()), Turn::Wait);
-    assert_eq!(lane.next(), None);
+    assert_eq!(lane.next_turn(), None);
     lane.may_have(4);
     lane.may_have(4);
-    assert_eq!(lane.next(), Some(4));
-    assert_eq!(lane.next(), None);
+    assert_eq!(lane.next_turn(), Some(4));
+    assert_eq!(lane.next_turn(), None);
     assert_eq!(lane.turn(4, &links(1)), Turn::Send(LinkSeq(1)));
 }
 
@@ -232,7 +232,7 @@ fn submissions_of_a_shard_wait_while_what_was_refused_is_told_and_those_of_other
     lane.join(0);
     lane.join(1);
     let send = |lane: &mut SharedSender<SubmitSender>| {
-        let shard = lane.next()?;
+        let shard = lane.next_turn()?;
         let from = lane.from(shard, &waiting)?;
         let groups = BVec::default();
         let frame = lane.sent(shard, Submit { groups }, from + 1)?;

@@ -237,6 +237,12 @@ impl<S: Session> SharedTaking<S> {
         place.is_none_or(|place| place.session.may_take())
     }
 
+    /// How many shards were heard on the lane.
+    #[must_use]
+    pub fn heard(&self) -> usize {
+        self.shards.len()
+    }
+
     /// Whether the session of a shard is over.
     #[must_use]
     pub fn is_over(&self, shard: u16) -> bool {

@@ -12,7 +12,8 @@
 //! ([`LANE_FRAMES_UNACKED_MAX`](crate::limits::LANE_FRAMES_UNACKED_MAX)) and [`Ack::retry_after_ms`] are of the session
 //! alone. The sender begins another with a higher number when the receiver has ended one, or when it leads the shard
 //! anew; what is still said about an older session counts for nothing, on either side. A receiver that has ended a
-//! session drops what comes of it.
+//! session drops what comes of it. It must read on past a shard that it can do nothing with; how much it holds of all
+//! shards together is its own to say, by the credit that it gives.
 //!
 //! In version 1 each shard has two lanes of its own ([`Open::OneShard`], [`Open::OneShardSubmits`]), whose frames are
 //! the same without the [`OfShard`] around them.

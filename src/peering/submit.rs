@@ -61,7 +61,7 @@ pub(super) async fn send(
             () = std::future::ready(()), if sending.on.sender.has_turn() => {
                 // Whatever else has happened is seen before the next shard.
                 while let Some(()) = sending.on.changed().now_or_never() {}
-                if let Some(shard) = sending.on.sender.next() {
+                if let Some(shard) = sending.on.sender.next_turn() {
                     sending.turn(shard).await?;
                 }
             }

@@ -3,7 +3,7 @@
 use super::*;
 use mimi_actors::{
     ids::UserUri,
-    limits::SHARDS_MAX,
+    limits::{SHARDS_MAX, SHARED_LANES_MAX},
     wire::{link::OfShard, refusal::TryLater},
 };
 use std::net::SocketAddr;
@@ -527,6 +527,21 @@ async fn fanouts(book: &mut Book, peer: &Peer) {
     let shown = format!("{back:?}").chars().take(60).collect();
     book.note("fan-out: a gap in the numbers", closed, shown)
         .await;
+    let connection = peer.dial().await;
+    let mut lanes = Vec::new();
+    for _ in 0..=SHARED_LANES_MAX {
+        let (mut to, from) = connection.open_bi().await.unwrap();
+        to.write_all(&framed(&link::Open::Fanout)).await.unwrap();
+        lanes.push((to, from));
+    }
+    let closed = tokio::time::timeout(support::WAIT, connection.closed()).await;
+    let shown = format!("{closed:?}").chars().take(60).collect();
+    book.note(
+        "fan-out: on more lanes than shards may share",
+        closed.is_ok(),
+        shown,
+    )
+    .await;
     // The first batch of that case may be applied after its lane has ended.
     book.hashes = book.net.node(A).settled().await;
 }
