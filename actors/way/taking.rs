@@ -211,6 +211,12 @@ impl<S: Session> SharedTaking<S> {
         None
     }
 
+    /// Whether there may be something to send.
+    #[must_use]
+    pub fn has_answers(&self) -> bool {
+        !self.answering.is_empty()
+    }
+
     /// What one shard is let have under way, in bytes.
     fn share(&self) -> u32 {
         let free = self.held_max.saturating_sub(self.held);

@@ -4,13 +4,13 @@
 //! Source: transport requirements, section 5.
 
 use super::{
+    connection::Connection,
     exchange::Exchange,
     lane::{OnLane, Speaks},
-    outgoing::Peer,
 };
 use crate::{
     cluster::shard::{NotQueued, shards::Shards},
-    quic::{Link, code},
+    quic::code,
 };
 use anyhow::Context;
 use futures::{
@@ -35,18 +35,12 @@ const ACK_RECORD_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// [`Later`] when the only shard of the lane is told when to come again; whatever else ended the lane.
-pub(super) async fn send(
-    peer: &Peer,
-    link: &Link,
-    shards: &Shards,
-    speaks: Speaks,
-) -> anyhow::Result<()> {
+pub(super) async fn send(over: &Connection, shards: &Shards, speaks: Speaks) -> anyhow::Result<()> {
     let mut sending = Sending {
-        peer,
-        link,
+        over,
         shards,
         alone: speaks.alone(),
-        on: OnLane::new((peer, link), shards, speaks, Some(peer.credits())),
+        on: OnLane::new(over, shards, speaks, Some(&over.credits)),
         lane: None,
         recording: FuturesUnordered::new(),
     };
@@ -83,8 +77,7 @@ pub(super) async fn send(
 
 /// A lane on which shards send.
 struct Sending<'a> {
-    peer: &'a Peer,
-    link: &'a Link,
+    over: &'a Connection,
     shards: &'a Shards,
     /// The only shard of the lane, in version 1.
     alone: Option<u16>,
@@ -117,13 +110,13 @@ impl Sending<'_> {
             }
             Turn::Wait => return Ok(()),
         };
-        match read::fanout(&**own, self.peer.provider(), next) {
+        match read::fanout(&**own, self.over.peer(), next) {
             Ok(Some((batch, after, bytes))) => {
                 let Some(frame) = self.on.sender.sent(shard, batch, after, bytes) else {
                     return Ok(());
                 };
                 self.write(&frame).await?;
-                self.peer.credits().count(after.0 - next.0);
+                self.over.credits.count(after.0 - next.0);
                 self.note(shard);
             }
             Ok(None) => {}
@@ -140,7 +133,7 @@ impl Sending<'_> {
             Some(lane) => lane,
             None => {
                 let open = self.alone.map(|shard| Open::OneShard { shard });
-                Exchange::open(self.link, &open.unwrap_or(Open::Fanout), self.alone).await?
+                Exchange::open(&self.over.link, &open.unwrap_or(Open::Fanout), self.alone).await?
             }
         };
         lane.write(frame, |ack| self.take(&ack)).await?;
@@ -166,7 +159,7 @@ impl Sending<'_> {
                 self.on.rest(ack.shard, later.0);
             }
             Err(broken) => {
-                self.link.close(code::PROTOCOL, &broken.to_string());
+                self.over.link.close(code::PROTOCOL, &broken.to_string());
                 anyhow::bail!("the peer {broken}");
             }
         }
@@ -209,7 +202,7 @@ impl Sending<'_> {
     /// Notes for the operator how a shard stands.
     fn note(&self, shard: u16) {
         if let Some((_, session)) = self.on.sender.session(shard) {
-            self.peer.credits().note(shard, session);
+            self.over.credits.note(shard, session);
         }
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! Which shard sends next is [`mimi_actors::way::lane`]'s.
 
-use super::{credits::Credits, led::Led, outgoing::Peer};
-use crate::{cluster::shard::shards::Shards, quic::Link};
+use super::{connection::Connection, credits::Credits, led::Led};
+use crate::cluster::shard::shards::Shards;
 use futures::{
     future::BoxFuture,
     stream::{FuturesUnordered, StreamExt},
@@ -81,8 +81,7 @@ impl Speaks {
 
 /// The shards on a lane.
 pub(super) struct OnLane<'a, S> {
-    peer: &'a Peer,
-    link: &'a Link,
+    over: &'a Connection,
     shards: &'a Shards,
     speaks: Speaks,
     /// Where it is noted how shards stand that have credit.
@@ -105,17 +104,16 @@ async fn applied(shard: u16, mut applied: watch::Receiver<u64>) -> Applied {
 
 impl<'a, S: Session> OnLane<'a, S> {
     pub(super) fn new(
-        (peer, link): (&'a Peer, &'a Link),
+        over: &'a Connection,
         shards: &'a Shards,
         speaks: Speaks,
         credits: Option<&'a Credits>,
     ) -> Self {
         let mut on = Self {
-            peer,
-            link,
+            over,
             shards,
             credits,
-            sender: SharedSender::new(peer.provider().clone()),
+            sender: SharedSender::new(over.peer().clone()),
             watched: BTreeSet::new(),
             applied: FuturesUnordered::new(),
             resting: FuturesUnordered::new(),
@@ -150,6 +148,7 @@ impl<'a, S: Session> OnLane<'a, S> {
                 let watch = applied(shard, own.applied.subscribe());
                 self.applied.push(Box::pin(watch));
             }
+            self.backoffs.entry(shard).or_insert_with(Backoff::new);
             self.sender.join(shard);
         }
     }
@@ -198,8 +197,7 @@ impl<'a, S: Session> OnLane<'a, S> {
         };
         self.clear(shard);
         let backoff = self.backoffs.entry(shard).or_insert_with(Backoff::new);
-        self.peer
-            .note(self.link, backoff.is_good() || !wait.is_zero());
+        self.over.note(backoff.is_good() || !wait.is_zero());
         let wait = wait.max(backoff.wait());
         self.resting.push(Box::pin(async move {
             tokio::time::sleep(wait).await;

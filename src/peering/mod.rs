@@ -3,6 +3,7 @@
 //! The provider that dials sends: `outgoing` carries our requests, fan-out and submissions; `incoming` takes the
 //! peer's. What a frame means is checked here against the peer's certificate before any shard hears of it.
 
+pub(crate) mod connection;
 pub(crate) mod credits;
 pub(crate) mod exchange;
 pub(crate) mod fanout;

@@ -2,6 +2,7 @@
 
 use super::{
     PeerUnavailable,
+    connection::Connection,
     credits::Credits,
     fanout::{self, Later},
     lane::{Backoff, GOOD, Speaks},
@@ -30,21 +31,12 @@ use mimi_actors::{
         version::LINK,
     },
 };
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 use tracing::{Instrument, info, info_span, warn};
 
 /// How long a node of the peer has to answer before the next is dialled too.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-/// Failures in a row after which another node of the peer is tried.
-const FAILURES_MAX: u32 = 3;
 /// How long a peer may take to greet.
 const GREETING_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -53,11 +45,9 @@ pub(crate) struct Peer {
     provider: ProviderId,
     addresses: Vec<String>,
     deadline: Duration,
-    link: watch::Sender<Option<Arc<Link>>>,
-    /// Requests and lanes that failed in a row on this connection.
-    failures: AtomicU32,
+    link: watch::Sender<Option<Arc<Connection>>>,
     /// How the shards stand that fan out to it.
-    credits: Credits,
+    credits: Arc<Credits>,
     /// Why there is no connection.
     troubles: Troubles,
 }
@@ -75,15 +65,9 @@ impl Peer {
             addresses,
             deadline,
             link: watch::Sender::new(None),
-            failures: AtomicU32::new(0),
-            credits: Credits::new(shards),
+            credits: Arc::new(Credits::new(shards)),
             troubles: Troubles::default(),
         }
-    }
-
-    /// The provider.
-    pub(super) fn provider(&self) -> &ProviderId {
-        &self.provider
     }
 
     /// How the shards stand that fan out to it.
@@ -103,26 +87,11 @@ impl Peer {
 
     /// Asks the peer, on a lane of its own.
     pub(crate) async fn request(&self, request: Request) -> Result<Reply, PeerUnavailable> {
-        let link = self.link.borrow().clone().ok_or(PeerUnavailable)?;
-        let asked = tokio::time::timeout(self.deadline, ask(&link, request)).await;
+        let over = self.link.borrow().clone().ok_or(PeerUnavailable)?;
+        let asked = tokio::time::timeout(self.deadline, ask(&over.link, request)).await;
         let reply = asked.ok().flatten();
-        self.note(
-            &link,
-            reply.as_ref().is_some_and(|reply| !is_unavailable(reply)),
-        );
+        over.note(reply.as_ref().is_some_and(|reply| !is_unavailable(reply)));
         reply.ok_or(PeerUnavailable)
-    }
-
-    /// Takes note whether the connection was of use. One that is not is closed, so that another node of the peer is
-    /// tried: this one may be cut off from the others.
-    pub(super) fn note(&self, link: &Link, of_use: bool) {
-        if of_use {
-            self.failures.store(0, Ordering::Relaxed);
-        } else if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX
-            && self.addresses.len() > 1
-        {
-            link.close(code::DEADLINE, "another node is tried");
-        }
     }
 
     /// Keeps the connection up, until the node stops; on each it says `ours` first.
@@ -141,12 +110,15 @@ impl Peer {
             loop {
                 match self.dial_any(&endpoint, first, &ours).await {
                     Ok((address, link)) => {
-                        let (up, link) = (tokio::time::Instant::now(), Arc::new(link));
+                        let up = tokio::time::Instant::now();
                         info!(address = %link.remote_address(), "link up");
+                        let credits = Arc::clone(&self.credits);
+                        let over = Connection::new(link, credits, self.addresses.len() > 1);
+                        let over = Arc::new(over);
                         self.troubles.over();
                         backoff.begin();
-                        self.serve(Arc::clone(&link), &shards, &led).await;
-                        self.ended(&address, &link, up.elapsed());
+                        self.serve(Arc::clone(&over), &shards, &led).await;
+                        self.ended(&address, &over.link, up.elapsed());
                     }
                     // Each address has said why.
                     Err(error) => tracing::debug!(%error, "no address of the peer can be reached"),
@@ -204,81 +176,73 @@ impl Peer {
     }
 
     /// Uses a connection until it is lost.
-    async fn serve(self: &Arc<Self>, link: Arc<Link>, shards: &Shards, led: &Led) {
-        self.failures.store(0, Ordering::Relaxed);
-        self.link.send_replace(Some(Arc::clone(&link)));
+    async fn serve(&self, over: Arc<Connection>, shards: &Shards, led: &Led) {
+        self.link.send_replace(Some(Arc::clone(&over)));
         let mut lanes = JoinSet::new();
         for kind in [Kind::Fanout, Kind::Submit] {
             // In version 1 each shard has lanes of its own.
-            let speaks: Vec<Speaks> = match link.agreed() {
+            let speaks: Vec<Speaks> = match over.link.agreed() {
                 Some(1) => shards.iter().map(|own| Speaks::Alone(own.id)).collect(),
                 _ => vec![Speaks::Together(led.clone())],
             };
             for speaks in speaks {
-                let (peer, over) = (Arc::clone(self), Arc::clone(&link));
-                let lane = peer.keep_lane(shards.clone(), over, kind, speaks);
+                let lane = keep_lane(shards.clone(), Arc::clone(&over), kind, speaks);
                 lanes.spawn(lane.in_current_span());
             }
         }
-        link.closed().await;
+        over.link.closed().await;
         self.link.send_replace(None);
         lanes.shutdown().await;
         self.credits.clear_all();
     }
+}
 
-    /// Keeps a lane going: one that fails is opened anew, each shard from its last acknowledgement.
-    async fn keep_lane(
-        self: Arc<Self>,
-        shards: Shards,
-        link: Arc<Link>,
-        kind: Kind,
-        speaks: Speaks,
-    ) {
-        let mut backoff = Backoff::new();
-        while !link.is_closed() {
-            let alone = speaks.alone().and_then(|shard| shards.get(shard));
-            let mut lead = alone.map(|shard| shard.lead.subscribe());
-            if let Some(lead) = &mut lead
-                && !led_here(lead).await
-            {
-                return;
-            }
-            backoff.begin();
-            let sending = async {
-                match kind {
-                    Kind::Fanout => fanout::send(&self, &link, &shards, speaks.clone()).await,
-                    Kind::Submit => submit::send(&self, &link, &shards, speaks.clone()).await,
-                }
-            };
-            let left = async {
-                match &mut lead {
-                    Some(lead) => lost(lead).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let ended = tokio::select! {
-                ended = sending => Some(ended),
-                () = left => None,
-            };
-            if matches!(kind, Kind::Fanout) {
-                match alone {
-                    Some(shard) => self.credits.clear(shard.id),
-                    None => self.credits.clear_all(),
-                }
-            }
-            let Some(Err(error)) = ended else { continue };
-            if link.is_closed() {
-                return;
-            }
-            let shard = speaks.alone();
-            warn!(shard, %error, "a lane failed and will be opened again");
-            let wait = match error.downcast_ref() {
-                Some(Later(wait)) => *wait,
-                None => Duration::ZERO,
-            };
-            self.note(&link, backoff.is_good() || !wait.is_zero());
-            tokio::time::sleep(wait.max(backoff.wait())).await;
+/// Keeps a lane going: one that fails is opened anew, each shard from its last acknowledgement.
+async fn keep_lane(shards: Shards, over: Arc<Connection>, kind: Kind, speaks: Speaks) {
+    let mut backoff = Backoff::new();
+    while !over.link.is_closed() {
+        let alone = speaks.alone().and_then(|shard| shards.get(shard));
+        let mut lead = alone.map(|shard| shard.lead.subscribe());
+        if let Some(lead) = &mut lead
+            && !led_here(lead).await
+        {
+            return;
         }
+        backoff.begin();
+        let sending = async {
+            match kind {
+                Kind::Fanout => fanout::send(&over, &shards, speaks.clone()).await,
+                Kind::Submit => submit::send(&over, &shards, speaks.clone()).await,
+            }
+        };
+        let left = async {
+            match &mut lead {
+                Some(lead) => lost(lead).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = sending => Some(ended),
+            () = left => None,
+        };
+        if matches!(kind, Kind::Fanout) {
+            match alone {
+                Some(shard) => over.credits.clear(shard.id),
+                None => over.credits.clear_all(),
+            }
+        }
+        let Some(Err(error)) = ended else { continue };
+        if over.link.is_closed() {
+            return;
+        }
+        let shard = speaks.alone();
+        warn!(shard, %error, "a lane failed and will be opened again");
+        let wait = match error.downcast_ref() {
+            Some(Later(wait)) => *wait,
+            None => Duration::ZERO,
+        };
+        over.note(backoff.is_good() || !wait.is_zero());
+        tokio::time::sleep(wait.max(backoff.wait())).await;
     }
 }
 

@@ -117,6 +117,10 @@ where
             }
             let takes = self.alone.is_none_or(|shard| self.taking.may_take(shard));
             let reads = !ended && takes && self.taking.may_read();
+            if self.taking.has_answers() {
+                // A shard has lost what waited, to make room, and is to be told.
+                continue;
+            }
             let shard = tokio::select! {
                 biased;
                 Some((slot, reply)) = under_way.next(), if !under_way.is_empty() => {
@@ -141,6 +145,7 @@ where
                         }
                     }
                 }
+                else => break,
             };
             if let Some(shard) = shard {
                 let parts = self.taking.next_asks(shard);

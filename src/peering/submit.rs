@@ -6,14 +6,11 @@
 //! Source: transport requirements, section 4.
 
 use super::{
+    connection::Connection,
     exchange::Exchange,
     lane::{OnLane, Speaks},
-    outgoing::Peer,
 };
-use crate::{
-    cluster::shard::shards::Shards,
-    quic::{Link, code},
-};
+use crate::{cluster::shard::shards::Shards, quic::code};
 use anyhow::Context;
 use futures::{
     FutureExt,
@@ -29,18 +26,12 @@ use mimi_actors::{
 use std::time::Duration;
 
 /// Sends until the lane or the connection fails.
-pub(super) async fn send(
-    peer: &Peer,
-    link: &Link,
-    shards: &Shards,
-    speaks: Speaks,
-) -> anyhow::Result<()> {
+pub(super) async fn send(over: &Connection, shards: &Shards, speaks: Speaks) -> anyhow::Result<()> {
     let mut sending = Sending {
-        peer,
-        link,
+        over,
         shards,
         alone: speaks.alone(),
-        on: OnLane::new((peer, link), shards, speaks, None),
+        on: OnLane::new(over, shards, speaks, None),
         lane: None,
         telling: FuturesUnordered::new(),
     };
@@ -72,8 +63,7 @@ pub(super) async fn send(
 
 /// A lane on which shards send.
 struct Sending<'a> {
-    peer: &'a Peer,
-    link: &'a Link,
+    over: &'a Connection,
     shards: &'a Shards,
     /// The only shard of the lane, in version 1.
     alone: Option<u16>,
@@ -92,7 +82,7 @@ impl Sending<'_> {
         };
         let next = self.on.sender.from(shard, &own.looked_at().links);
         let Some(next) = next else { return Ok(()) };
-        match read::submissions(&**own, self.peer.provider(), next) {
+        match read::submissions(&**own, self.over.peer(), next) {
             Ok(Some((batch, after))) => {
                 let submissions = batch.groups.iter().map(|group| group.messages.len() as u64);
                 let submissions = submissions.sum();
@@ -100,7 +90,7 @@ impl Sending<'_> {
                     return Ok(());
                 };
                 self.write(&frame).await?;
-                self.peer.credits().count_submitted(submissions);
+                self.over.credits.count_submitted(submissions);
             }
             Ok(None) => {}
             Err(error) => {
@@ -116,7 +106,7 @@ impl Sending<'_> {
             Some(lane) => lane,
             None => {
                 let open = self.alone.map(|_| Open::OneShardSubmits);
-                Exchange::open(self.link, &open.unwrap_or(Open::Submit), self.alone).await?
+                Exchange::open(&self.over.link, &open.unwrap_or(Open::Submit), self.alone).await?
             }
         };
         lane.write(frame, |submitted| self.take(submitted)).await?;
@@ -131,7 +121,7 @@ impl Sending<'_> {
             Ok(None) => {}
             Ok(Some((session, judged))) => self.tell(shard, session, judged),
             Err(broken) => {
-                self.link.close(code::PROTOCOL, &broken.to_string());
+                self.over.link.close(code::PROTOCOL, &broken.to_string());
                 anyhow::bail!("the hub {broken}");
             }
         }
