@@ -214,12 +214,22 @@ const _: () = assert!(BATCH_FILL_BYTES + CONTROL_EVENT_BYTES_MAX > BATCH_FRAME_B
 const _: () = assert!(CONTROL_EVENT_BYTES_MAX < BATCH_FRAME_BYTES_MAX);
 const _: () = assert!(SUBMIT_BYTES_MAX + (64 << 10) < BATCH_FRAME_BYTES_MAX);
 const _: () = assert!(SUBMIT_ITEMS_MAX <= BATCH_EVENTS_MAX);
-/// Frames sent on a lane and not yet acknowledged, at most.
+/// Frames of one shard sent on a lane and not yet acknowledged, at most.
 pub const LANE_FRAMES_UNACKED_MAX: usize = 16;
+/// Bytes of frames that the receiver of a lane holds, of all shards on it, before it reads on only once something was
+/// answered; there may be one frame more.
+pub const LANE_BYTES_HELD_MAX: usize = 64 << 20;
+const _: () = assert!(BATCH_FRAME_BYTES_MAX < LANE_BYTES_HELD_MAX);
+/// Lanes of fan-out that shards share on one connection of a peer, and as many of submissions, at most: an honest peer has
+/// one, and for a while those that it has just given up.
+pub const SHARED_LANES_MAX: usize = 8;
+/// Part of what a lane's receiver may still hold that it gives one shard as credit: shards that are slow then never have
+/// all of it.
+pub const LANE_CREDIT_SHARE: usize = 4;
 
-/// Payload bytes under way on a fan-out lane before its first acknowledgement, at most.
+/// Payload bytes of a shard under way on a fan-out lane before its first acknowledgement, at most.
 pub const CREDIT_BYTES_FIRST: u32 = 4 << 20;
-/// Payload bytes that a receiver lets be under way on one fan-out lane, by default.
+/// Payload bytes of one shard that a receiver lets be under way on a fan-out lane, by default.
 pub const CREDIT_BYTES: u32 = 16 << 20;
 /// Longest wait that a receiver of fan-out may ask for, in milliseconds; what is longer is cut to this.
 pub const RETRY_AFTER_MS_MAX: u32 = 60_000;

@@ -7,6 +7,7 @@
 //! | the same | 1 | claims and requests for a GroupInfo were signed with our ids inside of what the MIMI protocol signs |
 //! | client door, cluster | 1 | users were sent commands that the door had made, and were asked about introduction codes alone |
 //! | the same | 1 | each refusal had variants of its own for reasons to come again, and named no field |
+//! | link | 1 | each shard had lanes of its own, so no frame named its shard |
 //!
 //! A shape here is never changed: it is what lies on disks and what nodes of that version say. Whoever gives a format
 //! another version moves the shape that it had into a module here and says in `read` and `write` how the two become each
@@ -83,3 +84,29 @@ was_otherwise_in_1!(DOOR, door::Reply, answers::DoorReply);
 was_otherwise_in_1!(DOOR, door::Sent, answers::DoorSent);
 was_otherwise_in_1!(LINK, link::Reply, answers::LinkReply);
 was_otherwise_in_1!(CLUSTER, ShardReply, answers::NodeAnswered);
+
+/// In version 1 a lane was of one shard: there the frame stands by itself.
+impl<T: Versioned> Versioned for link::OfShard<T> {
+    const FORMAT: Format = LINK;
+
+    fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), NotRead> {
+        match version {
+            1 => Err(NotRead {
+                field: "shard".to_owned(),
+                offset: 0,
+                what: "version 1 names no shard",
+            }),
+            _ => reading::take(body),
+        }
+    }
+
+    fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
+        match version {
+            1 => Err(Unwritten::NotInVersion(NotInVersion {
+                version,
+                what: "frame of a lane that shards share",
+            })),
+            _ => Ok(postcard::to_extend(self, out)?),
+        }
+    }
+}

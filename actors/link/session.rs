@@ -1,8 +1,8 @@
-//! The sessions of a link: what each side of a lane may send next, and what it makes of what arrives.
+//! The sessions of a link: what each side may send next for one shard, and what it makes of what arrives.
 //!
 //! Pure and volatile: a session that is lost begins again at the last acknowledgement in the log. Promises: an
-//! acknowledgement of what was never sent is seen; nothing is taken out of order on one lane. Not here: frames on
-//! their way, deadlines, and the actors that take what arrives.
+//! acknowledgement of what was never sent is seen; nothing is taken out of order in one session. Not here: how shards
+//! share a lane (`way::lane`, `way::taking`), frames on their way, deadlines, and the actors that take what arrives.
 //!
 //! Source: transport requirements, sections 4 and 5.
 
@@ -41,7 +41,7 @@ pub enum Broken {
     #[error("a fan-out batch holds nothing")]
     Empty,
     /// A batch that does not follow the one before it.
-    #[error("fan-out numbers have a gap or go back on one lane")]
+    #[error("fan-out numbers have a gap or go back in one session")]
     Gap,
     /// Events of a room that belongs to somebody else.
     #[error("fan-out of a room that the peer does not own")]
@@ -52,9 +52,29 @@ pub enum Broken {
     /// Submissions of somebody else's client.
     #[error("submissions of another provider's client")]
     ForeignSender,
+    /// A frame of a shard that is not on the lane, or that no provider has.
+    #[error("no shard {shard} is on the lane")]
+    UnknownShard {
+        /// The shard.
+        shard: u16,
+    },
+    /// A session that ended before the one that runs, or one that never began.
+    #[error("shard {shard} has no session {session} on the lane")]
+    UnknownSession {
+        /// The shard.
+        shard: u16,
+        /// The session.
+        session: u64,
+    },
+    /// More frames of a shard than may be without an answer.
+    #[error("shard {shard} sent more than {LANE_FRAMES_UNACKED_MAX} frames without an answer")]
+    TooManyFrames {
+        /// The shard.
+        shard: u16,
+    },
 }
 
-/// The fan-out lane, sending side.
+/// What a shard fans out to a peer, sending side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FanoutSender {
     next: LinkSeq,
@@ -67,7 +87,7 @@ pub struct FanoutSender {
     credit_bytes: u32,
 }
 
-/// What the sender of a fan-out lane does next.
+/// What a shard that fans out does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// It puts into the log what was acknowledged: [`FanoutSender::record`].
@@ -138,7 +158,7 @@ impl FanoutSender {
 
     /// The peer has everything up to a number, and refused what it names. An older acknowledgement is no news.
     ///
-    /// Says when to come again, in milliseconds, if the peer takes nothing more: then the lane is over.
+    /// Says when to come again, in milliseconds, if the peer takes nothing more: then the session is over.
     ///
     /// # Errors
     /// [`Broken::AckAhead`] when that was never sent.
@@ -188,14 +208,14 @@ impl FanoutSender {
     }
 }
 
-/// The fan-out lane, receiving side.
+/// What a shard fans out, receiving side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FanoutReceiver {
     expected: Option<LinkSeq>,
 }
 
 impl FanoutReceiver {
-    /// Whether nothing was taken on this lane yet: its next batch begins at the sender's last acknowledgement.
+    /// Whether nothing was taken in this session yet: its next batch begins at the sender's last acknowledgement.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.expected.is_none()
@@ -269,7 +289,7 @@ pub struct Acking {
 }
 
 impl Acking {
-    /// Of a batch that ends with item `upto`; `fresh` when it is the first of its lane.
+    /// Of a batch that ends with item `upto`; `fresh` when it is the first of its session.
     #[must_use]
     pub fn new(upto: LinkSeq, fresh: bool) -> Self {
         let refused = BVec::default();
@@ -289,7 +309,7 @@ impl Acking {
     /// # Errors
     /// The room's words, when it has not taken its part and may do so later: then there is no acknowledgement, and the
     /// hub sends again. What is missing may be on its way still, past a leader that has just changed: only the first
-    /// batch of a lane, which begins at the last acknowledgement, is refused for good.
+    /// batch of a session, which begins at the last acknowledgement, is refused for good.
     pub fn answered(&mut self, room: &RoomUri, answer: Answer) -> Result<(), Answer> {
         let detail = match answer {
             Answer::Received => return Ok(()),
@@ -328,7 +348,7 @@ impl Acking {
     }
 }
 
-/// The submit lane, sending side.
+/// What a shard submits to a hub, sending side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubmitSender {
     next: u64,

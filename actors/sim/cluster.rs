@@ -572,7 +572,7 @@ impl World {
         self.story.tell(self.now_ms, || {
             format!("{node}  no longer leads shard {shard}")
         });
-        self.cut_lanes(|lane| lane.sender.0 == node && lane.shard == shard);
+        self.leave_lanes(node, shard);
         for back in gone {
             self.give(node, back, Answered::Shard(ShardReply::Nobody));
         }

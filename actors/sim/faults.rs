@@ -50,6 +50,8 @@ impl World {
             is.waiting.clear();
             is.tasks.clear();
             is.passed_on.clear();
+            is.fanouts.clear();
+            is.submits.clear();
             is.syncing = false;
             for (shard, kept) in is.shards.iter_mut().zip(kept) {
                 // A full disk has none of what was not synced.

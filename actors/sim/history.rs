@@ -128,8 +128,8 @@ pub(super) struct History {
     pub(super) deleted: BTreeSet<UserUri>,
     cursors: BTreeMap<(ClientUri, RoomUri, RoomSeq), RoomSeq>,
     batches: BTreeMap<(u8, u16, u8), LinkSeq>,
-    /// Batches that are not acknowledged, by lane: the last item, and which events.
-    sent: BTreeMap<u64, Vec<Sent>>,
+    /// Batches that are not acknowledged, by lane and shard: the last item, and which events.
+    sent: BTreeMap<(u64, u16), Vec<Sent>>,
     /// The last event that a follower has taken for good.
     pub(super) followed: BTreeMap<(u8, RoomUri), RoomSeq>,
     contested: BTreeMap<(RoomUri, Epoch), u32>,
@@ -576,7 +576,7 @@ impl History {
     /// A hub sends a batch to a peer.
     pub(super) fn sent_to(
         &mut self,
-        lane: u64,
+        of: (u64, u16),
         provider: &crate::ids::ProviderId,
         batch: &Fanout,
         upto: LinkSeq,
@@ -602,17 +602,22 @@ impl History {
                 events.push((group.room.clone(), event.seq));
             }
         }
-        self.sent.entry(lane).or_default().push((upto, events));
+        self.sent.entry(of).or_default().push((upto, events));
     }
 
     /// A lane has ended: what was sent on it is acknowledged by nobody any more.
     pub(super) fn lane_ended(&mut self, lane: u64) {
-        self.sent.remove(&lane);
+        self.sent.retain(|(of, _), _| *of != lane);
+    }
+
+    /// The session of a shard on a lane has ended.
+    pub(super) fn session_ended(&mut self, lane: u64, shard: u16) {
+        self.sent.remove(&(lane, shard));
     }
 
     /// A follower says that it has everything up to an item of a lane, for good: is it so?
-    pub(super) fn acknowledged(&mut self, lane: u64, peer: u8, ack: &Ack) {
-        let sent = self.sent.entry(lane).or_default();
+    pub(super) fn acknowledged(&mut self, of: (u64, u16), peer: u8, ack: &Ack) {
+        let sent = self.sent.entry(of).or_default();
         let (done, rest) = std::mem::take(sent)
             .into_iter()
             .partition::<Vec<Sent>, _>(|(upto, _)| *upto <= ack.upto);

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, RoomUri},
+    limits::SHARDS_MAX,
     machine::Millis,
     way::Slot,
     wire::{
@@ -19,12 +20,15 @@ use crate::{
             Body as Happened, CommitEvent, Epoch, Event, Invitation, Item, LinkSeq, RoomSeq,
             SubmitSeq,
         },
-        link::{Ack, Fanout, FanoutGroup, Request, Submit, SubmitGroup, Submitted},
+        link::{Ack, Fanout, FanoutGroup, OfShard, Request, Submit, SubmitGroup, Submitted},
         room,
     },
 };
 use bytes::Bytes;
 use std::sync::Arc;
+
+/// The shard in whose name the hostile node sends: one that its provider's honest nodes do not have.
+const SHARD: u16 = SHARDS_MAX - 1;
 
 impl World {
     /// Sends one hostile frame, as the roll says.
@@ -133,10 +137,10 @@ impl World {
         let number = self.fresh();
         let lane = Lane {
             sender: (from, self.life(from)),
-            shard: u16::MAX,
             receiver: (to, self.life(to)),
             busy_until: [0; 2],
             receiving: Receiving::Nothing,
+            heard: None,
             acks: 0,
         };
         self.lanes.insert(number, lane);
@@ -186,8 +190,12 @@ impl World {
             undecided: SubmitSeq(1),
             messages: BVec::from([Payload(message)]),
         };
-        let submit = Submit {
-            groups: BVec::from([group]),
+        let submit = OfShard {
+            shard: SHARD,
+            session: 1,
+            said: Submit {
+                groups: BVec::from([group]),
+            },
         };
         let lane = self.open_hostile_lane(from, to);
         self.send_frame(lane, from, Frame::Submit(Arc::new(submit)));
@@ -263,9 +271,13 @@ impl World {
             room,
             items: BVec::from([Item::Event(event)]),
         };
-        let batch = Fanout {
-            first: LinkSeq(first),
-            groups: BVec::from([group]),
+        let batch = OfShard {
+            shard: SHARD,
+            session: 1,
+            said: Fanout {
+                first: LinkSeq(first),
+                groups: BVec::from([group]),
+            },
         };
         let lane = self.open_hostile_lane(from, to);
         self.send_frame(lane, from, Frame::Fanout(Arc::new(batch)));
@@ -324,25 +336,30 @@ impl World {
         }
     }
 
-    /// A lane on which the hostile provider receives.
-    fn receiving_lane(&mut self, hostile: u8) -> Option<(u64, NodeRef)> {
-        let lanes: Vec<(u64, NodeRef)> = self
+    /// A lane on which the hostile provider receives, and of whom it heard last there.
+    fn receiving_lane(&mut self, hostile: u8) -> Option<(u64, NodeRef, (u16, u64))> {
+        let lanes: Vec<(u64, NodeRef, (u16, u64))> = self
             .lanes
             .iter()
             .filter(|(_, lane)| lane.receiver.0.provider == hostile)
-            .map(|(number, lane)| (*number, lane.receiver.0))
+            .filter_map(|(number, lane)| Some((*number, lane.receiver.0, lane.heard?)))
             .collect();
         self.dice.pick(&lanes).copied()
     }
 
     /// An acknowledgement of what was never sent.
     fn forge_ack(&mut self, hostile: u8) {
-        if let Some((lane, from)) = self.receiving_lane(hostile) {
-            let ack = Ack {
+        if let Some((lane, from, (shard, session))) = self.receiving_lane(hostile) {
+            let said = Ack {
                 upto: LinkSeq(1 << 40),
                 refused: BVec::default(),
                 credit_bytes: u32::MAX,
                 retry_after_ms: None,
+            };
+            let ack = OfShard {
+                shard,
+                session,
+                said,
             };
             self.send_frame(lane, from, Frame::Ack(ack));
         }
@@ -350,9 +367,14 @@ impl World {
 
     /// An answer to submissions that were never sent.
     fn forge_judgement(&mut self, hostile: u8) {
-        if let Some((lane, from)) = self.receiving_lane(hostile) {
+        if let Some((lane, from, (shard, session))) = self.receiving_lane(hostile) {
             for _ in 0..20 {
-                self.send_frame(lane, from, Frame::Submitted(Submitted::default()));
+                let answer = OfShard {
+                    shard,
+                    session,
+                    said: Submitted::default(),
+                };
+                self.send_frame(lane, from, Frame::Submitted(answer));
             }
         }
     }

@@ -1,21 +1,20 @@
-//! The lanes between providers: sessions at the leader of a shard, frames on their way, and their receivers.
+//! The lanes between providers: one of fan-out and one of submissions from a node to another provider, frames on their
+//! way, and their receivers.
 //!
-//! What a session may send, and what it makes of an answer, is [`crate::link::session`]'s; what a receiver does with a
-//! frame is [`crate::way::receive`]'s.
+//! Which shard sends next, what it may send and what it makes of an answer is [`crate::way::lane`]'s; what a receiver does
+//! with a frame is [`crate::way::taking`]'s.
 
 use super::{
-    node::{FanoutSession, SubmitSession},
+    node::LaneTo,
     plan::NodeRef,
     post::{Back, Body, End, Frame, Lane, Receiving, Target},
     route::LATER,
-    world::{Event, World},
+    world::{Again, Event, World},
 };
 use crate::{
+    ids::ProviderId,
     limits::CREDIT_BYTES_FIRST,
-    link::{
-        Peer,
-        session::{Broken, FanoutSender, SubmitSender, Turn},
-    },
+    link::session::{Broken, FanoutSender, SubmitSender, Turn},
     record::Command,
     room::{
         follower,
@@ -25,28 +24,53 @@ use crate::{
     shard_request::{ShardReply, ShardRequest},
     way::{
         Slot,
-        receive::{FanoutLane, SubmitLane},
+        lane::{Session, SharedSender, Told},
+        receive::{FanoutTaking, SubmitTaking},
         submit::rejects,
+        taking::SharedTaking,
     },
     wire::{
+        self,
         event::LinkSeq,
-        link::{Ack, Fanout, Submit, Submitted},
+        link::{Ack, Fanout, OfShard, Submit, Submitted},
     },
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// How long a shard rests at least whose session a receiver has ended, in milliseconds.
+const REST_MS_MIN: u64 = 100;
+
+/// The lane of a node to a peer, which all shards that it leads join.
+fn lane_to<'a, S: Session>(
+    lanes: &'a mut BTreeMap<u8, LaneTo<S>>,
+    peer: u8,
+    to: &ProviderId,
+    led: &[u16],
+) -> &'a mut LaneTo<S> {
+    let lane = lanes.entry(peer).or_insert_with(|| LaneTo {
+        lane: None,
+        sender: SharedSender::new(to.clone()),
+    });
+    for shard in led {
+        lane.sender.join(*shard);
+    }
+    lane
+}
 
 impl World {
     /// What a leader does for its links from time to time.
     pub(super) fn look_after_links(&mut self, node: NodeRef, shard: u16) {
         let mut acks = Vec::new();
-        let providers = self.providers.clone();
         // What is refused for want of room is recorded later.
         let full = self.is_full(node);
-        if let Some(own) = self.shard_mut(node, shard).filter(|_| !full) {
-            for (peer, session) in &mut own.fanouts {
-                if session.sender.has_to_record() {
-                    let peer = Peer::Provider(providers[usize::from(*peer)].clone());
-                    acks.push(session.sender.record(peer));
+        if let Some(own) = self.nodes.get_mut(&node).filter(|_| !full) {
+            for lane in own.fanouts.values_mut() {
+                let runs = lane.sender.session(shard);
+                if runs.is_some_and(|(_, session)| session.has_to_record())
+                    && let Some((session, ack)) = lane.sender.record(shard)
+                {
+                    acks.push(ack);
+                    lane.sender.recorded(shard, session);
                 }
             }
         }
@@ -59,17 +83,44 @@ impl World {
         self.pump(node, shard);
     }
 
-    /// Sends what is owed and may be sent.
+    /// Sends what is owed and may be sent, of a shard that may have something.
     pub(super) fn pump(&mut self, node: NodeRef, shard: u16) {
+        let shards = self.shards(node.provider);
+        let led: Vec<u16> = (0..shards)
+            .filter(|shard| self.leads(node, *shard))
+            .collect();
         let peers = u8::try_from(self.providers.len()).unwrap_or(0);
         for peer in (0..peers).filter(|peer| *peer != node.provider) {
-            self.pump_fanout(node, shard, peer);
-            self.pump_submissions(node, shard, peer);
+            let to = self.id(peer).clone();
+            if let Some(own) = self.nodes.get_mut(&node) {
+                let fanout = lane_to(&mut own.fanouts, peer, &to, &led);
+                fanout.sender.may_have(shard);
+                let submissions = lane_to(&mut own.submits, peer, &to, &led);
+                submissions.sender.may_have(shard);
+            }
+            self.pump_fanout(node, peer);
+            self.pump_submissions(node, peer);
         }
         self.pump_notices(node, shard);
     }
 
-    fn open_lane(&mut self, node: NodeRef, shard: u16, peer: u8) -> Option<u64> {
+    /// The node leads a shard no longer.
+    pub(super) fn leave_lanes(&mut self, node: NodeRef, shard: u16) {
+        let Some(own) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        for lane in own.fanouts.values_mut() {
+            lane.sender.leave(shard);
+            if let Some(number) = lane.lane {
+                self.history.session_ended(number, shard);
+            }
+        }
+        for lane in own.submits.values_mut() {
+            lane.sender.leave(shard);
+        }
+    }
+
+    fn open_lane(&mut self, node: NodeRef, peer: u8) -> Option<u64> {
         let receiver = self.some_node(peer)?;
         if !self.can_talk(node, receiver) {
             return None;
@@ -77,10 +128,10 @@ impl World {
         let number = self.fresh();
         let lane = Lane {
             sender: (node, self.life(node)),
-            shard,
             receiver: (receiver, self.life(receiver)),
             busy_until: [0; 2],
             receiving: Receiving::Nothing,
+            heard: None,
             acks: 0,
         };
         self.lanes.insert(number, lane);
@@ -88,117 +139,123 @@ impl World {
         Some(number)
     }
 
-    fn pump_fanout(&mut self, node: NodeRef, shard: u16, peer: u8) {
+    fn fanout_to(&mut self, node: NodeRef, peer: u8) -> Option<&mut LaneTo<FanoutSender>> {
+        self.nodes.get_mut(&node)?.fanouts.get_mut(&peer)
+    }
+
+    fn submissions_to(&mut self, node: NodeRef, peer: u8) -> Option<&mut LaneTo<SubmitSender>> {
+        self.nodes.get_mut(&node)?.submits.get_mut(&peer)
+    }
+
+    fn pump_fanout(&mut self, node: NodeRef, peer: u8) {
         let to = self.id(peer).clone();
-        let Some(own) = self.shard(node, shard) else {
-            return;
-        };
-        if !own.fanouts.contains_key(&peer) {
-            let held = own
-                .held
-                .get(&peer)
-                .is_some_and(|until| self.now_ms < *until);
-            let whom = Peer::Provider(to.clone());
-            let sender = FanoutSender::owed(&own.derived.links, &whom).filter(|_| !held);
-            let Some(sender) = sender else { return };
-            let Some(lane) = self.open_lane(node, shard, peer) else {
-                return;
-            };
-            if let Some(own) = self.shard_mut(node, shard) {
-                own.fanouts.insert(peer, FanoutSession { lane, sender });
-            }
-        }
         loop {
-            let Some(own) = self.shard(node, shard) else {
+            let Some(is) = self.nodes.get_mut(&node) else {
                 return;
             };
-            let Some(session) = own.fanouts.get(&peer) else {
+            let Some(own) = is.fanouts.get_mut(&peer) else {
                 return;
             };
-            let next = match session.sender.turn() {
-                Turn::Send(next) => next,
-                Turn::Record => return self.record_ack(node, shard, peer),
-                Turn::Wait => return,
+            let Some(shard) = own.sender.next_turn() else {
+                return;
             };
-            let (lane, batch) = (session.lane, read::fanout(own, &to, next));
+            let Some(from) = is.shards.get(usize::from(shard)) else {
+                continue;
+            };
+            let batch = match own.sender.turn(shard, &from.derived.links) {
+                Turn::Send(next) => read::fanout(from, &to, next),
+                Turn::Record => {
+                    self.record_ack(node, shard, peer);
+                    continue;
+                }
+                Turn::Wait => continue,
+            };
             let (batch, after, bytes) = match batch {
                 Ok(Some(batch)) => batch,
-                Ok(None) => return,
+                Ok(None) => continue,
                 Err(error) => return self.history.violated("I15", error.to_string()),
             };
-            if let Some(session) = self
-                .shard_mut(node, shard)
-                .and_then(|own| own.fanouts.get_mut(&peer))
-            {
-                let credit = session.sender.credit_bytes() as usize;
-                let before = session.sender.bytes_under_way();
-                session.sender.sent(after, bytes);
-                if before > 0 && before + bytes > credit {
-                    let why =
-                        format!("{node} has {before} bytes under way, the credit is {credit}");
-                    self.history.violated("I16", why);
+            let open = own.lane;
+            let Some(lane) = open.or_else(|| self.open_lane(node, peer)) else {
+                // It is tried again with what comes next.
+                if let Some(own) = self.fanout_to(node, peer) {
+                    own.sender.may_have(shard);
                 }
+                return;
+            };
+            let Some(own) = self.fanout_to(node, peer) else {
+                return;
+            };
+            own.lane = Some(lane);
+            let stood = own.sender.session(shard);
+            let stood = stood.map(|(_, is)| (is.credit_bytes() as usize, is.bytes_under_way()));
+            let Some(frame) = own.sender.sent(shard, batch, after, bytes) else {
+                continue;
+            };
+            if let Some((credit, before)) = stood
+                && before > 0
+                && before + bytes > credit
+            {
+                let why = format!("{node} has {before} bytes under way, the credit is {credit}");
+                self.history.violated("I16", why);
             }
             let upto = LinkSeq(after.0 - 1);
-            self.history.sent_to(lane, &to, &batch, upto);
-            self.send_frame(lane, node, Frame::Fanout(Arc::new(batch)));
+            self.history.sent_to((lane, shard), &to, &frame.said, upto);
+            self.send_frame(lane, node, Frame::Fanout(Arc::new(frame)));
         }
     }
 
-    /// Puts into the log what a provider acknowledged, and goes on.
+    /// Puts into the log what a provider acknowledged.
     fn record_ack(&mut self, node: NodeRef, shard: u16, peer: u8) {
         // What is refused for want of room is recorded later.
         if self.is_full(node) {
             return;
         }
-        let whom = Peer::Provider(self.id(peer).clone());
-        let own = self.shard_mut(node, shard);
-        if let Some(session) = own.and_then(|own| own.fanouts.get_mut(&peer)) {
-            let ack = session.sender.record(whom);
+        let own = self.fanout_to(node, peer);
+        if let Some((session, ack)) = own.and_then(|own| own.sender.record(shard)) {
             self.queue_command(node, shard, Command::Link(ack), None);
-            self.pump_fanout(node, shard, peer);
+            if let Some(own) = self.fanout_to(node, peer) {
+                own.sender.recorded(shard, session);
+            }
         }
     }
 
-    fn pump_submissions(&mut self, node: NodeRef, shard: u16, peer: u8) {
+    fn pump_submissions(&mut self, node: NodeRef, peer: u8) {
         let to = self.id(peer).clone();
-        let Some(own) = self.shard(node, shard) else {
-            return;
-        };
-        if !own.submits.contains_key(&peer) {
-            let Some(sender) = SubmitSender::owed(&own.derived.links, &to) else {
-                return;
-            };
-            let Some(lane) = self.open_lane(node, shard, peer) else {
-                return;
-            };
-            if let Some(own) = self.shard_mut(node, shard) {
-                own.submits.insert(peer, SubmitSession { lane, sender });
-            }
-        }
         loop {
-            let Some(own) = self.shard(node, shard) else {
+            let Some(is) = self.nodes.get_mut(&node) else {
                 return;
             };
-            let Some(session) = own.submits.get(&peer) else {
+            let Some(own) = is.submits.get_mut(&peer) else {
                 return;
             };
-            let Some(next) = session.sender.next() else {
+            let Some(shard) = own.sender.next_turn() else {
                 return;
             };
-            let (lane, batch) = (session.lane, read::submissions(own, &to, next));
-            let (batch, after) = match batch {
+            let Some(from) = is.shards.get(usize::from(shard)) else {
+                continue;
+            };
+            let Some(next) = own.sender.from(shard, &from.derived.links) else {
+                continue;
+            };
+            let (batch, after) = match read::submissions(from, &to, next) {
                 Ok(Some(batch)) => batch,
-                Ok(None) => return,
+                Ok(None) => continue,
                 Err(error) => return self.history.violated("I25", error.to_string()),
             };
-            if let Some(session) = self
-                .shard_mut(node, shard)
-                .and_then(|own| own.submits.get_mut(&peer))
-            {
-                session.sender.sent(after);
+            let open = own.lane;
+            let lane = open.or_else(|| self.open_lane(node, peer));
+            let Some(own) = self.submissions_to(node, peer) else {
+                return;
+            };
+            let Some(lane) = lane else {
+                // It is tried again with what comes next.
+                return own.sender.may_have(shard);
+            };
+            own.lane = Some(lane);
+            if let Some(frame) = own.sender.sent(shard, batch, after) {
+                self.send_frame(lane, node, Frame::Submit(Arc::new(frame)));
             }
-            self.send_frame(lane, node, Frame::Submit(Arc::new(batch)));
         }
     }
 
@@ -251,9 +308,9 @@ impl World {
             self.story.tell(self.now_ms, || {
                 format!("{from}  loses lane {number} to {to}")
             });
-            if let Some(own) = self.shard_mut(lane.sender.0, lane.shard) {
-                own.fanouts.retain(|_, session| session.lane != number);
-                own.submits.retain(|_, session| session.lane != number);
+            if let Some(own) = self.nodes.get_mut(&lane.sender.0) {
+                own.fanouts.retain(|_, lane| lane.lane != Some(number));
+                own.submits.retain(|_, lane| lane.lane != Some(number));
             }
         }
     }
@@ -262,18 +319,12 @@ impl World {
         let Some(lane) = self.lanes.get(&number) else {
             return;
         };
-        let (sender, shard) = (lane.sender.0, lane.shard);
+        let (sender, peer) = (lane.sender.0, lane.receiver.0.provider);
         let broken = match frame {
             Frame::Fanout(batch) => self.take_batch(node, number, sender.provider, &batch),
             Frame::Submit(batch) => self.take_submissions(node, number, sender.provider, &batch),
-            Frame::Ack(ack) => {
-                let peer = lane.receiver.0.provider;
-                self.take_ack(node, shard, peer, number, &ack)
-            }
-            Frame::Submitted(submitted) => {
-                let peer = lane.receiver.0.provider;
-                self.take_submitted(node, shard, peer, number, submitted)
-            }
+            Frame::Ack(ack) => self.take_ack(node, peer, number, &ack),
+            Frame::Submitted(submitted) => self.take_submitted(node, peer, number, submitted),
         };
         if let Err(broken) = broken {
             let other = if node == sender {
@@ -303,32 +354,41 @@ impl World {
         node: NodeRef,
         number: u64,
         from: u8,
-        batch: &Fanout,
+        frame: &OfShard<Fanout>,
     ) -> Result<(), Broken> {
         let (own, peer) = (self.id(node.provider).clone(), self.id(from).clone());
         let Some(lane) = self.lanes.get_mut(&number) else {
             return Ok(());
         };
         if let Receiving::Nothing = lane.receiving {
-            let fanout = FanoutLane::new(own, peer.clone(), LATER);
-            lane.receiving = Receiving::Fanout(fanout);
+            let blank = FanoutTaking::new(own, peer.clone(), LATER);
+            lane.receiving = Receiving::Fanout(SharedTaking::new(blank));
         }
-        // Nothing more is taken on a lane that is over.
+        let (shard, batch) = (frame.shard, &frame.said);
+        lane.heard = Some((shard, frame.session));
         let Receiving::Fanout(fanout) = &mut lane.receiving else {
             return Ok(());
         };
-        if fanout.is_over() {
+        fanout.take(frame.clone(), wire::encode(frame).len())?;
+        // Nothing more is taken of a session that is over.
+        if fanout.is_over(shard) {
             return Ok(());
         }
-        let upto = fanout.take(batch.clone())?;
-        let shard = lane.shard;
+        let is_shared = fanout.heard() > 1;
+        let items = batch.groups.iter().map(|group| group.items.len() as u64);
+        let (first, upto) = (
+            batch.first,
+            LinkSeq((batch.first.0 + items.sum::<u64>()).saturating_sub(1)),
+        );
         if self
             .history
-            .batch_came(from, shard, node.provider, batch.first, upto)
+            .batch_came(from, shard, node.provider, first, upto)
         {
             self.counts.one("batches that came again");
         }
-        let first = batch.first;
+        if is_shared {
+            self.counts.one("batches on a lane that shards share");
+        }
         self.story.tell(self.now_ms, || {
             let groups = batch.groups.iter();
             let rooms: Vec<String> = groups
@@ -337,7 +397,7 @@ impl World {
             let rooms = rooms.join(", ");
             format!("{node}  takes items {first} to {upto} of {peer}, shard {shard}, lane {number}: {rooms}")
         });
-        self.ask_parts(node, number);
+        self.ask_parts(node, number, shard);
         Ok(())
     }
 
@@ -346,42 +406,62 @@ impl World {
         node: NodeRef,
         number: u64,
         from: u8,
-        batch: &Submit,
+        frame: &OfShard<Submit>,
     ) -> Result<(), Broken> {
         let (own, peer) = (self.id(node.provider).clone(), self.id(from).clone());
         let Some(lane) = self.lanes.get_mut(&number) else {
             return Ok(());
         };
         if let Receiving::Nothing = lane.receiving {
-            lane.receiving = Receiving::Submissions(SubmitLane::new(own, peer));
+            let blank = SubmitTaking::new(own, peer);
+            lane.receiving = Receiving::Submissions(SharedTaking::new(blank));
         }
+        lane.heard = Some((frame.shard, frame.session));
         if let Receiving::Submissions(submissions) = &mut lane.receiving {
-            submissions.take(batch.clone())?;
-            self.ask_parts(node, number);
+            submissions.take(frame.clone(), wire::encode(frame).len())?;
+            self.ask_parts(node, number, frame.shard);
         }
         Ok(())
     }
 
-    /// Puts the parts of a frame before their shards.
-    fn ask_parts(&mut self, node: NodeRef, number: u64) {
-        while let Some(lane) = self.lanes.get_mut(&number)
-            && let Some((slot, request)) = match &mut lane.receiving {
-                Receiving::Fanout(fanout) => fanout.next_ask(),
-                Receiving::Submissions(submissions) => submissions.next_ask(),
-                Receiving::Nothing => None,
+    /// Puts the parts of a shard's frames before the shards that they are for.
+    fn ask_parts(&mut self, node: NodeRef, number: u64, shard: u16) {
+        loop {
+            let asks = self.lanes.get_mut(&number).map(|lane| {
+                let asks = match &mut lane.receiving {
+                    Receiving::Fanout(fanout) => fanout.next_asks(shard),
+                    Receiving::Submissions(submissions) => submissions.next_asks(shard),
+                    Receiving::Nothing => Vec::new(),
+                };
+                // Here a request is on its way at once.
+                match &mut lane.receiving {
+                    Receiving::Fanout(fanout) => fanout.handed_on(shard),
+                    Receiving::Submissions(submissions) => submissions.handed_on(shard),
+                    Receiving::Nothing => {}
+                }
+                asks
+            });
+            let asks = asks.unwrap_or_default();
+            if asks.is_empty() {
+                break;
             }
-        {
-            if let ShardRequest::Follower(room, follower::Command::Deliver(_)) = &request
-                && self.refuses(node.provider, room)
-            {
-                self.once_frozen.insert((node.provider, room.clone()));
-                let poisoned = Answer::Refused(Refused::Poisoned);
-                self.part_came(node, number, slot, ShardReply::Room(poisoned));
-            } else {
-                self.ask_in_time(node, number, slot, request);
+            for (slot, request) in asks {
+                self.ask_part(node, number, slot, request);
             }
         }
         self.answer_on(number, node);
+    }
+
+    fn ask_part(&mut self, node: NodeRef, number: u64, slot: Slot, request: ShardRequest) {
+        if let ShardRequest::Follower(room, follower::Command::Deliver(_)) = &request
+            && self.refuses(node.provider, room)
+        {
+            self.once_frozen.insert((node.provider, room.clone()));
+            let poisoned = Answer::Refused(Refused::Poisoned);
+            self.part_came(node, number, slot, ShardReply::Room(poisoned));
+        } else {
+            self.ask_in_time(node, number, slot, request);
+        }
     }
 
     /// A shard has answered for its part of a frame.
@@ -390,12 +470,14 @@ impl World {
         let Some(lane) = lane.filter(|lane| lane.receiver.0 == node) else {
             return;
         };
-        match &mut lane.receiving {
+        let shard = match &mut lane.receiving {
             Receiving::Fanout(fanout) => fanout.came(slot, reply),
             Receiving::Submissions(submissions) => submissions.came(slot, reply),
-            Receiving::Nothing => {}
+            Receiving::Nothing => None,
+        };
+        if let Some(shard) = shard {
+            self.ask_parts(node, number, shard);
         }
-        self.answer_on(number, node);
     }
 
     /// Answers the frames of a lane that can be answered, in order.
@@ -410,10 +492,16 @@ impl World {
             let frame = match &mut lane.receiving {
                 Receiving::Fanout(fanout) => fanout.next_answer(credit_bytes).map(|acked| {
                     lane.acks += 1;
-                    Frame::Ack(acked.ack)
+                    let (shard, session) = (acked.shard, acked.session);
+                    let said = acked.said.ack;
+                    Frame::Ack(OfShard {
+                        shard,
+                        session,
+                        said,
+                    })
                 }),
                 Receiving::Submissions(submissions) => {
-                    submissions.next_answer().map(Frame::Submitted)
+                    submissions.next_answer(0).map(Frame::Submitted)
                 }
                 Receiving::Nothing => None,
             };
@@ -422,7 +510,7 @@ impl World {
                 return;
             }
             if let Frame::Ack(ack) = &frame {
-                self.check_refused(node, ack);
+                self.check_refused(node, &ack.said);
             }
             self.send_frame(number, node, frame);
         }
@@ -447,77 +535,88 @@ impl World {
     fn take_ack(
         &mut self,
         node: NodeRef,
-        shard: u16,
         peer: u8,
         lane: u64,
-        ack: &Ack,
+        ack: &OfShard<Ack>,
     ) -> Result<(), Broken> {
-        let session = self
-            .shard_mut(node, shard)
-            .and_then(|own| own.fanouts.get_mut(&peer))
-            .filter(|session| session.lane == lane);
-        if let Some(session) = session {
-            let again = session.sender.acknowledged(ack)?;
-            self.history.acknowledged(lane, peer, ack);
-            if let Some(after_ms) = again {
-                self.counts
-                    .one("lanes ended by a receiver that took nothing");
-                let until = self.now_ms + u64::from(after_ms);
-                if let Some(own) = self.shard_mut(node, shard) {
-                    own.held.insert(peer, until);
-                }
-                self.cut_lanes_where(|other| other == lane);
-                return Ok(());
-            }
-            self.pump(node, shard);
+        let own = self.fanout_to(node, peer);
+        let Some(own) = own.filter(|own| own.lane == Some(lane)) else {
+            return Ok(());
+        };
+        let shard = ack.shard;
+        let told = own.sender.acknowledged(ack)?;
+        if told == Told::Nothing {
+            self.counts.one("acknowledgements of older sessions");
+            return Ok(());
         }
+        self.history.acknowledged((lane, shard), peer, &ack.said);
+        if let Told::Rests { after_ms } = told {
+            self.counts
+                .one("sessions ended by a receiver that took nothing");
+            self.history.session_ended(lane, shard);
+            let again = Event::FanoutAgain(Again {
+                node,
+                life: self.life(node),
+                shard,
+                peer,
+                lane,
+                session: ack.session,
+            });
+            self.after(u64::from(after_ms).max(REST_MS_MIN), again);
+        }
+        self.pump_fanout(node, peer);
         Ok(())
+    }
+
+    /// A shard has rested for as long as the receiver wanted.
+    pub(super) fn fanout_again(&mut self, again: &Again) {
+        let own = self.fanout_to(again.node, again.peer);
+        if let Some(own) = own.filter(|own| own.lane == Some(again.lane)) {
+            own.sender.again(again.shard, again.session);
+            self.pump_fanout(again.node, again.peer);
+        }
     }
 
     fn take_submitted(
         &mut self,
         node: NodeRef,
-        shard: u16,
         peer: u8,
         lane: u64,
-        submitted: Submitted,
+        submitted: OfShard<Submitted>,
     ) -> Result<(), Broken> {
-        let hub = self.id(peer).clone();
-        let session = self
-            .shard_mut(node, shard)
-            .and_then(|own| own.submits.get_mut(&peer))
-            .filter(|session| session.lane == lane);
-        let Some(session) = session else {
+        let own = self.submissions_to(node, peer);
+        let Some(own) = own.filter(|own| own.lane == Some(lane)) else {
             return Ok(());
         };
-        let judged = session.sender.answered(&hub, submitted)?;
-        for request in rejects(judged.refused) {
-            self.ask_for(node, Target::Shard(request), Back::Nobody);
+        let shard = submitted.shard;
+        if let Some((session, judged)) = own.sender.answered(submitted)? {
+            for request in rejects(judged.refused) {
+                self.ask_for(node, Target::Shard(request), Back::Nobody);
+            }
+            if let Some(ms) = judged.again_after_ms {
+                let again = Event::SubmitAgain(Again {
+                    node,
+                    life: self.life(node),
+                    shard,
+                    peer,
+                    lane,
+                    session,
+                });
+                self.after(u64::from(ms), again);
+            } else if let Some(own) = self.submissions_to(node, peer) {
+                own.sender.settled(shard, session, false);
+            }
         }
-        if let Some(ms) = judged.again_after_ms {
-            let life = self.life(node);
-            let again = Event::SubmitAgain {
-                node,
-                life,
-                shard,
-                peer,
-                lane,
-            };
-            self.after(u64::from(ms), again);
-        }
-        self.pump(node, shard);
+        self.pump_submissions(node, peer);
         Ok(())
     }
 
-    pub(super) fn submit_again(&mut self, node: NodeRef, shard: u16, peer: u8, lane: u64) {
-        let session = self
-            .shard_mut(node, shard)
-            .and_then(|own| own.submits.get_mut(&peer))
-            .filter(|session| session.lane == lane);
-        if let Some(session) = session {
-            session.sender.again();
+    pub(super) fn submit_again(&mut self, again: &Again) {
+        let own = self.submissions_to(again.node, again.peer);
+        if let Some(own) = own.filter(|own| own.lane == Some(again.lane)) {
+            own.sender.settled(again.shard, again.session, true);
             self.counts.one("submissions sent again");
-            self.pump(node, shard);
+            self.pump_submissions(again.node, again.peer);
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         read::{ReadError, Source},
     },
     user::desk as user_desk,
-    way::Slot,
+    way::{Slot, lane::SharedSender},
     wire::event::Hash,
 };
 use std::{
@@ -94,18 +94,11 @@ pub(super) struct InFlight {
     pub(super) tickets: Vec<Option<Ticket>>,
 }
 
-/// The session of a fan-out lane.
+/// A lane to another provider, on which are the shards that the node leads; it is opened when there is something to send.
 #[derive(Debug)]
-pub(super) struct FanoutSession {
-    pub(super) lane: u64,
-    pub(super) sender: FanoutSender,
-}
-
-/// The session of a submit lane.
-#[derive(Debug)]
-pub(super) struct SubmitSession {
-    pub(super) lane: u64,
-    pub(super) sender: SubmitSender,
+pub(super) struct LaneTo<S> {
+    pub(super) lane: Option<u64>,
+    pub(super) sender: SharedSender<S>,
 }
 
 /// One shard on one node.
@@ -126,10 +119,6 @@ pub(super) struct Shard {
     /// Leader only: commands that wait for the log.
     pub(super) queue: VecDeque<(Command, Option<Ticket>)>,
     pub(super) in_flight: Option<InFlight>,
-    pub(super) fanouts: BTreeMap<u8, FanoutSession>,
-    pub(super) submits: BTreeMap<u8, SubmitSession>,
-    /// Leader only: until when no lane is opened to a provider that takes nothing more, in the world's time.
-    pub(super) held: BTreeMap<u8, u64>,
     /// Leader only: the tasks of the notices that are under way to each shard.
     pub(super) notices: BTreeMap<u16, u64>,
 }
@@ -321,9 +310,6 @@ impl Shard {
         idle(&mut self.users);
         self.queue.clear();
         self.in_flight = None;
-        self.fanouts.clear();
-        self.submits.clear();
-        self.held.clear();
         self.notices.clear();
     }
 
@@ -370,6 +356,9 @@ pub(super) struct Node {
     /// Who waits for the actors of this node.
     pub(super) waiting: BTreeMap<Ticket, (u16, Back)>,
     pub(super) tasks: BTreeMap<u64, Task>,
+    /// The lanes that it has to other providers.
+    pub(super) fanouts: BTreeMap<u8, LaneTo<FanoutSender>>,
+    pub(super) submits: BTreeMap<u8, LaneTo<SubmitSender>>,
     /// Questions that were passed on: of which shard, and to which leader.
     pub(super) passed_on: BTreeMap<(u64, Slot), (u16, NodeRef)>,
     /// Effects until a crash, and how long it is gone.
@@ -394,6 +383,8 @@ impl Node {
                 .collect(),
             waiting: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            fanouts: BTreeMap::new(),
+            submits: BTreeMap::new(),
             passed_on: BTreeMap::new(),
             armed: None,
             syncing: false,

@@ -15,14 +15,15 @@ use crate::{
     way::{
         Slot,
         notices::Carrying,
-        receive::{FanoutLane, SubmitLane},
+        receive::{FanoutTaking, SubmitTaking},
+        taking::SharedTaking,
     },
     wire::{
         Payload,
         claim::{ClaimId, ClaimRequest, ClaimResponse},
         door::{self, DoorRefused, Order},
         event::{InboxSeq, LaneCursor, RoomSeq},
-        link::{self, Ack, Fanout, Submit, Submitted},
+        link::{self, Ack, Fanout, OfShard, Submit, Submitted},
         room,
     },
 };
@@ -188,10 +189,10 @@ pub(super) enum Answered {
 /// What a lane carries.
 #[derive(Clone, Debug)]
 pub(super) enum Frame {
-    Fanout(Arc<Fanout>),
-    Ack(Ack),
-    Submit(Arc<Submit>),
-    Submitted(Submitted),
+    Fanout(Arc<OfShard<Fanout>>),
+    Ack(OfShard<Ack>),
+    Submit(Arc<OfShard<Submit>>),
+    Submitted(OfShard<Submitted>),
 }
 
 /// A lane between two providers; frames keep their order in each direction.
@@ -199,13 +200,13 @@ pub(super) enum Frame {
 pub(super) struct Lane {
     /// The end that opened it, and its life.
     pub(super) sender: (NodeRef, u64),
-    /// The shard whose session it is.
-    pub(super) shard: u16,
     pub(super) receiver: (NodeRef, u64),
     /// Nothing arrives before this: at the sender, at the receiver.
     pub(super) busy_until: [u64; 2],
     /// What the receiver does with its frames, once the first one has come.
     pub(super) receiving: Receiving,
+    /// Of which shard and session the newest frame was that came to the receiver.
+    pub(super) heard: Option<(u16, u64)>,
     /// Acknowledgements that the receiver has given.
     pub(super) acks: u64,
 }
@@ -215,8 +216,8 @@ pub(super) struct Lane {
 pub(super) enum Receiving {
     #[default]
     Nothing,
-    Fanout(FanoutLane),
-    Submissions(SubmitLane),
+    Fanout(SharedTaking<FanoutTaking>),
+    Submissions(SharedTaking<SubmitTaking>),
 }
 
 /// Something that a node waits for, on behalf of somebody.

@@ -85,14 +85,10 @@ pub(super) enum Event {
         life: u64,
         shard: u16,
     },
+    /// A shard goes on, on its lane of fan-out.
+    FanoutAgain(Again),
     /// Submissions go again.
-    SubmitAgain {
-        node: NodeRef,
-        life: u64,
-        shard: u16,
-        peer: u8,
-        lane: u64,
-    },
+    SubmitAgain(Again),
     Client(usize),
     ClientTimeout {
         client: usize,
@@ -104,6 +100,18 @@ pub(super) enum Event {
     FaultEnds(usize),
     Start(NodeRef),
     Judge,
+}
+
+/// A shard that waits, on its lane to a peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Again {
+    pub(super) node: NodeRef,
+    pub(super) life: u64,
+    pub(super) shard: u16,
+    pub(super) peer: u8,
+    pub(super) lane: u64,
+    /// The session that waits.
+    pub(super) session: u64,
 }
 
 /// A partition that is on.
@@ -344,15 +352,14 @@ impl World {
                     self.after(ACK_RECORD_MS, Event::Links { node, life, shard });
                 }
             }
-            Event::SubmitAgain {
-                node,
-                life,
-                shard,
-                peer,
-                lane,
-            } => {
-                if self.is_alive(node, life) {
-                    self.submit_again(node, shard, peer, lane);
+            Event::FanoutAgain(again) => {
+                if self.is_alive(again.node, again.life) {
+                    self.fanout_again(&again);
+                }
+            }
+            Event::SubmitAgain(again) => {
+                if self.is_alive(again.node, again.life) {
+                    self.submit_again(&again);
                 }
             }
             Event::Client(client) => self.client_wakes(client),

@@ -277,8 +277,8 @@ impl Before<link::Open> for LinkOpen {
         match self {
             Self::Control(hello) => link::Open::Control(hello),
             Self::Request(request) => link::Open::Request(Box::new(request.today())),
-            Self::Fanout { shard } => link::Open::Fanout { shard },
-            Self::Submit => link::Open::Submit,
+            Self::Fanout { shard } => link::Open::OneShard { shard },
+            Self::Submit => link::Open::OneShardSubmits,
         }
     }
 
@@ -286,8 +286,14 @@ impl Before<link::Open> for LinkOpen {
         Ok(match today {
             link::Open::Control(hello) => Self::Control(hello.clone()),
             link::Open::Request(request) => Self::Request(Box::new(LinkRequest::of(request)?)),
-            link::Open::Fanout { shard } => Self::Fanout { shard: *shard },
-            link::Open::Submit => Self::Submit,
+            link::Open::OneShard { shard } => Self::Fanout { shard: *shard },
+            link::Open::OneShardSubmits => Self::Submit,
+            link::Open::Fanout | link::Open::Submit => {
+                return Err(NotInVersion {
+                    version: 1,
+                    what: "lane that shards share",
+                });
+            }
         })
     }
 }

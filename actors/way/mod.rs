@@ -2,20 +2,22 @@
 //!
 //! Owns: whom a claim goes to and how its parts become one answer (`claim`), what a request of a client (`client`) and of
 //! a peer (`peer`) ends with, where a request to a shard goes (`route`) and what the shard's leader does with it
-//! (`leader`), what the receiver of a long lane does with its frames (`receive`) and the sender of submissions with
-//! refusals (`submit`), how notices get from shard to shard (`notices`). Promises: pure, as folds are; each question is
+//! (`leader`), which of the shards that share a lane sends next (`lane`), what the receiver does with each shard's frames
+//! (`receive`) and with those of all (`taking`), and the sender of submissions with refusals (`submit`), how notices get from shard to shard (`notices`). Promises: pure, as folds are; each question is
 //! answered at most once, and whoever does not answer is told apart from whoever refuses. Not here: how a question gets
 //! to where it is answered, and for how long one waits for that. A node does it over QUIC (`src/peering/walk.rs`), the
 //! simulated world over its virtual network (`actors/sim/walk.rs`).
 
 pub mod claim;
 pub mod client;
+pub mod lane;
 pub mod leader;
 pub mod notices;
 pub mod peer;
 pub mod receive;
 pub mod route;
 pub mod submit;
+pub mod taking;
 
 use crate::{
     ids::{ClientUri, ProviderId},
@@ -129,6 +131,11 @@ impl<W> Slots<W> {
     /// Who answers, if it was waited for.
     fn close(&mut self, slot: Slot) -> Option<W> {
         self.waiting.remove(&slot)
+    }
+
+    /// How many are waited for.
+    fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Those who are waited for.

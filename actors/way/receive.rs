@@ -1,8 +1,8 @@
-//! What the receiver of a long lane does with its frames: whom it asks for each part, and what it answers, in order.
+//! What the receiver of a long lane does with one shard's frames: whom it asks for each part, and what it answers, in order.
 //!
 //! Promises: frames are taken while earlier ones are on their way into the log; what goes back keeps their order, and says
-//! only what every part of a frame has said, durably. Not here: what one answer says ([`Acking`], [`Judging`]), who may be
-//! let in, the frames on their way.
+//! only what every part of a frame has said, durably. Not here: how shards share a lane ([`taking`](super::taking)), what
+//! one answer says ([`Acking`], [`Judging`]), who may be let in, the frames on their way.
 //!
 //! Source: transport requirements, sections 4 and 5.
 
@@ -46,6 +46,8 @@ struct Frame<H, T> {
     parts: Vec<Part<T>>,
     /// How many parts were asked.
     asked: usize,
+    /// Bytes that it holds.
+    bytes: usize,
 }
 
 /// Frames in order, while their parts are asked.
@@ -55,6 +57,8 @@ struct Frames<H, T> {
     frames: VecDeque<Frame<H, T>>,
     /// How many frames were answered.
     answered: u64,
+    /// Bytes that all of them hold.
+    held: usize,
 }
 
 impl<H, T> Default for Frames<H, T> {
@@ -63,31 +67,58 @@ impl<H, T> Default for Frames<H, T> {
             slots: Slots::default(),
             frames: VecDeque::new(),
             answered: 0,
+            held: 0,
         }
     }
 }
 
 impl<H, T> Frames<H, T> {
-    fn push(&mut self, head: H, parts: Vec<Part<T>>) {
+    fn push(&mut self, head: H, parts: Vec<Part<T>>, bytes: usize) {
+        self.held += bytes;
         self.frames.push_back(Frame {
             head,
             parts,
             asked: 0,
+            bytes,
         });
     }
 
-    /// The next part that is to be asked, in order.
-    fn next_ask(&mut self) -> Option<(Slot, ShardRequest)> {
+    /// The parts that are to be asked of the first frame that has any, in order.
+    fn next_asks(&mut self) -> Vec<(Slot, ShardRequest)> {
+        let mut asks = Vec::new();
         for (number, frame) in (self.answered..).zip(&mut self.frames) {
-            while let Some(part) = frame.parts.get_mut(frame.asked) {
-                let place = frame.asked;
-                frame.asked += 1;
+            for (place, part) in frame.parts.iter_mut().enumerate().skip(frame.asked) {
                 if let Some(request) = part.ask.take() {
-                    return Some((self.slots.open((number, place)), request));
+                    asks.push((self.slots.open((number, place)), request));
                 }
             }
+            frame.asked = frame.parts.len();
+            if !asks.is_empty() {
+                break;
+            }
         }
-        None
+        asks
+    }
+
+    /// Gives up what was not asked: nobody answers for it.
+    fn give_up(&mut self) {
+        for frame in self.frames.iter_mut().filter(|frame| frame.asked == 0) {
+            for part in frame.parts.iter_mut().filter(|part| part.ask.is_some()) {
+                (part.ask, part.reply) = (None, Some(ShardReply::Nobody));
+            }
+            frame.asked = frame.parts.len();
+            self.held -= std::mem::take(&mut frame.bytes);
+        }
+    }
+
+    /// What is held, and how much of it was not asked.
+    fn held(&self) -> Held {
+        let waiting = self.frames.iter().filter(|frame| frame.asked == 0);
+        Held {
+            bytes: self.held,
+            waiting: waiting.map(|frame| frame.bytes).sum(),
+            under_way: self.slots.len(),
+        }
     }
 
     /// A part has been answered; gives its frame and its place.
@@ -107,8 +138,10 @@ impl<H, T> Frames<H, T> {
     }
 
     fn pop(&mut self) -> Option<Frame<H, T>> {
+        let frame = self.frames.pop_front()?;
         self.answered += 1;
-        self.frames.pop_front()
+        self.held -= frame.bytes;
+        Some(frame)
     }
 
     fn may_take(&self) -> bool {
@@ -116,9 +149,62 @@ impl<H, T> Frames<H, T> {
     }
 }
 
-/// The lane of what a shard of a hub fans out to this provider.
+/// What the frames of one shard hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Bytes of frames that are not answered.
+    pub bytes: usize,
+    /// Bytes of those of which no part was asked yet.
+    pub waiting: usize,
+    /// Parts that were asked and are not answered.
+    pub under_way: usize,
+}
+
+/// What the receiver of a lane does with the frames of one session of a shard.
+pub trait Session: Sized {
+    /// A frame.
+    type Frame;
+    /// What answers it.
+    type Answer;
+
+    /// A session that has not begun, between the same providers.
+    #[must_use]
+    fn anew(&self) -> Self;
+
+    /// Whether it takes another frame now.
+    fn may_take(&self) -> bool;
+
+    /// Takes a frame, which holds so many bytes.
+    ///
+    /// # Errors
+    /// [`Broken`] when the sender does what only a broken or hostile one does.
+    fn take(&mut self, frame: Self::Frame, bytes: usize) -> Result<(), Broken>;
+
+    /// The parts of the next frame that are to be asked, in order: whatever comes later waits behind them at its shard.
+    fn next_asks(&mut self) -> Vec<(Slot, ShardRequest)>;
+
+    /// A shard has answered; [`ShardReply::Nobody`] where none did.
+    fn came(&mut self, slot: Slot, reply: ShardReply);
+
+    /// What is to be sent next, if anything is; `credit_bytes` may be under way from then on.
+    fn next_answer(&mut self, credit_bytes: u32) -> Option<Self::Answer>;
+
+    /// Gives up the frames of which nothing was asked: the sender is told to come again.
+    fn give_up(&mut self);
+
+    /// What its frames hold.
+    fn held(&self) -> Held;
+
+    /// Whether every frame was answered.
+    fn is_idle(&self) -> bool;
+
+    /// Whether its last answer was given: nothing more is taken.
+    fn is_over(&self) -> bool;
+}
+
+/// What a shard of a hub fans out to this provider.
 #[derive(Debug)]
-pub struct FanoutLane {
+pub struct FanoutTaking {
     own: ProviderId,
     hub: ProviderId,
     /// When the hub may come again whose events nobody here answered for.
@@ -127,6 +213,8 @@ pub struct FanoutLane {
     /// What the hub has the acknowledgement of.
     acked: LinkSeq,
     frames: Frames<Batch, RoomUri>,
+    /// Nobody answered for a part: what comes behind it is not asked.
+    closing: bool,
     ended: bool,
 }
 
@@ -143,13 +231,14 @@ struct Batch {
 pub struct Acked {
     /// What is sent.
     pub ack: Ack,
-    /// Why the lane is over then: a room took nothing, and may later. The hub comes again after
+    /// Why the session is over then: a room took nothing, and may later. The hub comes again after
     /// [`Ack::retry_after_ms`].
     pub over: Option<Answer>,
 }
 
-impl FanoutLane {
-    /// The lane from a shard of `hub` to the provider `own`.
+impl FanoutTaking {
+    /// Of a shard of `hub`, for the provider `own`; `later` is when the hub may come again whose events nobody here
+    /// answered for.
     #[must_use]
     pub fn new(own: ProviderId, hub: ProviderId, later: TryLater) -> Self {
         Self {
@@ -159,33 +248,58 @@ impl FanoutLane {
             taken: FanoutReceiver::default(),
             acked: LinkSeq(0),
             frames: Frames::default(),
+            closing: false,
             ended: false,
         }
     }
 
-    /// Whether it takes another batch now.
-    #[must_use]
-    pub fn may_take(&self) -> bool {
+    /// Nobody answers for what was not asked.
+    fn close(&mut self) {
+        self.closing = true;
+        self.frames.give_up();
+    }
+
+    /// Holds nothing more once the session is over and everything that was asked has been answered.
+    fn forget_if_over(&mut self) {
+        if self.ended && self.frames.slots.len() == 0 {
+            self.frames = Frames::default();
+        }
+    }
+
+    /// What tells the hub, which has the acknowledgement of everything before, that it may come again.
+    fn over(&self, later: Answer) -> Acked {
+        let after_ms = if let Answer::Refused(Refused::TryLater(later)) = &later {
+            later.after_ms
+        } else if later == Answer::Refused(Refused::StorageFull) {
+            FULL_RETRY_AFTER_MS
+        } else {
+            // What is missing may be on its way, past a leader that has just changed: then at once.
+            0
+        };
+        let ack = Ack {
+            upto: self.acked,
+            refused: BVec::default(),
+            credit_bytes: 0,
+            retry_after_ms: Some(after_ms),
+        };
+        let over = Some(later);
+        Acked { ack, over }
+    }
+}
+
+impl Session for FanoutTaking {
+    type Frame = Fanout;
+    type Answer = Acked;
+
+    fn anew(&self) -> Self {
+        Self::new(self.own.clone(), self.hub.clone(), self.later)
+    }
+
+    fn may_take(&self) -> bool {
         self.frames.may_take() && !self.ended
     }
 
-    /// Whether every batch was answered.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.frames.frames.is_empty()
-    }
-
-    /// Whether its last answer was given: nothing more is taken.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.ended
-    }
-
-    /// Takes a batch; returns the number of its last item.
-    ///
-    /// # Errors
-    /// [`Broken`] when the hub does what only a broken or hostile one does.
-    pub fn take(&mut self, batch: Fanout) -> Result<LinkSeq, Broken> {
+    fn take(&mut self, batch: Fanout, bytes: usize) -> Result<(), Broken> {
         let fresh = self.taken.is_fresh();
         let upto = self.taken.take(&self.hub, &self.own, &batch)?;
         if fresh {
@@ -210,30 +324,30 @@ impl FanoutLane {
         };
         let parts = doors::fanned(batch).into_iter().map(part).collect();
         let acking = Acking::new(upto, fresh);
-        self.frames.push(Batch { acking, said: 0 }, parts);
-        Ok(upto)
-    }
-
-    /// The next part that is to be asked, in order: whatever comes later waits behind it at its shard.
-    pub fn next_ask(&mut self) -> Option<(Slot, ShardRequest)> {
-        self.frames.next_ask().filter(|_| !self.ended)
-    }
-
-    /// A shard has answered; [`ShardReply::Nobody`] where none did.
-    pub fn came(&mut self, slot: Slot, reply: ShardReply) {
-        let nobody = reply == ShardReply::Nobody;
-        if let Some((frame, _)) = self.frames.came(slot, reply)
-            && nobody
-        {
-            // The batch comes again: what has not been asked need not be.
-            for part in frame.parts.iter_mut().filter(|part| part.ask.is_some()) {
-                (part.ask, part.reply) = (None, Some(ShardReply::Nobody));
-            }
+        self.frames.push(Batch { acking, said: 0 }, parts, bytes);
+        if self.closing {
+            self.frames.give_up();
         }
+        Ok(())
     }
 
-    /// What is to be sent next, if anything is; `credit_bytes` may be under way from then on.
-    pub fn next_answer(&mut self, credit_bytes: u32) -> Option<Acked> {
+    fn next_asks(&mut self) -> Vec<(Slot, ShardRequest)> {
+        if self.ended {
+            return Vec::new();
+        }
+        self.frames.next_asks()
+    }
+
+    fn came(&mut self, slot: Slot, reply: ShardReply) {
+        let nobody = reply == ShardReply::Nobody;
+        if self.frames.came(slot, reply).is_some() && nobody {
+            // The batch comes again, and what is behind it too: what has not been asked need not be.
+            self.close();
+        }
+        self.forget_if_over();
+    }
+
+    fn next_answer(&mut self, credit_bytes: u32) -> Option<Acked> {
         if self.ended {
             return None;
         }
@@ -246,6 +360,8 @@ impl FanoutLane {
             let answer = answer_of(reply, later);
             if let Err(later) = frame.head.acking.answered(&part.of, answer) {
                 self.ended = true;
+                self.close();
+                self.forget_if_over();
                 return Some(self.over(later));
             }
         }
@@ -257,24 +373,20 @@ impl FanoutLane {
         Some(Acked { ack, over: None })
     }
 
-    /// What tells the hub, which has the acknowledgement of everything before, that it may come again.
-    fn over(&self, later: Answer) -> Acked {
-        let after_ms = if let Answer::Refused(Refused::TryLater(later)) = &later {
-            later.after_ms
-        } else if later == Answer::Refused(Refused::StorageFull) {
-            FULL_RETRY_AFTER_MS
-        } else {
-            // What is missing may be on its way, past a leader that has just changed: then at once.
-            0
-        };
-        let ack = Ack {
-            upto: self.acked,
-            refused: BVec::default(),
-            credit_bytes: 0,
-            retry_after_ms: Some(after_ms),
-        };
-        let over = Some(later);
-        Acked { ack, over }
+    fn give_up(&mut self) {
+        self.close();
+    }
+
+    fn held(&self) -> Held {
+        self.frames.held()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.frames.frames.is_empty()
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended
     }
 }
 
@@ -305,9 +417,9 @@ fn answer_of(reply: ShardReply, later: TryLater) -> Answer {
     }
 }
 
-/// The lane of what a follower's clients submit to rooms of this hub.
+/// What a follower's clients submit to rooms of this hub.
 #[derive(Debug)]
-pub struct SubmitLane {
+pub struct SubmitTaking {
     own: ProviderId,
     follower: ProviderId,
     frames: Frames<(), Run>,
@@ -321,8 +433,8 @@ struct Run {
     count: u32,
 }
 
-impl SubmitLane {
-    /// The lane from a shard of `follower` to the provider `own`.
+impl SubmitTaking {
+    /// Of a shard of `follower`, for the provider `own`.
     #[must_use]
     pub fn new(own: ProviderId, follower: ProviderId) -> Self {
         Self {
@@ -331,24 +443,21 @@ impl SubmitLane {
             frames: Frames::default(),
         }
     }
+}
 
-    /// Whether it takes another frame now.
-    #[must_use]
-    pub fn may_take(&self) -> bool {
+impl Session for SubmitTaking {
+    type Frame = Submit;
+    type Answer = Submitted;
+
+    fn anew(&self) -> Self {
+        Self::new(self.own.clone(), self.follower.clone())
+    }
+
+    fn may_take(&self) -> bool {
         self.frames.may_take()
     }
 
-    /// Whether every frame was answered.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.frames.frames.is_empty()
-    }
-
-    /// Takes a frame.
-    ///
-    /// # Errors
-    /// [`Broken`] when the follower does what only a broken or hostile one does.
-    pub fn take(&mut self, batch: Submit) -> Result<(), Broken> {
+    fn take(&mut self, batch: Submit, bytes: usize) -> Result<(), Broken> {
         check_submit(&self.follower, &batch)?;
         let mut parts = Vec::with_capacity(batch.groups.len());
         for group in batch.groups {
@@ -366,22 +475,20 @@ impl SubmitLane {
             };
             parts.push(Part { of, ask, reply });
         }
-        self.frames.push((), parts);
+        self.frames.push((), parts, bytes);
         Ok(())
     }
 
-    /// The next run that is to be put before its room, in order.
-    pub fn next_ask(&mut self) -> Option<(Slot, ShardRequest)> {
-        self.frames.next_ask()
+    fn next_asks(&mut self) -> Vec<(Slot, ShardRequest)> {
+        self.frames.next_asks()
     }
 
-    /// A shard has answered; [`ShardReply::Nobody`] where none did.
-    pub fn came(&mut self, slot: Slot, reply: ShardReply) {
+    fn came(&mut self, slot: Slot, reply: ShardReply) {
         self.frames.came(slot, reply);
     }
 
-    /// What is to be sent next, if anything is.
-    pub fn next_answer(&mut self) -> Option<Submitted> {
+    /// Submissions have no credit.
+    fn next_answer(&mut self, _credit_bytes: u32) -> Option<Submitted> {
         let frame = self.frames.pop_whole()?;
         let mut judging = Judging::default();
         for Part { of, reply, .. } in frame.parts {
@@ -392,6 +499,23 @@ impl SubmitLane {
             judging.answered(&of.room, of.first, of.count, answer);
         }
         Some(judging.finish())
+    }
+
+    fn give_up(&mut self) {
+        self.frames.give_up();
+    }
+
+    fn held(&self) -> Held {
+        self.frames.held()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.frames.frames.is_empty()
+    }
+
+    /// It never refuses to go on.
+    fn is_over(&self) -> bool {
+        false
     }
 }
 

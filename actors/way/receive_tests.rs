@@ -38,14 +38,14 @@ fn batch(first: u64, rooms: &[&str]) -> Fanout {
     }
 }
 
-fn lane() -> FanoutLane {
-    FanoutLane::new(provider('b'), provider('a'), TryLater::unavailable(9))
+fn lane() -> FanoutTaking {
+    FanoutTaking::new(provider('b'), provider('a'), TryLater::unavailable(9))
 }
 
 /// Takes a batch; gives the slots of its parts.
-fn taken(lane: &mut FanoutLane, batch: Fanout) -> Vec<Slot> {
-    lane.take(batch).unwrap();
-    let asks = std::iter::from_fn(|| lane.next_ask());
+fn taken(lane: &mut FanoutTaking, batch: Fanout) -> Vec<Slot> {
+    lane.take(batch, 100).unwrap();
+    let asks = lane.next_asks().into_iter();
     asks.map(|(slot, _)| slot).collect()
 }
 
@@ -66,7 +66,7 @@ fn acknowledgements_keep_the_order_of_the_batches_and_wait_for_every_part() {
     lane.came(first[1], received());
     assert_eq!(lane.next_answer(CREDIT), None);
     lane.came(first[0], received());
-    let acked = |lane: &mut FanoutLane| {
+    let acked = |lane: &mut FanoutTaking| {
         let acked = lane.next_answer(CREDIT).unwrap();
         assert_eq!((acked.over, acked.ack.credit_bytes), (None, CREDIT));
         acked.ack.upto
@@ -112,13 +112,30 @@ fn the_first_batch_of_a_lane_begins_at_what_the_hub_has() {
 }
 
 #[test]
-fn what_comes_behind_a_part_that_found_nobody_is_not_asked() {
+fn what_comes_behind_a_part_that_found_nobody_is_not_asked_and_not_held() {
     let mut lane = lane();
-    lane.take(batch(1, &["x", "y", "z"])).unwrap();
-    let (slot, _) = lane.next_ask().unwrap();
-    lane.came(slot, ShardReply::Nobody);
-    assert_eq!(lane.next_ask(), None);
+    let slots = taken(&mut lane, batch(1, &["x", "y"]));
+    lane.take(batch(3, &["z"]), 50).unwrap();
+    assert_eq!(lane.held().waiting, 50);
+    lane.came(slots[1], ShardReply::Nobody);
+    lane.take(batch(4, &["z"]), 50).unwrap();
+    assert_eq!(lane.next_asks(), []);
+    assert_eq!((lane.held().bytes, lane.held().waiting), (100, 0));
+    lane.came(slots[0], received());
     assert!(lane.next_answer(CREDIT).unwrap().over.is_some());
+    assert_eq!(lane.held(), Held::default());
+}
+
+#[test]
+fn a_session_that_is_over_holds_what_was_asked_until_it_is_answered() {
+    let mut lane = lane();
+    let slots = taken(&mut lane, batch(1, &["x", "y"]));
+    lane.came(slots[0], ShardReply::Nobody);
+    assert!(lane.next_answer(CREDIT).unwrap().over.is_some());
+    let held = lane.held();
+    assert_eq!((held.bytes, held.under_way), (100, 1));
+    lane.came(slots[1], received());
+    assert_eq!(lane.held(), Held::default());
 }
 
 #[test]
@@ -160,21 +177,22 @@ fn submit(rooms: &[RoomUri]) -> Submit {
 
 #[test]
 fn submissions_are_judged_frame_by_frame_and_those_without_an_answer_are_sent_again() {
-    let mut lane = SubmitLane::new(provider('a'), provider('b'));
+    let mut lane = SubmitTaking::new(provider('a'), provider('b'));
     let strange: RoomUri = "mimi://c.example/r/den".parse().unwrap();
-    lane.take(submit(&[room("x"), strange.clone(), room("y")]))
-        .unwrap();
-    lane.take(submit(&[room("x")])).unwrap();
-    let asks: Vec<(Slot, ShardRequest)> = std::iter::from_fn(|| lane.next_ask()).collect();
+    let frame = submit(&[room("x"), strange.clone(), room("y")]);
+    lane.take(frame, 100).unwrap();
+    lane.take(submit(&[room("x")]), 100).unwrap();
+    let mut asks = lane.next_asks();
+    asks.extend(lane.next_asks());
     let asked: Vec<String> = asks.iter().map(|(_, ask)| ask.whose()).collect();
     let (x, y) = (room("x").to_string(), room("y").to_string());
     assert_eq!(asked, [x.clone(), y, x]);
 
     lane.came(asks[2].0, ShardReply::Room(Answer::Gap { expected: 5 }));
     lane.came(asks[0].0, received());
-    assert_eq!(lane.next_answer(), None);
+    assert_eq!(lane.next_answer(0), None);
     lane.came(asks[1].0, ShardReply::Nobody);
-    let first = lane.next_answer().unwrap();
+    let first = lane.next_answer(0).unwrap();
     let refused: Vec<(&RoomUri, u32, SubmitRefused)> = first
         .refused
         .iter()
@@ -182,15 +200,15 @@ fn submissions_are_judged_frame_by_frame_and_those_without_an_answer_are_sent_ag
         .collect();
     assert_eq!(refused, [(&strange, 2, SubmitRefused::NotAuthorized)]);
     assert!(first.retry_after_ms.is_some() && first.gaps.is_empty());
-    let second = lane.next_answer().unwrap();
+    let second = lane.next_answer(0).unwrap();
     assert_eq!(second.gaps[0].expected, SubmitSeq(5));
     assert!(second.retry_after_ms.is_none() && lane.is_idle());
 }
 
 #[test]
 fn a_peer_submits_for_its_own_clients_only() {
-    let mut lane = SubmitLane::new(provider('a'), provider('c'));
-    let broken = lane.take(submit(&[room("x")]));
+    let mut lane = SubmitTaking::new(provider('a'), provider('c'));
+    let broken = lane.take(submit(&[room("x")]), 100);
     assert_eq!(broken, Err(Broken::ForeignSender));
     assert!(lane.is_idle());
 }

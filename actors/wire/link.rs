@@ -4,6 +4,20 @@
 //! follower); what it receives comes on the connection that the other one dials. The first frame of a lane is an
 //! [`Open`]. The peer's identity is its certificate's, never a field.
 //!
+//! # Long lanes
+//!
+//! A node has one lane of fan-out and one of submissions to a peer, on which all shards speak that it leads, each for
+//! itself: [`OfShard`] says of which shard a frame is, and of which session. A session begins at the shard's last
+//! acknowledgement in the sender's log. Credit, the number of frames that are not answered
+//! ([`LANE_FRAMES_UNACKED_MAX`](crate::limits::LANE_FRAMES_UNACKED_MAX)) and [`Ack::retry_after_ms`] are of the session
+//! alone. The sender begins another with a higher number when the receiver has ended one, or when it leads the shard
+//! anew; what is still said about an older session counts for nothing, on either side. A receiver that has ended a
+//! session drops what comes of it. It must read on past a shard that it can do nothing with; how much it holds of all
+//! shards together is its own to say, by the credit that it gives.
+//!
+//! In version 1 each shard has two lanes of its own ([`Open::OneShard`], [`Open::OneShardSubmits`]), whose frames are
+//! the same without the [`OfShard`] around them.
+//!
 //! Source: transport requirements, sections 3 to 5.
 
 use super::{
@@ -29,13 +43,28 @@ pub enum Open {
     Control(Hello),
     /// One exclusive or immediate request, answered by one [`Reply`].
     Request(Box<Request>),
-    /// Events of one hub shard: [`Fanout`] frames, answered by [`Ack`] frames.
-    Fanout {
+    /// Events of the sender's rooms: each shard's [`Fanout`] frames, answered by its [`Ack`] frames.
+    Fanout,
+    /// Submissions to the receiver's rooms: each shard's [`Submit`] frames, each answered by one [`Submitted`], in order.
+    Submit,
+    /// Version 1 in place of [`Fanout`](Self::Fanout): the events of one shard.
+    OneShard {
         /// The sender's shard; its items are numbered by themselves.
         shard: u16,
     },
-    /// Submissions to the receiver's rooms: [`Submit`] frames, each answered by one [`Submitted`], in order.
-    Submit,
+    /// Version 1 in place of [`Submit`](Self::Submit): the submissions of one shard, which is not said.
+    OneShardSubmits,
+}
+
+/// A frame of one of the shards that share a lane. Version 1 has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfShard<T> {
+    /// The shard of the lane's sender, below [`SHARDS_MAX`](crate::limits::SHARDS_MAX).
+    pub shard: u16,
+    /// Counts the shard's sessions on this lane, from 1.
+    pub session: u64,
+    /// The frame.
+    pub said: T,
 }
 
 /// What a node says first.
@@ -133,10 +162,11 @@ pub struct Ack {
     pub upto: LinkSeq,
     /// Rooms whose items, from a number on, were not taken.
     pub refused: BVec<RoomRefused, BATCH_ROOMS_MAX>,
-    /// Payload bytes that may be under way on this lane from now on. One frame always may, also when this is less; before
+    /// Payload bytes that may be under way in this session from now on. One frame always may, also when this is less; before
     /// the first acknowledgement it is [`CREDIT_BYTES_FIRST`](crate::limits::CREDIT_BYTES_FIRST).
     pub credit_bytes: u32,
-    /// The receiver takes nothing more now and ends the lane; when to open another, in milliseconds.
+    /// The receiver takes nothing more now and ends the session, in version 1 with its lane; when to begin another, in
+    /// milliseconds.
     pub retry_after_ms: Option<u32>,
 }
 

@@ -197,12 +197,12 @@ fn show_links(figures: &Figures) {
     );
     show_gauge(
         "mimi_link_credit_bytes",
-        "Payload bytes that the peer lets be under way on this node's fan-out lane of the shard; zero without a lane.",
+        "Payload bytes of the shard that the peer lets be under way on this node's fan-out lane; zero while none are sent.",
         each(|cursor| cursor.credit_bytes),
     );
     show_gauge(
         "mimi_link_under_way_bytes",
-        "Payload bytes that are under way on it.",
+        "Payload bytes of the shard that are under way on it.",
         each(|cursor| cursor.under_way_bytes),
     );
 }

@@ -15,7 +15,7 @@ use mimi_actors::{
     wire::{
         self, BVec, Payload,
         event::{LinkSeq, SubmitSeq},
-        link::{Ack, Fanout, Hello, Open, Submit, SubmitGroup},
+        link::{Ack, Fanout, Hello, OfShard, Open, Submit, SubmitGroup},
         version::{LINK, Release},
     },
 };
@@ -277,8 +277,9 @@ async fn lane(
             to.write(&Hello::of(1, Release::OWN)).await?;
             while from.next(BATCH_FRAME_BYTES_MAX, None).await?.is_some() {}
         }
-        Open::Fanout { .. } => take(to, from, way).await?,
-        Open::Request(_) | Open::Submit => {}
+        Open::Fanout => take(to, from, way).await?,
+        // The hub is of this release.
+        Open::Request(_) | Open::Submit | Open::OneShard { .. } | Open::OneShardSubmits => {}
     }
     Ok(())
 }
@@ -295,13 +296,22 @@ async fn take(
             Way::Silent | Way::Floods | Way::Reconnects => {}
             Way::NoCredit => {
                 tokio::time::sleep(SLOW).await;
-                let batch: Fanout = wire::decode(&frame)?;
+                let OfShard {
+                    shard,
+                    session,
+                    said: batch,
+                } = wire::decode::<OfShard<Fanout>>(&frame)?;
                 let items = batch.groups.iter().map(|group| group.items.len() as u64);
-                let ack = Ack {
+                let said = Ack {
                     upto: LinkSeq((batch.first.0 + items.sum::<u64>()).saturating_sub(1)),
                     refused: BVec::default(),
                     credit_bytes: 0,
                     retry_after_ms: None,
+                };
+                let ack = OfShard {
+                    shard,
+                    session,
+                    said,
                 };
                 to.write(&ack).await?;
             }
@@ -334,8 +344,12 @@ impl Flood {
             undecided: first,
             messages: BVec::first_max(vec![Payload::from(vec![6; FLOOD_BYTES]); FLOOD_MESSAGES]),
         };
-        let submit = Submit {
-            groups: BVec::from([group]),
+        let submit = OfShard {
+            shard: 0,
+            session: 1,
+            said: Submit {
+                groups: BVec::from([group]),
+            },
         };
         wire::encode(&submit)
     }

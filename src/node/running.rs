@@ -13,7 +13,7 @@ use crate::{
         shard::{full_disk, level, scrub::Scrub, shards::Shards},
     },
     config::Config,
-    peering::{Peers, outgoing::Peer},
+    peering::{Peers, led::led, outgoing::Peer},
     preflight::{self, Found},
     signals::{self, Stop},
 };
@@ -155,9 +155,12 @@ fn open_doors(
     });
     let peers = Peers::new(peers.collect());
     let greeting = Hello::of(config.node.id, release);
+    let (led, keep_led) = led(shards);
+    tasks.spawn(keep_led);
     for (_, peer) in peers.iter() {
         let links = Arc::clone(&doors.links);
-        let keep = Arc::clone(peer).keep(links, shards.clone(), greeting.clone());
+        let (shards, greeting) = (shards.clone(), greeting.clone());
+        let keep = Arc::clone(peer).keep(links, shards, led.clone(), greeting);
         tasks.spawn(keep);
     }
     let requests = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX));

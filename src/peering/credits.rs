@@ -1,11 +1,11 @@
-//! What each lane of a link may have under way, and has, and what the lanes carried: for the operator.
+//! What each shard may have under way on a lane of fan-out, and has, and what the lanes carried: for the operator.
 
 use mimi_actors::link::session::FanoutSender;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The fan-out lanes to one peer, one for each shard.
+/// What each shard fans out to one peer.
 pub(crate) struct Credits {
-    lanes: Vec<Lane>,
+    shards: Vec<Credit>,
     fanned_out: Sent,
     submitted: Sent,
 }
@@ -31,7 +31,7 @@ impl Sent {
 }
 
 #[derive(Default)]
-struct Lane {
+struct Credit {
     credit_bytes: AtomicU64,
     under_way_bytes: AtomicU64,
 }
@@ -39,7 +39,7 @@ struct Lane {
 impl Credits {
     pub(crate) fn new(shards: u16) -> Self {
         Self {
-            lanes: (0..shards).map(|_| Lane::default()).collect(),
+            shards: (0..shards).map(|_| Credit::default()).collect(),
             fanned_out: Sent::default(),
             submitted: Sent::default(),
         }
@@ -71,24 +71,38 @@ impl Credits {
         self.submitted.so_far()
     }
 
-    /// A lane has ended.
+    /// A shard sends no longer.
     pub(super) fn clear(&self, shard: u16) {
         self.put(shard, 0, 0);
     }
 
-    fn put(&self, shard: u16, credit_bytes: u64, under_way_bytes: u64) {
-        if let Some(lane) = self.lanes.get(usize::from(shard)) {
-            lane.credit_bytes.store(credit_bytes, Ordering::Relaxed);
-            lane.under_way_bytes
-                .store(under_way_bytes, Ordering::Relaxed);
+    /// No shard sends any longer.
+    pub(super) fn clear_all(&self) {
+        for credit in &self.shards {
+            credit.put(0, 0);
         }
     }
 
-    /// Bytes that may be under way on a lane, and that are; zero and zero while it is closed.
+    fn put(&self, shard: u16, credit_bytes: u64, under_way_bytes: u64) {
+        if let Some(credit) = self.shards.get(usize::from(shard)) {
+            credit.put(credit_bytes, under_way_bytes);
+        }
+    }
+
+    /// Bytes that may be under way of a shard, and that are; zero and zero while it does not send.
     pub(crate) fn of(&self, shard: u16) -> (u64, u64) {
         let load = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed);
-        self.lanes.get(usize::from(shard)).map_or((0, 0), |lane| {
-            (load(&lane.credit_bytes), load(&lane.under_way_bytes))
+        let credit = self.shards.get(usize::from(shard));
+        credit.map_or((0, 0), |credit| {
+            (load(&credit.credit_bytes), load(&credit.under_way_bytes))
         })
+    }
+}
+
+impl Credit {
+    fn put(&self, credit_bytes: u64, under_way_bytes: u64) {
+        self.credit_bytes.store(credit_bytes, Ordering::Relaxed);
+        self.under_way_bytes
+            .store(under_way_bytes, Ordering::Relaxed);
     }
 }

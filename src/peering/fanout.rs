@@ -1,93 +1,206 @@
-//! The fan-out lane, sending side: one shard's items for one peer, in order, from the last acknowledgement.
+//! The fan-out lane, sending side: the items that shards have for one peer, each shard's in order, from its last
+//! acknowledgement.
 //!
 //! Source: transport requirements, section 5.
 
-use super::credits::Credits;
-use crate::{
-    cluster::shard::Shard,
-    quic::{LaneReceiver, Link, code},
+use super::{
+    connection::Connection,
+    exchange::Exchange,
+    lane::{OnLane, Speaks},
 };
+use crate::{cluster::shard::shards::Shards, quic::code};
 use anyhow::Context;
+use futures::{
+    FutureExt,
+    future::BoxFuture,
+    stream::{FuturesUnordered, StreamExt},
+};
 use mimi_actors::{
-    ids::ProviderId,
-    limits::{BATCH_FILL_BYTES, LANE_FRAMES_UNACKED_MAX, REQUEST_FRAME_BYTES_MAX},
-    link::{
-        Peer,
-        session::{FanoutSender, Turn},
-    },
+    kind::NotAppended,
+    link::session::{FanoutSender, Turn},
     record::Command,
     shard::read,
-    wire::{
-        self,
-        link::{Ack, Open},
-    },
+    way::lane::Told,
+    wire::link::{Ack, Fanout, OfShard, Open},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 /// How often an acknowledgement is put into the log, at most; after a crash the rest is sent again.
 const ACK_RECORD_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the rest of a frame may take.
-const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Sends until the lane or the connection fails.
 ///
 /// # Errors
-/// [`Later`] when the peer says when to come again; whatever else ended the lane.
-pub(super) async fn send(
-    shard: &Arc<Shard>,
-    to: &ProviderId,
-    link: &Link,
-    credits: &Credits,
-) -> anyhow::Result<()> {
-    let peer = Peer::Provider(to.clone());
-    let mut applied = shard.applied.subscribe();
-    let mut session = loop {
-        applied.mark_unchanged();
-        let owed = FanoutSender::owed(&shard.looked_at().links, &peer);
-        if let Some(session) = owed {
-            break session;
-        }
-        applied.changed().await.context("the shard has stopped")?;
+/// [`Later`] when the only shard of the lane is told when to come again; whatever else ended the lane.
+pub(super) async fn send(over: &Connection, shards: &Shards, speaks: Speaks) -> anyhow::Result<()> {
+    let mut sending = Sending {
+        over,
+        shards,
+        alone: speaks.alone(),
+        on: OnLane::new(over, shards, speaks, Some(&over.credits)),
+        lane: None,
+        recording: FuturesUnordered::new(),
     };
-    let (mut lane, acks) = link.open_lane().await?;
-    let open = Open::Fanout { shard: shard.id };
-    lane.write(&open).await?;
-    let (report, mut acknowledged) = mpsc::channel(LANE_FRAMES_UNACKED_MAX);
-    let _reading = AbortOnDrop(tokio::spawn(read_acks(acks, report, to.clone())));
-
     let mut record = tokio::time::interval(ACK_RECORD_INTERVAL);
+    record.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        applied.mark_unchanged();
-        let turn = session.turn();
-        if turn == Turn::Record {
-            let ack = session.record(peer.clone());
-            shard.queue_own(Command::Link(ack)).await?;
-            continue;
-        }
-        if let Turn::Send(next) = turn
-            && let Some((batch, after, bytes)) = read::fanout(&**shard, to, next)?
-        {
-            lane.write_sized(&batch, BATCH_FILL_BYTES).await?;
-            session.sent(after, bytes);
-            credits.count(after.0 - next.0);
-            credits.note(shard.id, &session);
-            while let Ok(ack) = acknowledged.try_recv() {
-                take(&mut session, &ack, link)?;
+        let (lane, recording) = (&mut sending.lane, &mut sending.recording);
+        let acked = async {
+            match lane {
+                Some(lane) => lane.answer().await,
+                None => std::future::pending().await,
             }
-            continue;
-        }
+        };
         tokio::select! {
-            changed = applied.changed() => changed.context("the shard has stopped")?,
-            ack = acknowledged.recv() => {
-                // The reader has ended: the lane is of no use any more.
-                take(&mut session, &ack.context("the peer ended the lane")?, link)?;
-                credits.note(shard.id, &session);
+            biased;
+            ack = acked => sending.take(&ack.context("the peer ended the lane")?)?,
+            Some(recorded) = recording.next(), if !recording.is_empty() => sending.recorded(&recorded),
+            _ = record.tick(), if sending.on.sender.to_record().is_some() => {
+                while let Some(shard) = sending.on.sender.to_record() {
+                    sending.record(shard);
+                }
             }
-            _ = record.tick(), if session.has_to_record() => {
-                let ack = session.record(peer.clone());
-                shard.queue_own(Command::Link(ack)).await?;
+            () = std::future::ready(()), if sending.on.sender.has_turn() => {
+                // Whatever else has happened is seen before the next shard.
+                while let Some(()) = sending.on.changed().now_or_never() {}
+                if let Some(shard) = sending.on.sender.next_turn() {
+                    sending.turn(shard).await?;
+                }
             }
+            () = sending.on.changed() => {}
+        }
+    }
+}
+
+/// A lane on which shards send.
+struct Sending<'a> {
+    over: &'a Connection,
+    shards: &'a Shards,
+    /// The only shard of the lane, in version 1.
+    alone: Option<u16>,
+    on: OnLane<'a, FanoutSender>,
+    /// It is opened when there is something to send.
+    lane: Option<Exchange<Ack>>,
+    /// Acknowledgements on their way into the logs of their shards.
+    recording: FuturesUnordered<BoxFuture<'a, Recorded>>,
+}
+
+/// Whether the log of a shard took the acknowledgement of a session.
+struct Recorded {
+    shard: u16,
+    session: u64,
+    queued: Result<(), NotAppended>,
+}
+
+impl Sending<'_> {
+    /// It is a shard's turn.
+    async fn turn(&mut self, shard: u16) -> anyhow::Result<()> {
+        let Some(own) = self.shards.get(shard) else {
+            return Ok(());
+        };
+        let turn = self.on.sender.turn(shard, &own.looked_at().links);
+        let next = match turn {
+            Turn::Send(next) => next,
+            Turn::Record => {
+                self.record(shard);
+                return Ok(());
+            }
+            Turn::Wait => return Ok(()),
+        };
+        match read::fanout(&**own, self.over.peer(), next) {
+            Ok(Some((batch, after, bytes))) => {
+                let Some(frame) = self.on.sender.sent(shard, batch, after, bytes) else {
+                    return Ok(());
+                };
+                self.write(&frame).await?;
+                self.over.credits.count(after.0 - next.0);
+                self.note(shard);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(shard, %error, "what a shard has for the peer cannot be read");
+                self.on.rest(shard, Duration::ZERO);
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, frame: &OfShard<Fanout>) -> anyhow::Result<()> {
+        let mut lane = match self.lane.take() {
+            Some(lane) => lane,
+            None => {
+                let open = self.alone.map(|shard| Open::OneShard { shard });
+                Exchange::open(&self.over.link, &open.unwrap_or(Open::Fanout), self.alone).await?
+            }
+        };
+        lane.write(frame, |ack| self.take(&ack)).await?;
+        self.lane = Some(lane);
+        Ok(())
+    }
+
+    /// What an acknowledgement means for its shard.
+    fn take(&mut self, ack: &OfShard<Ack>) -> anyhow::Result<()> {
+        for refused in &ack.said.refused {
+            let (room, detail) = (&refused.room, &refused.detail);
+            tracing::warn!(%room, %detail, "the peer did not take a room's events");
+        }
+        match self.on.sender.acknowledged(ack) {
+            Ok(Told::Nothing) => {}
+            Ok(Told::GoesOn) => self.note(ack.shard),
+            Ok(Told::Rests { after_ms }) => {
+                let later = Later(Duration::from_millis(after_ms.into()));
+                if self.alone.is_some() {
+                    return Err(later.into());
+                }
+                tracing::warn!(shard = ack.shard, %later, "a shard's events wait");
+                self.on.rest(ack.shard, later.0);
+            }
+            Err(broken) => {
+                self.over.link.close(code::PROTOCOL, &broken.to_string());
+                anyhow::bail!("the peer {broken}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what the peer acknowledged on its way into a shard's log.
+    fn record(&mut self, shard: u16) {
+        let Some((session, ack)) = self.on.sender.record(shard) else {
+            return;
+        };
+        let Some(own) = self.shards.get(shard).map(Arc::clone) else {
+            return;
+        };
+        self.recording.push(Box::pin(async move {
+            let queued = own.queue_own(Command::Link(ack)).await;
+            Recorded {
+                shard,
+                session,
+                queued,
+            }
+        }));
+    }
+
+    fn recorded(&mut self, recorded: &Recorded) {
+        let (shard, session) = (recorded.shard, recorded.session);
+        if recorded.queued.is_ok() {
+            self.on.sender.recorded(shard, session);
+        } else if self
+            .on
+            .sender
+            .session(shard)
+            .is_some_and(|(now, _)| now == session)
+        {
+            // It begins anew from what its log has, if it is led here still.
+            self.on.rest(shard, Duration::ZERO);
+        }
+    }
+
+    /// Notes for the operator how a shard stands.
+    fn note(&self, shard: u16) {
+        if let Some((_, session)) = self.on.sender.session(shard) {
+            self.over.credits.note(shard, session);
         }
     }
 }
@@ -96,43 +209,3 @@ pub(super) async fn send(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the peer takes nothing more for {} ms", .0.as_millis())]
 pub(super) struct Later(pub(super) Duration);
-
-/// What an acknowledgement means for the lane.
-fn take(session: &mut FanoutSender, ack: &Ack, link: &Link) -> anyhow::Result<()> {
-    match session.acknowledged(ack) {
-        Ok(None) => Ok(()),
-        Ok(Some(wait_ms)) => Err(Later(Duration::from_millis(wait_ms.into())).into()),
-        Err(broken) => {
-            link.close(code::PROTOCOL, &broken.to_string());
-            anyhow::bail!("the peer {broken}");
-        }
-    }
-}
-
-/// Ends its task with itself.
-pub(super) struct AbortOnDrop(pub(super) tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn read_acks(mut acks: LaneReceiver, report: mpsc::Sender<Ack>, peer: ProviderId) {
-    while let Ok(Some(frame)) = acks
-        .next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE))
-        .await
-    {
-        let Ok(ack) = wire::decode::<Ack>(&frame) else {
-            tracing::warn!(%peer, "an acknowledgement does not decode");
-            return;
-        };
-        for refused in &ack.refused {
-            let (room, detail) = (&refused.room, &refused.detail);
-            tracing::warn!(%peer, %room, %detail, "the peer did not take a room's events");
-        }
-        if report.send(ack).await.is_err() {
-            return;
-        }
-    }
-}

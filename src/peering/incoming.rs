@@ -13,7 +13,7 @@ use crate::{
 };
 use mimi_actors::{
     caller::Origin,
-    limits::REQUEST_FRAME_BYTES_MAX,
+    limits::{REQUEST_FRAME_BYTES_MAX, SHARED_LANES_MAX},
     way::peer::OfPeer,
     wire::{
         self, Versioned,
@@ -23,7 +23,7 @@ use mimi_actors::{
     },
 };
 use std::{sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 /// How long a frame that has begun may take.
@@ -42,6 +42,27 @@ pub(super) enum LaneEnd {
     Connection(String),
 }
 
+/// How many more lanes that shards share may be open on a connection.
+struct SharedLanes {
+    fanout: Semaphore,
+    submissions: Semaphore,
+}
+
+impl Default for SharedLanes {
+    fn default() -> Self {
+        Self {
+            fanout: Semaphore::new(SHARED_LANES_MAX),
+            submissions: Semaphore::new(SHARED_LANES_MAX),
+        }
+    }
+}
+
+/// A place for a lane, until it is dropped.
+fn place(lanes: &Semaphore) -> Result<SemaphorePermit<'_>, LaneEnd> {
+    let crowded = || LaneEnd::Connection(format!("more than {SHARED_LANES_MAX} shared lanes"));
+    lanes.try_acquire().map_err(|_| crowded())
+}
+
 /// Serves a peer's connection until it ends.
 pub(crate) async fn serve(
     link: Arc<Link>,
@@ -53,11 +74,14 @@ pub(crate) async fn serve(
     let span = info_span!("link", peer = %link.peer());
     async {
         info!(address = %link.remote_address(), "peer connected");
+        let shared = Arc::new(SharedLanes::default());
         while let Ok((to, from)) = link.accept_lane().await {
             let (over, shards, peers) = (Arc::clone(&link), shards.clone(), peers.clone());
             let (requests, ours) = (Arc::clone(&requests), ours.clone());
+            let shared = Arc::clone(&shared);
             let lane = async move {
-                match serve_lane(&over, to, from, &shards, &peers, &ours, &requests).await {
+                let limits = (&*requests, &*shared);
+                match serve_lane(&over, to, from, &shards, &peers, &ours, limits).await {
                     Ok(()) => {}
                     Err(LaneEnd::Lane(error)) => debug!(%error, "a lane of the peer ended"),
                     Err(LaneEnd::Connection(why)) => {
@@ -81,7 +105,7 @@ async fn serve_lane(
     shards: &Shards,
     peers: &Peers,
     ours: &Hello,
-    requests: &Semaphore,
+    (requests, shared): (&Semaphore, &SharedLanes),
 ) -> Result<(), LaneEnd> {
     let opening = from.next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE));
     let frame = match tokio::time::timeout(OPEN_DEADLINE, opening).await {
@@ -118,8 +142,17 @@ async fn serve_lane(
             };
             answer(&mut to, &reply).await
         }
-        Ok(Open::Fanout { shard }) => receive::fanout(link, shards, shard, to, from).await,
-        Ok(Open::Submit) => receive::submissions(link, shards, to, from).await,
+        Ok(Open::Fanout) => {
+            let _place = place(&shared.fanout)?;
+            receive::fanout(link, shards, None, to, from).await
+        }
+        Ok(Open::OneShard { shard }) => receive::fanout(link, shards, Some(shard), to, from).await,
+        Ok(Open::Submit) => {
+            let _place = place(&shared.submissions)?;
+            receive::submissions(link, shards, None, to, from).await
+        }
+        // Which shard it is does not matter: it is alone.
+        Ok(Open::OneShardSubmits) => receive::submissions(link, shards, Some(0), to, from).await,
         Err(error) => {
             let reply = Reply::Refused(LinkRefused::BadFrame(error.flaw()));
             answer(&mut to, &reply).await

@@ -3,9 +3,13 @@
 //! The provider that dials sends: `outgoing` carries our requests, fan-out and submissions; `incoming` takes the
 //! peer's. What a frame means is checked here against the peer's certificate before any shard hears of it.
 
+pub(crate) mod connection;
 pub(crate) mod credits;
+pub(crate) mod exchange;
 pub(crate) mod fanout;
 pub(crate) mod incoming;
+pub(crate) mod lane;
+pub(crate) mod led;
 pub(crate) mod outgoing;
 pub(crate) mod receive;
 pub(crate) mod submit;

@@ -2,8 +2,11 @@
 
 use super::{
     PeerUnavailable,
+    connection::Connection,
     credits::Credits,
     fanout::{self, Later},
+    lane::{Backoff, GOOD, Speaks},
+    led::Led,
     submit,
     trouble::{Trouble, Troubles},
 };
@@ -11,7 +14,7 @@ use crate::{
     certificates::now_s,
     cluster::{
         raft::lead::{led_here, lost},
-        shard::{Shard, shards::Shards},
+        shard::shards::Shards,
     },
     quic::{ConnectError, Ended, Link, LinkEndpoint, code},
 };
@@ -28,28 +31,12 @@ use mimi_actors::{
         version::LINK,
     },
 };
-use rand::Rng;
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 use tracing::{Instrument, info, info_span, warn};
 
-/// Shortest wait before a peer is dialled again.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Longest wait before a peer is dialled again.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A connection that lasted this long was a good one: the next wait is the shortest again.
-const GOOD: Duration = Duration::from_secs(10);
 /// How long a node of the peer has to answer before the next is dialled too.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-/// Failures in a row after which another node of the peer is tried.
-const FAILURES_MAX: u32 = 3;
 /// How long a peer may take to greet.
 const GREETING_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -58,11 +45,9 @@ pub(crate) struct Peer {
     provider: ProviderId,
     addresses: Vec<String>,
     deadline: Duration,
-    link: watch::Sender<Option<Arc<Link>>>,
-    /// Requests and lanes that failed in a row on this connection.
-    failures: AtomicU32,
-    /// How the fan-out lanes stand.
-    credits: Credits,
+    link: watch::Sender<Option<Arc<Connection>>>,
+    /// How the shards stand that fan out to it.
+    credits: Arc<Credits>,
     /// Why there is no connection.
     troubles: Troubles,
 }
@@ -80,13 +65,12 @@ impl Peer {
             addresses,
             deadline,
             link: watch::Sender::new(None),
-            failures: AtomicU32::new(0),
-            credits: Credits::new(shards),
+            credits: Arc::new(Credits::new(shards)),
             troubles: Troubles::default(),
         }
     }
 
-    /// How the fan-out lanes stand.
+    /// How the shards stand that fan out to it.
     pub(crate) fn credits(&self) -> &Credits {
         &self.credits
     }
@@ -103,26 +87,11 @@ impl Peer {
 
     /// Asks the peer, on a lane of its own.
     pub(crate) async fn request(&self, request: Request) -> Result<Reply, PeerUnavailable> {
-        let link = self.link.borrow().clone().ok_or(PeerUnavailable)?;
-        let asked = tokio::time::timeout(self.deadline, ask(&link, request)).await;
+        let over = self.link.borrow().clone().ok_or(PeerUnavailable)?;
+        let asked = tokio::time::timeout(self.deadline, ask(&over.link, request)).await;
         let reply = asked.ok().flatten();
-        self.note(
-            &link,
-            reply.as_ref().is_some_and(|reply| !is_unavailable(reply)),
-        );
+        over.note(reply.as_ref().is_some_and(|reply| !is_unavailable(reply)));
         reply.ok_or(PeerUnavailable)
-    }
-
-    /// Takes note whether the connection was of use. One that is not is closed, so that another node of the peer is
-    /// tried: this one may be cut off from the others.
-    fn note(&self, link: &Link, of_use: bool) {
-        if of_use {
-            self.failures.store(0, Ordering::Relaxed);
-        } else if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX
-            && self.addresses.len() > 1
-        {
-            link.close(code::DEADLINE, "another node is tried");
-        }
     }
 
     /// Keeps the connection up, until the node stops; on each it says `ours` first.
@@ -130,9 +99,10 @@ impl Peer {
         self: Arc<Self>,
         endpoint: Arc<LinkEndpoint>,
         shards: Shards,
+        led: Led,
         ours: Hello,
     ) {
-        let mut backoff = BACKOFF_MIN;
+        let mut backoff = Backoff::new();
         // The nodes of this provider begin with different nodes of the peer.
         let mut first = usize::try_from(ours.node).unwrap_or(0);
         let span = info_span!("link", peer = %self.provider);
@@ -140,23 +110,22 @@ impl Peer {
             loop {
                 match self.dial_any(&endpoint, first, &ours).await {
                     Ok((address, link)) => {
-                        let (up, link) = (tokio::time::Instant::now(), Arc::new(link));
+                        let up = tokio::time::Instant::now();
                         info!(address = %link.remote_address(), "link up");
+                        let credits = Arc::clone(&self.credits);
+                        let over = Connection::new(link, credits, self.addresses.len() > 1);
+                        let over = Arc::new(over);
                         self.troubles.over();
-                        self.serve(Arc::clone(&link), &shards).await;
-                        self.ended(&address, &link, up.elapsed());
-                        if up.elapsed() >= GOOD {
-                            backoff = BACKOFF_MIN;
-                        }
+                        backoff.begin();
+                        self.serve(Arc::clone(&over), &shards, &led).await;
+                        self.ended(&address, &over.link, up.elapsed());
                     }
                     // Each address has said why.
                     Err(error) => tracing::debug!(%error, "no address of the peer can be reached"),
                 }
                 // Another node is the first to be tried next.
                 first = first.wrapping_add(1);
-                let jitter = rand::rng().random_range(0.5..1.5);
-                tokio::time::sleep(backoff.mul_f64(jitter)).await;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
+                tokio::time::sleep(backoff.wait()).await;
             }
         }
         .instrument(span)
@@ -207,71 +176,73 @@ impl Peer {
     }
 
     /// Uses a connection until it is lost.
-    async fn serve(self: &Arc<Self>, link: Arc<Link>, shards: &Shards) {
-        self.failures.store(0, Ordering::Relaxed);
-        self.link.send_replace(Some(Arc::clone(&link)));
+    async fn serve(&self, over: Arc<Connection>, shards: &Shards, led: &Led) {
+        self.link.send_replace(Some(Arc::clone(&over)));
         let mut lanes = JoinSet::new();
-        for shard in shards.iter() {
-            for kind in [Kind::Fanout, Kind::Submit] {
-                let (peer, owner, over) = (Arc::clone(self), Arc::clone(shard), Arc::clone(&link));
-                let lane = peer.keep_lane(shards.clone(), owner, over, kind);
+        for kind in [Kind::Fanout, Kind::Submit] {
+            // In version 1 each shard has lanes of its own.
+            let speaks: Vec<Speaks> = match over.link.agreed() {
+                Some(1) => shards.iter().map(|own| Speaks::Alone(own.id)).collect(),
+                _ => vec![Speaks::Together(led.clone())],
+            };
+            for speaks in speaks {
+                let lane = keep_lane(shards.clone(), Arc::clone(&over), kind, speaks);
                 lanes.spawn(lane.in_current_span());
             }
         }
-        link.closed().await;
+        over.link.closed().await;
         self.link.send_replace(None);
         lanes.shutdown().await;
+        self.credits.clear_all();
     }
+}
 
-    /// Keeps one lane of one shard going for as long as this node leads the shard: a lane that fails is opened anew, from
-    /// the last acknowledgement.
-    async fn keep_lane(
-        self: Arc<Self>,
-        shards: Shards,
-        shard: Arc<Shard>,
-        link: Arc<Link>,
-        kind: Kind,
-    ) {
-        let mut backoff = BACKOFF_MIN;
-        let mut lead = shard.lead.subscribe();
-        while led_here(&mut lead).await {
-            let began = tokio::time::Instant::now();
-            let sending = async {
-                match kind {
-                    Kind::Fanout => {
-                        fanout::send(&shard, &self.provider, &link, &self.credits).await
-                    }
-                    Kind::Submit => {
-                        submit::send(&shards, &shard, &self.provider, &link, &self.credits).await
-                    }
-                }
-            };
-            let mut watched = lead.clone();
-            let ended = tokio::select! {
-                ended = sending => ended,
-                () = lost(&mut watched) => {
-                    self.credits.clear(shard.id);
-                    continue;
-                }
-            };
-            self.credits.clear(shard.id);
-            let mut wait = Duration::ZERO;
-            if let Err(error) = ended {
-                if link.is_closed() {
-                    return;
-                }
-                warn!(shard = shard.id, %error, "a lane failed and will be opened again");
-                wait = error.downcast_ref().map_or(wait, |Later(later)| *later);
-            }
-            let lasted = began.elapsed() >= GOOD;
-            if lasted {
-                backoff = BACKOFF_MIN;
-            }
-            self.note(&link, lasted || !wait.is_zero());
-            let jitter = rand::rng().random_range(0.5..1.5);
-            tokio::time::sleep(wait.max(backoff.mul_f64(jitter))).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+/// Keeps a lane going: one that fails is opened anew, each shard from its last acknowledgement.
+async fn keep_lane(shards: Shards, over: Arc<Connection>, kind: Kind, speaks: Speaks) {
+    let mut backoff = Backoff::new();
+    while !over.link.is_closed() {
+        let alone = speaks.alone().and_then(|shard| shards.get(shard));
+        let mut lead = alone.map(|shard| shard.lead.subscribe());
+        if let Some(lead) = &mut lead
+            && !led_here(lead).await
+        {
+            return;
         }
+        backoff.begin();
+        let sending = async {
+            match kind {
+                Kind::Fanout => fanout::send(&over, &shards, speaks.clone()).await,
+                Kind::Submit => submit::send(&over, &shards, speaks.clone()).await,
+            }
+        };
+        let left = async {
+            match &mut lead {
+                Some(lead) => lost(lead).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = sending => Some(ended),
+            () = left => None,
+        };
+        if matches!(kind, Kind::Fanout) {
+            match alone {
+                Some(shard) => over.credits.clear(shard.id),
+                None => over.credits.clear_all(),
+            }
+        }
+        let Some(Err(error)) = ended else { continue };
+        if over.link.is_closed() {
+            return;
+        }
+        let shard = speaks.alone();
+        warn!(shard, %error, "a lane failed and will be opened again");
+        let wait = match error.downcast_ref() {
+            Some(Later(wait)) => *wait,
+            None => Duration::ZERO,
+        };
+        over.note(backoff.is_good() || !wait.is_zero());
+        tokio::time::sleep(wait.max(backoff.wait())).await;
     }
 }
 
@@ -286,7 +257,7 @@ fn is_unavailable(reply: &Reply) -> bool {
     )
 }
 
-/// The two long lanes that each shard has to each peer.
+/// The two long lanes to a peer.
 #[derive(Clone, Copy)]
 enum Kind {
     Fanout,

@@ -1,12 +1,15 @@
 //! The long lanes, receiving side: a peer's fan-out and submissions, into the shards and durably, then acknowledged.
 //!
-//! What is asked of which shard, and what goes back in which order, is [`mimi_actors::way::receive`]'s.
+//! What is asked of which shard, what goes back in which order, and who may read on is [`mimi_actors::way::taking`]'s.
 //!
 //! Source: transport requirements, sections 4 and 5.
 
-use super::incoming::{FRAME_DEADLINE, LaneEnd};
+use super::{
+    exchange::of_shard,
+    incoming::{FRAME_DEADLINE, LaneEnd},
+};
 use crate::{
-    cluster::shard::shards::Shards,
+    cluster::shard::shards::{Pending, Shards},
     quic::{LaneReceiver, LaneSender, Link, code},
 };
 use bytes::Bytes;
@@ -17,17 +20,22 @@ use mimi_actors::{
     shard_request::{ShardReply, ShardRequest},
     way::{
         Slot,
-        receive::{Acked, FanoutLane, SubmitLane},
+        receive::{Acked, FanoutTaking, Session, SubmitTaking},
+        taking::SharedTaking,
     },
     wire::{
-        self,
-        link::{Ack, Fanout, Submit},
+        Versioned,
+        link::{Ack, OfShard, Submitted},
         refusal::TryLater,
     },
 };
+use std::time::Duration;
 
-/// Reads the next frame of a long lane.
-async fn next_frame(from: &mut LaneReceiver) -> Result<Option<Bytes>, LaneEnd> {
+/// Reads the next frame of a long lane, after a rest.
+async fn next_frame(from: &mut LaneReceiver, rest: Duration) -> Result<Option<Bytes>, LaneEnd> {
+    if !rest.is_zero() {
+        tokio::time::sleep(rest).await;
+    }
     let frame = from.next(BATCH_FRAME_BYTES_MAX, Some(FRAME_DEADLINE)).await;
     frame.map_err(|error| {
         from.stop(code::BAD_FRAME);
@@ -40,64 +48,155 @@ fn broken(broken: &Broken) -> LaneEnd {
     LaneEnd::Connection(broken.to_string())
 }
 
-/// Puts a part of a frame on its way into its shard.
-async fn ask(
-    shards: &Shards,
-    slot: Slot,
-    request: ShardRequest,
-) -> Result<impl Future<Output = (Slot, ShardReply)> + '_, Slot> {
-    let pending = shards.begin(request).await.map_err(|_| slot)?;
-    Ok(async move {
-        let reply = shards.answer(pending).await;
-        (slot, reply.unwrap_or(ShardReply::Nobody))
-    })
-}
-
-/// Takes what a hub's shard fans out to this provider.
-pub(super) async fn fanout(
-    link: &Link,
+/// Puts the parts of a frame on their way into their shards, in order. Behind one that finds nobody none is: the sender
+/// sends again.
+async fn hand_on(
     shards: &Shards,
     shard: u16,
-    mut to: LaneSender,
-    mut from: LaneReceiver,
-) -> Result<(), LaneEnd> {
-    let environment = shards.environment();
-    let (own, hub) = (environment.provider.clone(), link.peer().clone());
-    let mut lane = FanoutLane::new(own, hub, TryLater::UNANSWERED);
-    let mut under_way = FuturesUnordered::new();
-    let mut ended = false;
-    loop {
-        while let Some(acked) = lane.next_answer(environment.lane_credit_bytes) {
-            tell(shard, &acked);
-            to.write(&acked.ack).await.map_err(anyhow::Error::from)?;
-        }
-        if lane.is_over() || ended && lane.is_idle() {
-            break;
-        }
-        tokio::select! {
-            biased;
-            Some((slot, reply)) = under_way.next(), if !under_way.is_empty() => {
-                lane.came(slot, reply);
-            }
-            frame = next_frame(&mut from), if !ended && lane.may_take() => {
-                let Some(frame) = frame? else {
-                    ended = true;
-                    continue;
+    parts: Vec<(Slot, ShardRequest)>,
+) -> (u16, Vec<(Slot, Option<Pending>)>) {
+    let mut handed = Vec::with_capacity(parts.len());
+    let mut finds_nobody = false;
+    for (slot, request) in parts {
+        let pending = if finds_nobody {
+            None
+        } else {
+            shards.begin(request).await.ok()
+        };
+        finds_nobody = pending.is_none();
+        handed.push((slot, pending));
+    }
+    (shard, handed)
+}
+
+/// A lane on which a peer sends.
+struct Lane<'a, S> {
+    shards: &'a Shards,
+    taking: SharedTaking<S>,
+    /// The only shard of the lane, in version 1.
+    alone: Option<u16>,
+    to: LaneSender,
+    from: LaneReceiver,
+}
+
+impl<S> Lane<'_, S>
+where
+    S: Session,
+    S::Frame: Versioned,
+{
+    /// Takes frames until the peer ends the lane: `said` is what is written of an answer, `rest` how long to wait before
+    /// the next frame is read.
+    async fn serve<A: Versioned>(
+        mut self,
+        said: impl Fn(u16, S::Answer) -> A,
+        rest: impl Fn() -> Duration,
+    ) -> Result<(), LaneEnd> {
+        let credit_bytes = self.shards.environment().lane_credit_bytes;
+        let mut handing = FuturesUnordered::new();
+        let mut under_way = FuturesUnordered::new();
+        let mut ended = false;
+        loop {
+            while let Some(answer) = self.taking.next_answer(credit_bytes) {
+                let said = said(answer.shard, answer.said);
+                let written = if self.alone.is_some() {
+                    self.to.write(&said).await
+                } else {
+                    let (shard, session) = (answer.shard, answer.session);
+                    let answer = OfShard {
+                        shard,
+                        session,
+                        said,
+                    };
+                    self.to.write(&answer).await
                 };
-                let batch: Fanout = wire::decode(&frame)
-                    .map_err(|error| LaneEnd::Connection(format!("fan-out: {error}")))?;
-                let upto = lane.take(batch).map_err(|error| broken(&error))?;
-                tracing::trace!(shard, %upto, "batch taken");
-                while let Some((slot, request)) = lane.next_ask() {
-                    match ask(shards, slot, request).await {
-                        Ok(asked) => under_way.push(asked),
-                        Err(slot) => lane.came(slot, ShardReply::Nobody),
+                written.map_err(anyhow::Error::from)?;
+            }
+            let is_over = self.alone.is_some_and(|shard| self.taking.is_over(shard));
+            if is_over || ended && self.taking.is_idle() {
+                break;
+            }
+            let takes = self.alone.is_none_or(|shard| self.taking.may_take(shard));
+            let reads = !ended && takes && self.taking.may_read();
+            if self.taking.has_answers() {
+                // A shard has lost what waited, to make room, and is to be told.
+                continue;
+            }
+            let shard = tokio::select! {
+                biased;
+                Some((slot, reply)) = under_way.next(), if !under_way.is_empty() => {
+                    self.taking.came(slot, reply)
+                }
+                Some((shard, handed)) = handing.next(), if !handing.is_empty() => {
+                    for (slot, pending) in handed {
+                        match pending {
+                            Some(pending) => under_way.push(answer(self.shards, slot, pending)),
+                            None => drop(self.taking.came(slot, ShardReply::Nobody)),
+                        }
                     }
+                    self.taking.handed_on(shard);
+                    Some(shard)
+                }
+                frame = next_frame(&mut self.from, rest()), if reads => {
+                    match frame? {
+                        Some(frame) => Some(self.take(&frame)?),
+                        None => {
+                            ended = true;
+                            None
+                        }
+                    }
+                }
+                else => break,
+            };
+            if let Some(shard) = shard {
+                let parts = self.taking.next_asks(shard);
+                if !parts.is_empty() {
+                    handing.push(hand_on(self.shards, shard, parts));
                 }
             }
         }
+        Ok(self.to.finish().map_err(anyhow::Error::from)?)
     }
-    Ok(to.finish().map_err(anyhow::Error::from)?)
+
+    /// Takes a frame; gives its shard.
+    fn take(&mut self, frame: &Bytes) -> Result<u16, LaneEnd> {
+        let of = of_shard::<S::Frame>(frame, self.alone)
+            .map_err(|error| LaneEnd::Connection(format!("a frame of a long lane: {error}")))?;
+        let shard = of.shard;
+        self.taking
+            .take(of, frame.len())
+            .map_err(|error| broken(&error))?;
+        Ok(shard)
+    }
+}
+
+/// Waits for the answer to a part that is on its way.
+async fn answer(shards: &Shards, slot: Slot, pending: Pending) -> (Slot, ShardReply) {
+    let reply = shards.answer(pending).await;
+    (slot, reply.unwrap_or(ShardReply::Nobody))
+}
+
+/// Takes what a hub fans out to this provider: all shards of the sender, or, in version 1, one alone.
+pub(super) async fn fanout(
+    link: &Link,
+    shards: &Shards,
+    alone: Option<u16>,
+    to: LaneSender,
+    from: LaneReceiver,
+) -> Result<(), LaneEnd> {
+    let own = shards.environment().provider.clone();
+    let blank = FanoutTaking::new(own, link.peer().clone(), TryLater::UNANSWERED);
+    let lane = Lane {
+        shards,
+        taking: SharedTaking::new(blank),
+        alone,
+        to,
+        from,
+    };
+    let said = |shard, acked| {
+        tell(shard, &acked);
+        acked.ack
+    };
+    lane.serve(said, || Duration::ZERO).await
 }
 
 /// Tells the operator what was not taken.
@@ -119,46 +218,24 @@ fn tell(shard: u16, acked: &Acked) {
 pub(super) async fn submissions(
     link: &Link,
     shards: &Shards,
-    mut to: LaneSender,
-    mut from: LaneReceiver,
+    alone: Option<u16>,
+    to: LaneSender,
+    from: LaneReceiver,
 ) -> Result<(), LaneEnd> {
     let environment = shards.environment();
-    let mut lane = SubmitLane::new(environment.provider.clone(), link.peer().clone());
-    let mut under_way = FuturesUnordered::new();
-    let mut ended = false;
-    loop {
-        while let Some(submitted) = lane.next_answer() {
-            let refused = submitted.refused.iter().map(|run| run.count).sum();
-            environment.refusals.use_up(link.peer(), refused, 0);
-            to.write(&submitted).await.map_err(anyhow::Error::from)?;
-        }
-        if ended && lane.is_idle() {
-            break;
-        }
-        tokio::select! {
-            biased;
-            Some((slot, reply)) = under_way.next(), if !under_way.is_empty() => {
-                lane.came(slot, reply);
-            }
-            frame = async {
-                tokio::time::sleep(environment.refusals.wait(link.peer())).await;
-                next_frame(&mut from).await
-            }, if !ended && lane.may_take() => {
-                let Some(frame) = frame? else {
-                    ended = true;
-                    continue;
-                };
-                let batch: Submit = wire::decode(&frame)
-                    .map_err(|error| LaneEnd::Connection(format!("submissions: {error}")))?;
-                lane.take(batch).map_err(|error| broken(&error))?;
-                while let Some((slot, request)) = lane.next_ask() {
-                    match ask(shards, slot, request).await {
-                        Ok(asked) => under_way.push(asked),
-                        Err(slot) => lane.came(slot, ShardReply::Nobody),
-                    }
-                }
-            }
-        }
-    }
-    Ok(to.finish().map_err(anyhow::Error::from)?)
+    let blank = SubmitTaking::new(environment.provider.clone(), link.peer().clone());
+    let lane = Lane {
+        shards,
+        taking: SharedTaking::new(blank),
+        alone,
+        to,
+        from,
+    };
+    let said = |_, submitted: Submitted| {
+        let refused = submitted.refused.iter().map(|run| run.count).sum();
+        environment.refusals.use_up(link.peer(), refused, 0);
+        submitted
+    };
+    lane.serve(said, || environment.refusals.wait(link.peer()))
+        .await
 }

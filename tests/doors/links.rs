@@ -14,6 +14,7 @@
 //! | 24 | it floods | `cluster::patience`; `bench hostile`: `Floods`, `Reconnects` |
 //! | 25 | half frames, idle lanes, handshakes without an end | `quic/tests/lanes.rs`, `quic/tests/links.rs`; `roads`: 500, or 10,000 |
 //! | 26 | frames too large | `quic/tests/lanes.rs`; `tests/doors/hostile.rs` |
+//! | | it asks for time for one shard of a lane | here: all shards share a lane |
 //! | 28 | it takes little | here: without credit; `bench hostile`: `NoCredit` |
 //!
 //! Source: transport requirements, section 5.
@@ -24,10 +25,18 @@ use crate::support::{
     scripted::{Break, Follower},
     until, wait,
 };
-use mimi_actors::{ids::RoomUri, wire::event::Epoch};
+use mimi_actors::{
+    ids::RoomUri,
+    limits::SHARDS_DEFAULT,
+    shard::place,
+    wire::{event::Epoch, version::LINK},
+};
 use mimi_client::member::Member;
 use mimi_operator::protocol::{ParkedRow, Request, Response};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 const A: &str = "a.example";
 const B: &str = "b.example";
@@ -44,8 +53,14 @@ struct Stage {
 
 impl Stage {
     async fn with(names: &[&str]) -> Self {
+        Self::knowing(LINK.newest, names).await
+    }
+
+    /// With a third provider that knows the link up to a version.
+    async fn knowing(newest: u8, names: &[&str]) -> Self {
         let mut net = Net::prepare(&[A, B, C]);
         let c = Follower::start(net.dir.path(), C, net.node(C).link);
+        c.script().newest = newest;
         for name in [A, B] {
             net.node_mut(name).start().await;
         }
@@ -179,9 +194,13 @@ async fn a_follower_that_asks_for_time_gets_it_and_then_everything() {
         (script.under_way == 0 && script.retry_after_ms.take().is_some()).then(Instant::now)
     })
     .await;
-    let lanes = stage.c.script().lanes.len();
+    let (begun, lanes) = {
+        let script = stage.c.script();
+        (script.begun.len(), script.lanes.len())
+    };
     stage.taken(&den, before + 1).await;
-    let again = stage.c.script().lanes[lanes];
+    let again = stage.c.script().begun[begun];
+    assert_eq!(stage.c.script().lanes.len(), lanes, "on the same lane");
     let waited = again.duration_since(asked) + Duration::from_millis(500);
     assert!(
         waited >= Duration::from_millis(wait_ms.into()),
@@ -252,4 +271,59 @@ async fn a_follower_that_breaks_its_lanes_holds_up_nobody_and_loses_nothing_once
     assert_eq!(each.len() as u64, last, "no gap: {taken:?}");
     assert!(stage.parked().await.is_empty());
     assert!(stage.net.errors().is_empty(), "{:?}", stage.net.errors());
+}
+
+/// Rooms of as many shards.
+fn of_different_shards(count: usize) -> Vec<String> {
+    let mut shards = BTreeSet::new();
+    let names = (0..).map(|number| format!("room{number}"));
+    names
+        .filter(|name| shards.insert(place(&room(name, A).to_string(), SHARDS_DEFAULT)))
+        .take(count)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_shards_share_a_lane_and_one_that_is_told_to_come_again_holds_up_no_other() {
+    let names = of_different_shards(3);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut stage = Stage::with(&names).await;
+    let rooms = stage.rooms.clone();
+    let mut before = Vec::new();
+    for room in &rooms {
+        before.push(stage.taken(room, 2).await.len());
+    }
+    let lanes = stage.c.script().lanes.clone();
+    assert_eq!(lanes.iter().filter(|(_, open)| *open).count(), 1);
+    assert_eq!(lanes.last().unwrap().0.len(), 3, "{lanes:?}");
+
+    // One shard rests for longer than the others need.
+    let wait_ms = 60_000;
+    stage.c.script().retry_after_ms = Some(wait_ms);
+    stage.say(&rooms[0], &["one"]).await;
+    until("it has asked for time", async || {
+        let mut script = stage.c.script();
+        (script.under_way == 0 && script.asked_for_time > 0).then(|| script.retry_after_ms.take())
+    })
+    .await;
+    for (room, before) in rooms.iter().zip(&before).skip(1) {
+        stage.say(room, &["two"]).await;
+        stage.taken(room, before + 1).await;
+    }
+    assert_eq!(stage.c.taken(&rooms[0]).len(), before[0]);
+    assert_eq!(stage.c.script().lanes.len(), lanes.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_knows_version_1_alone_gets_a_lane_for_each_shard() {
+    let names = of_different_shards(3);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let stage = Stage::knowing(1, &names).await;
+    for room in &stage.rooms {
+        stage.taken(room, 2).await;
+    }
+    let lanes = stage.c.script().lanes.clone();
+    let open: Vec<_> = lanes.iter().filter(|(_, open)| *open).collect();
+    assert_eq!(open.len(), 3, "{lanes:?}");
+    assert!(open.iter().all(|(shards, _)| shards.len() == 1));
 }

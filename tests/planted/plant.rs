@@ -85,6 +85,12 @@ fn make(root: &Path, copy: &Path) -> Result<(usize, usize)> {
     for (path, text) in planted {
         files.insert(PathBuf::from(path), text.into_bytes());
     }
+    // Of another version, or Cargo takes what it has built of the copy for what it has built of the sources.
+    if let Some(manifest) = files.get_mut(Path::new("Cargo.toml")) {
+        let own = concat!("\nversion = \"", env!("CARGO_PKG_VERSION"));
+        let text = String::from_utf8_lossy(manifest);
+        *manifest = text.replacen(own, &format!("{own}-planted"), 1).into_bytes();
+    }
     for (path, bytes) in &files {
         let to = copy.join(path);
         if fs::read(&to).is_ok_and(|there| there == *bytes) {

@@ -17,7 +17,7 @@ use mimi_actors::{
     wire::{
         self, BVec, Payload, Versioned,
         event::{Body, Event, Item, LinkSeq, RoomSeq, SubmitSeq},
-        link::{Ack, Fanout, FanoutGroup, Open, Submit, SubmitGroup, Submitted},
+        link::{Ack, Fanout, FanoutGroup, OfShard, Open, Submit, SubmitGroup, Submitted},
     },
 };
 use mimi_client::member::Member;
@@ -161,6 +161,15 @@ fn framed(value: &impl Versioned) -> Vec<u8> {
     frame(&wire::encode(value))
 }
 
+/// A frame of the one shard that sends here.
+fn of_shard<T: Clone>(said: &T) -> OfShard<T> {
+    OfShard {
+        shard: 3,
+        session: 1,
+        said: said.clone(),
+    }
+}
+
 /// Sends frames on a lane of their own, and gives the answer to each.
 async fn exchange<T: Versioned>(
     connection: &Connection,
@@ -240,17 +249,17 @@ async fn brings(story: &mut Story, name: String, count: usize, reader: String, f
 async fn send_frames(story: &mut Story, to: &str) {
     let hub = story.room().hub().to_string();
     let connection = connection(story, &hub, to).await;
-    let open = Open::Fanout { shard: 3 };
     let frames = &story.played.frames;
-    let acks: Vec<Ack> = exchange(&connection, &open, frames).await;
+    let sent: Vec<_> = frames.iter().map(of_shard).collect();
+    let acks: Vec<OfShard<Ack>> = exchange(&connection, &Open::Fanout, &sent).await;
     let upto = |frame: &Fanout| {
         let items: usize = frame.groups.iter().map(|group| group.items.len()).sum();
         frame.first.0 + items as u64 - 1
     };
-    let told: Vec<u64> = acks.iter().map(|ack| ack.upto.0).collect();
+    let told: Vec<u64> = acks.iter().map(|ack| ack.said.upto.0).collect();
     let sent: Vec<u64> = frames.iter().map(upto).collect();
     assert_eq!(told, sent);
-    for ack in acks {
+    for OfShard { said: ack, .. } in acks {
         assert!(
             ack.refused.is_empty() && ack.retry_after_ms.is_none(),
             "{ack:?}"
@@ -299,9 +308,9 @@ async fn submits(story: &mut Story, name: String, text: String, hub: String, tim
     let connection = connection(story, &provider, &hub).await;
     let mut states = Vec::new();
     for _ in 0..times {
-        let frames = [submit.clone()];
-        let told: Vec<Submitted> = exchange(&connection, &Open::Submit, &frames).await;
-        assert_eq!(told, [Submitted::default()]);
+        let frames = [of_shard(&submit)];
+        let told: Vec<OfShard<Submitted>> = exchange(&connection, &Open::Submit, &frames).await;
+        assert_eq!(told, [of_shard(&Submitted::default())]);
         states.push(story.net().node(&hub).settled().await);
     }
     states.dedup();

@@ -2,13 +2,14 @@
 
 use super::raw;
 use mimi_actors::{
-    ids::{RoomUri, UserUri},
+    ids::{ProviderId, RoomUri, UserUri},
     link::session::FanoutReceiver,
     wire::{
         self, BText, BVec, Payload, Versioned,
         claim::{ClaimResponse, ClaimedClient, ClaimedUser, ClientRefused},
         event::{Item, LinkSeq},
-        link::{Ack, Fanout, Hello, Open, Reply, Request, RoomRefused},
+        link::{Ack, Fanout, Hello, OfShard, Open, Reply, Request, RoomRefused},
+        version::LINK,
     },
 };
 use mimi_client::member::Member;
@@ -44,6 +45,8 @@ pub enum Break {
 /// How the follower behaves, and what it has seen.
 #[derive(Default)]
 pub struct Script {
+    /// The newest version of the link that it knows.
+    pub newest: u8,
     /// Rooms whose events it refuses.
     pub refuses: BTreeSet<RoomUri>,
     /// Payload bytes that it allows in each acknowledgement.
@@ -52,6 +55,8 @@ pub struct Script {
     pub holds: bool,
     /// It takes no batch, and says when to come again.
     pub retry_after_ms: Option<u32>,
+    /// How often it did.
+    pub asked_for_time: usize,
     /// It breaks every lane on which a batch comes.
     pub breaks: Option<Break>,
     /// How many lanes it broke.
@@ -66,8 +71,10 @@ pub struct Script {
     pub claims: Vec<Vec<UserUri>>,
     /// Everything that it took, in the order in which it came.
     pub items: Vec<(RoomUri, Item)>,
-    /// When fan-out lanes were opened.
-    pub lanes: Vec<Instant>,
+    /// Shards that were heard on each fan-out lane that was opened, and whether it is open.
+    pub lanes: Vec<(BTreeSet<u16>, bool)>,
+    /// When sessions of shards began.
+    pub begun: Vec<Instant>,
     /// Batches that came and were not acknowledged.
     pub under_way: usize,
 }
@@ -90,6 +97,7 @@ impl Follower {
     pub fn start(dir: &Path, provider: &str, address: SocketAddr) -> Self {
         let endpoint = Endpoint::server(config(dir, provider), address).unwrap();
         let script = Arc::new(Mutex::new(Script {
+            newest: LINK.newest,
             credit_bytes: 1 << 20,
             ..Script::default()
         }));
@@ -189,9 +197,9 @@ async fn read(from: &mut RecvStream) -> Option<bytes::Bytes> {
     Some(frame.into())
 }
 
-/// A value as a peer says it that knows the first version alone.
-fn said<T: Versioned>(value: &T) -> Vec<u8> {
-    raw::frame(&wire::encode_in(1, value, 256).unwrap())
+/// A value as a peer says it in a version.
+fn said<T: Versioned>(version: u8, value: &T) -> Vec<u8> {
+    raw::frame(&wire::encode_in(version, value, 256).unwrap())
 }
 
 async fn lane(
@@ -201,15 +209,18 @@ async fn lane(
     script: &Mutex<Script>,
     released: &Notify,
 ) -> Option<()> {
-    let open: Open = wire::decode(&read(&mut from).await?).ok()?;
+    let frame = read(&mut from).await?;
+    let version = LINK.spoken(&frame);
+    let open: Open = wire::decode(&frame).ok()?;
     match open {
         Open::Control(_) => {
+            let newest = script.lock().unwrap().newest;
             let hello = Hello {
-                versions: BVec::from([1]),
+                versions: BVec::first_max((1..=u16::from(newest)).rev()),
                 node: 1,
                 features: BVec::default(),
             };
-            to.write_all(&said(&hello)).await.ok()?;
+            to.write_all(&said(1, &hello)).await.ok()?;
         }
         Open::Request(request) => {
             let Request::Claim(claim) = *request else {
@@ -220,13 +231,29 @@ async fn lane(
             let users = claim.users.iter().map(|user| claimed(script, user));
             let users = BVec::try_from(users.collect::<Vec<_>>()).unwrap();
             let reply = Reply::Claimed(ClaimResponse { users });
-            to.write_all(&said(&reply)).await.ok()?;
+            to.write_all(&said(version, &reply)).await.ok()?;
         }
-        Open::Fanout { .. } => {
-            script.lock().unwrap().lanes.push(Instant::now());
-            fanout(&mut to, &mut from, own, script, released).await?;
+        Open::Fanout | Open::OneShard { .. } => {
+            let alone = match open {
+                Open::OneShard { shard } => Some(shard),
+                _ => None,
+            };
+            let number = {
+                let mut script = script.lock().unwrap();
+                script.lanes.push((alone.into_iter().collect(), true));
+                script.lanes.len() - 1
+            };
+            let mut lane = FanoutLane {
+                own: own.parse().unwrap(),
+                number,
+                alone,
+                shards: BTreeMap::new(),
+            };
+            let ended = lane.serve(&mut to, &mut from, script, released).await;
+            script.lock().unwrap().lanes[number].1 = false;
+            ended?;
         }
-        Open::Submit => {}
+        Open::Submit | Open::OneShardSubmits => {}
     }
     to.finish().ok()
 }
@@ -244,85 +271,168 @@ fn claimed(script: &Mutex<Script>, user: &UserUri) -> ClaimedUser {
     }
 }
 
-async fn fanout(
-    to: &mut SendStream,
-    from: &mut RecvStream,
-    own: &str,
-    script: &Mutex<Script>,
-    released: &Notify,
-) -> Option<()> {
-    let mut session = FanoutReceiver::default();
-    let (own, mut acked) = (own.parse().unwrap(), LinkSeq(0));
-    let mut waiting = Vec::new();
-    loop {
-        let wake = released.notified();
-        tokio::select! {
-            batch = read(from) => {
-                let batch: Fanout = wire::decode(&batch?).unwrap();
-                let hub = batch.groups[0].room.hub().clone();
-                if session.is_fresh() {
-                    acked = LinkSeq(batch.first.0 - 1);
-                }
-                let breaks = script.lock().unwrap().breaks;
-                if let Some(how) = breaks {
-                    break_lane(how, &batch, to, from).await?;
-                    script.lock().unwrap().broken += 1;
-                    return Some(());
-                }
-                let upto = session.take(&hub, &own, &batch).expect("an honest hub");
-                script.lock().unwrap().under_way += 1;
-                waiting.push((upto, batch));
-            }
-            () = wake => {}
-            // A release between two looks is seen here.
-            () = tokio::time::sleep(Duration::from_millis(20)) => {}
-        }
-        if script.lock().unwrap().holds {
-            continue;
-        }
-        for (upto, batch) in waiting.drain(..) {
-            let ack = take(&mut script.lock().unwrap(), upto, acked, &batch);
-            to.write_all(&said(&ack)).await.ok()?;
-            if ack.retry_after_ms.is_some() {
-                return Some(());
-            }
-            acked = upto;
-        }
-    }
+/// A fan-out lane.
+struct FanoutLane {
+    own: ProviderId,
+    /// Its place among all that were opened.
+    number: usize,
+    /// The only shard, in version 1.
+    alone: Option<u16>,
+    shards: BTreeMap<u16, Heard>,
 }
 
-async fn break_lane(
-    how: Break,
-    batch: &Fanout,
-    to: &mut SendStream,
-    from: &mut RecvStream,
-) -> Option<()> {
-    let ack = |upto| Ack {
-        upto: LinkSeq(upto),
-        refused: BVec::default(),
-        credit_bytes: 1 << 20,
-        retry_after_ms: None,
-    };
-    let answer = match how {
-        Break::Resets => {
-            from.stop(1_u32.into()).ok()?;
-            return to.reset(1_u32.into()).ok();
+/// What was heard of a shard.
+struct Heard {
+    session: u64,
+    receiver: FanoutReceiver,
+    acked: LinkSeq,
+    /// It was told to come again.
+    over: bool,
+}
+
+impl FanoutLane {
+    /// A batch, and of which shard.
+    fn read(&self, frame: &bytes::Bytes) -> OfShard<Fanout> {
+        match self.alone {
+            None => wire::decode(frame).unwrap(),
+            Some(shard) => OfShard {
+                shard,
+                session: 1,
+                said: wire::decode(frame).unwrap(),
+            },
         }
-        Break::Garbage => raw::frame(&[0xff; 64]),
-        Break::AcksAhead => said(&ack(batch.first.0 + 1_000)),
-        Break::AcksBack => said(&ack(batch.first.0.saturating_sub(2))),
-    };
-    to.write_all(&answer).await.ok()?;
-    // The hub ends a lane that is broken, or the follower does.
-    let ended = tokio::time::timeout(Duration::from_secs(1), read(from)).await;
-    drop(ended);
-    Some(())
+    }
+
+    /// An acknowledgement, as it is written.
+    fn said(&self, batch: &OfShard<Fanout>, ack: Ack) -> Vec<u8> {
+        match self.alone {
+            Some(_) => said(1, &ack),
+            None => said(
+                LINK.newest,
+                &OfShard {
+                    shard: batch.shard,
+                    session: batch.session,
+                    said: ack,
+                },
+            ),
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        to: &mut SendStream,
+        from: &mut RecvStream,
+        script: &Mutex<Script>,
+        released: &Notify,
+    ) -> Option<()> {
+        let mut waiting = Vec::new();
+        loop {
+            let wake = released.notified();
+            tokio::select! {
+                batch = read(from) => {
+                    let batch = self.read(&batch?);
+                    let breaks = script.lock().unwrap().breaks;
+                    if let Some(how) = breaks {
+                        self.breaks(how, &batch, to, from).await?;
+                        script.lock().unwrap().broken += 1;
+                        return Some(());
+                    }
+                    if let Some(upto) = self.hear(script, &batch) {
+                        waiting.push((upto, batch));
+                    }
+                }
+                () = wake => {}
+                // A release between two looks is seen here.
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            }
+            if script.lock().unwrap().holds {
+                continue;
+            }
+            for (upto, batch) in std::mem::take(&mut waiting) {
+                let heard = self.shards.get_mut(&batch.shard)?;
+                if heard.over || heard.session != batch.session {
+                    script.lock().unwrap().under_way -= 1;
+                    continue;
+                }
+                let ack = take(&mut script.lock().unwrap(), upto, heard.acked, &batch.said);
+                (heard.acked, heard.over) = (ack.upto, ack.retry_after_ms.is_some());
+                let ends = heard.over && self.alone.is_some();
+                to.write_all(&self.said(&batch, ack)).await.ok()?;
+                if ends {
+                    return Some(());
+                }
+            }
+        }
+    }
+
+    /// Takes note of a batch; gives its last item, unless its session is over.
+    fn hear(&mut self, script: &Mutex<Script>, batch: &OfShard<Fanout>) -> Option<LinkSeq> {
+        let mut script = script.lock().unwrap();
+        script.lanes[self.number].0.insert(batch.shard);
+        let heard = self.shards.entry(batch.shard).or_insert(Heard {
+            session: 0,
+            receiver: FanoutReceiver::default(),
+            acked: LinkSeq(0),
+            over: false,
+        });
+        assert!(batch.session >= heard.session, "an honest hub");
+        if batch.session > heard.session {
+            *heard = Heard {
+                session: batch.session,
+                receiver: FanoutReceiver::default(),
+                acked: LinkSeq(batch.said.first.0 - 1),
+                over: false,
+            };
+            script.begun.push(Instant::now());
+        }
+        if heard.over {
+            return None;
+        }
+        let hub = batch.said.groups[0].room.hub();
+        let upto = heard.receiver.take(hub, &self.own, &batch.said);
+        script.under_way += 1;
+        Some(upto.expect("an honest hub"))
+    }
+
+    async fn breaks(
+        &self,
+        how: Break,
+        batch: &OfShard<Fanout>,
+        to: &mut SendStream,
+        from: &mut RecvStream,
+    ) -> Option<()> {
+        let ack = |upto| {
+            let ack = Ack {
+                upto: LinkSeq(upto),
+                refused: BVec::default(),
+                credit_bytes: 1 << 20,
+                retry_after_ms: None,
+            };
+            self.said(batch, ack)
+        };
+        let first = batch.said.first.0;
+        let answer = match how {
+            Break::Resets => {
+                from.stop(1_u32.into()).ok()?;
+                return to.reset(1_u32.into()).ok();
+            }
+            Break::Garbage => raw::frame(&[0xff; 64]),
+            Break::AcksAhead => ack(first + 1_000),
+            Break::AcksBack => ack(first.saturating_sub(2)),
+        };
+        to.write_all(&answer).await.ok()?;
+        // The hub ends a lane that is broken, or the follower does.
+        let ended = tokio::time::timeout(Duration::from_secs(1), read(from)).await;
+        drop(ended);
+        Some(())
+    }
 }
 
 fn take(script: &mut Script, upto: LinkSeq, acked: LinkSeq, batch: &Fanout) -> Ack {
     script.under_way -= 1;
     let (credit_bytes, retry_after_ms) = (script.credit_bytes, script.retry_after_ms);
     if retry_after_ms.is_some() {
+        script.asked_for_time += 1;
         return Ack {
             upto: acked,
             refused: BVec::default(),

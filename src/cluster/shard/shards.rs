@@ -260,16 +260,34 @@ impl Shards {
 /// Has a request taken by the actors of a shard that this node leads.
 async fn take(shard: &Arc<Shard>, request: ShardRequest) -> Result<Pending, Unanswered> {
     let (ticket, answer) = shard.waiting.open();
+    let mut handing = Handing {
+        shard,
+        ticket,
+        ends_well: false,
+    };
     let taken = {
         let now = (shard.environment().clock)();
         leader::take(request, ticket, &shard.looked_at(), now)
     };
-    if let Err(error) = carry_out(shard, taken, ticket).await {
-        shard.waiting.forget(ticket);
-        return Err(error);
-    }
+    carry_out(shard, taken, ticket).await?;
+    handing.ends_well = true;
     let place = Place::Here(Arc::clone(shard), ticket);
     Ok(Pending { answer, place })
+}
+
+/// A request on its way to an actor. Nobody will answer it if it does not get there, also because it was given up halfway.
+struct Handing<'a> {
+    shard: &'a Shard,
+    ticket: Ticket,
+    ends_well: bool,
+}
+
+impl Drop for Handing<'_> {
+    fn drop(&mut self) {
+        if !self.ends_well {
+            self.shard.waiting.forget(self.ticket);
+        }
+    }
 }
 
 /// Does what the leader does with a request; its answer goes to the ticket.

@@ -1,7 +1,11 @@
 //! Peers at the door for providers.
 
 use super::*;
-use mimi_actors::{ids::UserUri, wire::refusal::TryLater};
+use mimi_actors::{
+    ids::UserUri,
+    limits::{SHARDS_MAX, SHARED_LANES_MAX},
+    wire::{link::OfShard, refusal::TryLater},
+};
 use std::net::SocketAddr;
 
 pub(super) fn hello() -> Hello {
@@ -12,13 +16,36 @@ pub(super) fn hello() -> Hello {
     }
 }
 
-/// A batch of fan-out, on a lane of its own.
+/// Batches of fan-out of a shard, on a lane of their own.
 fn fanout(batches: &[Fanout]) -> Vec<u8> {
-    let mut bytes = framed(&link::Open::Fanout { shard: 3 });
-    for batch in batches {
-        bytes.extend(framed(batch));
-    }
+    let frames: Vec<_> = batches.iter().map(|batch| of(3, 1, batch)).collect();
+    shared(&frames)
+}
+
+/// Frames of fan-out on a lane that shards share.
+fn shared(frames: &[OfShard<Fanout>]) -> Vec<u8> {
+    let mut bytes = framed(&link::Open::Fanout);
+    bytes.extend(frames.iter().flat_map(framed));
     bytes
+}
+
+/// A frame of a shard.
+fn of<T: Clone>(shard: u16, session: u64, said: &T) -> OfShard<T> {
+    let said = said.clone();
+    OfShard {
+        shard,
+        session,
+        said,
+    }
+}
+
+/// One batch with one event of a room, of a shard and in a session.
+fn one_of(shard: u16, session: u64, first: u64) -> OfShard<Fanout> {
+    of(
+        shard,
+        session,
+        &batch(first, room("unknown", B), vec![said()]),
+    )
 }
 
 fn batch(first: u64, room: RoomUri, items: Vec<Item>) -> Fanout {
@@ -46,9 +73,10 @@ fn submit(room: RoomUri, sender: ClientUri) -> Vec<u8> {
         undecided: SubmitSeq(1),
         messages: BVec::from([junk()]),
     };
-    bytes.extend(framed(&Submit {
+    let submit = Submit {
         groups: BVec::from([group]),
-    }));
+    };
+    bytes.extend(framed(&of(3, 1, &submit)));
     bytes
 }
 
@@ -131,7 +159,7 @@ fn one(first: u64, room: RoomUri, item: Item) -> Vec<u8> {
 
 /// A lane of fan-out with a frame that is none.
 fn noisy(body: &[u8]) -> Vec<u8> {
-    [framed(&link::Open::Fanout { shard: 0 }), frame(body)].concat()
+    [framed(&link::Open::Fanout), frame(body)].concat()
 }
 
 /// What each request says, by its name.
@@ -305,7 +333,7 @@ const OUTSIDERS: [Case; 3] = [
 ];
 
 /// Fan-out that ends the connection.
-const FANOUTS: [Case; 7] = [
+const FANOUTS: [Case; 13] = [
     ("a room of a third", || one(1, room("den", C), said())),
     ("our own room", || one(1, den(), said())),
     ("nothing", || {
@@ -322,9 +350,29 @@ const FANOUTS: [Case; 7] = [
         };
         one(1, room("den", B), event(1, Body::Commit(left)))
     }),
-    ("noise", || noisy(&[1, 0xff, 0xff])),
+    ("noise", || noisy(&[2, 0xff, 0xff])),
     ("a list of 2^34 rooms", || {
-        noisy(&[1, 1, 0xff, 0xff, 0xff, 0xff, 0x3f])
+        noisy(&[2, 3, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x3f])
+    }),
+    ("of a shard that no provider has", || {
+        shared(&[one_of(SHARDS_MAX, 1, 1)])
+    }),
+    ("of the last shard there could be a number for", || {
+        shared(&[one_of(u16::MAX, 1, 1)])
+    }),
+    ("of no session", || shared(&[one_of(3, 0, 1)])),
+    ("of a session before the one that runs", || {
+        shared(&[one_of(3, 2, 1), one_of(3, 1, 1)])
+    }),
+    ("without a shard, on a lane that shards share", || {
+        let alone = batch(1, room("den", B), vec![said()]);
+        let first = wire::encode_in(1, &alone, 256).unwrap();
+        [framed(&link::Open::Fanout), frame(&first)].concat()
+    }),
+    ("of version 1, of a shard that no provider has", || {
+        let open = link::Open::OneShard { shard: SHARDS_MAX };
+        let alone = batch(1, room("den", B), vec![said()]);
+        [framed(&open), framed(&alone)].concat()
     }),
 ];
 
@@ -333,7 +381,7 @@ const SUBMISSIONS: [Case; 3] = [
     ("of our client", || submit(den(), ours())),
     ("of a third's client", || submit(den(), third())),
     ("of noise", || {
-        [framed(&link::Open::Submit), frame(&[1, 0xff, 0xff])].concat()
+        [framed(&link::Open::Submit), frame(&[2, 0xff, 0xff])].concat()
     }),
 ];
 
@@ -479,6 +527,21 @@ async fn fanouts(book: &mut Book, peer: &Peer) {
     let shown = format!("{back:?}").chars().take(60).collect();
     book.note("fan-out: a gap in the numbers", closed, shown)
         .await;
+    let connection = peer.dial().await;
+    let mut lanes = Vec::new();
+    for _ in 0..=SHARED_LANES_MAX {
+        let (mut to, from) = connection.open_bi().await.unwrap();
+        to.write_all(&framed(&link::Open::Fanout)).await.unwrap();
+        lanes.push((to, from));
+    }
+    let closed = tokio::time::timeout(support::WAIT, connection.closed()).await;
+    let shown = format!("{closed:?}").chars().take(60).collect();
+    book.note(
+        "fan-out: on more lanes than shards may share",
+        closed.is_ok(),
+        shown,
+    )
+    .await;
     // The first batch of that case may be applied after its lane has ended.
     book.hashes = book.net.node(A).settled().await;
 }
@@ -493,7 +556,12 @@ async fn submissions(book: &mut Book, peer: &Peer) {
         let Back::Frame(bytes) = back else {
             return false;
         };
-        let Ok(answer) = wire::decode::<Submitted>(bytes) else {
+        let Ok(OfShard {
+            shard: 3,
+            session: 1,
+            said: answer,
+        }) = wire::decode::<OfShard<Submitted>>(bytes)
+        else {
             return false;
         };
         answer.refused.len() == 1

@@ -62,6 +62,11 @@ pub(super) fn link_frames(version: u8) -> Group {
         })
     };
     let group_info = Request::GroupInfo(Arc::new(group_info_request(version)));
+    let one_shard = frames::Open::OneShard { shard: 15 };
+    let (open_fanout, open_submit) = match version {
+        1 => (one_shard, frames::Open::OneShardSubmits),
+        _ => (frames::Open::Fanout, frames::Open::Submit),
+    };
     group
         .frame("open-control", frames::Open::Control(hello.clone()))
         .frame(
@@ -88,8 +93,8 @@ pub(super) fn link_frames(version: u8) -> Group {
             "open-resolve",
             request(frames::Request::Resolve(some("code"))),
         )
-        .frame("open-fanout", frames::Open::Fanout { shard: 15 })
-        .frame("open-submit", frames::Open::Submit)
+        .frame("open-fanout", open_fanout)
+        .frame("open-submit", open_submit)
         .frame("hello", hello)
         .frame("reply-claimed", frames::Reply::Claimed(claimed()))
         .frame("reply-vouched", frames::Reply::Vouched(true))
@@ -182,7 +187,36 @@ pub(super) fn link_frames(version: u8) -> Group {
         };
         group.frame(format!("submitted-{name}"), submitted);
     }
+    if version > 1 {
+        on_a_shared_lane(&mut group);
+    }
     group
+}
+
+/// Frames of a lane that shards share, and how the lanes of version 1 are opened, which a later one may be told to.
+fn on_a_shared_lane(group: &mut Group) {
+    fn of_shard<T>(said: T) -> frames::OfShard<T> {
+        frames::OfShard {
+            shard: 1_023,
+            session: 1_000_000,
+            said,
+        }
+    }
+    let first = LinkSeq(1);
+    let (groups, none) = (list(vec![]), list(vec![]));
+    let ack = frames::Ack {
+        upto: first,
+        refused: list(vec![]),
+        credit_bytes: 1 << 20,
+        retry_after_ms: None,
+    };
+    group
+        .frame("shard-fanout", of_shard(frames::Fanout { first, groups }))
+        .frame("shard-ack", of_shard(ack))
+        .frame("shard-submit", of_shard(frames::Submit { groups: none }))
+        .frame("shard-submitted", of_shard(frames::Submitted::default()))
+        .frame("open-one-shard", frames::Open::OneShard { shard: 15 })
+        .frame("open-one-shard-submits", frames::Open::OneShardSubmits);
 }
 
 fn bundle() -> Bundle {
