@@ -48,7 +48,7 @@ pub struct TlsConfig {
 pub struct LinkConfig {
     /// UDP address to listen on.
     pub listen: SocketAddr,
-    /// Payload bytes that a peer may have under way on one fan-out lane; each shard of a peer has one.
+    /// Payload bytes that each shard of a peer may have under way on its fan-out lane, at most.
     pub lane_credit_bytes: u32,
     /// Events and verdicts that may wait for a peer in one shard before it is brought into no more rooms of that shard.
     pub backlog_items_max: u64,

@@ -47,7 +47,7 @@ pub(crate) struct Environment {
     pub(crate) mls: Arc<Mls>,
     /// By which rules KeyPackages are given.
     pub(crate) rules: Rules,
-    /// Payload bytes that a peer may have under way on one fan-out lane.
+    /// Payload bytes that each shard of a peer may have under way on its fan-out lane, at most.
     pub(crate) lane_credit_bytes: u32,
     /// Items that may be owed to a peer by one shard before it is brought into no more rooms.
     pub(crate) backlog_items_max: u64,
