@@ -228,6 +228,19 @@ fn a_node_without_the_tools_has_none_in_its_graph() {
     without_features("mimi-node", &banned);
 }
 
+/// What a test says of a node holds for its program, and not for a part of its inside.
+#[test]
+fn programs_of_tests_know_nodes_from_outside_alone() {
+    let mut found = Vec::new();
+    for source in sources(&["tests"]) {
+        // Is built with the sources of a commit before.
+        if source.path != "tests/upgrade/write_0_1.rs" {
+            found.extend(source.uses("mimi_node"));
+        }
+    }
+    none(&found);
+}
+
 /// A package without its default features is built on none of `banned`.
 fn without_features(package: &str, banned: &[&str]) {
     let tree = Command::new(env!("CARGO"))
