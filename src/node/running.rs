@@ -87,6 +87,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         disk,
         log_bytes_max: config.storage.log_bytes_max,
     });
+    // Whoever is told that the node is ready may tell it to stop.
+    let mut stop = Stop::listen();
     ready.open(Arc::clone(&node));
     tasks.spawn(local::serve(admin, Arc::clone(&node), Arc::clone(&ready)));
     info!(
@@ -97,7 +99,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         "node ready"
     );
 
-    let mut stop = Stop::listen();
     let why = tokio::select! {
         () = stop.told() => None,
         Some(why) = failed.recv() => Some(format!("{why}; {REPLAY}")),
