@@ -7,7 +7,7 @@ use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     limits::READS_TOLD_MAX,
     link::{ReadProgress, Redriven},
-    room::{follower, hub},
+    room::{follower, hub, verdicts::AskVerdicts},
     user::{command, outcome as user},
     wire::{BVec, answer::Answer, room, user as wire},
 };
@@ -20,6 +20,8 @@ pub enum ShardRequest {
     Room(RoomUri, Caller, room::Request),
     /// Application messages for a room at this hub.
     Submit(RoomUri, hub::Submit),
+    /// What became of messages of a client of this provider: to the room, at this hub or as it is followed here.
+    Verdicts(RoomUri, AskVerdicts),
     /// To a room that this provider follows.
     Follower(RoomUri, follower::Command),
     /// To a user of this provider; see [`crate::user::requests`] for whose it is to make.
@@ -44,6 +46,7 @@ impl ShardRequest {
         match self {
             Self::Room(room, ..)
             | Self::Submit(room, _)
+            | Self::Verdicts(room, _)
             | Self::Follower(room, _)
             | Self::Knows(room, _)
             | Self::Redrive(room, _) => room.to_string(),
@@ -65,7 +68,11 @@ impl ShardRequest {
             Self::Submit(_, submit) => submit.bytes(),
             Self::Follower(_, command) => command.bytes(),
             Self::UserLog(_, command) => command.bytes(),
-            Self::User(..) | Self::DeviceKey(_) | Self::Knows(..) | Self::Redrive(..) => 0,
+            Self::Verdicts(..)
+            | Self::User(..)
+            | Self::DeviceKey(_)
+            | Self::Knows(..)
+            | Self::Redrive(..) => 0,
             Self::Read(has) => has.iter().map(ReadProgress::bytes).sum(),
         };
         FRAME + carried
@@ -76,6 +83,10 @@ impl ShardRequest {
     pub fn waiting_at_most(self, wait_ms_max: u32) -> Self {
         if let Self::Room(room, caller, request) = self {
             return Self::Room(room, caller, request.waiting_at_most(wait_ms_max));
+        }
+        if let Self::Verdicts(room, mut asked) = self {
+            asked.wait_ms = asked.wait_ms.min(wait_ms_max);
+            return Self::Verdicts(room, asked);
         }
         self
     }

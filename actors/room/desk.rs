@@ -11,6 +11,7 @@ use super::{
     joiners::{DeskTurn, Joiners},
     outcome::{Answer, Done, Outcome, Refused},
     refusals::{bundle_refused, proposal_refused},
+    verdicts::AskVerdicts,
 };
 use crate::{
     bucket::Rate,
@@ -60,6 +61,13 @@ pub enum Input {
         ticket: Ticket,
         /// What it sent.
         submit: Submit,
+    },
+    /// A local client asks what became of its messages: here they have their verdicts at once.
+    Verdicts {
+        /// Who waits.
+        ticket: Ticket,
+        /// Which messages.
+        asked: AskVerdicts,
     },
     /// The time of an [`Own::Wake`] has come.
     Wake,
@@ -255,6 +263,24 @@ impl machine::Desk for Desk {
             ),
             Input::Wake => self.joiners.wake(&mut DeskTurn { now, fold, out }),
             Input::Submit { ticket, submit } => self.submit(ticket, submit, fold, out),
+            Input::Verdicts { ticket, asked } => {
+                let AskVerdicts {
+                    sender,
+                    first,
+                    count,
+                    ..
+                } = asked;
+                let verdicts = fold
+                    .room()
+                    .and_then(|room| room.verdicts(&sender, first, count));
+                out.push(match verdicts {
+                    Some(verdicts) => Effect::Answer {
+                        ticket,
+                        answer: Answer::Sent(verdicts),
+                    },
+                    None => refuse(ticket, Refused::NotAuthorized),
+                });
+            }
             Input::Checked { ticket, checked } => {
                 let turn = &mut DeskTurn { now, fold, out };
                 if let Some(checked) = self.joiners.checked(ticket, *checked, turn) {
@@ -307,6 +333,7 @@ impl machine::Desk for Desk {
         match input {
             Input::Ask { ticket, .. }
             | Input::Submit { ticket, .. }
+            | Input::Verdicts { ticket, .. }
             | Input::Checked { ticket, .. }
             | Input::NotAppended { ticket, .. } => *ticket,
             // Nobody's: tickets count from 1.

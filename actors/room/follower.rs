@@ -333,7 +333,7 @@ impl Fold {
     }
 
     /// What became so far of a client's numbers: final verdicts, and what is still on its way.
-    fn verdicts_so_far(
+    pub(super) fn verdicts_so_far(
         &self,
         sender: &ClientUri,
         first: ClientSeq,

@@ -3,9 +3,10 @@
 use super::{
     follower::{Command, Deliver, Fold, Queue, Reject},
     outcome::{Answer, Outcome, Refused},
+    verdicts::{AskVerdicts, Awaiting, SoFar},
 };
 use crate::machine::{self, Millis, Ticket};
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 /// What happened or is asked.
 #[derive(Debug)]
@@ -31,6 +32,15 @@ pub enum Input {
         /// Which.
         reject: Reject,
     },
+    /// A local client asks what became of its messages.
+    Verdicts {
+        /// Who waits.
+        ticket: Ticket,
+        /// Which messages.
+        asked: AskVerdicts,
+    },
+    /// The time of an [`Own::Wake`] has come.
+    Wake,
     /// The log did not take the command appended under this ticket.
     NotAppended {
         /// Who waits.
@@ -53,21 +63,32 @@ impl Input {
 }
 
 /// An order to the world.
-pub type Effect = machine::Effect<Command, Answer, Infallible>;
+pub type Effect = machine::Effect<Command, Answer, Own>;
+
+/// What only the desk of a followed room orders.
+#[derive(Debug)]
+pub enum Own {
+    /// Come back with [`Input::Wake`] after so many milliseconds.
+    Wake {
+        /// How many.
+        after_ms: u32,
+    },
+}
 
 /// The volatile part of a followed room's actor.
 #[derive(Debug, Default)]
 pub struct Desk {
     in_log: usize,
+    awaiting: Awaiting,
 }
 
 impl machine::Desk for Desk {
     type Fold = Fold;
     type Input = Input;
     type Answer = Answer;
-    type Own = Infallible;
+    type Own = Own;
 
-    fn handle(&mut self, input: Input, _now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
+    fn handle(&mut self, input: Input, now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
         let (ticket, command) = match input {
             Input::Deliver { ticket, deliver } => {
                 // An Invitation may be in the log's hands still: then the fold judges what comes behind it.
@@ -84,6 +105,17 @@ impl machine::Desk for Desk {
                 (ticket, Command::Queue(queue))
             }
             Input::Reject { ticket, reject } => (ticket, Command::Reject(reject)),
+            Input::Verdicts { ticket, asked } => {
+                if fold.is_unknown() {
+                    return out.push(refuse(ticket, Refused::NotAuthorized));
+                }
+                let so_far = verdicts(fold, &asked);
+                return out.push(match self.awaiting.ask(ticket, asked, so_far, now) {
+                    Ok(answer) => Effect::Answer { ticket, answer },
+                    Err(after_ms) => Effect::Own(Own::Wake { after_ms }),
+                });
+            }
+            Input::Wake => return self.answer_awaiting(now, fold, out),
             Input::NotAppended { ticket, refused } => {
                 self.in_log = self.in_log.saturating_sub(1);
                 return out.push(refuse(ticket, refused));
@@ -100,8 +132,8 @@ impl machine::Desk for Desk {
         &mut self,
         ticket: Ticket,
         outcome: &Outcome,
-        _now: Millis,
-        _fold: &Fold,
+        now: Millis,
+        fold: &Fold,
         out: &mut Vec<Effect>,
     ) {
         self.in_log = self.in_log.saturating_sub(1);
@@ -109,10 +141,12 @@ impl machine::Desk for Desk {
             ticket,
             answer: outcome.done.to_answer(),
         });
+        // The hub may have told verdicts.
+        self.answer_awaiting(now, fold, out);
     }
 
     fn is_idle(&self) -> bool {
-        self.in_log == 0
+        self.in_log == 0 && self.awaiting.is_empty()
     }
 
     fn ticket(input: &Input) -> Ticket {
@@ -120,13 +154,28 @@ impl machine::Desk for Desk {
             Input::Deliver { ticket, .. }
             | Input::Queue { ticket, .. }
             | Input::Reject { ticket, .. }
+            | Input::Verdicts { ticket, .. }
             | Input::NotAppended { ticket, .. } => *ticket,
+            // Nobody's: tickets count from 1.
+            Input::Wake => Ticket(0),
         }
     }
 
     fn frozen() -> Answer {
         Answer::Refused(Refused::Poisoned)
     }
+}
+
+impl Desk {
+    fn answer_awaiting(&mut self, now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
+        let answer = |ticket, answer| out.push(Effect::Answer { ticket, answer });
+        self.awaiting
+            .due(now, |asked| verdicts(fold, asked), answer);
+    }
+}
+
+fn verdicts(fold: &Fold, asked: &AskVerdicts) -> SoFar {
+    fold.verdicts_so_far(&asked.sender, asked.first, asked.count)
 }
 
 fn refuse(ticket: Ticket, refused: Refused) -> Effect {

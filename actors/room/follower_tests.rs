@@ -1,12 +1,13 @@
 use super::{
     follower::{self, Fold, Reject},
-    follower_desk::{Desk, Effect, Input},
+    follower_desk::{Desk, Effect, Input, Own},
     outcome::{Answer, Change, Decided, Emission, QueuedRun, Refused, UserNotice},
     testing::*,
+    verdicts::AskVerdicts,
 };
 use crate::{
     ids::ClientUri,
-    limits::{SUBMISSIONS_UNDECIDED_PER_ROOM_MAX, SUBMIT_ITEMS_MAX},
+    limits::{SUBMISSIONS_UNDECIDED_PER_ROOM_MAX, SUBMIT_ITEMS_MAX, VERDICTS_AWAITED_PER_ROOM_MAX},
     machine::{Desk as _, Fold as _, Millis, Ticket},
     wire::{
         BVec, Payload,
@@ -14,6 +15,7 @@ use crate::{
             Body, ClientSeq, Epoch, Item, Lane, RoomSeq, SubmitRefused, SubmitSeq, Verdict,
             VerdictRun,
         },
+        refusal::TryLater,
     },
 };
 
@@ -543,4 +545,84 @@ fn of_an_unknown_room_an_invitation_and_a_rejection_go_to_the_log_and_events_do_
     );
     assert!(matches!(&out[..], [Effect::Append { .. }]));
     assert_eq!(Desk::frozen(), Answer::Refused(Refused::Poisoned));
+}
+
+fn ask(ticket: u64, wait_ms: u32) -> Input {
+    Input::Verdicts {
+        ticket: Ticket(ticket),
+        asked: AskVerdicts {
+            sender: bob(),
+            first: ClientSeq(1),
+            count: 2,
+            wait_ms,
+        },
+    }
+}
+
+/// The answers among some orders, by who gets them.
+fn answers(orders: Vec<Effect>) -> Vec<(u64, Answer)> {
+    let answer = |order| match order {
+        Effect::Answer { ticket, answer } => Some((ticket.0, answer)),
+        Effect::Append { .. } | Effect::Own(_) => None,
+    };
+    orders.into_iter().filter_map(answer).collect()
+}
+
+#[test]
+fn whoever_waits_for_verdicts_is_told_them_when_the_hub_has_told_the_last() {
+    let (mut follower, mut desk) = (Follower::invited(), Desk::default());
+    follower.queue(&bob(), 1, texts(2));
+    let queued = sent(vec![judged(1, 2, Verdict::Queued)]);
+    let at_once = handle(&mut desk, ask(1, 0), &follower.fold);
+    assert_eq!(answers(at_once), [(1, queued)]);
+    let waits = handle(&mut desk, ask(2, 500), &follower.fold);
+    assert!(matches!(
+        &waits[..],
+        [Effect::Own(Own::Wake { after_ms: 500 })]
+    ));
+    assert!(!desk.is_idle());
+    let mut told = |item, desk: &mut Desk| {
+        let outcome = follower.deliver(vec![item]);
+        let mut out = Vec::new();
+        desk.applied(Ticket(9), &outcome, Millis(2), &follower.fold, &mut out);
+        answers(out)
+            .into_iter()
+            .filter(|(who, _)| *who == 2)
+            .count()
+    };
+    assert_eq!(told(own(6, 1), &mut desk), 0, "one is on its way still");
+    assert_eq!(told(own(7, 2), &mut desk), 1);
+    assert!(desk.is_idle());
+    let verdicts = sent(vec![judged(1, 2, placed(6))]);
+    let later = handle(&mut desk, ask(3, 500), &follower.fold);
+    assert_eq!(answers(later), [(3, verdicts)]);
+}
+
+#[test]
+fn whoever_has_waited_long_enough_is_told_how_far_its_messages_are() {
+    let (mut follower, mut desk) = (Follower::invited(), Desk::default());
+    follower.queue(&bob(), 1, texts(2));
+    handle(&mut desk, ask(1, 500), &follower.fold);
+    let mut out = Vec::new();
+    desk.handle(Input::Wake, Millis(500), &follower.fold, &mut out);
+    assert!(out.is_empty(), "it came too early");
+    desk.handle(Input::Wake, Millis(501), &follower.fold, &mut out);
+    let queued = sent(vec![judged(1, 2, Verdict::Queued)]);
+    assert_eq!(answers(out), [(1, queued)]);
+    assert!(desk.is_idle());
+}
+
+#[test]
+fn so_many_wait_for_verdicts_and_no_more_and_strangers_not_at_all() {
+    let (mut follower, mut desk) = (Follower::invited(), Desk::default());
+    follower.queue(&bob(), 1, texts(2));
+    for ticket in 0..VERDICTS_AWAITED_PER_ROOM_MAX as u64 {
+        handle(&mut desk, ask(ticket, 500), &follower.fold);
+    }
+    let full = Answer::Refused(Refused::TryLater(TryLater::ROOM_FULL));
+    let refused = handle(&mut desk, ask(9_999, 500), &follower.fold);
+    assert_eq!(answers(refused), [(9_999, full)]);
+    let unknown = handle(&mut Desk::default(), ask(1, 500), &Fold::default());
+    let not_authorized = Answer::Refused(Refused::NotAuthorized);
+    assert_eq!(answers(unknown), [(1, not_authorized)]);
 }

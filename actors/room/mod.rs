@@ -25,6 +25,7 @@ mod refusals;
 pub mod secrets;
 mod state;
 pub mod submissions;
+pub mod verdicts;
 
 #[cfg(test)]
 mod commits_tests;

@@ -24,12 +24,12 @@ use super::{
 use crate::{
     bucket::Rate,
     ids::{ClientUri, ProviderId},
-    limits::PROPOSALS_PER_BUNDLE_MAX,
+    limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX},
     machine::Millis,
     mls::{check::proposal::PendingProposal, tree::view::GroupView},
     wire::{
         BVec, Payload,
-        event::{Epoch, Hash, Recipient},
+        event::{ClientSeq, Epoch, Hash, Recipient, VerdictRun},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,20 @@ impl Room {
     #[must_use]
     pub fn pending(&self) -> &[PendingProposal] {
         self.pending.all()
+    }
+
+    /// What became of messages of a client of this provider that is a member, or has sent some.
+    #[must_use]
+    pub(super) fn verdicts(
+        &self,
+        client: &ClientUri,
+        first: ClientSeq,
+        count: u32,
+    ) -> Option<BVec<VerdictRun, SUBMIT_ITEMS_MAX>> {
+        let verdicts = self.senders.verdicts(client, first, count);
+        let knows = self.has_member(client) || !verdicts.is_empty();
+        // Each run has one of the messages at least, so none is left out.
+        knows.then(|| BVec::first_max(verdicts))
     }
 
     /// Whether a client is a member.

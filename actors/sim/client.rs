@@ -18,6 +18,7 @@ use crate::{
     wire::{
         BVec, Payload,
         claim::ClaimId,
+        door,
         event::{ClientSeq, Epoch, Hash, InboxSeq, RoomSeq},
         joining::CodesAsk,
         tree::TreeContainer,
@@ -31,8 +32,9 @@ const BASE_HASH_AT: usize = 10;
 
 /// How long a client waits for an answer before it asks another node, in milliseconds.
 const PATIENCE_MS: u64 = 1_200;
-/// How often a client looks for news without being told, in milliseconds.
 const POLL_MS: u64 = 1_500;
+/// How long a client waits for verdicts, at most, in milliseconds.
+const VERDICT_WAIT_MS: u64 = 2_000;
 /// How often a claim is repeated for those of whom nothing is known.
 pub(super) const CLAIM_TRIES_MAX: u32 = 8;
 
@@ -437,10 +439,10 @@ impl World {
         let Some(known) = is.rooms.get(room) else {
             return;
         };
-        let Some((first, _)) = known.unsettled.first_key_value() else {
+        let Some((first, oldest)) = known.unsettled.first_key_value() else {
             return;
         };
-        let first = *first;
+        let (first, queued) = (*first, oldest.queued);
         let most = if known.probing { 1 } else { 16 };
         let messages = (first..)
             .map_while(|number| known.unsettled.get(&number))
@@ -448,17 +450,27 @@ impl World {
             .map(|message| Payload(message.bytes.clone()));
         let messages = BVec::first_max(messages);
         let count = messages.len() as u64;
-        let send = crate::wire::door::Send {
-            room: room.clone(),
-            first: ClientSeq(first),
-            messages,
+        let ask = if queued && self.dice.hits(500) {
+            self.counts.one("verdicts asked for");
+            ClientAsk::Verdicts(door::Verdicts {
+                room: room.clone(),
+                first: ClientSeq(first),
+                count: u32::try_from(count).unwrap_or(u32::MAX),
+                wait_ms: u32::try_from(self.dice.below(VERDICT_WAIT_MS)).unwrap_or(0),
+            })
+        } else {
+            ClientAsk::Send(door::Send {
+                room: room.clone(),
+                first: ClientSeq(first),
+                messages,
+            })
         };
         let purpose = Purpose::Send {
             room: room.clone(),
             first,
             count,
         };
-        self.ask(client, purpose, ClientAsk::Send(send));
+        self.ask(client, purpose, ask);
     }
 
     /// An answer, if the client still waits for it.

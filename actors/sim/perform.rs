@@ -19,7 +19,7 @@ use crate::{
     user::desk as user_desk,
     wire::{event::Hash, refusal::TryLater},
 };
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 /// When a request that the log did not take may be sent again, in milliseconds.
 const RETRY_AFTER_MS: u32 = 250;
@@ -59,8 +59,18 @@ impl OwnOrders for desk::Desk {
 }
 
 impl OwnOrders for follower_desk::Desk {
-    fn carry_out(_: &mut World, _: NodeRef, _: u16, _: &RoomUri, own: Infallible) {
-        match own {}
+    fn carry_out(
+        world: &mut World,
+        node: NodeRef,
+        _: u16,
+        room: &RoomUri,
+        own: follower_desk::Own,
+    ) {
+        let follower_desk::Own::Wake { after_ms } = own;
+        let life = world.nodes.get(&node).map_or(0, |is| is.life);
+        let room = room.clone();
+        let wake = Event::WakeFollower { node, life, room };
+        world.after(after_ms.into(), wake);
     }
 }
 

@@ -102,6 +102,8 @@ pub(super) enum ClientAsk {
     /// Something of a room.
     To(RoomUri, room::Request),
     Send(door::Send),
+    /// What became of messages.
+    Verdicts(door::Verdicts),
     Ack(user::Ack),
     Delete(UserUri),
     /// What is in the inbox after this number, and the memberships.

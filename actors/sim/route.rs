@@ -142,6 +142,10 @@ impl World {
                 let way = OfClient::room(&house, Caller::of(uri), room, asked);
                 return self.lead_client(node, client, request, way, None);
             }
+            ClientAsk::Verdicts(asked) => {
+                let way = OfClient::verdicts(&house, uri, asked);
+                return self.lead_client(node, client, request, way, None);
+            }
             ClientAsk::Send(send) => Target::Shard(way::client::send(&house.own, &uri, send)),
         };
         self.ask_for(node, target, Back::Client { client, request });

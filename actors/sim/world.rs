@@ -15,7 +15,10 @@ use super::{
 use crate::{
     ids::{ProviderId, RoomUri, UserUri},
     machine::{Millis, Ticket},
-    room::desk::{self, Checked},
+    room::{
+        desk::{self, Checked},
+        follower_desk,
+    },
     shard::place,
     way::Slot,
     wire::event::Hash,
@@ -61,6 +64,12 @@ pub(super) enum Event {
     },
     /// A desk is woken, as it wanted to be.
     Wake {
+        node: NodeRef,
+        life: u64,
+        room: RoomUri,
+    },
+    /// The time of a followed room's order has come.
+    WakeFollower {
         node: NodeRef,
         life: u64,
         room: RoomUri,
@@ -324,6 +333,11 @@ impl World {
             Event::Wake { node, life, room } => {
                 if self.is_alive(node, life) {
                     self.input::<desk::Desk>(node, &room, crate::room::desk::Input::Wake);
+                }
+            }
+            Event::WakeFollower { node, life, room } => {
+                if self.is_alive(node, life) {
+                    self.input::<follower_desk::Desk>(node, &room, follower_desk::Input::Wake);
                 }
             }
             Event::Heartbeat { provider, shard } => {

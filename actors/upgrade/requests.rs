@@ -228,6 +228,12 @@ impl Before<door::Request> for DoorRequest {
             door::Request::User(user::Request::Introductions(ask)) => {
                 Self::Introduction(IntroductionAsk::of(ask))
             }
+            door::Request::Verdicts(_) => {
+                return Err(NotInVersion {
+                    version: 1,
+                    what: "question about verdicts",
+                });
+            }
             door::Request::User(_) => {
                 return Err(NotInVersion {
                     version: 1,
@@ -444,6 +450,12 @@ impl Before<ShardRequest> for NodeAsk {
             }
             ShardRequest::Submit(room, submit) => Self::Hub(room, HubAsk::Submit(submit)),
             ShardRequest::Follower(room, command) => Self::Follower(room, command),
+            ShardRequest::Verdicts(..) => {
+                return Err(NotInVersion {
+                    version: 1,
+                    what: "question about verdicts",
+                });
+            }
             ShardRequest::UserLog(user, command) => Self::User(user, command),
             ShardRequest::User(user, principal, request) => {
                 let command = user_requests::command(&user, principal, request);

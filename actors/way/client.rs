@@ -9,8 +9,8 @@ use crate::{
     caller::{Caller, Origin, Principal},
     doors::{self, ClientAsk, Sending},
     ids::{ClientUri, ProviderId, RoomUri},
-    limits::KEY_PACKAGES_PER_UPLOAD_MAX,
-    room::follower,
+    limits::{KEY_PACKAGES_PER_UPLOAD_MAX, SUBMIT_ITEMS_MAX},
+    room::{follower, verdicts::AskVerdicts},
     shard_request::{ShardReply, ShardRequest},
     user::{
         command::{Command, Upload},
@@ -23,7 +23,7 @@ use crate::{
         door::{self, DoorRefused, Reply},
         joining::Introduced,
         link::{self, LinkRefused},
-        refusal::TryLater,
+        refusal::{Flaw, RefusalCode, TryLater},
         room, user,
     },
 };
@@ -132,6 +132,36 @@ impl OfClient {
         let principal = Principal::Device { caller, key };
         let ask = Ask::Shard(ShardRequest::User(user, principal, request));
         Self::once(house, To::OwnUser, ask)
+    }
+
+    /// What became of messages of a client, which it has sent to a room here or elsewhere.
+    ///
+    /// # Errors
+    /// [`DoorRefused::BadFrame`] when they are more than one frame of messages can hold.
+    pub fn verdicts(
+        house: &House,
+        sender: ClientUri,
+        asked: door::Verdicts,
+    ) -> Result<Self, DoorRefused> {
+        let door::Verdicts {
+            room,
+            first,
+            count,
+            wait_ms,
+        } = asked;
+        if count as usize > SUBMIT_ITEMS_MAX {
+            let detail = format!("{count} messages, the limit is {SUBMIT_ITEMS_MAX}");
+            let flaw = Flaw::new(RefusalCode::BadFrame, &detail);
+            return Err(DoorRefused::BadFrame(flaw.in_field("count")));
+        }
+        let asked = AskVerdicts {
+            sender,
+            first,
+            count,
+            wait_ms,
+        };
+        let ask = Ask::Shard(ShardRequest::Verdicts(room, asked));
+        Ok(Self::once(house, To::Room, ask))
     }
 
     /// Who made an introduction code that somebody at this door shows, as its provider says.

@@ -50,6 +50,13 @@ pub fn take(request: ShardRequest, ticket: Ticket, derived: &Derived, now: Milli
         ShardRequest::Submit(room, submit) => {
             Taken::Hub(room, desk::Input::Submit { ticket, submit })
         }
+        ShardRequest::Verdicts(room, asked) => {
+            // Who asks is of this provider: so is the room, or it is followed.
+            if room.hub() == asked.sender.provider() {
+                return Taken::Hub(room, desk::Input::Verdicts { ticket, asked });
+            }
+            Taken::Follower(room, follower_desk::Input::Verdicts { ticket, asked })
+        }
         ShardRequest::Follower(room, command) => {
             Taken::Follower(room, follower_desk::Input::asked(ticket, command))
         }

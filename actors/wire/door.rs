@@ -97,6 +97,8 @@ pub enum Request {
     Claim(ClaimRequest),
     /// Ask a room, at whichever provider it is; only a room of this provider can be made.
     Room(RoomUri, room::Request),
+    /// Ask what became of messages of this client, once all of them have a verdict or the time is over.
+    Verdicts(Verdicts),
     /// Ask this device's own user.
     User(user::Request),
     /// Ask who made this introduction code.
@@ -130,6 +132,19 @@ pub struct Login {
     pub proof: Payload,
 }
 
+/// A question about messages that were sent before, to a room at any provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// The room.
+    pub room: RoomUri,
+    /// The client's number of the first.
+    pub first: ClientSeq,
+    /// How many; at most [`SUBMIT_ITEMS_MAX`].
+    pub count: u32,
+    /// How long to wait for those that have no verdict yet, in milliseconds; the node may wait shorter.
+    pub wait_ms: u32,
+}
+
 /// The answer to a [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
@@ -141,7 +156,7 @@ pub enum Reply {
     Uploaded(BVec<Result<(), PackageRefused>, KEY_PACKAGES_PER_UPLOAD_MAX>),
     /// To a claim.
     Claimed(ClaimResponse),
-    /// To [`Request::Room`].
+    /// To [`Request::Room`]; to [`Request::Verdicts`] an [`Answer::Sent`].
     Room(Answer),
     /// To [`Request::User`] and [`Request::Resolve`].
     User(user::Answer),

@@ -32,7 +32,7 @@ use mimi_actors::{
         claim::{ClaimId, ClaimRequest, ClaimResponse, ClaimTerms},
         door::{
             DoorRefused, EXPORTER_LABEL, Enrol, HubSender, Login, Open, Order, PackageRefused,
-            Reply, Request,
+            Reply, Request, Verdicts,
         },
         room, user,
     },
@@ -200,6 +200,18 @@ impl DoorClient {
     /// As every request: see [`DoorError`]. A refusal of the room is an [`Answer`].
     pub async fn ask(&self, room: RoomUri, request: room::Request) -> Result<Answer, DoorError> {
         let Reply::Room(answer) = self.request(Request::Room(room, request)).await? else {
+            return Err(DoorError::Unexpected);
+        };
+        Ok(answer)
+    }
+
+    /// Asks what became of messages of this client, waiting for those that have no verdict yet. Of messages in a room of
+    /// another provider that is known later than they are taken.
+    ///
+    /// # Errors
+    /// As every request: see [`DoorError`]. A refusal of the room is an [`Answer`].
+    pub async fn verdicts(&self, asked: Verdicts) -> Result<Answer, DoorError> {
+        let Reply::Room(answer) = self.request(Request::Verdicts(asked)).await? else {
             return Err(DoorError::Unexpected);
         };
         Ok(answer)

@@ -36,6 +36,9 @@ pub(super) async fn answer(
         (Request::Room(room, request), Some((client, _))) => {
             OfClient::room(&house, session.caller(client), room, request)?
         }
+        (Request::Verdicts(asked), Some((client, _))) => {
+            OfClient::verdicts(&house, client.clone(), asked)?
+        }
         (Request::User(request), Some((client, key))) => {
             OfClient::user(&house, session.caller(client), *key, request)
         }

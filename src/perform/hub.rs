@@ -1,6 +1,6 @@
 //! What the orders mean that only a room at its hub gives.
 
-use super::{Performed, append};
+use super::{Performed, append, wake};
 use crate::cluster::shard::Shard;
 use mimi_actors::{
     ids::RoomUri,
@@ -11,7 +11,7 @@ use mimi_actors::{
         hub,
     },
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 impl Performed for Desk {
     fn to_log(shard: &Shard, command: Arc<hub::Command>) -> Arc<hub::Command> {
@@ -22,7 +22,7 @@ impl Performed for Desk {
     fn perform(shard: &Arc<Shard>, room: &RoomUri, own: Own) {
         match own {
             Own::Check { ticket, check } => start_check(shard, room, ticket, *check),
-            Own::Wake { after_ms } => wake(shard, room, after_ms),
+            Own::Wake { after_ms } => wake::<Self>(shard, room, after_ms, Input::Wake),
             Own::CodeRefused {
                 ticket,
                 joiner,
@@ -38,17 +38,6 @@ impl Performed for Desk {
             }
         }
     }
-}
-
-/// Brings the room's actor back to itself after a while.
-fn wake(shard: &Arc<Shard>, room: &RoomUri, after_ms: u32) {
-    let (shard, room) = (Arc::downgrade(shard), room.clone());
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(after_ms.into())).await;
-        if let Some(shard) = shard.upgrade() {
-            shard.report::<Desk>(&room, Input::Wake);
-        }
-    });
 }
 
 fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check) {

@@ -107,3 +107,14 @@ fn append<D: Kept>(
         shard.report::<D>(key, D::not_appended(ticket, *why));
     })
 }
+
+/// Brings an actor back to itself after a while.
+fn wake<D: Kept>(shard: &Arc<Shard>, key: &D::Key, after_ms: u32, input: D::Input) {
+    let (shard, key) = (Arc::downgrade(shard), key.clone());
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(after_ms.into())).await;
+        if let Some(shard) = shard.upgrade() {
+            shard.report::<D>(&key, input);
+        }
+    });
+}

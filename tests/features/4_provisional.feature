@@ -107,3 +107,11 @@ Feature: Sending messages without asking first
     And a.example is started again
     Then bob's message is accepted
     And alice, bob and carol have received "are you there"
+
+  @R4-01
+  Scenario: whoever sends to a room of another provider can wait for the verdict
+    When a.example is killed
+    And bob sends "are you there"
+    Then bob is told at once that his message is queued
+    When bob waits for the verdict, and a.example is started again
+    Then bob is told, once, that his message is accepted

@@ -89,7 +89,9 @@ fn make(root: &Path, copy: &Path) -> Result<(usize, usize)> {
     if let Some(manifest) = files.get_mut(Path::new("Cargo.toml")) {
         let own = concat!("\nversion = \"", env!("CARGO_PKG_VERSION"));
         let text = String::from_utf8_lossy(manifest);
-        *manifest = text.replacen(own, &format!("{own}-planted"), 1).into_bytes();
+        *manifest = text
+            .replacen(own, &format!("{own}-planted"), 1)
+            .into_bytes();
     }
     for (path, bytes) in &files {
         let to = copy.join(path);

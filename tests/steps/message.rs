@@ -6,9 +6,10 @@ use cucumber::{then, when};
 use mimi_actors::{
     ids::RoomUri,
     wire::{
+        BVec,
         answer::Answer,
-        door::Sent,
-        event::{ClientSeq, Epoch, Verdict},
+        door::{self, Sent},
+        event::{ClientSeq, Epoch, Verdict, VerdictRun},
     },
 };
 use mimi_client::member::{Member, MemberError};
@@ -21,6 +22,8 @@ use std::{
     time::Duration,
 };
 
+/// How long a verdict is waited for: longer than a provider takes to start and to be dialled again.
+const VERDICT_WAIT_MS: u32 = 20_000;
 /// Messages of one sender in a stream, at most.
 const STREAM_MESSAGES_MAX: usize = 400;
 /// Acknowledgements after which the node is killed.
@@ -36,6 +39,8 @@ pub struct Messages {
     answers: BTreeMap<String, Vec<Sent>>,
     sent: BTreeSet<String>,
     acknowledged: BTreeSet<String>,
+    /// What somebody was told who waited for a verdict.
+    told: Option<Answer>,
 }
 
 #[when(regex = r#"^(\w+) sends "([^"]+)"$"#)]
@@ -100,6 +105,61 @@ async fn is_refused(story: &mut Story, name: String, why: String) {
     };
     let reason = format!("{reason:?}");
     assert!(reason.starts_with(&why), "{reason}");
+}
+
+/// What became of a sender's last message, waiting so long for it to be known.
+async fn ask_verdict(member: &Member, room: &RoomUri, first: ClientSeq, wait_ms: u32) -> Answer {
+    let asked = door::Verdicts {
+        room: room.clone(),
+        first,
+        count: 1,
+        wait_ms,
+    };
+    member.door().unwrap().verdicts(asked).await.unwrap()
+}
+
+#[then(regex = r"^(\w+) is told at once that his message is queued$")]
+async fn told_queued(story: &mut Story, name: String) {
+    let den = story.room();
+    let first = story.messages.last[&name];
+    let answer = ask_verdict(story.member(&name), &den, first, 0).await;
+    let queued = VerdictRun {
+        first,
+        count: 1,
+        verdict: Verdict::Queued,
+    };
+    assert_eq!(answer, Answer::Sent(BVec::from([queued])));
+}
+
+#[when(regex = r"^(\w+) waits for the verdict, and (\S+\.example) is started again$")]
+async fn awaits_verdict(story: &mut Story, name: String, provider: String) {
+    let den = story.room();
+    let first = story.messages.last[&name];
+    let member = story.take(&name);
+    let asking = async {
+        // Its request is at the follower before the hub runs.
+        let asked = ask_verdict(&member, &den, first, VERDICT_WAIT_MS);
+        let mut asked = std::pin::pin!(asked);
+        assert!(futures::poll!(asked.as_mut()).is_pending());
+        asked.await
+    };
+    let (answer, ()) = futures::join!(asking, story.net_mut().restart(&provider));
+    story.messages.told = Some(answer);
+    story.members.insert(name, member);
+    story.reconnect(&provider).await;
+}
+
+#[then(regex = r"^(\w+) is told, once, that his message is accepted$")]
+async fn told_accepted(story: &mut Story, name: String) {
+    let first = story.messages.last[&name];
+    let Some(Answer::Sent(verdicts)) = story.messages.told.take() else {
+        panic!("no verdict was told")
+    };
+    let [run] = &verdicts[..] else {
+        panic!("{verdicts:?}")
+    };
+    assert_eq!((run.first, run.count), (first, 1));
+    assert!(matches!(run.verdict, Verdict::Accepted { .. }), "{run:?}");
 }
 
 #[then(regex = r"^every message of ([\w, ]+) has its verdict$")]

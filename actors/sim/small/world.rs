@@ -365,7 +365,8 @@ impl World {
                 desk::Own::Wake { .. } | desk::Own::CodeRefused { .. },
             ))
             | Order::User(user_desk::Effect::Own(user_desk::Own::Draw { .. })) => {}
-            Order::Follower(follower_desk::Effect::Own(own)) => match own {},
+            // Nor waits for a verdict.
+            Order::Follower(follower_desk::Effect::Own(follower_desk::Own::Wake { .. })) => {}
             Order::Follower(follower_desk::Effect::Append { ticket, command }) => {
                 let command = Command::Follower(names.room.clone(), command);
                 shard.queue.push((command, Some(ticket)));

@@ -250,7 +250,7 @@ fn door_requests(version: u8) -> Vec<(&'static str, door::Request)> {
     let to_user = door::Request::User;
     let to_room = |asked| door::Request::Room(room(), asked);
     let group_info = Request::GroupInfo(Arc::new(group_info_request(version)));
-    vec![
+    let mut all = vec![
         ("enrol", door::Request::Enrol(enrol)),
         ("login", door::Request::Login(login)),
         ("hub-sender", door::Request::HubSender),
@@ -272,7 +272,17 @@ fn door_requests(version: u8) -> Vec<(&'static str, door::Request)> {
                 code: some("code"),
             },
         ),
-    ]
+    ];
+    if version > 1 {
+        let asked = door::Verdicts {
+            room: room(),
+            first: ClientSeq(7),
+            count: 3,
+            wait_ms: 300,
+        };
+        all.push(("verdicts", door::Request::Verdicts(asked)));
+    }
+    all
 }
 
 pub(super) fn door_frames(version: u8) -> Group {

@@ -175,6 +175,7 @@ impl Lane {
             | Request::Upload(_)
             | Request::Claim(_)
             | Request::Room(..)
+            | Request::Verdicts(_)
             | Request::User(_)
             | Request::Resolve { .. } => match self.client() {
                 Some(client) => state.request(&client, request),
