@@ -150,7 +150,7 @@ async fn awaits_verdict(story: &mut Story, name: String, provider: String) {
 }
 
 #[then(regex = r"^(\w+) is told, once, that his message is accepted$")]
-async fn told_accepted(story: &mut Story, name: String) {
+fn told_accepted(story: &mut Story, name: String) {
     let first = story.messages.last[&name];
     let Some(Answer::Sent(verdicts)) = story.messages.told.take() else {
         panic!("no verdict was told")
