@@ -2,7 +2,7 @@
 
 use super::*;
 use mimi_actors::wire::refusal::TryLater;
-use mimi_actors::wire::{joining::IntroductionsAsk, user};
+use mimi_actors::wire::{event::Hash, joining::IntroductionsAsk, user};
 use mimi_client::member::Ticket;
 
 /// Who has not proved a device.
@@ -125,6 +125,60 @@ pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {
         .await;
 }
 
+/// What is the operator's to ask of a user, and what nobody can ask.
+async fn users(book: &mut Book, his: &Connection, mallory: &Member) {
+    use user::{Consent, Request as Ask};
+    let code = Hash::of(b"guess");
+    let consent = Consent {
+        requester: mallory.client().user().clone().into(),
+        room: None,
+        grant: Some(true),
+    };
+    for (name, request) in [
+        ("its own deletion", Ask::Delete),
+        ("another enrolment code", Ask::Add { code }),
+        ("consent", Ask::Consent(consent)),
+        ("its own end", Ask::Revoke(mallory.client().clone())),
+    ] {
+        let back = say(his, &ask(Request::User(request))).await;
+        book.back(&format!("user: {name}"), back, |back| {
+            let refused = user::Answer::Refused(user::Refused::NotAuthorized);
+            reply(back) == Some(Reply::User(refused))
+        })
+        .await;
+    }
+    let enrol = ask(Request::User(Ask::Enrol { code }));
+    let back = say(his, &enrol).await;
+    // It is enrolled with the key that it proved, whatever code it shows.
+    book.back("user: an enrolment once more", back, |back| {
+        reply(back) == Some(Reply::User(user::Answer::Enrolled))
+    })
+    .await;
+    let verdicts = |room, count| {
+        ask(Request::Verdicts(door::Verdicts {
+            room,
+            first: ClientSeq(1),
+            count,
+            wait_ms: u32::MAX,
+        }))
+    };
+    for (name, room) in [
+        ("a room of others", room("den", A)),
+        ("no room", room("nowhere", A)),
+        ("a room elsewhere that nobody here is in", room("den", C)),
+    ] {
+        let back = say(his, &verdicts(room, 1)).await;
+        book.back(&format!("verdicts: of {name}"), back, room_refused)
+            .await;
+    }
+    let back = say(his, &verdicts(room("den", A), u32::MAX)).await;
+    book.back("verdicts: of more than there can be", back, |back| {
+        matches!(door_refused(back), Some(DoorRefused::BadFrame(flaw))
+            if flaw.field.as_deref() == Some("count"))
+    })
+    .await;
+}
+
 /// A client that is known, and asks for what is not its own.
 pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member) {
     let dialer = raw::dialer(&book.net.ca(), DOOR_ALPN, None);
@@ -143,6 +197,7 @@ pub(super) async fn clients(book: &mut Book, amy: &Member, mallory: &mut Member)
     book.back("client: a claim for another requester", back, not_bound)
         .await;
     claims(book, &connection, amy, mallory).await;
+    users(book, &connection, mallory).await;
     let back = say(&connection, &create_in(room("den", B))).await;
     book.back("client: a room of another provider", back, not_bound)
         .await;
