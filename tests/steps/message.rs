@@ -19,11 +19,14 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-/// How long a verdict is waited for: longer than a provider takes to start and to be dialled again.
-const VERDICT_WAIT_MS: u32 = 20_000;
+/// How long a verdict is waited for: longer than a provider takes to start and to be dialled again. A node waits no
+/// longer than four fifths of what a request may take.
+const VERDICT_WAIT_MS: u32 = 8_000;
+/// Whoever is told after this was told because the time was over.
+const VERDICT_TOLD: Duration = Duration::from_millis(7_500);
 /// Messages of one sender in a stream, at most.
 const STREAM_MESSAGES_MAX: usize = 400;
 /// Acknowledgements after which the node is killed.
@@ -138,10 +141,13 @@ async fn awaits_verdict(story: &mut Story, name: String, provider: String) {
     let member = story.take(&name);
     let asking = async {
         // Its request is at the follower before the hub runs.
+        let began = Instant::now();
         let asked = ask_verdict(&member, &den, first, VERDICT_WAIT_MS);
         let mut asked = std::pin::pin!(asked);
         assert!(futures::poll!(asked.as_mut()).is_pending());
-        asked.await
+        let answer = asked.await;
+        assert!(began.elapsed() < VERDICT_TOLD, "its time was over");
+        answer
     };
     let (answer, ()) = futures::join!(asking, story.net_mut().restart(&provider));
     story.messages.told = Some(answer);
