@@ -189,6 +189,8 @@ pub const SUBMIT_ITEMS_MAX: usize = 512;
 pub const SUBMISSIONS_UNDECIDED_PER_ROOM_MAX: u32 = 65_536;
 /// Requests that wait for verdicts on messages to one followed room, at most; another one is to come again.
 pub const VERDICTS_AWAITED_PER_ROOM_MAX: usize = 1_024;
+/// Of those, requests of one client, at most.
+pub const VERDICTS_AWAITED_PER_CLIENT_MAX: usize = 4;
 /// Submissions of one client whose verdict a room remembers.
 pub const VERDICTS_PER_CLIENT_MAX: usize = 1_024;
 /// Payload bytes in one submission, at most.

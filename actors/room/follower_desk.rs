@@ -2,7 +2,7 @@
 
 use super::{
     follower::{Command, Deliver, Fold, Queue, Reject},
-    outcome::{Answer, Outcome, Refused},
+    outcome::{Answer, Decided, Outcome, Refused},
     verdicts::{AskVerdicts, Awaiting, SoFar},
 };
 use crate::machine::{self, Millis, Ticket};
@@ -115,7 +115,7 @@ impl machine::Desk for Desk {
                     Err(after_ms) => Effect::Own(Own::Wake { after_ms }),
                 });
             }
-            Input::Wake => return self.answer_awaiting(now, fold, out),
+            Input::Wake => return self.answer_awaiting(now, &[], fold, out),
             Input::NotAppended { ticket, refused } => {
                 self.in_log = self.in_log.saturating_sub(1);
                 return out.push(refuse(ticket, refused));
@@ -142,7 +142,7 @@ impl machine::Desk for Desk {
             answer: outcome.done.to_answer(),
         });
         // The hub may have told verdicts.
-        self.answer_awaiting(now, fold, out);
+        self.answer_awaiting(now, &outcome.decided, fold, out);
     }
 
     fn is_idle(&self) -> bool {
@@ -167,10 +167,17 @@ impl machine::Desk for Desk {
 }
 
 impl Desk {
-    fn answer_awaiting(&mut self, now: Millis, fold: &Fold, out: &mut Vec<Effect>) {
-        let answer = |ticket, answer| out.push(Effect::Answer { ticket, answer });
-        self.awaiting
-            .due(now, |asked| verdicts(fold, asked), answer);
+    fn answer_awaiting(
+        &mut self,
+        now: Millis,
+        decided: &[Decided],
+        fold: &Fold,
+        out: &mut Vec<Effect>,
+    ) {
+        let so_far = |asked: &AskVerdicts| verdicts(fold, asked);
+        self.awaiting.due(now, decided, so_far, |ticket, answer| {
+            out.push(Effect::Answer { ticket, answer });
+        });
     }
 }
 

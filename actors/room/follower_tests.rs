@@ -7,7 +7,9 @@ use super::{
 };
 use crate::{
     ids::ClientUri,
-    limits::{SUBMISSIONS_UNDECIDED_PER_ROOM_MAX, SUBMIT_ITEMS_MAX, VERDICTS_AWAITED_PER_ROOM_MAX},
+    limits::{
+        SUBMISSIONS_UNDECIDED_PER_ROOM_MAX, SUBMIT_ITEMS_MAX, VERDICTS_AWAITED_PER_CLIENT_MAX,
+    },
     machine::{Desk as _, Fold as _, Millis, Ticket},
     wire::{
         BVec, Payload,
@@ -613,15 +615,26 @@ fn whoever_has_waited_long_enough_is_told_how_far_its_messages_are() {
 }
 
 #[test]
-fn so_many_wait_for_verdicts_and_no_more_and_strangers_not_at_all() {
+fn a_client_waits_for_verdicts_so_often_others_all_the_same_and_strangers_not_at_all() {
     let (mut follower, mut desk) = (Follower::invited(), Desk::default());
+    let anna = with_anna(&mut follower);
     follower.queue(&bob(), 1, texts(2));
-    for ticket in 0..VERDICTS_AWAITED_PER_ROOM_MAX as u64 {
+    follower.queue(&anna, 1, texts(2));
+    let own = VERDICTS_AWAITED_PER_CLIENT_MAX as u64;
+    for ticket in 0..own {
         handle(&mut desk, ask(ticket, 500), &follower.fold);
     }
-    let full = Answer::Refused(Refused::TryLater(TryLater::ROOM_FULL));
-    let refused = handle(&mut desk, ask(9_999, 500), &follower.fold);
-    assert_eq!(answers(refused), [(9_999, full)]);
+    let refused = handle(&mut desk, ask(own, 500), &follower.fold);
+    let busy = Answer::Refused(Refused::TryLater(TryLater::BUSY));
+    assert_eq!(answers(refused), [(own, busy)]);
+
+    let Input::Verdicts { ticket, mut asked } = ask(own, 500) else {
+        unreachable!()
+    };
+    asked.sender = anna;
+    let waits = handle(&mut desk, Input::Verdicts { ticket, asked }, &follower.fold);
+    assert!(matches!(&waits[..], [Effect::Own(Own::Wake { .. })]));
+
     let unknown = handle(&mut Desk::default(), ask(1, 500), &Fold::default());
     let not_authorized = Answer::Refused(Refused::NotAuthorized);
     assert_eq!(answers(unknown), [(1, not_authorized)]);

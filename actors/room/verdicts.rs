@@ -4,10 +4,10 @@
 //!
 //! Source: transport requirements, section 4.
 
-use super::outcome::{Answer, Refused};
+use super::outcome::{Answer, Decided, Refused};
 use crate::{
     ids::ClientUri,
-    limits::{SUBMIT_ITEMS_MAX, VERDICTS_AWAITED_PER_ROOM_MAX},
+    limits::{SUBMIT_ITEMS_MAX, VERDICTS_AWAITED_PER_CLIENT_MAX, VERDICTS_AWAITED_PER_ROOM_MAX},
     machine::{Millis, Ticket},
     wire::{
         BVec,
@@ -55,6 +55,13 @@ impl Awaiting {
         if asked.wait_ms == 0 || !is_open(&so_far) {
             return Ok(Answer::Sent(so_far));
         }
+        let own = self
+            .0
+            .iter()
+            .filter(|(_, waits, _)| waits.sender == asked.sender);
+        if own.count() >= VERDICTS_AWAITED_PER_CLIENT_MAX {
+            return Ok(Answer::Refused(Refused::TryLater(TryLater::BUSY)));
+        }
         if self.0.len() >= VERDICTS_AWAITED_PER_ROOM_MAX {
             return Ok(Answer::Refused(Refused::TryLater(TryLater::ROOM_FULL)));
         }
@@ -64,16 +71,22 @@ impl Awaiting {
         Err(wait_ms)
     }
 
-    /// Answers those whose messages all have a verdict by now, and those who have waited long enough.
+    /// Answers those whose messages all have a verdict by now, and those who have waited long enough. Of `decided` alone
+    /// something is known that was not: nobody else is looked at before its time is over.
     pub(super) fn due(
         &mut self,
         now: Millis,
+        decided: &[Decided],
         so_far: impl Fn(&AskVerdicts) -> SoFar,
         mut answer: impl FnMut(Ticket, Answer),
     ) {
         self.0.retain(|(ticket, asked, until)| {
+            let is_over = now >= *until;
+            if !is_over && decided.iter().all(|one| one.sender != asked.sender) {
+                return true;
+            }
             let so_far = so_far(asked);
-            let waits = is_open(&so_far) && now < *until;
+            let waits = is_open(&so_far) && !is_over;
             if !waits {
                 answer(*ticket, Answer::Sent(so_far));
             }
@@ -84,5 +97,35 @@ impl Awaiting {
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_in_which_so_many_wait_takes_no_more() {
+        let mut awaiting = Awaiting::default();
+        let mut ask = |number: usize| {
+            let sender = format!("mimi://b.example/d/bob/{number}").parse().unwrap();
+            let asked = AskVerdicts {
+                sender,
+                first: ClientSeq(1),
+                count: 1,
+                wait_ms: 500,
+            };
+            let queued = VerdictRun {
+                first: ClientSeq(1),
+                count: 1,
+                verdict: Verdict::Queued,
+            };
+            awaiting.ask(Ticket(1), asked, BVec::from([queued]), Millis(1))
+        };
+        for number in 0..VERDICTS_AWAITED_PER_ROOM_MAX {
+            assert_eq!(ask(number), Err(500));
+        }
+        let full = Answer::Refused(Refused::TryLater(TryLater::ROOM_FULL));
+        assert_eq!(ask(VERDICTS_AWAITED_PER_ROOM_MAX), Ok(full));
     }
 }
