@@ -110,3 +110,38 @@ impl<T: Versioned> Versioned for link::OfShard<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        caller::Principal,
+        room::verdicts::AskVerdicts,
+        user::command::Command,
+        wire::{event::ClientSeq, user::Request},
+    };
+
+    #[test]
+    fn what_version_1_has_no_word_for_is_known_before_it_is_written() {
+        let asked = AskVerdicts {
+            sender: "mimi://a.example/d/alice/phone".parse().unwrap(),
+            first: ClientSeq(1),
+            count: 1,
+            wait_ms: 5,
+        };
+        let user = || "mimi://a.example/u/alice".parse().unwrap();
+        let room = "mimi://b.example/r/den".parse().unwrap();
+        for (request, is_in_1) in [
+            (ShardRequest::Verdicts(room, asked), false),
+            (
+                ShardRequest::User(user(), Principal::Operator, Request::Delete),
+                true,
+            ),
+            (ShardRequest::UserLog(user(), Command::Delete), true),
+        ] {
+            assert_eq!(request.is_in(1).is_ok(), is_in_1, "{request:?}");
+            assert_eq!(request.write(1, Vec::new()).is_ok(), is_in_1);
+            assert_eq!(request.is_in(2), Ok(()));
+        }
+    }
+}
