@@ -89,6 +89,8 @@ fn frozen<D: Desk>(ticket: Ticket) -> EffectOf<D> {
 pub struct Start<D: Desk> {
     /// Its state.
     pub fold: D::Fold,
+    /// What it holds besides, where it was begun in passing; see [`in_passing`].
+    pub desk: D,
     /// The node's clock.
     pub clock: Clock,
     /// Carries out its orders.
@@ -117,12 +119,13 @@ impl<D: Desk> Actor for Host<D> {
     ) -> Result<State<D>, ActorProcessingErr> {
         let Start {
             fold,
+            desk,
             clock,
             perform,
         } = start;
         Ok(State {
             fold,
-            desk: D::default(),
+            desk,
             poisoned: None,
             clock,
             perform,
@@ -172,15 +175,8 @@ impl<D: Desk> State<D> {
             return (self.perform)(frozen::<D>(ticket));
         }
         let now = (self.clock)();
-        let mut out = Vec::new();
-        let (desk, fold) = (&mut self.desk, &self.fold);
-        if catch_unwind(AssertUnwindSafe(|| desk.handle(input, now, fold, &mut out))).is_err() {
-            // What the desk held was volatile; those who waited ask again.
-            tracing::error!("a desk panicked; its waiting requests are dropped");
-            self.desk = D::default();
-            out = vec![frozen::<D>(ticket)];
-        }
-        out.into_iter().for_each(|effect| (self.perform)(effect));
+        let orders = handled(&mut self.desk, &self.fold, input, now);
+        orders.into_iter().for_each(|effect| (self.perform)(effect));
     }
 
     fn apply(&mut self, entry: OfEntry, work: &[Work<D>]) -> Applied<D> {
@@ -218,6 +214,50 @@ impl<D: Desk> State<D> {
             self.poisoned = Some(poisoned);
             poisoned
         })
+    }
+}
+
+/// What a desk orders upon an input.
+fn handled<D: Desk>(
+    desk: &mut D,
+    fold: &D::Fold,
+    input: D::Input,
+    now: Millis,
+) -> Vec<EffectOf<D>> {
+    let ticket = D::ticket(&input);
+    let mut orders = Vec::new();
+    if catch_unwind(AssertUnwindSafe(|| {
+        desk.handle(input, now, fold, &mut orders);
+    }))
+    .is_err()
+    {
+        // What the desk held was volatile; those who waited ask again.
+        tracing::error!("a desk panicked; its waiting requests are dropped");
+        *desk = D::default();
+        orders = vec![frozen::<D>(ticket)];
+    }
+    orders
+}
+
+/// What an input comes to where there is no actor.
+pub struct InPassing<D: Desk> {
+    /// The desk that an actor has to begin with, if one is needed: the desk holds something, or more than an answer was
+    /// ordered.
+    pub begins: Option<D>,
+    /// The orders, to be carried out once the actor has begun.
+    pub orders: Vec<EffectOf<D>>,
+}
+
+/// Takes an input for an actor that does not exist. What would only be refused there costs no actor.
+#[must_use]
+pub fn in_passing<D: Desk<Fold: Default>>(input: D::Input, now: Millis) -> InPassing<D> {
+    let mut desk = D::default();
+    let orders = handled(&mut desk, &D::Fold::default(), input, now);
+    let answers = |order: &EffectOf<D>| matches!(order, Effect::Answer { .. });
+    let needed = !desk.is_idle() || !orders.iter().all(answers);
+    InPassing {
+        begins: needed.then_some(desk),
+        orders,
     }
 }
 
@@ -417,6 +457,7 @@ mod tests {
         let log = Arc::clone(&performed);
         let start = Start::<Echo> {
             fold: Counter(from),
+            desk: Echo,
             clock: Arc::new(|| Millis(1)),
             perform: Arc::new(move |effect| log.lock().unwrap().push(effect)),
         };

@@ -269,9 +269,21 @@ pub const PEER_BEHIND_RETRY_AFTER_MS: u32 = 10_000;
 pub const ENTRY_COMMANDS_MAX: usize = 4_096;
 /// Payload bytes after which a log entry is closed.
 pub const ENTRY_FILL_BYTES: usize = 2 << 20;
-/// Largest log entry, in bytes: a full one and one more command.
-pub const ENTRY_BYTES_MAX: usize = ENTRY_FILL_BYTES + BATCH_FRAME_BYTES_MAX + (1 << 20);
-const _: () = assert!(ENTRY_BYTES_MAX > ENTRY_FILL_BYTES + CONTROL_EVENT_BYTES_MAX);
+/// Largest command in a log entry, in bytes: a Commit, with the next tree whole and as a delta, and who comes and goes.
+pub const COMMAND_BYTES_MAX: usize = 10 << 20;
+const _: () = assert!(
+    COMMIT_BYTES_MAX
+        + WELCOME_BYTES_MAX
+        + 2 * (TREE_BYTES_MAX + GROUP_INFO_BYTES_MAX)
+        + (ADDS_PER_COMMIT_MAX + 2 * PROPOSALS_PER_BUNDLE_MAX) * (URI_BYTES_MAX + 256)
+        <= COMMAND_BYTES_MAX
+);
+const _: () = assert!(BATCH_FRAME_BYTES_MAX <= COMMAND_BYTES_MAX);
+/// Largest log entry, in bytes: a full one and one more command. A larger one is neither written nor passed on.
+pub const ENTRY_BYTES_MAX: usize = ENTRY_FILL_BYTES + COMMAND_BYTES_MAX;
+/// Largest frame between the nodes of a cluster, in bytes: it holds an entry, and what goes around it.
+pub const CLUSTER_FRAME_BYTES_MAX: usize = 16 << 20;
+const _: () = assert!(ENTRY_BYTES_MAX + (1 << 20) <= CLUSTER_FRAME_BYTES_MAX);
 /// Shards of a provider, where its operator says nothing else when it is made.
 pub const SHARDS_DEFAULT: u16 = 16;
 /// Shards of a provider, at most.
@@ -280,6 +292,8 @@ pub const SHARDS_MAX: u16 = 1_024;
 pub const SHARD_QUEUE_COMMANDS_MAX: usize = 1_024;
 /// Requests of the outside that one node works on at a time.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 4_096;
+/// Rooms and users of a node that are awake as actors, at most, by default: what is asked of a sleeper then is to come again.
+pub const ACTORS_AWAKE_MAX: usize = 65_536;
 /// Inputs that wait in one actor's mailbox, at most.
 pub const MAILBOX_INPUTS_MAX: usize = 256;
 /// Checks that wait for a worker, at most.

@@ -5,7 +5,7 @@
 
 use crate::{
     ids::{RoomUri, UserUri},
-    limits::ENTRY_COMMANDS_MAX,
+    limits::{ENTRY_COMMANDS_MAX, ENTRY_FILL_BYTES},
     link,
     machine::Millis,
     room::{follower, hub},
@@ -64,17 +64,193 @@ impl Command {
         };
         FRAME + carried
     }
+
+    /// What it is, if the first version of entries does not know it.
+    fn is_of_second(&self) -> Option<&'static str> {
+        match self {
+            Self::Level(_) => Some("level of a shard"),
+            Self::User(_, command) => matches!(&**command, user::command::Command::Join(_))
+                .then_some("notice that points at another"),
+            Self::Hub(..) | Self::Follower(..) | Self::Link(_) => None,
+        }
+    }
+}
+
+/// Commands on their way into an entry. A Welcome that several users get of one Commit lies in it once.
+#[derive(Debug)]
+pub struct Gathered {
+    level: Level,
+    commands: Vec<Command>,
+    /// The numbers of the commands that hold a Welcome.
+    welcomes: Vec<usize>,
+    bytes: usize,
+}
+
+impl Gathered {
+    /// Nothing yet, for a shard of that level.
+    #[must_use]
+    pub const fn new(level: Level) -> Self {
+        Self {
+            level,
+            commands: Vec::new(),
+            welcomes: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Whether there is room for another command: an entry is closed once it is full.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.commands.len() < ENTRY_COMMANDS_MAX && self.bytes < ENTRY_FILL_BYTES
+    }
+
+    /// About how many bytes the entry takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a command, for which there is room.
+    pub fn push(&mut self, mut command: Command) {
+        if self.level >= Level::SECOND
+            && let Command::User(user, notice) = &command
+            && let user::command::Command::Deliver(deliver) = &**notice
+        {
+            match self.same_welcome(deliver) {
+                Some(join) => {
+                    let join = user::command::Command::Join(join);
+                    command = Command::User(user.clone(), Arc::new(join));
+                }
+                None => self.welcomes.push(self.commands.len()),
+            }
+        }
+        self.bytes += command.bytes();
+        self.commands.push(command);
+    }
+
+    /// The notice, if another one with the same Welcome is there already.
+    fn same_welcome(&self, deliver: &user::command::Deliver) -> Option<user::command::Join> {
+        let mut earlier = self.welcomes.iter();
+        earlier.find_map(|number| {
+            let Some(Command::User(_, other)) = self.commands.get(*number) else {
+                return None;
+            };
+            let user::command::Command::Deliver(other) = &**other else {
+                return None;
+            };
+            deliver.as_in(other, u32::try_from(*number).ok()?)
+        })
+    }
+
+    /// The entry, with the leader's clock as it is now.
+    #[must_use]
+    pub fn entry(self, stamp: Millis) -> Entry {
+        // There was room for each.
+        let commands = BVec::first_max(self.commands);
+        Entry { stamp, commands }
+    }
 }
 
 impl Versioned for Entry {
     const FORMAT: Format = RECORD;
 
     fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
-        let is_level = |command: &Command| matches!(command, Command::Level(_));
-        if version < Level::SECOND.record() && self.commands.iter().any(is_level) {
-            let what = "level of a shard";
+        if version < Level::SECOND.record()
+            && let Some(what) = self.commands.iter().find_map(Command::is_of_second)
+        {
             return Err(NotInVersion { version, what }.into());
         }
         Ok(postcard::to_extend(self, out)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{
+        Payload,
+        event::{Epoch, LinkSeq, RoomSeq},
+        post::{Notice, Post, WelcomeNotice},
+    };
+    use user::command::Command as UserCommand;
+
+    const WELCOME_BYTES: usize = 1 << 20;
+
+    /// What `name` is told of the Commit whose Welcome begins with this byte.
+    fn told(name: &str, of: u8) -> Command {
+        let welcome = WelcomeNotice {
+            epoch: Epoch(1),
+            welcome: Payload::from(vec![of; WELCOME_BYTES]),
+            tree: Payload::default(),
+        };
+        let deliver = user::command::Deliver {
+            from_shard: 3,
+            seq: LinkSeq(1),
+            post: Post {
+                room: "mimi://b.example/r/club".parse().unwrap(),
+                clients: BVec::from([format!("mimi://a.example/d/{name}/phone").parse().unwrap()]),
+                notice: Notice::Joined {
+                    after: RoomSeq(4),
+                    welcome: Some(welcome),
+                },
+            },
+        };
+        let user = format!("mimi://a.example/u/{name}").parse().unwrap();
+        Command::User(user, Arc::new(UserCommand::Deliver(deliver)))
+    }
+
+    fn gathered(level: Level, all: impl IntoIterator<Item = Command>) -> Gathered {
+        let mut gathered = Gathered::new(level);
+        all.into_iter().for_each(|command| gathered.push(command));
+        gathered
+    }
+
+    /// Of each command, the number of the one that holds its Welcome, if that is another.
+    fn points(entry: &Entry) -> Vec<Option<u32>> {
+        let of = |command: &Command| {
+            let Command::User(_, command) = command else {
+                return None;
+            };
+            let UserCommand::Join(join) = &**command else {
+                return None;
+            };
+            Some(join.as_in)
+        };
+        entry.commands.iter().map(of).collect()
+    }
+
+    #[test]
+    fn a_welcome_that_many_users_get_lies_in_the_entry_once() {
+        let all = [
+            ("bob", 1),
+            ("bobby", 1),
+            ("carol", 2),
+            ("dave", 1),
+            ("eve", 2),
+        ];
+        let told = || all.map(|(name, of)| told(name, of));
+        let shared = gathered(Level::SECOND, told());
+        let about = shared.bytes();
+        let entry = shared.entry(Millis(1));
+        assert_eq!(points(&entry), [None, Some(0), None, Some(0), Some(2)]);
+        let written = crate::wire::encode_in(2, &entry, about).unwrap();
+        assert!((2 * WELCOME_BYTES..3 * WELCOME_BYTES).contains(&written.len()));
+        assert!(about.abs_diff(written.len()) < 4_096);
+        assert!(crate::wire::encode_in(1, &entry, about).is_err());
+
+        let each = gathered(Level::FIRST, told()).entry(Millis(1));
+        assert_eq!(points(&each), [None; 5]);
+        assert!(crate::wire::encode_in(1, &each, about).is_ok());
+    }
+
+    #[test]
+    fn an_entry_that_is_full_takes_nothing_more() {
+        let full = gathered(Level::SECOND, [told("bob", 1), told("bob", 2)]);
+        assert!(!full.has_room());
+        let names = (0..100).map(|number| told(&format!("u{number}"), 1));
+        assert!(
+            gathered(Level::SECOND, names).has_room(),
+            "they share a Welcome"
+        );
     }
 }

@@ -23,8 +23,8 @@ use mimi_actors::{
         outcome::Emission,
     },
     shard::{
-        Derived,
-        read::{self, ReadError, Source},
+        Derived, owing,
+        read::{ReadError, Source},
     },
     wire::{
         self, BVec, Payload,
@@ -276,13 +276,11 @@ fn fill(c: &mut Criterion) {
         ("a peer that is far behind", 64),
     ] {
         let shard = Shard::owing(turns);
-        let batch = || {
-            read::fanout(&shard, &provider, LinkSeq(1))
-                .unwrap()
-                .unwrap()
+        let batch = || owing::batch(&shard, &provider, LinkSeq(1)).unwrap();
+        let owing::Owing::Batch { after, .. } = batch() else {
+            panic!("something is owed");
         };
-        let (_, next, _) = batch();
-        group.throughput(Throughput::Elements(next.0 - 1));
+        group.throughput(Throughput::Elements(after.0 - 1));
         group.bench_function(name, |b| b.iter(batch));
     }
     group.finish();

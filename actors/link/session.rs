@@ -156,6 +156,18 @@ impl FanoutSender {
         self.next = after;
     }
 
+    /// The next item fits no frame: it is passed over, as if the peer had refused its room, once everything before it is
+    /// acknowledged. Says whether it is.
+    pub fn pass_over(&mut self, item: LinkSeq, refused: RoomRefused) -> bool {
+        if !self.under_way.is_empty() || self.next != item {
+            return false;
+        }
+        self.acked = item;
+        self.next = item.next();
+        self.refused.insert(refused.room.clone(), refused);
+        true
+    }
+
     /// The peer has everything up to a number, and refused what it names. An older acknowledgement is no news.
     ///
     /// Says when to come again, in milliseconds, if the peer takes nothing more: then the session is over.

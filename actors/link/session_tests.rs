@@ -289,3 +289,28 @@ fn a_hub_that_answers_too_often_breaks_the_link_and_speaks_for_its_own_rooms_onl
     let again = sender.answered(&provider("a"), submitted);
     assert_eq!(again, Err(Broken::AnswerAhead));
 }
+
+#[test]
+fn an_item_that_fits_no_frame_is_passed_over_once_everything_before_it_is_acknowledged() {
+    let refused = || RoomRefused {
+        room: room(),
+        detail: BText::clipped("too large"),
+    };
+    let mut sender = FanoutSender::new(LinkSeq(4));
+    sender.sent(LinkSeq(7), 10);
+    assert!(
+        !sender.pass_over(LinkSeq(7), refused()),
+        "5 and 6 are under way"
+    );
+    assert_eq!(sender.acknowledged(&ack(6)), Ok(None));
+    assert!(!sender.pass_over(LinkSeq(8), refused()), "7 is the next");
+    assert!(sender.pass_over(LinkSeq(7), refused()));
+    assert_eq!(sender.turn(), Turn::Send(LinkSeq(8)));
+    assert!(sender.has_to_record());
+    let recorded = Command::Ack {
+        peer: peer(),
+        upto: LinkSeq(7),
+        refused: vec![refused()],
+    };
+    assert_eq!(sender.record(peer()), recorded);
+}

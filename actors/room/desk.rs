@@ -18,7 +18,7 @@ use crate::{
     caller::Caller,
     group_info::Sealing,
     ids::ClientUri,
-    limits::{COMMITS_WAITING_PER_ROOM_MAX, PROPOSALS_PER_BUNDLE_MAX},
+    limits::{COMMITS_WAITING_PER_ROOM_MAX, CONTROL_EVENT_BYTES_MAX, PROPOSALS_PER_BUNDLE_MAX},
     machine::{self, Millis, Ticket},
     mls::{
         check::{
@@ -424,6 +424,13 @@ impl Desk {
                 ticket,
                 Refused::invalid(RefusalCode::Malformed, "no Proposals"),
             );
+        }
+        let bytes = messages.bytes();
+        if bytes > CONTROL_EVENT_BYTES_MAX {
+            // They become one event, which must fit a frame with what goes around it.
+            let why =
+                format!("the Proposals have {bytes} bytes, the limit is {CONTROL_EVENT_BYTES_MAX}");
+            return turn.refuse(ticket, Refused::invalid(RefusalCode::Malformed, &why));
         }
         let request = name_proposals(&sender, messages.iter().map(|message| &message[..]));
         if let Some(references) = room.proposed(request) {

@@ -3,7 +3,9 @@
 //! Owns: the event index and the links of a shard, filled in log order, and the batches that are read out of them.
 //! Promises: what is recorded depends on the log alone. Not here: the log, the actors, and when anything is sent.
 
+mod fill;
 pub mod index;
+pub mod owing;
 pub mod read;
 mod readers;
 mod record;

@@ -1,34 +1,26 @@
-//! From cursors back to bytes: what a shard owes to peers and clients, read out of its log.
+//! From cursors back to bytes: what a shard gives to clients, read out of its log; and how anything is read out of it.
 //!
 //! Source: transport requirements, section 5.
 
 use super::{
     Derived,
+    fill::Fill,
     index::{EventRun, holding},
 };
 use crate::{
-    ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    limits::{
-        BATCH_EVENTS_MAX, BATCH_FILL_BYTES, BATCH_ROOMS_MAX, RUNS_OVERTAKEN_MAX, WINDOW_EVENTS_MAX,
-    },
-    link::{
-        Peer,
-        outgoing::{Owed, Run},
-        submissions::SubmitRun,
-    },
+    ids::{ClientUri, RoomUri},
+    limits::{BATCH_EVENTS_MAX, RUNS_OVERTAKEN_MAX, WINDOW_EVENTS_MAX},
     machine::{Millis, Position},
     record::{Command, Entry},
     room::{fanout, follower, hub},
     user::{
-        command::{Command as UserCommand, Deliver, LearnRefilled},
+        command::Command as UserCommand,
         inbox::{Held, InboxItem},
     },
     wire::{
         BVec,
         door::{DoorItem, Order, PAST_EPOCHS, RoomBody, RoomEvent},
-        event::{Body, Copy, Epoch, Event, Item, Lane, LaneCursor, LinkSeq, RoomSeq, SubmitSeq},
-        link::{Fanout, FanoutGroup, Submit, SubmitGroup},
-        post::Post,
+        event::{Epoch, Lane, LaneCursor, RoomSeq},
     },
 };
 use std::sync::Arc;
@@ -58,21 +50,18 @@ pub trait Source {
     fn entry(&self, index: u64) -> Result<Arc<Self::Held>, ReadError>;
 }
 
-/// Runs looked up at a time; each is a piece of a batch.
-const RUNS_MAX: usize = 64;
-
 /// A command in the log, kept alive by its entry.
-struct At<H> {
+pub(super) struct At<H> {
     entry: Arc<H>,
     command: usize,
 }
 
 impl<H: AsRef<Entry>> At<H> {
-    fn command(&self) -> Option<&Command> {
+    pub(super) fn command(&self) -> Option<&Command> {
         (*self.entry).as_ref().commands.get(self.command)
     }
 
-    fn hub(&self) -> Option<&hub::Command> {
+    pub(super) fn hub(&self) -> Option<&hub::Command> {
         match self.command()? {
             Command::Hub(_, command) => Some(command),
             Command::Follower(..) | Command::User(..) | Command::Link(_) | Command::Level(_) => {
@@ -81,7 +70,7 @@ impl<H: AsRef<Entry>> At<H> {
         }
     }
 
-    fn follower(&self) -> Option<&follower::Command> {
+    pub(super) fn follower(&self) -> Option<&follower::Command> {
         match self.command()? {
             Command::Follower(_, command) => Some(command),
             Command::Hub(..) | Command::User(..) | Command::Link(_) | Command::Level(_) => None,
@@ -89,243 +78,11 @@ impl<H: AsRef<Entry>> At<H> {
     }
 }
 
-/// Counts what a batch holds, so that it is closed in time.
-#[derive(Default)]
-struct Fill {
-    items: usize,
-    bytes: usize,
-}
-
-impl Fill {
-    fn is_full(&self) -> bool {
-        self.items >= BATCH_EVENTS_MAX || self.bytes >= BATCH_FILL_BYTES
-    }
-
-    /// Counts one more item; `false` when it must wait for the next batch.
-    fn admit(&mut self, bytes: usize) -> bool {
-        if self.items > 0 && (self.is_full() || self.bytes + bytes > BATCH_FILL_BYTES) {
-            return false;
-        }
-        self.items += 1;
-        self.bytes += bytes;
-        true
-    }
-}
-
-fn at<S: Source>(source: &S, at: Position) -> Result<At<S::Held>, ReadError> {
+pub(super) fn at<S: Source>(source: &S, at: Position) -> Result<At<S::Held>, ReadError> {
     Ok(At {
         entry: source.entry(at.entry)?,
         command: at.command as usize,
     })
-}
-
-/// A batch of what is owed to a provider from item `from` on, the number after its last item and its payload bytes;
-/// `None` when nothing is.
-///
-/// # Errors
-/// [`ReadError`] when the log does not give an entry back.
-pub fn fanout<S: Source>(
-    source: &S,
-    provider: &ProviderId,
-    from: LinkSeq,
-) -> Result<Option<(Fanout, LinkSeq, usize)>, ReadError> {
-    let peer = Peer::Provider(provider.clone());
-    let runs: Option<Vec<Run>> = source.derived(|derived| {
-        let owed = derived.links.outgoing(&peer)?.from(from);
-        Some(owed.take(RUNS_MAX.min(BATCH_ROOMS_MAX)).collect())
-    });
-    let Some(runs) = runs else { return Ok(None) };
-    let mut fill = Fill::default();
-    let mut groups = BVec::default();
-    let mut next = from;
-    for run in runs {
-        let (room, items) = items(source, provider, &run, &mut fill)?;
-        let count = items.len();
-        if count > 0 && groups.push(FanoutGroup { room, items }).is_err() {
-            break;
-        }
-        next = next.plus(count as u64);
-        if count < run.count as usize {
-            break;
-        }
-    }
-    let first = from;
-    Ok((next > from).then(|| (Fanout { first, groups }, next, fill.bytes)))
-}
-
-/// As many items of a run as fit.
-fn items<S: Source>(
-    source: &S,
-    provider: &ProviderId,
-    run: &Run,
-    fill: &mut Fill,
-) -> Result<(RoomUri, BVec<Item, BATCH_EVENTS_MAX>), ReadError> {
-    let mut items = BVec::default();
-    match &run.owed {
-        Owed::Notice { room, .. } => Ok((room.clone(), items)),
-        Owed::Refilled(refilled) => {
-            if fill.admit(64) {
-                items = BVec::from([Item::Refilled {
-                    requester: refilled.requester.clone(),
-                    client: refilled.client.clone(),
-                }]);
-            }
-            Ok((refilled.room.clone(), items))
-        }
-        Owed::Refused {
-            room,
-            first,
-            reason,
-        } => {
-            for number in 0..u64::from(run.count) {
-                let refused = Item::Refused {
-                    submit_seq: first.plus(number),
-                    reason: *reason,
-                };
-                if !fill.admit(16) || items.push(refused).is_err() {
-                    break;
-                }
-            }
-            Ok((room.clone(), items))
-        }
-        Owed::Events { room, first, copy } => {
-            let end = first.plus(u64::from(run.count));
-            let before = LaneCursor::all(RoomSeq(first.0.saturating_sub(1)));
-            let wanted = BATCH_EVENTS_MAX.min(run.count as usize);
-            let pieces = source.derived(|derived| derived.index.after(room, before, wanted));
-            'runs: for piece in pieces {
-                let at = self::at(source, piece.at)?;
-                for number in 0..piece.count {
-                    let seq = piece.first.plus(u64::from(number));
-                    if seq >= end {
-                        break 'runs;
-                    }
-                    let copy = match copy {
-                        Copy::Own(submit) => Copy::Own(submit.plus(seq.0 - first.0)),
-                        other @ (Copy::Full | Copy::Invitation) => other.clone(),
-                    };
-                    let item = piece.item + number;
-                    let event = at.hub().and_then(|command| {
-                        fanout::event_for(provider, &copy, seq, piece.time, command, item)
-                    });
-                    let event = event.ok_or_else(|| no_event(piece.at))?;
-                    let admitted = fill.admit(event_bytes(&event));
-                    if !admitted || items.push(Item::Event(event)).is_err() {
-                        break 'runs;
-                    }
-                }
-            }
-            Ok((room.clone(), items))
-        }
-    }
-}
-
-/// What is owed to a user in another shard: whose it is and the command that takes it, or nobody's.
-pub type Carried = Option<(UserUri, UserCommand)>;
-
-/// The next notice that the shard `here` owes to another one, from item `from` on.
-///
-/// # Errors
-/// [`ReadError`] when the log does not give an entry back.
-pub fn notice<S: Source>(
-    source: &S,
-    here: u16,
-    to: u16,
-    from: LinkSeq,
-) -> Result<Option<(LinkSeq, Carried)>, ReadError> {
-    let run = source.derived(|derived| {
-        let owed = derived.links.outgoing(&Peer::Shard(to))?;
-        owed.from(from).next()
-    });
-    let (first, room, notice) = match run {
-        Some(Run {
-            first,
-            owed: Owed::Notice { room, notice },
-            ..
-        }) => (first, room, notice),
-        Some(Run {
-            first,
-            owed: Owed::Refilled(refilled),
-            ..
-        }) => {
-            let user = refilled.requester.clone();
-            let learn = UserCommand::LearnRefilled(LearnRefilled {
-                from: Some((here, first)),
-                refilled,
-            });
-            return Ok(Some((first, Some((user, learn)))));
-        }
-        Some(_) | None => return Ok(None),
-    };
-    let at = self::at(source, notice.at)?;
-    let told = match at.command() {
-        Some(Command::Hub(_, command)) => fanout::hub_notice(&notice, command),
-        Some(Command::Follower(_, command)) => fanout::follower_notice(&notice, command),
-        Some(Command::User(..) | Command::Link(_) | Command::Level(_)) | None => None,
-    };
-    let told = told.ok_or_else(|| no_event(notice.at))?;
-    let post = Post {
-        room,
-        clients: notice.clients,
-        notice: told,
-    };
-    let user = post.clients.first().map(|client| client.user().clone());
-    let deliver = UserCommand::Deliver(Deliver {
-        from_shard: here,
-        seq: first,
-        post,
-    });
-    Ok(Some((first, user.map(|user| (user, deliver)))))
-}
-
-/// A batch of submissions to a hub, from place `from` on, and the place after it.
-///
-/// # Errors
-/// [`ReadError`] when the log does not give an entry back.
-pub fn submissions<S: Source>(
-    source: &S,
-    hub: &ProviderId,
-    from: u64,
-) -> Result<Option<(Submit, u64)>, ReadError> {
-    let runs: Option<Vec<(u64, SubmitSeq, SubmitRun)>> = source.derived(|derived| {
-        let waiting = derived.links.submissions(hub)?;
-        let taken = waiting.from(from).take(RUNS_MAX.min(BATCH_ROOMS_MAX));
-        let with_undecided = |(place, run): (u64, &SubmitRun)| {
-            let undecided = waiting.undecided(&run.room).unwrap_or(run.first);
-            (place, undecided, run.clone())
-        };
-        Some(taken.map(with_undecided).collect())
-    });
-    let Some(runs) = runs else { return Ok(None) };
-    let mut fill = Fill::default();
-    let mut groups = BVec::default();
-    let mut next = from;
-    for (place, undecided, run) in runs {
-        let at = self::at(source, run.at)?;
-        let Some(follower::Command::Queue(queue)) = at.follower() else {
-            return Err(no_event(run.at));
-        };
-        let messages = queue.messages.part(run.item as usize, run.count as usize);
-        let bytes: usize = messages.iter().map(|message| message.len()).sum();
-        // A run is at most one client frame, so it always fits a batch of its own.
-        if fill.items > 0 && (fill.is_full() || fill.bytes + bytes > BATCH_FILL_BYTES) {
-            break;
-        }
-        fill.items += messages.len();
-        fill.bytes += bytes;
-        let group = SubmitGroup {
-            room: run.room,
-            sender: run.sender,
-            first: run.first,
-            undecided,
-            messages,
-        };
-        if groups.push(group).is_err() {
-            break;
-        }
-        next = place + 1;
-    }
-    Ok((next > from).then_some((Submit { groups }, next)))
 }
 
 /// What a member may read of a room now.
@@ -596,7 +353,8 @@ pub fn inbox_item<S: Source>(source: &S, item: InboxItem) -> Result<DoorItem, Re
             | UserCommand::Claim(_)
             | UserCommand::LearnRefilled(_)
             | UserCommand::Ack(_)
-            | UserCommand::Introduction(_) => Err(no_event(at)),
+            | UserCommand::Introduction(_)
+            | UserCommand::Join(_) => Err(no_event(at)),
         },
         Some(Command::Hub(..) | Command::Follower(..) | Command::Link(_) | Command::Level(_))
         | None => Err(no_event(at)),
@@ -622,22 +380,6 @@ impl<H: AsRef<Entry>> At<H> {
     }
 }
 
-fn event_bytes(event: &Event) -> usize {
-    const HEADER: usize = 24;
-    let body = match &event.body {
-        Body::Application(message) => message.len(),
-        Body::Proposals(messages) => messages.iter().map(|message| message.len()).sum(),
-        Body::Commit(commit) => {
-            let invited = commit.invitation.as_ref();
-            commit.commit.len()
-                + invited.map_or(0, |invited| invited.welcome.len() + invited.tree.len())
-        }
-        Body::Invited(invited) => invited.welcome.len() + invited.tree.len(),
-        Body::Entered(_) | Body::Own(_) => 0,
-    };
-    HEADER + body
-}
-
 fn body_bytes(body: &RoomBody) -> usize {
     const HEADER: usize = 24;
     HEADER
@@ -649,7 +391,7 @@ fn body_bytes(body: &RoomBody) -> usize {
 }
 
 /// A cursor points where the log holds no such event: a bug, made visible.
-fn no_event(at: Position) -> ReadError {
+pub(super) fn no_event(at: Position) -> ReadError {
     ReadError {
         index: at.entry,
         why: format!("the command at {at} made no such event"),

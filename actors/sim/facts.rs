@@ -1,6 +1,6 @@
 //! What the large world calls things when it tells facts to the checkers of `mimi-history`.
 
-use super::packages::Handout;
+use super::history::packages::Handout;
 use crate::{
     ids::{ClientUri, RoomUri},
     limits::CLAIM_KEPT_MS,

@@ -5,14 +5,16 @@
 //! checks that need a world in which everything is seen. Cheap checks are made with each event; the rest, at the end, in
 //! `judge`. Names are those of the invariants: `I1` one Commit for each epoch, and so on.
 
+pub(super) mod ages;
+pub(super) mod codes;
+pub(super) mod leases;
+pub(super) mod packages;
+pub(super) mod times;
+
+use self::{ages::Ages, codes::Codes, leases::Held, packages::Packages, times::Times};
 use super::{
-    codes::Codes,
+    counts::Counts,
     facts::{Here, Place, epoch_of, event_of, message_of, proposals_of, seq_of},
-    leases::Held,
-    packages::Packages,
-    retention::Ages,
-    times::Times,
-    world::Counts,
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},

@@ -14,50 +14,29 @@
     clippy::wildcard_enum_match_arm
 )]
 
-mod client;
-mod cluster;
-mod codes;
+mod counts;
 mod dice;
 mod draw;
 mod facts;
-mod faults;
-mod frozen;
-mod full_disk;
 mod history;
-mod hostile;
-mod judge;
-mod lanes;
-mod late;
-mod learn;
-mod leases;
-mod level;
+mod led;
 pub mod mls;
-mod moves;
 mod node;
-mod notices;
 pub mod operators;
-mod packages;
-mod perform;
 pub mod plan;
 mod post;
-mod reads;
 mod replica;
-mod retention;
-mod route;
-mod sealed;
 pub mod shrink;
 pub mod small;
 mod story;
-mod times;
 pub mod voters;
-mod walk;
 mod world;
 
 use crate::{machine::Millis, wire::event::Hash};
+pub use counts::Counts;
 pub use history::Violation;
 use plan::Plan;
 pub use story::Story;
-pub use world::Counts;
 use world::World;
 
 /// When worlds of the model begin: 2026-01-01, in milliseconds since 1970.

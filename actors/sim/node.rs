@@ -1,11 +1,13 @@
 //! One process of a provider: for each shard a copy of the log, the folds that follow from it, and, where it leads,
 //! the desks and the sessions of its links.
 
+pub(super) mod sealed;
+
 use super::{
-    full_disk::Full,
     plan::NodeRef,
     post::{Back, Task},
     replica::Replica,
+    world::full_disk::Full,
 };
 use crate::{
     ids::{RoomUri, UserUri},

@@ -1,10 +1,10 @@
 //! What travels in the world: between clients and nodes, between the nodes of a provider, between providers.
 
 use super::{
+    led::Led,
+    node::sealed::Install,
     plan::NodeRef,
     replica::{Append, Appended},
-    sealed::Install,
-    walk::Led,
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
@@ -235,15 +235,6 @@ pub(super) enum Task {
     },
     /// Notices on their way from a shard to another one.
     Notices { shard: u16, round: Carrying },
-}
-
-/// Who of another provider waits for an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PeerBack {
-    pub(super) node: NodeRef,
-    pub(super) life: u64,
-    pub(super) task: u64,
-    pub(super) slot: Slot,
 }
 
 impl Body {

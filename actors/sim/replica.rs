@@ -5,7 +5,7 @@
 //! itself is exercised with real processes; here its promises are what the world rests on, and the world checks them
 //! too (committed entries never change).
 
-use super::sealed::{Install, Sealed};
+use super::node::sealed::{Install, Sealed};
 use crate::record::Entry;
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,10 +1,29 @@
 //! The world: one heap of events in order of time, one thread, one source of chance.
 
+mod client;
+mod cluster;
+mod codes;
+mod faults;
+mod frozen;
+pub(super) mod full_disk;
+mod hostile;
+mod judge;
+mod lanes;
+mod late;
+mod learn;
+mod level;
+mod moves;
+mod notices;
+mod perform;
+mod reads;
+mod retention;
+mod route;
+mod walk;
+
+use self::{client::Client, codes::Told, frozen::Frozen};
 use super::{
-    client::Client,
-    codes::Told,
+    counts::Counts,
     dice::Dice,
-    frozen::Frozen,
     history::History,
     mls::Kind,
     node::{Node, voters},
@@ -131,37 +150,6 @@ pub(super) struct Cut {
     pub(super) outside: bool,
 }
 
-/// What happened how often: whether a run says anything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts(pub BTreeMap<&'static str, u64>);
-
-impl Counts {
-    /// One more.
-    pub(super) fn one(&mut self, what: &'static str) {
-        self.many(what, 1);
-    }
-
-    /// Many more.
-    pub(super) fn many(&mut self, what: &'static str, count: u64) {
-        if count > 0 {
-            *self.0.entry(what).or_default() += count;
-        }
-    }
-
-    /// How often.
-    #[must_use]
-    pub fn of(&self, what: &str) -> u64 {
-        self.0.get(what).copied().unwrap_or_default()
-    }
-
-    /// Adds what another world saw.
-    pub fn add(&mut self, other: &Self) {
-        for (what, count) in &other.0 {
-            *self.0.entry(what).or_default() += count;
-        }
-    }
-}
-
 /// Everything that there is.
 pub(super) struct World {
     pub(super) plan: Plan,
@@ -179,11 +167,11 @@ pub(super) struct World {
     pub(super) over: bool,
     pub(super) providers: Vec<ProviderId>,
     pub(super) nodes: BTreeMap<NodeRef, Node>,
-    pub(super) clients: Vec<Client>,
+    clients: Vec<Client>,
     pub(super) lanes: BTreeMap<u64, Lane>,
     pub(super) cuts: BTreeMap<usize, Cut>,
     /// Providers at which rooms are frozen, by the fault that did it, and which rooms.
-    pub(super) frozen: BTreeMap<usize, Frozen>,
+    frozen: BTreeMap<usize, Frozen>,
     /// Rooms of which a provider refused something because of that.
     pub(super) once_frozen: BTreeSet<(u8, RoomUri)>,
     /// When the last message between two ends arrives: between nodes of a provider, order is kept.
@@ -195,7 +183,7 @@ pub(super) struct World {
     pub(super) next_id: u64,
     pub(super) history: History,
     /// Joining codes that members told others.
-    pub(super) codes: Vec<Told>,
+    codes: Vec<Told>,
     pub(super) story: Story,
     pub(super) counts: Counts,
     pub(super) trace: Hash,

@@ -4,10 +4,10 @@ use super::introductions::Introduction;
 use crate::{
     bucket::Rate,
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    limits::KEY_PACKAGE_SKEW_MS,
+    limits::{KEY_PACKAGE_SKEW_MS, PROPOSALS_PER_BUNDLE_MAX},
     machine::Millis,
     wire::{
-        Payload,
+        BVec, Payload,
         claim::{ClaimId, ClaimTerms},
         door::PackageRefused,
         event::{Hash, InboxSeq, LaneCursor, LinkSeq, RoomSeq},
@@ -48,6 +48,8 @@ pub enum Command {
     Ack(Ack),
     /// Keep, list, end or resolve introduction codes.
     Introduction(Introduction),
+    /// Take a notice of a room whose Welcome lies in another command of the same entry.
+    Join(Join),
 }
 
 impl Command {
@@ -74,7 +76,8 @@ impl Command {
             | Self::Claim(_)
             | Self::LearnRefilled(_)
             | Self::Ack(_)
-            | Self::Introduction(_) => 0,
+            | Self::Introduction(_)
+            | Self::Join(_) => 0,
         }
     }
 }
@@ -248,6 +251,48 @@ pub struct Deliver {
     pub seq: LinkSeq,
     /// The notice.
     pub post: Post,
+}
+
+/// A notice by which clients join a room, as the one that another user gets of the same Commit: the Welcome and the tree
+/// lie in the log once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// The shard of the room.
+    pub from_shard: u16,
+    /// Its number of the notice.
+    pub seq: LinkSeq,
+    /// The room.
+    pub room: RoomUri,
+    /// The clients of the user that it concerns.
+    pub clients: BVec<ClientUri, PROPOSALS_PER_BUNDLE_MAX>,
+    /// The last event that is not theirs.
+    pub after: RoomSeq,
+    /// Number of the command, in the same entry, that is the [`Deliver`] which holds the Welcome.
+    pub as_in: u32,
+}
+
+impl Deliver {
+    /// The same notice, as one that points at another of the entry which holds the same Welcome; `None` when it is not of
+    /// the same.
+    #[must_use]
+    pub fn as_in(&self, other: &Self, number: u32) -> Option<Join> {
+        let Notice::Joined {
+            after,
+            welcome: Some(_),
+        } = self.post.notice
+        else {
+            return None;
+        };
+        let same = self.post.room == other.post.room && self.post.notice == other.post.notice;
+        same.then(|| Join {
+            from_shard: self.from_shard,
+            seq: self.seq,
+            room: self.post.room.clone(),
+            clients: self.post.clients.clone(),
+            after,
+            as_in: number,
+        })
+    }
 }
 
 /// Says that a client, which once had no package for a room, can be added to it now.

@@ -7,7 +7,7 @@
 use super::{
     Account, Device, User,
     claims::{Handed, fold_refusal},
-    command::{Claim, Command, Deliver, LearnRefilled},
+    command::{Claim, Command, Deliver, Join, LearnRefilled},
     cursors::Membership,
     inbox::InboxItem,
     outcome::{Answer, Outcome, Refused},
@@ -34,6 +34,7 @@ impl machine::Fold for Fold {
             Command::Upload(upload) => self.on_user(|user| user.upload(time, upload)),
             Command::Claim(claim) => self.claim(time, claim),
             Command::Deliver(deliver) => self.deliver(at, deliver),
+            Command::Join(join) => self.join(at, join),
             Command::LearnRefilled(learn) => self.learn_refilled(learn),
             Command::Ack(ack) => self.on_user(|user| user.ack(ack)),
             Command::Introduction(what) => self.on_user(|user| user.introduce(time, what)),
@@ -121,8 +122,7 @@ impl Fold {
             return Some(Answer::Introduced(introduced));
         }
         match (&self.account, command) {
-            // Whether the user exists, these may change something or must be remembered in order.
-            (_, Command::Add(_) | Command::Deliver(_) | Command::LearnRefilled(_)) => None,
+            (_, Command::Add(_)) => None,
             (Account::Absent, Command::Claim(claim)) => Some(Answer::Claimed(Err(fold_refusal(
                 UserRefused::Unknown,
                 claim,
@@ -192,6 +192,13 @@ impl Fold {
         match &mut self.account {
             Account::Active(user) => user.deliver(at, deliver),
             // The room cannot help it that the user is gone, and the notices behind this one must go on.
+            Account::Absent | Account::Deleted => Outcome::answer(Answer::Done),
+        }
+    }
+
+    fn join(&mut self, at: Position, join: &Join) -> Outcome {
+        match &mut self.account {
+            Account::Active(user) => user.join(at, join),
             Account::Absent | Account::Deleted => Outcome::answer(Answer::Done),
         }
     }

@@ -7,17 +7,17 @@
 
 use super::{
     Device, User,
-    command::{Deliver, LearnRefilled},
+    command::{Deliver, Join, LearnRefilled},
     cursors::Membership,
     outcome::{Answer, Outcome},
 };
 use crate::{
-    ids::ClientUri,
+    ids::{ClientUri, RoomUri},
     limits::{INBOX_ITEMS_PER_CLIENT_MAX, NOTES_PER_CLIENT_MAX, ROOMS_PER_CLIENT_MAX},
     machine::Position,
     wire::{
-        event::{InboxSeq, LinkSeq},
-        post::{Note, Notice, Post},
+        event::{InboxSeq, LinkSeq, RoomSeq},
+        post::{Note, Notice},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -98,37 +98,62 @@ enum Stored {
     Nothing,
 }
 
+/// What a notice says happened to its clients.
+#[derive(Clone, Copy)]
+enum Happened {
+    /// They joined; whether there is a Welcome for them.
+    Joined {
+        after: RoomSeq,
+        welcomed: bool,
+    },
+    Left {
+        upto: RoomSeq,
+    },
+}
+
+impl Happened {
+    fn of(notice: &Notice) -> Self {
+        match notice {
+            Notice::Joined { after, welcome } => Self::Joined {
+                after: *after,
+                welcomed: welcome.is_some(),
+            },
+            Notice::Left { upto } => Self::Left { upto: *upto },
+        }
+    }
+}
+
 impl Device {
-    fn notice(&mut self, at: Position, post: &Post) -> Stored {
-        match &post.notice {
-            Notice::Joined { after, welcome } => {
-                let known = self.rooms.contains_key(&post.room);
+    fn notice(&mut self, at: Position, room: &RoomUri, happened: Happened) -> Stored {
+        match happened {
+            Happened::Joined { after, welcomed } => {
+                let known = self.rooms.contains_key(room);
                 if !known && self.rooms.len() >= ROOMS_PER_CLIENT_MAX {
                     // A Welcome to a room whose events the client cannot be given would only mislead it.
                     return Stored::InPart;
                 }
                 // Also when the inbox is full: the room counts the client in, it may still join by an external
                 // Commit, and then its events must have been kept for it.
-                let after = *after;
                 let joined = Membership {
                     after,
                     upto: None,
                     acked: after,
                     control: after,
                 };
-                self.rooms.insert(post.room.clone(), joined);
-                match welcome {
-                    Some(_) => self.inbox.store(Held::Notice(at)),
-                    None => Stored::Whole,
+                self.rooms.insert(room.clone(), joined);
+                if welcomed {
+                    self.inbox.store(Held::Notice(at))
+                } else {
+                    Stored::Whole
                 }
             }
-            Notice::Left { upto } => {
-                let Some(membership) = self.rooms.get_mut(&post.room) else {
+            Happened::Left { upto } => {
+                let Some(membership) = self.rooms.get_mut(room) else {
                     return Stored::Nothing;
                 };
-                membership.upto = Some(*upto);
+                membership.upto = Some(upto);
                 if membership.is_over() {
-                    self.rooms.remove(&post.room);
+                    self.rooms.remove(room);
                 }
                 self.inbox.store(Held::Notice(at))
             }
@@ -179,16 +204,51 @@ impl User {
     }
 
     pub(super) fn deliver(&mut self, at: Position, deliver: &Deliver) -> Outcome {
+        let Deliver {
+            from_shard,
+            seq,
+            post,
+        } = deliver;
+        let happened = Happened::of(&post.notice);
+        self.notice(
+            (*from_shard, *seq),
+            at,
+            (&post.room, &post.clients),
+            happened,
+        )
+    }
+
+    /// Takes a notice whose Welcome lies in another command of the entry: that is where the inbox points.
+    pub(super) fn join(&mut self, at: Position, join: &Join) -> Outcome {
+        let at = Position {
+            command: join.as_in,
+            ..at
+        };
+        let happened = Happened::Joined {
+            after: join.after,
+            welcomed: true,
+        };
+        let whom = (&join.room, &*join.clients);
+        self.notice((join.from_shard, join.seq), at, whom, happened)
+    }
+
+    fn notice(
+        &mut self,
+        (shard, seq): (u16, LinkSeq),
+        at: Position,
+        (room, clients): (&RoomUri, &[ClientUri]),
+        happened: Happened,
+    ) -> Outcome {
         let mut outcome = Outcome::answer(Answer::Done);
-        if !self.is_news(deliver.from_shard, deliver.seq) {
+        if !self.is_news(shard, seq) {
             return outcome;
         }
-        let named: BTreeSet<&ClientUri> = deliver.post.clients.iter().collect();
+        let named: BTreeSet<&ClientUri> = clients.iter().collect();
         for client in named {
             let Some(device) = self.devices.get_mut(client) else {
                 continue;
             };
-            let stored = device.notice(at, &deliver.post);
+            let stored = device.notice(at, room, happened);
             if stored == Stored::InPart {
                 outcome.inbox_full.push(client.clone());
             }
@@ -389,5 +449,50 @@ mod tests {
         assert_eq!(note(&bobby, "phone").len(), NOTES_PER_CLIENT_MAX);
         let outcome = bobby.deliver(post("club", &["phone"], joined(4)));
         assert_eq!(outcome.inbox_full, [], "a Welcome still finds room");
+    }
+
+    #[test]
+    fn a_notice_that_points_at_another_of_its_entry_lies_in_the_inbox_as_that_one() {
+        let deliver = |name, notice| Deliver {
+            from_shard: 3,
+            seq: LinkSeq(1),
+            post: post(name, &["phone"], notice),
+        };
+        let first = deliver("club", joined(4));
+        for other in [
+            deliver("den", joined(4)),
+            deliver("club", joined(5)),
+            deliver("club", left(4)),
+        ] {
+            assert_eq!(other.as_in(&first, 7), None);
+        }
+        assert_eq!(
+            deliver("club", left(4)).as_in(&deliver("club", left(4)), 7),
+            None
+        );
+        let join = first.as_in(&first.clone(), 7).unwrap();
+
+        let mut bobby = Log::bobby(&["phone"]);
+        let outcome = bobby.apply(Command::Join(join.clone()));
+        assert_eq!(outcome.woken, [client("phone")]);
+        let at = Position {
+            command: 7,
+            ..bobby.position()
+        };
+        let lies: Vec<_> = bobby
+            .fold
+            .inbox(&client("phone"))
+            .map(|item| item.at())
+            .collect();
+        assert_eq!(lies, [Some(at)]);
+        assert_eq!(membership(&bobby, "club"), reads(4, None, 4));
+        assert_eq!(
+            bobby.apply(Command::Join(join.clone())),
+            Outcome::answer(Answer::Done)
+        );
+        assert_eq!(
+            Log::default().apply(Command::Join(join)),
+            Outcome::answer(Answer::Done)
+        );
     }
 }

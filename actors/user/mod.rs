@@ -46,7 +46,7 @@ use stock::Stock;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 /// A user, or the place where one could be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

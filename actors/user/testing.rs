@@ -123,6 +123,15 @@ pub(super) fn post(name: &str, clients: &[&str], notice: Notice) -> Post {
     }
 }
 
+/// A notice by which clients of bobby join a room.
+pub(crate) fn delivered(name: &str, clients: &[&str]) -> Deliver {
+    Deliver {
+        from_shard: 3,
+        seq: LinkSeq(1),
+        post: post(name, clients, joined(4)),
+    }
+}
+
 pub(super) fn joined(after: u64) -> Notice {
     Notice::Joined {
         after: RoomSeq(after),

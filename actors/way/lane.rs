@@ -16,7 +16,7 @@ use crate::{
     },
     wire::{
         event::LinkSeq,
-        link::{Ack, Fanout, OfShard, Submit, Submitted},
+        link::{Ack, Fanout, OfShard, RoomRefused, Submit, Submitted},
     },
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -292,6 +292,18 @@ impl SharedSender<FanoutSender> {
         bytes: usize,
     ) -> Option<OfShard<Fanout>> {
         self.made(shard, batch, |session| session.sent(after, bytes))
+    }
+
+    /// A shard's next item fits no frame: its room waits beside the link from now on, and the others go on. Says whether it
+    /// does; it is asked again when what was sent before is acknowledged.
+    pub fn pass_over(&mut self, shard: u16, item: LinkSeq, refused: RoomRefused) -> bool {
+        let place = self.shards.get_mut(&shard);
+        let session = place.and_then(Place::sending);
+        let passed = session.is_some_and(|session| session.pass_over(item, refused));
+        if passed {
+            self.goes_on(shard);
+        }
+        passed
     }
 
     /// The peer acknowledges.

@@ -6,7 +6,10 @@
 use super::{Slot, Slots};
 use crate::{
     link::{self, Links, Peer},
-    shard::read::{self, ReadError, Source},
+    shard::{
+        owing,
+        read::{ReadError, Source},
+    },
     shard_request::{ShardReply, ShardRequest},
     user::outcome::{Answer, Refused},
     wire::event::LinkSeq,
@@ -82,7 +85,7 @@ impl Carrying {
     /// [`ReadError`] when a notice cannot be read: the round ends with those before it.
     pub fn next<S: Source>(&mut self, source: &S) -> Result<Next, ReadError> {
         while !self.stopped && self.under_way.len() < UNDER_WAY_MAX {
-            let notice = read::notice(source, self.from, self.to, self.next);
+            let notice = owing::notice(source, self.from, self.to, self.next);
             let notice = notice.inspect_err(|_| self.stopped = true)?;
             let Some((seq, carried)) = notice else { break };
             self.next = seq.next();

@@ -221,9 +221,8 @@ async fn list_users(node: &Node) -> anyhow::Result<Response> {
     for shard in node.shards.iter() {
         let known: Vec<UserUri> = shard.actors.of::<user_desk::Desk>().lock().await.keys();
         for user in known {
-            let actor = shard.actor::<user_desk::Desk>(&user).await?;
             let name = user.clone();
-            let row = actor.look(move |fold| {
+            let row = shard.look::<user_desk::Desk, _>(&user, move |fold| {
                 let device = |client: &ClientUri| DeviceRow {
                     client: client.clone(),
                     key_packages: fold.stock(client),

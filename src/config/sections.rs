@@ -2,7 +2,8 @@
 
 use crate::cluster::raft::group::SNAPSHOT_ENTRIES;
 use mimi_actors::limits::{
-    AUDITED_MEMBERS_MAX, BACKLOG_ITEMS_MAX, CREDIT_BYTES, LEASE_MS, SHARDS_DEFAULT,
+    ACTORS_AWAKE_MAX, AUDITED_MEMBERS_MAX, BACKLOG_ITEMS_MAX, CREDIT_BYTES, LEASE_MS,
+    SHARDS_DEFAULT,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -128,6 +129,8 @@ pub struct LimitsConfig {
     pub tree_hosts: Vec<String>,
     /// How long a room or user is kept awake without being asked anything, in seconds.
     pub idle_s: u64,
+    /// Rooms and users that are awake at a time, at most; what is asked of one that sleeps then is to come again.
+    pub actors_awake_max: usize,
     /// How long a stopping node may take to finish what is under way, in milliseconds.
     pub drain_deadline_ms: u64,
 }
@@ -251,6 +254,7 @@ impl Default for LimitsConfig {
             group_info_lease_ms: LEASE_MS,
             tree_hosts: Vec::new(),
             idle_s: 60,
+            actors_awake_max: ACTORS_AWAKE_MAX,
             drain_deadline_ms: 5_000,
         }
     }

@@ -155,9 +155,8 @@ async fn refresh(
     let user = client.user();
     let shard = session.shards.of_user(user)?;
     let (seen, reader) = (cursors.inbox, client.clone());
-    let actor = shard.actor::<user_desk::Desk>(user).await?;
-    let (known, memberships, inbox) = actor
-        .look(move |fold| {
+    let (known, memberships, inbox) = shard
+        .look::<user_desk::Desk, _>(user, move |fold| {
             let known = fold.device_key(&reader).is_some();
             let rooms: Vec<(RoomUri, Membership)> = fold
                 .memberships(&reader)
@@ -168,7 +167,6 @@ async fn refresh(
             (known, rooms, inbox)
         })
         .await?;
-    drop(actor);
     anyhow::ensure!(known, "the device was revoked");
     for item in inbox {
         let seq = item.seq;

@@ -6,7 +6,7 @@ use mimi_actors::{
     caller::Principal,
     ids::ClientUri,
     shard_request::{AskDeviceKey, AskUser},
-    user::desk as user_desk,
+    user::{desk as user_desk, fold::Fold},
     wire::{
         BText,
         door::{DoorRefused, EXPORTER_LABEL, Enrol, Login, Reply, proof_input},
@@ -95,15 +95,11 @@ async fn end_when_revoked(session: Arc<Session>, client: ClientUri) {
         let Ok(shard) = session.shards.of_user(client.user()) else {
             return;
         };
-        let Ok(actor) = shard.actor::<user_desk::Desk>(client.user()).await else {
-            return;
-        };
         let device = client.clone();
-        if actor
-            .look(move |fold| fold.device_key(&device).is_none())
-            .await
-            == Ok(true)
-        {
+        let is_revoked = move |fold: &Fold| fold.device_key(&device).is_none();
+        let looked = shard.look::<user_desk::Desk, _>(client.user(), is_revoked);
+        let Ok(is_revoked) = looked.await else { return };
+        if is_revoked {
             session.door.close(code::PROTOCOL, "the device was revoked");
             return;
         }

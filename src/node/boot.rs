@@ -13,7 +13,9 @@ use crate::{
             identity::Own,
         },
         raft::{group::Group, lead::Lead, way::Others},
-        shard::{self, Shard, apply::ApplyToActors, leader_balance, shards::Shards},
+        shard::{
+            self, Shard, apply::ApplyToActors, directory::Awake, leader_balance, shards::Shards,
+        },
     },
     config::{self, Config},
     directory::{self, Founding, HubKey},
@@ -217,6 +219,7 @@ fn environment(
         provider,
         shards: config.node.shards,
         clock: Arc::new(move || clock.now()),
+        awake: Awake::at_most(config.limits.actors_awake_max),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
         wakers: Wakers::default(),
         refusals: RefusalThrottle::default(),

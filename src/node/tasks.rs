@@ -17,11 +17,14 @@ use mimi_actors::{
     wire::{link::Hello, refusal::TryLater},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::MissedTickBehavior,
+};
 use tracing::{error, warn};
 
 /// How often idle actors are looked for.
-const SLEEP_INTERVAL: Duration = Duration::from_secs(5);
+const SLEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often files of discarded entries are looked for.
 const COLLECT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -74,10 +77,12 @@ pub(super) async fn doubted(mesh: Option<&Arc<Mesh>>) -> String {
     }
 }
 
-pub(super) async fn put_to_sleep(shards: Shards, idle: Duration) {
+pub(super) async fn put_to_sleep(shards: Shards, usual: Duration) {
     let mut turn = tokio::time::interval(SLEEP_INTERVAL);
+    turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turn.tick().await;
+        let idle = shards.environment().awake.idle(usual);
         for shard in shards.iter() {
             let asleep = shard.actors.put_to_sleep(idle).await;
             if asleep > 0 {

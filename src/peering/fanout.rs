@@ -19,9 +19,12 @@ use mimi_actors::{
     kind::NotAppended,
     link::session::{FanoutSender, Turn},
     record::Command,
-    shard::read,
+    shard::owing::{self, Owing},
     way::lane::Told,
-    wire::link::{Ack, Fanout, OfShard, Open},
+    wire::{
+        BText,
+        link::{Ack, Fanout, OfShard, Open, RoomRefused},
+    },
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::MissedTickBehavior;
@@ -108,8 +111,12 @@ impl Sending<'_> {
             }
             Turn::Wait => return Ok(()),
         };
-        match read::fanout(&**own, self.over.peer(), next) {
-            Ok(Some((batch, after, bytes))) => {
+        match owing::batch(&**own, self.over.peer(), next) {
+            Ok(Owing::Batch {
+                batch,
+                after,
+                bytes,
+            }) => {
                 let Some(frame) = self.on.sender.sent(shard, batch, after, bytes) else {
                     return Ok(());
                 };
@@ -117,7 +124,17 @@ impl Sending<'_> {
                 self.over.credits.count(after.0 - next.0);
                 self.note(shard);
             }
-            Ok(None) => {}
+            Ok(Owing::Nothing) => {}
+            Ok(Owing::TooLarge { item, room, bytes }) => {
+                let detail = format!("an event of {bytes} bytes fits no frame");
+                let refused = RoomRefused {
+                    room: room.clone(),
+                    detail: BText::clipped(&detail),
+                };
+                if self.on.sender.pass_over(shard, item, refused) {
+                    tracing::error!(%room, bytes, "an event fits no frame: its room is parked");
+                }
+            }
             Err(error) => {
                 tracing::warn!(shard, %error, "what a shard has for the peer cannot be read");
                 self.on.rest(shard, Duration::ZERO);

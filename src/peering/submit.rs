@@ -19,7 +19,7 @@ use futures::{
 };
 use mimi_actors::{
     link::session::{Judged, SubmitSender},
-    shard::read,
+    shard::owing,
     way::submit::rejects,
     wire::link::{OfShard, Open, Submit, Submitted},
 };
@@ -82,7 +82,7 @@ impl Sending<'_> {
         };
         let next = self.on.sender.from(shard, &own.looked_at().links);
         let Some(next) = next else { return Ok(()) };
-        match read::submissions(&**own, self.over.peer(), next) {
+        match owing::submissions(&**own, self.over.peer(), next) {
             Ok(Some((batch, after))) => {
                 let submissions = batch.groups.iter().map(|group| group.messages.len() as u64);
                 let submissions = submissions.sum();

@@ -12,7 +12,7 @@ pub(crate) mod workers;
 use crate::{
     cluster::{
         feeds::{refusal_throttle::RefusalThrottle, wake::Wakers},
-        shard::{Shard, actors::Kept},
+        shard::{Shard, actors::Kept, directory::Awake},
     },
     directory::HubKey,
 };
@@ -35,6 +35,8 @@ pub(crate) struct Environment {
     pub(crate) shards: u16,
     /// The node's clock.
     pub(crate) clock: Clock,
+    /// How many actors are awake, and may be.
+    pub(crate) awake: Awake,
     /// Where cryptography is done.
     pub(crate) workers: Workers,
     /// The client streams of this node.

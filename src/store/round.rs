@@ -8,13 +8,14 @@ use super::{
     record::{Record, Records},
 };
 use bytes::Bytes;
+use mimi_actors::limits::CLUSTER_FRAME_BYTES_MAX;
 use raft_engine::LogBatch;
 use std::{collections::BTreeMap, io};
 
 /// Bytes after which the entries of a shard go into another block. A read fetches whole blocks.
 const BLOCK_BYTES_TARGET: usize = 1 << 20;
-/// Largest entry, in bytes. The engine counts in 31 bits.
-pub const ENTRY_BYTES_MAX: usize = 1 << 30;
+/// Largest entry that is stored, in bytes: what came from another node came in a frame.
+const ENTRY_BYTES_MAX: usize = CLUSTER_FRAME_BYTES_MAX;
 
 /// What one shard wants written.
 #[derive(Clone, Debug, Default)]

@@ -20,7 +20,9 @@ use super::{
 pub use crate::wire::room::Bundle;
 use crate::{
     ids::ClientUri,
-    limits::{ADDS_PER_COMMIT_MAX, PROPOSALS_PER_BUNDLE_MAX, URI_BYTES_MAX},
+    limits::{
+        ADDS_PER_COMMIT_MAX, CONTROL_EVENT_BYTES_MAX, PROPOSALS_PER_BUNDLE_MAX, URI_BYTES_MAX,
+    },
     mls::{
         codec::{
             commit::Commit,
@@ -200,6 +202,7 @@ fn judge(
     let hashes = apply_path(&group, &mut changed, &framed.body, &items, committer)?;
     let tree_hash = changed.tree.root_hash(&hashes);
     let made = MadeTree::of(&changed.tree, &context.base());
+    made.check_size(view)?;
     parts::check_tree(&bundle.tree, view, &made, &terms.tree_hosts)?;
 
     let confirmed = framed.confirmed_transcript_hash(&suite, &view.interim_transcript_hash);
@@ -262,7 +265,29 @@ fn judge(
             updated: vec![],
         },
     )?;
+    check_event(bundle, &result)?;
     Ok((result, (tree_hash, step)))
+}
+
+/// What a provider is sent of the Commit fits an event, also where all clients that come and go are its own.
+fn check_event(bundle: &Bundle, checked: &CheckedBundle) -> Result<(), BundleRefused> {
+    // A number of two bytes comes before each name.
+    let named = |client: &ClientUri| client.to_string().len() + 2;
+    let joined: usize = checked.joined.iter().map(|one| named(&one.client)).sum();
+    let left: usize = checked.left.iter().map(|one| named(&one.client)).sum();
+    let welcome = bundle.welcome.as_ref().map_or(0, |welcome| welcome.len());
+    let tree = checked.next.whole_tree().filter(|_| welcome > 0);
+    let tree = tree.map_or(0, Bytes::len);
+    let bytes = bundle.commit.len() + welcome + tree + joined + left;
+    if bytes <= CONTROL_EVENT_BYTES_MAX {
+        return Ok(());
+    }
+    let cause = Malformed::TooLarge {
+        what: "Commit with its Welcome, tree and clients",
+        bytes,
+        max: CONTROL_EVENT_BYTES_MAX,
+    };
+    Err(in_part("Commit")(cause.into()))
 }
 
 /// What the log needs of the tree that a Commit made: all of it when somebody is `welcomed`, else what is shorter.

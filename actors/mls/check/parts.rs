@@ -8,7 +8,7 @@ use super::{
     refused::{BundleRefused, TreeRefused, in_part},
 };
 use crate::{
-    limits::{ADDS_PER_COMMIT_MAX, COMMIT_BYTES_MAX},
+    limits::{ADDS_PER_COMMIT_MAX, COMMIT_BYTES_MAX, TREE_BYTES_MAX},
     mls::{
         codec::{
             commit::{Commit, Entry, Proposal},
@@ -187,6 +187,21 @@ impl<'t, 'a> MadeTree<'t, 'a> {
     /// The whole tree.
     pub(crate) fn whole(&self) -> &Bytes {
         self.whole.get_or_init(|| self.tree.write().into())
+    }
+
+    /// The tree is no larger than one that can be read again, whatever was sent in its place.
+    pub(crate) fn check_size(&self, before: &GroupView) -> Result<(), ContainerRefused> {
+        // What changed is in the delta; a node that came to be besides is blank, a byte.
+        let most = before.tree.len() + self.delta.len() + self.tree.used();
+        if most <= TREE_BYTES_MAX {
+            return Ok(());
+        }
+        let (bytes, max) = (self.whole().len(), TREE_BYTES_MAX);
+        if bytes > max {
+            let bytes = bytes as u64;
+            return Err(ContainerRefused::TooLarge { bytes, max });
+        }
+        Ok(())
     }
 }
 

@@ -72,7 +72,7 @@ fn every_container_leads_to_the_same_state_and_an_audit() {
     let mut world = World::of(6);
     world
         .clients
-        .push(super::super::fixture::Client::new("new", SUITE));
+        .push(crate::mls::fixture::Client::new("new", SUITE));
     let update = world.bundle(1, &[], &[], true);
     let expected = world.check(1, &update).unwrap();
     assert!(expected.audited);
@@ -540,4 +540,38 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[test]
+fn a_commit_whose_tree_could_not_be_read_again_is_refused_whatever_stands_for_the_tree() {
+    const ADDS: usize = 60;
+    let mut world = World::new(1, SUITE);
+    let large = openmls::prelude::Extension::ApplicationId(
+        openmls::prelude::ApplicationIdExtension::new(&[7; 14 << 10]),
+    );
+    let mut refused = None;
+    for round in 0..4 {
+        let adds: Vec<_> = (0..ADDS)
+            .map(|number| {
+                let client = crate::mls::fixture::Client::new(&format!("x{round}y{number}"), SUITE);
+                let extensions = Extensions::single(large.clone()).unwrap();
+                client.key_package_with(|builder| builder.leaf_node_extensions(extensions))
+            })
+            .collect();
+        let whole = world.clients[0].commit(|builder| builder.propose_adds(adds));
+        let bundle = with(&whole, TreeContainer::DistributionService);
+        match verdict(&world, 0, &bundle) {
+            Ok(checked) => world.view = checked.next.after(&world.view).unwrap(),
+            Err(why) => {
+                refused = Some(why);
+                break;
+            }
+        }
+        assert!(world.view.tree.len() <= TREE_BYTES_MAX);
+    }
+    let Some(BundleRefused::Container(ContainerRefused::TooLarge { bytes, max })) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(max, TREE_BYTES_MAX);
+    assert!(bytes > max as u64 && world.view.tree.len() > max / 2);
 }

@@ -219,7 +219,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Nodes up to the last that is not blank.
-    fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         let last = self.changed.iter().rev().find(|(_, node)| node.is_some());
         let end = last
             .map_or(0, |(index, _)| index + 1)

@@ -14,6 +14,7 @@ use crate::{
         follower, follower_desk,
         hub::{self, Submit, Via},
     },
+    shard::owing::{self, Owing},
     wire::{
         BVec,
         event::LinkSeq,
@@ -40,8 +41,14 @@ impl World {
         };
         let to = &self.names.providers[B];
         let (acked, _) = self.shards[A].owed(to);
-        let batch = crate::shard::read::fanout(&*self.shards[A], to, from);
-        let Some((batch, after, bytes)) = batch.map_err(|error| ("I15", error.to_string()))? else {
+        let batch = owing::batch(&*self.shards[A], to, from);
+        let owing = batch.map_err(|error| ("I15", error.to_string()))?;
+        let Owing::Batch {
+            batch,
+            after,
+            bytes,
+        } = owing
+        else {
             return Ok(());
         };
         let fan = self.fan.get_or_insert_with(|| Fan {
@@ -136,7 +143,7 @@ impl World {
             Some(sub) => sub.sender.next()?,
             None => 0,
         };
-        crate::shard::read::submissions(&*self.shards[B], &self.names.providers[A], next)
+        owing::submissions(&*self.shards[B], &self.names.providers[A], next)
             .ok()
             .flatten()
     }

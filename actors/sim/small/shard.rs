@@ -3,9 +3,8 @@
 use super::seat::Seat;
 use crate::{
     ids::{RoomUri, UserUri},
-    limits::ENTRY_COMMANDS_MAX,
     machine::{Millis, Moment, Position, Ticket},
-    record::{Command, Entry},
+    record::{Command, Entry, Gathered},
     room::{desk, follower_desk},
     shard::{
         Derived, Done,
@@ -13,7 +12,7 @@ use crate::{
     },
     user::desk as user_desk,
     wire::{
-        self, BVec,
+        self,
         event::{Hash, LinkSeq},
     },
 };
@@ -83,13 +82,14 @@ impl Shard {
 
     /// Puts everything that waits into one entry.
     pub(super) fn append(&mut self, now: Millis) {
-        let count = self.queue.len().min(ENTRY_COMMANDS_MAX);
-        let (commands, tickets): (Vec<Command>, _) = self.queue.drain(..count).unzip();
-        let commands = BVec::first_max(commands);
-        let entry = Entry {
-            stamp: now,
-            commands,
-        };
+        let mut tickets = Vec::new();
+        let mut gathered = Gathered::new(self.derived.level);
+        while gathered.has_room() && !self.queue.is_empty() {
+            let (command, ticket) = self.queue.remove(0);
+            gathered.push(command);
+            tickets.push(ticket);
+        }
+        let entry = gathered.entry(now);
         let last = self.log_hash.last().copied().unwrap_or_default();
         let next = Hash::of_parts([&last.0[..], &wire::canonical(&entry)]);
         self.log_hash.push(next);

@@ -20,7 +20,7 @@ use crate::{
     directory::Founding,
 };
 use mimi_actors::{
-    limits::SHARDS_MAX,
+    limits::{CLUSTER_FRAME_BYTES_MAX, SHARDS_MAX},
     machine::Millis,
     membership::{
         Address, ChangeId, Next, View, Wish,
@@ -39,7 +39,7 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize};
 
 /// Largest frame between two nodes, in bytes: as many entries as one message may carry, the largest of them last.
-pub(super) const FRAME_BYTES_MAX: usize = 16 << 20;
+pub(super) const FRAME_BYTES_MAX: usize = CLUSTER_FRAME_BYTES_MAX;
 /// Calls in one frame, at most.
 pub(super) const CALLS_MAX: usize = 1_024;
 /// Nodes that have left which a greeting names, at most: the highest numbers.

@@ -55,9 +55,9 @@ impl Actors {
 
     /// Puts to sleep whom nobody has asked for anything for a while. Returns how many.
     pub(crate) async fn put_to_sleep(&self, idle: Duration) -> usize {
-        let hubs = self.hubs.lock().await.put_to_sleep(idle).await;
-        let followers = self.followers.lock().await.put_to_sleep(idle).await;
-        hubs + followers + self.users.lock().await.put_to_sleep(idle).await
+        let hubs = put_to_sleep(&self.hubs, idle).await;
+        let followers = put_to_sleep(&self.followers, idle).await;
+        hubs + followers + put_to_sleep(&self.users, idle).await
     }
 
     /// How many are awake, and how many sleep.
@@ -89,4 +89,14 @@ impl Actors {
         }
         all
     }
+}
+
+/// One after the other: a request never waits for more than one to fall asleep.
+async fn put_to_sleep<D: Kind>(all: &Mutex<Directory<D>>, idle: Duration) -> usize {
+    let tired = all.lock().await.tired(idle);
+    let mut asleep = 0;
+    for key in tired {
+        asleep += usize::from(all.lock().await.put_to_sleep(&key, idle).await);
+    }
+    asleep
 }

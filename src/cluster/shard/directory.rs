@@ -1,7 +1,7 @@
 //! The rooms and users of one shard: awake as actors, or asleep as compact bytes.
 //!
-//! Promises: there is at most one actor for each; a command or an input wakes a sleeper; what was never begun leaves
-//! nothing behind.
+//! Promises: there is at most one actor for each; a command or an input wakes a sleeper; what was never begun costs
+//! nothing and leaves nothing behind; no more are awake than may be, but for those that a log entry needs.
 
 use mimi_actors::{
     host::{Clock, Handle, Perform, Start},
@@ -11,8 +11,17 @@ use mimi_actors::{
 use ractor::{ActorCell, SpawnErr};
 use std::{
     collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
+
+/// How long an actor may rest and stay awake when more than half as many as may be are awake.
+const IDLE_WHEN_MANY: Duration = Duration::from_secs(5);
+/// The same when it is more than three quarters.
+const IDLE_WHEN_CROWDED: Duration = Duration::from_secs(1);
 
 /// Why an actor cannot be woken.
 #[derive(Debug, thiserror::Error)]
@@ -23,11 +32,78 @@ pub(crate) enum WakeError {
     /// The runtime does not start it.
     #[error("start an actor: {0}")]
     Spawn(#[from] SpawnErr),
+    /// As many as may be are awake on this node already, and none of them rests.
+    #[error("{max} actors are awake already")]
+    Crowded {
+        /// How many may be.
+        max: usize,
+    },
+}
+
+/// How many actors are awake on a node, of all shards and kinds, and how many may be for what is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Awake {
+    count: Arc<AtomicUsize>,
+    max: usize,
+}
+
+impl Awake {
+    pub(crate) fn at_most(max: usize) -> Self {
+        let count = Arc::default();
+        Self { count, max }
+    }
+
+    /// How many are.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// How long an actor may go on without being asked for anything: less, the more are awake.
+    pub(crate) fn idle(&self, usual: Duration) -> Duration {
+        match self.count() {
+            few if few <= self.max / 2 => usual,
+            many if many <= self.max / 4 * 3 => usual.min(IDLE_WHEN_MANY),
+            _ => usual.min(IDLE_WHEN_CROWDED),
+        }
+    }
+
+    /// A place for one more; `None` when there is none.
+    fn place(&self) -> Option<Place> {
+        (self.count() < self.max).then(|| self.take())
+    }
+
+    /// A place for one more, whether there is one or not.
+    fn take(&self) -> Place {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Place(Arc::clone(&self.count))
+    }
+}
+
+/// The place of an actor that is awake, until it is dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 enum Slot<D: Desk> {
-    Awake { handle: Handle<D>, used: Instant },
+    Awake {
+        handle: Handle<D>,
+        used: Instant,
+        _place: Place,
+    },
     Asleep(Vec<u8>),
+}
+
+impl<D: Desk> Slot<D> {
+    fn is_tired(&self, idle: Duration) -> bool {
+        match self {
+            Self::Awake { used, .. } => used.elapsed() >= idle,
+            Self::Asleep(_) => false,
+        }
+    }
 }
 
 /// An actor's state, or whom to ask for it.
@@ -36,6 +112,14 @@ pub(crate) enum Resident<D: Desk> {
     Awake(Handle<D>),
     /// Its compact state.
     Asleep(Vec<u8>),
+}
+
+/// Where the state of an actor is looked at.
+pub(crate) enum Seen<D: Desk> {
+    /// It is awake.
+    Awake(Handle<D>),
+    /// It sleeps, or never was: this is its state.
+    Is(D::Fold),
 }
 
 /// Makes what carries out an actor's orders.
@@ -47,35 +131,97 @@ pub(crate) struct Directory<D: Kind> {
     clock: Clock,
     perform: MakePerform<D>,
     supervisor: ActorCell,
+    awake: Awake,
     /// What a fold looks like before its first command, in compact form.
     nothing: Vec<u8>,
 }
 
 impl<D: Kind> Directory<D> {
-    pub(crate) fn new(clock: Clock, perform: MakePerform<D>, supervisor: ActorCell) -> Self {
+    pub(crate) fn new(
+        clock: Clock,
+        perform: MakePerform<D>,
+        supervisor: ActorCell,
+        awake: Awake,
+    ) -> Self {
         let nothing = D::Fold::default().compact();
         Self {
             slots: BTreeMap::new(),
             clock,
             perform,
             supervisor,
+            awake,
             nothing,
         }
     }
 
-    /// The actor of `key`, woken or begun if need be.
+    /// The actor of `key` for what the log has for it, woken or begun if need be: the log waits for nobody.
     pub(crate) async fn wake(&mut self, key: &D::Key) -> Result<Handle<D>, WakeError> {
-        let fold = match self.slots.get_mut(key) {
-            Some(Slot::Awake { handle, used }) => {
-                *used = Instant::now();
-                return Ok(handle.clone());
-            }
+        if let Some(handle) = self.awake(key) {
+            return Ok(handle);
+        }
+        let fold = match self.slots.get(key) {
             Some(Slot::Asleep(compact)) => D::Fold::revive(compact)?,
-            None => D::Fold::default(),
+            Some(Slot::Awake { .. }) | None => D::Fold::default(),
         };
+        let place = self.awake.take();
+        self.start(key, fold, D::default(), place).await
+    }
+
+    /// The actor of `key` for what it is asked, woken if it sleeps; none where nothing was ever begun.
+    pub(crate) async fn find(&mut self, key: &D::Key) -> Result<Option<Handle<D>>, WakeError> {
+        if let Some(handle) = self.awake(key) {
+            return Ok(Some(handle));
+        }
+        let Some(Slot::Asleep(compact)) = self.slots.get(key) else {
+            return Ok(None);
+        };
+        let fold = D::Fold::revive(compact)?;
+        let place = self.place()?;
+        let started = self.start(key, fold, D::default(), place).await;
+        started.map(Some)
+    }
+
+    /// The state of `key`, or whom to ask for it: a look wakes nobody.
+    pub(crate) fn seen(&self, key: &D::Key) -> Result<Seen<D>, WakeError> {
+        Ok(match self.slots.get(key) {
+            Some(Slot::Awake { handle, .. }) => Seen::Awake(handle.clone()),
+            Some(Slot::Asleep(compact)) => Seen::Is(D::Fold::revive(compact)?),
+            None => Seen::Is(D::Fold::default()),
+        })
+    }
+
+    /// Begins an actor where there is none, with what its desk holds already.
+    pub(crate) async fn begin(&mut self, key: &D::Key, desk: D) -> Result<(), WakeError> {
+        let place = self.place()?;
+        let started = self.start(key, D::Fold::default(), desk, place).await;
+        started.map(drop)
+    }
+
+    /// The actor of `key`, if it is awake.
+    fn awake(&mut self, key: &D::Key) -> Option<Handle<D>> {
+        let Some(Slot::Awake { handle, used, .. }) = self.slots.get_mut(key) else {
+            return None;
+        };
+        *used = Instant::now();
+        Some(handle.clone())
+    }
+
+    fn place(&self) -> Result<Place, WakeError> {
+        let max = self.awake.max;
+        self.awake.place().ok_or(WakeError::Crowded { max })
+    }
+
+    async fn start(
+        &mut self,
+        key: &D::Key,
+        fold: D::Fold,
+        desk: D,
+        place: Place,
+    ) -> Result<Handle<D>, WakeError> {
         let perform = (self.perform)(key);
         let start = Start {
             fold,
+            desk,
             clock: self.clock.clone(),
             perform,
         };
@@ -83,39 +229,33 @@ impl<D: Kind> Directory<D> {
         let slot = Slot::Awake {
             handle: handle.clone(),
             used: Instant::now(),
+            _place: place,
         };
         self.slots.insert(key.clone(), slot);
         Ok(handle)
     }
 
-    /// Puts actors to sleep that nobody has asked for anything for a while. Returns how many.
-    pub(crate) async fn put_to_sleep(&mut self, idle: Duration) -> usize {
-        let tired = |slot: &Slot<D>| match slot {
-            Slot::Awake { used, .. } => used.elapsed() >= idle,
-            Slot::Asleep(_) => false,
+    /// Whom nobody has asked for anything for a while.
+    pub(crate) fn tired(&self, idle: Duration) -> Vec<D::Key> {
+        let tired = self.slots.iter().filter(|(_, slot)| slot.is_tired(idle));
+        tired.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Puts an actor to sleep, if it is tired still and nobody waits there. Returns whether it did.
+    pub(crate) async fn put_to_sleep(&mut self, key: &D::Key, idle: Duration) -> bool {
+        let slot = self.slots.get(key).filter(|slot| slot.is_tired(idle));
+        let Some(Slot::Awake { handle, .. }) = slot else {
+            return false;
         };
-        let keys: Vec<D::Key> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| tired(slot))
-            .map(|(key, _)| key.clone())
-            .collect();
-        let mut asleep = 0;
-        for key in keys {
-            let Some(Slot::Awake { handle, .. }) = self.slots.get(&key) else {
-                continue;
-            };
-            let Some(compact) = handle.sleep().await else {
-                continue;
-            };
-            asleep += 1;
-            if compact == self.nothing {
-                self.slots.remove(&key);
-            } else {
-                self.slots.insert(key, Slot::Asleep(compact));
-            }
+        let Some(compact) = handle.sleep().await else {
+            return false;
+        };
+        if compact == self.nothing {
+            self.slots.remove(key);
+        } else {
+            self.slots.insert(key.clone(), Slot::Asleep(compact));
         }
-        asleep
+        true
     }
 
     /// The compact state of every actor, in order; those that hold nothing are left out.
@@ -206,7 +346,9 @@ mod tests {
     async fn users() -> (Supervisor, Directory<Desk>) {
         let supervisor = Supervisor::start().await.unwrap();
         let perform: MakePerform<Desk> = Box::new(|_| Arc::new(|_| {}));
-        let directory = Directory::new(Arc::new(|| Millis(1)), perform, supervisor.cell());
+        let clock: Clock = Arc::new(|| Millis(1));
+        let awake = Awake::at_most(2);
+        let directory = Directory::new(clock, perform, supervisor.cell(), awake);
         (supervisor, directory)
     }
 
@@ -240,7 +382,7 @@ mod tests {
             .unwrap();
         let before = directory.compact().await;
 
-        assert_eq!(directory.put_to_sleep(Duration::ZERO).await, 1);
+        assert!(directory.put_to_sleep(&alice, Duration::ZERO).await);
         assert_eq!(directory.counts(), (0, 1));
         assert_eq!(directory.compact().await, before);
         let state = directory
@@ -254,18 +396,49 @@ mod tests {
         assert_eq!(directory.compact().await, before);
     }
 
+    fn user(name: &str) -> UserUri {
+        format!("mimi://a.example/u/{name}").parse().unwrap()
+    }
+
     #[tokio::test]
-    async fn whoever_was_only_asked_for_leaves_nothing_behind() {
+    async fn whoever_never_was_is_not_there_and_what_is_begun_in_vain_leaves_nothing_behind() {
         let (_supervisor, mut directory) = users().await;
-        let nobody: UserUri = "mimi://a.example/u/nobody".parse().unwrap();
-        let lease = directory.wake(&nobody).await.unwrap();
-        assert_eq!(
-            directory.put_to_sleep(Duration::ZERO).await,
-            0,
+        let nobody = user("nobody");
+        assert!(directory.find(&nobody).await.unwrap().is_none());
+        assert_eq!(directory.counts(), (0, 0));
+        directory.begin(&nobody, Desk::default()).await.unwrap();
+        let lease = directory.find(&nobody).await.unwrap();
+        assert!(
+            !directory.put_to_sleep(&nobody, Duration::ZERO).await,
             "somebody holds a lease"
         );
         drop(lease);
-        assert_eq!(directory.put_to_sleep(Duration::ZERO).await, 1);
+        assert_eq!(
+            directory.tired(Duration::ZERO),
+            std::slice::from_ref(&nobody)
+        );
+        assert!(directory.put_to_sleep(&nobody, Duration::ZERO).await);
         assert_eq!(directory.counts(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn no_more_are_awake_than_may_be_but_for_the_log_and_a_sleeper_makes_room() {
+        let (_supervisor, mut directory) = users().await;
+        for name in ["alice", "bob"] {
+            directory.begin(&user(name), Desk::default()).await.unwrap();
+        }
+        let crowded = directory.begin(&user("eve"), Desk::default()).await;
+        assert!(matches!(crowded, Err(WakeError::Crowded { max: 2 })));
+        assert_eq!(directory.awake.idle(Duration::MAX), IDLE_WHEN_CROWDED);
+        drop(directory.wake(&user("carol")).await.unwrap());
+        assert_eq!(directory.awake.count(), 3);
+        for name in ["alice", "bob"] {
+            assert!(directory.put_to_sleep(&user(name), Duration::ZERO).await);
+        }
+        directory
+            .begin(&user("eve"), Desk::default())
+            .await
+            .unwrap();
+        assert_eq!(directory.awake.count(), 2);
     }
 }

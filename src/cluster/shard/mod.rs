@@ -29,18 +29,18 @@ use super::{
 };
 use crate::perform::{self, AnsweredFrom, Environment, Performed, answers::Answers};
 use actors::{Actors, Kept};
-use directory::{Directory, WakeError};
+use directory::{Awake, Directory, Seen, WakeError};
 use mimi_actors::{
-    host::{Clock, Gone, Handle, Perform},
+    host::{Clock, Gone, InPassing, Perform, in_passing},
     kind::NotAppended,
-    limits::{ENTRY_COMMANDS_MAX, ENTRY_FILL_BYTES, SHARD_QUEUE_COMMANDS_MAX},
+    limits::{ENTRY_COMMANDS_MAX, SHARD_QUEUE_COMMANDS_MAX},
     machine::{Millis, Ticket},
-    record::{Command, Entry},
+    record::{Command, Gathered},
     room::{desk, follower_desk},
     shard::Derived,
     shard_request::ShardReply,
     user::desk as user_desk,
-    wire::{BVec, refusal::TryLater, version::Level},
+    wire::{refusal::TryLater, version::Level},
 };
 use ractor::ActorCell;
 use std::{
@@ -121,9 +121,9 @@ impl Shard {
             Self {
                 id,
                 actors: Actors {
-                    hubs: nobody(shard, &clock, supervisor),
-                    followers: nobody(shard, &clock, supervisor),
-                    users: nobody(shard, &clock, supervisor),
+                    hubs: nobody(shard, &clock, supervisor, &environment.awake),
+                    followers: nobody(shard, &clock, supervisor, &environment.awake),
+                    users: nobody(shard, &clock, supervisor, &environment.awake),
                 },
                 environment,
                 derived: RwLock::default(),
@@ -255,17 +255,48 @@ impl Shard {
         (limit - self.queue.capacity(), limit)
     }
 
-    /// An actor, woken or begun if need be.
-    pub(crate) async fn actor<D: Kept>(&self, key: &D::Key) -> Result<Handle<D>, WakeError> {
-        self.actors.of::<D>().lock().await.wake(key).await
+    /// Hands an input to an actor, which is woken if it sleeps; one that never was begins only if there is more to do than
+    /// to answer.
+    pub(crate) async fn hand<D: Performed>(
+        self: &Arc<Self>,
+        key: &D::Key,
+        input: D::Input,
+    ) -> Result<(), Unreachable> {
+        let mut directory = self.actors.of::<D>().lock().await;
+        if let Some(actor) = directory.find(key).await? {
+            drop(directory);
+            return Ok(actor.send(input).await?);
+        }
+        let InPassing { begins, orders } = in_passing::<D>(input, self.time());
+        if let Some(desk) = begins {
+            directory.begin(key, desk).await?;
+        }
+        drop(directory);
+        for order in orders {
+            perform::perform::<D>(self, key, order, AnsweredFrom::Memory);
+        }
+        Ok(())
+    }
+
+    /// Looks at the state of an actor, which is not woken for that.
+    pub(crate) async fn look<D: Kept, R: Send + 'static>(
+        &self,
+        key: &D::Key,
+        look: impl FnOnce(&D::Fold) -> R + Send + 'static,
+    ) -> Result<R, Unreachable> {
+        let seen = self.actors.of::<D>().lock().await.seen(key)?;
+        match seen {
+            Seen::Awake(actor) => Ok(actor.look(look).await?),
+            Seen::Is(fold) => Ok(look(&fold)),
+        }
     }
 
     /// Brings the result of an order back to the actor that gave it.
     pub(crate) fn report<D: Kept>(self: &Arc<Self>, key: &D::Key, input: D::Input) {
         let (shard, key) = (Arc::clone(self), key.clone());
         tokio::spawn(async move {
-            if let Ok(actor) = shard.actor::<D>(&key).await {
-                // An actor that has ended took its waiting requests with it.
+            // An actor that has ended took its waiting requests with it.
+            if let Ok(Some(actor)) = shard.actors.of::<D>().lock().await.find(&key).await {
                 let _ = actor.report(input);
             }
         });
@@ -304,6 +335,7 @@ fn nobody<D: Performed>(
     shard: &Weak<Shard>,
     clock: &Clock,
     supervisor: &ActorCell,
+    awake: &Awake,
 ) -> Mutex<Directory<D>> {
     let shard = shard.clone();
     let perform = move |key: &D::Key| -> Perform<D> {
@@ -318,6 +350,7 @@ fn nobody<D: Performed>(
         Arc::clone(clock),
         Box::new(perform),
         supervisor.clone(),
+        awake.clone(),
     ))
 }
 
@@ -330,23 +363,22 @@ where
 {
     let mut again: Vec<Command> = Vec::new();
     while let Some(mut next) = next_or_again(&mut waiting, again.len()).await {
-        let mut tickets = vec![None; again.len()];
-        let mut bytes: usize = again.iter().map(Command::bytes).sum();
-        let more = std::iter::from_fn(|| {
-            let has_room = bytes < ENTRY_FILL_BYTES;
-            let received = || has_room.then(|| waiting.0.try_recv().ok()).flatten();
-            let next = next.take().or_else(received)?;
-            bytes += next.command.bytes();
-            tickets.push(next.ticket);
-            Some(next.command)
-        });
-        let commands = BVec::first_max(std::mem::take(&mut again).into_iter().chain(more));
         let Some(shard) = shard.upgrade() else { return };
-        let stamp = (shard.environment.clock)();
-        let entry = Entry { stamp, commands };
+        let level = shard.level();
+        let mut tickets = vec![None; again.len()];
+        let mut gathered = Gathered::new(level);
+        again.drain(..).for_each(|command| gathered.push(command));
+        while let Some(queued) = next.take().or_else(|| {
+            let has_room = gathered.has_room();
+            has_room.then(|| waiting.0.try_recv().ok()).flatten()
+        }) {
+            tickets.push(queued.ticket);
+            gathered.push(queued.command);
+        }
+        let bytes = gathered.bytes();
+        let entry = gathered.entry((shard.environment.clock)());
         let mut lead = shard.lead.subscribe();
         let decoded = Arc::new(Decoded::proposed(entry, tickets, shard.leadership()));
-        let level = shard.level();
         let batch = decoded::batch(&decoded, level, bytes);
         // A node that is cut off would wait for a majority until it is not.
         let proposed = tokio::select! {

@@ -10,7 +10,7 @@ use crate::{
         },
         raft::group::Group,
         read_entry,
-        shard::{apply::ApplyToActors, shards::Shards},
+        shard::{apply::ApplyToActors, directory::Awake, shards::Shards},
         testing::until,
     },
     perform::{Environment, workers::Workers},
@@ -26,7 +26,7 @@ use mimi_actors::{
         checks::{COMMIT_RATE, Mls},
         follower::{self, Deliver, Queue},
     },
-    shard::read,
+    shard::{owing, read},
     supervisor::Supervisor,
     user::{
         command as user_command,
@@ -64,6 +64,7 @@ impl Node {
             provider: "b.example".parse().unwrap(),
             shards: mimi_actors::limits::SHARDS_DEFAULT,
             clock: Arc::new(|| Millis(7)),
+            awake: Awake::at_most(usize::MAX),
             workers: Workers::new(1, 1),
             wakers: Wakers::default(),
             refusals: crate::cluster::feeds::refusal_throttle::RefusalThrottle::default(),
@@ -267,7 +268,7 @@ async fn what_is_owed_is_read_from_the_backlog_and_the_state_is_the_same_after_r
         let part = read::room_events(&*node.shard, &room(), &bob(), given, None, order).unwrap();
         assert_eq!((part.events.len(), part.given.application), (1, RoomSeq(5)));
         assert!(
-            read::submissions(&*node.shard, room().hub(), 0)
+            owing::submissions(&*node.shard, room().hub(), 0)
                 .unwrap()
                 .is_some()
         );
@@ -316,7 +317,8 @@ async fn sleepers_and_those_awake_give_the_same_rows() {
     node.apply(vec![user(user_command::Command::Add(add))])
         .await;
     // Nobody was ever begun here; it leaves no row.
-    drop(node.shard.actor::<desk::Desk>(&room()).await.unwrap());
+    let hubs = node.shard.actors.of::<desk::Desk>();
+    drop(hubs.lock().await.wake(&room()).await.unwrap());
     let awake = node.shard.pack().await.unwrap();
     assert_eq!(awake.len(), 2);
     assert_eq!(node.shard.actors.put_to_sleep(Duration::ZERO).await, 2);
@@ -330,7 +332,8 @@ async fn sleepers_and_those_awake_give_the_same_rows() {
     assert!(error.to_string().contains("unknown kind"), "{error}");
     assert_eq!(node.shard.pack().await.unwrap(), awake);
     let before = node.shards.state_hashes().await;
-    drop(node.shard.actor::<user_desk::Desk>(&bobby()).await.unwrap());
+    let users = node.shard.actors.of::<user_desk::Desk>();
+    drop(users.lock().await.wake(&bobby()).await.unwrap());
     node.shard.unpack(awake.clone()).await.unwrap();
     assert_eq!(node.shards.counts().await, (0, 1));
     assert_eq!(node.shards.state_hashes().await, before);

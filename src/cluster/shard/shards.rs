@@ -2,7 +2,7 @@
 //!
 //! Where a request goes, and what the leader of its shard does with it, is [`mimi_actors::way`]'s.
 
-use super::{Shard, Unreachable, directory::WakeError};
+use super::{Shard, Unreachable, actors::Kept, directory::WakeError};
 use crate::{
     cluster::{
         mesh::{Answering, Mesh},
@@ -12,13 +12,12 @@ use crate::{
 };
 use futures::{FutureExt, future::BoxFuture};
 use mimi_actors::{
-    host::Handle,
     ids::{RoomUri, UserUri},
-    machine::{Desk, Ticket},
+    machine::Ticket,
     record::Command,
-    room::{desk, follower_desk},
+    room::{desk, follower_desk, hub},
     shard_request::{Asked, ShardReply, ShardRequest},
-    user::desk as user_desk,
+    user::{desk as user_desk, fold as user},
     way::{
         leader::{self, Taken},
         route::{Route, is_lost, route, wait_ms_max},
@@ -293,24 +292,17 @@ impl Drop for Handing<'_> {
 /// Does what the leader does with a request; its answer goes to the ticket.
 async fn carry_out(shard: &Arc<Shard>, taken: Taken, ticket: Ticket) -> Result<(), Unanswered> {
     let sent = match taken {
-        Taken::Hub(room, input) => hand(shard.actor::<desk::Desk>(&room).await, input).await,
-        Taken::Follower(room, input) => {
-            hand(shard.actor::<follower_desk::Desk>(&room).await, input).await
-        }
-        Taken::User(user, input) => hand(shard.actor::<user_desk::Desk>(&user).await, input).await,
+        Taken::Hub(room, input) => shard.hand::<desk::Desk>(&room, input).await,
+        Taken::Follower(room, input) => shard.hand::<follower_desk::Desk>(&room, input).await,
+        Taken::User(user, input) => shard.hand::<user_desk::Desk>(&user, input).await,
         Taken::DeviceKey(client) => {
-            let actor = shard.actor::<user_desk::Desk>(client.user()).await;
-            look(shard, ticket, actor, move |fold| {
-                leader::device_key(fold, &client)
-            })
-            .await
+            let user = client.user().clone();
+            let key = move |fold: &user::Fold| leader::device_key(fold, &client);
+            look::<user_desk::Desk>(shard, ticket, &user, key).await
         }
         Taken::Knows(room, provider) => {
-            let actor = shard.actor::<desk::Desk>(&room).await;
-            look(shard, ticket, actor, move |fold| {
-                leader::knows(fold, &provider)
-            })
-            .await
+            let knows = move |fold: &hub::Fold| leader::knows(fold, &provider);
+            look::<desk::Desk>(shard, ticket, &room, knows).await
         }
         Taken::Answered(reply) => {
             shard.waiting.give(ticket, reply);
@@ -331,27 +323,24 @@ async fn carry_out(shard: &Arc<Shard>, taken: Taken, ticket: Ticket) -> Result<(
         }
     };
     sent.map_err(|error| {
-        tracing::error!(shard = shard.id, %error, "an actor cannot be reached");
+        if matches!(error, Unreachable::Wake(WakeError::Crowded { .. })) {
+            // Also many that are really there: who asks comes again, and some will sleep by then.
+            tracing::debug!(shard = shard.id, %error, "a request has to come again");
+        } else {
+            tracing::error!(shard = shard.id, %error, "an actor cannot be reached");
+        }
         Unanswered::Unreachable
     })
 }
 
-/// Hands something to an actor.
-async fn hand<D: Desk>(
-    actor: Result<Handle<D>, WakeError>,
-    input: D::Input,
-) -> Result<(), Unreachable> {
-    Ok(actor?.send(input).await?)
-}
-
 /// Gives the answer that a look at an actor gives, once it is confirmed that this node still leads.
-async fn look<D: Desk>(
+async fn look<D: Kept>(
     shard: &Arc<Shard>,
     ticket: Ticket,
-    actor: Result<Handle<D>, WakeError>,
+    key: &D::Key,
     look: impl FnOnce(&D::Fold) -> ShardReply + Send + 'static,
 ) -> Result<(), Unreachable> {
-    let reply = actor?.look(look).await?;
+    let reply = shard.look::<D, _>(key, look).await?;
     shard.answer_ticket(ticket, reply, AnsweredFrom::Memory);
     Ok(())
 }

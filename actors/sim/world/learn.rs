@@ -1,11 +1,13 @@
 //! What clients make of the answers they get and the events they read.
 
 use super::{
+    World,
     client::{CLAIM_TRIES_MAX, ClientRoom, Purpose},
+    reads::Reads,
+};
+use crate::sim::{
     mls::Intent,
     post::{ClientAsk, Reply},
-    reads::Reads,
-    world::World,
 };
 use crate::{
     ids::RoomUri,

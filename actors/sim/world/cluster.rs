@@ -1,19 +1,18 @@
 //! The nodes of a provider together: disks that sync, entries that are replicated, leaders that come and go.
 
-use super::{
+use super::{ACK_RECORD_MS, Event, World};
+use crate::sim::{
+    node::sealed::Install,
     node::{Applied, InFlight},
     plan::NodeRef,
     post::{Answered, Body, End},
     replica::{Append, Appended},
-    sealed::Install,
-    world::{ACK_RECORD_MS, Event, World},
 };
 use crate::{
     limits::SHARD_QUEUE_COMMANDS_MAX,
     machine::Ticket,
-    record::{Command, Entry},
+    record::{Command, Gathered},
     shard_request::ShardReply,
-    wire::BVec,
 };
 use std::sync::Arc;
 
@@ -59,7 +58,7 @@ impl World {
         settled && with * 2 > voters.len()
     }
 
-    pub(super) fn shard(&self, node: NodeRef, shard: u16) -> Option<&super::node::Shard> {
+    pub(super) fn shard(&self, node: NodeRef, shard: u16) -> Option<&crate::sim::node::Shard> {
         self.nodes.get(&node)?.shards.get(usize::from(shard))
     }
 
@@ -67,7 +66,7 @@ impl World {
         &mut self,
         node: NodeRef,
         shard: u16,
-    ) -> Option<&mut super::node::Shard> {
+    ) -> Option<&mut crate::sim::node::Shard> {
         self.nodes
             .get_mut(&node)?
             .shards
@@ -118,15 +117,16 @@ impl World {
         if own.in_flight.is_some() || own.queue.is_empty() || own.replica.leading.is_none() {
             return;
         }
-        let waiting = std::iter::from_fn(|| own.queue.pop_front());
         let mut tickets = Vec::new();
-        let commands = BVec::first_max(waiting.map(|(command, ticket)| {
+        let mut gathered = Gathered::new(own.derived.level);
+        while gathered.has_room()
+            && let Some((command, ticket)) = own.queue.pop_front()
+        {
             tickets.push(ticket);
-            command
-        }));
-        let count = commands.len();
-        let entry = Arc::new(Entry { stamp, commands });
-        let index = own.replica.append(entry);
+            gathered.push(command);
+        }
+        let count = tickets.len();
+        let index = own.replica.append(Arc::new(gathered.entry(stamp)));
         let term = own.replica.term;
         own.in_flight = Some(InFlight {
             index,
@@ -209,7 +209,9 @@ impl World {
 
     /// A shard's state becomes that of its newest snapshot.
     pub(super) fn unseal(&mut self, node: NodeRef, shard: u16) {
-        let unsealed = self.shard_mut(node, shard).map(super::node::Shard::unseal);
+        let unsealed = self
+            .shard_mut(node, shard)
+            .map(crate::sim::node::Shard::unseal);
         if let Some(Err(error)) = unsealed {
             self.history
                 .violated("I11", format!("a snapshot does not read: {error}"));
@@ -604,7 +606,9 @@ impl World {
                 self.counts.one("snapshots sealed");
             }
             if naps
-                && let Some(Err(why)) = self.shard_mut(node, shard).map(super::node::Shard::sleep)
+                && let Some(Err(why)) = self
+                    .shard_mut(node, shard)
+                    .map(crate::sim::node::Shard::sleep)
             {
                 self.history.violated("I11", why);
             }

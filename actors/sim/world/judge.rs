@@ -1,10 +1,10 @@
 //! What is checked where a log is applied, and what must be true once faults have stopped.
 
-use super::{
+use super::World;
+use crate::sim::{
     facts::Place,
     node::{Applied, Seen},
     plan::NodeRef,
-    world::World,
 };
 use crate::{
     ids::{RoomUri, UserUri},

@@ -1,6 +1,6 @@
 //! The checker of the time of shards: it goes back never, and is ahead of what its leaders' clocks said by little.
 
-use super::history::History;
+use super::History;
 use crate::{machine::Millis, shard::time::COUNTED_MS_MAX};
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ const LEAP_MS: u64 = 60_000;
 
 /// What the logs say of the time of each shard of each provider.
 #[derive(Debug, Default)]
-pub(super) struct Times(BTreeMap<(u8, u16), Told>);
+pub(in crate::sim) struct Times(BTreeMap<(u8, u16), Told>);
 
 /// What the stamps of one shard were.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,13 @@ struct Told {
 
 impl History {
     /// A log has an entry with this stamp, and it is so late then.
-    pub(super) fn stamped(&mut self, shard: (u8, u16), stamp: Millis, time: Millis, now: Millis) {
+    pub(in crate::sim) fn stamped(
+        &mut self,
+        shard: (u8, u16),
+        stamp: Millis,
+        time: Millis,
+        now: Millis,
+    ) {
         let from_now = |at: Millis| at.0.cast_signed() - now.0.cast_signed();
         let distance = from_now(stamp);
         let told = self.times.0.entry(shard).or_insert(Told {

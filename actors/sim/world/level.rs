@@ -3,7 +3,8 @@
 //!
 //! When a leader may say so is [`Level::next`]'s, as in a real node; how nodes know each other's release is the world's.
 
-use super::{plan::NodeRef, world::World};
+use super::World;
+use crate::sim::plan::NodeRef;
 use crate::{
     record::Command,
     wire::{event::Hash, version::Level},

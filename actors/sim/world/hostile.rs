@@ -2,11 +2,11 @@
 //!
 //! Everything that must get nowhere is told to the checkers beforehand.
 
-use super::{
+use super::World;
+use crate::sim::{
     mls::Intent,
     plan::NodeRef,
     post::{Body, End, Frame, Lane, Receiving},
-    world::World,
 };
 use crate::{
     ids::{ClientUri, RoomUri},
@@ -119,7 +119,7 @@ impl World {
             return;
         };
         let is = &mut self.clients[client];
-        let Some(message) = is.member.propose(&room, &super::mls::Wish::Update) else {
+        let Some(message) = is.member.propose(&room, &crate::sim::mls::Wish::Update) else {
             return;
         };
         let sender = is.uri.clone();

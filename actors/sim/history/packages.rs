@@ -1,6 +1,7 @@
 //! What the checkers know of KeyPackages: who got which, how often who claimed, which adds are pending.
 
-use super::{facts::at, history::History};
+use super::History;
+use crate::sim::facts::at;
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     machine::Millis,
@@ -19,7 +20,7 @@ use std::{
 
 /// What may be handed out once: a KeyPackage, and a last-resort one to each hub.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Handout {
+pub(in crate::sim) struct Handout {
     package: Hash,
     last_resort_for: Option<ProviderId>,
 }
@@ -34,7 +35,7 @@ impl fmt::Display for Handout {
 
 /// Packages as the logs hand them out.
 #[derive(Debug, Default)]
-pub(super) struct Packages {
+pub(in crate::sim) struct Packages {
     /// Last-resort packages, which may go to one claim of each hub.
     last_resorts: BTreeSet<Hash>,
     /// Claims that the hub of their room passed on.
@@ -48,7 +49,7 @@ pub(super) struct Packages {
 
 impl History {
     /// A user's log has handed packages to a claim, or remembers that it did.
-    pub(super) fn handed(
+    pub(in crate::sim) fn handed(
         &mut self,
         claim: &Claim,
         user: &UserUri,
@@ -146,7 +147,7 @@ impl History {
     }
 
     /// A user's log took packages of a client: who wanted it in vain is told now.
-    pub(super) fn restocked(&mut self, client: &ClientUri, told: &[Refilled]) {
+    pub(in crate::sim) fn restocked(&mut self, client: &ClientUri, told: &[Refilled]) {
         let pending = self
             .packages
             .pending_adds
@@ -163,7 +164,12 @@ impl History {
     }
 
     /// A client of `requester` heard that another one can be added.
-    pub(super) fn heard_of_refill(&mut self, user: &UserUri, room: &RoomUri, client: &ClientUri) {
+    pub(in crate::sim) fn heard_of_refill(
+        &mut self,
+        user: &UserUri,
+        room: &RoomUri,
+        client: &ClientUri,
+    ) {
         self.packages.refills.remove(&Refilled {
             requester: user.clone(),
             room: room.clone(),
@@ -172,23 +178,23 @@ impl History {
     }
 
     /// The refills that somebody who exists has not heard of.
-    pub(super) fn refill_unheard(&self) -> Option<&Refilled> {
+    pub(in crate::sim) fn refill_unheard(&self) -> Option<&Refilled> {
         let exists = |who: &&Refilled| !self.deleted.contains(&who.requester);
         self.packages.refills.iter().find(exists)
     }
 
     /// A package is a last-resort one.
-    pub(super) fn last_resort(&mut self, package: &[u8]) {
+    pub(in crate::sim) fn last_resort(&mut self, package: &[u8]) {
         self.packages.last_resorts.insert(Hash::of(package));
     }
 
     /// A hub passes a claim on.
-    pub(super) fn relayed(&mut self, id: ClaimId) {
+    pub(in crate::sim) fn relayed(&mut self, id: ClaimId) {
         self.packages.relayed.insert(id);
     }
 
     /// A claim was answered, perhaps on a way on which the answer is lost.
-    pub(super) fn claim_answered(&mut self, id: ClaimId, response: &ClaimResponse) {
+    pub(in crate::sim) fn claim_answered(&mut self, id: ClaimId, response: &ClaimResponse) {
         for user in &response.users {
             let Ok(clients) = &user.result else { continue };
             for client in clients {

@@ -1,10 +1,7 @@
 //! Notices between the shards of a provider, and the bells of its clients.
 
-use super::{
-    plan::NodeRef,
-    post::Task,
-    world::{Event, World},
-};
+use super::{Event, World};
+use crate::sim::{plan::NodeRef, post::Task};
 use crate::{
     record::Command,
     shard::News,

@@ -2,13 +2,12 @@
 //!
 //! A client never crashes and never lies about what it did; what it is told and what it reads goes to the checkers.
 
-use super::{
-    codes::Presented,
+use super::{Event, World, reads::Reads};
+use crate::sim::{
+    history::codes::Presented,
     mls::Member,
     plan::{Flaw, NodeRef},
     post::{Body, ClientAsk, End, Reply},
-    reads::Reads,
-    world::{Event, World},
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
@@ -248,13 +247,13 @@ impl World {
                 let mut packages: Vec<_> = (0..stock)
                     .map(|_| {
                         let package = client.member.key_package(now);
-                        super::mls::check_package(kind, &package, &client.uri, now)
+                        crate::sim::mls::check_package(kind, &package, &client.uri, now)
                     })
                     .collect();
                 if last_resort {
                     let package = client.member.last_resort(now);
                     self.history.last_resort(&package);
-                    let checked = super::mls::check_package(kind, &package, &client.uri, now);
+                    let checked = crate::sim::mls::check_package(kind, &package, &client.uri, now);
                     packages.push(checked.map(|stored| StoredPackage {
                         last_resort: true,
                         ..stored

@@ -4,12 +4,11 @@
 //! Which shard sends next, what it may send and what it makes of an answer is [`crate::way::lane`]'s; what a receiver does
 //! with a frame is [`crate::way::taking`]'s.
 
-use super::{
+use super::{Again, Event, World, route::LATER};
+use crate::sim::{
     node::LaneTo,
     plan::NodeRef,
     post::{Back, Body, End, Frame, Lane, Receiving, Target},
-    route::LATER,
-    world::{Again, Event, World},
 };
 use crate::{
     ids::ProviderId,
@@ -20,7 +19,7 @@ use crate::{
         follower,
         outcome::{Answer, Refused},
     },
-    shard::read,
+    shard::owing::{self, Owing},
     shard_request::{ShardReply, ShardRequest},
     way::{
         Slot,
@@ -163,7 +162,7 @@ impl World {
                 continue;
             };
             let batch = match own.sender.turn(shard, &from.derived.links) {
-                Turn::Send(next) => read::fanout(from, &to, next),
+                Turn::Send(next) => owing::batch(from, &to, next),
                 Turn::Record => {
                     self.record_ack(node, shard, peer);
                     continue;
@@ -171,8 +170,16 @@ impl World {
                 Turn::Wait => continue,
             };
             let (batch, after, bytes) = match batch {
-                Ok(Some(batch)) => batch,
-                Ok(None) => continue,
+                Ok(Owing::Batch {
+                    batch,
+                    after,
+                    bytes,
+                }) => (batch, after, bytes),
+                Ok(Owing::Nothing) => continue,
+                Ok(Owing::TooLarge { room, bytes, .. }) => {
+                    let why = format!("an event of {room} has {bytes} bytes and fits no frame");
+                    return self.history.violated("I15", why);
+                }
                 Err(error) => return self.history.violated("I15", error.to_string()),
             };
             let open = own.lane;
@@ -238,7 +245,7 @@ impl World {
             let Some(next) = own.sender.from(shard, &from.derived.links) else {
                 continue;
             };
-            let (batch, after) = match read::submissions(from, &to, next) {
+            let (batch, after) = match owing::submissions(from, &to, next) {
                 Ok(Some(batch)) => batch,
                 Ok(None) => continue,
                 Err(error) => return self.history.violated("I25", error.to_string()),

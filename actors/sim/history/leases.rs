@@ -1,6 +1,6 @@
 //! The checker of leases: at most one at a time for each room, and nobody enters without it (I8).
 
-use super::history::History;
+use super::History;
 use crate::{
     ids::{ClientUri, RoomUri},
     room::{hub::Commit, leases::Grant},
@@ -9,17 +9,23 @@ use crate::{
 
 /// A lease as the log of a hub grants it.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
-    pub(super) joiner: ClientUri,
+pub(in crate::sim) struct Held {
+    pub(in crate::sim) joiner: ClientUri,
     until: u64,
     request: Hash,
     /// The code that admitted its holder.
-    pub(super) code: Option<CodeId>,
+    pub(in crate::sim) code: Option<CodeId>,
 }
 
 impl History {
     /// A hub's log has granted a lease; whether it is a new one.
-    pub(super) fn leased(&mut self, room: &RoomUri, grant: &Grant, from: u64, until: u64) -> bool {
+    pub(in crate::sim) fn leased(
+        &mut self,
+        room: &RoomUri,
+        grant: &Grant,
+        from: u64,
+        until: u64,
+    ) -> bool {
         let joiner = &grant.joiner;
         let held = Held {
             joiner: joiner.clone(),
@@ -41,7 +47,7 @@ impl History {
     }
 
     /// A hub's log has taken a request of whoever has the lease, or had it, and which it may not have anew.
-    pub(super) fn lease_given_up(&mut self, room: &RoomUri, joiner: &ClientUri) {
+    pub(in crate::sim) fn lease_given_up(&mut self, room: &RoomUri, joiner: &ClientUri) {
         if self
             .leases
             .get(room)
@@ -52,7 +58,7 @@ impl History {
     }
 
     /// A hub's log has accepted a Commit, which ends the lease; one from outside needs it.
-    pub(super) fn lease_ends(&mut self, room: &RoomUri, commit: &Commit, time: u64) {
+    pub(in crate::sim) fn lease_ends(&mut self, room: &RoomUri, commit: &Commit, time: u64) {
         let lease = self.leases.remove(room);
         if commit.checked.external {
             let sender = &commit.sender;

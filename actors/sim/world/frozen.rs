@@ -1,9 +1,7 @@
 //! Rooms that a follower refuses because they are frozen there, and the operator who has them sent again.
 
-use super::{
-    plan::NodeRef,
-    world::{Event, World},
-};
+use super::{Event, World};
+use crate::sim::plan::NodeRef;
 use crate::{
     ids::RoomUri,
     link::{self, Peer, parked::Why},

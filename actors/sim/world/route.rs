@@ -1,10 +1,10 @@
 //! Requests on their way through a provider: from the node at whose door they came to the shard's leader, and back.
 
-use super::{
+use super::{Event, REQUEST_DEADLINE_MS, World};
+use crate::sim::{
+    led::{Led, PeerBack},
     plan::NodeRef,
-    post::{Answered, Back, Body, ClientAsk, End, PeerBack, Reply, ShardAsk, Target, Task},
-    walk::Led,
-    world::{Event, REQUEST_DEADLINE_MS, World},
+    post::{Answered, Back, Body, ClientAsk, End, Reply, ShardAsk, Target, Task},
 };
 use crate::{
     caller::{Caller, Origin, Principal},

@@ -3,12 +3,12 @@
 //! One exhaustive match for each kind of actor: an effect that one interpreter does not know does not build.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use super::{
+use super::{Event, World};
+use crate::sim::{
     mls,
     node::{Order, Played},
     plan::NodeRef,
     post::{Answered, Back},
-    world::{Event, World},
 };
 use crate::{
     ids::{RoomUri, UserUri},

@@ -3,10 +3,8 @@
 //! The room that a node holds for its own needs is not in this world, nor are the files of the log: a rotation that was
 //! half done when a process ended is told by its next start.
 
-use super::{
-    plan::NodeRef,
-    world::{Event, World},
-};
+use super::{Event, World};
+use crate::sim::plan::NodeRef;
 use std::collections::BTreeMap;
 
 /// How long a leader whose disk is full may go on leading while another voter could, in milliseconds.
@@ -14,7 +12,7 @@ const GIVES_WAY_WITHIN_MS: u64 = 2_000;
 
 /// What is known of a disk that is full.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Full {
+pub(in crate::sim) struct Full {
     /// Since when another voter could lead the shards that it leads, in milliseconds.
     others_since_ms: BTreeMap<u16, u64>,
 }

@@ -2,17 +2,17 @@
 //!
 //! What is asked and what is made of the answers is [`crate::way`]'s, as in a real node.
 
-use super::{
+use super::{Event, REQUEST_DEADLINE_MS, World, route::LATER};
+use crate::sim::{
+    led::{End, Led},
     mls,
     plan::NodeRef,
-    post::{Body, End as Side, PeerBack, Reply, Task},
-    route::LATER,
-    world::{Event, REQUEST_DEADLINE_MS, World},
+    post::{Body, End as Side, Reply, Task},
 };
 use crate::{
     ids::ProviderId,
     user::outcome,
-    way::{Ask, Came, House, Next, Slot, Way, client::OfClient, peer::OfPeer},
+    way::{Ask, Came, House, Next, Slot, client::OfClient},
     wire::{
         claim::{ClaimId, ClaimedUser, UserRefused},
         door::{self, DoorRefused},
@@ -21,54 +21,6 @@ use crate::{
     },
 };
 use std::collections::BTreeMap;
-
-/// Somebody's request on its way.
-#[derive(Debug)]
-pub(super) enum Led {
-    Client {
-        client: usize,
-        request: u64,
-        way: OfClient,
-    },
-    Peer {
-        back: PeerBack,
-        way: OfPeer,
-    },
-}
-
-/// What a request on its way ends with, and for whom.
-enum End {
-    Client(usize, u64, Result<door::Reply, DoorRefused>),
-    Peer(PeerBack, link::Reply),
-}
-
-impl Led {
-    fn next(&mut self) -> Next<End> {
-        match self {
-            Self::Client {
-                client,
-                request,
-                way,
-            } => match way.next() {
-                Next::Ask(slot, ask) => Next::Ask(slot, ask),
-                Next::Wait => Next::Wait,
-                Next::End(end) => Next::End(End::Client(*client, *request, end)),
-            },
-            Self::Peer { back, way } => match way.next() {
-                Next::Ask(slot, ask) => Next::Ask(slot, ask),
-                Next::Wait => Next::Wait,
-                Next::End(reply) => Next::End(End::Peer(*back, reply)),
-            },
-        }
-    }
-
-    fn came(&mut self, slot: Slot, came: Came) {
-        match self {
-            Self::Client { way, .. } => way.came(slot, came),
-            Self::Peer { way, .. } => way.came(slot, came),
-        }
-    }
-}
 
 impl World {
     /// What a way knows of a provider.

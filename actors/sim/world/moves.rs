@@ -1,12 +1,14 @@
 //! What clients do of their own accord: the moves of a plan, played with what the client knows at that time.
 
 use super::{
+    World,
     client::{ClientRoom, Purpose, Staged, Unsettled},
-    codes::Presented,
+};
+use crate::sim::{
+    history::codes::Presented,
     mls::{Intent, Wish},
     plan::{Flaw, Intrusion, Move},
     post::ClientAsk,
-    world::World,
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
@@ -307,7 +309,7 @@ impl World {
             envelope: Payload::default(),
             before: Payload::default(),
         };
-        request.signature = super::mls::sign_request(&request);
+        request.signature = crate::sim::mls::sign_request(&request);
         let purpose = Purpose::GroupInfo {
             room: room.clone(),
             teller,

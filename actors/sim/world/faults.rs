@@ -1,10 +1,9 @@
 //! What goes wrong with processes, disks, clocks and the network, and how it is mended.
 
-use super::{
-    frozen::Frozen,
+use super::{Cut, Event, World, frozen::Frozen};
+use crate::sim::{
     node::Shard,
     plan::{Fault, NodeRef},
-    world::{Cut, Event, World},
 };
 
 impl World {

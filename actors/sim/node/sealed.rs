@@ -4,7 +4,7 @@
 //! The packing is the world's own; what it packs (compact folds, what follows from the log) is what a node packs. Two are
 //! kept, and only what the older one holds is discarded, except for entries that something still points at.
 
-use super::node::{Actor, Shard};
+use super::{Actor, Shard};
 use crate::{
     ids::{RoomUri, UserUri},
     machine::{Desk, Fold, ReviveError},
@@ -22,11 +22,11 @@ type Packed<K> = Vec<(K, Vec<u8>)>;
 
 /// A shard's state.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sealed {
+pub(in crate::sim) struct Sealed {
     /// How many entries are in it.
-    pub(super) at: u64,
+    pub(in crate::sim) at: u64,
     /// The term of the last of them.
-    pub(super) term: u64,
+    pub(in crate::sim) term: u64,
     state: Hash,
     hubs: Packed<RoomUri>,
     followers: Packed<RoomUri>,
@@ -37,13 +37,13 @@ pub(super) struct Sealed {
 
 /// From a leader to a replica that lags behind the beginning of its log.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Install {
+pub(in crate::sim) struct Install {
     /// The leader's term.
-    pub(super) term: u64,
+    pub(in crate::sim) term: u64,
     /// The state.
-    pub(super) sealed: Arc<Sealed>,
+    pub(in crate::sim) sealed: Arc<Sealed>,
     /// Entries in it whose bytes may still be asked for.
-    pub(super) entries: Vec<(u64, Arc<Entry>)>,
+    pub(in crate::sim) entries: Vec<(u64, Arc<Entry>)>,
 }
 
 fn pack<K: Clone, D: Desk>(actors: &BTreeMap<K, Actor<D>>) -> Packed<K> {
@@ -65,7 +65,7 @@ fn unpack<K: Clone + Ord, D: Desk>(
 impl Shard {
     /// Seals the state once `every` entries were applied since the last time, and discards what the snapshot before
     /// holds. Returns whether it did.
-    pub(super) fn seal_when_due(&mut self, every: u64) -> bool {
+    pub(in crate::sim) fn seal_when_due(&mut self, every: u64) -> bool {
         let newest = self.replica.sealed.last().map_or(0, |sealed| sealed.at);
         if every == 0 || self.applied < newest + every {
             return false;
@@ -95,7 +95,7 @@ impl Shard {
     ///
     /// # Errors
     /// When it does not read.
-    pub(super) fn unseal(&mut self) -> Result<(), ReviveError> {
+    pub(in crate::sim) fn unseal(&mut self) -> Result<(), ReviveError> {
         let Some(sealed) = self.replica.sealed.last().cloned() else {
             return Ok(());
         };
@@ -110,7 +110,7 @@ impl Shard {
     }
 
     /// What to give to a replica whose next entry is gone here.
-    pub(super) fn install_for(&self) -> Option<Install> {
+    pub(in crate::sim) fn install_for(&self) -> Option<Install> {
         let sealed = self.replica.sealed.last()?.clone();
         let mut derived = Derived::revive(&sealed.derived)
             .ok()?

@@ -4,11 +4,10 @@
 //! Now and then a client opens its stream anew, in another order perhaps, and some stay away for a while. It must be
 //! given everything that it has not acknowledged, as [`Order`] promises; what comes again it knows.
 
-use super::{
-    client::Purpose,
+use super::{World, client::Purpose};
+use crate::sim::{
     mls::Took,
     post::{Back, ClientAsk, Target},
-    world::World,
 };
 use crate::{
     ids::RoomUri,

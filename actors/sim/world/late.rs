@@ -1,9 +1,9 @@
 //! Questions that have waited long enough for an answer.
 
-use super::{
+use super::World;
+use crate::sim::{
     plan::NodeRef,
     post::{Answered, Task},
-    world::World,
 };
 use crate::{
     shard_request::ShardReply,
