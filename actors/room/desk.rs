@@ -179,6 +179,19 @@ pub enum Check {
     },
 }
 
+impl Check {
+    /// The client because of which it is made.
+    #[must_use]
+    pub fn asked_by(&self) -> &ClientUri {
+        match self {
+            Self::Create { creator, .. } | Self::MintCode { creator, .. } => creator,
+            Self::Bundle { sender, .. } | Self::Proposals { sender, .. } => sender,
+            Self::Admit { request, .. } => &request.joiner,
+            Self::Seal(sealing) => &sealing.request.joiner,
+        }
+    }
+}
+
 /// What a worker found.
 #[derive(Debug)]
 pub enum Checked {

@@ -1,7 +1,10 @@
 //! Requests of a client, each on a lane of its own: what each asks of whom is [`mimi_actors::way::client`]'s.
 
 use super::Session;
-use crate::peering::walk::{house, walk};
+use crate::{
+    peering::walk::{house, walk},
+    perform::workers::Cause,
+};
 use mimi_actors::{
     ids::ClientUri,
     way::client::OfClient,
@@ -46,5 +49,7 @@ pub(super) async fn answer(
             OfClient::resolve(&house, session.caller(client).origin, provider, code)
         }
     };
-    walk(&session.shards, &session.peers, way).await
+    let (client, _) = device.ok_or(DoorRefused::NotLoggedIn)?;
+    let cause = Cause::Client(client.clone());
+    walk(&session.shards, &session.peers, &cause, way).await
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     cluster::shard::shards::Shards,
+    perform::workers::Cause,
     quic::{LaneReceiver, LaneSender, Link, code},
 };
 use mimi_actors::{
@@ -171,5 +172,7 @@ async fn reply(link: &Link, shards: &Shards, peers: &Peers, request: Request) ->
         address: Some(link.remote_address().ip()),
         connection: Some(link.number()),
     };
-    walk(shards, peers, OfPeer::new(&house(shards), origin, request)).await
+    let cause = Cause::Provider(link.peer().clone());
+    let way = OfPeer::new(&house(shards), origin, request);
+    walk(shards, peers, &cause, way).await
 }

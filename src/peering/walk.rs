@@ -3,11 +3,8 @@
 //! What is asked and what is made of the answers is [`mimi_actors::way`]'s.
 
 use super::Peers;
-use crate::cluster::shard::shards::Shards;
-use futures::{
-    future::join_all,
-    stream::{FuturesUnordered, StreamExt},
-};
+use crate::{cluster::shard::shards::Shards, perform::workers::Cause};
+use futures::stream::{FuturesUnordered, StreamExt};
 use mimi_actors::{
     doors::check_package,
     ids::ClientUri,
@@ -35,13 +32,18 @@ pub(crate) fn house(shards: &Shards) -> House {
     }
 }
 
-/// Leads a way to its end.
-pub(crate) async fn walk<W: Way>(shards: &Shards, peers: &Peers, mut way: W) -> W::End {
+/// Leads a way to its end, on behalf of whoever causes what it costs.
+pub(crate) async fn walk<W: Way>(
+    shards: &Shards,
+    peers: &Peers,
+    cause: &Cause,
+    mut way: W,
+) -> W::End {
     let mut under_way = FuturesUnordered::new();
     loop {
         match way.next() {
             Next::Ask(slot, ask) => {
-                under_way.push(async move { (slot, came(shards, peers, ask).await) });
+                under_way.push(async move { (slot, came(shards, peers, cause, ask).await) });
             }
             Next::Wait => match under_way.next().await {
                 Some((slot, came)) => way.came(slot, came),
@@ -53,7 +55,7 @@ pub(crate) async fn walk<W: Way>(shards: &Shards, peers: &Peers, mut way: W) -> 
     }
 }
 
-async fn came(shards: &Shards, peers: &Peers, ask: Ask) -> Came {
+async fn came(shards: &Shards, peers: &Peers, cause: &Cause, ask: Ask) -> Came {
     match ask {
         Ask::Shard(request) => match shards.ask_any(request).await {
             Ok(reply) => Came::Shard(reply),
@@ -70,10 +72,10 @@ async fn came(shards: &Shards, peers: &Peers, ask: Ask) -> Came {
             }
             Err(_) => Came::Nothing,
         },
-        Ask::Signatures(request) => check(shards, request)
+        Ask::Signatures(request) => check(shards, cause, request)
             .await
             .map_or(Came::Nothing, Came::Signatures),
-        Ask::Packages(client, packages) => check_packages(shards, &client, packages)
+        Ask::Packages(client, packages) => check_packages(shards, cause, client, packages)
             .await
             .map_or(Came::Nothing, Came::Packages),
         Ask::Pause { ms } => {
@@ -84,32 +86,39 @@ async fn came(shards: &Shards, peers: &Peers, ask: Ask) -> Came {
 }
 
 /// Checks the signatures on a worker; `None` when none is free.
-async fn check(shards: &Shards, request: ClaimRequest) -> Option<Vec<bool>> {
-    on_worker(shards, move || signed(&request)).await
+async fn check(shards: &Shards, cause: &Cause, request: ClaimRequest) -> Option<Vec<bool>> {
+    on_worker(shards, cause, move || signed(&request)).await
 }
 
-/// Checks KeyPackages, each on a worker; `None` when too few are free.
+/// Checks KeyPackages on a worker, one after the other; `None` when none is free.
 async fn check_packages(
     shards: &Shards,
-    client: &ClientUri,
+    cause: &Cause,
+    client: ClientUri,
     packages: Vec<Payload>,
 ) -> Option<Vec<Result<StoredPackage, PackageRefused>>> {
     let now = (shards.environment().clock)();
-    let checks = packages.into_iter().map(|package| {
-        let client = client.clone();
-        on_worker(shards, move || check_package(package, &client, now))
-    });
-    join_all(checks).await.into_iter().collect()
+    let checks = move || {
+        let each = packages.into_iter();
+        each.map(|package| check_package(package, &client, now))
+            .collect()
+    };
+    on_worker(shards, cause, checks).await
 }
 
 /// Has a worker do something; `None` when none is free, or it has failed.
 async fn on_worker<R: Send + 'static>(
     shards: &Shards,
+    cause: &Cause,
     job: impl FnOnce() -> R + Send + 'static,
 ) -> Option<R> {
     let (give, take) = oneshot::channel();
     // Whoever asked may have stopped waiting.
     let then = move |done: Option<R>| drop(give.send(done));
-    shards.environment().workers.run(job, then).ok()?;
+    shards
+        .environment()
+        .workers
+        .run(cause.clone(), job, then)
+        .ok()?;
     take.await.ok().flatten()
 }

@@ -1,6 +1,6 @@
 //! What the orders mean that only a room at its hub gives.
 
-use super::{Performed, append, wake};
+use super::{Performed, append, wake, workers::Cause};
 use crate::cluster::shard::Shard;
 use mimi_actors::{
     ids::RoomUri,
@@ -43,6 +43,7 @@ impl Performed for Desk {
 fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check) {
     let environment = shard.environment();
     let mls = Arc::clone(&environment.mls);
+    let cause = Cause::of(&environment.provider, check.asked_by());
     let (back, to) = (Arc::clone(shard), room.clone());
     let report = move |checked: Option<Checked>| {
         // A check that panics was fed something no check was written for.
@@ -51,7 +52,7 @@ fn start_check(shard: &Arc<Shard>, room: &RoomUri, ticket: Ticket, check: Check)
     };
     if environment
         .workers
-        .run(move || checks::run(check, &*mls), report)
+        .run(cause, move || checks::run(check, &*mls), report)
         .is_err()
     {
         let checked = Box::new(Checked::Overloaded);

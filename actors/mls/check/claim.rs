@@ -134,6 +134,7 @@ pub fn owns(pseudonym: &PseudonymUri, key: &[u8; 32]) -> bool {
 
 /// For each user of a claim, whether the requester signed for it. Cryptography: for a worker.
 ///
+/// Nothing is looked at behind a signature that is wrong: an honest requester makes none, and others cost one.
 /// A pseudonym must be the key's own. That a client's key is the client's is for its provider to say.
 #[must_use]
 pub fn signed(request: &ClaimRequest) -> Vec<bool> {
@@ -154,11 +155,15 @@ pub fn signed(request: &ClaimRequest) -> Vec<bool> {
         signature.is_some_and(|signature| suite.verifies(&proof.key, label, &[tbs], signature))
     };
     let users = request.users.iter();
+    let mut all_so_far = true;
     if proof.is_of_version_1() {
         let mut signatures = proof.before.iter();
         let tbs = |user| tbs_of_1(request.id, terms, user, &proof.key);
         return users
-            .map(|user| verifies(LABEL, &tbs(user), signatures.next()))
+            .map(|user| {
+                all_so_far = all_so_far && verifies(LABEL, &tbs(user), signatures.next());
+                all_so_far
+            })
             .collect();
     }
     let envelope = envelope_tbs(request.id, terms, &proof.requests);
@@ -167,9 +172,12 @@ pub fn signed(request: &ClaimRequest) -> Vec<bool> {
     let mut signatures = proof.signatures.iter();
     users
         .map(|user| {
-            let tbs = tbs(terms, user, &proof.key);
-            let signature = signatures.next();
-            covered.contains(&Hash::of(&tbs)) && verifies(LABEL, &tbs, signature)
+            if all_so_far {
+                let tbs = tbs(terms, user, &proof.key);
+                let covers = covered.contains(&Hash::of(&tbs));
+                all_so_far = covers && verifies(LABEL, &tbs, signatures.next());
+            }
+            all_so_far
         })
         .collect()
 }
@@ -250,6 +258,30 @@ mod tests {
             change(&mut other);
             assert_eq!(signed(&other), [false, false]);
         }
+    }
+
+    #[test]
+    fn nothing_is_looked_at_behind_a_signature_that_is_wrong() {
+        let mut junk = request(terms(), &["bobby", "betty", "bill"]);
+        junk.proof.signatures = BVec::from([
+            junk.proof.signatures[0].clone(),
+            junk.proof.signatures[0].clone(),
+            junk.proof.signatures[2].clone(),
+        ]);
+        assert_eq!(signed(&junk), [true, false, false]);
+        let before = ClaimRequest {
+            proof: ClaimProof {
+                key: junk.proof.key,
+                before: BVec::from([
+                    junk.proof.before[2].clone(),
+                    junk.proof.before[1].clone(),
+                    junk.proof.before[0].clone(),
+                ]),
+                ..ClaimProof::default()
+            },
+            ..junk
+        };
+        assert_eq!(signed(&before), [false, false, false]);
     }
 
     #[test]
