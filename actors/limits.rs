@@ -182,6 +182,9 @@ pub const NOTES_PER_CLIENT_MAX: usize = 64;
 const _: () = assert!(NOTES_PER_CLIENT_MAX < INBOX_ITEMS_PER_CLIENT_MAX);
 /// Rooms one client may be a member of.
 pub const ROOMS_PER_CLIENT_MAX: usize = 10_000;
+/// Of those, rooms of one other provider; into another of them the client is not brought.
+pub const ROOMS_PER_CLIENT_AND_HUB_MAX: usize = 2_500;
+const _: () = assert!(ROOMS_PER_CLIENT_AND_HUB_MAX <= ROOMS_PER_CLIENT_MAX / 4);
 
 /// Application messages in one submission, at most.
 pub const SUBMIT_ITEMS_MAX: usize = 512;

@@ -15,7 +15,7 @@ use super::{
 pub use super::{Fold, State};
 use crate::{
     ids::{ClientUri, Requester, RoomUri},
-    machine::{self, Millis, Moment, Position, ReviveError},
+    machine::{self, Millis, Moment, ReviveError},
     wire::{self, claim::UserRefused},
 };
 
@@ -24,7 +24,7 @@ impl machine::Fold for Fold {
     type Outcome = Outcome;
 
     fn apply(&mut self, moment: Moment, command: &Command) -> Outcome {
-        let Moment { at, time, .. } = moment;
+        let time = moment.time;
         match command {
             Command::Add(add) => self.add(time, add),
             Command::Delete => self.delete(),
@@ -33,8 +33,8 @@ impl machine::Fold for Fold {
             Command::Enrol(enrol) => self.on_user(|user| user.enrol(time, enrol)),
             Command::Upload(upload) => self.on_user(|user| user.upload(time, upload)),
             Command::Claim(claim) => self.claim(time, claim),
-            Command::Deliver(deliver) => self.deliver(at, deliver),
-            Command::Join(join) => self.join(at, join),
+            Command::Deliver(deliver) => self.deliver(moment, deliver),
+            Command::Join(join) => self.join(moment, join),
             Command::LearnRefilled(learn) => self.learn_refilled(learn),
             Command::Ack(ack) => self.on_user(|user| user.ack(ack)),
             Command::Introduction(what) => self.on_user(|user| user.introduce(time, what)),
@@ -188,17 +188,17 @@ impl Fold {
         }
     }
 
-    fn deliver(&mut self, at: Position, deliver: &Deliver) -> Outcome {
+    fn deliver(&mut self, moment: Moment, deliver: &Deliver) -> Outcome {
         match &mut self.account {
-            Account::Active(user) => user.deliver(at, deliver),
+            Account::Active(user) => user.deliver(moment, deliver),
             // The room cannot help it that the user is gone, and the notices behind this one must go on.
             Account::Absent | Account::Deleted => Outcome::answer(Answer::Done),
         }
     }
 
-    fn join(&mut self, at: Position, join: &Join) -> Outcome {
+    fn join(&mut self, moment: Moment, join: &Join) -> Outcome {
         match &mut self.account {
-            Account::Active(user) => user.join(at, join),
+            Account::Active(user) => user.join(moment, join),
             Account::Absent | Account::Deleted => Outcome::answer(Answer::Done),
         }
     }

@@ -13,11 +13,15 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, RoomUri},
-    limits::{INBOX_ITEMS_PER_CLIENT_MAX, NOTES_PER_CLIENT_MAX, ROOMS_PER_CLIENT_MAX},
-    machine::Position,
+    limits::{
+        INBOX_ITEMS_PER_CLIENT_MAX, NOTES_PER_CLIENT_MAX, ROOMS_PER_CLIENT_AND_HUB_MAX,
+        ROOMS_PER_CLIENT_MAX,
+    },
+    machine::{Moment, Position},
     wire::{
         event::{InboxSeq, LinkSeq, RoomSeq},
         post::{Note, Notice},
+        version::Level,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -124,11 +128,27 @@ impl Happened {
 }
 
 impl Device {
-    fn notice(&mut self, at: Position, room: &RoomUri, happened: Happened) -> Stored {
+    /// Whether there is no place for another room of its hub, of which `of_hub_max` are taken.
+    fn is_crowded(&self, room: &RoomUri, of_hub_max: usize) -> bool {
+        // Those of one hub stand together.
+        let of_hub = |other: &&RoomUri| other.hub() == room.hub();
+        let before = self.rooms.range(..room).rev().map(|(other, _)| other);
+        let behind = self.rooms.range(room..).map(|(other, _)| other);
+        let others = before.take_while(of_hub).chain(behind.take_while(of_hub));
+        self.rooms.len() >= ROOMS_PER_CLIENT_MAX || others.take(of_hub_max).count() >= of_hub_max
+    }
+
+    fn notice(
+        &mut self,
+        at: Position,
+        room: &RoomUri,
+        of_hub_max: usize,
+        happened: Happened,
+    ) -> Stored {
         match happened {
             Happened::Joined { after, welcomed } => {
                 let known = self.rooms.contains_key(room);
-                if !known && self.rooms.len() >= ROOMS_PER_CLIENT_MAX {
+                if !known && self.is_crowded(room, of_hub_max) {
                     // A Welcome to a room whose events the client cannot be given would only mislead it.
                     return Stored::InPart;
                 }
@@ -203,39 +223,36 @@ impl User {
         news
     }
 
-    pub(super) fn deliver(&mut self, at: Position, deliver: &Deliver) -> Outcome {
+    pub(super) fn deliver(&mut self, moment: Moment, deliver: &Deliver) -> Outcome {
         let Deliver {
             from_shard,
             seq,
             post,
         } = deliver;
         let happened = Happened::of(&post.notice);
-        self.notice(
-            (*from_shard, *seq),
-            at,
-            (&post.room, &post.clients),
-            happened,
-        )
+        let whom = (&post.room, &post.clients[..]);
+        self.notice((*from_shard, *seq), moment, whom, happened)
     }
 
     /// Takes a notice whose Welcome lies in another command of the entry: that is where the inbox points.
-    pub(super) fn join(&mut self, at: Position, join: &Join) -> Outcome {
+    pub(super) fn join(&mut self, moment: Moment, join: &Join) -> Outcome {
         let at = Position {
             command: join.as_in,
-            ..at
+            ..moment.at
         };
         let happened = Happened::Joined {
             after: join.after,
             welcomed: true,
         };
         let whom = (&join.room, &*join.clients);
-        self.notice((join.from_shard, join.seq), at, whom, happened)
+        let moment = Moment { at, ..moment };
+        self.notice((join.from_shard, join.seq), moment, whom, happened)
     }
 
     fn notice(
         &mut self,
         (shard, seq): (u16, LinkSeq),
-        at: Position,
+        moment: Moment,
         (room, clients): (&RoomUri, &[ClientUri]),
         happened: Happened,
     ) -> Outcome {
@@ -243,12 +260,19 @@ impl User {
         if !self.is_news(shard, seq) {
             return outcome;
         }
+        // What is asked of nobody must not take the places of those whom the user knows.
+        let counts = moment.level >= Level::SECOND && room.hub() != self.uri.provider();
+        let of_hub_max = if counts {
+            ROOMS_PER_CLIENT_AND_HUB_MAX
+        } else {
+            ROOMS_PER_CLIENT_MAX
+        };
         let named: BTreeSet<&ClientUri> = clients.iter().collect();
         for client in named {
             let Some(device) = self.devices.get_mut(client) else {
                 continue;
             };
-            let stored = device.notice(at, room, happened);
+            let stored = device.notice(moment.at, room, of_hub_max, happened);
             if stored == Stored::InPart {
                 outcome.inbox_full.push(client.clone());
             }
@@ -268,7 +292,7 @@ mod tests {
             command::Command,
             testing::{Log, client, joined, left, membership, note, post, reads, room, seqs, user},
         },
-        wire::{event::RoomSeq, post::Refilled},
+        wire::post::{Post, Refilled},
     };
 
     #[test]
@@ -384,6 +408,40 @@ mod tests {
         let again = bobby.deliver(post("r7", &["phone"], joined(4)));
         assert_eq!(again.inbox_full, []);
         assert_eq!(membership(&bobby, "r7"), reads(4, None, 4));
+    }
+
+    #[test]
+    fn one_provider_does_not_take_all_places_of_a_client_of_another() {
+        let notice = Notice::Joined {
+            after: RoomSeq(1),
+            welcome: None,
+        };
+        let join = |bobby: &mut Log, hub: &str, number: usize| {
+            let room = format!("mimi://{hub}/r/r{number}").parse().unwrap();
+            let post = Post {
+                room,
+                ..post("club", &["phone"], notice.clone())
+            };
+            bobby.deliver(post).inbox_full.is_empty()
+        };
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.level = Level::SECOND;
+        let all = 0..ROOMS_PER_CLIENT_AND_HUB_MAX + 3;
+        let taken = all.filter(|number| join(&mut bobby, "eve.example", *number));
+        assert_eq!(taken.count(), ROOMS_PER_CLIENT_AND_HUB_MAX);
+        assert!(
+            join(&mut bobby, "eve.example", 7),
+            "it is in that room already"
+        );
+        assert!(join(&mut bobby, "e.example", 0) && join(&mut bobby, "f.example", 0));
+        let mut all = 0..=ROOMS_PER_CLIENT_AND_HUB_MAX;
+        let own = all.all(|number| join(&mut bobby, "b.example", number));
+        assert!(own, "its own provider is not counted");
+
+        let mut before = Log::bobby(&["phone"]);
+        let mut all = 0..=ROOMS_PER_CLIENT_AND_HUB_MAX;
+        let taken = all.all(|number| join(&mut before, "eve.example", number));
+        assert!(taken, "logs of the first level know no such rule");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::{
         door::PackageRefused,
         event::{Epoch, Hash, InboxSeq, LinkSeq, RoomSeq},
         post::{Note, Notice, Post, WelcomeNotice},
+        version::Level,
     },
 };
 
@@ -190,6 +191,7 @@ pub(super) fn reads(after: u64, upto: Option<u64>, acked: u64) -> Option<Members
 pub(super) struct Log {
     pub(super) fold: Fold,
     pub(super) time: Millis,
+    pub(super) level: Level,
     entries: u64,
     codes: u64,
     link: u64,
@@ -227,7 +229,7 @@ impl Log {
         let moment = Moment {
             at,
             time: self.time,
-            ..Moment::default()
+            level: self.level,
         };
         self.fold.apply(moment, &command)
     }

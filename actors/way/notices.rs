@@ -112,10 +112,14 @@ impl Carrying {
         let Some(seq) = self.slots.close(slot) else {
             return true;
         };
-        // A user who is unknown or deleted has no inbox: the notice is for nobody.
+        // A user who is unknown or deleted has no inbox: the notice is for nobody. One that is frozen takes nothing until it
+        // is replayed, and must not hold up what is for all others of its shard.
         let taken = matches!(
             reply,
-            ShardReply::User(Answer::Done | Answer::Refused(Refused::Unknown | Refused::Deleted))
+            ShardReply::User(
+                Answer::Done
+                    | Answer::Refused(Refused::Unknown | Refused::Deleted | Refused::Poisoned)
+            )
         );
         if let Some(place) = self.under_way.iter().position(|(under, _)| *under == seq) {
             if taken {

@@ -117,3 +117,14 @@ fn a_round_in_which_nothing_was_taken_acknowledges_nothing() {
 fn nothing_is_carried_to_whom_nothing_is_owed() {
     assert!(Carrying::owed(1, &owing(0).0.links).is_empty());
 }
+
+#[test]
+fn a_user_that_is_frozen_is_passed_over() {
+    let owing = owing(2);
+    let mut round = round(&owing);
+    let slots = asks(&mut round, &owing);
+    let frozen = ShardReply::User(Answer::Refused(Refused::Poisoned));
+    assert!(round.came(slots[0], &frozen));
+    assert!(round.came(slots[1], &ShardReply::User(Answer::Done)));
+    assert_eq!(acked(&mut round, &owing), Some(LinkSeq(2)));
+}

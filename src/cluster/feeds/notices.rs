@@ -12,6 +12,7 @@ use mimi_actors::{
     link,
     record::Command,
     shard_request::ShardReply,
+    user::outcome::{Answer, Refused},
     way::notices::{Carrying, Next},
 };
 use std::{sync::Arc, time::Duration};
@@ -75,6 +76,13 @@ async fn carry_round(
             },
             Ok(Next::Wait) => {
                 let (slot, reply) = under_way.next().await?;
+                if reply == ShardReply::User(Answer::Refused(Refused::Poisoned)) {
+                    let to = round.to();
+                    tracing::error!(
+                        shard = to,
+                        "a notice is lost: its user is frozen; see the panic above"
+                    );
+                }
                 if !round.came(slot, &reply) && reply != ShardReply::Nobody {
                     let to = round.to();
                     tracing::warn!(
