@@ -418,11 +418,21 @@ pub(super) fn records() -> Group {
 /// What only entries of version 2 say.
 pub(super) fn records_of_2() -> Group {
     let mut group = Group::of(2);
-    let entry = Entry {
+    let entry = |command| Entry {
         stamp: Millis(1_700_000_000_000),
-        commands: list(vec![Command::Level(Level::SECOND)]),
+        commands: list(vec![command]),
     };
-    group.frame("level", entry);
+    group.frame("level", entry(Command::Level(Level::SECOND)));
+    let join = user::command::Command::Join(user::command::Join {
+        from_shard: 3,
+        seq: LinkSeq(1),
+        room: room(),
+        clients: list(vec![bob()]),
+        after: RoomSeq(4),
+        as_in: 7,
+    });
+    let join = Command::User(user_uri(), Arc::new(join));
+    group.frame("user-join", entry(join));
     group
 }
 
