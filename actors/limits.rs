@@ -221,6 +221,16 @@ const _: () = assert!(BATCH_FILL_BYTES + CONTROL_EVENT_BYTES_MAX > BATCH_FRAME_B
 const _: () = assert!(CONTROL_EVENT_BYTES_MAX < BATCH_FRAME_BYTES_MAX);
 const _: () = assert!(SUBMIT_BYTES_MAX + (64 << 10) < BATCH_FRAME_BYTES_MAX);
 const _: () = assert!(SUBMIT_ITEMS_MAX <= BATCH_EVENTS_MAX);
+/// How long the receiver of a frame may make room for no byte of it, in seconds; then it loses the lane.
+pub const LANE_STALL_S_MAX: u64 = 20;
+/// How long the receiver of a frame may take to make room for all of it, in seconds; then it loses the lane.
+pub const LANE_WRITE_S_MAX: u64 = 60;
+/// Bytes of large frames of one client's connection that are being read or looked at, at most; further ones wait.
+pub const DOOR_READING_BYTES_MAX: u32 = 16 << 20;
+const _: () = assert!(REQUEST_FRAME_BYTES_MAX <= DOOR_READING_BYTES_MAX as usize);
+/// As [`DOOR_READING_BYTES_MAX`], of one peer's connection.
+pub const LINK_READING_BYTES_MAX: u32 = 64 << 20;
+const _: () = assert!(BATCH_FRAME_BYTES_MAX <= LINK_READING_BYTES_MAX as usize);
 /// Frames of one shard sent on a lane and not yet acknowledged, at most.
 pub const LANE_FRAMES_UNACKED_MAX: usize = 16;
 /// Bytes of frames that the receiver of a lane holds, of all shards on it, before it reads on only once something was
@@ -246,10 +256,29 @@ pub const REFUSED_ITEMS_BURST: u32 = 16_384;
 pub const REFUSED_ITEMS_PER_MINUTE: u32 = 60_000;
 /// Providers whose refused submissions a node counts; the one that used least is forgotten first.
 pub const PEERS_COUNTED_MAX: usize = 1_024;
-/// Connections of one address that a node's link endpoint begins at once after a rest.
+/// Handshakes under way at one door, at most; each address may have one more whatever others do.
+pub const HANDSHAKES_MAX: usize = 1_024;
+/// Of those, handshakes of one address, at most; further ones are refused.
+pub const HANDSHAKES_PER_ADDRESS_MAX: usize = 64;
+/// Handshakes under way of addresses that were not shown to be their sender's; further ones are told to come again from
+/// one that is (Retry).
+pub const HANDSHAKES_UNPROVEN_MAX: usize = 32;
+const _: () = assert!(HANDSHAKES_UNPROVEN_MAX * 16 <= HANDSHAKES_MAX);
+/// Connections of one address that begin at once after a rest, at the doors of peers and of nodes.
 pub const HANDSHAKES_BURST_PER_ADDRESS: u32 = 64;
-/// Connections of one address that it may begin more, each minute: further ones are refused before any cryptography.
+/// Connections of one address that may begin more, each minute: further ones are refused before any cryptography.
 pub const HANDSHAKES_PER_MINUTE_PER_ADDRESS: u32 = 600;
+/// As [`HANDSHAKES_BURST_PER_ADDRESS`], at the clients' door, by default: many clients may share an address.
+pub const CLIENT_HANDSHAKES_BURST_PER_ADDRESS: u32 = 1_024;
+/// As [`HANDSHAKES_PER_MINUTE_PER_ADDRESS`], at the clients' door, by default.
+pub const CLIENT_HANDSHAKES_PER_MINUTE_PER_ADDRESS: u32 = 3_000;
+/// Connections that one peer, or one node of the cluster, may bring in: each of its nodes has one, and a restarted node one
+/// more for a while.
+pub const LINKS_PER_PEER_MAX: usize = 16;
+/// Connections of clients and strangers at one node, at most.
+pub const DOORS_MAX: usize = 16_384;
+/// Of those, connections of one address, at most, by default; a whole network may be behind it.
+pub const DOORS_PER_ADDRESS_MAX: usize = 4_096;
 /// Addresses whose connections are counted; the one that used least is forgotten first.
 pub const ADDRESSES_COUNTED_MAX: usize = 4_096;
 /// Runs of items on one link, at most: rooms of a peer that is further behind wait beside it, as few runs each.
@@ -293,10 +322,58 @@ pub const SHARDS_DEFAULT: u16 = 16;
 pub const SHARDS_MAX: u16 = 1_024;
 /// Commands that wait for the shard log of one shard, at most.
 pub const SHARD_QUEUE_COMMANDS_MAX: usize = 1_024;
-/// Requests of the outside that one node works on at a time.
+/// Requests of clients that one node works on at a time; each client may have [`REQUESTS_PER_CLIENT_ALWAYS`] more.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 4_096;
 /// Rooms and users of a node that are awake as actors, at most, by default: what is asked of a sleeper then is to come again.
 pub const ACTORS_AWAKE_MAX: usize = 65_536;
+/// Of those, requests of one client, at most; further ones are told `Overloaded`.
+pub const REQUESTS_PER_CLIENT_MAX: usize = 64;
+/// Requests of one client that are worked on whatever others have.
+pub const REQUESTS_PER_CLIENT_ALWAYS: usize = 8;
+const _: () = assert!(REQUESTS_PER_CLIENT_ALWAYS <= REQUESTS_PER_CLIENT_MAX);
+/// Requests of other providers that one node works on at a time; each may have [`REQUESTS_PER_PEER_ALWAYS`] more.
+pub const PEER_REQUESTS_MAX: usize = 4_096;
+/// Of those, requests of one provider, at most; further ones are told `Overloaded`.
+pub const REQUESTS_PER_PEER_MAX: usize = 1_024;
+/// Requests of one provider that are worked on whatever others have.
+pub const REQUESTS_PER_PEER_ALWAYS: usize = 64;
+const _: () = assert!(REQUESTS_PER_PEER_ALWAYS <= REQUESTS_PER_PEER_MAX);
+/// Requests of one client that may stand in the queues of rooms, at most; further ones are told `Overloaded`.
+pub const WAITS_PER_CLIENT_MAX: usize = 32;
+/// Requests of one provider that may stand in the queues of rooms, at most; further ones are told `Overloaded`.
+pub const PEER_WAITS_MAX: usize = 1_024;
+/// Logins that one node looks at at a time; each address may have one more.
+pub const STRANGER_REQUESTS_MAX: usize = 256;
+/// Of those, logins from one address, at most; further ones are told `Overloaded`.
+pub const REQUESTS_PER_ADDRESS_MAX: usize = 16;
+/// Connections that are nobody's yet, at most; each address may have [`STRANGERS_PER_ADDRESS_ALWAYS`] more. They have ten
+/// seconds to log in.
+pub const STRANGERS_MAX: usize = 2_048;
+/// Of those, connections of one address, at most; further ones are closed.
+pub const STRANGERS_PER_ADDRESS_MAX: usize = 256;
+/// Connections of one address that may be nobody's whatever others have.
+pub const STRANGERS_PER_ADDRESS_ALWAYS: usize = 4;
+/// Wrong logins on one connection: with the last it is closed.
+pub const WRONG_LOGINS_PER_CONNECTION_MAX: u32 = 3;
+/// Wrong logins from one address at once after a rest, by default; then its logins are told when to come again.
+pub const WRONG_LOGINS_BURST_PER_ADDRESS: u32 = 60;
+/// Wrong logins from one address that there may be more, each minute, by default.
+pub const WRONG_LOGINS_PER_MINUTE_PER_ADDRESS: u32 = 60;
+/// When a wrong login is answered, in milliseconds: what was looked up for it cannot be told by the time.
+pub const WRONG_LOGIN_ANSWER_MS: u64 = 200;
+/// Connections of one client, at most; with one more its oldest is closed.
+pub const CONNECTIONS_PER_CLIENT_MAX: usize = 8;
+/// Event streams on one connection of a client, at most; further ones are told `Overloaded`.
+pub const EVENT_LANES_PER_CONNECTION_MAX: usize = 4;
+/// Lanes for messages on one connection of a client, at most; further ones are told `Overloaded`.
+pub const SEND_LANES_PER_CONNECTION_MAX: usize = 8;
+/// Bytes of answers that wait to be taken on one connection of a client, at most; a further answer is lost with its lane.
+pub const ANSWER_BYTES_WAITING_MAX: usize = 32 << 20;
+const _: () = assert!(REQUEST_FRAME_BYTES_MAX < ANSWER_BYTES_WAITING_MAX);
+/// Largest frame of acknowledgements of a client, in bytes: two lists of rooms.
+pub const ACKS_FRAME_BYTES_MAX: usize = 2 * BATCH_ROOMS_MAX * (URI_BYTES_MAX + 16) + 64;
+/// Frames of acknowledgements that wait on one event stream, at most; further ones wait in the lane.
+pub const ACKS_WAITING_MAX: usize = 2;
 /// Inputs that wait in one actor's mailbox, at most.
 pub const MAILBOX_INPUTS_MAX: usize = 256;
 /// Checks that wait for a worker, at most; beyond it whoever has most waiting makes room for who has less.

@@ -281,6 +281,9 @@ impl Config {
         if let Some((key, why)) = self.claims.flaw() {
             return refuse(key, &why);
         }
+        if let Some((key, why)) = self.door.flaw() {
+            return refuse(key, why);
+        }
         if let Some((key, why)) = self.commits.flaw() {
             return refuse(key, why);
         }

@@ -6,6 +6,7 @@
 //! `cluster::shard::apply` (apply, record, answer) → `peering::fanout` and `gateway::events` (cursors).
 
 pub mod admin;
+mod admit;
 mod certificates;
 pub mod cli;
 pub mod cluster;

@@ -218,8 +218,8 @@ mod tests {
     use crate::{
         machine::{Desk as _, Moment},
         user::{
-            command::{Claim, Consent, Upload},
-            testing::{Log, NOW, alice, claim, client, package, user},
+            command::{Claim, Consent, Enrol, Upload},
+            testing::{Log, NOW, alice, claim, client, code, package, user},
         },
         wire::claim::{ClaimTerms, UserRefused},
     };
@@ -262,6 +262,25 @@ mod tests {
 
     fn plain() -> Claim {
         claim(1, ClaimTerms::new(alice()))
+    }
+
+    #[test]
+    fn a_wrong_enrolment_code_costs_the_log_nothing() {
+        let mut bobby = Log::bobby(&[]);
+        assert_eq!(bobby.issue(code(100)), Answer::Done);
+        let enrol = |number: u64, device_key| {
+            Command::Enrol(Enrol {
+                code: code(number),
+                client: client("phone"),
+                device_key,
+            })
+        };
+        let not_known = Some(Answer::Refused(Refused::NotKnown));
+        assert_eq!(at_once(&bobby.fold, enrol(200, [1; 32])), not_known);
+        assert_eq!(at_once(&bobby.fold, enrol(100, [1; 32])), None);
+        bobby.apply(enrol(100, [1; 32]));
+        assert_eq!(at_once(&bobby.fold, enrol(100, [1; 32])), None, "a retry");
+        assert_eq!(at_once(&bobby.fold, enrol(100, [2; 32])), not_known);
     }
 
     #[test]

@@ -35,6 +35,15 @@ impl Codes {
         self.waiting.iter().any(|(waiting, _)| *waiting == code)
     }
 
+    /// Whether a code can still be used.
+    fn waits(&self, time: Millis, code: Hash) -> bool {
+        let mut fresh = self
+            .waiting
+            .iter()
+            .filter(|(_, issued)| time <= issued.plus(ENROLMENT_CODE_LIFE_MS));
+        fresh.any(|(waiting, _)| *waiting == code)
+    }
+
     fn consume(&mut self, code: Hash) {
         self.waiting.retain(|(waiting, _)| *waiting != code);
     }
@@ -87,6 +96,13 @@ impl User {
         }
         self.codes.waiting.push((add.code, time));
         Outcome::answer(Answer::Done)
+    }
+
+    /// Whether an enrolment has a code that waits, or may have used one up before.
+    pub(super) fn may_enrol(&self, time: Millis, enrol: &Enrol) -> bool {
+        let enrolled = self.devices.get(&enrol.client);
+        enrolled.is_some_and(|device| device.key == enrol.device_key)
+            || self.codes.waits(time, enrol.code)
     }
 
     pub(super) fn enrol(&mut self, time: Millis, enrol: &Enrol) -> Outcome {

@@ -134,6 +134,10 @@ impl Fold {
             (Account::Active(user), Command::Claim(claim)) => {
                 user.before_stock(time, claim).map(Answer::Claimed)
             }
+            // A code that nobody was given costs the log nothing.
+            (Account::Active(user), Command::Enrol(enrol)) if !user.may_enrol(time, enrol) => {
+                Some(Answer::Refused(Refused::NotKnown))
+            }
             (Account::Absent, _) => Some(Answer::Refused(Refused::Unknown)),
             (Account::Deleted, _) => Some(Answer::Refused(Refused::Deleted)),
             (Account::Active(_), _) => None,

@@ -1,7 +1,12 @@
 //! Lists and texts that cannot grow past their bound, on the way out or in.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::{collections::BTreeSet, fmt, marker::PhantomData, ops::Deref};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write},
+    marker::PhantomData,
+    ops::Deref,
+};
 
 /// A list of at most `MAX` elements. The claimed length is checked before memory is taken.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -241,10 +246,20 @@ impl<const MAX: usize> Deref for BText<MAX> {
     }
 }
 
+/// As people may see it: whoever wrote it cannot move the cursor of a terminal, nor turn the line around.
 impl<const MAX: usize> fmt::Display for BText<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        for c in self.0.chars() {
+            f.write_char(if is_unseen(c) { '?' } else { c })?;
+        }
+        Ok(())
     }
+}
+
+/// Whether a character is none, but changes how others are shown.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl<const MAX: usize> fmt::Debug for BText<MAX> {
@@ -320,5 +335,14 @@ mod tests {
     #[test]
     fn a_clipped_text_keeps_whole_characters_and_drops_control_characters() {
         assert_eq!(&*BText::<4>::clipped("a\n\u{e4}bc"), "a \u{e4}");
+    }
+
+    #[test]
+    fn a_text_of_a_stranger_reads_back_as_it_is_and_is_shown_without_what_moves_a_terminal() {
+        let written = Sample("\u{1b}[2J\r\u{9b}b\u{202e}\u{e4}\n".to_owned());
+        let Sample(read) = decode::<Sample<BText<32>>>(&encode(&written)).unwrap();
+        assert_eq!(&*read, written.0);
+        assert_eq!(read.to_string(), "?[2J??b?\u{e4}?");
+        assert!(!format!("{read:?}").contains('\u{1b}'));
     }
 }

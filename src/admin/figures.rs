@@ -2,12 +2,14 @@
 //! message.
 
 use crate::{
+    admit::BoundFigures,
     certificates::now_s,
     cluster::{
         raft::{figures::GroupFigures, group::Group},
         shard::Shard,
     },
     node::{LogFigures, Node},
+    quic::GateFigures,
 };
 use mimi_actors::link::{Peer, parked::Why};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +24,10 @@ pub(crate) struct Figures {
     pub(crate) peers: Vec<PeerFigures>,
     /// Everything that may fill up.
     pub(crate) queues: Vec<QueueFigures>,
+    /// What came to each door, by the door's name.
+    pub(crate) doors: Vec<(&'static str, GateFigures)>,
+    /// How the bounds stand that requests and logins meet at the doors.
+    pub(crate) bounds: Vec<BoundFigures>,
     /// The log that the shards share.
     pub(crate) log: LogFigures,
     /// Whether nothing new is taken, for want of room.
@@ -110,6 +116,12 @@ impl Figures {
             groups: node.groups.iter().map(Group::figures).collect(),
             peers: peers.collect(),
             queues: queues(node),
+            doors: node
+                .doors()
+                .into_iter()
+                .filter_map(|(door, figures)| Some((door, figures?)))
+                .collect(),
+            bounds: node.admission.figures(),
             log: node.log_figures(),
             storage_full: node.storage_full().is_some(),
             scrub: scrub(node),
@@ -169,6 +181,7 @@ fn queues(node: &Node) -> Vec<QueueFigures> {
         .collect();
     let environment = node.shards.environment();
     queues.push(queue("workers", None, environment.workers.busy()));
-    queues.push(queue("requests", None, node.requests_in_flight()));
+    queues.push(queue("requests", None, node.admission.client_requests()));
+    queues.push(queue("peer_requests", None, node.admission.peer_requests()));
     queues
 }

@@ -4,7 +4,10 @@
 //! The recorder lives for one rendering: what is gone leaves no series behind, and as nothing is summed over time in
 //! it, it needs no upkeep.
 
-use super::figures::{Cursor, Figures, ScrubFigures};
+use super::{
+    door_metrics,
+    figures::{Cursor, Figures, ScrubFigures},
+};
 use crate::cluster::raft::figures::{GroupFigures, Role};
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -29,6 +32,7 @@ pub(crate) fn render(figures: &Figures) -> String {
         show_certificates(figures);
         show_links(figures);
         show_queues(figures);
+        door_metrics::show(figures);
         show_counter(
             "mimi_key_packages_claimed_total",
             "KeyPackages of this provider's users that were handed out, by the log that this node has; not by its start.",
@@ -228,6 +232,18 @@ fn show_queues(figures: &Figures) {
     );
 }
 
+/// Shows one counter: what it is called, what it means, its series.
+pub(super) fn show_counters(
+    name: &'static str,
+    help: &'static str,
+    series: impl IntoIterator<Item = (Vec<Label>, u64)>,
+) {
+    describe_counter!(name, help);
+    for (labels, value) in series {
+        counter!(name, labels).absolute(value);
+    }
+}
+
 /// Shows one count since the start.
 fn show_counter(name: &'static str, help: &'static str, value: u64) {
     describe_counter!(name, help);
@@ -235,7 +251,7 @@ fn show_counter(name: &'static str, help: &'static str, value: u64) {
 }
 
 /// Shows one gauge: what it is called, what it means, its series.
-fn show_gauge(
+pub(super) fn show_gauge(
     name: &'static str,
     help: &'static str,
     series: impl IntoIterator<Item = (Vec<Label>, u64)>,
@@ -250,7 +266,7 @@ fn label(name: &'static str, value: impl ToString) -> Label {
     Label::new(name, value.to_string())
 }
 
-fn labels<V: ToString, const N: usize>(pairs: [(&'static str, V); N]) -> Vec<Label> {
+pub(super) fn labels<V: ToString, const N: usize>(pairs: [(&'static str, V); N]) -> Vec<Label> {
     let pairs = pairs.into_iter();
     pairs.map(|(name, value)| label(name, value)).collect()
 }
@@ -260,7 +276,12 @@ mod tests {
     use super::*;
     use crate::{
         admin::figures::{PeerFigures, QueueFigures},
+        admit::BoundFigures,
         node::LogFigures,
+        quic::{
+            GateFigures,
+            places::{self, Bound},
+        },
     };
     use std::collections::BTreeSet;
 
@@ -272,6 +293,16 @@ mod tests {
             applied: 10,
             applied_term: 3,
             leader,
+        };
+        let bound = Bound {
+            each: 1,
+            always: 1,
+            all: 9,
+        };
+        let places = |taken, refused| places::Figures {
+            taken,
+            bound,
+            refused,
         };
         let queue = |name, shard, depth_and_limit| QueueFigures {
             name,
@@ -297,6 +328,27 @@ mod tests {
             queues: vec![
                 queue("shard", Some(0), (5, 8)),
                 queue("requests", None, (1, 4)),
+            ],
+            doors: vec![(
+                "clients",
+                GateFigures {
+                    connections: places(3, 1),
+                    handshakes: places(2, 10),
+                    retried: 5,
+                    too_fast: 100,
+                },
+            )],
+            bounds: vec![
+                BoundFigures {
+                    name: "strangers",
+                    taken: Some(3),
+                    refused: 4,
+                },
+                BoundFigures {
+                    name: "wrong_logins",
+                    taken: None,
+                    refused: 6,
+                },
             ],
             log: LogFigures {
                 bytes: 1_000,
@@ -355,6 +407,13 @@ mod tests {
             "mimi_queue_depth_items{queue=\"shard\",shard=\"0\"} 5",
             "mimi_queue_limit_items{queue=\"shard\",shard=\"0\"} 8",
             "mimi_queue_depth_items{queue=\"requests\"} 1",
+            "mimi_door_connections{door=\"clients\"} 3",
+            "mimi_door_handshakes{door=\"clients\"} 2",
+            "mimi_door_retries_total{door=\"clients\"} 5",
+            "mimi_door_refused_total{door=\"clients\"} 111",
+            "mimi_bound_taken{bound=\"strangers\"} 3",
+            "mimi_bound_refused_total{bound=\"strangers\"} 4",
+            "mimi_bound_refused_total{bound=\"wrong_logins\"} 6",
             "mimi_actors{state=\"awake\"} 2",
             "mimi_actors{state=\"asleep\"} 1",
         ] {

@@ -2,6 +2,7 @@
 
 mod change;
 mod cluster;
+mod door_metrics;
 mod figures;
 pub(crate) mod http;
 mod listener;

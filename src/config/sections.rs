@@ -1,9 +1,18 @@
 //! The sections of a configuration, and every default.
 
-use crate::cluster::raft::group::SNAPSHOT_ENTRIES;
-use mimi_actors::limits::{
-    ACTORS_AWAKE_MAX, AUDITED_MEMBERS_MAX, BACKLOG_ITEMS_MAX, CREDIT_BYTES, LEASE_MS,
-    SHARDS_DEFAULT,
+use super::RateConfig;
+use crate::{
+    cluster::raft::group::SNAPSHOT_ENTRIES,
+    quic::{OfAddresses, places::Bound},
+};
+use mimi_actors::{
+    bucket::Rate,
+    limits::{
+        ACTORS_AWAKE_MAX, AUDITED_MEMBERS_MAX, BACKLOG_ITEMS_MAX,
+        CLIENT_HANDSHAKES_BURST_PER_ADDRESS, CLIENT_HANDSHAKES_PER_MINUTE_PER_ADDRESS,
+        CREDIT_BYTES, DOORS_PER_ADDRESS_MAX, LEASE_MS, SHARDS_DEFAULT,
+        WRONG_LOGINS_BURST_PER_ADDRESS, WRONG_LOGINS_PER_MINUTE_PER_ADDRESS,
+    },
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -61,6 +70,12 @@ pub struct LinkConfig {
 pub struct DoorConfig {
     /// UDP address to listen on.
     pub listen: SocketAddr,
+    /// Connections of one address, or of one IPv6 network of 64 bits, at most; a whole network may be behind it.
+    pub connections_per_address: usize,
+    /// Connections of one address that may begin.
+    pub handshakes_per_address: RateConfig,
+    /// Wrong logins and enrolment codes from one address; beyond it none is looked at.
+    pub wrong_logins_per_address: RateConfig,
 }
 
 /// The other nodes of the provider. Without a name the node is alone.
@@ -217,7 +232,54 @@ impl Default for DoorConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7480)),
+            connections_per_address: DOORS_PER_ADDRESS_MAX,
+            handshakes_per_address: RateConfig {
+                burst: CLIENT_HANDSHAKES_BURST_PER_ADDRESS,
+                per_minute: CLIENT_HANDSHAKES_PER_MINUTE_PER_ADDRESS,
+            },
+            wrong_logins_per_address: RateConfig {
+                burst: WRONG_LOGINS_BURST_PER_ADDRESS,
+                per_minute: WRONG_LOGINS_PER_MINUTE_PER_ADDRESS,
+            },
         }
+    }
+}
+
+impl DoorConfig {
+    /// What one address may have of connections.
+    #[must_use]
+    pub fn of_addresses(&self) -> OfAddresses {
+        let default = OfAddresses::default();
+        OfAddresses {
+            handshakes: self.handshakes_per_address.rate(),
+            connections: Bound {
+                each: self.connections_per_address,
+                ..default.connections
+            },
+        }
+    }
+
+    /// How many wrong logins one address may have.
+    #[must_use]
+    pub fn wrong_logins(&self) -> Rate {
+        self.wrong_logins_per_address.rate()
+    }
+
+    /// The first thing that cannot be: its key, and what is wrong.
+    pub(super) fn flaw(&self) -> Option<(&'static str, &'static str)> {
+        if self.connections_per_address == 0 {
+            return Some(("door.connections_per_address", "at least 1"));
+        }
+        let rates = [
+            ("door.handshakes_per_address", self.handshakes_per_address),
+            (
+                "door.wrong_logins_per_address",
+                self.wrong_logins_per_address,
+            ),
+        ];
+        rates
+            .into_iter()
+            .find_map(|(key, rate)| Some((key, rate.flaw()?)))
     }
 }
 

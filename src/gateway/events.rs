@@ -13,7 +13,7 @@ use crate::{
 use anyhow::Context;
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
-    limits::{BATCH_FILL_BYTES, REQUEST_FRAME_BYTES_MAX},
+    limits::{ACKS_FRAME_BYTES_MAX, ACKS_WAITING_MAX, BATCH_FILL_BYTES},
     shard::read,
     shard_request::AskUserLog,
     user::{
@@ -34,12 +34,19 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 /// How often acknowledgements are put into the log, at most; after a crash the rest is sent again.
 const ACK_RECORD_INTERVAL: Duration = Duration::from_millis(500);
-/// Acknowledgement frames that wait to be recorded, at most.
-const ACKS_WAITING_MAX: usize = 64;
+
+/// Ends its task with itself, however the stream ends.
+struct AbortOnDrop(JoinHandle<anyhow::Result<()>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 /// Where the stream stands in one room.
 struct Cursor {
@@ -65,7 +72,7 @@ pub(super) async fn serve(
 ) -> anyhow::Result<()> {
     let wake = session.shards.environment().wakers.register(client);
     let (report, mut acks) = mpsc::channel(ACKS_WAITING_MAX);
-    let reading = tokio::spawn(read_acks(from, report));
+    let _reading = AbortOnDrop(tokio::spawn(read_acks(from, report)));
     let mut cursors = Cursors {
         order,
         rooms: BTreeMap::new(),
@@ -115,7 +122,6 @@ pub(super) async fn serve(
         // Nobody is there to be told: what is not recorded comes again on the next stream.
         let _ = record_acks(session, client, &mut pending).await;
     }
-    reading.abort();
     ended
 }
 
@@ -253,7 +259,7 @@ async fn send(to: &mut LaneSender, items: Vec<DoorItem>) -> anyhow::Result<()> {
 
 async fn read_acks(mut from: LaneReceiver, report: mpsc::Sender<Acks>) -> anyhow::Result<()> {
     while let Some(frame) = from
-        .next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE))
+        .next(ACKS_FRAME_BYTES_MAX, Some(FRAME_DEADLINE))
         .await?
     {
         let acks = wire::decode::<Acks>(&frame).context("an acknowledgement does not decode")?;

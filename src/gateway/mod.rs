@@ -8,14 +8,18 @@ pub(crate) mod requests;
 pub(crate) mod sends;
 
 use crate::{
+    admit::{Admission, Entered, Turn},
     cluster::shard::shards::Shards,
     peering::Peers,
-    quic::{Door, LaneReceiver, LaneSender, code},
+    quic::{Door, LaneReceiver, LaneSender, code, places::Place},
 };
 use mimi_actors::{
     caller::{Caller, Origin},
     ids::ClientUri,
-    limits::{GREETING_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX},
+    limits::{
+        ANSWER_BYTES_WAITING_MAX, EVENT_LANES_PER_CONNECTION_MAX, GREETING_FRAME_BYTES_MAX,
+        REQUEST_FRAME_BYTES_MAX, SEND_LANES_PER_CONNECTION_MAX,
+    },
     wire::{
         self,
         door::{DoorRefused, Open, Reply},
@@ -24,7 +28,8 @@ use mimi_actors::{
     },
 };
 use std::{
-    sync::{Arc, OnceLock},
+    net::IpAddr,
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU32},
     time::Duration,
 };
 use tokio::sync::Semaphore;
@@ -42,9 +47,18 @@ pub(crate) struct Session {
     door: Door,
     shards: Shards,
     peers: Peers,
-    requests: Arc<Semaphore>,
+    admission: Arc<Admission>,
     /// The client, once its device has proved itself, and the key that it proved.
     device: OnceLock<(ClientUri, [u8; 32])>,
+    /// Its place among the connections that are nobody's, until then.
+    nobodys: Mutex<Option<Place<IpAddr>>>,
+    /// Its place among the client's from then on.
+    entered: OnceLock<Entered>,
+    wrong_logins: AtomicU32,
+    event_lanes: Semaphore,
+    send_lanes: Semaphore,
+    /// Room for answers that wait to be taken, in bytes.
+    answers: Semaphore,
 }
 
 impl Session {
@@ -61,13 +75,23 @@ impl Session {
 }
 
 /// Serves a client's connection until it ends.
-pub(crate) async fn serve(door: Door, shards: Shards, peers: Peers, requests: Arc<Semaphore>) {
+pub(crate) async fn serve(door: Door, shards: Shards, peers: Peers, admission: Arc<Admission>) {
+    let Some(place) = admission.stranger(door.remote_address().ip()) else {
+        door.close(code::CROWDED, "too many connections without a login");
+        return;
+    };
     let session = Arc::new(Session {
         door,
         shards,
         peers,
-        requests,
+        admission,
         device: OnceLock::new(),
+        nobodys: Mutex::new(Some(place)),
+        entered: OnceLock::new(),
+        wrong_logins: AtomicU32::new(0),
+        event_lanes: Semaphore::new(EVENT_LANES_PER_CONNECTION_MAX),
+        send_lanes: Semaphore::new(SEND_LANES_PER_CONNECTION_MAX),
+        answers: Semaphore::new(ANSWER_BYTES_WAITING_MAX),
     });
     let watched = Arc::clone(&session);
     let login = tokio::spawn(async move {
@@ -127,24 +151,61 @@ async fn serve_lane(
             return reply(&mut to, Reply::Refused(DoorRefused::BadFrame(error.flaw()))).await;
         }
     };
+    let busy = || Reply::Refused(DoorRefused::TryLater(TryLater::BUSY));
     match (open, session.device.get()) {
-        (Open::Request(request), device) => {
-            // Held until the answer is on its way: a node that drains waits for it.
-            let permit = session.requests.try_acquire();
-            let answer = if permit.is_ok() {
-                requests::answer(session, device, *request).await
-            } else {
-                Err(DoorRefused::TryLater(TryLater::BUSY))
-            };
-            reply(&mut to, answer.unwrap_or_else(Reply::Refused)).await
+        (Open::Request(request), device) if requests::greets(&request) => {
+            let answer = requests::answer(session, device, *request);
+            login::greet(session, answer, &mut to).await
+        }
+        (Open::Request(_), None) => reply(&mut to, Reply::Refused(DoorRefused::NotLoggedIn)).await,
+        (Open::Request(request), Some(device)) => {
+            match (session.admission).client(&device.0, requests::waits(&request)) {
+                Ok(turn) => {
+                    let answer = requests::answer(session, Some(device), *request).await;
+                    session.reply(turn, &mut to, answer).await
+                }
+                Err(later) => reply(&mut to, Reply::Refused(DoorRefused::TryLater(later))).await,
+            }
         }
         (Open::Sends | Open::Events(_), None) => {
             reply(&mut to, Reply::Refused(DoorRefused::NotLoggedIn)).await
         }
-        (Open::Sends, Some((client, _))) => sends::serve(session, client, to, from).await,
-        (Open::Events(order), Some((client, _))) => {
-            events::serve(session, client, order, to, from).await
-        }
+        (Open::Sends, Some((client, _))) => match session.send_lanes.try_acquire() {
+            Ok(_place) => sends::serve(session, client, to, from).await,
+            Err(_) => reply(&mut to, busy()).await,
+        },
+        (Open::Events(order), Some((client, _))) => match session.event_lanes.try_acquire() {
+            Ok(_place) => events::serve(session, client, order, to, from).await,
+            Err(_) => reply(&mut to, busy()).await,
+        },
+    }
+}
+
+impl Session {
+    /// Writes an answer. It holds nothing that others need while it waits to be taken.
+    async fn reply(
+        &self,
+        mut turn: Turn,
+        to: &mut LaneSender,
+        answer: Result<Reply, DoorRefused>,
+    ) -> anyhow::Result<()> {
+        turn.answered();
+        let frame = to.frame(&answer.unwrap_or_else(Reply::Refused))?;
+        let bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        let Ok(_room) = self.answers.try_acquire_many(bytes) else {
+            to.reset(code::CROWDED);
+            anyhow::bail!("too many bytes of answers wait to be taken");
+        };
+        to.send(frame).await?;
+        Ok(to.finish()?)
+    }
+
+    /// The connection is a client's from now on.
+    fn enter(self: &Arc<Self>, client: &ClientUri) {
+        self.entered
+            .get_or_init(|| self.admission.enter(client, &self.door));
+        let mut nobodys = self.nobodys.lock().unwrap_or_else(PoisonError::into_inner);
+        *nobodys = None;
     }
 }
 

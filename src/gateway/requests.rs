@@ -2,6 +2,7 @@
 
 use super::Session;
 use crate::{
+    admit,
     peering::walk::{house, walk},
     perform::workers::Cause,
 };
@@ -11,6 +12,26 @@ use mimi_actors::{
     wire::door::{DoorRefused, HubSender, Reply, Request},
 };
 use std::sync::Arc;
+
+/// Whether a request says who the connection is.
+pub(super) fn greets(request: &Request) -> bool {
+    matches!(request, Request::Enrol(_) | Request::Login(_))
+}
+
+/// Whether a request may stand in the queue of a room.
+pub(super) fn waits(request: &Request) -> bool {
+    match request {
+        Request::Room(_, request) => admit::waits(request),
+        Request::Verdicts(asked) => asked.wait_ms > 0,
+        Request::Enrol(_)
+        | Request::Login(_)
+        | Request::HubSender
+        | Request::Upload(_)
+        | Request::Claim(_)
+        | Request::User(_)
+        | Request::Resolve { .. } => false,
+    }
+}
 
 /// Answers one request of the device that has proved itself on this connection, if one has.
 pub(super) async fn answer(

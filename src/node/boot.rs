@@ -37,6 +37,7 @@ use tokio::{net::UnixListener, sync::mpsc, task::JoinSet};
 use tracing::warn;
 
 /// The doors, bound: whoever knocks waits until they are served.
+#[derive(Clone)]
 pub(super) struct Doors {
     pub(super) links: Arc<LinkEndpoint>,
     pub(super) clients: Arc<DoorEndpoint>,
@@ -68,7 +69,11 @@ pub(super) struct Started {
 pub(super) fn bind(config: &Config, found: &Found) -> anyhow::Result<Doors> {
     let links = LinkEndpoint::bind(config.link.listen, &found.identity, &found.trust());
     let links = Arc::new(links.with_context(listening("link.listen"))?);
-    let clients = DoorEndpoint::bind(config.door.listen, &found.identity);
+    let clients = DoorEndpoint::bind(
+        config.door.listen,
+        &found.identity,
+        config.door.of_addresses(),
+    );
     let clients = Arc::new(clients.with_context(listening("door.listen"))?);
     Ok(Doors { links, clients })
 }

@@ -2,7 +2,6 @@
 
 use super::{Node, boot::Doors};
 use crate::{cluster::shard::leader_balance, signals::Stop};
-use mimi_actors::limits::REQUESTS_IN_FLIGHT_MAX;
 use std::{path::Path, time::Duration};
 use tokio::task::JoinSet;
 use tracing::{error, info};
@@ -16,8 +15,7 @@ pub(super) async fn finish(node: &Node, by_itself: bool, deadline: Duration, sto
             leader_balance::retire(mesh, &node.shards, deadline).await;
         }
         info!("stopping: what is under way is finished, nothing new is taken");
-        let all = u32::try_from(REQUESTS_IN_FLIGHT_MAX).unwrap_or(u32::MAX);
-        let drain = node.requests.acquire_many(all);
+        let drain = node.admission.drain();
         if tokio::time::timeout(deadline, drain).await.is_err() {
             info!("requests were still under way at the deadline");
         }

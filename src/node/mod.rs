@@ -9,6 +9,7 @@ pub mod running;
 mod tasks;
 
 use crate::{
+    admit::Admission,
     certificates::Certificate,
     cluster::{
         mesh::{Mesh, clock::NodeClock},
@@ -16,11 +17,11 @@ use crate::{
         shard::{scrub::Scrubbed, shards::Shards},
     },
     peering::Peers,
+    quic::GateFigures,
     store::{Disk, writer::StorageFull},
 };
-use mimi_actors::limits::REQUESTS_IN_FLIGHT_MAX;
+use boot::Doors;
 use std::sync::{Arc, atomic::Ordering};
-use tokio::sync::Semaphore;
 
 /// A running node.
 pub(crate) struct Node {
@@ -34,8 +35,9 @@ pub(crate) struct Node {
     pub(crate) groups: Vec<Group>,
     pub(crate) scrubbed: Arc<Scrubbed>,
     pub(crate) certificates: Vec<Certificate>,
-    /// Permits for the requests of users and peers.
-    requests: Arc<Semaphore>,
+    /// What its doors let whom have.
+    pub(crate) admission: Arc<Admission>,
+    doors: Doors,
     disk: Disk,
     log_bytes_max: u64,
 }
@@ -49,10 +51,14 @@ pub(crate) struct LogFigures {
 }
 
 impl Node {
-    /// How many requests of users and peers are under way, and how many may be.
-    pub(crate) fn requests_in_flight(&self) -> (usize, usize) {
-        let free = self.requests.available_permits();
-        (REQUESTS_IN_FLIGHT_MAX - free, REQUESTS_IN_FLIGHT_MAX)
+    /// What came to each of its doors: their names, and what each has and refused.
+    pub(crate) fn doors(&self) -> [(&'static str, Option<GateFigures>); 3] {
+        let mesh = self.mesh.as_ref();
+        [
+            ("clients", Some(self.doors.clients.figures())),
+            ("peers", Some(self.doors.links.figures())),
+            ("nodes", mesh.map(|mesh| mesh.door())),
+        ]
     }
 
     /// Why nothing new is taken here, where that is so.

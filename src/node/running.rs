@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     admin::local,
+    admit::Admission,
     certificates::keep_telling,
     cluster::{
         feeds::{notices, retention, tell_acks},
@@ -18,12 +19,9 @@ use crate::{
     signals::{self, Stop},
 };
 use anyhow::{Context, bail};
-use mimi_actors::{
-    limits::REQUESTS_IN_FLIGHT_MAX,
-    wire::{link::Hello, version::Release},
-};
+use mimi_actors::wire::{link::Hello, version::Release};
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::task::JoinSet;
 use tracing::info;
 
 /// What to do when a shard has stopped, or an actor cannot go on.
@@ -73,7 +71,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     } = started;
     let rate = config.storage.scrub_bytes_per_s;
     let mut scrub = Scrub::new(disk.clone(), groups.clone(), rate);
-    let (peers, requests) = peers;
+    let (peers, admission) = peers;
     let node = Arc::new(Node {
         id: config.node.id,
         clock,
@@ -83,7 +81,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         groups,
         scrubbed: scrub.scrubbed(),
         certificates: found.certificates,
-        requests,
+        admission,
+        doors: doors.clone(),
         disk,
         log_bytes_max: config.storage.log_bytes_max,
     });
@@ -139,7 +138,7 @@ fn keep_up(
     tasks.spawn(level::keep(shards.clone(), groups, mesh, release, fatal));
 }
 
-/// Serves peers and clients from now on; gives the peers, and the permits for requests.
+/// Serves peers and clients from now on; gives the peers, and what the doors let whom have.
 fn open_doors(
     config: &Config,
     found: &mut Found,
@@ -147,7 +146,7 @@ fn open_doors(
     release: Release,
     shards: &Shards,
     tasks: &mut JoinSet<()>,
-) -> (Peers, Arc<Semaphore>) {
+) -> (Peers, Arc<Admission>) {
     let deadline = config.request_deadline();
     let peers = std::mem::take(&mut found.peers);
     let peers = peers.into_iter().map(|(id, peer)| {
@@ -164,19 +163,19 @@ fn open_doors(
         let keep = Arc::clone(peer).keep(links, shards, led.clone(), greeting);
         tasks.spawn(keep);
     }
-    let requests = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX));
+    let admission = Admission::new(config.door.wrong_logins());
     tasks.spawn(tasks::accept_links(
         Arc::clone(&doors.links),
         shards.clone(),
         peers.clone(),
         greeting,
-        Arc::clone(&requests),
+        Arc::clone(&admission),
     ));
     tasks.spawn(tasks::accept_doors(
         Arc::clone(&doors.clients),
         shards.clone(),
         peers.clone(),
-        Arc::clone(&requests),
+        Arc::clone(&admission),
     ));
-    (peers, requests)
+    (peers, admission)
 }

@@ -1,6 +1,7 @@
 //! What a node does all the time, one task each, until it stops.
 
 use crate::{
+    admit::Admission,
     cluster::{
         log::batch::Batch,
         mesh::Mesh,
@@ -17,10 +18,7 @@ use mimi_actors::{
     wire::{link::Hello, refusal::TryLater},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::MissedTickBehavior,
-};
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tracing::{error, warn};
 
 /// How often idle actors are looked for.
@@ -116,18 +114,18 @@ pub(super) async fn accept_links(
     shards: Shards,
     peers: Peers,
     greeting: Hello,
-    requests: Arc<Semaphore>,
+    admission: Arc<Admission>,
 ) {
     let strangers = Arc::new(Strangers::new("another provider"));
     while let Some(incoming) = endpoint.accept().await {
-        let (shards, peers, requests) = (shards.clone(), peers.clone(), Arc::clone(&requests));
+        let (shards, peers, admission) = (shards.clone(), peers.clone(), Arc::clone(&admission));
         let greeting = greeting.clone();
         let (strangers, address) = (Arc::clone(&strangers), incoming.remote_address());
         tokio::spawn(async move {
             match incoming.establish().await {
                 Ok(link) => {
                     let link = Arc::new(link);
-                    peering::incoming::serve(link, shards, peers, greeting, requests).await;
+                    peering::incoming::serve(link, shards, peers, greeting, admission).await;
                 }
                 Err(error) => strangers.refused(address, &error),
             }
@@ -139,13 +137,13 @@ pub(super) async fn accept_doors(
     endpoint: Arc<DoorEndpoint>,
     shards: Shards,
     peers: Peers,
-    requests: Arc<Semaphore>,
+    admission: Arc<Admission>,
 ) {
     while let Some(incoming) = endpoint.accept().await {
-        let (shards, peers, requests) = (shards.clone(), peers.clone(), Arc::clone(&requests));
+        let (shards, peers, admission) = (shards.clone(), peers.clone(), Arc::clone(&admission));
         tokio::spawn(async move {
             match incoming.establish().await {
-                Ok(door) => gateway::serve(door, shards, peers, requests).await,
+                Ok(door) => gateway::serve(door, shards, peers, admission).await,
                 Err(error) => tracing::debug!(%error, "a client was not let in"),
             }
         });

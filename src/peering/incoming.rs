@@ -8,18 +8,19 @@ use super::{
     walk::{house, walk},
 };
 use crate::{
+    admit::{self, Admission},
     cluster::shard::shards::Shards,
     perform::workers::Cause,
     quic::{LaneReceiver, LaneSender, Link, code},
 };
 use mimi_actors::{
     caller::Origin,
+    ids::ClientUri,
     limits::{REQUEST_FRAME_BYTES_MAX, SHARED_LANES_MAX},
     way::peer::OfPeer,
     wire::{
         self, Versioned,
         link::{Hello, LinkRefused, Open, Reply, Request},
-        refusal::TryLater,
         version::LINK,
     },
 };
@@ -70,7 +71,7 @@ pub(crate) async fn serve(
     shards: Shards,
     peers: Peers,
     ours: Hello,
-    requests: Arc<Semaphore>,
+    admission: Arc<Admission>,
 ) {
     let span = info_span!("link", peer = %link.peer());
     async {
@@ -78,10 +79,10 @@ pub(crate) async fn serve(
         let shared = Arc::new(SharedLanes::default());
         while let Ok((to, from)) = link.accept_lane().await {
             let (over, shards, peers) = (Arc::clone(&link), shards.clone(), peers.clone());
-            let (requests, ours) = (Arc::clone(&requests), ours.clone());
+            let (admission, ours) = (Arc::clone(&admission), ours.clone());
             let shared = Arc::clone(&shared);
             let lane = async move {
-                let limits = (&*requests, &*shared);
+                let limits = (&admission, &*shared);
                 match serve_lane(&over, to, from, &shards, &peers, &ours, limits).await {
                     Ok(()) => {}
                     Err(LaneEnd::Lane(error)) => debug!(%error, "a lane of the peer ended"),
@@ -106,7 +107,7 @@ async fn serve_lane(
     shards: &Shards,
     peers: &Peers,
     ours: &Hello,
-    (requests, shared): (&Semaphore, &SharedLanes),
+    (admission, shared): (&Arc<Admission>, &SharedLanes),
 ) -> Result<(), LaneEnd> {
     let opening = from.next(REQUEST_FRAME_BYTES_MAX, Some(FRAME_DEADLINE));
     let frame = match tokio::time::timeout(OPEN_DEADLINE, opening).await {
@@ -134,13 +135,15 @@ async fn serve_lane(
             answer(&mut to, ours).await
         }
         Ok(Open::Request(request)) => {
-            // Held until the answer is on its way: a node that drains waits for it.
-            let permit = requests.try_acquire();
-            let reply = if permit.is_ok() {
-                reply(link, shards, peers, *request).await
-            } else {
-                Reply::Refused(LinkRefused::TryLater(TryLater::BUSY))
+            let mut turn = match admission.peer(link.peer(), joiner(&request)) {
+                Ok(turn) => turn,
+                Err(later) => {
+                    let refused = Reply::Refused(LinkRefused::TryLater(later));
+                    return answer(&mut to, &refused).await;
+                }
             };
+            let reply = reply(link, shards, peers, *request).await;
+            turn.answered();
             answer(&mut to, &reply).await
         }
         Ok(Open::Fanout) => {
@@ -158,6 +161,20 @@ async fn serve_lane(
             let reply = Reply::Refused(LinkRefused::BadFrame(error.flaw()));
             answer(&mut to, &reply).await
         }
+    }
+}
+
+/// Who may stand in the queue of a room for a request.
+fn joiner(request: &Request) -> Option<&ClientUri> {
+    match request {
+        Request::Room {
+            client, request, ..
+        } if admit::waits(request) => Some(client),
+        Request::Room { .. }
+        | Request::Claim(_)
+        | Request::Relayed(_)
+        | Request::Vouch { .. }
+        | Request::Resolve(_) => None,
     }
 }
 

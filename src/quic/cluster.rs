@@ -4,7 +4,8 @@
 //! another name, so it gets nothing here, and a node's certificate gets nothing at the providers' door.
 
 use super::{
-    BindError, CLUSTER_ALPNS, ConnectError, Identity, Link, LinkEndpoint, LinkIncoming,
+    BindError, CLUSTER_ALPNS, ConnectError, GateFigures, Identity, Link, LinkEndpoint,
+    LinkIncoming,
     identity::{cluster_member, name_of},
     settings,
     trust::Recognise,
@@ -48,6 +49,12 @@ impl ClusterEndpoint {
     /// When the system does not say.
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
         self.links.local_address()
+    }
+
+    /// What it has of connections, and what it refused.
+    #[must_use]
+    pub fn figures(&self) -> GateFigures {
+        self.links.figures()
     }
 
     /// The next handshake, or `None` when the endpoint is closed.

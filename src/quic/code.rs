@@ -8,3 +8,5 @@ pub const PROTOCOL: u32 = 2;
 pub const VERSION: u32 = 3;
 /// The other side was not heard of in time.
 pub const DEADLINE: u32 = 4;
+/// Whoever is at the other end has as many connections as it may.
+pub const CROWDED: u32 = 0xffff;

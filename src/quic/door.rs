@@ -4,30 +4,40 @@
 use super::{
     BindError, ConnectError, DOOR_ALPN, Ended, Identity, LaneError, LaneReceiver, LaneSender,
     PeerTrust,
-    incoming::{Gate, Handshake, in_time},
+    addresses::network_of,
+    code,
+    incoming::{Gate, GateFigures, Handshake, NotUp, OfAddresses, in_time},
+    lane::Budget,
     link::{canonical, say_goodbye},
+    places::Place,
     settings,
     trust::Recognise,
 };
 use mimi_actors::ids::ProviderId;
 use quinn::{Connection, Endpoint, VarInt};
-use std::{net::SocketAddr, path::Path, sync::Arc};
-
-/// Connections of clients, at most.
-const DOORS_MAX: usize = 16_384;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 /// Where clients come in.
 pub struct DoorEndpoint {
     endpoint: Endpoint,
     gate: Gate,
+    connections_each: usize,
 }
 
 impl DoorEndpoint {
-    /// Listens as `identity`.
+    /// Listens as `identity`; each address may have so much.
     ///
     /// # Errors
     /// [`BindError`] when the port is taken or the identity is not usable.
-    pub fn bind(address: SocketAddr, identity: &Identity) -> Result<Self, BindError> {
+    pub fn bind(
+        address: SocketAddr,
+        identity: &Identity,
+        of_addresses: OfAddresses,
+    ) -> Result<Self, BindError> {
         let server = rustls::ServerConfig::builder_with_provider(settings::crypto())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(BindError::tls)?
@@ -37,7 +47,8 @@ impl DoorEndpoint {
         let server = settings::server(server, &[DOOR_ALPN], &settings::DOOR)?;
         Ok(Self {
             endpoint: settings::endpoint(address, Some((server, identity)))?,
-            gate: Gate::new(DOORS_MAX),
+            gate: Gate::new(of_addresses),
+            connections_each: of_addresses.connections.each,
         })
     }
 
@@ -49,9 +60,19 @@ impl DoorEndpoint {
         self.endpoint.local_addr()
     }
 
+    /// What it has of connections, and what it refused.
+    #[must_use]
+    pub fn figures(&self) -> GateFigures {
+        self.gate.figures()
+    }
+
     /// The next handshake, or `None` when the endpoint is closed.
     pub async fn accept(&self) -> Option<DoorIncoming> {
-        self.gate.next(&self.endpoint).await.map(DoorIncoming)
+        let handshake = self.gate.next(&self.endpoint).await?;
+        Some(DoorIncoming {
+            handshake,
+            connections_each: self.connections_each,
+        })
     }
 
     /// Says goodbye to everybody.
@@ -61,18 +82,32 @@ impl DoorEndpoint {
 }
 
 /// A handshake under way.
-pub struct DoorIncoming(Handshake);
+pub struct DoorIncoming {
+    handshake: Handshake,
+    connections_each: usize,
+}
 
 impl DoorIncoming {
     /// Finishes the handshake.
     ///
     /// # Errors
-    /// [`ConnectError`] when it fails.
+    /// [`ConnectError`] when it fails, or the address has too many connections.
     pub async fn establish(self) -> Result<Door, ConnectError> {
-        Ok(Door {
-            connection: self.0.finish().await?,
-            version: None,
-        })
+        let address = self.handshake.remote_address().ip();
+        match self.handshake.finish().await {
+            Ok((connection, seat)) => Ok(Door {
+                connection,
+                version: None,
+                _seat: Some(Arc::new(seat)),
+                reading: Budget::new(settings::DOOR.reading_bytes),
+            }),
+            Err(NotUp::Failed(error)) => Err(error.into()),
+            Err(NotUp::Crowded(connection)) => {
+                connection.close(VarInt::from_u32(code::CROWDED), b"too many connections");
+                let (who, max) = (network_of(address).to_string(), self.connections_each);
+                Err(ConnectError::Crowded { who, max })
+            }
+        }
     }
 }
 
@@ -141,6 +176,8 @@ impl DoorDialer {
         Ok(Door {
             connection,
             version: self.version,
+            _seat: None,
+            reading: Budget::new(settings::CLIENT.reading_bytes),
         })
     }
 }
@@ -150,6 +187,10 @@ impl DoorDialer {
 pub struct Door {
     connection: Connection,
     version: Option<u8>,
+    /// Its place among those of its address, at the end that accepted it.
+    _seat: Option<Arc<Place<IpAddr>>>,
+    /// Memory for the large frames of the lanes that the other side opens.
+    reading: Budget,
 }
 
 impl Door {
@@ -180,7 +221,8 @@ impl Door {
     /// When the connection has ended.
     pub async fn accept_lane(&self) -> Result<(LaneSender, LaneReceiver), LaneError> {
         let (to, from) = self.connection.accept_bi().await.map_err(Ended::from)?;
-        Ok((LaneSender::new(to, None), LaneReceiver::new(from)))
+        let from = LaneReceiver::new(from).within(&self.reading);
+        Ok((LaneSender::new(to, None), from))
     }
 
     /// 32 bytes that only the two ends of this very connection know.

@@ -1,7 +1,6 @@
 //! Why there is no endpoint, no connection, or no longer one.
 
 use crate::holder::{Protocol, holder};
-use mimi_actors::ids::ProviderId;
 use quinn::{ConnectionError, TransportErrorCode};
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -64,12 +63,12 @@ pub enum ConnectError {
     /// The peer's certificate does not say who it is.
     #[error("the peer's certificate does not name exactly one provider")]
     Nameless,
-    /// The peer has as many connections as it may.
-    #[error("{peer} has {max} connections, more are not taken")]
+    /// Whoever dials has as many connections as it may.
+    #[error("{who} has {max} connections, more are not taken")]
     Crowded {
-        /// The peer.
-        peer: ProviderId,
-        /// How many one peer may have.
+        /// The peer, or the address of a client.
+        who: String,
+        /// How many one may have.
         max: usize,
     },
 }

@@ -1,87 +1,112 @@
-//! Connections that come in: how many at a time, how many of one peer, and how fast from one address.
+//! Connections that come in: whose address is its own, how many of it are under way or up, and how fast they come.
+//!
+//! Promises: what comes from an address that was not shown to be the sender's costs a Retry packet, and of those that are
+//! taken without one only so many handshakes; no address uses up what others need. Nothing that is not proven is
+//! counted against an address: anybody can write it on a packet.
 
+use crate::{
+    addresses::{Addresses, network_of},
+    places::{self, Bound, Place, Places},
+};
 use mimi_actors::{
-    bucket::{Buckets, Rate},
-    ids::ProviderId,
-    limits::ADDRESSES_COUNTED_MAX,
-    machine::Millis,
+    bucket::Rate,
+    limits::{
+        CLIENT_HANDSHAKES_BURST_PER_ADDRESS, CLIENT_HANDSHAKES_PER_MINUTE_PER_ADDRESS, DOORS_MAX,
+        DOORS_PER_ADDRESS_MAX, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, HANDSHAKES_UNPROVEN_MAX,
+    },
 };
 use quinn::{Connecting, Connection, ConnectionError, Endpoint, Incoming};
 use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How long a handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
-/// Handshakes under way at a time.
-pub(super) const HANDSHAKES_MAX: usize = 1_024;
-/// Handshakes under way after which strangers must first show that they own their address.
-const HANDSHAKES_UNPROVEN_MAX: usize = HANDSHAKES_MAX / 2;
 
-/// Counts the handshakes of one endpoint.
+/// Handshakes of addresses that are their own.
+const PROVEN: Bound = Bound {
+    each: HANDSHAKES_PER_ADDRESS_MAX,
+    always: 1,
+    all: HANDSHAKES_MAX,
+};
+/// Handshakes of whoever it may be.
+const UNPROVEN: Bound = Bound {
+    each: HANDSHAKES_UNPROVEN_MAX,
+    always: 0,
+    all: HANDSHAKES_UNPROVEN_MAX,
+};
+
+/// What a door lets an address have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfAddresses {
+    /// Handshakes that one may begin.
+    pub handshakes: Rate,
+    /// Connections that are up.
+    pub connections: Bound,
+}
+
+/// What an address of clients may have, unless the operator says otherwise.
+impl Default for OfAddresses {
+    fn default() -> Self {
+        Self {
+            handshakes: Rate {
+                burst: CLIENT_HANDSHAKES_BURST_PER_ADDRESS,
+                per_minute: CLIENT_HANDSHAKES_PER_MINUTE_PER_ADDRESS,
+            },
+            connections: Bound {
+                each: DOORS_PER_ADDRESS_MAX,
+                always: 0,
+                all: DOORS_MAX,
+            },
+        }
+    }
+}
+
+/// What a door has of connections, and what it refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GateFigures {
+    /// Connections that are up.
+    pub connections: places::Figures,
+    /// Handshakes under way.
+    pub handshakes: places::Figures,
+    /// First packets that were told to come again from an address that is their sender's.
+    pub retried: u64,
+    /// Handshakes that came too fast from one address.
+    pub too_fast: u64,
+}
+
+/// Watches over the connections that come to one endpoint.
 #[derive(Debug)]
 pub(super) struct Gate {
-    under_way: Arc<AtomicUsize>,
-    connections_max: usize,
-    addresses: Option<Addresses>,
-}
-
-/// Counts the handshakes of each address.
-#[derive(Debug)]
-struct Addresses {
-    rate: Rate,
-    since: Instant,
-    begun: Mutex<Buckets<IpAddr>>,
-}
-
-impl Addresses {
-    /// Counts a handshake, unless there were too many of this address lately: then it says `false`.
-    fn admit(&self, address: IpAddr) -> bool {
-        let elapsed = self.since.elapsed().as_millis();
-        let now = Millis(u64::try_from(elapsed).unwrap_or(u64::MAX));
-        let address = network_of(address);
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = begun.wait_ms(&address, self.rate, now).is_none();
-        if may {
-            begun.take(&address, 1, self.rate, now, ADDRESSES_COUNTED_MAX);
-        }
-        may
-    }
-}
-
-/// What one machine may have of addresses: of IPv6 a whole /64.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 @ IpAddr::V4(_) => v4,
-    }
+    proven: Places<IpAddr>,
+    unproven: Places<()>,
+    begun: Arc<Addresses>,
+    connections: Places<IpAddr>,
+    retried: AtomicU64,
 }
 
 impl Gate {
-    pub(super) fn new(connections_max: usize) -> Self {
+    pub(super) fn new(of: OfAddresses) -> Self {
         Self {
-            under_way: Arc::default(),
-            connections_max,
-            addresses: None,
+            proven: Places::new(PROVEN),
+            unproven: Places::new(UNPROVEN),
+            begun: Arc::new(Addresses::new(of.handshakes)),
+            connections: Places::new(of.connections),
+            retried: AtomicU64::new(0),
         }
     }
 
-    /// Lets each address begin only so many handshakes: peers are few, and keep their connections.
-    pub(super) fn with_rate(self, rate: Rate) -> Self {
-        let addresses = Addresses {
-            rate,
-            since: Instant::now(),
-            begun: Mutex::default(),
-        };
-        Self {
-            addresses: Some(addresses),
-            ..self
+    pub(super) fn figures(&self) -> GateFigures {
+        GateFigures {
+            connections: self.connections.figures(),
+            handshakes: self.proven.figures(),
+            retried: self.retried.load(Ordering::Relaxed),
+            too_fast: self.begun.refused(),
         }
     }
 
@@ -89,37 +114,67 @@ impl Gate {
     pub(super) async fn next(&self, endpoint: &Endpoint) -> Option<Handshake> {
         loop {
             let incoming = endpoint.accept().await?;
-            let under_way = self.under_way.load(Ordering::Relaxed);
-            if under_way >= HANDSHAKES_MAX || endpoint.open_connections() >= self.connections_max {
-                incoming.refuse();
-            } else if under_way >= HANDSHAKES_UNPROVEN_MAX && incoming.may_retry() {
-                // It comes again, from an address that is its own.
-                drop(incoming.retry());
-            } else if let Some(addresses) = &self.addresses
-                && !addresses.admit(incoming.remote_address().ip())
-            {
-                incoming.refuse();
+            let address = network_of(incoming.remote_address().ip());
+            let is_proven = incoming.remote_address_validated();
+            let place = if is_proven {
+                let place = self.proven.take(&address);
+                place.map(|place| UnderWay::Proven { _place: place })
             } else {
-                self.under_way.fetch_add(1, Ordering::Relaxed);
-                let counted = Counted(Arc::clone(&self.under_way));
-                return Some(Handshake { incoming, counted });
+                let place = self.unproven.take(&());
+                place.map(|place| UnderWay::Unproven { _place: place })
+            };
+            let Some(place) = place else {
+                if is_proven {
+                    incoming.refuse();
+                } else {
+                    // It comes again, from an address that is its own.
+                    self.retried.fetch_add(1, Ordering::Relaxed);
+                    drop(incoming.retry());
+                }
+                continue;
+            };
+            if self.begun.wait_ms(address).is_some() {
+                incoming.refuse();
+                continue;
             }
+            if is_proven {
+                self.begun.count(address);
+            }
+            return Some(Handshake {
+                incoming,
+                place,
+                begun: Arc::clone(&self.begun),
+                connections: self.connections.clone(),
+            });
         }
     }
 }
 
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+/// A place among the handshakes.
+enum UnderWay {
+    /// Of an address.
+    Proven { _place: Place<IpAddr> },
+    /// Of nobody knows whom.
+    Unproven { _place: Place<()> },
 }
+
+/// Why a handshake leads to no connection.
+pub(super) enum NotUp {
+    /// It failed.
+    Failed(ConnectionError),
+    /// There is no place for one more; this one was made in vain.
+    Crowded(Connection),
+}
+
+/// A connection that came in, and its place.
+pub(super) type Up = (Connection, Place<IpAddr>);
 
 /// A handshake that came in.
 pub(super) struct Handshake {
     incoming: Incoming,
-    counted: Counted,
+    place: UnderWay,
+    begun: Arc<Addresses>,
+    connections: Places<IpAddr>,
 }
 
 impl Handshake {
@@ -127,11 +182,27 @@ impl Handshake {
         self.incoming.remote_address()
     }
 
-    pub(super) async fn finish(self) -> Result<Connection, ConnectionError> {
-        let Self { incoming, counted } = self;
-        let connection = in_time(incoming.accept()?).await;
-        drop(counted);
-        connection
+    pub(super) async fn finish(self) -> Result<Up, NotUp> {
+        let Self {
+            incoming,
+            place,
+            begun,
+            connections,
+        } = self;
+        let address = network_of(incoming.remote_address().ip());
+        let connection = match incoming.accept() {
+            Ok(connecting) => in_time(connecting).await,
+            Err(error) => Err(error),
+        };
+        let connection = connection.map_err(NotUp::Failed)?;
+        if matches!(place, UnderWay::Unproven { .. }) {
+            // Whoever finishes a handshake receives at its address.
+            begun.count(address);
+        }
+        match connections.take(&address) {
+            Some(seat) => Ok((connection, seat)),
+            None => Err(NotUp::Crowded(connection)),
+        }
     }
 }
 
@@ -139,82 +210,4 @@ impl Handshake {
 pub(super) async fn in_time(connecting: Connecting) -> Result<Connection, ConnectionError> {
     let connection = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await;
     connection.unwrap_or(Err(ConnectionError::TimedOut))
-}
-
-/// Counts the connections of each peer.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Seats(Arc<Mutex<BTreeMap<ProviderId, usize>>>);
-
-impl Seats {
-    /// A place for one more connection of `peer`, kept until it is dropped; `None` when it has `max`.
-    pub(super) fn take(&self, peer: &ProviderId, max: usize) -> Option<Seat> {
-        let mut seats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = seats.entry(peer.clone()).or_default();
-        if *taken >= max {
-            return None;
-        }
-        *taken += 1;
-        let (seats, peer) = (self.clone(), peer.clone());
-        Some(Seat { seats, peer })
-    }
-}
-
-/// A peer's place for one connection.
-#[derive(Debug)]
-pub(super) struct Seat {
-    seats: Seats,
-    peer: ProviderId,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut seats = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = seats.get_mut(&self.peer) {
-            *taken -= 1;
-            if *taken == 0 {
-                seats.remove(&self.peer);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_connects_again_and_again_is_held_back_and_another_is_not() {
-        let rate = Rate {
-            burst: 3,
-            per_minute: 1,
-        };
-        let gate = Gate::new(1).with_rate(rate);
-        let addresses = gate.addresses.unwrap();
-        let admit = |address: &str| addresses.admit(address.parse().unwrap());
-        for _ in 0..3 {
-            assert!(admit("192.0.2.1"));
-        }
-        assert!(!admit("192.0.2.1"));
-        assert!(
-            !admit("::ffff:192.0.2.1"),
-            "the same in the clothes of IPv6"
-        );
-        assert!(admit("192.0.2.2"));
-        for host in 0..3 {
-            assert!(admit(&format!("2001:db8::{host}")));
-        }
-        assert!(!admit("2001:db8::9"), "one network");
-        assert!(admit("2001:db8:0:1::9"));
-    }
-
-    #[test]
-    fn a_seat_is_free_again_when_it_is_dropped() {
-        let (seats, peer) = (Seats::default(), "b.example".parse().unwrap());
-        let first = seats.take(&peer, 2).unwrap();
-        let _second = seats.take(&peer, 2).unwrap();
-        assert!(seats.take(&peer, 2).is_none());
-        assert!(seats.take(&"c.example".parse().unwrap(), 2).is_some());
-        drop(first);
-        assert!(seats.take(&peer, 2).is_some());
-    }
 }

@@ -1,15 +1,22 @@
 //! Lanes: bidirectional streams of frames. A frame is a big-endian length of four bytes and that many bytes, one at least.
 //!
 //! Promises: a frame's length is checked before memory is taken for it; memory grows with what has arrived, never with
-//! what was announced; a frame that lies within one packet is not copied. Not here: what a frame means, but for the version
-//! that it begins with.
+//! what was announced, and the large frames of one connection have so much together; a frame that lies within one packet is
+//! not copied; who does not take what is sent loses the lane. Not here: what a frame means, but for the version that it
+//! begins with.
 
-use super::Ended;
+use super::{Ended, code};
 use bytes::{Buf, Bytes, BytesMut};
-use mimi_actors::wire::{self, Unwritten, Versioned, version::NotInVersion};
+use mimi_actors::{
+    limits::{LANE_STALL_S_MAX, LANE_WRITE_S_MAX},
+    wire::{self, Unwritten, Versioned, version::NotInVersion},
+};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
-use std::{collections::VecDeque, time::Duration};
-use tokio::time::Instant;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 /// Length of a frame's header, in bytes.
 const HEADER_BYTES: usize = 4;
@@ -42,6 +49,9 @@ pub enum LaneError {
     /// A frame that had begun did not end in time.
     #[error("a frame did not end in time")]
     Deadline,
+    /// The other side did not take a frame in time.
+    #[error("the other side did not take a frame in time")]
+    NotTaken,
     /// The version that was agreed has no word for a value.
     #[error(transparent)]
     Unwritten(#[from] Unwritten),
@@ -97,6 +107,25 @@ pub struct LaneSender {
     version: Option<u8>,
     /// A `send` was dropped halfway: another frame would be read as the rest of that one.
     torn: bool,
+    patience: Patience,
+}
+
+/// How long the other side may take to make room for a frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For a byte of it.
+    pub(super) stall: Duration,
+    /// For all of it.
+    pub(super) whole: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            stall: Duration::from_secs(LANE_STALL_S_MAX),
+            whole: Duration::from_secs(LANE_WRITE_S_MAX),
+        }
+    }
 }
 
 impl LaneSender {
@@ -106,7 +135,14 @@ impl LaneSender {
             headers: BytesMut::new(),
             version,
             torn: false,
+            patience: Patience::default(),
         }
+    }
+
+    /// The same, with less patience than there is.
+    #[cfg(test)]
+    pub(super) fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// From now on values are written in this version: that of what the other side sent on this lane.
@@ -139,11 +175,25 @@ impl LaneSender {
         value: &T,
         bytes: usize,
     ) -> Result<(), LaneError> {
-        let version = self.version.unwrap_or(T::FORMAT.newest);
-        self.send(wire::encode_in(version, value, bytes)?).await
+        let frame = self.encode(value, bytes)?;
+        self.send(frame).await
     }
 
-    /// Sends one frame, waiting for the receiver's window. Dropped halfway, it closes the lane.
+    /// One value as it would be written, for [`send`](Self::send).
+    ///
+    /// # Errors
+    /// [`LaneError::Unwritten`] when the version has no word for it.
+    pub fn frame<T: Versioned>(&self, value: &T) -> Result<Bytes, LaneError> {
+        self.encode(value, VALUE_BYTES)
+    }
+
+    fn encode<T: Versioned>(&self, value: &T, bytes: usize) -> Result<Bytes, LaneError> {
+        let version = self.version.unwrap_or(T::FORMAT.newest);
+        Ok(wire::encode_in(version, value, bytes)?)
+    }
+
+    /// Sends one frame, waiting for the receiver's window, but not for ever: who does not read loses the lane. Dropped
+    /// halfway, it closes the lane.
     ///
     /// # Errors
     /// [`LaneError`] when the lane or the connection is lost, or the frame is empty.
@@ -183,9 +233,26 @@ impl LaneSender {
             return Err(LaneError::Closed);
         }
         self.torn = true;
-        self.stream.write_all_chunks(pieces).await?;
+        let Patience { stall, whole } = self.patience;
+        let end = Instant::now() + whole;
+        let mut left = pieces;
+        while !left.is_empty() {
+            let until = end.min(Instant::now() + stall);
+            let written = tokio::time::timeout_at(until, self.stream.write_chunks(left)).await;
+            let Ok(written) = written else {
+                self.reset(code::DEADLINE);
+                return Err(LaneError::NotTaken);
+            };
+            left = left.get_mut(written?.chunks..).unwrap_or_default();
+        }
         self.torn = false;
         Ok(())
+    }
+
+    /// Waits until the other side has all that was sent, or wants none of it.
+    pub async fn delivered(&self) {
+        // A connection that is lost delivers nothing.
+        drop(self.stream.stopped().await);
     }
 
     /// Says that no more frames will come.
@@ -227,6 +294,25 @@ pub struct LaneReceiver {
     frame: Frame,
     /// When the frame that is being read began.
     began: Option<Instant>,
+    /// What the large frames of the connection may have together, where that is bounded.
+    budget: Option<Budget>,
+    /// What of it the frame has that is being read, or was read last.
+    held: Option<OwnedSemaphorePermit>,
+}
+
+/// What the large frames of one connection may have of memory while they are read and looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Budget {
+    bytes: u32,
+    free: Arc<Semaphore>,
+}
+
+impl Budget {
+    pub(super) fn new(bytes: u32) -> Self {
+        let permits = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let free = Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        Self { bytes, free }
+    }
 }
 
 /// As much of a frame as has been read.
@@ -303,6 +389,17 @@ impl LaneReceiver {
             pieces: VecDeque::new(),
             frame: Frame::START,
             began: None,
+            budget: None,
+            held: None,
+        }
+    }
+
+    /// The same, whose large frames wait until there is memory for them among those of their connection. A frame has it
+    /// until the next is asked for.
+    pub(super) fn within(self, budget: &Budget) -> Self {
+        Self {
+            budget: Some(budget.clone()),
+            ..self
         }
     }
 
@@ -319,6 +416,9 @@ impl LaneReceiver {
         frame_bytes_max: usize,
         deadline: Option<Duration>,
     ) -> Result<Option<Bytes>, LaneError> {
+        if !self.frame.has_begun() {
+            self.held = None;
+        }
         loop {
             if let Some(frame) = self.take(frame_bytes_max)? {
                 self.began = None;
@@ -327,6 +427,7 @@ impl LaneReceiver {
             if self.frame.has_begun() && self.began.is_none() {
                 self.began = Some(Instant::now());
             }
+            self.wait_for_memory(deadline).await?;
             let mut pieces = [const { Bytes::new() }; PIECES_MAX];
             let reading = self.stream.read_chunks(&mut pieces);
             let read = match (self.began, deadline) {
@@ -342,6 +443,31 @@ impl LaneReceiver {
                 None => return Ok(None),
             }
         }
+    }
+
+    /// Waits until the frame that has begun may have the memory that it announces.
+    async fn wait_for_memory(&mut self, deadline: Option<Duration>) -> Result<(), LaneError> {
+        let (Frame::Body { bytes, .. }, Some(budget), None) =
+            (&self.frame, &self.budget, &self.held)
+        else {
+            return Ok(());
+        };
+        if *bytes <= FRAME_BEGINS_BYTES {
+            return Ok(());
+        }
+        // A frame that is larger than all of it is read alone.
+        let bytes = u32::try_from(*bytes).unwrap_or(u32::MAX).min(budget.bytes);
+        let memory = Arc::clone(&budget.free).acquire_many_owned(bytes);
+        let memory = match (self.began, deadline) {
+            (Some(began), Some(deadline)) => {
+                let memory = tokio::time::timeout_at(began + deadline, memory).await;
+                memory.map_err(|_| LaneError::Deadline)?
+            }
+            (None, _) | (_, None) => memory.await,
+        };
+        // Nobody closes it.
+        self.held = Some(memory.map_err(|_| LaneError::Closed)?);
+        Ok(())
     }
 
     /// Takes the next whole frame out of what has arrived.

@@ -4,6 +4,7 @@
 //! certificate, and a listed one; a [`ClusterLink`]'s is a node of the same cluster; a frame's length is checked before memory is taken; no 0-RTT, no resumption, no
 //! datagrams. Not here: what a frame means; who of the listed peers may ask for what.
 
+pub mod addresses;
 mod cluster;
 pub mod code;
 mod door;
@@ -14,6 +15,7 @@ mod incoming;
 pub mod issue;
 mod lane;
 mod link;
+pub mod places;
 pub mod private;
 mod settings;
 pub mod strangers;
@@ -25,6 +27,7 @@ pub use cluster::{ClusterEndpoint, ClusterIncoming, ClusterLink};
 pub use door::{Door, DoorDialer, DoorEndpoint, DoorIncoming};
 pub use error::{BindError, ConnectError, Ended, FileError, TrustError};
 pub use identity::{Identity, IdentityError, cluster_member, ends_at, spki_pin};
+pub use incoming::{GateFigures, OfAddresses};
 pub use lane::{LaneError, LaneReceiver, LaneSender};
 pub use link::{Link, LinkEndpoint, LinkIncoming};
 pub use trust::{PeerTrust, usable};

@@ -2,16 +2,18 @@
 
 use super::{
     BindError, ConnectError, Ended, Identity, LINK_ALPN, LaneError, LaneReceiver, LaneSender,
-    PeerTrust,
+    PeerTrust, code,
     identity::provider_of,
-    incoming::{Gate, Handshake, Seat, Seats, in_time},
+    incoming::{Gate, GateFigures, Handshake, NotUp, OfAddresses, in_time},
+    lane::Budget,
+    places::{Bound, Place, Places},
     settings,
     trust::Recognise,
 };
 use mimi_actors::{
     bucket::Rate,
     ids::ProviderId,
-    limits::{HANDSHAKES_BURST_PER_ADDRESS, HANDSHAKES_PER_MINUTE_PER_ADDRESS},
+    limits::{HANDSHAKES_BURST_PER_ADDRESS, HANDSHAKES_PER_MINUTE_PER_ADDRESS, LINKS_PER_PEER_MAX},
 };
 use quinn::{Connection, Endpoint, VarInt};
 use rustls::pki_types::CertificateDer;
@@ -22,12 +24,24 @@ use std::{
     time::Duration,
 };
 
-/// Connections of all peers, at most.
-const LINKS_MAX: usize = 512;
-/// Connections that one peer may bring in; each of its nodes has one, and a restarted node one more for a while.
-const LINKS_PER_PEER_MAX: usize = 16;
-/// Code that closes a connection too many, outside the codes of the protocol.
-const CROWDED: u32 = 0xffff;
+/// Connections of addresses: of whoever has proved to be a peer, and peers are counted by who they are.
+const OF_ADDRESSES: OfAddresses = OfAddresses {
+    handshakes: Rate {
+        burst: HANDSHAKES_BURST_PER_ADDRESS,
+        per_minute: HANDSHAKES_PER_MINUTE_PER_ADDRESS,
+    },
+    connections: Bound {
+        each: usize::MAX,
+        always: usize::MAX,
+        all: usize::MAX,
+    },
+};
+/// Connections of peers, each of which its operator lists.
+const OF_PEERS: Bound = Bound {
+    each: LINKS_PER_PEER_MAX,
+    always: LINKS_PER_PEER_MAX,
+    all: usize::MAX,
+};
 /// How long the goodbye to everybody may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -35,7 +49,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub struct LinkEndpoint {
     endpoint: Endpoint,
     gate: Gate,
-    seats: Seats,
+    seats: Places<ProviderId>,
+    reading_bytes: u32,
 }
 
 impl LinkEndpoint {
@@ -86,11 +101,9 @@ impl LinkEndpoint {
         endpoint.set_default_client_config(client);
         Ok(Self {
             endpoint,
-            gate: Gate::new(LINKS_MAX).with_rate(Rate {
-                burst: HANDSHAKES_BURST_PER_ADDRESS,
-                per_minute: HANDSHAKES_PER_MINUTE_PER_ADDRESS,
-            }),
-            seats: Seats::default(),
+            gate: Gate::new(OF_ADDRESSES),
+            seats: Places::new(OF_PEERS),
+            reading_bytes: grant.reading_bytes,
         })
     }
 
@@ -102,11 +115,23 @@ impl LinkEndpoint {
         self.endpoint.local_addr()
     }
 
+    /// What it has of connections, and what it refused.
+    #[must_use]
+    pub fn figures(&self) -> GateFigures {
+        GateFigures {
+            connections: self.seats.figures(),
+            ..self.gate.figures()
+        }
+    }
+
     /// The next handshake, or `None` when the endpoint is closed.
     pub async fn accept(&self) -> Option<LinkIncoming> {
         let handshake = self.gate.next(&self.endpoint).await?;
-        let seats = self.seats.clone();
-        Some(LinkIncoming { handshake, seats })
+        Some(LinkIncoming {
+            handshake,
+            seats: self.seats.clone(),
+            reading_bytes: self.reading_bytes,
+        })
     }
 
     /// Connects to a peer, which must prove to be `provider`.
@@ -128,6 +153,7 @@ impl LinkEndpoint {
             connection,
             peer,
             _seat: None,
+            reading: Budget::new(self.reading_bytes),
         })
     }
 
@@ -147,7 +173,8 @@ pub(super) async fn say_goodbye(endpoint: &Endpoint) {
 /// A handshake under way.
 pub struct LinkIncoming {
     handshake: Handshake,
-    seats: Seats,
+    seats: Places<ProviderId>,
+    reading_bytes: u32,
 }
 
 impl LinkIncoming {
@@ -162,18 +189,23 @@ impl LinkIncoming {
     /// # Errors
     /// [`ConnectError`] when the peer does not prove to be a listed provider, or has too many connections.
     pub async fn establish(self) -> Result<Link, ConnectError> {
-        let connection = self.handshake.finish().await?;
+        let connection = match self.handshake.finish().await {
+            // A peer is counted by who it is.
+            Ok((connection, _)) | Err(NotUp::Crowded(connection)) => connection,
+            Err(NotUp::Failed(error)) => return Err(error.into()),
+        };
         let peer = peer_of(&connection)?;
-        let Some(seat) = self.seats.take(&peer, LINKS_PER_PEER_MAX) else {
-            connection.close(VarInt::from_u32(CROWDED), b"too many connections");
-            let max = LINKS_PER_PEER_MAX;
-            return Err(ConnectError::Crowded { peer, max });
+        let Some(seat) = self.seats.take(&peer) else {
+            connection.close(VarInt::from_u32(code::CROWDED), b"too many connections");
+            let (who, max) = (peer.to_string(), LINKS_PER_PEER_MAX);
+            return Err(ConnectError::Crowded { who, max });
         };
         Ok(Link {
             version: OnceLock::new(),
             connection,
             peer,
             _seat: Some(seat),
+            reading: Budget::new(self.reading_bytes),
         })
     }
 }
@@ -194,7 +226,9 @@ pub struct Link {
     peer: ProviderId,
     /// The version that both sides speak, once it is agreed.
     version: OnceLock<u8>,
-    _seat: Option<Seat>,
+    _seat: Option<Place<ProviderId>>,
+    /// Memory for the large frames of the lanes that the other side opens.
+    reading: Budget,
 }
 
 impl Link {
@@ -253,7 +287,8 @@ impl Link {
     pub async fn accept_lane(&self) -> Result<(LaneSender, LaneReceiver), LaneError> {
         let opened = self.connection.accept_bi().await;
         let (to, from) = opened.map_err(Ended::from)?;
-        Ok((LaneSender::new(to, None), LaneReceiver::new(from)))
+        let from = LaneReceiver::new(from).within(&self.reading);
+        Ok((LaneSender::new(to, None), from))
     }
 
     /// Ends the connection with a code and a reason.

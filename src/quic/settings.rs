@@ -3,7 +3,8 @@
 //! Bounds are for hostile peers; windows and buffers are those that were measured to carry a gigabyte a second on
 //! loopback. A door's own windows are smaller: its clients are many, and each may fill its window.
 
-use super::{BindError, Identity, incoming::HANDSHAKES_MAX};
+use super::{BindError, Identity};
+use mimi_actors::limits::{DOOR_READING_BYTES_MAX, HANDSHAKES_MAX, LINK_READING_BYTES_MAX};
 use quinn::{EndpointConfig, IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::crypto::CryptoProvider;
@@ -43,6 +44,8 @@ pub(super) struct Grant {
     lane_window_bytes: u32,
     /// Unread bytes of one connection, at most.
     connection_window_bytes: u32,
+    /// Bytes of large frames of one connection that are read and looked at, at most.
+    pub(super) reading_bytes: u32,
     /// Unacknowledged bytes sent on one connection, at most.
     send_window_bytes: u64,
     /// Whether the other side may move to another address.
@@ -58,6 +61,7 @@ pub(super) const LINK: Grant = Grant {
     lanes_max: 256,
     lane_window_bytes: 8 << 20,
     connection_window_bytes: 16 << 20,
+    reading_bytes: LINK_READING_BYTES_MAX,
     send_window_bytes: 16 << 20,
     migration: false,
     idle_ms: IDLE_MS,
@@ -66,6 +70,8 @@ pub(super) const LINK: Grant = Grant {
 
 /// Between the nodes of a cluster.
 pub(super) const CLUSTER: Grant = Grant {
+    // The nodes of a provider trust each other with their memory.
+    reading_bytes: u32::MAX,
     idle_ms: CLUSTER_IDLE_MS,
     keep_alive_ms: CLUSTER_KEEP_ALIVE_MS,
     ..LINK
@@ -76,6 +82,7 @@ pub(super) const DOOR: Grant = Grant {
     lanes_max: 64,
     lane_window_bytes: 4 << 20,
     connection_window_bytes: 8 << 20,
+    reading_bytes: DOOR_READING_BYTES_MAX,
     send_window_bytes: 8 << 20,
     migration: true,
     idle_ms: IDLE_MS,

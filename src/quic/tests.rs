@@ -1,6 +1,7 @@
 //! Certificates good and bad, and endpoints that show them.
 
 mod doors;
+mod gate;
 mod identities;
 mod lanes;
 mod links;

@@ -10,6 +10,7 @@
 )]
 
 mod claims;
+mod crowds;
 mod hostile;
 mod links;
 mod mixed;

@@ -1,12 +1,19 @@
 //! A peer or client without manners: QUIC streams and bytes, below the library's own lanes.
 
 use bytes::Bytes;
-use quinn::{ClientConfig, Connection, Endpoint, crypto::rustls::QuicClientConfig};
+use quinn::{
+    ClientConfig, Connection, Endpoint, TransportConfig, crypto::rustls::QuicClientConfig,
+};
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(8);
@@ -30,6 +37,17 @@ pub enum Back {
 
 /// Dials with any ALPN, and any certificate or none.
 pub fn dialer(ca: &Path, alpn: &[u8], identity: Option<(&Path, &Path)>) -> Endpoint {
+    dialer_from(Ipv4Addr::LOCALHOST, ca, alpn, identity, true)
+}
+
+/// As [`dialer`], from this address of the machine; if it does not `read`, nothing can be sent to it on a stream.
+pub fn dialer_from(
+    from: Ipv4Addr,
+    ca: &Path,
+    alpn: &[u8],
+    identity: Option<(&Path, &Path)>,
+    reads: bool,
+) -> Endpoint {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
@@ -52,8 +70,14 @@ pub fn dialer(ca: &Path, alpn: &[u8], identity: Option<(&Path, &Path)>) -> Endpo
     };
     config.alpn_protocols = vec![alpn.to_vec()];
     let config = QuicClientConfig::try_from(config).unwrap();
-    let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(ClientConfig::new(Arc::new(config)));
+    let mut config = ClientConfig::new(Arc::new(config));
+    if !reads {
+        let mut transport = TransportConfig::default();
+        transport.stream_receive_window(0_u32.into());
+        config.transport_config(Arc::new(transport));
+    }
+    let mut endpoint = Endpoint::client((from, 0).into()).unwrap();
+    endpoint.set_default_client_config(config);
     endpoint
 }
 

@@ -21,7 +21,10 @@ mod way;
 use super::raft::group::Group;
 use crate::{
     directory::Claimed,
-    quic::{ClusterEndpoint, ClusterLink, LaneReceiver, LaneSender, code, strangers::Strangers},
+    quic::{
+        ClusterEndpoint, ClusterLink, GateFigures, LaneReceiver, LaneSender, code,
+        strangers::Strangers,
+    },
     store::Disk,
 };
 use anyhow::Context;
@@ -313,6 +316,11 @@ impl Mesh {
             // The runtime is being shut down.
             Err(_) => ControlAnswer::Refused(Why::clipped("the node stops")),
         }
+    }
+
+    /// What came to the door of the other nodes.
+    pub(crate) fn door(&self) -> GateFigures {
+        self.endpoint.figures()
     }
 
     /// Takes the connections of the other nodes, until the endpoint is closed.

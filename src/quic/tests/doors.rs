@@ -32,7 +32,7 @@ async fn try_door(
     Result<Door, ConnectError>,
     SocketAddr,
 ) {
-    let endpoint = DoorEndpoint::bind(loopback(), identity).unwrap();
+    let endpoint = DoorEndpoint::bind(loopback(), identity, OfAddresses::default()).unwrap();
     let address = endpoint.local_address().unwrap();
     let (dialer, a) = (DoorDialer::trusting(trust).unwrap(), provider("a.example"));
     let (dialed, taken) = tokio::join!(dialer.connect(address, &a), async {
@@ -111,7 +111,12 @@ async fn a_client_knows_its_provider_by_any_of_what_it_trusts() {
 #[tokio::test]
 async fn an_endpoint_that_closes_says_goodbye() {
     let ca = Ca::new();
-    let endpoint = DoorEndpoint::bind(loopback(), &ca.identity("a.example")).unwrap();
+    let endpoint = DoorEndpoint::bind(
+        loopback(),
+        &ca.identity("a.example"),
+        OfAddresses::default(),
+    )
+    .unwrap();
     let (address, a) = (endpoint.local_address().unwrap(), provider("a.example"));
     let dialer = DoorDialer::trusting(&[ca.trust()]).unwrap();
     let (client, _served) = tokio::join!(dialer.connect(address, &a), async {

@@ -174,3 +174,73 @@ async fn a_send_dropped_halfway_closes_the_lane() {
     drop(to);
     assert_eq!(from.next(64 << 20, None).await, Err(LaneError::Truncated));
 }
+
+#[tokio::test]
+async fn who_does_not_read_loses_the_lane_and_nothing_else() {
+    let (to, mut from, (client, server)) = lane().await;
+    let mut to = to.with_patience(lane::Patience {
+        stall: Duration::from_millis(200),
+        whole: Duration::from_secs(60),
+    });
+    // More than the window: it cannot be sent without a reader.
+    let large = Bytes::from(vec![1; 32 << 20]);
+    assert_eq!(to.send(large).await, Err(LaneError::NotTaken));
+    assert_eq!(to.send("next".into()).await, Err(LaneError::Closed));
+    let given_up = LaneError::GivenUp {
+        code: code::DEADLINE,
+    };
+    assert_eq!(from.next(64 << 20, None).await, Err(given_up));
+    let (mut to, _) = client.open_lane().await.unwrap();
+    to.send("another".into()).await.unwrap();
+    let (_, mut from) = server.accept_lane().await.unwrap();
+    assert_eq!(from.next(MAX, None).await.unwrap().unwrap(), "another");
+}
+
+#[tokio::test]
+async fn who_reads_a_little_now_and_then_has_no_more_time_for_it() {
+    let (to, mut from, _doors) = lane().await;
+    let soon = Duration::from_millis(400);
+    let mut to = to.with_patience(lane::Patience {
+        stall: Duration::from_secs(60),
+        whole: soon,
+    });
+    let large = Bytes::from(vec![1; 64 << 20]);
+    let sending = tokio::spawn(async move { to.send(large).await });
+    // Some of it is read, the rest is not.
+    drop(tokio::time::timeout(soon / 4, from.next(65 << 20, None)).await);
+    assert_eq!(sending.await.unwrap(), Err(LaneError::NotTaken));
+}
+
+#[tokio::test]
+async fn large_frames_of_one_connection_wait_for_each_other_and_small_ones_for_none() {
+    let (client, server) = doors::door(&Ca::new()).await;
+    // A little less than the window of a lane, so that it can be sent without a reader.
+    let large = MAX - 64;
+    let announced = u32::try_from(large).unwrap().to_be_bytes();
+    let mut lanes = Vec::new();
+    let mut begin = async |bytes: &[u8]| {
+        let (mut to, _) = client.open_lane().await.unwrap();
+        to.raw().write_all(bytes).await.unwrap();
+        let (_, from) = server.accept_lane().await.unwrap();
+        lanes.push(to);
+        from
+    };
+    let soon = Duration::from_millis(200);
+    // Four that have begun and do not go on have all the memory there is.
+    let mut begun = Vec::new();
+    for _ in 0..4 {
+        let mut from = begin(&announced).await;
+        let waiting = from.next(MAX, Some(Duration::from_secs(60)));
+        assert!(tokio::time::timeout(soon, waiting).await.is_err());
+        begun.push(from);
+    }
+    let mut small = begin(b"\0\0\0\x05small").await;
+    assert_eq!(small.next(MAX, None).await.unwrap().unwrap(), "small");
+    let whole = [&announced[..], &vec![7; large]].concat();
+    let mut fifth = begin(&whole).await;
+    assert_eq!(fifth.next(MAX, Some(soon)).await, Err(LaneError::Deadline));
+    drop((begun.pop(), fifth));
+    let mut sixth = begin(&whole).await;
+    let read = sixth.next(MAX, Some(Duration::from_secs(30))).await;
+    assert_eq!(read.unwrap().unwrap().len(), large);
+}

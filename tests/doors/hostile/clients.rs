@@ -76,53 +76,61 @@ pub(super) async fn strangers(book: &mut Book, amy: &Member, mallory: &Member) {
             .await;
     }
 
-    let other = stranger(book, &dialer).await;
     let (me, her) = (mallory.client(), amy.client());
     let ghost = client("ghost", "phone", A);
     let abroad = client("bob", "phone", B);
-    let enrol = |code: &str, client: &ClientUri, of: &Member| {
+    let elsewhere = proof(&stranger(book, &dialer).await, amy, her);
+    let enrol = |on: &Connection, client: &ClientUri| {
         ask(Request::Enrol(Enrol {
-            code: BText::clipped(code),
+            code: BText::clipped("guess"),
             client: client.clone(),
-            device_key: of.device().public(),
-            proof: proof(&connection, of, client),
+            device_key: mallory.device().public(),
+            proof: proof(on, mallory, client),
         }))
     };
-    let proofs: [(&str, Vec<u8>); 8] = [
-        ("an empty proof", login(me, Payload::default())),
-        ("a proof of noise", login(me, vec![7; 64].into())),
+    let more = client("mallory", "more", A);
+    type OnConnection<'a> = Box<dyn Fn(&Connection) -> Vec<u8> + 'a>;
+    let wrong: [(&str, OnConnection<'_>); 9] = [
+        (
+            "an empty proof",
+            Box::new(|_| login(me, Payload::default())),
+        ),
+        (
+            "a proof of noise",
+            Box::new(|_| login(me, vec![7; 64].into())),
+        ),
         (
             "mallory's proof for amy",
-            login(her, proof(&connection, mallory, her)),
+            Box::new(|on| login(her, proof(on, mallory, her))),
         ),
         (
             "amy's proof of another connection",
-            login(her, proof(&other, amy, her)),
+            Box::new(|_| login(her, elsewhere.clone())),
         ),
         (
             "amy's proof under mallory's name",
-            login(her, proof(&connection, amy, me)),
+            Box::new(|on| login(her, proof(on, amy, me))),
         ),
         (
             "a user that does not exist",
-            login(&ghost, proof(&connection, mallory, &ghost)),
+            Box::new(|on| login(&ghost, proof(on, mallory, &ghost))),
         ),
         (
             "a user of another provider",
-            login(&abroad, proof(&connection, mallory, &abroad)),
+            Box::new(|on| login(&abroad, proof(on, mallory, &abroad))),
         ),
         (
             "an enrolment with a code of noise",
-            enrol("guess", &client("mallory", "more", A), mallory),
+            Box::new(|on| enrol(on, &more)),
         ),
+        ("an enrolment abroad", Box::new(|on| enrol(on, &abroad))),
     ];
-    for (name, bytes) in proofs {
-        let back = say(&connection, &bytes).await;
+    for (name, bytes) in wrong {
+        // The third wrong one ends a connection: each has its own.
+        let connection = stranger(book, &dialer).await;
+        let back = say(&connection, &bytes(&connection)).await;
         book.back(&format!("login: {name}"), back, not_known).await;
     }
-    let back = say(&connection, &enrol("guess", &abroad, mallory)).await;
-    book.back("login: an enrolment abroad", back, not_known)
-        .await;
 }
 
 /// What is the operator's to ask of a user, and what nobody can ask.

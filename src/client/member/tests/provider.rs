@@ -37,7 +37,12 @@ impl Provider {
     pub(super) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (identity, ca) = pki(directory.path());
-        let endpoint = DoorEndpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), &identity).unwrap();
+        let endpoint = DoorEndpoint::bind(
+            (Ipv4Addr::LOCALHOST, 0).into(),
+            &identity,
+            OfAddresses::default(),
+        )
+        .unwrap();
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: watch::channel(0).0,
