@@ -9,18 +9,9 @@ use crate::{
     ids::ClientUri,
     limits::{JOINER_PLACE_KEPT_MS, JOINERS_WAITING_PER_ROOM_MAX, LEASE_MS},
     machine::{Desk as _, Millis, Ticket},
-    wire::{
-        Payload,
-        joining::{GroupInfoRequest, SealedGroupInfo},
-        refusal::TryLater,
-        room::Request,
-        tree::TreeKind,
-    },
+    wire::{Payload, joining::SealedGroupInfo, refusal::TryLater, room::Request},
 };
 use std::sync::Arc;
-
-/// How long every joiner here waits, in milliseconds.
-const WAIT_MS: u32 = 3_000;
 
 /// A desk beside its fold, and whoever plays the workers, the log and the clock.
 struct World {
@@ -48,7 +39,7 @@ impl World {
 
     /// A client of Alice asks under this ticket, and a worker finds that it may.
     fn ask(&mut self, ticket: u64, device: &str) -> Vec<Effect> {
-        let request = Arc::new(request(ticket, &device_of(device), self.now()));
+        let request = Arc::new(joining(ticket, &device_of(device), self.now()));
         let checks = self.give(Input::Ask {
             ticket: Ticket(ticket),
             caller: Caller::of(request.joiner.clone()),
@@ -125,27 +116,6 @@ impl World {
 
 fn device_of(device: &str) -> ClientUri {
     client("a", "alice", device)
-}
-
-fn request(number: u64, joiner: &ClientUri, time: Millis) -> GroupInfoRequest {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&number.to_be_bytes());
-    GroupInfoRequest {
-        room: "mimi://a.example/r/clubhouse".parse().unwrap(),
-        joiner: joiner.clone(),
-        id,
-        time,
-        ciphersuite: 1,
-        hpke_key: Payload::from(vec![1]),
-        signature_key: Payload::from(b"key".to_vec()),
-        container: TreeKind::Full,
-        wait_ms: WAIT_MS,
-        code: None,
-        passphrase: None,
-        signature: Payload::default(),
-        envelope: Payload::default(),
-        before: Payload::default(),
-    }
 }
 
 /// The grant that was ordered for this ticket.

@@ -20,6 +20,7 @@ pub mod joiners;
 pub mod leases;
 pub mod numbers;
 pub mod outcome;
+mod preflight;
 pub mod proposals;
 mod refusals;
 pub mod secrets;
@@ -41,6 +42,8 @@ mod hub_tests;
 mod joiners_tests;
 #[cfg(test)]
 mod leases_tests;
+#[cfg(test)]
+mod preflight_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
