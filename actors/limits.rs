@@ -77,6 +77,9 @@ pub const AUDITED_MEMBERS_MAX: usize = 256;
 /// Epochs that an application message may be behind the room.
 pub const EPOCH_TOLERANCE_EPOCHS: u64 = 5;
 
+/// Hub keys that a provider may have beside the one that new rooms list; a configuration with more is refused.
+pub const HUB_KEYS_MAX: usize = 8;
+
 /// How long a joiner has a room's lease, by default, in milliseconds.
 pub const LEASE_MS: u32 = 10_000;
 /// Shortest lease that may be configured, in milliseconds.

@@ -12,6 +12,7 @@ use super::{
     audit::{self, Audited},
     change::{self, Changed, Group, Item, NOBODY},
     external,
+    hub_senders::HubSenders,
     parts::{self, MadeTree, Parts},
     path,
     proposal::{self, PendingProposal},
@@ -23,9 +24,10 @@ use crate::{
     limits::{ADDS_PER_COMMIT_MAX, PROPOSALS_PER_BUNDLE_MAX, URI_BYTES_MAX},
     mls::{
         codec::{
-            commit::Commit,
+            commit::{Commit, Proposal},
             context::Context,
-            extension, framing,
+            extension::{self, Extension},
+            framing,
             message::{Sender, handshake_header},
             reader::Malformed,
             suite::{Digest, Suite},
@@ -53,6 +55,8 @@ pub struct Terms {
     pub tree_hosts: Vec<String>,
     /// Where trees are kept from one Commit to the next.
     pub trees: TreeCache,
+    /// The hub of the room, which stays in external_senders.
+    pub hub: HubSenders,
 }
 
 /// A client that a Commit adds.
@@ -188,6 +192,7 @@ fn judge(
         external::check_list(&group, &items, sender)?;
     }
     let mut changed = change::apply(&group, &items, proposer)?;
+    check_external_senders(&context.extensions.list, &items, &terms.hub)?;
     let references = proposal::omitted(pending, &changed.removed, member.is_none());
     if !references.is_empty() {
         return Err(BundleRefused::OmittedProposals { references });
@@ -263,6 +268,24 @@ fn judge(
         },
     )?;
     Ok((result, (tree_hash, step)))
+}
+
+/// Whether a change of extensions, if the list has one, leaves the hub in and lets nobody else in.
+fn check_external_senders(
+    before: &[Extension<'_>],
+    items: &[Item<'_>],
+    hub: &HubSenders,
+) -> Result<(), BundleRefused> {
+    for item in items {
+        if let Proposal::Extensions(next) = &item.proposal
+            && let Some(reason) = hub
+                .flaw(before, &next.list)
+                .map_err(in_part("external_senders"))?
+        {
+            return Err(change::Flaw::of(item, reason).into());
+        }
+    }
+    Ok(())
 }
 
 /// What the log needs of the tree that a Commit made: all of it when somebody is `welcomed`, else what is shorter.
