@@ -36,7 +36,7 @@ use mimi_actors::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -207,11 +207,12 @@ impl Config {
 
     /// What rooms at this hub are checked by.
     #[must_use]
-    pub fn terms(&self, hub: HubSenders) -> Terms {
+    pub fn terms(&self, providers: BTreeSet<ProviderId>, hub: HubSenders) -> Terms {
         Terms {
             audited_members_max: self.limits.audited_members_max,
             tree_hosts: self.limits.tree_hosts.clone(),
             trees: TreeCache::new(),
+            providers: Some(providers),
             hub,
         }
     }

@@ -23,6 +23,7 @@ pub(super) const AUDITED: &Terms = &Terms {
     audited_members_max: 256,
     tree_hosts: Vec::new(),
     trees: TreeCache::none(),
+    providers: None,
     hub: HubSenders::NONE,
 };
 

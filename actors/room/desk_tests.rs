@@ -348,6 +348,10 @@ fn every_refusal_of_a_bundle_has_its_own_shape_or_a_stable_code() {
     );
     let stranger = BundleRefused::Sender(SenderRefused::NotMember);
     assert_eq!(answer(stranger), [refused(1, Refused::NotMember)]);
+    let provider = provider("x");
+    let unreached = BundleRefused::NoLink(provider.clone());
+    let told = Refused::ProviderUnknown { provider };
+    assert_eq!(answer(unreached), [refused(1, told)]);
     let unknown = BundleRefused::UnknownProposals {
         references: vec![reference.clone()],
     };

@@ -223,6 +223,12 @@ pub enum DoorRefused {
     /// The provider's log is full.
     #[error("the provider's log is full; it accepts nothing until its operator makes room")]
     StorageFull,
+    /// It is for another provider, to which this one has no link.
+    #[error("there is no link to {provider}: the operator would have to list it")]
+    ProviderUnknown {
+        /// The other provider.
+        provider: ProviderId,
+    },
 }
 
 /// What a client is told whose user refused something that has an answer of its own: a login, an upload.

@@ -275,6 +275,7 @@ codes! {
     TooMany "too_many" "a limit is reached",
     Limited "limited" "too often in too short a time",
     PeerBehind "peer_behind" "too much waits for a provider that would come in",
+    ProviderUnknown "provider_unknown" "a provider is not one that is spoken to here",
     // Handshakes.
     Malformed "malformed" "a part is not a well-formed MLS object, or exceeds a limit",
     MalformedCommit "malformed_commit" "the Commit is not a well-formed MLS message",

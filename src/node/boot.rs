@@ -15,7 +15,7 @@ use crate::{
         raft::{group::Group, lead::Lead, way::Others},
         shard::{self, Shard, apply::ApplyToActors, leader_balance, shards::Shards},
     },
-    config::{self, Config},
+    config::{self, Config, ConfigError},
     directory::{self, Founding},
     hub_keys::{self, HubKeys},
     perform::{Environment, workers::Workers},
@@ -164,7 +164,7 @@ pub(super) async fn start(
         provider,
         opened.hub_keys.clone(),
         Arc::clone(&opened.clock),
-    ));
+    )?);
     let mesh = opened.mesh.as_ref();
     let (fatal, failed) = mpsc::channel(1);
     let starting = (0..environment.shards)
@@ -213,12 +213,14 @@ fn environment(
     provider: ProviderId,
     hub_keys: HubKeys,
     clock: Arc<NodeClock>,
-) -> Environment {
+) -> Result<Environment, ConfigError> {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let keys = hub_keys.public();
     let hub_key = keys.first().copied().unwrap_or_default();
     let hub = HubSenders::new(&provider, keys);
-    Environment {
+    let peers = config.peers()?.into_keys();
+    let providers = peers.chain([provider.clone()]).collect();
+    Ok(Environment {
         provider,
         shards: config.node.shards,
         clock: Arc::new(move || clock.now()),
@@ -227,7 +229,7 @@ fn environment(
         refusals: RefusalThrottle::default(),
         mls: Arc::new(Mls {
             hub_signer: hub_keys.signer(),
-            terms: config.terms(hub),
+            terms: config.terms(providers, hub),
             lease_ms: config.limits.group_info_lease_ms,
             commit_rate: config.commits.rate(),
         }),
@@ -236,7 +238,7 @@ fn environment(
         lane_credit_bytes: config.link.lane_credit_bytes,
         backlog_items_max: config.link.backlog_items_max,
         request_deadline: config.request_deadline(),
-    }
+    })
 }
 
 struct StartedShard {

@@ -20,7 +20,7 @@ use super::{
 };
 pub use crate::wire::room::Bundle;
 use crate::{
-    ids::ClientUri,
+    ids::{ClientUri, ProviderId},
     limits::{ADDS_PER_COMMIT_MAX, PROPOSALS_PER_BUNDLE_MAX, URI_BYTES_MAX},
     mls::{
         codec::{
@@ -44,7 +44,7 @@ use crate::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 /// What a check goes by, beside the group.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +55,8 @@ pub struct Terms {
     pub tree_hosts: Vec<String>,
     /// Where trees are kept from one Commit to the next.
     pub trees: TreeCache,
+    /// The providers whose clients a Commit may bring in, this one among them; all where there are none given.
+    pub providers: Option<BTreeSet<ProviderId>>,
     /// The hub of the room, which stays in external_senders.
     pub hub: HubSenders,
 }
@@ -129,7 +131,21 @@ pub fn check_bundle(
         Err(refused) => (Err(refused), None),
     };
     terms.trees.put(hash, stored, next);
-    checked
+    let checked = checked?;
+    match checked.joined.iter().find(|joined| !terms.reaches(joined)) {
+        // Who enters by itself was brought here by its provider.
+        Some(joined) if !checked.external => {
+            Err(BundleRefused::NoLink(joined.client.provider().clone()))
+        }
+        Some(_) | None => Ok(checked),
+    }
+}
+
+impl Terms {
+    fn reaches(&self, joined: &Joined) -> bool {
+        let providers = self.providers.as_ref();
+        providers.is_none_or(|providers| providers.contains(joined.client.provider()))
+    }
 }
 
 /// The group that a bundle must lead on from.

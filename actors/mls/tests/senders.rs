@@ -1,6 +1,8 @@
-//! Who may propose from outside: the room's hub, whatever a Commit would make of that.
+//! Who may propose from outside: the room's hub, whatever a Commit would make of that. And whom a Commit may bring in.
 
-use super::super::fixture::{AUDITED, HUB_KEY, World, encoded, hub_with, senders_of};
+use super::super::fixture::{
+    AUDITED, Client, HUB_KEY, SUITE, World, encoded, hub_with, senders_of,
+};
 use crate::mls::{
     check::{
         bundle::{BundleRefused, Terms, check_bundle},
@@ -10,6 +12,7 @@ use crate::mls::{
     tree::cache::TreeCache,
 };
 use openmls::prelude::{Extension, Extensions, GroupContext};
+use std::collections::BTreeSet;
 
 const NEW_KEY: [u8; 32] = [8; 32];
 const HUB: &str = "mimi://a.example";
@@ -101,4 +104,30 @@ fn what_a_joiner_gets_is_signed_with_a_key_that_its_room_lists() {
     assert_eq!(of(&[HUB_KEY, NEW_KEY]), Some(NEW_KEY));
     assert_eq!(of(&[[9; 32]]), Some(NEW_KEY));
     assert_eq!(HubSenders::NONE.signing_key(&listed(&[HUB_KEY])), None);
+}
+
+#[test]
+fn a_commit_that_brings_in_a_client_of_a_provider_without_a_link_names_that_provider() {
+    let mut world = World::of(2);
+    world.clients.push(Client::new("new", SUITE));
+    let bundle = world.bundle(0, &[2], &[], true);
+    let sender = world.clients[0].uri.clone();
+    let among = |listed: &str| {
+        let terms = Terms {
+            providers: Some(BTreeSet::from([listed.parse().unwrap()])),
+            ..AUDITED.clone()
+        };
+        check_bundle(&world.view, &[], &bundle, &sender, &terms).map(drop)
+    };
+    let own = sender.provider().clone();
+    assert_eq!(among("b.example"), Err(BundleRefused::NoLink(own)));
+    assert_eq!(among("a.example"), Ok(()));
+    // One that changes nobody is taken from members of whatever provider.
+    let terms = Terms {
+        providers: Some(BTreeSet::new()),
+        ..AUDITED.clone()
+    };
+    let update = World::bundle(&mut world, 1, &[], &[], true);
+    let uri = &world.clients[1].uri;
+    assert!(check_bundle(&world.view, &[], &update, uri, &terms).is_ok());
 }

@@ -64,6 +64,7 @@ pub(super) fn verifier(provider: &ProviderId) -> Mls {
             audited_members_max: AUDITED_MEMBERS_MAX,
             tree_hosts: Vec::new(),
             trees: TreeCache::none(),
+            providers: None,
             hub: HubSenders::new(provider, vec![key]),
         },
         lease_ms: LEASE_MS,
