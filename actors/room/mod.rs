@@ -22,6 +22,7 @@ pub mod numbers;
 pub mod outcome;
 mod preflight;
 pub mod proposals;
+mod queue;
 mod refusals;
 pub mod secrets;
 mod state;

@@ -182,8 +182,9 @@ pub enum PackageRefused {
         /// What is wrong.
         detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
     },
-    /// It, or its init key, was uploaded before.
-    #[error("the KeyPackage or its init key was uploaded before")]
+    /// It was given away already, or its init key is that of another one. The same KeyPackage again, while it is in stock, is
+    /// taken: an upload may be repeated.
+    #[error("the KeyPackage was given away already, or its init key was uploaded before")]
     Duplicate,
     /// The stock is full.
     #[error("the stock is full at {max} packages")]
