@@ -77,6 +77,9 @@ pub const AUDITED_MEMBERS_MAX: usize = 256;
 /// Epochs that an application message may be behind the room.
 pub const EPOCH_TOLERANCE_EPOCHS: u64 = 5;
 
+/// Hub keys that a provider may have beside the one that new rooms list; a configuration with more is refused.
+pub const HUB_KEYS_MAX: usize = 8;
+
 /// How long a joiner has a room's lease, by default, in milliseconds.
 pub const LEASE_MS: u32 = 10_000;
 /// Shortest lease that may be configured, in milliseconds.
@@ -86,12 +89,30 @@ pub const LEASE_MS_MAX: u32 = 30_000;
 const _: () = assert!(LEASE_MS_MIN <= LEASE_MS && LEASE_MS <= LEASE_MS_MAX);
 /// Joiners that wait for the lease of one room, at most; further ones are told `Busy` at once.
 pub const JOINERS_WAITING_PER_ROOM_MAX: usize = 256;
+/// Places in that queue that clients of one user may have, at most; a further one is told `Busy` at once.
+pub const JOINERS_WAITING_PER_USER_MAX: usize = 4;
+/// Places in that queue that clients of one other provider may have, at most; as with a user.
+pub const JOINERS_WAITING_PER_PROVIDER_MAX: usize = 64;
+/// Places in that queue that clients of other providers never have: they are kept for the hub's own.
+pub const JOINERS_WAITING_KEPT_PER_ROOM: usize = 64;
+const _: () = assert!(
+    JOINERS_WAITING_PER_PROVIDER_MAX + JOINERS_WAITING_KEPT_PER_ROOM < JOINERS_WAITING_PER_ROOM_MAX
+);
 /// How long a place in that queue is kept, beyond the wait that was told, for who could not wait; in milliseconds.
 pub const JOINER_PLACE_KEPT_MS: u32 = 5_000;
 /// GroupInfo requests and new codes of one room that are being checked, at most; further ones are told `Overloaded`.
 pub const JOINERS_IN_CHECK_PER_ROOM_MAX: usize = 64;
+/// Of those, requests of clients of one other provider, at most; further ones are told `Overloaded`.
+pub const JOINERS_IN_CHECK_PER_PROVIDER_MAX: usize = 16;
+/// By how much a lease is longer for the joiner to fetch the tree: a millisecond for so many bytes of it, up to [`LEASE_MS_MAX`].
+pub const LEASE_TREE_BYTES_PER_MS: usize = 100;
 /// Leases without a Commit that one client may cost a room within [`LEASES_UNUSED_WINDOW_MS`]; then it is `Limited`.
 pub const LEASES_UNUSED_MAX: usize = 3;
+/// Leases without a Commit that all clients of one user may cost a room within [`LEASES_UNUSED_WINDOW_MS`]; then they are
+/// `Limited`.
+pub const LEASES_UNUSED_PER_USER_MAX: usize = 6;
+/// The same for all clients of one other provider: half of the time.
+pub const LEASES_UNUSED_PER_PROVIDER_MAX: usize = 30;
 /// How long an unused lease counts, in milliseconds (10 minutes).
 pub const LEASES_UNUSED_WINDOW_MS: u64 = 10 * 60 * 1_000;
 /// Clients whose unused leases a room remembers; beyond it the one that wasted its last lease longest ago is forgotten.
@@ -118,9 +139,15 @@ const _: () = assert!(CODE_BYTES <= CODE_BYTES_MAX);
 pub const PASSPHRASE_BYTES_MAX: usize = 128;
 /// Wrong codes of one client within [`WRONG_CODES_WINDOW_MS`]; then its codes are not looked at for as long.
 pub const WRONG_CODES_PER_CLIENT_MAX: u32 = 5;
-/// Wrong codes of one other provider within [`WRONG_CODES_WINDOW_MS`]; then its codes are not looked at for as long.
+/// Wrong codes of all clients of one user within [`WRONG_CODES_WINDOW_MS`]; then none is looked at.
+pub const WRONG_CODES_PER_USER_MAX: u32 = 8;
+/// Wrong codes of one other provider within [`WRONG_CODES_WINDOW_MS`]. After that no more are counted for as long, codes with a
+/// passphrase are looked at once in [`WRONG_CODES_LOOK_AFTER_MS`], and others as before: nobody guesses sixteen bytes.
 pub const WRONG_CODES_PER_PROVIDER_MAX: u32 = 10;
-const _: () = assert!(WRONG_CODES_PER_CLIENT_MAX < WRONG_CODES_PER_PROVIDER_MAX);
+const _: () = assert!(WRONG_CODES_PER_CLIENT_MAX < WRONG_CODES_PER_USER_MAX);
+const _: () = assert!(WRONG_CODES_PER_USER_MAX < WRONG_CODES_PER_PROVIDER_MAX);
+/// How long a provider that tried too many wrong codes waits between two with a passphrase, in milliseconds.
+pub const WRONG_CODES_LOOK_AFTER_MS: u64 = 60_000;
 /// How long a wrong code counts, and how long a lock lasts, in milliseconds (an hour).
 pub const WRONG_CODES_WINDOW_MS: u64 = 3_600 * 1_000;
 /// Clients and providers whose wrong codes a room, or a user, remembers; beyond it the oldest is forgotten.

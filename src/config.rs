@@ -26,14 +26,17 @@ use figment::{
 };
 use mimi_actors::{
     ids::{BadIdentifier, ProviderId},
-    limits::{LEASE_MS_MAX, LEASE_MS_MIN, SHARDS_MAX},
+    limits::{HUB_KEYS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, SHARDS_MAX},
     membership::ADDRESS_BYTES_MAX,
-    mls::{check::bundle::Terms, tree::cache::TreeCache},
+    mls::{
+        check::{bundle::Terms, hub_senders::HubSenders},
+        tree::cache::TreeCache,
+    },
     wire::version::{RELEASES, Release},
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -204,11 +207,13 @@ impl Config {
 
     /// What rooms at this hub are checked by.
     #[must_use]
-    pub fn terms(&self) -> Terms {
+    pub fn terms(&self, providers: BTreeSet<ProviderId>, hub: HubSenders) -> Terms {
         Terms {
             audited_members_max: self.limits.audited_members_max,
             tree_hosts: self.limits.tree_hosts.clone(),
             trees: TreeCache::new(),
+            providers: Some(providers),
+            hub,
         }
     }
 
@@ -228,6 +233,7 @@ impl Config {
         if self.node.admin_socket != Path::new("") {
             paths.push(&mut self.node.admin_socket);
         }
+        paths.extend(&mut self.node.hub_keys);
         for peer in &mut self.peer {
             if let TrustConfig::Ca(path) = &mut peer.trust {
                 paths.push(path);
@@ -247,6 +253,10 @@ impl Config {
         self.admin_listen()?;
         if self.node.id == 0 {
             return refuse("node.id", "node numbers begin at 1");
+        }
+        if self.node.hub_keys.len() > HUB_KEYS_MAX {
+            let why = format!("at most {HUB_KEYS_MAX}: give up those that no room lists any more");
+            return refuse("node.hub_keys", &why);
         }
         self.release()?;
         self.shards()?;

@@ -1,23 +1,14 @@
-//! A node's data directory: whose it is, the starts that it has been in, and the hub's key.
+//! A node's data directory: whose it is, the starts that it has been in, and which hub key it knows.
 
-use crate::{
-    quic::private::{read_private, write_durably},
-    release::Writer,
-};
+use crate::{quic::private::write_durably, release::Writer};
 use anyhow::{Context, bail};
 use mimi_actors::{
     ids::ProviderId,
     membership::chain::{self, StartId},
-    room::checks::HubSigner,
 };
-use mimi_operator::hub_key;
 use rand::RngCore;
-use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 /// Whose data directory this is, as its `node.json` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +52,8 @@ pub(crate) type Founding = [u8; 32];
 pub(crate) struct Claimed {
     path: PathBuf,
     owner: Owner,
+    /// The public halves of the hub's keys, once it has started.
+    hub_keys: Vec<[u8; 32]>,
 }
 
 /// Makes sure that a data directory is this node's, and makes it so when it is new.
@@ -101,7 +94,11 @@ pub(crate) fn claim(
         }
         Err(error) => return Err(error).context(format!("read {}", path.display())),
     };
-    Ok(Claimed { path, owner })
+    Ok(Claimed {
+        path,
+        owner,
+        hub_keys: Vec::new(),
+    })
 }
 
 fn read_owner(path: &Path, bytes: &[u8]) -> anyhow::Result<Owner> {
@@ -174,12 +171,12 @@ impl Owner {
 }
 
 impl Owner {
-    /// Compares the hub's key with the one that this node had.
-    fn check_hub_key(&self, hub_key: [u8; 32]) -> anyhow::Result<()> {
-        if self.hub_key.is_some_and(|known| known != hub_key) {
+    /// Looks for the hub's key that this node had among those that it has.
+    fn check_hub_keys(&self, hub_keys: &[[u8; 32]]) -> anyhow::Result<()> {
+        if self.hub_key.is_some_and(|known| !hub_keys.contains(&known)) {
             bail!(
                 "the hub's key is another one than this node had: the rooms of this provider know the one before, and \
-                 nobody could enter them by itself; put that file back as node.hub_key"
+                 nobody could enter them by itself; put that file back as node.hub_key, or name it in node.hub_keys"
             );
         }
         Ok(())
@@ -209,13 +206,14 @@ pub(crate) fn belongs(
 }
 
 impl Claimed {
-    /// Writes down one more start on the directory, which no other process has open, and the hub's key.
+    /// Writes down one more start on the directory, which no other process has open, and the hub's key, the first of these.
     ///
     /// # Errors
     /// When that cannot be written, or the hub had another key before.
-    pub(crate) fn start(mut self, hub_key: [u8; 32]) -> anyhow::Result<Self> {
-        self.owner.check_hub_key(hub_key)?;
-        self.owner.hub_key = Some(hub_key);
+    pub(crate) fn start(mut self, hub_keys: Vec<[u8; 32]>) -> anyhow::Result<Self> {
+        self.owner.check_hub_keys(&hub_keys)?;
+        self.owner.hub_key = hub_keys.first().copied();
+        self.hub_keys = hub_keys;
         self.owner.chain = chain::started(self.owner.chain, random());
         self.owner.writer = Some(Writer::this());
         self.write()?;
@@ -265,9 +263,14 @@ impl Claimed {
         self.owner.founding
     }
 
-    /// The public half of the hub's key, once it has started.
+    /// The public half of the hub's key that new rooms list, once it has started.
     pub(crate) fn hub_key(&self) -> [u8; 32] {
         self.owner.hub_key.unwrap_or_default()
+    }
+
+    /// The public halves of all of the hub's keys, once it has started.
+    pub(crate) fn hub_keys(&self) -> &[[u8; 32]] {
+        &self.hub_keys
     }
 }
 
@@ -278,79 +281,14 @@ pub(crate) fn random() -> [u8; 16] {
     bytes
 }
 
-/// The hub's Ed25519 key pair; what it signs as is in the external_senders of its rooms.
-#[derive(Clone)]
-pub(crate) struct HubKey(Arc<Ed25519KeyPair>);
-
-impl HubKey {
-    /// The public key.
-    pub(crate) fn public(&self) -> [u8; 32] {
-        self.0.public_key().as_ref().try_into().unwrap_or_default()
-    }
-
-    /// Signs with it.
-    pub(crate) fn signer(&self) -> HubSigner {
-        let pair = Arc::clone(&self.0);
-        Arc::new(move |bytes| pair.sign(bytes).as_ref().to_vec())
-    }
-
-    /// A pair of its own, for a world that signs nothing.
-    ///
-    /// # Errors
-    /// When there is no randomness.
-    #[cfg(any(test, feature = "tools"))]
-    pub(crate) fn generate() -> anyhow::Result<Self> {
-        let pair =
-            Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).and_then(|made| {
-                Ed25519KeyPair::from_pkcs8(made.as_ref()).map_err(|_| ring::error::Unspecified)
-            });
-        let pair = pair.map_err(|_| anyhow::anyhow!("make a hub key: no randomness"))?;
-        Ok(Self(Arc::new(pair)))
-    }
-}
-
-/// The hub's key pair. Where no file is configured, it is made at the first start.
+/// Looks whether a data directory knows one of these hub keys, or none. Nothing is written.
 ///
 /// # Errors
-/// When the file does not hold such a key, or is open to others.
-pub(crate) fn hub_key(data_dir: &Path, configured: &Path) -> anyhow::Result<HubKey> {
-    let own = data_dir.join("hub.key");
-    let path = if configured == Path::new("") {
-        if !own.exists() {
-            hub_key::make(&own)?;
-        }
-        own.as_path()
-    } else {
-        configured
-    };
-    read_hub_key(path)
-}
-
-fn read_hub_key(path: &Path) -> anyhow::Result<HubKey> {
-    let stored = read_private(path).context("`mimi-node pki hub-key` makes one")?;
-    let pair = Ed25519KeyPair::from_pkcs8(&stored)
-        .map_err(|error| anyhow::anyhow!("{} is not an Ed25519 key: {error}", path.display()))?;
-    Ok(HubKey(Arc::new(pair)))
-}
-
-/// Looks at the hub's key, where there is one already. Nothing is written.
-///
-/// # Errors
-/// As [`hub_key`].
-pub(crate) fn check_hub_key(data_dir: &Path, configured: &Path) -> anyhow::Result<()> {
-    let own = data_dir.join("hub.key");
-    let path = if configured == Path::new("") {
-        own.as_path()
-    } else {
-        configured
-    };
-    if path == own && !own.exists() {
-        return Ok(());
-    }
-    let key = read_hub_key(path)?;
+/// When it knows another one.
+pub(crate) fn check_hub_keys(data_dir: &Path, hub_keys: &[[u8; 32]]) -> anyhow::Result<()> {
     let owner = data_dir.join("node.json");
     match std::fs::read(&owner) {
-        Ok(bytes) => read_owner(&owner, &bytes)?.check_hub_key(key.public()),
+        Ok(bytes) => read_owner(&owner, &bytes)?.check_hub_keys(hub_keys),
         // Whether it should be there is looked at elsewhere.
         Err(_) => Ok(()),
     }
@@ -382,7 +320,12 @@ mod tests {
     #[test]
     fn each_start_is_remembered_behind_those_before_and_the_directory_is_one_nodes_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let start = || claim_as(dir.path(), 1, None).unwrap().start(KEY).unwrap();
+        let start = || {
+            claim_as(dir.path(), 1, None)
+                .unwrap()
+                .start(vec![KEY])
+                .unwrap()
+        };
         let (first, second) = (start(), start());
         assert_eq!((first.starts().len(), second.starts().len()), (1, 2));
         assert!(second.starts().starts_with(first.starts()));
@@ -395,7 +338,12 @@ mod tests {
     #[test]
     fn a_directory_keeps_the_number_of_shards_that_it_was_made_with() {
         let dir = tempfile::tempdir().unwrap();
-        drop(claim_as(dir.path(), 1, None).unwrap().start(KEY).unwrap());
+        drop(
+            claim_as(dir.path(), 1, None)
+                .unwrap()
+                .start(vec![KEY])
+                .unwrap(),
+        );
         let (provider, founding) = (name("a.example"), Some([3; 32]));
         let error = claim(dir.path(), &provider, 1, None, founding, SHARDS + 1).unwrap_err();
         let said = error.to_string();
@@ -406,7 +354,12 @@ mod tests {
     #[test]
     fn a_directory_of_a_later_release_is_refused_whatever_else_stands_in_it() {
         let dir = tempfile::tempdir().unwrap();
-        drop(claim_as(dir.path(), 1, None).unwrap().start(KEY).unwrap());
+        drop(
+            claim_as(dir.path(), 1, None)
+                .unwrap()
+                .start(vec![KEY])
+                .unwrap(),
+        );
         let path = dir.path().join("node.json");
         let text = std::fs::read_to_string(&path).unwrap();
         let release = format!("\"release\":\"{}\"", crate::release::RELEASE);
@@ -423,10 +376,15 @@ mod tests {
     fn a_node_does_not_start_with_another_hub_key_or_cluster_or_after_it_has_left() {
         let dir = tempfile::tempdir().unwrap();
         let refused = |cluster| claim_as(dir.path(), 1, cluster).unwrap_err().to_string();
-        let mut node = claim_as(dir.path(), 1, None).unwrap().start(KEY).unwrap();
-        let other = claim_as(dir.path(), 1, None).unwrap().start([6; 32]);
+        let node = claim_as(dir.path(), 1, None).unwrap();
+        let node = node.start(vec![KEY]).unwrap();
+        let other = claim_as(dir.path(), 1, None).unwrap().start(vec![[6; 32]]);
         let other = other.unwrap_err().to_string();
         assert!(other.contains("the hub's key is another one"), "{other}");
+        drop(node);
+        let mut node = claim_as(dir.path(), 1, None).unwrap();
+        node = node.start(vec![[6; 32], KEY]).unwrap();
+        assert_eq!((node.hub_key(), node.hub_keys().len()), ([6; 32], 2));
         node.belong(&name("main.a.example"), [4; 32]).unwrap();
         let said = refused(Some("other.a.example"));
         assert!(

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod config;
 mod directory;
 pub mod gateway;
+mod hub_keys;
 pub mod logging;
 pub mod node;
 pub mod peering;

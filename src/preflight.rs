@@ -8,7 +8,7 @@ use crate::{
     admin::local,
     certificates::Certificate,
     config::{self, Config},
-    directory,
+    directory, hub_keys,
     quic::{Identity, PeerTrust, cluster_member, usable},
 };
 use mimi_actors::ids::ProviderId;
@@ -91,7 +91,11 @@ pub(crate) fn look(config: &Config) -> anyhow::Result<Found> {
         .map(|cluster| of_cluster(config, cluster, &mut certificates))
         .transpose()?;
     data_directory(config, &provider)?;
-    directory::check_hub_key(&config.node.data_dir, &config.node.hub_key)
+    hub_keys::present(&config.node)
+        .and_then(|keys| match keys {
+            Some(keys) => directory::check_hub_keys(&config.node.data_dir, &keys.public()),
+            None => Ok(()),
+        })
         .map_err(|error| unusable("node.hub_key", &format!("{error:#}")))?;
     socket(&config.node.admin_socket, &config.node.data_dir)?;
     Ok(Found {

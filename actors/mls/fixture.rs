@@ -4,6 +4,7 @@ use super::{
     check::{
         bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
         create::check_create,
+        hub_senders::HubSenders,
         proposal::{PendingProposal, check_proposal},
     },
     codec::credential::identity_of,
@@ -22,7 +23,28 @@ pub(super) const AUDITED: &Terms = &Terms {
     audited_members_max: 256,
     tree_hosts: Vec::new(),
     trees: TreeCache::none(),
+    providers: None,
+    hub: HubSenders::NONE,
 };
+
+/// The hub whose name and key the groups here list.
+pub(super) fn hub() -> HubSenders {
+    hub_with(vec![HUB_KEY])
+}
+
+/// The same, with these keys.
+pub(super) fn hub_with(keys: Vec<[u8; 32]>) -> HubSenders {
+    HubSenders::new(&"a.example".parse().unwrap(), keys)
+}
+
+/// Those outside a group who may propose, each with its name and key.
+pub(super) fn senders_of(all: &[(&str, [u8; 32])]) -> Extension {
+    let sender = |(name, key): &(&str, [u8; 32])| {
+        let credential = BasicCredential::new(name.as_bytes().to_vec());
+        ExternalSender::new(key.to_vec().into(), credential.into())
+    };
+    Extension::ExternalSenders(all.iter().map(sender).collect())
+}
 
 pub(super) struct Client {
     pub(super) uri: ClientUri,
@@ -103,9 +125,12 @@ impl Client {
 
     /// Founds a group; gives its GroupInfo and tree.
     pub(super) fn found(&mut self, external_senders: bool) -> (Bytes, Bytes) {
-        let hub = BasicCredential::new(b"mimi://a.example".to_vec()).into();
-        let senders =
-            Extension::ExternalSenders(vec![ExternalSender::new(HUB_KEY.to_vec().into(), hub)]);
+        self.found_as(b"clubhouse", external_senders)
+    }
+
+    /// The same, with this id.
+    pub(super) fn found_as(&mut self, id: &[u8], external_senders: bool) -> (Bytes, Bytes) {
+        let senders = senders_of(&[("mimi://a.example", HUB_KEY)]);
         let extensions = if external_senders {
             Extensions::single(senders).unwrap()
         } else {
@@ -118,7 +143,7 @@ impl Client {
             .ciphersuite(self.suite)
             .with_group_context_extensions(extensions)
             .build();
-        let id = GroupId::from_slice(b"clubhouse");
+        let id = GroupId::from_slice(id);
         let group = MlsGroup::new_with_group_id(
             &self.provider,
             &self.signer,
@@ -309,7 +334,7 @@ impl World {
             .map(|number| Client::new(&format!("u{number}"), suite))
             .collect();
         let (info, tree) = clients[0].found(true);
-        let created = check_create(&info, &tree.into(), &HUB_KEY, &clients[0].uri).unwrap();
+        let created = check_create(&info, &tree.into(), &hub(), &clients[0].uri).unwrap();
         Self {
             clients,
             view: created.view,
@@ -425,6 +450,7 @@ impl World {
             &message,
             &self.clients[by].uri,
             &TreeCache::none(),
+            &HubSenders::NONE,
         )
         .unwrap();
         for (number, client) in self.clients.iter_mut().enumerate() {

@@ -4,6 +4,7 @@ use super::{
     check::{
         bundle::{Bundle, CheckedBundle, Terms, check_bundle},
         create::check_create,
+        hub_senders::HubSenders,
         key_package::check_key_package,
         proposal::{PendingProposal, check_proposal},
     },
@@ -129,7 +130,8 @@ fn follow<C: MlsConfig>(member: &mut Group<C>, output: &CommitOutput) {
 #[test]
 fn a_group_of_mls_rs_members_lives_at_the_hub() {
     let (hub_identity, _) = signing("mimi://a.example");
-    let hub_key = hub_identity.signature_key.as_bytes().to_vec();
+    let hub_key = hub_identity.signature_key.as_bytes().try_into().unwrap();
+    let hub_senders = HubSenders::new(&"a.example".parse().unwrap(), vec![hub_key]);
     let mut extensions = ExtensionList::new();
     extensions
         .set_from(ExternalSendersExt::new(vec![hub_identity]))
@@ -145,7 +147,7 @@ fn a_group_of_mls_rs_members_lives_at_the_hub() {
             .unwrap(),
     );
     let tree = at_alice.export_tree().to_bytes().unwrap().into();
-    let created = check_create(&group_info, &tree, &hub_key, &uri("alice")).unwrap();
+    let created = check_create(&group_info, &tree, &hub_senders, &uri("alice")).unwrap();
     assert_eq!(created.members.len(), 1);
     let mut hub = Hub(created.view);
 
@@ -179,8 +181,14 @@ fn a_group_of_mls_rs_members_lives_at_the_hub() {
 
     // A Proposal by one, committed by another.
     let proposal = at_carol.propose_update(Vec::new()).unwrap();
-    let pending =
-        check_proposal(&hub.0, &bytes(&proposal), &uri("carol"), &TreeCache::none()).unwrap();
+    let pending = check_proposal(
+        &hub.0,
+        &bytes(&proposal),
+        &uri("carol"),
+        &TreeCache::none(),
+        &HubSenders::NONE,
+    )
+    .unwrap();
     at_alice.process_incoming_message(proposal.clone()).unwrap();
     at_bob.process_incoming_message(proposal).unwrap();
     let covering = at_alice.commit_builder().build().unwrap();

@@ -6,6 +6,7 @@ mod forged;
 mod founding;
 mod packages;
 mod paths;
+mod senders;
 mod waiting;
 
 use super::{
@@ -16,12 +17,14 @@ use super::{
         },
         suite::Suite,
     },
-    fixture::{AUDITED, SUITE, World},
+    fixture::{AUDITED, HUB_KEY, SUITE, World, senders_of},
     tree::Tree,
 };
 use crate::wire::tree::TreeContainer;
 use bytes::Bytes;
-use openmls::prelude::{Ciphersuite, Extensions};
+use openmls::prelude::{
+    Ciphersuite, Extension, Extensions, ProposalType, RequiredCapabilitiesExtension,
+};
 use openmls_basic_credential::SignatureKeyPair;
 use proptest::prelude::*;
 
@@ -107,13 +110,19 @@ fn a_commit_that_names_what_does_not_wait_is_refused_with_the_reference() {
 #[test]
 fn extensions_of_the_group_change_as_the_commit_says() {
     let mut world = World::of(3);
+    let before = world.view.group_context.len();
+    let required = RequiredCapabilitiesExtension::new(&[], &[ProposalType::SelfRemove], &[]);
+    let extensions = vec![
+        senders_of(&[("mimi://a.example", HUB_KEY)]),
+        Extension::RequiredCapabilities(required),
+    ];
     let bundle = world.clients[1].commit(|builder| {
         builder
-            .propose_group_context_extensions(Extensions::empty())
+            .propose_group_context_extensions(Extensions::from_vec(extensions).unwrap())
             .unwrap()
     });
     world.accept(1, &bundle).unwrap();
-    assert_eq!(world.view.external_sender_keys(), Ok(vec![]));
+    assert!(world.view.group_context.len() > before);
     world.step(0, &[], &[], true).unwrap();
 }
 

@@ -5,13 +5,14 @@
 //! Source: transport requirements, sections 3.3 and 7.3.
 
 use super::{
-    codes::{Code, KeepCode, RevokeCode, WrongCode},
+    codes::{Code, KeepCode, Lock, RevokeCode, Uncounted, WrongCode},
     hub::{Fold, Room},
     leases::{Grant, Lease},
     outcome::{Answer, Done, Outcome, Refused},
 };
 use crate::{
     ids::ClientUri,
+    limits::{LEASES_UNUSED_PER_PROVIDER_MAX, LEASES_UNUSED_PER_USER_MAX},
     machine::Millis,
     wire::{
         event::Hash,
@@ -32,10 +33,27 @@ impl Room {
         self.joining.had_lease(request, time)
     }
 
-    /// When a client that wasted leases may ask again, if it may not now; in milliseconds.
+    /// When a client that wasted leases, or whose user or provider did, may ask again, if it may not now; in milliseconds.
     #[must_use]
     pub fn lease_limited(&self, joiner: &ClientUri, time: Millis) -> Option<u32> {
-        self.joining.limited(joiner, time)
+        let of_user = |client: &ClientUri| client.user() == joiner.user();
+        let of_provider = |client: &ClientUri| client.provider() == joiner.provider();
+        let provider = || {
+            let max = LEASES_UNUSED_PER_PROVIDER_MAX;
+            let wait_ms = || self.joining.limited_together(of_provider, max, time);
+            self.is_foreign(joiner).then(wait_ms).flatten()
+        };
+        let own = self.joining.limited(joiner, time);
+        own.or_else(|| {
+            let max = LEASES_UNUSED_PER_USER_MAX;
+            self.joining.limited_together(of_user, max, time)
+        })
+        .or_else(provider)
+    }
+
+    /// Whether a client had the lease that the current epoch ended.
+    pub(super) fn was_overtaken(&self, joiner: &ClientUri) -> bool {
+        self.joining.was_lent_to(joiner)
     }
 
     /// Whether an external Commit of `sender`, whose leaf has this key, may open an epoch.
@@ -63,23 +81,28 @@ impl Room {
         self.joining.codes().list()
     }
 
-    /// Whether the codes of this client are not looked at; `uncounted` wrong ones are on their way into the log.
+    /// How the codes of this client are looked at; `uncounted` wrong ones are on their way into the log.
     #[must_use]
-    pub fn is_locked<'a>(
+    pub fn code_lock<'a>(
         &self,
         joiner: &ClientUri,
         time: Millis,
-        uncounted: impl Iterator<Item = &'a ClientUri> + Clone,
-    ) -> bool {
-        let own = uncounted.clone().filter(|client| *client == joiner).count();
-        let provider = joiner.provider();
-        let peers = uncounted.filter(|client| client.provider() == provider);
-        let peers = if self.is_foreign(joiner) {
-            peers.count()
-        } else {
-            0
-        };
-        self.joining.codes().is_locked(joiner, time, own, peers)
+        uncounted: impl Iterator<Item = &'a ClientUri>,
+    ) -> Lock {
+        let mut sum = Uncounted::default();
+        for client in uncounted {
+            sum.client += usize::from(client == joiner);
+            sum.user += usize::from(client.user() == joiner.user());
+            let peer = client.provider() == joiner.provider() && self.is_foreign(joiner);
+            sum.provider += usize::from(peer);
+        }
+        self.joining.codes().lock(joiner, time, sum)
+    }
+
+    /// Whether a code asks for a passphrase.
+    #[must_use]
+    pub fn has_passphrase(&self, id: CodeId) -> bool {
+        self.joining.codes().has_passphrase(id)
     }
 
     /// Whether a client is another provider's. This one enrols its clients itself; another could make up as many as it

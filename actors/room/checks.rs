@@ -19,7 +19,10 @@ use crate::{
             create::{CheckedCreate, check_create},
             proposal::{PendingProposal, ProposalRefused, check_proposal},
         },
-        codec::sealed::{self, NotSealed},
+        codec::{
+            group_info::external_sender_keys,
+            sealed::{self, NotSealed},
+        },
         tree::view::GroupView,
     },
     wire::{
@@ -97,15 +100,13 @@ pub trait Verifier {
     }
 }
 
-/// Signs with the hub's Ed25519 key.
-pub type HubSigner = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+/// Signs with the Ed25519 key of the hub that has this public key.
+pub type HubSigner = Arc<dyn Fn(&[u8; 32], &[u8]) -> Vec<u8> + Send + Sync>;
 
 /// The cryptography of RFC 9420.
 #[derive(Clone)]
 pub struct Mls {
-    /// The hub's Ed25519 public key, which rooms list in external_senders.
-    pub hub_signature_key: [u8; 32],
-    /// Signs as the hub.
+    /// Signs as the hub, with one of its keys in [`Terms::hub`].
     pub hub_signer: HubSigner,
     /// What else it goes by.
     pub terms: Terms,
@@ -117,7 +118,7 @@ pub struct Mls {
 
 impl fmt::Debug for Mls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mls({:?})", Hash(self.hub_signature_key))
+        write!(f, "Mls({:?})", self.terms.hub)
     }
 }
 
@@ -128,7 +129,7 @@ impl Verifier for Mls {
         beginning: &Beginning,
     ) -> Result<CheckedCreate, BundleRefused> {
         let Beginning { group_info, tree } = beginning;
-        check_create(group_info, tree, &self.hub_signature_key, creator)
+        check_create(group_info, tree, &self.terms.hub, creator)
     }
 
     fn bundle(
@@ -147,7 +148,8 @@ impl Verifier for Mls {
         message: &Bytes,
         sender: &ClientUri,
     ) -> Result<PendingProposal, ProposalRefused> {
-        check_proposal(view, message, sender, &self.terms.trees)
+        let Terms { trees, hub, .. } = &self.terms;
+        check_proposal(view, message, sender, trees, hub)
     }
 
     fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode> {
@@ -155,7 +157,12 @@ impl Verifier for Mls {
     }
 
     fn seal(&self, sealing: &Sealing) -> Result<SealedGroupInfo, NotSealed> {
-        group_info::seal(sealing, |bytes| (self.hub_signer)(bytes))
+        let listed = external_sender_keys(&sealing.material.group_info).unwrap_or_default();
+        let key = self.terms.hub.signing_key(&listed);
+        group_info::seal(sealing, |bytes| {
+            key.map(|key| (self.hub_signer)(key, bytes))
+                .unwrap_or_default()
+        })
     }
 
     fn random(&self, _of: Hash) -> Option<[u8; 16]> {

@@ -1,7 +1,8 @@
 //! The joining codes of a room: who may join with which, how often and until when, and who tried wrong ones.
 //!
 //! Promises: a code admits to at most as many joins as it says, counted in the entry that accepts the join; what is
-//! kept is a hash; whoever tries wrong codes is locked out, and nobody else.
+//! kept is a hash; a user that tries wrong codes is locked out, and nobody else. A provider, which can make users up, is
+//! slowed down, and only where something can be guessed: at passphrases.
 //!
 //! Source: transport requirements, section 7.3.
 
@@ -10,7 +11,7 @@ use crate::{
     ids::{ClientUri, ProviderId},
     limits::{
         CODES_PER_ROOM_MAX, GUESSERS_MAX, WRONG_CODES_PER_CLIENT_MAX, WRONG_CODES_PER_PROVIDER_MAX,
-        WRONG_CODES_WINDOW_MS,
+        WRONG_CODES_PER_USER_MAX, WRONG_CODES_WINDOW_MS,
     },
     machine::Millis,
     wire::{
@@ -190,19 +191,28 @@ impl Codes {
         BVec::first_max(self.kept.iter().map(facts))
     }
 
-    /// Whether the codes of this client are not looked at; so many wrong ones of its own, and of clients of its
-    /// provider, are not counted yet.
-    pub(super) fn is_locked(
-        &self,
-        joiner: &ClientUri,
-        time: Millis,
-        own: usize,
-        peers: usize,
-    ) -> bool {
+    /// Whether a code asks for a passphrase.
+    pub(super) fn has_passphrase(&self, id: CodeId) -> bool {
+        let code = self.kept.get(&id);
+        code.is_some_and(|code| code.passphrase.is_some())
+    }
+
+    /// How the codes of this client are looked at; so many wrong ones are not counted yet.
+    pub(super) fn lock(&self, joiner: &ClientUri, time: Millis, uncounted: Uncounted) -> Lock {
         let guesses = &self.guesses;
-        let provider = joiner.provider().clone();
-        guesses.is_locked(&Guesser::Client(joiner.clone()), time, own)
-            || guesses.is_locked(&Guesser::Provider(provider), time, peers)
+        let provider = Guesser::Provider(joiner.provider().clone());
+        let client = Guesser::Client(joiner.clone());
+        let is_locked = guesses.wrong(&client, time, uncounted.client)
+            >= WRONG_CODES_PER_CLIENT_MAX
+            || guesses.wrong_of_user(joiner, time, uncounted.user) >= WRONG_CODES_PER_USER_MAX;
+        if is_locked {
+            Lock::Locked
+        } else if guesses.wrong(&provider, time, uncounted.provider) >= WRONG_CODES_PER_PROVIDER_MAX
+        {
+            Lock::Slowed
+        } else {
+            Lock::Open
+        }
     }
 
     /// Counts a wrong one of a client, and, with `foreign`, of its provider.
@@ -213,6 +223,29 @@ impl Codes {
             self.guesses.count(Guesser::Provider(provider), time);
         }
     }
+}
+
+/// Wrong codes that are on their way into the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Uncounted {
+    /// Of the client.
+    pub(super) client: usize,
+    /// Of all clients of its user.
+    pub(super) user: usize,
+    /// Of all clients of its provider, where that is not the hub.
+    pub(super) provider: usize,
+}
+
+/// How the codes of a client are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// All of them.
+    Open,
+    /// Its provider tried too many wrong ones: those with a passphrase are looked at now and then, and wrong ones are not
+    /// counted.
+    Slowed,
+    /// It, or its user, tried too many wrong ones: none is looked at.
+    Locked,
 }
 
 /// Who tries wrong codes.
@@ -252,11 +285,21 @@ impl Tried {
 }
 
 impl Guesses {
-    fn is_locked(&self, guesser: &Guesser, time: Millis, uncounted: usize) -> bool {
+    fn wrong(&self, guesser: &Guesser, time: Millis, uncounted: usize) -> u32 {
         let tried = self.tried.get(guesser).filter(|tried| !tried.is_over(time));
         let uncounted = u32::try_from(uncounted).unwrap_or(u32::MAX);
         let wrong = tried.map_or(0, |tried| tried.wrong);
-        wrong.saturating_add(uncounted) >= guesser.wrong_max()
+        wrong.saturating_add(uncounted)
+    }
+
+    fn wrong_of_user(&self, of: &ClientUri, time: Millis, uncounted: usize) -> u32 {
+        let tried = self.tried.iter().filter(|(_, tried)| !tried.is_over(time));
+        let ours = tried.filter(|(guesser, _)| match guesser {
+            Guesser::Client(client) => client.user() == of.user(),
+            Guesser::Provider(_) => false,
+        });
+        let uncounted = u32::try_from(uncounted).unwrap_or(u32::MAX);
+        ours.fold(uncounted, |sum, (_, tried)| sum.saturating_add(tried.wrong))
     }
 
     fn count(&mut self, guesser: Guesser, time: Millis) {

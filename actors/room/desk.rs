@@ -7,9 +7,10 @@
 
 use super::{
     codes::{Code, CodeFlaw},
-    hub::{CheckedOn, Command, Commit, Create, Fold, Propose, Room, Submit, Via, name_proposals},
+    hub::{CheckedOn, Command, Commit, Create, Fold, Propose, Submit, name_proposals},
     joiners::{DeskTurn, Joiners},
     outcome::{Answer, Done, Outcome, Refused},
+    preflight::{check_commit, check_submit, name_bundle},
     refusals::{bundle_refused, proposal_refused},
     verdicts::AskVerdicts,
 };
@@ -26,10 +27,7 @@ use crate::{
             create::CheckedCreate,
             proposal::{PendingProposal, ProposalRefused},
         },
-        codec::{
-            message::{Sender, handshake_header},
-            sealed::NotSealed,
-        },
+        codec::sealed::NotSealed,
         tree::view::GroupView,
     },
     wire::{
@@ -375,7 +373,7 @@ impl Desk {
                 turn.check(ticket, Check::Create { creator, beginning });
             }
             Request::Commit(bundle) => {
-                let hash = hash_of(&bundle);
+                let hash = name_bundle(&client, &bundle);
                 let commit = WaitingCommit {
                     ticket,
                     sender: client,
@@ -391,7 +389,7 @@ impl Desk {
     }
 
     fn commit(&mut self, commit: WaitingCommit, turn: &mut DeskTurn<'_>) {
-        if let Err(answer) = preflight(&commit, turn) {
+        if let Err(answer) = commit.preflight(turn) {
             turn.answer(commit.ticket, answer);
         } else if self.in_flight.is_none() {
             self.begin(commit, turn);
@@ -404,7 +402,7 @@ impl Desk {
 
     /// Sends a Commit to the workers; the room must exist.
     fn begin(&mut self, commit: WaitingCommit, turn: &mut DeskTurn<'_>) {
-        match (preflight(&commit, turn), turn.fold.room()) {
+        match (commit.preflight(turn), turn.fold.room()) {
             (Ok(()), Some(room)) => {
                 let check = Box::new(Check::Bundle {
                     view: room.view().clone(),
@@ -429,9 +427,6 @@ impl Desk {
         messages: Proposals,
         turn: &mut DeskTurn<'_>,
     ) {
-        let Some(room) = turn.fold.room() else {
-            return turn.refuse(ticket, Refused::NotAuthorized);
-        };
         if messages.is_empty() {
             return turn.refuse(
                 ticket,
@@ -445,12 +440,15 @@ impl Desk {
                 format!("the Proposals have {bytes} bytes, the limit is {CONTROL_EVENT_BYTES_MAX}");
             return turn.refuse(ticket, Refused::invalid(RefusalCode::Malformed, &why));
         }
+        let Some(room) = turn.fold.room() else {
+            return turn.refuse(ticket, Refused::NotAuthorized);
+        };
         let request = name_proposals(&sender, messages.iter().map(|message| &message[..]));
         if let Some(references) = room.proposed(request) {
             return turn.answer(ticket, Answer::Proposed(references));
         }
         if !room.has_member(&sender) {
-            return turn.refuse(ticket, Refused::NotMember);
+            return turn.refuse(ticket, Refused::NotAuthorized);
         }
         self.others += 1;
         let check = Check::Proposals {
@@ -463,13 +461,8 @@ impl Desk {
     }
 
     fn submit(&mut self, ticket: Ticket, submit: Submit, fold: &Fold, out: &mut Vec<Effect>) {
-        let provider = submit.sender.provider();
-        let heard = |room: &Room| match submit.via {
-            Via::Client(_) => true,
-            Via::Provider { .. } => room.ever_had_member_of(provider),
-        };
-        if !fold.room().is_some_and(heard) {
-            return out.push(refuse(ticket, Refused::NotAuthorized));
+        if let Err(answer) = check_submit(fold.room(), &submit) {
+            return out.push(Effect::Answer { ticket, answer });
         }
         self.others += 1;
         out.push(Effect::Append {
@@ -481,15 +474,20 @@ impl Desk {
     fn checked(&mut self, ticket: Ticket, checked: Checked, turn: &mut DeskTurn<'_>) {
         let fold = turn.fold;
         let command = match checked {
-            Checked::Create { creator, result } => result
-                .map(|CheckedCreate { view, members }| {
-                    Command::Create(Create {
-                        creator,
-                        view,
-                        members,
-                    })
-                })
-                .map_err(|refused| bundle_refused(refused, fold)),
+            Checked::Create { creator, result } => {
+                let create = result.map(|CheckedCreate { view, members }| Create {
+                    creator,
+                    view,
+                    members,
+                });
+                match create {
+                    Ok(create) => match create.check(fold) {
+                        Ok(()) => Ok(Command::Create(create)),
+                        Err(answer) => return self.finish(ticket, answer, turn),
+                    },
+                    Err(refused) => Err(bundle_refused(refused, fold)),
+                }
+            }
             Checked::Bundle { on, rate, result } => {
                 result
                     .map_err(|refused| bundle_refused(refused, fold))
@@ -551,6 +549,11 @@ impl Desk {
 }
 
 impl WaitingCommit {
+    fn preflight(&self, turn: &DeskTurn<'_>) -> Result<(), Answer> {
+        let room = turn.fold.room();
+        check_commit(room, self.hash, &self.sender, &self.bundle.commit, turn.now)
+    }
+
     fn command(&self, on: CheckedOn, rate: Rate, checked: CheckedBundle) -> Command {
         Command::Commit(Box::new(Commit {
             sender: self.sender.clone(),
@@ -563,60 +566,6 @@ impl WaitingCommit {
             behind: Vec::new(),
         }))
     }
-}
-
-/// Names a bundle across retries.
-fn hash_of(bundle: &Bundle) -> Hash {
-    let welcome = bundle.welcome.as_ref().map_or(&[][..], |welcome| welcome);
-    Hash::of_parts([
-        &bundle.commit[..],
-        welcome,
-        &bundle.group_info[..],
-        bundle.tree.kind().name().as_bytes(),
-        bundle.tree.carried(),
-    ])
-}
-
-/// The cheap checks that stop a Commit before a worker sees it.
-fn preflight(commit: &WaitingCommit, turn: &DeskTurn<'_>) -> Result<(), Answer> {
-    let Some(room) = turn.fold.room() else {
-        return Err(Answer::Refused(Refused::NotAuthorized));
-    };
-    if let Some(accepted) = room.remembered(commit.hash) {
-        return Err(Answer::Committed(accepted));
-    }
-    let within = || room.check_last_rate(&commit.sender, turn.now);
-    may_commit(commit, room)
-        .and_then(|()| within())
-        .map_err(Answer::Refused)
-}
-
-fn may_commit(commit: &WaitingCommit, room: &Room) -> Result<(), Refused> {
-    let header = handshake_header(&commit.bundle.commit)
-        .map_err(|error| Refused::invalid(RefusalCode::MalformedCommit, &error.to_string()));
-    match &header {
-        Ok(header) if header.sender == Sender::NewMemberCommit => room.may_enter(&commit.sender)?,
-        Ok(_) | Err(_) if !room.has_member(&commit.sender) => return Err(Refused::NotMember),
-        Ok(_) | Err(_) => {}
-    }
-    let header = header?;
-    if header.group_id[..] != *room.group_id() {
-        return Err(Refused::invalid(
-            RefusalCode::WrongGroup,
-            "the Commit is of another group",
-        ));
-    }
-    if room.has_ended() {
-        return Err(Refused::Ended);
-    }
-    if Epoch(header.epoch) != room.epoch() {
-        return Err(room.wrong_epoch());
-    }
-    if header.sender == Sender::NewMemberCommit {
-        // Whether the lease is over the log decides, by its own clock.
-        room.may_join(&commit.sender, None, Millis(0))?;
-    }
-    Ok(())
 }
 
 fn refuse(ticket: Ticket, refused: Refused) -> Effect {

@@ -348,6 +348,10 @@ fn every_refusal_of_a_bundle_has_its_own_shape_or_a_stable_code() {
     );
     let stranger = BundleRefused::Sender(SenderRefused::NotMember);
     assert_eq!(answer(stranger), [refused(1, Refused::NotMember)]);
+    let provider = provider("x");
+    let unreached = BundleRefused::NoLink(provider.clone());
+    let told = Refused::ProviderUnknown { provider };
+    assert_eq!(answer(unreached), [refused(1, told)]);
     let unknown = BundleRefused::UnknownProposals {
         references: vec![reference.clone()],
     };
@@ -394,7 +398,7 @@ fn a_hopeless_commit_is_refused_before_a_worker_sees_it() {
     }
     assert_eq!(
         world.commit_of(1, bob(), bundle(2, "A")),
-        [refused(1, Refused::NotMember)]
+        [refused(1, Refused::NotAuthorized)]
     );
     assert_eq!(
         invalid_code(&world.commit(1, bundle_of(b"another", 2, "A"))),
@@ -496,7 +500,7 @@ fn proposals_and_messages_to_no_room_and_proposals_of_strangers_are_refused_at_o
     );
     let mut world = World::of(Hub::created());
     let propose = asked(ticket, bob(), Request::Propose(messages()));
-    assert_eq!(world.orders(propose), [refused(1, Refused::NotMember)]);
+    assert_eq!(world.orders(propose), [refused(1, Refused::NotAuthorized)]);
     assert!(nowhere.desk.is_idle() && world.desk.is_idle());
 }
 

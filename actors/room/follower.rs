@@ -74,6 +74,10 @@ impl Queue {
     pub fn bytes(&self) -> usize {
         self.messages.bytes()
     }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.messages.len()).unwrap_or(u32::MAX)
+    }
 }
 
 /// A run of submissions that the hub refused without numbering them.
@@ -168,6 +172,23 @@ impl Fold {
     #[must_use]
     pub fn has_member(&self, client: &ClientUri) -> bool {
         self.members.contains(client)
+    }
+
+    /// Whether messages of a local client go to the log: whoever is no member costs none.
+    ///
+    /// # Errors
+    /// The answer: how far those are that a former member sends again, and otherwise what is told of a room that nobody
+    /// here was ever in.
+    pub(super) fn check_sender(&self, queue: &Queue) -> Result<(), Answer> {
+        if self.has_member(&queue.sender) {
+            return Ok(());
+        }
+        let so_far = self.verdicts_so_far(&queue.sender, queue.first, queue.count());
+        let known: u64 = so_far.iter().map(|run| u64::from(run.count)).sum();
+        if known > 0 && known == u64::from(queue.count()) {
+            return Err(Answer::Sent(so_far));
+        }
+        Err(Answer::Refused(Refused::NotAuthorized))
     }
 
     /// The last event taken.
@@ -288,7 +309,7 @@ impl Fold {
     }
 
     fn queue(&mut self, at: Position, queue: &Queue) -> Outcome {
-        let count = u32::try_from(queue.messages.len()).unwrap_or(u32::MAX);
+        let count = queue.count();
         let known = self.numbers.get(&queue.sender).cloned().unwrap_or_default();
         let skip = match known.fresh(queue.first, count) {
             Fresh::Gap { .. } if !self.has_member(&queue.sender) => {

@@ -99,17 +99,17 @@ impl machine::Desk for Desk {
                 (ticket, Command::Deliver(deliver))
             }
             Input::Queue { ticket, queue } => {
-                if fold.is_unknown() {
-                    return out.push(refuse(ticket, Refused::NotAuthorized));
+                if let Err(answer) = fold.check_sender(&queue) {
+                    return out.push(Effect::Answer { ticket, answer });
                 }
                 (ticket, Command::Queue(queue))
             }
             Input::Reject { ticket, reject } => (ticket, Command::Reject(reject)),
             Input::Verdicts { ticket, asked } => {
-                if fold.is_unknown() {
+                let so_far = verdicts(fold, &asked);
+                if !fold.has_member(&asked.sender) && so_far.is_empty() {
                     return out.push(refuse(ticket, Refused::NotAuthorized));
                 }
-                let so_far = verdicts(fold, &asked);
                 return out.push(match self.awaiting.ask(ticket, asked, so_far, now) {
                     Ok(answer) => Effect::Answer { ticket, answer },
                     Err(after_ms) => Effect::Own(Own::Wake { after_ms }),

@@ -167,6 +167,18 @@ impl Create {
             &self.view.tree[..],
         ])
     }
+
+    /// Whether the room can be made.
+    ///
+    /// # Errors
+    /// The answer when it exists already: the same creation again is a retry whose first answer was lost.
+    pub(super) fn check(&self, fold: &Fold) -> Result<(), Answer> {
+        match &fold.room {
+            None => Ok(()),
+            Some(room) if room.group.was_created_by(self.names()) => Err(Answer::Created),
+            Some(_) => Err(Answer::Refused(Refused::Exists)),
+        }
+    }
 }
 
 impl machine::Fold for Fold {
@@ -204,15 +216,8 @@ impl Fold {
     }
 
     fn create(&mut self, at: Position, time: Millis, create: &Create) -> Outcome {
-        if let Some(room) = &self.room {
-            // The same creation again is a retry whose first answer was lost.
-            let retry = room.group.was_created_by(create.names());
-            let again = if retry {
-                Answer::Created
-            } else {
-                Answer::Refused(Refused::Exists)
-            };
-            return Outcome::answer(again);
+        if let Err(answer) = create.check(self) {
+            return Outcome::answer(answer);
         }
         let hub = create.creator.provider().clone();
         let group = Group::begin(&create.view, create.names());

@@ -7,64 +7,29 @@
 //! Source: transport requirements, sections 3.3 and 7.3.
 
 use super::{
-    codes::{CodeFlaw, KeepCode, RevokeCode, WrongCode},
+    codes::{CodeFlaw, KeepCode, Lock, RevokeCode, WrongCode},
     desk::{Check, Checked, Effect, Own},
     hub::{Command, Fold, Room},
     leases::{Grant, replayed, until_ms},
     outcome::{Answer, Done, Refused},
+    queue::{Asking, Look, Queue},
 };
 use crate::{
     group_info::{self, Material, Sealing},
-    ids::ClientUri,
+    ids::{ClientUri, ProviderId},
     limits::{
-        CODE_BYTES_MAX, JOINER_CLOCK_SKEW_MS, JOINER_PLACE_KEPT_MS, JOINERS_IN_CHECK_PER_ROOM_MAX,
-        JOINERS_WAITING_PER_ROOM_MAX, LEASE_MS, PENDING_SEALED_BYTES_MAX,
+        CODE_BYTES_MAX, JOINER_CLOCK_SKEW_MS, JOINER_PLACE_KEPT_MS,
+        JOINERS_IN_CHECK_PER_PROVIDER_MAX, JOINERS_IN_CHECK_PER_ROOM_MAX, LEASE_MS, LEASE_MS_MAX,
+        LEASE_TREE_BYTES_PER_MS, PENDING_SEALED_BYTES_MAX, WRONG_CODES_LOOK_AFTER_MS,
     },
     machine::{Millis, Ticket},
     wire::{
         BText, Payload,
-        event::Hash,
         joining::{CodeId, CodeTerms, CodesAsk, GroupInfoRequest, MadeCode},
         refusal::{RefusalCode, TryLater},
     },
 };
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
-
-/// A joiner that waits for an answer.
-#[derive(Debug)]
-struct Asking {
-    ticket: Ticket,
-    request: Arc<GroupInfoRequest>,
-    name: Hash,
-    /// The code that admits it.
-    code: Option<CodeId>,
-    /// Whether its codes are not looked at.
-    locked: bool,
-    /// When it is told its place.
-    deadline: Millis,
-}
-
-/// A place in the queue.
-#[derive(Debug)]
-struct Seat {
-    asking: Asking,
-    /// Until when it is kept for a joiner that was told its place and has not asked again.
-    away_until: Option<Millis>,
-}
-
-impl Seat {
-    fn is_away(&self) -> bool {
-        self.away_until.is_some()
-    }
-
-    /// When something must be done about it at the latest.
-    fn due(&self) -> Millis {
-        self.away_until.unwrap_or(self.asking.deadline)
-    }
-}
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What a desk is given to decide with, and where its orders go.
 pub(super) struct DeskTurn<'a> {
@@ -97,13 +62,14 @@ impl DeskTurn<'_> {
 #[derive(Debug, Default)]
 pub(super) struct Joiners {
     in_check: BTreeMap<Ticket, Asking>,
-    /// First come, first served.
-    waiting: VecDeque<Seat>,
+    waiting: Queue,
     /// Whose grant is in the log's hands.
     granting: Option<Asking>,
     sealing: BTreeMap<Ticket, Asking>,
     /// Who presented wrong codes that the log does not have yet.
     uncounted: BTreeMap<Ticket, ClientUri>,
+    /// When a code with a passphrase was last looked at, of each provider that tried too many wrong ones.
+    looked: BTreeMap<ProviderId, Millis>,
     /// New codes that are being made, and those that are in the log's hands; in the clear for their makers.
     minting: BTreeMap<Ticket, Option<Payload>>,
     /// When this desk is woken.
@@ -122,9 +88,43 @@ impl Joiners {
             && self.minting.is_empty()
     }
 
-    fn is_locked(&self, joiner: &ClientUri, turn: &DeskTurn<'_>) -> bool {
+    fn lock(&self, joiner: &ClientUri, turn: &DeskTurn<'_>) -> Lock {
         let room = turn.fold.room();
-        room.is_some_and(|room| room.is_locked(joiner, turn.now, self.uncounted.values()))
+        room.map_or(Lock::Open, |room| {
+            room.code_lock(joiner, turn.now, self.uncounted.values())
+        })
+    }
+
+    /// How the code of a request is looked at.
+    fn look(&mut self, request: &GroupInfoRequest, turn: &DeskTurn<'_>) -> Look {
+        if request.code.is_none() {
+            return Look::Whole;
+        }
+        match self.lock(&request.joiner, turn) {
+            Lock::Open => Look::Whole,
+            Lock::Locked => Look::Nothing,
+            Lock::Slowed if request.passphrase.is_none() => Look::WithoutPassphrases,
+            Lock::Slowed => {
+                let now = turn.now;
+                self.looked
+                    .retain(|_, last| last.plus(WRONG_CODES_LOOK_AFTER_MS) > now);
+                let provider = request.joiner.provider();
+                if self.looked.contains_key(provider) {
+                    return Look::WithoutPassphrases;
+                }
+                self.looked.insert(provider.clone(), now);
+                Look::NowAndThen
+            }
+        }
+    }
+
+    /// How long a lease of the room lasts, in milliseconds: longer where there is more to fetch, so that who has a slow
+    /// network is not one that wastes leases.
+    fn lease_ms(&self, turn: &DeskTurn<'_>) -> u32 {
+        let configured = self.lease_ms.unwrap_or(LEASE_MS);
+        let bytes = turn.fold.room().map_or(0, |room| room.view().tree.len());
+        let fetching = u32::try_from(bytes / LEASE_TREE_BYTES_PER_MS).unwrap_or(u32::MAX);
+        configured.saturating_add(fetching).min(LEASE_MS_MAX)
     }
 
     fn owns(&self, ticket: Ticket) -> bool {
@@ -155,13 +155,22 @@ impl Joiners {
             let detail = "no code is as long as this one";
             return turn.refuse(ticket, Refused::invalid(RefusalCode::RequestCode, detail));
         }
-        if self.in_check.len() + self.minting.len() >= JOINERS_IN_CHECK_PER_ROOM_MAX {
+        let provider = request.joiner.provider();
+        let in_check = self.in_check.values();
+        let theirs = in_check.filter(|asking| asking.request.joiner.provider() == provider);
+        if theirs.count() >= JOINERS_IN_CHECK_PER_PROVIDER_MAX && provider != request.room.hub()
+            || self.in_check.len() + self.minting.len() >= JOINERS_IN_CHECK_PER_ROOM_MAX
+        {
             return turn.refuse(ticket, overloaded());
         }
+        let look = self.look(&request, turn);
         let room = turn.fold.room();
-        let locked = request.code.is_some() && self.is_locked(&request.joiner, turn);
         // The same work is done whether the room exists or not.
-        let codes = room.filter(|_| !locked).map(Room::codes);
+        let codes = room.filter(|_| look != Look::Nothing).map(Room::codes);
+        let codes = codes.map(|mut codes| {
+            codes.retain(|(_, code)| look.sees(code));
+            codes
+        });
         let check = Check::Admit {
             request: Arc::clone(&request),
             group_id: room.map_or_else(Payload::default, |room| {
@@ -176,7 +185,7 @@ impl Joiners {
             deadline: turn.now.plus(request.wait_ms.into()),
             request,
             code: None,
-            locked,
+            look,
         };
         self.in_check.insert(ticket, asking);
         turn.check(ticket, check);
@@ -310,14 +319,13 @@ impl Joiners {
     /// Lets the next joiner have the lease, if it is free; tells those their place who cannot wait longer.
     pub(super) fn serve(&mut self, turn: &mut DeskTurn<'_>) {
         self.dismiss(turn);
-        let next = self.waiting.iter().position(|seat| !seat.is_away());
         if self.granting.is_none()
-            && let Some(place) = next
-            && let Some(next) = self.waiting.get(place)
+            && let Some(room) = turn.fold.room()
+            && let Some((place, next)) = self.waiting.next()
             && is_free_for(&next.asking.request.joiner, turn)
-            && let Some(next) = self.waiting.remove(place)
+            && let Some(asking) = self.waiting.take(place, &room.hub)
         {
-            self.grant(next.asking, turn);
+            self.grant(asking, turn);
         }
         self.wake_in_time(turn);
     }
@@ -336,17 +344,16 @@ impl Joiners {
         }
         let room = turn.fold.room();
         // Others may have been found wrong while this one was looked at.
-        let code = if asking.locked || code.is_some() && self.is_locked(joiner, turn) {
-            Some(Err(CodeFlaw::Locked))
-        } else {
-            code
-        };
+        let lock = self.lock(joiner, turn);
+        let code = code.map(|code| seen(code, asking.look, lock, room));
         match (room, code) {
             (Some(room), _) if room.has_participant(joiner) => {}
             (Some(_), Some(Ok(id))) => asking.code = Some(id),
             (Some(_), Some(Err(flaw))) => {
                 let joiner = joiner.clone();
-                let command = flaw.is_guess().then(|| {
+                let counts = lock == Lock::Open
+                    || asking.look == Look::NowAndThen && flaw == CodeFlaw::Passphrase;
+                let command = (counts && flaw.is_guess()).then(|| {
                     self.uncounted.insert(ticket, joiner.clone());
                     let joiner = joiner.clone();
                     Arc::new(Command::WrongCode(WrongCode { joiner }))
@@ -380,22 +387,24 @@ impl Joiners {
             return turn.refuse(asking.ticket, Refused::Limited { retry_after_ms });
         }
         // A client has one place; who asks again keeps it.
-        let mut seats = self.waiting.iter();
-        if let Some(place) = seats.position(|seat| seat.asking.request.joiner == *joiner) {
+        if let Some(place) = self.waiting.place_of(joiner) {
             return self.sit_again(place, asking, turn);
         }
-        let first = self.waiting.iter().all(Seat::is_away) || holds(joiner, turn);
+        let first = self.waiting.next().is_none() || holds(joiner, turn);
         if self.granting.is_none() && first && is_free_for(joiner, turn) {
+            self.waiting.pass(joiner, &room.hub);
             return self.grant(asking, turn);
         }
-        if self.waiting.len() >= JOINERS_WAITING_PER_ROOM_MAX && !self.clear_a_seat() {
+        if !self.waiting.makes_room_for(joiner, &room.hub) {
             let busy = self.busy(self.waiting.len(), turn);
             return turn.refuse(asking.ticket, busy);
         }
-        self.waiting.push_back(Seat {
-            asking,
-            away_until: None,
-        });
+        if room.was_overtaken(joiner) {
+            // A member was faster than who had its turn already.
+            self.waiting.sit_first(asking);
+        } else {
+            self.waiting.sit(asking, &room.hub);
+        }
         self.serve(turn);
     }
 
@@ -411,16 +420,6 @@ impl Joiners {
         self.serve(turn);
     }
 
-    /// Takes the place of the joiner that has been away for longest from it, if one is away.
-    fn clear_a_seat(&mut self) -> bool {
-        let seats = self.waiting.iter().enumerate();
-        let away = seats.filter_map(|(place, seat)| Some((seat.away_until?, place)));
-        let Some((_, place)) = away.min() else {
-            return false;
-        };
-        self.waiting.remove(place).is_some()
-    }
-
     fn grant(&mut self, asking: Asking, turn: &mut DeskTurn<'_>) {
         let GroupInfoRequest {
             joiner,
@@ -432,7 +431,7 @@ impl Joiners {
             request: asking.name,
             signature_key: signature_key.clone(),
             code: asking.code,
-            lease_ms: self.lease_ms.unwrap_or(LEASE_MS),
+            lease_ms: self.lease_ms(turn),
         };
         turn.append(asking.ticket, Command::Grant(grant));
         self.granting = Some(asking);
@@ -455,10 +454,7 @@ impl Joiners {
             }
             // The log's clock is ahead of this node's, or behind it: its turn comes.
             (Done::Answer(Answer::Refused(Refused::Busy { .. })), _) => {
-                self.waiting.push_front(Seat {
-                    asking,
-                    away_until: None,
-                })
+                self.waiting.sit_first(asking);
             }
             (other, _) => turn.answer(ticket, other.to_answer()),
         }
@@ -491,8 +487,7 @@ impl Joiners {
 
     /// Tells those their place who cannot wait longer, and gives up what was kept for those who did not come again.
     fn dismiss(&mut self, turn: &mut DeskTurn<'_>) {
-        let over = |seat: &Seat| seat.away_until.is_some_and(|until| until <= turn.now);
-        self.waiting.retain(|seat| !over(seat));
+        self.waiting.give_up(turn.now);
         for place in 0..self.waiting.len() {
             let (busy, expected_wait_ms) = self.place_and_wait(place, turn);
             if let Some(seat) = self.waiting.get_mut(place)
@@ -516,7 +511,7 @@ impl Joiners {
         let lease = turn.fold.room().and_then(|room| room.lease(turn.now));
         let now = lease.map_or(0, |lease| until_ms(turn.now, lease.until));
         let place = u32::try_from(place).unwrap_or(u32::MAX);
-        let before = place.saturating_mul(self.lease_ms.unwrap_or(LEASE_MS));
+        let before = place.saturating_mul(self.lease_ms(turn));
         let expected_wait_ms = now.saturating_add(before);
         let busy = Refused::Busy {
             place: place.saturating_add(1),
@@ -527,7 +522,7 @@ impl Joiners {
 
     /// Has this desk woken when the lease ends, or somebody cannot wait longer.
     fn wake_in_time(&mut self, turn: &mut DeskTurn<'_>) {
-        let Some(deadline) = self.waiting.iter().map(Seat::due).min() else {
+        let Some(deadline) = self.waiting.iter().map(|seat| seat.due()).min() else {
             return;
         };
         let lease = turn.fold.room().and_then(|room| room.lease(turn.now));
@@ -544,6 +539,23 @@ impl Joiners {
         self.sealing.remove(&ticket);
         self.minting.remove(&ticket);
         self.granting.take_if(|asking| asking.ticket == ticket);
+    }
+}
+
+/// What is made of what a worker found of a code, for who is looked at so.
+fn seen(
+    found: Result<CodeId, CodeFlaw>,
+    look: Look,
+    lock: Lock,
+    room: Option<&Room>,
+) -> Result<CodeId, CodeFlaw> {
+    let guarded = |id: CodeId| room.is_some_and(|room| room.has_passphrase(id));
+    match (look, lock, found) {
+        (Look::Nothing, _, _) | (_, Lock::Locked, _) | (Look::WithoutPassphrases, _, Err(_)) => {
+            Err(CodeFlaw::Locked)
+        }
+        (Look::Whole, Lock::Slowed, Ok(id)) if guarded(id) => Err(CodeFlaw::Locked),
+        (_, _, found) => found,
     }
 }
 

@@ -1,4 +1,5 @@
 use super::{
+    codes::{Code, CodeFlaw, KeepCode, Passphrase, WrongCode},
     desk::{Check, Checked, Desk, Effect, Input, Own},
     hub::Command,
     outcome::{Answer, Done, Outcome, Refused},
@@ -7,32 +8,48 @@ use super::{
 use crate::{
     caller::Caller,
     ids::ClientUri,
-    limits::{JOINER_PLACE_KEPT_MS, JOINERS_WAITING_PER_ROOM_MAX, LEASE_MS},
+    limits::{
+        JOINER_PLACE_KEPT_MS, JOINERS_WAITING_KEPT_PER_ROOM, JOINERS_WAITING_PER_PROVIDER_MAX,
+        JOINERS_WAITING_PER_ROOM_MAX, JOINERS_WAITING_PER_USER_MAX, LEASE_MS,
+        WRONG_CODES_LOOK_AFTER_MS, WRONG_CODES_PER_PROVIDER_MAX,
+    },
     machine::{Desk as _, Millis, Ticket},
     wire::{
-        Payload,
-        joining::{GroupInfoRequest, SealedGroupInfo},
+        BText, Payload,
+        event::Hash,
+        joining::{CodeId, SealedGroupInfo},
         refusal::TryLater,
         room::Request,
-        tree::TreeKind,
     },
 };
 use std::sync::Arc;
-
-/// How long every joiner here waits, in milliseconds.
-const WAIT_MS: u32 = 3_000;
 
 /// A desk beside its fold, and whoever plays the workers, the log and the clock.
 struct World {
     desk: Desk,
     hub: Hub,
+    /// One with which anybody may join.
+    code: CodeId,
 }
 
 impl World {
     /// A room of Alice and Bob whose leases are of the usual length.
     fn new() -> Self {
-        let (desk, hub) = (Desk::default(), Hub::with(&[bob()]));
-        Self { desk, hub }
+        let (desk, mut hub) = (Desk::default(), Hub::with(&[bob()]));
+        let code = Code {
+            hash: Hash::default(),
+            uses_left: None,
+            not_after: None,
+            role_index: None,
+            passphrase: None,
+            creator: alice(),
+            revoked: false,
+        };
+        let kept = hub.apply(&Command::KeepCode(KeepCode { code })).done;
+        let Done::CodeKept(code) = kept else {
+            unreachable!("{kept:?}")
+        };
+        Self { desk, hub, code }
     }
 
     fn now(&self) -> Millis {
@@ -46,9 +63,13 @@ impl World {
         out
     }
 
-    /// A client of Alice asks under this ticket, and a worker finds that it may.
+    /// A device of a user of the hub asks under this ticket, and a worker finds that it may.
     fn ask(&mut self, ticket: u64, device: &str) -> Vec<Effect> {
-        let request = Arc::new(request(ticket, &device_of(device), self.now()));
+        self.ask_of(ticket, &device_of(device))
+    }
+
+    fn ask_of(&mut self, ticket: u64, joiner: &ClientUri) -> Vec<Effect> {
+        let request = Arc::new(joining(ticket, joiner, self.now()));
         let checks = self.give(Input::Ask {
             ticket: Ticket(ticket),
             caller: Caller::of(request.joiner.clone()),
@@ -62,7 +83,7 @@ impl World {
             ticket,
             Checked::Admit {
                 flaw: None,
-                code: None,
+                code: Some(Ok(self.code)),
                 lease_ms: LEASE_MS,
             },
         )
@@ -125,27 +146,6 @@ impl World {
 
 fn device_of(device: &str) -> ClientUri {
     client("a", "alice", device)
-}
-
-fn request(number: u64, joiner: &ClientUri, time: Millis) -> GroupInfoRequest {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&number.to_be_bytes());
-    GroupInfoRequest {
-        room: "mimi://a.example/r/clubhouse".parse().unwrap(),
-        joiner: joiner.clone(),
-        id,
-        time,
-        ciphersuite: 1,
-        hpke_key: Payload::from(vec![1]),
-        signature_key: Payload::from(b"key".to_vec()),
-        container: TreeKind::Full,
-        wait_ms: WAIT_MS,
-        code: None,
-        passphrase: None,
-        signature: Payload::default(),
-        envelope: Payload::default(),
-        before: Payload::default(),
-    }
 }
 
 /// The grant that was ordered for this ticket.
@@ -305,7 +305,8 @@ fn a_full_queue_tells_the_next_joiner_its_place_at_once_unless_somebody_is_away(
     world.grant(1, &first);
     let full = u64::try_from(JOINERS_WAITING_PER_ROOM_MAX).unwrap();
     for ticket in 0..full {
-        let orders = world.ask(100 + ticket, &format!("waits{ticket}"));
+        let waits = client("a", &format!("u{ticket}"), "phone");
+        let orders = world.ask_of(100 + ticket, &waits);
         assert_eq!(told(&orders), [], "{ticket} has a place");
     }
     let place = u32::try_from(full).unwrap();
@@ -324,6 +325,168 @@ fn a_full_queue_tells_the_next_joiner_its_place_at_once_unless_somebody_is_away(
     let mut left = told(&world.pass(WAIT_MS));
     let (ticket, place_of_late, _) = left.pop().unwrap();
     assert_eq!((ticket, place_of_late), (51, place), "the last place");
+}
+
+#[test]
+fn a_device_of_the_hub_has_its_turn_next_however_many_another_provider_has_sent() {
+    let mut world = World::new();
+    let first = world.ask_of(1, &client("b", "bob", "first"));
+    world.grant(1, &first);
+    // Users that were made up, with a code.
+    for ticket in 0..u64::try_from(JOINERS_WAITING_PER_PROVIDER_MAX).unwrap() {
+        let orders = world.ask_of(100 + ticket, &client("b", &format!("u{ticket}"), "phone"));
+        assert_eq!(told(&orders), []);
+    }
+    let over = world.ask_of(99, &client("b", "late", "phone"));
+    assert_eq!(told(&over).len(), 1, "its provider has no place left");
+    assert_eq!(told(&world.ask(2, "two")), []);
+    assert_eq!(
+        told(&world.ask_of(3, &carol())),
+        [],
+        "nor has it those of others"
+    );
+    let mut served = Vec::new();
+    for _ in 0..4 {
+        let orders = world.commit();
+        let ticket = orders.iter().find_map(|order| match order {
+            Effect::Append { ticket, .. } => Some(ticket.0),
+            _ => None,
+        });
+        let ticket = ticket.unwrap();
+        world.grant(ticket, &orders);
+        served.push(ticket);
+    }
+    assert_eq!(served, [2, 3, 100, 101]);
+}
+
+#[test]
+fn one_user_has_few_places_and_other_providers_leave_some_to_the_hubs_own() {
+    let mut world = World::new();
+    let first = world.ask(1, "one");
+    world.grant(1, &first);
+    for ticket in 0..JOINERS_WAITING_PER_USER_MAX as u64 {
+        let orders = world.ask_of(10 + ticket, &client("b", "bob", &format!("d{ticket}")));
+        assert_eq!(told(&orders), []);
+    }
+    let more = world.ask_of(9, &client("b", "bob", "more"));
+    assert_eq!(told(&more).len(), 1);
+    let others = JOINERS_WAITING_PER_ROOM_MAX - JOINERS_WAITING_KEPT_PER_ROOM;
+    let mut refused = 0;
+    for number in 0..others as u64 {
+        let provider = ["c", "d", "e", "f"][number as usize % 4];
+        let joiner = client(provider, &format!("u{number}"), "phone");
+        refused += told(&world.ask_of(1_000 + number, &joiner)).len();
+    }
+    assert_eq!(refused, JOINERS_WAITING_PER_USER_MAX, "as many as bob has");
+    assert_eq!(told(&world.ask(2, "two")), []);
+}
+
+#[test]
+fn who_was_overtaken_by_a_member_is_first_when_it_asks_again() {
+    let mut world = World::new();
+    let first = world.ask_of(1, &carol());
+    world.grant(1, &first);
+    let erin = world.ask_of(2, &client("e", "erin", "phone"));
+    assert_eq!((appends(&erin), told(&erin)), (0, vec![]));
+    // Before Erin's grant is applied, Carol hears that she was overtaken, and asks again.
+    let orders = world.commit();
+    assert_eq!(appends(&orders), 1);
+    world.ask_of(3, &client("f", "fred", "phone"));
+    world.ask_of(4, &carol());
+    world.grant(2, &orders);
+    let orders = world.commit();
+    world.grant(4, &orders);
+}
+
+#[test]
+fn a_provider_that_tried_many_wrong_codes_is_slowed_down_at_passphrases_and_never_shut_out() {
+    let mut world = World::new();
+    let passphrase = Some(Passphrase {
+        salt: [0; 16],
+        hash: [0; 32],
+    });
+    let (_, open) = world.hub.room().codes().remove(0);
+    let guarded = Code { passphrase, ..open };
+    let kept = world
+        .hub
+        .apply(&Command::KeepCode(KeepCode { code: guarded }));
+    assert!(matches!(kept.done, Done::CodeKept(_)));
+    for number in 0..WRONG_CODES_PER_PROVIDER_MAX {
+        let joiner = client("c", &format!("guesser{number}"), "phone");
+        world.hub.apply(&Command::WrongCode(WrongCode { joiner }));
+    }
+    let seen = |world: &mut World, ticket: u64, joiner: &ClientUri, passphrase: bool| {
+        let mut request = joining(ticket, joiner, world.now());
+        request.code = Some(Payload::from(vec![7]));
+        request.passphrase = passphrase.then(|| BText::clipped("open sesame"));
+        let orders = world.give(Input::Ask {
+            ticket: Ticket(ticket),
+            caller: Caller::of(joiner.clone()),
+            request: Request::GroupInfo(Arc::new(request)),
+        });
+        let [Effect::Own(Own::Check { check, .. })] = &orders[..] else {
+            unreachable!("{orders:?}")
+        };
+        let Check::Admit { codes, .. } = &**check else {
+            unreachable!("{check:?}")
+        };
+        codes.len()
+    };
+    let admit = |code| Checked::Admit {
+        flaw: None,
+        code: Some(code),
+        lease_ms: LEASE_MS,
+    };
+    // A right code without a passphrase admits.
+    assert_eq!(seen(&mut world, 1, &carol(), false), 1);
+    let right = Ok(world.code);
+    let orders = world.found(1, admit(right));
+    world.grant(1, &orders);
+    // Those with a passphrase are looked at once a minute.
+    let cleo = client("c", "cleo", "phone");
+    assert_eq!(seen(&mut world, 2, &cleo, true), 2);
+    let orders = world.found(2, admit(Err(CodeFlaw::Passphrase)));
+    assert_eq!(
+        flaws(&orders),
+        [(CodeFlaw::Passphrase, true)],
+        "it is counted"
+    );
+    let clara = client("c", "clara", "phone");
+    assert_eq!(seen(&mut world, 3, &clara, true), 1);
+    let orders = world.found(3, admit(Err(CodeFlaw::Unknown)));
+    assert_eq!(flaws(&orders), [(CodeFlaw::Locked, false)]);
+    assert_eq!(seen(&mut world, 4, &client("d", "dora", "phone"), true), 2);
+    world.hub.time += WRONG_CODES_LOOK_AFTER_MS;
+    assert_eq!(seen(&mut world, 5, &clara, true), 2);
+    // What is made up costs the log nothing more.
+    assert_eq!(seen(&mut world, 6, &client("c", "more", "phone"), false), 1);
+    let orders = world.found(6, admit(Err(CodeFlaw::Unknown)));
+    assert_eq!(flaws(&orders), [(CodeFlaw::Locked, false)]);
+}
+
+/// Which codes were refused, and whether that is counted.
+fn flaws(orders: &[Effect]) -> Vec<(CodeFlaw, bool)> {
+    let flaw = |order: &Effect| match order {
+        Effect::Own(Own::CodeRefused { flaw, command, .. }) => Some((*flaw, command.is_some())),
+        _ => None,
+    };
+    orders.iter().filter_map(flaw).collect()
+}
+
+#[test]
+fn a_lease_is_longer_where_there_is_more_to_fetch() {
+    let mut world = World::new();
+    let mut commit = world.hub.commit("large");
+    let mut next = view(world.hub.epoch() + 1);
+    next.tree = vec![0; 1_000_000].into();
+    commit.checked.next = next.into();
+    world.hub.apply(&Command::Commit(Box::new(commit)));
+    let orders = world.ask(1, "one");
+    let command = granted(1, &orders);
+    let Command::Grant(grant) = &*command else {
+        unreachable!("{command:?}")
+    };
+    assert_eq!(grant.lease_ms, LEASE_MS + 10_000);
 }
 
 #[test]

@@ -172,6 +172,24 @@ impl Joining {
         (counted.len() >= LEASES_UNUSED_MAX).then(|| until_ms(time, *first))
     }
 
+    /// When one of several clients may ask again, who may waste so many leases together; in milliseconds. For a desk: the log
+    /// counts for each client alone.
+    pub(super) fn limited_together(
+        &self,
+        is_one: impl Fn(&ClientUri) -> bool,
+        max: usize,
+        time: Millis,
+    ) -> Option<u32> {
+        let ours = self.unused.iter().filter(|(client, _)| is_one(client));
+        let over =
+            ours.flat_map(|(_, ends)| ends.iter().map(|end| end.plus(LEASES_UNUSED_WINDOW_MS)));
+        let mut counted: Vec<_> = over.filter(|over| *over > time).collect();
+        counted.sort_unstable();
+        // When this one counts no longer, they are below it.
+        let first = counted.len().checked_sub(max)?;
+        counted.get(first).map(|over| until_ms(time, *over))
+    }
+
     /// An epoch begins: whatever was built on the last one is of no use. The code of a joiner whose Commit opened it
     /// is used.
     pub(super) fn epoch_opened(&mut self, by_joiner: bool) {

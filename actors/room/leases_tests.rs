@@ -1,5 +1,5 @@
 use super::{
-    codes::{Code, KeepCode, RevokeCode, WrongCode},
+    codes::{Code, KeepCode, Lock, RevokeCode, WrongCode},
     hub::{Command, Commit},
     leases::Grant,
     outcome::{Answer, Done, Refused},
@@ -9,7 +9,8 @@ use crate::{
     ids::ClientUri,
     limits::{
         CODES_PER_ROOM_MAX, LEASE_MS, LEASE_MS_MAX, LEASE_MS_MIN, LEASES_UNUSED_MAX,
-        LEASES_UNUSED_WINDOW_MS, WRONG_CODES_PER_CLIENT_MAX, WRONG_CODES_PER_PROVIDER_MAX,
+        LEASES_UNUSED_PER_PROVIDER_MAX, LEASES_UNUSED_PER_USER_MAX, LEASES_UNUSED_WINDOW_MS,
+        WRONG_CODES_PER_CLIENT_MAX, WRONG_CODES_PER_PROVIDER_MAX, WRONG_CODES_PER_USER_MAX,
         WRONG_CODES_WINDOW_MS,
     },
     machine::{Fold as _, Millis},
@@ -335,36 +336,88 @@ fn a_room_has_only_so_many_codes_and_dead_ones_make_room() {
 }
 
 #[test]
-fn wrong_codes_lock_the_client_then_its_provider_and_nobody_else() {
+fn wrong_codes_lock_the_client_and_its_user_and_slow_its_provider_down() {
     let mut hub = Hub::with(&[bob()]);
     let wrong = |hub: &mut Hub, joiner: ClientUri| {
         hub.apply(&Command::WrongCode(WrongCode { joiner }));
     };
-    let locked =
-        |hub: &Hub, joiner: &ClientUri| hub.room().is_locked(joiner, Millis(hub.time), empty());
+    let lock =
+        |hub: &Hub, joiner: &ClientUri| hub.room().code_lock(joiner, Millis(hub.time), empty());
     for _ in 0..WRONG_CODES_PER_CLIENT_MAX {
-        assert!(!locked(&hub, &carol()));
+        assert_eq!(lock(&hub, &carol()), Lock::Open);
         wrong(&mut hub, carol());
     }
-    let other = client("c", "cleo", "phone");
-    assert!(locked(&hub, &carol()) && !locked(&hub, &other));
-    for n in WRONG_CODES_PER_CLIENT_MAX..WRONG_CODES_PER_PROVIDER_MAX {
-        assert!(!locked(&hub, &other));
+    let (tablet_of_carol, other) = (client("c", "carol", "tablet"), client("c", "cleo", "phone"));
+    assert_eq!(lock(&hub, &carol()), Lock::Locked);
+    for _ in WRONG_CODES_PER_CLIENT_MAX..WRONG_CODES_PER_USER_MAX {
+        assert_eq!(lock(&hub, &tablet_of_carol), Lock::Open);
+        wrong(&mut hub, client("c", "carol", "watch"));
+    }
+    assert_eq!(
+        lock(&hub, &tablet_of_carol),
+        Lock::Locked,
+        "its user is locked"
+    );
+    for n in WRONG_CODES_PER_USER_MAX..WRONG_CODES_PER_PROVIDER_MAX {
+        assert_eq!(lock(&hub, &other), Lock::Open);
         wrong(&mut hub, client("c", &format!("c{n}"), "phone"));
     }
-    assert!(locked(&hub, &other), "its provider is locked");
-    assert!(!locked(&hub, &watch()) && !locked(&hub, &tablet()));
+    assert_eq!(
+        lock(&hub, &other),
+        Lock::Slowed,
+        "its provider is never shut out"
+    );
+    assert_eq!(lock(&hub, &watch()), Lock::Open);
+    assert_eq!(lock(&hub, &tablet()), Lock::Open);
     hub.time += WRONG_CODES_WINDOW_MS;
-    assert!(!locked(&hub, &carol()) && !locked(&hub, &other));
+    assert_eq!(lock(&hub, &carol()), Lock::Open);
+    assert_eq!(lock(&hub, &other), Lock::Open);
 
     // The hub's own clients are each their own affair: it enrols them itself.
     for n in 0..2 * WRONG_CODES_PER_PROVIDER_MAX {
         wrong(&mut hub, client("a", &format!("a{n}"), "phone"));
     }
-    assert!(!locked(&hub, &client("a", "honest", "phone")));
+    assert_eq!(lock(&hub, &client("a", "honest", "phone")), Lock::Open);
     // What is on its way into the log counts too.
     let under_way = vec![watch(); 5];
-    let room = hub.room();
-    assert!(room.is_locked(&watch(), Millis(hub.time), under_way.iter()));
-    assert!(!room.is_locked(&bob(), Millis(hub.time), under_way.iter()));
+    let of = |joiner: &ClientUri| {
+        hub.room()
+            .code_lock(joiner, Millis(hub.time), under_way.iter())
+    };
+    assert_eq!(of(&watch()), Lock::Locked);
+    assert_eq!(of(&bob()), Lock::Open);
+}
+
+#[test]
+fn unused_leases_count_for_the_user_and_for_its_provider_too() {
+    let mut hub = Hub::with(&[bob()]);
+    let waste = |hub: &mut Hub, joiner: ClientUri| {
+        let request = format!("{joiner} {}", hub.time);
+        assert_eq!(ask(hub, &joiner, &request), granted(hub));
+        hub.time += u64::from(LEASE_MS);
+    };
+    let limited =
+        |hub: &Hub, joiner: &ClientUri| hub.room().lease_limited(joiner, Millis(hub.time));
+    // Devices that were made up, each with one lease.
+    for number in 0..LEASES_UNUSED_PER_USER_MAX {
+        assert_eq!(limited(&hub, &client("b", "bob", "new")), None);
+        waste(&mut hub, client("b", "bob", &format!("made{number}")));
+    }
+    // The last is counted when the next grant is applied.
+    waste(&mut hub, client("a", "alice", "watch"));
+    assert!(limited(&hub, &client("b", "bob", "new")).is_some());
+    assert_eq!(limited(&hub, &client("b", "bert", "phone")), None);
+    assert_eq!(limited(&hub, &client("a", "alice", "tablet")), None);
+    // Users that were made up, each with a code.
+    let code = keep(&mut hub, None, None);
+    for number in LEASES_UNUSED_PER_USER_MAX..LEASES_UNUSED_PER_PROVIDER_MAX {
+        let joiner = client("b", &format!("u{number}"), "phone");
+        let request = format!("request {number}");
+        assert_eq!(ask_with(&mut hub, &joiner, &request, code), granted(&hub));
+        hub.time += u64::from(LEASE_MS);
+    }
+    waste(&mut hub, client("a", "alice", "watch"));
+    assert!(limited(&hub, &client("b", "bert", "phone")).is_some());
+    assert_eq!(limited(&hub, &carol()), None);
+    assert_eq!(limited(&hub, &client("a", "alice", "tablet")), None);
 }

@@ -20,7 +20,9 @@ pub mod joiners;
 pub mod leases;
 pub mod numbers;
 pub mod outcome;
+mod preflight;
 pub mod proposals;
+mod queue;
 mod refusals;
 pub mod secrets;
 mod state;
@@ -41,6 +43,8 @@ mod hub_tests;
 mod joiners_tests;
 #[cfg(test)]
 mod leases_tests;
+#[cfg(test)]
+mod preflight_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

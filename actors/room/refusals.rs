@@ -27,6 +27,7 @@ pub(super) fn bundle_refused(refused: BundleRefused, fold: &Fold) -> Refused {
     match (refused, fold.room()) {
         (BundleRefused::WrongEpoch { .. }, Some(room)) => room.wrong_epoch(),
         (BundleRefused::Sender(SenderRefused::NotMember), _) => Refused::NotMember,
+        (BundleRefused::NoLink(provider), _) => Refused::ProviderUnknown { provider },
         (
             BundleRefused::OmittedProposals {
                 references: omitted,
@@ -101,7 +102,8 @@ fn bundle_field(refused: &BundleRefused) -> Option<&'static str> {
         | BundleRefused::Signature { .. }
         | BundleRefused::InvalidProposals { .. }
         | BundleRefused::OmittedProposals { .. }
-        | BundleRefused::UnknownProposals { .. } => "commit",
+        | BundleRefused::UnknownProposals { .. }
+        | BundleRefused::NoLink(_) => "commit",
         BundleRefused::Tree(_) | BundleRefused::Container(_) => "tree",
         BundleRefused::GroupInfoMismatch { .. } => "group_info",
         BundleRefused::WelcomeMismatch { .. } => "welcome",
@@ -125,6 +127,7 @@ fn bundle_code(refused: &BundleRefused) -> RefusalCode {
         BundleRefused::Container(refused) => container_code(refused),
         BundleRefused::GroupInfoMismatch { .. } => RefusalCode::GroupInfoMismatch,
         BundleRefused::WelcomeMismatch { .. } => RefusalCode::WelcomeMismatch,
+        BundleRefused::NoLink(_) => RefusalCode::ProviderUnknown,
         BundleRefused::Audit(_) => RefusalCode::Audit,
     }
 }

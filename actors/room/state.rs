@@ -125,6 +125,19 @@ impl Room {
         knows.then(|| BVec::first_max(verdicts))
     }
 
+    /// The verdicts on messages of a client that all have one, as far as that is remembered.
+    pub(super) fn decided(
+        &self,
+        client: &ClientUri,
+        first: ClientSeq,
+        count: usize,
+    ) -> Option<BVec<VerdictRun, SUBMIT_ITEMS_MAX>> {
+        let asked = u32::try_from(count).unwrap_or(u32::MAX);
+        let verdicts = self.senders.verdicts(client, first, asked);
+        let known: u64 = verdicts.iter().map(|run| u64::from(run.count)).sum();
+        (known > 0 && known == u64::from(asked)).then(|| BVec::first_max(verdicts))
+    }
+
     /// Whether a client is a member.
     #[must_use]
     pub fn has_member(&self, client: &ClientUri) -> bool {

@@ -22,6 +22,8 @@ use crate::{
             Body, ClientSeq, CommitEvent, Copy, Epoch, Event, Hash, Invitation, Item, Recipient,
             RoomSeq, SubmitSeq,
         },
+        joining::GroupInfoRequest,
+        tree::TreeKind,
     },
 };
 use bytes::Bytes;
@@ -426,5 +428,30 @@ impl Follower {
             first: ClientSeq(first),
             messages: BVec::try_from(messages).unwrap(),
         }))
+    }
+}
+
+/// How long every joiner waits, in milliseconds.
+pub(super) const WAIT_MS: u32 = 3_000;
+
+/// What a joiner asks for the GroupInfo with.
+pub(super) fn joining(number: u64, joiner: &ClientUri, time: Millis) -> GroupInfoRequest {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&number.to_be_bytes());
+    GroupInfoRequest {
+        room: "mimi://a.example/r/clubhouse".parse().unwrap(),
+        joiner: joiner.clone(),
+        id,
+        time,
+        ciphersuite: 1,
+        hpke_key: Payload::from(vec![1]),
+        signature_key: Payload::from(b"key".to_vec()),
+        container: TreeKind::Full,
+        wait_ms: WAIT_MS,
+        code: None,
+        passphrase: None,
+        signature: Payload::default(),
+        envelope: Payload::default(),
+        before: Payload::default(),
     }
 }

@@ -175,6 +175,10 @@ impl Before<RoomToday> for Refused {
             RoomToday::TryLater(later) => told_apart!(later),
             RoomToday::StorageFull => Self::StorageFull,
             RoomToday::Poisoned => Self::Poisoned,
+            RoomToday::ProviderUnknown { .. } => Self::Invalid {
+                code: RefusalCode::ProviderUnknown,
+                detail: BText::clipped(&today.to_string()),
+            },
         })
     }
 }
@@ -232,6 +236,9 @@ impl Before<door::DoorRefused> for DoorRefused {
             },
             Today::TryLater(later) => told_apart!(later),
             Today::StorageFull => Self::StorageFull,
+            Today::ProviderUnknown { .. } => Self::SenderNotBound {
+                detail: BText::clipped(&today.to_string()),
+            },
         })
     }
 }
@@ -332,6 +339,8 @@ impl Before<claim::UserRefused> for ClaimRefused {
             Today::TryLater(TryLater { after_ms, .. }) => Self::Unavailable {
                 retry_after_ms: after_ms,
             },
+            // Nothing comes of asking again.
+            Today::ProviderUnknown => Self::Unknown,
         })
     }
 }

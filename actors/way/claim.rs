@@ -274,6 +274,8 @@ impl Claiming {
             *key == Some(claim.proof.key)
         } else if let Came::Peer(link::Reply::Vouched(vouched)) = came {
             *vouched
+        } else if *came == Came::NoLink {
+            return self.refuse(&claim.users, UserRefused::ProviderUnknown);
         } else {
             return self.refuse(&claim.users, self.unavailable());
         };
@@ -296,6 +298,13 @@ impl Claiming {
     }
 
     fn provider_said(&mut self, place: usize, came: Came) {
+        if came == Came::NoLink {
+            if let Some(part) = self.others.get_mut(place) {
+                let refused = doors::refuse_claim(&part.users, UserRefused::ProviderUnknown);
+                part.claimed = Some(refused);
+            }
+            return;
+        }
         let claimed = if let Came::Peer(link::Reply::Claimed(response)) = came {
             response.users.into_vec()
         } else {

@@ -173,6 +173,31 @@ fn the_answer_keeps_the_order_of_the_request_and_who_does_not_answer_is_unavaila
 }
 
 #[test]
+fn users_of_a_provider_without_a_link_are_refused_for_good() {
+    let users = [user("bob", 'b'), user("xena", 'x')];
+    let mut claiming =
+        Claiming::of_client(&house('a'), &alice(), Some(&KEY), claim(None, &users)).unwrap();
+    for (slot, ask) in asks(&mut claiming) {
+        let Ask::Peer(whom, _) = ask else {
+            panic!("other providers are asked: {ask:?}")
+        };
+        let came = if whom == provider('x') {
+            Came::NoLink
+        } else {
+            Came::Nothing
+        };
+        claiming.came(slot, came);
+    }
+    assert_eq!(
+        end(&mut claiming),
+        [
+            refused(&users[0], RETRY),
+            refused(&users[1], UserRefused::ProviderUnknown),
+        ]
+    );
+}
+
+#[test]
 fn a_client_claims_with_the_key_that_it_proved() {
     let request = claim(None, &[user("bob", 'b')]);
     for key in [None, Some(&[2; 32])] {

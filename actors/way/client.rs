@@ -54,7 +54,7 @@ enum To {
     /// A room here.
     Room,
     /// A room's hub.
-    Hub,
+    Hub(ProviderId),
     /// The client's own user.
     OwnUser,
     /// The same, for its stock of KeyPackages.
@@ -108,7 +108,7 @@ impl OfClient {
                     Self::once(house, To::Room, ask)
                 }
                 ClientAsk::Peer(hub, request) => {
-                    Self::once(house, To::Hub, Ask::Peer(hub, request))
+                    Self::once(house, To::Hub(hub.clone()), Ask::Peer(hub, request))
                 }
             },
         )
@@ -214,9 +214,11 @@ impl Way for OfClient {
                         Stage::One(Some(Box::new(ask)), To::Stock)
                     }
                     // No worker was free.
-                    Came::Shard(_) | Came::Peer(_) | Came::Signatures(_) | Came::Nothing => {
-                        Stage::End(Err(DoorRefused::TryLater(TryLater::BUSY)))
-                    }
+                    Came::Shard(_)
+                    | Came::Peer(_)
+                    | Came::Signatures(_)
+                    | Came::NoLink
+                    | Came::Nothing => Stage::End(Err(DoorRefused::TryLater(TryLater::BUSY))),
                 };
             }
             Stage::One(_, to) => self.stage = Stage::End(answer(to, came, later)),
@@ -229,12 +231,16 @@ impl Way for OfClient {
 fn answer(to: &To, came: Came, later: TryLater) -> Result<Reply, DoorRefused> {
     match (to, came) {
         (To::Room, Came::Shard(ShardReply::Room(answer)))
-        | (To::Hub, Came::Peer(link::Reply::Room(answer))) => Ok(Reply::Room(answer)),
+        | (To::Hub(_), Came::Peer(link::Reply::Room(answer))) => Ok(Reply::Room(answer)),
         (To::Room, _) => Ok(Reply::Room(Answer::Refused(Refused::TryLater(later)))),
-        (To::Hub, Came::Peer(link::Reply::Refused(LinkRefused::TryLater(later)))) => {
+        (To::Hub(provider) | To::Provider(provider), Came::NoLink) => {
+            let provider = provider.clone();
+            Err(DoorRefused::ProviderUnknown { provider })
+        }
+        (To::Hub(_), Came::Peer(link::Reply::Refused(LinkRefused::TryLater(later)))) => {
             Err(DoorRefused::TryLater(later))
         }
-        (To::Hub, _) => Err(DoorRefused::TryLater(later)),
+        (To::Hub(_), _) => Err(DoorRefused::TryLater(later)),
         (To::OwnUser, Came::Shard(ShardReply::User(answer))) => match answer.to_request() {
             Some(answer) => Ok(Reply::User(answer)),
             None => Err(DoorRefused::TryLater(later)),
@@ -378,6 +384,12 @@ mod tests {
                 Err(unavailable.clone()),
             ),
             (Came::Nothing, Err(unavailable)),
+            (
+                Came::NoLink,
+                Err(DoorRefused::ProviderUnknown {
+                    provider: "b.example".parse().unwrap(),
+                }),
+            ),
         ] {
             let (mut way, slot, ask) = ask_for_codes("b.example");
             let hub: ProviderId = "b.example".parse().unwrap();
@@ -404,6 +416,21 @@ mod tests {
             way.came(slot, Came::Peer(link::Reply::Introduced(said)));
             assert_eq!(end(&mut way), Ok(introduced(expected)));
         }
+    }
+
+    #[test]
+    fn a_code_of_a_provider_without_a_link_is_refused_for_good() {
+        let provider: ProviderId = "x.example".parse().unwrap();
+        let code = Payload::from(vec![1]);
+        let mut way = OfClient::resolve(&house(), alice().origin, provider.clone(), code);
+        let Next::Ask(slot, Ask::Peer(..)) = way.next() else {
+            panic!("x.example is asked")
+        };
+        way.came(slot, Came::NoLink);
+        assert_eq!(
+            end(&mut way),
+            Err(DoorRefused::ProviderUnknown { provider })
+        );
     }
 
     #[test]

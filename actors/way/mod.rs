@@ -74,6 +74,8 @@ pub enum Came {
     Packages(Vec<Result<StoredPackage, PackageRefused>>),
     /// Nobody could be asked, or no answer came in time. Whether it was done is not known.
     Nothing,
+    /// There is no link to that provider: nobody can ever be asked, until the operator lists it.
+    NoLink,
 }
 
 /// What a way does next.

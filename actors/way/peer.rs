@@ -137,6 +137,7 @@ pub(super) fn resolved(came: Came, later: TryLater) -> Introduced {
         | Came::Peer(_)
         | Came::Signatures(_)
         | Came::Packages(_)
+        | Came::NoLink
         | Came::Nothing => Introduced::TryLater(later),
     }
 }

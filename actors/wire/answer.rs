@@ -152,6 +152,12 @@ pub enum Refused {
     /// The room is frozen after a failure and waits for its operator.
     #[error("the room is frozen and waits for its operator")]
     Poisoned,
+    /// The Commit brings in clients of a provider that the hub has no link to.
+    #[error("this hub has no link to {provider}: its operator would have to list it")]
+    ProviderUnknown {
+        /// The provider.
+        provider: ProviderId,
+    },
 }
 
 impl Refused {

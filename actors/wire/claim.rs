@@ -170,6 +170,9 @@ pub enum UserRefused {
     /// The same request may be sent again.
     #[error("{0}")]
     TryLater(TryLater),
+    /// There is no link to the provider that would have to be asked: the user's, or the requester's.
+    #[error("there is no link to the provider that would have to be asked")]
+    ProviderUnknown,
 }
 
 /// Why a claim gets nothing of a client.

@@ -182,8 +182,9 @@ pub enum PackageRefused {
         /// What is wrong.
         detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
     },
-    /// It, or its init key, was uploaded before.
-    #[error("the KeyPackage or its init key was uploaded before")]
+    /// It was given away already, or its init key is that of another one. The same KeyPackage again, while it is in stock, is
+    /// taken: an upload may be repeated.
+    #[error("the KeyPackage was given away already, or its init key was uploaded before")]
     Duplicate,
     /// The stock is full.
     #[error("the stock is full at {max} packages")]
@@ -223,6 +224,12 @@ pub enum DoorRefused {
     /// The provider's log is full.
     #[error("the provider's log is full; it accepts nothing until its operator makes room")]
     StorageFull,
+    /// It is for another provider, to which this one has no link.
+    #[error("there is no link to {provider}: the operator would have to list it")]
+    ProviderUnknown {
+        /// The other provider.
+        provider: ProviderId,
+    },
 }
 
 /// What a client is told whose user refused something that has an answer of its own: a login, an upload.

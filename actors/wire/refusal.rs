@@ -275,6 +275,7 @@ codes! {
     TooMany "too_many" "a limit is reached",
     Limited "limited" "too often in too short a time",
     PeerBehind "peer_behind" "too much waits for a provider that would come in",
+    ProviderUnknown "provider_unknown" "a provider is not one that is spoken to here",
     // Handshakes.
     Malformed "malformed" "a part is not a well-formed MLS object, or exceeds a limit",
     MalformedCommit "malformed_commit" "the Commit is not a well-formed MLS message",
@@ -307,7 +308,7 @@ codes! {
     Ciphersuite "ciphersuite" "the ciphersuite is not one that is sealed for",
     // KeyPackages.
     InvalidKeyPackage "invalid_key_package" "it is not a KeyPackage of this client that may be handed out",
-    Duplicate "duplicate" "the KeyPackage or its init key was uploaded before",
+    Duplicate "duplicate" "the KeyPackage was given away already, or its init key was uploaded before",
     StockFull "stock_full" "the client's stock of KeyPackages is full",
     UserUnknown "user_unknown" "no such user",
     UserDeleted "user_deleted" "the user was deleted",

@@ -37,6 +37,7 @@ impl Refuses for Refused {
             Self::TryLater(later) => return (*later).into(),
             Self::StorageFull => (RefusalCode::StorageFull, Retry::SameOnceMended),
             Self::Poisoned => (RefusalCode::Poisoned, Retry::SameOnceMended),
+            Self::ProviderUnknown { .. } => (RefusalCode::ProviderUnknown, Retry::Never),
         };
         Refusal::of(code, retry)
     }
@@ -52,6 +53,7 @@ impl Refuses for DoorRefused {
             Self::BadFrame(flaw) => return flaw.into(),
             Self::TryLater(later) => return (*later).into(),
             Self::StorageFull => (RefusalCode::StorageFull, Retry::SameOnceMended),
+            Self::ProviderUnknown { .. } => (RefusalCode::ProviderUnknown, Retry::Never),
         };
         Refusal::of(code, retry)
     }
@@ -84,6 +86,7 @@ impl Refuses for UserRefused {
             Self::AnswerFull => (RefusalCode::AnswerFull, Retry::SameAfter(0)),
             Self::Conflict => (RefusalCode::Conflict, Retry::Anew),
             Self::TryLater(later) => return (*later).into(),
+            Self::ProviderUnknown => (RefusalCode::ProviderUnknown, Retry::Never),
         };
         Refusal::of(code, retry).in_field("users")
     }

@@ -11,6 +11,7 @@ use mimi_actors::{
     mls::check::{
         bundle::{Terms, check_bundle},
         create::check_create,
+        hub_senders::HubSenders,
     },
     room::{
         checks::COMMIT_RATE,
@@ -153,7 +154,7 @@ fn commands() -> anyhow::Result<Vec<Arc<Command>>> {
     let created = check_create(
         &opening.group_info,
         &opening.tree,
-        &hub.signature_key,
+        &HubSenders::new(&hub.provider, vec![hub.signature_key]),
         &creator,
     )?;
     let packages = bob.key_packages(1, &PackageOptions::default())?;

@@ -170,6 +170,7 @@ fn absolute(mut config: Config) -> anyhow::Result<Config> {
         &mut config.tls.certificate,
         &mut config.tls.key,
     ];
+    paths.extend(&mut config.node.hub_keys);
     if config.node.admin_socket != Path::new("") {
         paths.push(&mut config.node.admin_socket);
     }

@@ -35,6 +35,9 @@ pub struct NodeConfig {
     /// The hub's Ed25519 key (PKCS#8), the same on every node of a provider; empty means `hub.key` in the data
     /// directory, made at the first start.
     pub hub_key: PathBuf,
+    /// Other hub keys of the provider (PKCS#8), newest first, the same on every node: rooms may list them instead, what goes
+    /// to their joiners is signed with them, and a node lets others in whose `hub_key` is one of them.
+    pub hub_keys: Vec<PathBuf>,
     /// The release, this one or the one before, as which the node speaks to the other nodes and to peers: `v0.1`, for as long
     /// as it may have to be put back to that. Empty means this one.
     pub speak_release: String,
@@ -203,6 +206,7 @@ impl Default for NodeConfig {
             data_dir: "data".into(),
             admin_socket: PathBuf::new(),
             hub_key: PathBuf::new(),
+            hub_keys: Vec::new(),
             speak_release: String::new(),
             shards: SHARDS_DEFAULT,
         }

@@ -48,7 +48,7 @@ pub(super) async fn answer(
             let environment = session.shards.environment();
             return Ok(Reply::HubSender(HubSender {
                 provider: environment.provider.clone(),
-                signature_key: environment.hub_key.public(),
+                signature_key: environment.hub_key,
             }));
         }
         (Request::Upload(packages), Some((client, _))) => {

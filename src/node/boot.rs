@@ -17,8 +17,9 @@ use crate::{
             self, Shard, apply::ApplyToActors, directory::Awake, leader_balance, shards::Shards,
         },
     },
-    config::{self, Config},
-    directory::{self, Founding, HubKey},
+    config::{self, Config, ConfigError},
+    directory::{self, Founding},
+    hub_keys::{self, HubKeys},
     perform::{Environment, workers::Workers},
     preflight::Found,
     quic::{
@@ -29,8 +30,9 @@ use crate::{
 use anyhow::{Context, bail};
 use futures::future::try_join_all;
 use mimi_actors::{
-    ids::ProviderId, limits::CHECKS_WAITING_MAX, membership::Address, room::checks::Mls,
-    supervisor::Supervisor, wire::version::Release,
+    ids::ProviderId, limits::CHECKS_WAITING_MAX, membership::Address,
+    mls::check::hub_senders::HubSenders, room::checks::Mls, supervisor::Supervisor,
+    wire::version::Release,
 };
 use std::{path::Path, sync::Arc};
 use tokio::{net::UnixListener, sync::mpsc, task::JoinSet};
@@ -51,7 +53,7 @@ pub(super) struct Opened {
     pub(super) ready: Arc<Ready>,
     pub(super) admin: UnixListener,
     cluster: Option<config::Cluster>,
-    hub_key: HubKey,
+    hub_keys: HubKeys,
 }
 
 /// The shards, with their groups.
@@ -104,14 +106,14 @@ pub(super) async fn open(
     let shards = config.shards()?;
     let (provider, id) = (&found.provider, config.node.id);
     let claimed = directory::claim(data_dir, provider, id, name, founding, shards)?;
-    let hub_key = directory::hub_key(data_dir, &config.node.hub_key)?;
+    let hub_keys = hub_keys::open(&config.node)?;
     let ready = Arc::new(Ready::default());
     if let Some(address) = config.admin_listen()? {
         let listener = http::bind(address).await?;
         tasks.spawn(http::serve(listener, Arc::clone(&ready)));
     }
     let disk = Disk::open(data_dir, shards, config.storage.log_bytes_max)?;
-    let claimed = claimed.start(hub_key.public())?;
+    let claimed = claimed.start(hub_keys.public())?;
     let clock = Arc::new(NodeClock::start(config.node.id, nodes_door.is_none()));
     let mesh = match (nodes_door, &cluster) {
         (Some(door), Some(cluster)) => {
@@ -137,7 +139,7 @@ pub(super) async fn open(
         ready,
         admin,
         cluster,
-        hub_key,
+        hub_keys,
     })
 }
 
@@ -167,9 +169,9 @@ pub(super) async fn start(
     let environment = Arc::new(environment(
         config,
         provider,
-        opened.hub_key.clone(),
+        opened.hub_keys.clone(),
         Arc::clone(&opened.clock),
-    ));
+    )?);
     let mesh = opened.mesh.as_ref();
     let (fatal, failed) = mpsc::channel(1);
     let starting = (0..environment.shards)
@@ -216,11 +218,16 @@ pub(super) async fn start(
 fn environment(
     config: &Config,
     provider: ProviderId,
-    hub_key: HubKey,
+    hub_keys: HubKeys,
     clock: Arc<NodeClock>,
-) -> Environment {
+) -> Result<Environment, ConfigError> {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    Environment {
+    let keys = hub_keys.public();
+    let hub_key = keys.first().copied().unwrap_or_default();
+    let hub = HubSenders::new(&provider, keys);
+    let peers = config.peers()?.into_keys();
+    let providers = peers.chain([provider.clone()]).collect();
+    Ok(Environment {
         provider,
         shards: config.node.shards,
         clock: Arc::new(move || clock.now()),
@@ -229,9 +236,8 @@ fn environment(
         wakers: Wakers::default(),
         refusals: RefusalThrottle::default(),
         mls: Arc::new(Mls {
-            hub_signature_key: hub_key.public(),
-            hub_signer: hub_key.signer(),
-            terms: config.terms(),
+            hub_signer: hub_keys.signer(),
+            terms: config.terms(providers, hub),
             lease_ms: config.limits.group_info_lease_ms,
             commit_rate: config.commits.rate(),
         }),
@@ -240,7 +246,7 @@ fn environment(
         lane_credit_bytes: config.link.lane_credit_bytes,
         backlog_items_max: config.link.backlog_items_max,
         request_deadline: config.request_deadline(),
-    }
+    })
 }
 
 struct StartedShard {

@@ -8,7 +8,6 @@ use crate::{
         read_entry,
         shard::{Shard, apply::ApplyToActors, directory::Awake},
     },
-    directory::HubKey,
     perform::{Environment, workers::Workers},
     store::Disk,
 };
@@ -160,10 +159,9 @@ fn environment(provider: ProviderId) -> anyhow::Result<Environment> {
         workers: Workers::new(1, 1),
         wakers: Wakers::default(),
         refusals: RefusalThrottle::default(),
-        hub_key: HubKey::generate()?,
+        hub_key: [0; 32],
         mls: Arc::new(Mls {
-            hub_signature_key: [0; 32],
-            hub_signer: Arc::new(|_| Vec::new()),
+            hub_signer: Arc::new(|_, _| Vec::new()),
             terms: Terms::default(),
             lease_ms: LEASE_MS,
             commit_rate: COMMIT_RATE,

@@ -26,6 +26,17 @@ use std::{collections::BTreeMap, sync::Arc};
 #[error("the provider cannot be reached now")]
 pub(crate) struct PeerUnavailable;
 
+/// Why another provider was not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotAsked {
+    /// It cannot be reached, or did not answer.
+    #[error(transparent)]
+    Unavailable(#[from] PeerUnavailable),
+    /// The operator does not list it.
+    #[error("the provider is not listed")]
+    NoLink,
+}
+
 /// The providers that this node talks to: only those that its operator lists.
 #[derive(Clone, Default)]
 pub(crate) struct Peers(Arc<BTreeMap<ProviderId, Arc<Peer>>>);
@@ -40,16 +51,13 @@ impl Peers {
         self.0.iter()
     }
 
-    /// Asks a peer; fails at once when it is not connected.
+    /// Asks a provider; fails at once when it is not connected, or no peer.
     pub(crate) async fn request(
         &self,
         provider: &ProviderId,
         request: Request,
-    ) -> Result<Reply, PeerUnavailable> {
-        self.0
-            .get(provider)
-            .ok_or(PeerUnavailable)?
-            .request(request)
-            .await
+    ) -> Result<Reply, NotAsked> {
+        let peer = self.0.get(provider).ok_or(NotAsked::NoLink)?;
+        Ok(peer.request(request).await?)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What is asked and what is made of the answers is [`mimi_actors::way`]'s.
 
-use super::Peers;
+use super::{NotAsked, Peers};
 use crate::{cluster::shard::shards::Shards, perform::workers::Cause};
 use futures::stream::{FuturesUnordered, StreamExt};
 use mimi_actors::{
@@ -70,7 +70,8 @@ async fn came(shards: &Shards, peers: &Peers, cause: &Cause, ask: Ask) -> Came {
                 }
                 Came::Peer(reply)
             }
-            Err(_) => Came::Nothing,
+            Err(NotAsked::NoLink) => Came::NoLink,
+            Err(NotAsked::Unavailable(_)) => Came::Nothing,
         },
         Ask::Signatures(request) => check(shards, cause, request)
             .await

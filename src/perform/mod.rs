@@ -9,12 +9,9 @@ mod hub;
 mod user;
 pub(crate) mod workers;
 
-use crate::{
-    cluster::{
-        feeds::{refusal_throttle::RefusalThrottle, wake::Wakers},
-        shard::{Shard, actors::Kept, directory::Awake},
-    },
-    directory::HubKey,
+use crate::cluster::{
+    feeds::{refusal_throttle::RefusalThrottle, wake::Wakers},
+    shard::{Shard, actors::Kept, directory::Awake},
 };
 use mimi_actors::{
     host::Clock,
@@ -43,8 +40,8 @@ pub(crate) struct Environment {
     pub(crate) wakers: Wakers,
     /// How much of what each peer sent was refused.
     pub(crate) refusals: RefusalThrottle,
-    /// The hub's key, which rooms list in external_senders.
-    pub(crate) hub_key: HubKey,
+    /// The hub's public key that new rooms list in external_senders.
+    pub(crate) hub_key: [u8; 32],
     /// What rooms are checked with.
     pub(crate) mls: Arc<Mls>,
     /// By which rules KeyPackages are given.

@@ -119,4 +119,4 @@ Feature: A change of the cluster is made only after the other node was spoken to
     And the hub key of a2 is replaced
     And the operator of a2 runs "serve"
     Then it ends with 2
-    And it says "mimi-node: …the hub's key is another one than this node had: the rooms of this provider know the one before, and nobody could enter them by itself; put that file back as node.hub_key"
+    And it says "mimi-node: …the hub's key is another one than this node had: the rooms of this provider know the one before, and nobody could enter them by itself; put that file back as node.hub_key, or name it in node.hub_keys"

@@ -12,6 +12,7 @@ use super::{
     audit::{self, Audited},
     change::{self, Changed, Group, Item, NOBODY},
     external,
+    hub_senders::HubSenders,
     parts::{self, MadeTree, Parts},
     path,
     proposal::{self, PendingProposal},
@@ -19,15 +20,16 @@ use super::{
 };
 pub use crate::wire::room::Bundle;
 use crate::{
-    ids::ClientUri,
+    ids::{ClientUri, ProviderId},
     limits::{
         ADDS_PER_COMMIT_MAX, CONTROL_EVENT_BYTES_MAX, PROPOSALS_PER_BUNDLE_MAX, URI_BYTES_MAX,
     },
     mls::{
         codec::{
-            commit::Commit,
+            commit::{Commit, Proposal},
             context::Context,
-            extension, framing,
+            extension::{self, Extension},
+            framing,
             message::{Sender, handshake_header},
             reader::Malformed,
             suite::{Digest, Suite},
@@ -44,7 +46,7 @@ use crate::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 /// What a check goes by, beside the group.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +57,10 @@ pub struct Terms {
     pub tree_hosts: Vec<String>,
     /// Where trees are kept from one Commit to the next.
     pub trees: TreeCache,
+    /// The providers whose clients a Commit may bring in, this one among them; all where there are none given.
+    pub providers: Option<BTreeSet<ProviderId>>,
+    /// The hub of the room, which stays in external_senders.
+    pub hub: HubSenders,
 }
 
 /// A client that a Commit adds.
@@ -127,7 +133,21 @@ pub fn check_bundle(
         Err(refused) => (Err(refused), None),
     };
     terms.trees.put(hash, stored, next);
-    checked
+    let checked = checked?;
+    match checked.joined.iter().find(|joined| !terms.reaches(joined)) {
+        // Who enters by itself was brought here by its provider.
+        Some(joined) if !checked.external => {
+            Err(BundleRefused::NoLink(joined.client.provider().clone()))
+        }
+        Some(_) | None => Ok(checked),
+    }
+}
+
+impl Terms {
+    fn reaches(&self, joined: &Joined) -> bool {
+        let providers = self.providers.as_ref();
+        providers.is_none_or(|providers| providers.contains(joined.client.provider()))
+    }
 }
 
 /// The group that a bundle must lead on from.
@@ -190,6 +210,7 @@ fn judge(
         external::check_list(&group, &items, sender)?;
     }
     let mut changed = change::apply(&group, &items, proposer)?;
+    check_external_senders(&context.extensions.list, &items, &terms.hub)?;
     let references = proposal::omitted(pending, &changed.removed, member.is_none());
     if !references.is_empty() {
         return Err(BundleRefused::OmittedProposals { references });
@@ -288,6 +309,24 @@ fn check_event(bundle: &Bundle, checked: &CheckedBundle) -> Result<(), BundleRef
         max: CONTROL_EVENT_BYTES_MAX,
     };
     Err(in_part("Commit")(cause.into()))
+}
+
+/// Whether a change of extensions, if the list has one, leaves the hub in and lets nobody else in.
+fn check_external_senders(
+    before: &[Extension<'_>],
+    items: &[Item<'_>],
+    hub: &HubSenders,
+) -> Result<(), BundleRefused> {
+    for item in items {
+        if let Proposal::Extensions(next) = &item.proposal
+            && let Some(reason) = hub
+                .flaw(before, &next.list)
+                .map_err(in_part("external_senders"))?
+        {
+            return Err(change::Flaw::of(item, reason).into());
+        }
+    }
+    Ok(())
 }
 
 /// What the log needs of the tree that a Commit made: all of it when somebody is `welcomed`, else what is shorter.

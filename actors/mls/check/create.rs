@@ -5,6 +5,7 @@
 use super::{
     audit,
     change::Keys,
+    hub_senders::HubSenders,
     refused::{BundleRefused, SenderRefused, TreeRefused, in_part},
 };
 use crate::{
@@ -39,7 +40,7 @@ pub struct CheckedCreate {
 
 /// Decides whether a new group (GroupInfo as an MLSMessage, tree full or zstd) may be a room's.
 ///
-/// It must be in epoch 0, hold nobody but its creator, and let the hub propose with `hub_signature_key`. The
+/// It must have a name, be in epoch 0, hold nobody but its creator, and let the hub propose under its own name. The
 /// confirmation tag cannot be checked without the group's secrets.
 ///
 /// # Errors
@@ -47,7 +48,7 @@ pub struct CheckedCreate {
 pub fn check_create(
     group_info: &Bytes,
     container: &TreeContainer,
-    hub_signature_key: &[u8],
+    hub: &HubSenders,
     creator: &ClientUri,
 ) -> Result<CheckedCreate, BundleRefused> {
     const FIELD: fn(&'static str) -> BundleRefused =
@@ -78,12 +79,14 @@ pub fn check_create(
     if context.tree_hash != members.root_hash(&members.hashes(&suite)) {
         return Err(TreeRefused::Hash.into());
     }
+    if context.group_id.is_empty() {
+        return Err(FIELD("group_id"));
+    }
     if !context.confirmed_transcript_hash.is_empty() {
         return Err(FIELD("confirmed_transcript_hash"));
     }
-    let senders =
-        extension::external_sender_keys(&context.extensions.list).map_err(in_part("GroupInfo"))?;
-    if !senders.contains(&hub_signature_key) {
+    let hub_is_in = hub.is_in(&context.extensions.list);
+    if !hub_is_in.map_err(in_part("GroupInfo"))? {
         return Err(FIELD("external_senders"));
     }
     if info.signer != 0 {

@@ -6,6 +6,7 @@ mod change;
 pub mod claim;
 pub mod create;
 mod external;
+pub mod hub_senders;
 pub mod key_package;
 pub(crate) mod parts;
 mod path;

@@ -4,7 +4,7 @@
 //!
 //! Source: transport requirements, section 4; RFC 9420, section 12.1.
 
-use super::change::Group;
+use super::{change::Group, hub_senders::HubSenders};
 use crate::{
     ids::ClientUri,
     limits::PROPOSAL_BYTES_MAX,
@@ -154,6 +154,7 @@ pub fn check_proposal(
     message: &Bytes,
     sender: &ClientUri,
     trees: &TreeCache,
+    hub: &HubSenders,
 ) -> Result<PendingProposal, ProposalRefused> {
     let context = view.context()?;
     let header = handshake_header(message)?;
@@ -179,6 +180,7 @@ pub fn check_proposal(
         &Tree::of(&stored),
         &framed,
         (proposer, sender),
+        hub,
     );
     trees.put(context.tree_hash, stored, None);
     let reference = judged?;
@@ -198,6 +200,7 @@ fn judge(
     tree: &Tree<'_>,
     framed: &Framed<'_, Proposal<'_>>,
     (proposer, sender): (u32, &ClientUri),
+    hub: &HubSenders,
 ) -> Result<Digest, ProposalRefused> {
     let suite =
         Suite::new(context.ciphersuite).ok_or(ProposalRefused::Unsupported("ciphersuite"))?;
@@ -216,6 +219,11 @@ fn judge(
         tree,
     };
     if let Some(flaw) = group.flaw(&framed.body, proposer) {
+        return Err(ProposalRefused::Invalid(flaw));
+    }
+    if let Proposal::Extensions(next) = &framed.body
+        && let Some(flaw) = hub.flaw(&context.extensions.list, &next.list)?
+    {
         return Err(ProposalRefused::Invalid(flaw));
     }
     Ok(framed.reference(&suite))

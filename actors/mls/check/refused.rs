@@ -1,9 +1,12 @@
 //! Why a bundle or a new group is refused.
 
 use super::change::Flaw;
-use crate::mls::{
-    codec::reader::{Malformed, Unreadable},
-    tree::container::ContainerRefused,
+use crate::{
+    ids::ProviderId,
+    mls::{
+        codec::reader::{Malformed, Unreadable},
+        tree::container::ContainerRefused,
+    },
 };
 use bytes::Bytes;
 
@@ -104,6 +107,9 @@ pub enum BundleRefused {
         /// How.
         reason: &'static str,
     },
+    /// The Commit brings in a client of a provider that cannot be told.
+    #[error("there is no link to {0}")]
+    NoLink(ProviderId),
     /// OpenMLS found what this hub's own checks did not.
     #[error("OpenMLS refuses the bundle: {0}")]
     Audit(String),

@@ -144,23 +144,39 @@ pub(crate) fn required(list: &[Extension<'_>]) -> Result<Required, Malformed> {
     )
 }
 
-fn read_senders<'a>(content: &mut Reader<'a>) -> Result<Vec<&'a [u8]>, Unreadable> {
+/// Somebody outside the group who may propose.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ExternalSender<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) identity: &'a [u8],
+}
+
+fn read_senders<'a>(content: &mut Reader<'a>) -> Result<Vec<ExternalSender<'a>>, Unreadable> {
     let senders = content.inner("external senders", EXTENSIONS_BYTES_MAX)?;
     content.finish()?;
     senders.each("external senders", NESTED_ELEMENTS_MAX, |senders| {
         let key = senders.vector("signature key", KEY_BYTES_MAX)?;
-        credential::read_identity(senders).map(|_| key)
+        let identity = credential::read_identity(senders)?;
+        Ok(ExternalSender { key, identity })
     })
+}
+
+/// Those outside the group who may propose.
+pub(crate) fn external_senders<'a>(
+    list: &[Extension<'a>],
+) -> Result<Vec<ExternalSender<'a>>, Unreadable> {
+    find(list, EXTERNAL_SENDERS).map_or_else(
+        || Ok(Vec::new()),
+        |content| read_senders(&mut Reader::new(content)),
+    )
 }
 
 /// The signature keys of those outside the group who may propose.
 pub(crate) fn external_sender_keys<'a>(
     list: &[Extension<'a>],
 ) -> Result<Vec<&'a [u8]>, Unreadable> {
-    find(list, EXTERNAL_SENDERS).map_or_else(
-        || Ok(Vec::new()),
-        |content| read_senders(&mut Reader::new(content)),
-    )
+    let senders = external_senders(list)?;
+    Ok(senders.into_iter().map(|sender| sender.key).collect())
 }
 
 /// The component numbers of an application data dictionary: ascending, none twice.

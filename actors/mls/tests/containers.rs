@@ -194,7 +194,7 @@ fn a_new_group_comes_with_its_tree() {
         let created = check_create(
             &view.group_info,
             &tree,
-            &super::super::fixture::HUB_KEY,
+            &super::super::fixture::hub(),
             &world.clients[0].uri,
         );
         match kind {

@@ -7,6 +7,7 @@ use super::super::{
 use crate::mls::{
     check::{
         bundle::{Bundle, BundleRefused, CheckedBundle, TreeRefused, check_bundle},
+        hub_senders::HubSenders,
         proposal::{PendingProposal, ProposalRefused, check_proposal},
     },
     codec::{
@@ -199,6 +200,7 @@ fn kinds_of_commits_and_proposals_that_are_not_taken_are_named() {
             &message,
             &world.clients[0].uri,
             &TreeCache::none(),
+            &HubSenders::NONE,
         );
         assert_eq!(refused, Err(ProposalRefused::Unsupported(what)));
     }
@@ -267,6 +269,7 @@ fn an_external_init_is_only_for_those_outside() {
         &message,
         &world.clients[0].uri,
         &TreeCache::none(),
+        &HubSenders::NONE,
     );
     assert_eq!(refused, Err(ProposalRefused::Invalid(reason)));
 }
@@ -275,7 +278,9 @@ fn an_external_init_is_only_for_those_outside() {
 fn a_commit_that_needs_a_path_must_have_one_and_one_that_adds_must_have_a_welcome() {
     let world = World::of(3);
     let missing = BundleRefused::Tree(TreeRefused::Path("there must be one"));
-    for entries in [vec![], vec![value(3, &[0, 0, 0, 1])], vec![value(7, &[0])]] {
+    let context = world.view.context().unwrap();
+    let same = value(7, context.extensions.encoded);
+    for entries in [vec![], vec![value(3, &[0, 0, 0, 1])], vec![same]] {
         assert_eq!(
             world.check(0, &commit(&world, 0, &entries)),
             Err(missing.clone())

@@ -7,6 +7,7 @@ use super::{
 use crate::mls::{
     check::{
         bundle::{BundleRefused, Terms, check_bundle},
+        hub_senders::HubSenders,
         proposal::{self, ProposalRefused, check_proposal},
     },
     codec::commit,
@@ -23,6 +24,7 @@ fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
         &update,
         &world.clients[2].uri,
         &TreeCache::none(),
+        &HubSenders::NONE,
     );
     assert_eq!(refused, Err(ProposalRefused::SenderNotBound));
     let refused = check_proposal(
@@ -30,6 +32,7 @@ fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
         &update,
         &world.clients[1].uri,
         &TreeCache::none(),
+        &HubSenders::NONE,
     );
     assert_eq!(refused, Err(ProposalRefused::Signature));
     world.step(0, &[], &[], false).unwrap();
@@ -38,6 +41,7 @@ fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
         &update,
         &world.clients[1].uri,
         &TreeCache::none(),
+        &HubSenders::NONE,
     );
     assert_eq!(
         refused,
@@ -53,6 +57,7 @@ fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
         &group.into(),
         &world.clients[1].uri,
         &TreeCache::none(),
+        &HubSenders::NONE,
     );
     assert_eq!(refused, Err(ProposalRefused::WrongGroup));
 }
@@ -67,6 +72,7 @@ fn a_proposal_with_a_flipped_byte_or_cut_short_is_refused() {
             &message,
             &world.clients[1].uri,
             &TreeCache::none(),
+            &HubSenders::NONE,
         )
     };
     let membership_tag = update.len() - 33;
@@ -91,6 +97,7 @@ fn a_proposal_that_breaks_a_rule_on_its_own_does_not_wait() {
             &message,
             &world.clients[0].uri,
             &TreeCache::none(),
+            &HubSenders::NONE,
         )
     };
     let blank = refused(&[0, 3, 0, 0, 0, 9]);
@@ -120,6 +127,7 @@ fn a_proposal_that_breaks_a_rule_on_its_own_does_not_wait() {
         &message,
         &world.clients[0].uri,
         &TreeCache::none(),
+        &HubSenders::NONE,
     );
     assert_eq!(
         refused,
@@ -139,6 +147,7 @@ fn whoever_is_outside_the_group_is_told_that_it_may_not_propose() {
         &external.into(),
         &world.clients[0].uri,
         &TreeCache::none(),
+        &HubSenders::NONE,
     );
     assert_eq!(
         refused,
@@ -153,6 +162,7 @@ fn whoever_is_outside_the_group_is_told_that_it_may_not_propose() {
         &absent.into(),
         &world.clients[0].uri,
         &TreeCache::none(),
+        &HubSenders::NONE,
     );
     assert_eq!(refused, Err(ProposalRefused::NotMember));
 }

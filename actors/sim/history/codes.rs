@@ -4,7 +4,10 @@
 use super::History;
 use crate::{
     ids::{ClientUri, RoomUri},
-    limits::{WRONG_CODES_PER_CLIENT_MAX, WRONG_CODES_PER_PROVIDER_MAX, WRONG_CODES_WINDOW_MS},
+    limits::{
+        WRONG_CODES_PER_CLIENT_MAX, WRONG_CODES_PER_PROVIDER_MAX, WRONG_CODES_PER_USER_MAX,
+        WRONG_CODES_WINDOW_MS,
+    },
     machine::Millis,
     room::{codes::Code, leases::Grant},
     wire::{Payload, event::Hash, joining::CodeId},
@@ -36,21 +39,20 @@ struct Kept {
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Codes {
     kept: BTreeMap<(RoomUri, CodeId), Kept>,
-    /// When the log counted wrong ones, of each client and of each other provider.
+    /// When the log counted wrong ones, of each client and of each user.
     wrong: BTreeMap<(RoomUri, String), Vec<Millis>>,
-    /// Wrong ones that a desk saw, whether the log has them or not.
+    /// Wrong ones that a desk saw, whether the log has them or not; of each provider too.
     seen: BTreeMap<(RoomUri, String), u32>,
 }
 
-/// Who is locked out by wrong codes of a client: itself, and its provider unless that is the hub.
+/// Who is locked out by wrong codes of a client: itself, and its user.
 fn guessers(room: &RoomUri, client: &ClientUri) -> Vec<((RoomUri, String), u32)> {
     let own = (room.clone(), client.to_string());
-    let mut guessers = vec![(own, WRONG_CODES_PER_CLIENT_MAX)];
-    if client.provider() != room.hub() {
-        let provider = (room.clone(), client.provider().to_string());
-        guessers.push((provider, WRONG_CODES_PER_PROVIDER_MAX));
-    }
-    guessers
+    let user = (room.clone(), client.user().to_string());
+    vec![
+        (own, WRONG_CODES_PER_CLIENT_MAX),
+        (user, WRONG_CODES_PER_USER_MAX),
+    ]
 }
 
 impl History {
@@ -121,6 +123,8 @@ impl History {
         for (guesser, _) in guessers(room, joiner) {
             *self.codes.seen.entry(guesser).or_default() += 1;
         }
+        let provider = (room.clone(), joiner.provider().to_string());
+        *self.codes.seen.entry(provider).or_default() += 1;
     }
 
     /// Whether the log holds enough wrong codes, so near to one another that a jump of clocks does not matter.
@@ -169,7 +173,11 @@ impl History {
             // It needed no code when it asked, and did when its turn came.
             return;
         }
-        let mut guesses = guessers(room, joiner).into_iter();
+        let mut guesses = guessers(room, joiner);
+        // Of a provider that tried many, codes with a passphrase are looked at now and then.
+        let provider = (room.clone(), joiner.provider().to_string());
+        guesses.push((provider, WRONG_CODES_PER_PROVIDER_MAX));
+        let mut guesses = guesses.into_iter();
         let guessed = guesses.any(|(guesser, most)| {
             let seen = self.codes.seen.get(&guesser);
             seen.is_some_and(|seen| *seen >= most)

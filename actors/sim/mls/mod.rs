@@ -10,7 +10,7 @@ mod tests;
 
 use crate::{
     doors,
-    ids::{ClientUri, RoomUri},
+    ids::{ClientUri, ProviderId, RoomUri},
     machine::Millis,
     mls::{check::bundle::Bundle, tree::container::pack},
     room::{
@@ -245,12 +245,12 @@ pub fn sign_request(request: &crate::wire::joining::GroupInfoRequest) -> Payload
     model::sealing::sign_request(request)
 }
 
-/// What a worker finds.
+/// What a worker of a hub finds.
 #[must_use]
-pub fn check(kind: Kind, check: Check) -> Checked {
+pub fn check(kind: Kind, hub: &ProviderId, check: Check) -> Checked {
     match kind {
         Kind::Model => checks::run(check, &model::Checks),
-        Kind::Real => checks::run(check, &real::verifier()),
+        Kind::Real => checks::run(check, &real::verifier(hub)),
     }
 }
 

@@ -8,10 +8,13 @@
 
 use super::{Intent, Took, Wish};
 use crate::{
-    ids::{ClientUri, RoomUri},
+    ids::{ClientUri, ProviderId, RoomUri},
     limits::{AUDITED_MEMBERS_MAX, EPOCH_TOLERANCE_EPOCHS, LEASE_MS},
     mls::{
-        check::bundle::{Bundle, Terms},
+        check::{
+            bundle::{Bundle, Terms},
+            hub_senders::HubSenders,
+        },
         codec::credential::{client_of, identity_of},
         tree::{cache::TreeCache, container::Before},
     },
@@ -52,15 +55,17 @@ const OUT_OF_ORDER_GENERATIONS: u32 = 200;
 /// Generations of a sender that may be skipped at once.
 const FORWARD_GENERATIONS_MAX: u32 = 1_000;
 
-/// What a worker of a node checks with.
-pub(super) fn verifier() -> Mls {
+/// What a worker of a node of a provider checks with.
+pub(super) fn verifier(provider: &ProviderId) -> Mls {
+    let key = hub().public().try_into().unwrap_or_default();
     Mls {
-        hub_signature_key: hub().public().try_into().unwrap_or_default(),
-        hub_signer: Arc::new(|bytes| hub().sign(bytes).unwrap_or_default()),
+        hub_signer: Arc::new(|_, bytes| hub().sign(bytes).unwrap_or_default()),
         terms: Terms {
             audited_members_max: AUDITED_MEMBERS_MAX,
             tree_hosts: Vec::new(),
             trees: TreeCache::none(),
+            providers: None,
+            hub: HubSenders::new(provider, vec![key]),
         },
         lease_ms: LEASE_MS,
         commit_rate: COMMIT_RATE,

@@ -56,7 +56,7 @@ impl Table {
             creator: uri(0),
             beginning: beginning(group_info, tree),
         };
-        let Checked::Create { result, .. } = check(kind, founding) else {
+        let Checked::Create { result, .. } = check(kind, room().hub(), founding) else {
             panic!("another verdict");
         };
         Self {
@@ -99,7 +99,7 @@ impl Table {
             bundle: bundle.clone(),
             sender: uri(by),
         };
-        let Checked::Bundle { result, .. } = check(self.kind, question) else {
+        let Checked::Bundle { result, .. } = check(self.kind, room().hub(), question) else {
             panic!("another verdict");
         };
         result
@@ -181,7 +181,7 @@ impl Table {
             messages: vec![Payload(message.clone())].try_into().unwrap(),
             sender: uri(by),
         };
-        let Checked::Proposals { result, .. } = check(self.kind, question) else {
+        let Checked::Proposals { result, .. } = check(self.kind, room().hub(), question) else {
             panic!("another verdict");
         };
         self.pending.extend(result.unwrap());
@@ -439,7 +439,7 @@ fn a_group_that_was_given_up_can_be_founded_anew() {
             creator: uri(0),
             beginning: beginning(group_info.clone(), tree.clone()),
         };
-        let Checked::Create { result, .. } = check(kind, founding) else {
+        let Checked::Create { result, .. } = check(kind, room().hub(), founding) else {
             panic!("another verdict");
         };
         assert_ne!(result.unwrap().view.group_id().unwrap(), first);
@@ -448,7 +448,7 @@ fn a_group_that_was_given_up_can_be_founded_anew() {
             creator: uri(1),
             beginning: beginning(group_info, tree),
         };
-        let Checked::Create { result, .. } = check(kind, foreign) else {
+        let Checked::Create { result, .. } = check(kind, room().hub(), foreign) else {
             panic!("another verdict");
         };
         assert!(result.is_err());

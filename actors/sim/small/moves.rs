@@ -354,9 +354,14 @@ impl World {
             | (Purpose::Send(..), Told::Room(Answer::Sent(_)))
             | (
                 Purpose::Propose(_),
-                Told::Room(Answer::Refused(Refused::WrongEpoch { .. } | Refused::NotMember)),
+                Told::Room(Answer::Refused(
+                    Refused::WrongEpoch { .. } | Refused::NotMember | Refused::NotAuthorized,
+                )),
             )
-            | (Purpose::Send(..), Told::Room(Answer::Refused(Refused::NotMember))) => {}
+            | (
+                Purpose::Send(..),
+                Told::Room(Answer::Refused(Refused::NotMember | Refused::NotAuthorized)),
+            ) => {}
             (Purpose::Claim, Told::User(UserAnswer::Claimed(Ok(clients)))) => {
                 client.package = clients.iter().find_map(|of| of.result.clone().ok());
             }

@@ -190,8 +190,8 @@ pub(super) fn copy_of(member: &Member) -> Member {
 }
 
 /// A check can be made again, so that a desk can be told its result again.
-fn check_again(check: &Check) -> Checked {
-    mls::check(Kind::Model, check.clone())
+fn check_again(hub: &ProviderId, check: &Check) -> Checked {
+    mls::check(Kind::Model, hub, check.clone())
 }
 
 impl World {
@@ -478,9 +478,10 @@ impl World {
     /// A worker finishes a check.
     pub(super) fn checked(&mut self, place: usize) -> Result<(), Broken> {
         let (ticket, check) = self.checks.remove(place);
+        let hub = self.names.room.hub().clone();
         self.hub_input(move || desk::Input::Checked {
             ticket,
-            checked: Box::new(check_again(&check)),
+            checked: Box::new(check_again(&hub, &check)),
         })
     }
 

@@ -295,15 +295,15 @@ impl World {
                 // Members that proposed to remove one another: whoever takes both in is refused, and honest.
                 let race = matches!(
                     refused,
-                    Refused::NotMember
+                    Refused::NotAuthorized
+                        | Refused::NotMember
                         | Refused::Ended
                         | Refused::UnknownProposals { .. }
                         | Refused::OmittedProposals { .. }
                 ) || entry
                     && matches!(
                         refused,
-                        Refused::NotAuthorized
-                            | Refused::InvalidProposals { .. }
+                        Refused::InvalidProposals { .. }
                             | Refused::LeaseRequired
                             | Refused::LeaseExpired
                     )

@@ -160,7 +160,7 @@ impl World {
                 }
             }
             desk::Own::Check { ticket, check } => {
-                let checked = Box::new(mls::check(self.kind, *check));
+                let checked = Box::new(mls::check(self.kind, room.hub(), *check));
                 self.history.checked(&checked);
                 let usual = self.dice.between(1, self.plan.weather.check_ms_max.max(1));
                 let is = self.nodes.get(&node);

@@ -12,6 +12,7 @@ use mimi_actors::{
         check::{
             bundle::{Bundle, Terms, check_bundle},
             create::check_create,
+            hub_senders::HubSenders,
         },
         tree::{
             cache::TreeCache,
@@ -133,7 +134,7 @@ impl Group {
         let created = check_create(
             &opening.group_info,
             &opening.tree,
-            &hub.signature_key,
+            &HubSenders::new(&hub.provider, vec![hub.signature_key]),
             alice.client(),
         )?;
         let mut group = Self {

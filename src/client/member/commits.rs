@@ -239,6 +239,7 @@ impl Member {
             | Refused::Busy { .. }
             | Refused::LeaseRequired
             | Refused::LeaseExpired
+            | Refused::ProviderUnknown { .. }
             | Refused::TooMany { .. } => {
                 self.abandon_commit(room)?;
                 Err(MemberError::Refused(refused))

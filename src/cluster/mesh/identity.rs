@@ -232,9 +232,9 @@ impl Mesh {
         }
         let ours = {
             let claimed = self.identity.claimed();
-            (claimed.founding(), claimed.hub_key())
+            (claimed.founding(), claimed.hub_keys().to_vec())
         };
-        let shown = self.known.judge(node, hello, ours)?;
+        let shown = self.known.judge(node, hello, (ours.0, &ours.1))?;
         for (shard, replicated) in before {
             let shard = *shard;
             let acked = replicated.get(&node).copied().unwrap_or_default();

@@ -69,7 +69,7 @@ pub(crate) enum Stranger {
     },
     /// It signs with another hub key.
     #[error(
-        "node {node} has another hub key than this node: every node of a provider needs the same file as node.hub_key"
+        "node {node} has another hub key than this node: every node of a provider needs the same file as node.hub_key, or knows it in node.hub_keys"
     )]
     OtherHubKey {
         /// The node.
@@ -241,7 +241,7 @@ impl Known {
         &self,
         node: u64,
         hello: &Hello,
-        (founding, hub_key): (Option<Founding>, [u8; 32]),
+        (founding, hub_keys): (Option<Founding>, &[[u8; 32]]),
     ) -> Result<Shown, Stranger> {
         if node == self.me {
             return Err(Stranger::Myself { node });
@@ -251,7 +251,7 @@ impl Known {
         {
             return Err(Stranger::OtherFounding { node });
         }
-        if hub_key != hello.hub_key {
+        if !hub_keys.contains(&hello.hub_key) {
             return Err(Stranger::OtherHubKey { node });
         }
         let nodes = self.nodes();
@@ -325,7 +325,7 @@ mod tests {
     use super::*;
     use mimi_actors::membership::Address;
 
-    const OURS: (Option<Founding>, [u8; 32]) = (Some([1; 32]), [5; 32]);
+    const OURS: (Option<Founding>, &[[u8; 32]]) = (Some([1; 32]), &[[5; 32], [7; 32]]);
 
     fn hello(disk: u8, starts: &[u8]) -> Hello {
         let starts = starts.iter().map(|start| [*start; 16]).collect::<Vec<_>>();
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_with_this_nodes_number_another_beginning_or_another_hub_key_is_refused() {
+    fn a_node_with_this_nodes_number_another_beginning_or_a_hub_key_that_is_not_known_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let known = Known::open(dir.path(), 1).unwrap();
         let refused = |node, hello: &Hello| let_in(&known, node, hello).unwrap_err();
@@ -414,10 +414,15 @@ mod tests {
         };
         let key = refused(2, &key);
         assert!(matches!(key, Stranger::OtherHubKey { node: 2 }));
+        let older = Hello {
+            hub_key: [7; 32],
+            ..hello(1, &[1])
+        };
+        let_in(&known, 2, &older).unwrap();
         let waiting = Hello {
             founding: None,
             ..hello(1, &[1])
         };
-        let_in(&known, 2, &waiting).unwrap();
+        let_in(&known, 3, &waiting).unwrap();
     }
 }

@@ -114,7 +114,7 @@ impl Site {
             Some([1; 32]),
             SHARDS_DEFAULT,
         );
-        let claimed = claimed.unwrap().start(HUB_KEY).unwrap();
+        let claimed = claimed.unwrap().start(vec![HUB_KEY]).unwrap();
         let disk = Disk::open(data, SHARDS_DEFAULT, u64::MAX).unwrap();
         // What an earlier start of the node held is given back a moment after it has ended.
         until("the port is free", || UdpSocket::bind(at).is_ok()).await;

@@ -372,7 +372,7 @@ async fn claims(book: &mut Book, connection: &Connection, amy: &Member, mallory:
         (
             "of users of a provider that nobody knows",
             claim(&[("eve", "e.example")]),
-            vec![UserRefused::TryLater(TryLater::unavailable(1_000))],
+            vec![UserRefused::ProviderUnknown],
         ),
     ];
     for (name, claim, want) in cases {

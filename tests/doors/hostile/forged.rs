@@ -84,8 +84,12 @@ pub(super) async fn members(book: &mut Book, amy: &mut Member, mallory: &mut Mem
     epochs(book, &connection, &forger, past).await;
     let removed = logged_in(book, &dialer, amy).await;
     let back = say(&removed, &forger.bundle(|_| ())).await;
-    book.exact("forged: a Commit of a removed member", back, "not_member")
-        .await;
+    book.exact(
+        "forged: a Commit of a removed member",
+        back,
+        "not_authorized",
+    )
+    .await;
 
     // Prepared before mallory gives up the group that he knows, for one that he wants to enter.
     let leaving = mallory.prepare_proposals(&yard, Proposing::Leave).unwrap();

@@ -522,6 +522,10 @@ fn room_refusals(version: u8) -> Vec<(&'static str, Refused)> {
     all.extend(later(version, Refused::TryLater));
     all.push(("storage-full", Refused::StorageFull));
     all.push(("poisoned", Refused::Poisoned));
+    if version > 1 {
+        let provider = provider();
+        all.push(("provider-unknown", Refused::ProviderUnknown { provider }));
+    }
     all
 }
 
@@ -553,6 +557,11 @@ fn door_refusals(version: u8) -> Vec<(&'static str, door::DoorRefused)> {
     ];
     all.extend(later(version, door::DoorRefused::TryLater));
     all.push(("storage-full", door::DoorRefused::StorageFull));
+    if version > 1 {
+        let provider = provider();
+        let unknown = door::DoorRefused::ProviderUnknown { provider };
+        all.push(("provider-unknown", unknown));
+    }
     all
 }
 
@@ -584,6 +593,9 @@ fn claim_refusals(version: u8) -> Vec<(&'static str, UserRefused)> {
             // Version 1 had no claim that found a node with too much to do.
             .filter(|(name, _)| *name != "overloaded"),
     );
+    if version > 1 {
+        all.push(("provider-unknown", UserRefused::ProviderUnknown));
+    }
     all
 }
 
