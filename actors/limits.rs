@@ -394,7 +394,8 @@ pub const CONNECTIONS_PER_CLIENT_MAX: usize = 8;
 pub const EVENT_LANES_PER_CONNECTION_MAX: usize = 4;
 /// Lanes for messages on one connection of a client, at most; further ones are told `Overloaded`.
 pub const SEND_LANES_PER_CONNECTION_MAX: usize = 8;
-/// Bytes of answers that wait to be taken on one connection of a client, at most; a further answer is lost with its lane.
+/// Bytes of answers that wait to be taken on one connection of a client or peer, at most; a further answer is lost with its
+/// lane.
 pub const ANSWER_BYTES_WAITING_MAX: usize = 32 << 20;
 const _: () = assert!(REQUEST_FRAME_BYTES_MAX < ANSWER_BYTES_WAITING_MAX);
 /// Largest frame of acknowledgements of a client, in bytes: two lists of rooms.

@@ -39,7 +39,6 @@ use tokio::{net::UnixListener, sync::mpsc, task::JoinSet};
 use tracing::warn;
 
 /// The doors, bound: whoever knocks waits until they are served.
-#[derive(Clone)]
 pub(super) struct Doors {
     pub(super) links: Arc<LinkEndpoint>,
     pub(super) clients: Arc<DoorEndpoint>,

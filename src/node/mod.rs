@@ -17,10 +17,9 @@ use crate::{
         shard::{scrub::Scrubbed, shards::Shards},
     },
     peering::Peers,
-    quic::GateFigures,
+    quic::{DoorEndpoint, GateFigures, LinkEndpoint},
     store::{Disk, writer::StorageFull},
 };
-use boot::Doors;
 use std::sync::{Arc, atomic::Ordering};
 
 /// A running node.
@@ -37,7 +36,8 @@ pub(crate) struct Node {
     pub(crate) certificates: Vec<Certificate>,
     /// What its doors let whom have.
     pub(crate) admission: Arc<Admission>,
-    doors: Doors,
+    links: Arc<LinkEndpoint>,
+    clients: Arc<DoorEndpoint>,
     disk: Disk,
     log_bytes_max: u64,
 }
@@ -55,8 +55,8 @@ impl Node {
     pub(crate) fn doors(&self) -> [(&'static str, Option<GateFigures>); 3] {
         let mesh = self.mesh.as_ref();
         [
-            ("clients", Some(self.doors.clients.figures())),
-            ("peers", Some(self.doors.links.figures())),
+            ("clients", Some(self.clients.figures())),
+            ("peers", Some(self.links.figures())),
             ("nodes", mesh.map(|mesh| mesh.door())),
         ]
     }

@@ -82,7 +82,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         scrubbed: scrub.scrubbed(),
         certificates: found.certificates,
         admission,
-        doors: doors.clone(),
+        links: Arc::clone(&doors.links),
+        clients: Arc::clone(&doors.clients),
         disk,
         log_bytes_max: config.storage.log_bytes_max,
     });

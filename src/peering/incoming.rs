@@ -16,7 +16,7 @@ use crate::{
 use mimi_actors::{
     caller::Origin,
     ids::ClientUri,
-    limits::{REQUEST_FRAME_BYTES_MAX, SHARED_LANES_MAX},
+    limits::{ANSWER_BYTES_WAITING_MAX, REQUEST_FRAME_BYTES_MAX, SHARED_LANES_MAX},
     way::peer::OfPeer,
     wire::{
         self, Versioned,
@@ -44,10 +44,12 @@ pub(super) enum LaneEnd {
     Connection(String),
 }
 
-/// How many more lanes that shards share may be open on a connection.
+/// How many more lanes that shards share may be open on a connection, and how much may wait to be taken there.
 struct SharedLanes {
     fanout: Semaphore,
     submissions: Semaphore,
+    /// Room for answers that wait to be taken, in bytes.
+    answers: Semaphore,
 }
 
 impl Default for SharedLanes {
@@ -55,6 +57,7 @@ impl Default for SharedLanes {
         Self {
             fanout: Semaphore::new(SHARED_LANES_MAX),
             submissions: Semaphore::new(SHARED_LANES_MAX),
+            answers: Semaphore::new(ANSWER_BYTES_WAITING_MAX),
         }
     }
 }
@@ -144,7 +147,14 @@ async fn serve_lane(
             };
             let reply = reply(link, shards, peers, *request).await;
             turn.answered();
-            answer(&mut to, &reply).await
+            let frame = to.frame(&reply).map_err(anyhow::Error::from)?;
+            let bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+            let Ok(_room) = shared.answers.try_acquire_many(bytes) else {
+                to.reset(code::CROWDED);
+                return Err(anyhow::anyhow!("too many bytes of answers wait to be taken").into());
+            };
+            to.send(frame).await.map_err(anyhow::Error::from)?;
+            Ok(to.finish().map_err(anyhow::Error::from)?)
         }
         Ok(Open::Fanout) => {
             let _place = place(&shared.fanout)?;

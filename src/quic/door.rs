@@ -7,9 +7,9 @@ use super::{
     addresses::network_of,
     code,
     incoming::{Gate, GateFigures, Handshake, NotUp, OfAddresses, in_time},
-    lane::Budget,
     link::{canonical, say_goodbye},
     places::Place,
+    reading::Budget,
     settings,
     trust::Recognise,
 };

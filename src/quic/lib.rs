@@ -17,6 +17,7 @@ mod lane;
 mod link;
 pub mod places;
 pub mod private;
+mod reading;
 mod settings;
 pub mod strangers;
 #[cfg(test)]
@@ -28,8 +29,9 @@ pub use door::{Door, DoorDialer, DoorEndpoint, DoorIncoming};
 pub use error::{BindError, ConnectError, Ended, FileError, TrustError};
 pub use identity::{Identity, IdentityError, cluster_member, ends_at, spki_pin};
 pub use incoming::{GateFigures, OfAddresses};
-pub use lane::{LaneError, LaneReceiver, LaneSender};
+pub use lane::{LaneError, LaneSender};
 pub use link::{Link, LinkEndpoint, LinkIncoming};
+pub use reading::LaneReceiver;
 pub use trust::{PeerTrust, usable};
 
 /// Protocol between providers.

@@ -5,8 +5,8 @@ use super::{
     PeerTrust, code,
     identity::provider_of,
     incoming::{Gate, GateFigures, Handshake, NotUp, OfAddresses, in_time},
-    lane::Budget,
     places::{Bound, Place, Places},
+    reading::Budget,
     settings,
     trust::Recognise,
 };
