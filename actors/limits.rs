@@ -281,6 +281,10 @@ pub const RETRY_AFTER_MS_MAX: u32 = 60_000;
 pub const REFUSED_ITEMS_BURST: u32 = 16_384;
 /// Submissions of one provider that may be refused more, each minute: beyond it its next frames wait.
 pub const REFUSED_ITEMS_PER_MINUTE: u32 = 60_000;
+/// Rooms that begin at a node because one provider brings clients in, at once after a rest, before it is read more slowly.
+pub const ROOMS_BEGUN_BURST_PER_PEER: u32 = 10_000;
+/// Rooms of one provider that may begin more, each minute: beyond it its next frames wait.
+pub const ROOMS_BEGUN_PER_MINUTE_PER_PEER: u32 = 6_000;
 /// Providers whose refused submissions a node counts; the one that used least is forgotten first.
 pub const PEERS_COUNTED_MAX: usize = 1_024;
 /// Handshakes under way at one door, at most; each address may have one more whatever others do.

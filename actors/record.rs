@@ -98,10 +98,24 @@ impl Gathered {
         }
     }
 
-    /// Whether there is room for another command: an entry is closed once it is full.
+    /// Whether there may be room for another command: an entry is closed once it is full, but for notices that share a
+    /// Welcome which it holds.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.commands.len() < ENTRY_COMMANDS_MAX && self.bytes < ENTRY_FILL_BYTES
+    pub fn may_take(&self) -> bool {
+        let few = self.commands.len() < ENTRY_COMMANDS_MAX;
+        few && (self.bytes < ENTRY_FILL_BYTES || self.holds_welcome())
+    }
+
+    /// Whether there is a Welcome in it, which others may be about to share.
+    #[must_use]
+    pub fn holds_welcome(&self) -> bool {
+        !self.welcomes.is_empty()
+    }
+
+    /// How many commands there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.commands.len()
     }
 
     /// About how many bytes the entry takes.
@@ -110,8 +124,15 @@ impl Gathered {
         self.bytes
     }
 
-    /// Adds a command, for which there is room.
-    pub fn push(&mut self, mut command: Command) {
+    /// Adds a command.
+    ///
+    /// # Errors
+    /// The command, when there is no room for it: it is for the next entry.
+    pub fn push(&mut self, mut command: Command) -> Result<(), Command> {
+        let full = self.bytes >= ENTRY_FILL_BYTES;
+        if self.commands.len() >= ENTRY_COMMANDS_MAX {
+            return Err(command);
+        }
         if self.level >= Level::SECOND
             && let Command::User(user, notice) = &command
             && let user::command::Command::Deliver(deliver) = &**notice
@@ -121,11 +142,15 @@ impl Gathered {
                     let join = user::command::Command::Join(join);
                     command = Command::User(user.clone(), Arc::new(join));
                 }
+                None if full => return Err(command),
                 None => self.welcomes.push(self.commands.len()),
             }
+        } else if full {
+            return Err(command);
         }
         self.bytes += command.bytes();
         self.commands.push(command);
+        Ok(())
     }
 
     /// The notice, if another one with the same Welcome is there already.
@@ -174,7 +199,7 @@ mod tests {
     };
     use user::command::Command as UserCommand;
 
-    const WELCOME_BYTES: usize = 1 << 20;
+    const WELCOME_BYTES: usize = 300 << 10;
 
     /// What `name` is told of the Commit whose Welcome begins with this byte.
     fn told(name: &str, of: u8) -> Command {
@@ -201,7 +226,8 @@ mod tests {
 
     fn gathered(level: Level, all: impl IntoIterator<Item = Command>) -> Gathered {
         let mut gathered = Gathered::new(level);
-        all.into_iter().for_each(|command| gathered.push(command));
+        let mut all = all.into_iter();
+        assert!(all.all(|command| gathered.may_take() && gathered.push(command).is_ok()));
         gathered
     }
 
@@ -244,13 +270,17 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_full_takes_nothing_more() {
-        let full = gathered(Level::SECOND, [told("bob", 1), told("bob", 2)]);
-        assert!(!full.has_room());
-        let names = (0..100).map(|number| told(&format!("u{number}"), 1));
-        assert!(
-            gathered(Level::SECOND, names).has_room(),
-            "they share a Welcome"
-        );
+    fn an_entry_that_is_full_takes_what_shares_a_welcome_and_nothing_else() {
+        let mut full = gathered(Level::SECOND, (1..=7).map(|of| told("bob", of)));
+        let link = || Command::Level(Level::SECOND);
+        assert!(full.may_take(), "others may share one of them");
+        assert_eq!(full.push(told("bobby", 2)), Ok(()));
+        assert_eq!(full.push(told("bobby", 8)), Err(told("bobby", 8)));
+        assert_eq!(full.push(link()), Err(link()));
+        assert_eq!(full.entry(Millis(1)).commands.len(), 8);
+
+        let mut before = gathered(Level::FIRST, [1; 7].map(|of| told("bob", of)));
+        assert!(!before.may_take());
+        assert_eq!(before.push(told("bob", 1)), Err(told("bob", 1)));
     }
 }

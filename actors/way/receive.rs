@@ -21,8 +21,8 @@ use crate::{
     wire::{
         BVec,
         answer::{Answer, Refused},
-        event::{LinkSeq, SubmitSeq},
-        link::{Ack, Fanout, Submit, Submitted},
+        event::{Body, Item, LinkSeq, SubmitSeq},
+        link::{Ack, Fanout, FanoutGroup, Submit, Submitted},
         refusal::TryLater,
     },
 };
@@ -174,6 +174,9 @@ pub trait Session: Sized {
     /// Whether it takes another frame now.
     fn may_take(&self) -> bool;
 
+    /// Into how many rooms a frame may bring clients for the first time.
+    fn begins(frame: &Self::Frame) -> u32;
+
     /// Takes a frame, which holds so many bytes.
     ///
     /// # Errors
@@ -297,6 +300,17 @@ impl Session for FanoutTaking {
 
     fn may_take(&self) -> bool {
         self.frames.may_take() && !self.ended
+    }
+
+    fn begins(batch: &Fanout) -> u32 {
+        let invites = |group: &&FanoutGroup| {
+            let first = group.items.first();
+            first.is_some_and(
+                |item| matches!(item, Item::Event(event) if matches!(event.body, Body::Invited(_))),
+            )
+        };
+        let begun = batch.groups.iter().filter(invites).count();
+        u32::try_from(begun).unwrap_or(u32::MAX)
     }
 
     fn take(&mut self, batch: Fanout, bytes: usize) -> Result<(), Broken> {
@@ -455,6 +469,10 @@ impl Session for SubmitTaking {
 
     fn may_take(&self) -> bool {
         self.frames.may_take()
+    }
+
+    fn begins(_batch: &Submit) -> u32 {
+        0
     }
 
     fn take(&mut self, batch: Submit, bytes: usize) -> Result<(), Broken> {

@@ -5,7 +5,7 @@ use crate::{
     admin::{http, local, ready::Ready},
     cluster::{
         self,
-        feeds::{refusal_throttle::RefusalThrottle, wake::Wakers},
+        feeds::{peer_throttle::PeerThrottle, wake::Wakers},
         log::entries::Entries,
         mesh::{
             Mesh,
@@ -233,7 +233,8 @@ fn environment(
         awake: Awake::at_most(config.limits.actors_awake_max),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
         wakers: Wakers::default(),
-        refusals: RefusalThrottle::default(),
+        refusals: PeerThrottle::of_refusals(),
+        rooms_begun: PeerThrottle::of_rooms_begun(),
         mls: Arc::new(Mls {
             hub_signer: hub_keys.signer(),
             terms: config.terms(providers, hub),

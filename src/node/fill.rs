@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::{
-        feeds::{refusal_throttle::RefusalThrottle, wake::Wakers},
+        feeds::{peer_throttle::PeerThrottle, wake::Wakers},
         log::{batch::Apply as _, entries::Entries},
         raft::group::Group,
         read_entry,
@@ -158,7 +158,8 @@ fn environment(provider: ProviderId) -> anyhow::Result<Environment> {
         awake: Awake::at_most(usize::MAX),
         workers: Workers::new(1, 1),
         wakers: Wakers::default(),
-        refusals: RefusalThrottle::default(),
+        refusals: PeerThrottle::of_refusals(),
+        rooms_begun: PeerThrottle::of_rooms_begun(),
         hub_key: [0; 32],
         mls: Arc::new(Mls {
             hub_signer: Arc::new(|_, _| Vec::new()),

@@ -15,6 +15,7 @@ use crate::{
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use mimi_actors::{
+    ids::ProviderId,
     limits::BATCH_FRAME_BYTES_MAX,
     link::session::Broken,
     shard_request::{ShardReply, ShardRequest},
@@ -71,6 +72,7 @@ async fn hand_on(
 
 /// A lane on which a peer sends.
 struct Lane<'a, S> {
+    peer: &'a ProviderId,
     shards: &'a Shards,
     taking: SharedTaking<S>,
     /// The only shard of the lane, in version 1.
@@ -162,6 +164,11 @@ where
         let of = of_shard::<S::Frame>(frame, self.alone)
             .map_err(|error| LaneEnd::Connection(format!("a frame of a long lane: {error}")))?;
         let shard = of.shard;
+        let begun = S::begins(&of.said);
+        if begun > 0 {
+            let rooms_begun = &self.shards.environment().rooms_begun;
+            rooms_begun.use_up(self.peer, begun, 0);
+        }
         self.taking
             .take(of, frame.len())
             .map_err(|error| broken(&error))?;
@@ -186,6 +193,7 @@ pub(super) async fn fanout(
     let own = shards.environment().provider.clone();
     let blank = FanoutTaking::new(own, link.peer().clone(), TryLater::UNANSWERED);
     let lane = Lane {
+        peer: link.peer(),
         shards,
         taking: SharedTaking::new(blank),
         alone,
@@ -196,7 +204,8 @@ pub(super) async fn fanout(
         tell(shard, &acked);
         acked.ack
     };
-    lane.serve(said, || Duration::ZERO).await
+    let rooms_begun = &shards.environment().rooms_begun;
+    lane.serve(said, || rooms_begun.wait(link.peer())).await
 }
 
 /// Tells the operator what was not taken.
@@ -225,6 +234,7 @@ pub(super) async fn submissions(
     let environment = shards.environment();
     let blank = SubmitTaking::new(environment.provider.clone(), link.peer().clone());
     let lane = Lane {
+        peer: link.peer(),
         shards,
         taking: SharedTaking::new(blank),
         alone,

@@ -13,6 +13,7 @@ mod claims;
 mod crowds;
 mod hostile;
 mod links;
+mod made_up;
 mod mixed;
 #[path = "../support/mod.rs"]
 mod support;

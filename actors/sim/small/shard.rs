@@ -84,9 +84,12 @@ impl Shard {
     pub(super) fn append(&mut self, now: Millis) {
         let mut tickets = Vec::new();
         let mut gathered = Gathered::new(self.derived.level);
-        while gathered.has_room() && !self.queue.is_empty() {
+        while gathered.may_take() && !self.queue.is_empty() {
             let (command, ticket) = self.queue.remove(0);
-            gathered.push(command);
+            if let Err(command) = gathered.push(command) {
+                self.queue.insert(0, (command, ticket));
+                break;
+            }
             tickets.push(ticket);
         }
         let entry = gathered.entry(now);

@@ -119,11 +119,14 @@ impl World {
         }
         let mut tickets = Vec::new();
         let mut gathered = Gathered::new(own.derived.level);
-        while gathered.has_room()
+        while gathered.may_take()
             && let Some((command, ticket)) = own.queue.pop_front()
         {
+            if let Err(command) = gathered.push(command) {
+                own.queue.push_front((command, ticket));
+                break;
+            }
             tickets.push(ticket);
-            gathered.push(command);
         }
         let count = tickets.len();
         let index = own.replica.append(Arc::new(gathered.entry(stamp)));

@@ -3,7 +3,7 @@
 pub(crate) mod client_acks;
 pub(crate) mod entry_source;
 pub(crate) mod notices;
-pub(crate) mod refusal_throttle;
+pub(crate) mod peer_throttle;
 pub(crate) mod retention;
 pub(crate) mod tell_acks;
 pub(crate) mod wake;

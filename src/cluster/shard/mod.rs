@@ -52,6 +52,9 @@ use std::{
 };
 use tokio::sync::{Mutex, mpsc, watch};
 
+/// How long an entry that begins with a Welcome waits for more: notices of one Commit for several users follow one another,
+/// and their Welcome lies in an entry once.
+const WELCOMES_FOLLOW: Duration = Duration::from_millis(3);
 /// When what a shard's own sessions recorded is tried again that was refused for want of room.
 const OWN_AGAIN: Duration = Duration::from_millis(500);
 
@@ -362,18 +365,30 @@ where
     F: Future<Output = Result<(), NotAppended>>,
 {
     let mut again: Vec<Command> = Vec::new();
-    while let Some(mut next) = next_or_again(&mut waiting, again.len()).await {
+    // What found no room in the entry before.
+    let mut held: Option<Queued> = None;
+    while let Some(mut next) = next_or_again(&mut waiting, held.take(), again.len()).await {
         let Some(shard) = shard.upgrade() else { return };
         let level = shard.level();
-        let mut tickets = vec![None; again.len()];
         let mut gathered = Gathered::new(level);
-        again.drain(..).for_each(|command| gathered.push(command));
-        while let Some(queued) = next.take().or_else(|| {
-            let has_room = gathered.has_room();
-            has_room.then(|| waiting.0.try_recv().ok()).flatten()
+        again = again
+            .into_iter()
+            .filter_map(|command| gathered.push(command).err())
+            .collect();
+        let mut tickets = vec![None; gathered.count()];
+        while let Some(Queued { command, ticket }) = next.take().or_else(|| {
+            let may_take = gathered.may_take();
+            may_take.then(|| waiting.0.try_recv().ok()).flatten()
         }) {
-            tickets.push(queued.ticket);
-            gathered.push(queued.command);
+            let alone = gathered.count() == 0;
+            if let Err(command) = gathered.push(command) {
+                held = Some(Queued { command, ticket });
+                break;
+            }
+            tickets.push(ticket);
+            if alone && gathered.holds_welcome() {
+                tokio::time::sleep(WELCOMES_FOLLOW).await;
+            }
         }
         let bytes = gathered.bytes();
         let entry = gathered.entry((shard.environment.clock)());
@@ -398,7 +413,14 @@ where
 }
 
 /// The next command that waits; nothing, after a while, if some wait to be tried `again`. `None` at the end.
-async fn next_or_again(waiting: &mut Gathering, again: usize) -> Option<Option<Queued>> {
+async fn next_or_again(
+    waiting: &mut Gathering,
+    held: Option<Queued>,
+    again: usize,
+) -> Option<Option<Queued>> {
+    if held.is_some() {
+        return Some(held);
+    }
     if again == 0 {
         return waiting.0.recv().await.map(Some);
     }

@@ -67,7 +67,8 @@ impl Node {
             awake: Awake::at_most(usize::MAX),
             workers: Workers::new(1, 1),
             wakers: Wakers::default(),
-            refusals: crate::cluster::feeds::refusal_throttle::RefusalThrottle::default(),
+            refusals: crate::cluster::feeds::peer_throttle::PeerThrottle::of_refusals(),
+            rooms_begun: crate::cluster::feeds::peer_throttle::PeerThrottle::of_rooms_begun(),
             hub_key: [7; 32],
             mls: Arc::new(Mls {
                 hub_signer: Arc::new(|_, _| Vec::new()),

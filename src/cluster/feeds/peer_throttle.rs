@@ -1,14 +1,19 @@
-//! How long the lanes of a peer wait that sends what the rooms here refuse.
+//! How long the lanes of a peer wait that sends more of something than a rate allows: what the rooms here refuse, and rooms
+//! into which it brings clients of this provider.
 //!
-//! A refusal costs as much as a message: it is judged in log order, synced, and told. Who sends little of it notices
-//! nothing; who sends more is read as slowly as [`REFUSED_ITEMS`] says, for its unread bytes wait in its own windows.
+//! A refusal costs as much as a message: it is judged in log order, synced, and told. A room that begins here costs memory and
+//! log for as long as it is there. Who sends little of either notices nothing; who sends more is read as slowly as the rate
+//! says, for its unread bytes wait in its own windows.
 //!
 //! Source: transport requirements, section 4.
 
 use mimi_actors::{
     bucket::{Buckets, Rate},
     ids::ProviderId,
-    limits::{PEERS_COUNTED_MAX, REFUSED_ITEMS_BURST, REFUSED_ITEMS_PER_MINUTE},
+    limits::{
+        PEERS_COUNTED_MAX, REFUSED_ITEMS_BURST, REFUSED_ITEMS_PER_MINUTE,
+        ROOMS_BEGUN_BURST_PER_PEER, ROOMS_BEGUN_PER_MINUTE_PER_PEER,
+    },
     machine::Millis,
 };
 use std::{
@@ -21,29 +26,44 @@ const REFUSED_ITEMS: Rate = Rate {
     burst: REFUSED_ITEMS_BURST,
     per_minute: REFUSED_ITEMS_PER_MINUTE,
 };
-/// Longest wait before a frame, in milliseconds; what is refused meanwhile is not counted.
+/// Rooms that begin here because one peer brings clients in, without making it wait.
+const ROOMS_BEGUN: Rate = Rate {
+    burst: ROOMS_BEGUN_BURST_PER_PEER,
+    per_minute: ROOMS_BEGUN_PER_MINUTE_PER_PEER,
+};
+/// Longest wait before a frame, in milliseconds; what is used meanwhile is not counted.
 const WAIT_MS_MAX: u64 = 10_000;
 
 /// When a node starts, by the time of this throttle, in milliseconds: what is read again of the log was refused before.
 const START_MS: u64 = 3_600_000;
 
-/// How much of what each peer sent was refused. Its time is this node's own since the start: a clock that is set, or that
+/// How much each peer used of something. Its time is this node's own since the start: a clock that is set, or that
 /// of a leader that is ahead, makes nobody wait.
-pub(crate) struct RefusalThrottle {
+pub(crate) struct PeerThrottle {
+    rate: Rate,
     since: Instant,
     used: Mutex<Buckets<ProviderId>>,
 }
 
-impl Default for RefusalThrottle {
-    fn default() -> Self {
+impl PeerThrottle {
+    /// Of submissions that are refused.
+    pub(crate) fn of_refusals() -> Self {
+        Self::of(REFUSED_ITEMS)
+    }
+
+    /// Of rooms into which a peer brings clients.
+    pub(crate) fn of_rooms_begun() -> Self {
+        Self::of(ROOMS_BEGUN)
+    }
+
+    fn of(rate: Rate) -> Self {
         Self {
+            rate,
             since: Instant::now(),
             used: Mutex::default(),
         }
     }
-}
 
-impl RefusalThrottle {
     fn used(&self) -> MutexGuard<'_, Buckets<ProviderId>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,7 +73,7 @@ impl RefusalThrottle {
         Millis(START_MS).plus(elapsed_ms)
     }
 
-    /// So many submissions of a peer were refused, so many milliseconds ago.
+    /// A peer used so many, so many milliseconds ago.
     pub(crate) fn use_up(&self, peer: &ProviderId, items: u32, age_ms: u64) {
         let time = Millis(self.now().0.saturating_sub(age_ms));
         self.use_up_at(peer, items, time);
@@ -61,9 +81,9 @@ impl RefusalThrottle {
 
     fn use_up_at(&self, peer: &ProviderId, items: u32, time: Millis) {
         let mut used = self.used();
-        let wait_ms = used.wait_ms(peer, REFUSED_ITEMS, time);
+        let wait_ms = used.wait_ms(peer, self.rate, time);
         if wait_ms.is_none_or(|wait_ms| wait_ms < WAIT_MS_MAX) {
-            used.take(peer, items, REFUSED_ITEMS, time, PEERS_COUNTED_MAX);
+            used.take(peer, items, self.rate, time, PEERS_COUNTED_MAX);
         }
     }
 
@@ -73,7 +93,7 @@ impl RefusalThrottle {
     }
 
     fn wait_at(&self, peer: &ProviderId, time: Millis) -> Duration {
-        let wait_ms = self.used().wait_ms(peer, REFUSED_ITEMS, time);
+        let wait_ms = self.used().wait_ms(peer, self.rate, time);
         Duration::from_millis(wait_ms.unwrap_or_default().min(WAIT_MS_MAX))
     }
 }
@@ -84,7 +104,7 @@ mod tests {
 
     #[test]
     fn who_is_refused_often_waits_and_nobody_else_does() {
-        let throttle = RefusalThrottle::default();
+        let throttle = PeerThrottle::of_refusals();
         let (mallory, bob) = ("m.example".parse().unwrap(), "b.example".parse().unwrap());
         let now = Millis(1_000_000);
         throttle.use_up_at(&mallory, REFUSED_ITEMS_BURST - 1, now);
@@ -101,7 +121,7 @@ mod tests {
 
     #[test]
     fn patience_comes_back_however_much_was_refused() {
-        let throttle = RefusalThrottle::default();
+        let throttle = PeerThrottle::of_refusals();
         let mallory = "m.example".parse().unwrap();
         let now = Millis(1_000_000);
         for _ in 0..1_000 {
@@ -117,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_was_refused_long_ago_makes_nobody_wait_and_what_is_just_refused_does() {
-        let throttle = RefusalThrottle::default();
+        let throttle = PeerThrottle::of_refusals();
         let mallory = "m.example".parse().unwrap();
         throttle.use_up(&mallory, 2 * REFUSED_ITEMS_BURST, START_MS);
         assert_eq!(throttle.wait(&mallory), Duration::ZERO);

@@ -1,0 +1,209 @@
+//! What is made up costs nothing: names of people and rooms that nobody has, Welcomes for nobody. And one Welcome for many lies
+//! on the disk once or twice for each shard, not for each of them.
+
+use crate::support::{Net, client, raw, room};
+use bytes::Bytes;
+use mimi_actors::{
+    ids::{ClientUri, RoomUri},
+    limits::{TREE_BYTES_MAX, WELCOME_BYTES_MAX},
+    machine::Millis,
+    wire::{
+        self, BVec, Versioned,
+        door::{self, Login, Reply, Request},
+        event::{Body, Epoch, Event, Invitation, Item, LinkSeq, RoomSeq},
+        joining::CodesAsk,
+        link::{self, Ack, Fanout, FanoutGroup, OfShard},
+        room as asked,
+    },
+};
+use mimi_quic::{DOOR_ALPN, LINK_ALPN};
+use quinn::Connection;
+use raw::Back;
+
+const A: &str = "a.example";
+const B: &str = "b.example";
+/// Requests of each kind.
+const EACH: usize = 150;
+/// Users to whom one Welcome goes.
+const INVITED: usize = 96;
+/// Shards of a provider.
+const SHARDS: usize = 16;
+
+fn framed(value: &impl Versioned) -> Vec<u8> {
+    raw::frame(&wire::encode(value))
+}
+
+/// A connection of b.example to the providers' door of a.example.
+async fn peer(net: &Net) -> Connection {
+    let (certificate, key) = (net.path("b.example.crt"), net.path("b.example.key"));
+    let identity = Some((&*certificate, &*key));
+    let dialer = raw::dialer(&net.ca(), LINK_ALPN, identity);
+    raw::connect(&dialer, net.node(A).link, A).await.unwrap()
+}
+
+async fn asked_of_link(connection: &Connection, request: link::Request) -> link::Reply {
+    let open = link::Open::Request(Box::new(request));
+    match raw::say(connection, &framed(&open)).await {
+        Back::Frame(bytes) => wire::decode(&bytes).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What of a lane's first frame of fan-out is acknowledged.
+async fn fanned_out(connection: &Connection, items: Vec<(RoomUri, Item)>) -> Ack {
+    let groups = items.into_iter().map(|(room, item)| FanoutGroup {
+        room,
+        items: BVec::from([item]),
+    });
+    let frame = OfShard {
+        shard: 3,
+        session: 1,
+        said: Fanout {
+            first: LinkSeq(1),
+            groups: BVec::first_max(groups),
+        },
+    };
+    let bytes = [framed(&link::Open::Fanout), framed(&frame)].concat();
+    match raw::say_and_stay(connection, &bytes).await {
+        Back::Frame(bytes) => wire::decode::<OfShard<Ack>>(&bytes).unwrap().said,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn event(body: Body) -> Item {
+    Item::Event(Event {
+        seq: RoomSeq(9),
+        time: Millis(1),
+        body,
+    })
+}
+
+/// A Welcome and a tree that are as large as they may be, and that nothing makes smaller.
+fn invitation(clients: Vec<ClientUri>) -> (Item, u64) {
+    let noise = |length: usize, seed: u64| {
+        let mut state = seed;
+        let byte = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_be_bytes()[0]
+        };
+        Bytes::from(
+            std::iter::repeat_with(byte)
+                .take(length)
+                .collect::<Vec<u8>>(),
+        )
+    };
+    let (welcome, tree) = (noise(WELCOME_BYTES_MAX, 7), noise(TREE_BYTES_MAX, 9));
+    let bytes = (welcome.len() + tree.len()) as u64;
+    let invitation = Invitation {
+        epoch: Epoch(1),
+        clients: BVec::try_from(clients).unwrap(),
+        welcome: welcome.to_vec().into(),
+        tree: tree.to_vec().into(),
+    };
+    (event(Body::Invited(invitation)), bytes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_nobody_has_cost_no_actor_and_no_log() {
+    let mut net = Net::prepare(&[A, B]);
+    net.node_mut(A).start().await;
+    net.node(A).is_at_level("v0.2").await;
+    let alice = net.member("alice", "phone", A).await;
+    let before = net.node(A).settled().await;
+    let actors =
+        |status: mimi_operator::protocol::Status| status.actors_awake + status.actors_asleep;
+    let known = actors(net.node(A).status().await);
+
+    let link = peer(&net).await;
+    let bob = client("bob", "phone", B);
+    for number in 0..EACH {
+        let name = format!("nobody{number}");
+        let codes = link::Request::Room {
+            room: room(&name, A),
+            client: bob.clone(),
+            request: asked::Request::Codes(CodesAsk::List),
+        };
+        let propose = link::Request::Room {
+            room: room(&name, A),
+            client: bob.clone(),
+            request: asked::Request::Propose(BVec::from([vec![7; 99].into()])),
+        };
+        let vouch = link::Request::Vouch {
+            client: client(&name, "phone", A),
+            key: [7; 32],
+        };
+        // A code leads to its user by a name behind sixteen bytes.
+        let code = [&[7; 16], name.as_bytes()].concat();
+        for request in [codes, propose, vouch, link::Request::Resolve(code.into())] {
+            asked_of_link(&link, request).await;
+        }
+    }
+    let talk = |number| {
+        let text = event(Body::Application(vec![7; 99].into()));
+        (room(&format!("nobody{number}"), B), text)
+    };
+    let ack = fanned_out(&link, (0..EACH).map(talk).collect()).await;
+    assert_eq!(ack.refused.len(), EACH, "{ack:?}");
+    let doors = raw::dialer(&net.ca(), DOOR_ALPN, None);
+    for number in 0..20 {
+        let door = raw::connect(&doors, net.node(A).door, A).await.unwrap();
+        let login = Request::Login(Login {
+            client: client(&format!("nobody{number}"), "phone", A),
+            proof: vec![7; 64].into(),
+        });
+        let said = framed(&door::Open::Request(Box::new(login)));
+        let Back::Frame(reply) = raw::say(&door, &said).await else {
+            panic!("it is answered")
+        };
+        assert!(matches!(wire::decode(&reply), Ok(Reply::Refused(_))));
+    }
+
+    assert_eq!(actors(net.node(A).status().await), known);
+    assert_eq!(net.node(A).settled().await, before);
+    alice.door().unwrap().hub_sender().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_welcome_for_many_lies_on_the_disk_for_each_shard_and_not_for_each_user() {
+    let mut net = Net::prepare(&[A, B]);
+    net.node_mut(A).start().await;
+    net.node(A).is_at_level("v0.2").await;
+    let link = peer(&net).await;
+    // What is acknowledged is written, and what follows from it soon.
+    let settled = async || {
+        net.node(A).settled().await;
+        net.node(A).status().await.log_bytes
+    };
+
+    let before = settled().await;
+    let nobody = (0..250).map(|number| client(&format!("nobody{number}"), "phone", A));
+    let (item, bytes) = invitation(nobody.collect());
+    let ack = fanned_out(&link, vec![(room("ghosts", B), item)]).await;
+    assert!(ack.refused.is_empty(), "{ack:?}");
+    let ghosts = settled().await - before;
+    // Once for the room, perhaps more where the log writes whole blocks.
+    assert!(ghosts < 3 * bytes, "{ghosts} bytes for {bytes}");
+
+    let mut invited = Vec::new();
+    for number in 0..INVITED {
+        let name = format!("user{number}");
+        let member = net.member(&name, "phone", A).await;
+        invited.push(member.client().clone());
+    }
+    let before = settled().await;
+    let (item, bytes) = invitation(invited);
+    let second = peer(&net).await;
+    let ack = fanned_out(&second, vec![(room("party", B), item)]).await;
+    assert!(ack.refused.is_empty(), "{ack:?}");
+    let party = settled().await - before;
+    // Once, or twice where the first of a shard was written before the others came.
+    let most = (2 * SHARDS as u64 + 2) * bytes;
+    assert!(
+        party < most,
+        "{party} bytes for {bytes}, {most} would be too many"
+    );
+    let errors = net.node(A).errors();
+    assert!(errors.is_empty(), "{errors:#?}");
+}
