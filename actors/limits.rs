@@ -268,6 +268,8 @@ pub const RETRY_AFTER_MS_MAX: u32 = 60_000;
 pub const REFUSED_ITEMS_BURST: u32 = 16_384;
 /// Submissions of one provider that may be refused more, each minute: beyond it its next frames wait.
 pub const REFUSED_ITEMS_PER_MINUTE: u32 = 60_000;
+/// Bytes of a refused submission for which it counts once more: a large one costs as much as several.
+pub const REFUSED_ITEM_BYTES: usize = 4 << 10;
 /// Providers whose refused submissions a node counts; the one that used least is forgotten first.
 pub const PEERS_COUNTED_MAX: usize = 1_024;
 /// Connections of one address that a node's link endpoint begins at once after a rest.

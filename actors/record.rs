@@ -70,10 +70,17 @@ impl Versioned for Entry {
     const FORMAT: Format = RECORD;
 
     fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
-        let is_level = |command: &Command| matches!(command, Command::Level(_));
-        if version < Level::SECOND.record() && self.commands.iter().any(is_level) {
-            let what = "level of a shard";
-            return Err(NotInVersion { version, what }.into());
+        for command in &self.commands {
+            let what = match command {
+                Command::Level(_) => "level of a shard",
+                Command::Link(link::Command::GiveUp { .. }) => "end of what is owed to a provider",
+                Command::Hub(..) | Command::Follower(..) | Command::User(..) | Command::Link(_) => {
+                    continue;
+                }
+            };
+            if version < Level::SECOND.record() {
+                return Err(NotInVersion { version, what }.into());
+            }
         }
         Ok(postcard::to_extend(self, out)?)
     }

@@ -350,7 +350,7 @@ fn a_device_of_the_hub_has_its_turn_next_however_many_another_provider_has_sent(
         let orders = world.commit();
         let ticket = orders.iter().find_map(|order| match order {
             Effect::Append { ticket, .. } => Some(ticket.0),
-            _ => None,
+            Effect::Answer { .. } | Effect::Own(_) => None,
         });
         let ticket = ticket.unwrap();
         world.grant(ticket, &orders);
@@ -372,8 +372,7 @@ fn one_user_has_few_places_and_other_providers_leave_some_to_the_hubs_own() {
     assert_eq!(told(&more).len(), 1);
     let others = JOINERS_WAITING_PER_ROOM_MAX - JOINERS_WAITING_KEPT_PER_ROOM;
     let mut refused = 0;
-    for number in 0..others as u64 {
-        let provider = ["c", "d", "e", "f"][number as usize % 4];
+    for (number, provider) in (0..others as u64).zip(["c", "d", "e", "f"].iter().cycle()) {
         let joiner = client(provider, &format!("u{number}"), "phone");
         refused += told(&world.ask_of(1_000 + number, &joiner)).len();
     }
@@ -468,7 +467,7 @@ fn a_provider_that_tried_many_wrong_codes_is_slowed_down_at_passphrases_and_neve
 fn flaws(orders: &[Effect]) -> Vec<(CodeFlaw, bool)> {
     let flaw = |order: &Effect| match order {
         Effect::Own(Own::CodeRefused { flaw, command, .. }) => Some((*flaw, command.is_some())),
-        _ => None,
+        Effect::Append { .. } | Effect::Answer { .. } | Effect::Own(_) => None,
     };
     orders.iter().filter_map(flaw).collect()
 }

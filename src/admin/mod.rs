@@ -3,6 +3,7 @@
 mod change;
 mod cluster;
 mod figures;
+mod forget;
 pub(crate) mod http;
 mod listener;
 pub mod local;

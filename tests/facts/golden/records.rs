@@ -423,6 +423,12 @@ pub(super) fn records_of_2() -> Group {
         commands: list(vec![Command::Level(Level::SECOND)]),
     };
     group.frame("level", entry);
+    let provider = provider();
+    let give_up = Entry {
+        stamp: Millis(1_700_000_000_000),
+        commands: list(vec![Command::Link(link::Command::GiveUp { provider })]),
+    };
+    group.frame("link-give-up", give_up);
     group
 }
 
