@@ -9,9 +9,10 @@ use crate::{
     caller::Caller,
     ids::ClientUri,
     limits::{
-        JOINER_PLACE_KEPT_MS, JOINERS_WAITING_KEPT_PER_ROOM, JOINERS_WAITING_PER_PROVIDER_MAX,
-        JOINERS_WAITING_PER_ROOM_MAX, JOINERS_WAITING_PER_USER_MAX, LEASE_MS,
-        WRONG_CODES_LOOK_AFTER_MS, WRONG_CODES_PER_PROVIDER_MAX,
+        JOINER_PLACE_KEPT_MS, JOINERS_IN_CHECK_PER_PROVIDER_MAX, JOINERS_WAITING_KEPT_PER_ROOM,
+        JOINERS_WAITING_PER_PROVIDER_MAX, JOINERS_WAITING_PER_ROOM_MAX,
+        JOINERS_WAITING_PER_USER_MAX, LEASE_MS, WRONG_CODES_LOOK_AFTER_MS,
+        WRONG_CODES_PER_PROVIDER_MAX,
     },
     machine::{Desk as _, Millis, Ticket},
     wire::{
@@ -378,6 +379,25 @@ fn one_user_has_few_places_and_other_providers_leave_some_to_the_hubs_own() {
     }
     assert_eq!(refused, JOINERS_WAITING_PER_USER_MAX, "as many as bob has");
     assert_eq!(told(&world.ask(2, "two")), []);
+}
+
+#[test]
+fn one_provider_keeps_the_workers_from_looking_at_nobody_elses_requests() {
+    let mut world = World::new();
+    let mut asks = |ticket: u64, joiner: &ClientUri| {
+        let request = Arc::new(joining(ticket, joiner, world.now()));
+        let orders = world.give(Input::Ask {
+            ticket: Ticket(ticket),
+            caller: Caller::of(joiner.clone()),
+            request: Request::GroupInfo(request),
+        });
+        matches!(&orders[..], [Effect::Own(Own::Check { .. })])
+    };
+    for ticket in 0..JOINERS_IN_CHECK_PER_PROVIDER_MAX as u64 {
+        assert!(asks(ticket, &client("b", &format!("u{ticket}"), "phone")));
+    }
+    assert!(!asks(100, &client("b", "late", "phone")));
+    assert!(asks(101, &carol()) && asks(102, &device_of("two")));
 }
 
 #[test]
