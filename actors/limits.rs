@@ -285,6 +285,8 @@ pub const REFUSED_ITEMS_PER_MINUTE: u32 = 60_000;
 pub const ROOMS_BEGUN_BURST_PER_PEER: u32 = 10_000;
 /// Rooms of one provider that may begin more, each minute: beyond it its next frames wait.
 pub const ROOMS_BEGUN_PER_MINUTE_PER_PEER: u32 = 6_000;
+/// Bytes of a refused submission for which it counts once more: a large one costs as much as several.
+pub const REFUSED_ITEM_BYTES: usize = 4 << 10;
 /// Providers whose refused submissions a node counts; the one that used least is forgotten first.
 pub const PEERS_COUNTED_MAX: usize = 1_024;
 /// Handshakes under way at one door, at most; each address may have one more whatever others do.

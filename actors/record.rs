@@ -71,6 +71,7 @@ impl Command {
             Self::Level(_) => Some("level of a shard"),
             Self::User(_, command) => matches!(&**command, user::command::Command::Join(_))
                 .then_some("notice that points at another"),
+            Self::Link(link::Command::GiveUp { .. }) => Some("end of what is owed to a provider"),
             Self::Hub(..) | Self::Follower(..) | Self::Link(_) => None,
         }
     }

@@ -37,6 +37,8 @@ pub enum ShardRequest {
     Redrive(RoomUri, ProviderId),
     /// What clients have acknowledged of rooms of one shard, the first of which tells which.
     Read(BVec<ReadProgress, READS_TOLD_MAX>),
+    /// Give up what a provider is owed by the shard of a room.
+    GiveUp(RoomUri, ProviderId),
 }
 
 impl ShardRequest {
@@ -49,6 +51,7 @@ impl ShardRequest {
             | Self::Verdicts(room, _)
             | Self::Follower(room, _)
             | Self::Knows(room, _)
+            | Self::GiveUp(room, _)
             | Self::Redrive(room, _) => room.to_string(),
             Self::User(user, ..) | Self::UserLog(user, _) => user.to_string(),
             Self::DeviceKey(client) => client.user().to_string(),
@@ -72,6 +75,7 @@ impl ShardRequest {
             | Self::User(..)
             | Self::DeviceKey(_)
             | Self::Knows(..)
+            | Self::GiveUp(..)
             | Self::Redrive(..) => 0,
             Self::Read(has) => has.iter().map(ReadProgress::bytes).sum(),
         };
@@ -107,7 +111,7 @@ pub enum ShardReply {
     Done,
     /// Nobody: the shard is not led there, or no answer came in time. Whether it was done is not known.
     Nobody,
-    /// What became of a redrive.
+    /// What became of a redrive, or of what was to be given up.
     Redriven(Redriven),
 }
 
@@ -164,6 +168,11 @@ asked!(
 asked!(
     /// See [`ShardRequest::Redrive`].
     AskRedrive(RoomUri, ProviderId) is Redrive(room, provider),
+    ShardReply::Redriven(redriven) => redriven, Redriven
+);
+asked!(
+    /// See [`ShardRequest::GiveUp`].
+    AskGiveUp(RoomUri, ProviderId) is GiveUp(room, provider),
     ShardReply::Redriven(redriven) => redriven, Redriven
 );
 asked!(

@@ -75,14 +75,19 @@ pub enum Command {
         /// Who has what.
         has: BVec<ReadProgress, READS_TOLD_MAX>,
     },
+    /// What a provider is owed is given up: its members must join anew. Release 0.1 has no word for it.
+    GiveUp {
+        /// The provider.
+        provider: ProviderId,
+    },
 }
 
-/// What became of a [`Command::Redrive`].
+/// What became of a [`Command::Redrive`] or a [`Command::GiveUp`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Redriven {
-    /// So many items are on their way again.
+    /// So many items are on their way again, or given up.
     Items(u64),
-    /// Nothing waited.
+    /// Nothing waited, or was owed.
     Nothing,
     /// The log is full. Nothing was done.
     StorageFull,
@@ -171,6 +176,10 @@ impl Links {
                 self.redrive(provider, room);
                 Ok(())
             }
+            Command::GiveUp { provider } => {
+                self.give_up(provider);
+                Ok(())
+            }
             // Nothing that is owed is forgotten.
             Command::Forget { .. } | Command::Read { .. } => Ok(()),
         }
@@ -180,6 +189,13 @@ impl Links {
     pub fn redrive(&mut self, provider: &ProviderId, room: &RoomUri) -> Option<u64> {
         let peer = Peer::Provider(provider.clone());
         self.outgoing.get_mut(&peer)?.redrive(room)
+    }
+
+    /// Gives up what a provider is owed. Says how many items that are, if any.
+    pub fn give_up(&mut self, provider: &ProviderId) -> Option<u64> {
+        let peer = Peer::Provider(provider.clone());
+        let items = self.outgoing.get_mut(&peer)?.give_up();
+        (items > 0).then_some(items)
     }
 
     /// The first event of each room that some provider is still owed.

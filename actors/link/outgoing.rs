@@ -232,6 +232,24 @@ impl Outgoing {
         Some(items)
     }
 
+    /// Gives up everything that is owed, on the link and beside it. Says how many items that are.
+    pub fn give_up(&mut self) -> u64 {
+        let items = self.items();
+        self.acked = self.last;
+        self.runs.clear();
+        self.parked.clear();
+        items
+    }
+
+    /// Some room of which something is owed.
+    #[must_use]
+    pub fn some_room(&self) -> Option<&RoomUri> {
+        let next = self.acked.next();
+        let unacked = self.runs.iter().find(|run| run.end() > next);
+        let on_link = unacked.map(|run| run.owed.room());
+        on_link.or_else(|| self.parked.keys().next())
+    }
+
     /// The runs that hold items from `from` on, the first one cut to begin there.
     pub fn from(&self, from: LinkSeq) -> impl Iterator<Item = Run> + '_ {
         let skip = self.runs.partition_point(|run| run.end() <= from);
@@ -435,6 +453,23 @@ mod tests {
         assert_eq!(link.redrive(&refused("x").room), None);
         assert_eq!(owed(&link), [(8, 6, events("x", 1))]);
         assert_eq!(link.parked().count(), 0);
+    }
+
+    #[test]
+    fn what_is_given_up_is_counted_once_and_what_comes_after_is_owed() {
+        let mut link = Outgoing::new(2);
+        for room in ["x", "y", "z"] {
+            link.push(events(room, 1), 3);
+        }
+        link.ack(LinkSeq(2), &[]).unwrap();
+        assert_eq!((link.items(), link.parked().count()), (7, 1));
+        assert_eq!(link.some_room(), Some(events("x", 1).room()));
+        assert_eq!((link.give_up(), link.give_up()), (7, 0));
+        assert_eq!((link.items(), link.some_room()), (0, None));
+        assert_eq!(link.owed_events().count(), 0);
+        link.push(events("y", 4), 1);
+        assert_eq!(owed(&link), [(7, 1, events("y", 4))]);
+        assert_eq!(link.some_room(), Some(events("y", 4).room()));
     }
 
     #[test]

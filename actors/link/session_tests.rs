@@ -165,7 +165,10 @@ fn refused_rooms_go_into_the_log_with_the_acknowledgement_once() {
     assert!(!sender.must_record());
     let rooms = |command| match command {
         Command::Ack { refused, .. } => refused.len(),
-        Command::Redrive { .. } | Command::Forget { .. } | Command::Read { .. } => {
+        Command::Redrive { .. }
+        | Command::GiveUp { .. }
+        | Command::Forget { .. }
+        | Command::Read { .. } => {
             panic!("an acknowledgement")
         }
     };

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bucket::Rate,
     ids::{ClientUri, ProviderId},
-    limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX},
+    limits::{PROPOSALS_PER_BUNDLE_MAX, REFUSED_ITEM_BYTES, SUBMIT_ITEMS_MAX},
     machine::{self, Millis, Moment, Position, ReviveError},
     mls::{
         check::{bundle::CheckedBundle, proposal::PendingProposal},
@@ -127,6 +127,20 @@ impl Submit {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.messages.bytes()
+    }
+
+    /// How many refused submissions a run of its messages counts as.
+    #[must_use]
+    pub fn weight(&self, first: SubmitSeq, count: u32) -> u32 {
+        let Via::Provider { first: begin, .. } = self.via else {
+            return 0;
+        };
+        let skip = usize::try_from(first.0.saturating_sub(begin.0)).unwrap_or(usize::MAX);
+        let run = self.messages.iter().skip(skip).take(count as usize);
+        let weight: usize = run
+            .map(|message| 1 + message.len() / REFUSED_ITEM_BYTES)
+            .sum();
+        u32::try_from(weight).unwrap_or(u32::MAX)
     }
 }
 

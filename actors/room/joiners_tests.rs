@@ -9,9 +9,10 @@ use crate::{
     caller::Caller,
     ids::ClientUri,
     limits::{
-        JOINER_PLACE_KEPT_MS, JOINERS_WAITING_KEPT_PER_ROOM, JOINERS_WAITING_PER_PROVIDER_MAX,
-        JOINERS_WAITING_PER_ROOM_MAX, JOINERS_WAITING_PER_USER_MAX, LEASE_MS,
-        WRONG_CODES_LOOK_AFTER_MS, WRONG_CODES_PER_PROVIDER_MAX,
+        JOINER_PLACE_KEPT_MS, JOINERS_IN_CHECK_PER_PROVIDER_MAX, JOINERS_WAITING_KEPT_PER_ROOM,
+        JOINERS_WAITING_PER_PROVIDER_MAX, JOINERS_WAITING_PER_ROOM_MAX,
+        JOINERS_WAITING_PER_USER_MAX, LEASE_MS, WRONG_CODES_LOOK_AFTER_MS,
+        WRONG_CODES_PER_PROVIDER_MAX,
     },
     machine::{Desk as _, Millis, Ticket},
     wire::{
@@ -350,7 +351,7 @@ fn a_device_of_the_hub_has_its_turn_next_however_many_another_provider_has_sent(
         let orders = world.commit();
         let ticket = orders.iter().find_map(|order| match order {
             Effect::Append { ticket, .. } => Some(ticket.0),
-            _ => None,
+            Effect::Answer { .. } | Effect::Own(_) => None,
         });
         let ticket = ticket.unwrap();
         world.grant(ticket, &orders);
@@ -372,13 +373,31 @@ fn one_user_has_few_places_and_other_providers_leave_some_to_the_hubs_own() {
     assert_eq!(told(&more).len(), 1);
     let others = JOINERS_WAITING_PER_ROOM_MAX - JOINERS_WAITING_KEPT_PER_ROOM;
     let mut refused = 0;
-    for number in 0..others as u64 {
-        let provider = ["c", "d", "e", "f"][number as usize % 4];
+    for (number, provider) in (0..others as u64).zip(["c", "d", "e", "f"].iter().cycle()) {
         let joiner = client(provider, &format!("u{number}"), "phone");
         refused += told(&world.ask_of(1_000 + number, &joiner)).len();
     }
     assert_eq!(refused, JOINERS_WAITING_PER_USER_MAX, "as many as bob has");
     assert_eq!(told(&world.ask(2, "two")), []);
+}
+
+#[test]
+fn one_provider_keeps_the_workers_from_looking_at_nobody_elses_requests() {
+    let mut world = World::new();
+    let mut asks = |ticket: u64, joiner: &ClientUri| {
+        let request = Arc::new(joining(ticket, joiner, world.now()));
+        let orders = world.give(Input::Ask {
+            ticket: Ticket(ticket),
+            caller: Caller::of(joiner.clone()),
+            request: Request::GroupInfo(request),
+        });
+        matches!(&orders[..], [Effect::Own(Own::Check { .. })])
+    };
+    for ticket in 0..JOINERS_IN_CHECK_PER_PROVIDER_MAX as u64 {
+        assert!(asks(ticket, &client("b", &format!("u{ticket}"), "phone")));
+    }
+    assert!(!asks(100, &client("b", "late", "phone")));
+    assert!(asks(101, &carol()) && asks(102, &device_of("two")));
 }
 
 #[test]
@@ -468,7 +487,7 @@ fn a_provider_that_tried_many_wrong_codes_is_slowed_down_at_passphrases_and_neve
 fn flaws(orders: &[Effect]) -> Vec<(CodeFlaw, bool)> {
     let flaw = |order: &Effect| match order {
         Effect::Own(Own::CodeRefused { flaw, command, .. }) => Some((*flaw, command.is_some())),
-        _ => None,
+        Effect::Append { .. } | Effect::Answer { .. } | Effect::Own(_) => None,
     };
     orders.iter().filter_map(flaw).collect()
 }

@@ -1,9 +1,10 @@
 use super::{
+    hub::{Command, Via},
     outcome::{Answer, Refused, RefusedRun},
     testing::*,
 };
 use crate::{
-    limits::EPOCH_TOLERANCE_EPOCHS,
+    limits::{EPOCH_TOLERANCE_EPOCHS, REFUSED_ITEM_BYTES},
     machine::Millis,
     wire::{
         BVec, Payload,
@@ -254,4 +255,22 @@ fn a_clients_number_is_taken_once_and_a_repeat_gets_the_first_verdict() {
         hub.send(&alice(), 0, texts(2, 1)).done.to_answer(),
         Answer::Gap { expected: 6 }
     );
+}
+
+#[test]
+fn a_large_message_that_is_refused_counts_as_several() {
+    let (small, large) = (
+        message(1, "x"),
+        Payload::from(vec![0; 10 * REFUSED_ITEM_BYTES]),
+    );
+    let via = |first| Via::Provider {
+        first: SubmitSeq(first),
+        undecided: SubmitSeq(1),
+    };
+    let Command::Submit(submit) = submit(&bob(), via(7), vec![small.clone(), large, small]) else {
+        unreachable!("submit makes a Submit")
+    };
+    assert_eq!(submit.weight(SubmitSeq(7), 3), 1 + 11 + 1);
+    assert_eq!(submit.weight(SubmitSeq(8), 1), 11);
+    assert_eq!(submit.weight(SubmitSeq(9), 1), 1);
 }

@@ -8,7 +8,10 @@ use crate::{
     },
     machine::Millis,
     record::Command,
-    room::outcome::{Outcome, UserNotice},
+    room::{
+        hub,
+        outcome::{Outcome, RefusedRun, UserNotice},
+    },
     user::{self, outcome as user_outcome},
     wire::{event::VerdictRun, post::Refilled, version::Level},
 };
@@ -35,11 +38,11 @@ pub struct News {
     pub verdicts: Vec<(RoomUri, ClientUri, VerdictRun)>,
     /// Clients for whom something was not stored.
     pub inbox_full: Vec<ClientUri>,
-    /// Submissions of other providers that were refused: whose, and how many.
+    /// Submissions of other providers that were refused: whose, and how many; a large one counts as several.
     pub refused: Vec<(ProviderId, u32)>,
     /// Acknowledgements of what was never sent.
     pub acks_refused: Vec<AckRefused>,
-    /// What each redrive of the entry sent, in order.
+    /// What each redrive of the entry sent, or gave up, in order.
     pub redriven: Vec<Redriven>,
     /// The level that the shard has from now on, where that was said.
     pub level: Option<Level>,
@@ -60,8 +63,14 @@ impl Derived {
         let mut news = News::default();
         for (command, done) in done {
             match (command, done) {
-                (Command::Hub(room, _), Done::Room(outcome)) => {
+                (Command::Hub(room, command), Done::Room(outcome)) => {
                     self.record_hub(room, &outcome, &mut news);
+                    if let hub::Command::Submit(submit) = &**command {
+                        let weigh = |run: &RefusedRun| {
+                            (run.provider.clone(), submit.weight(run.first, run.count))
+                        };
+                        news.refused.extend(outcome.refused.iter().map(weigh));
+                    }
                     self.record_notices(room, outcome.notices, shards);
                 }
                 (Command::Follower(room, _), Done::Room(outcome)) => {
@@ -84,6 +93,11 @@ impl Derived {
                 (Command::Link(link::Command::Read { has }), _) => self.record_read(has),
                 (Command::Link(link::Command::Redrive { provider, room }), _) => {
                     let items = self.links.redrive(provider, room);
+                    news.redriven
+                        .push(items.map_or(Redriven::Nothing, Redriven::Items));
+                }
+                (Command::Link(link::Command::GiveUp { provider }), _) => {
+                    let items = self.links.give_up(provider);
                     news.redriven
                         .push(items.map_or(Redriven::Nothing, Redriven::Items));
                 }
@@ -124,7 +138,6 @@ impl Derived {
             };
             let peer = Peer::Provider(refused.provider.clone());
             self.links.to(&peer).push(owed, refused.count);
-            news.refused.push((refused.provider.clone(), refused.count));
         }
     }
 

@@ -456,6 +456,12 @@ impl Before<ShardRequest> for NodeAsk {
                     what: "question about verdicts",
                 });
             }
+            ShardRequest::GiveUp(..) => {
+                return Err(NotInVersion {
+                    version: 1,
+                    what: "end of what is owed to a provider",
+                });
+            }
             ShardRequest::UserLog(user, command) => Self::User(user, command),
             ShardRequest::User(user, principal, request) => {
                 let command = user_requests::command(&user, principal, request);

@@ -5,12 +5,13 @@
 
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
-    link,
+    link::{self, Redriven},
     machine::{Millis, Ticket},
     room::{desk, follower_desk, hub},
     shard::Derived,
     shard_request::{ShardReply, ShardRequest},
     user::{command::Command as UserCommand, desk as user_desk, fold as user, outcome, requests},
+    wire::{refusal::TryLater, version::Level},
 };
 use std::sync::Arc;
 
@@ -81,6 +82,11 @@ pub fn take(request: ShardRequest, ticket: Ticket, derived: &Derived, now: Milli
         ShardRequest::Redrive(room, provider) => {
             Taken::Log(link::Command::Redrive { provider, room })
         }
+        // A log that goes by the rules of release 0.1 has no word for it.
+        ShardRequest::GiveUp(..) if derived.level < Level::SECOND => {
+            Taken::Answered(ShardReply::Redriven(Redriven::TryLater(TryLater::NOT_LED)))
+        }
+        ShardRequest::GiveUp(_, provider) => Taken::Log(link::Command::GiveUp { provider }),
         ShardRequest::Read(has) => Taken::LogOwn(link::Command::Read { has }),
     }
 }
@@ -140,8 +146,18 @@ mod tests {
     fn what_goes_into_the_log_waits_for_its_outcome_or_only_for_a_place() {
         let room: RoomUri = "mimi://a.example/r/den".parse().unwrap();
         let provider: ProviderId = "b.example".parse().unwrap();
-        let redrive = ShardRequest::Redrive(room, provider);
+        let redrive = ShardRequest::Redrive(room.clone(), provider.clone());
         assert!(matches!(taken(redrive), Taken::Log(_)));
+        let give_up = ShardRequest::GiveUp(room, provider);
+        assert!(matches!(taken(give_up.clone()), Taken::Answered(_)));
+        let derived = Derived {
+            level: Level::SECOND,
+            ..Derived::default()
+        };
+        assert!(matches!(
+            take(give_up, TICKET, &derived, NOW),
+            Taken::Log(_)
+        ));
         let read = ShardRequest::Read(BVec::default());
         assert!(matches!(taken(read), Taken::LogOwn(_)));
     }

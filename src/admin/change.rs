@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a request is asked again: longer than an election takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it waits before it is asked again, where the answer does not say.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
@@ -37,7 +37,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    fn new(code: Code, why: String) -> Self {
+    pub(super) fn new(code: Code, why: String) -> Self {
         Self {
             code,
             why,
@@ -45,7 +45,7 @@ impl Refusal {
         }
     }
 
-    fn full() -> Self {
+    pub(super) fn full() -> Self {
         let why = "the disk or the log is full, so nothing was done: make room (`mimi-node status` shows how full the \
                    log is), then repeat the command";
         Self::new(Code::StorageFull, why.to_owned())
@@ -53,7 +53,7 @@ impl Refusal {
 }
 
 /// What one attempt came to.
-enum Attempt<A> {
+pub(super) enum Attempt<A> {
     Answered(A),
     /// The shard takes nothing now; when it may.
     TryLater {
@@ -64,13 +64,13 @@ enum Attempt<A> {
 }
 
 /// An answer, and whether an attempt before it may have been done already.
-struct Asked<A> {
-    answer: A,
-    again: bool,
+pub(super) struct Asked<A> {
+    pub(super) answer: A,
+    pub(super) again: bool,
 }
 
 /// Asks until there is an answer, or the patience is over.
-async fn patiently<A, F: Future<Output = Attempt<A>>>(
+pub(super) async fn patiently<A, F: Future<Output = Attempt<A>>>(
     mut attempt: impl FnMut() -> F,
     patience: Duration,
 ) -> Result<Asked<A>, Refusal> {

@@ -204,6 +204,14 @@ async fn answer(node: &Node, ready: &Ready, request: Request) -> Response {
             let redriven = change::redrive(node, &provider, &room).await;
             redriven.map_err(Into::into)
         }
+        Request::Owed { provider } => Ok(super::forget::owed(node, &provider)),
+        Request::ForgetPeer {
+            provider,
+            items_max,
+        } => {
+            let forgotten = super::forget::forget(node, &provider, items_max).await;
+            forgotten.map_err(Into::into)
+        }
         Request::Cluster => super::cluster::status(node),
         Request::LookChange { shard, wish } => super::cluster::look(node, shard, wish).await,
         Request::BeginChange { id, wish } => super::cluster::begin(node, id, wish).await,

@@ -4,6 +4,7 @@ mod change;
 mod cluster;
 mod door_metrics;
 mod figures;
+mod forget;
 pub(crate) mod http;
 mod listener;
 pub mod local;

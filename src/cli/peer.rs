@@ -1,4 +1,4 @@
-//! `peer`: rooms of which something waits beside the link to another provider.
+//! `peer`: what waits for another provider, on the link and beside it.
 
 use super::{
     Target,
@@ -26,6 +26,17 @@ enum What {
         /// Of this provider alone
         #[arg(long)]
         peer: Option<ProviderId>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Say how much is owed to a provider and, with --items, give it up for good: its members must join anew
+    Forget {
+        /// The provider
+        #[arg(long)]
+        peer: ProviderId,
+        /// Give it up, if it is no more than so many items
+        #[arg(long)]
+        items: Option<u64>,
         #[command(flatten)]
         target: Target,
     },
@@ -57,9 +68,47 @@ impl Peer {
                 show(&rooms, total);
                 Ok(())
             }
+            What::Forget {
+                peer,
+                items,
+                target,
+            } => forget(&target, peer, items),
             What::Redrive { peer, room, target } => redrive(&target, &peer, room),
         }
     }
+}
+
+fn forget(target: &Target, provider: ProviderId, items_max: Option<u64>) -> anyhow::Result<()> {
+    let asked = match items_max {
+        None => Request::Owed {
+            provider: provider.clone(),
+        },
+        Some(items_max) => Request::ForgetPeer {
+            provider: provider.clone(),
+            items_max,
+        },
+    };
+    let response = ask(&target.config, &asked)?;
+    if target.json {
+        return output::json(&response);
+    }
+    let line = if let Response::Forgotten { items } = response {
+        format!(
+            "{items} items that were owed to {provider} are given up: remove its members from their rooms, or invite them anew"
+        )
+    } else if let Response::Owed { items } = response {
+        match items {
+            0 => format!("nothing is owed to {provider}"),
+            _ => format!(
+                "{items} items are owed to {provider}; nothing was done. To give them up for good, so that its members must \
+                 join anew, add --items {items}"
+            ),
+        }
+    } else {
+        bail!("the node answered something else");
+    };
+    output::line(&line);
+    Ok(())
 }
 
 fn parked(

@@ -135,6 +135,8 @@ impl User {
             Response::Status(_)
             | Response::Parked { .. }
             | Response::Redriven { .. }
+            | Response::Owed { .. }
+            | Response::Forgotten { .. }
             | Response::Cluster(_)
             | Response::Next { .. }
             | Response::Checked { .. }

@@ -52,6 +52,18 @@ pub enum Request {
         /// The room.
         room: RoomUri,
     },
+    /// How much is owed to a provider.
+    Owed {
+        /// The provider.
+        provider: ProviderId,
+    },
+    /// Give up what is owed to a provider; refused where that is nothing, or more than this.
+    ForgetPeer {
+        /// The provider.
+        provider: ProviderId,
+        /// How many items at most.
+        items_max: u64,
+    },
     /// The cluster, as the node sees it.
     Cluster,
     /// Say what the next step of a wish would be in one shard, as its leader sees it.
@@ -130,6 +142,16 @@ pub enum Response {
     },
     /// What waited of a room is on its way again.
     Redriven {
+        /// How many items.
+        items: u64,
+    },
+    /// What is owed to a provider.
+    Owed {
+        /// How many items.
+        items: u64,
+    },
+    /// What was owed to a provider is given up.
+    Forgotten {
         /// How many items.
         items: u64,
     },

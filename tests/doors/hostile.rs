@@ -17,7 +17,8 @@
 //! | | there already: itself, its init key; given away before a restart; one too many | `packages` | `Ok` once, `Duplicate`, `Duplicate`, `Full` |
 //! | Commit | epochs before and after, accepted again | `forged` `epochs` | `WrongEpoch`; the first answer |
 //! | | GroupInfo wrong in one field each | `forged` `group_infos` | `group_info_mismatch` and the field; `tree_mismatch` |
-//! | | no member, removed, blank leaf, leaf outside, another's leaf | `forged` `lists` | `NotMember`, `sender_not_bound` |
+//! | | no member, removed | `peers`, `forged` | `NotAuthorized` |
+//! | | blank leaf, leaf outside, another's leaf | `forged` `lists` | `NotMember`, `sender_not_bound` |
 //! | | by another provider's connection | `peers` | `SenderNotBound` |
 //! | | Proposals unknown, void, excluding each other, left out | `forged` `lists` | `UnknownProposals`, `InvalidProposals`, `OmittedProposals` |
 //! | | Welcome missing, too much, for others | `bundles`, `forged` `sizes`, R3.2-04 to R3.2-07 | `welcome_mismatch` |

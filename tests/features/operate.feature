@@ -46,6 +46,32 @@ Feature: A command says only what was verified when it said so
     Then it ends with 1
     And it says "mimi-node: c.example is not a peer of this node; see `mimi-node status`"
 
+  Scenario: what is owed to a provider that stays away is counted, and given up when the count is said
+    Given the providers a.example and b.example
+    And alice at a.example
+    And bob at b.example
+    And the room den of a.example with alice and bob
+    When b.example is killed
+    And alice sends "one"
+    And alice sends "two"
+    And the operator of a.example runs "peer forget --peer b.example"
+    Then it ends with 0
+    And it prints "… items are owed to b.example; nothing was done. To give them up for good, so that its members must join anew, add --items …"
+    When the operator of a.example runs "peer forget --peer b.example --items 1"
+    Then it ends with 1
+    And it says "mimi-node: … items are owed to b.example by now, more than 1: look again, then repeat the command"
+    When the operator of a.example runs "peer forget --peer b.example --items 1000"
+    Then it ends with 0
+    And it prints "… items that were owed to b.example are given up: remove its members from their rooms, or invite them anew"
+    When the operator of a.example runs "peer forget --peer b.example --items 1000 --json"
+    Then it ends with 1
+    And it says in JSON: code "nothing_waits", exit 1, message "nothing is owed to b.example"
+    When the operator of a.example runs "peer forget --peer b.example"
+    Then it ends with 0
+    And it prints "nothing is owed to b.example"
+    When alice sends "three"
+    Then every message of alice has its verdict
+
   Scenario: what was so before is not said to be done
     Given the files of a.example
     And a.example runs

@@ -229,12 +229,16 @@ impl Apply for ApplyToActors {
     }
 }
 
-/// Who waits for each redrive of an entry, in order.
+/// Who waits for each redrive of an entry, and each end of what is owed, in order.
 fn redrives<'a>(
     commands: impl Iterator<Item = (&'a Command, Option<Ticket>)>,
 ) -> impl Iterator<Item = Option<Ticket>> {
-    let redrive =
-        |command: &Command| matches!(command, Command::Link(link::Command::Redrive { .. }));
+    let redrive = |command: &Command| {
+        matches!(
+            command,
+            Command::Link(link::Command::Redrive { .. } | link::Command::GiveUp { .. })
+        )
+    };
     commands.filter_map(move |(command, ticket)| redrive(command).then_some(ticket))
 }
 

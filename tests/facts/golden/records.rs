@@ -433,6 +433,9 @@ pub(super) fn records_of_2() -> Group {
     });
     let join = Command::User(user_uri(), Arc::new(join));
     group.frame("user-join", entry(join));
+    let provider = provider();
+    let give_up = Command::Link(link::Command::GiveUp { provider });
+    group.frame("link-give-up", entry(give_up));
     group
 }
 
