@@ -7,7 +7,7 @@ use mimi_actors::wire::{
     door,
     door::{Acks, DoorRefused, Events, Open, Reply, Request, Sent},
 };
-use mimi_quic::{Door, DoorDialer, DoorEndpoint, Identity, LaneReceiver, LaneSender};
+use mimi_quic::{Door, DoorDialer, DoorEndpoint, Identity, LaneReceiver, LaneSender, OfAddresses};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use state::State;
 use std::{
