@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::places::Bound;
-use mimi_actors::{bucket::Rate, limits::HANDSHAKES_UNPROVEN_MAX};
+use mimi_actors::{
+    bucket::Rate,
+    limits::{HANDSHAKES_PER_ADDRESS_MAX, HANDSHAKES_UNPROVEN_MAX},
+};
 use std::time::Duration;
 use tokio::{net::UdpSocket, task::JoinHandle};
 
@@ -138,5 +141,54 @@ async fn an_address_that_connects_again_and_again_is_refused_for_a_while() {
     let counted = async { while connect(&ca, address).await.is_ok() {} };
     tokio::time::timeout(SOON, counted).await.unwrap();
     assert!(endpoint.figures().too_fast > 0);
+    serving.abort();
+}
+
+/// Passes packets on, and of what comes back only what asks to come again: a handshake gets as far as its second beginning.
+async fn begin_only(door: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
+    let inside = UdpSocket::bind(loopback()).await.unwrap();
+    let outside = UdpSocket::bind(loopback()).await.unwrap();
+    let address = inside.local_addr().unwrap();
+    let relay = tokio::spawn(async move {
+        let (mut there, mut back) = (vec![0; 2_048], vec![0; 2_048]);
+        let mut dialer = None;
+        loop {
+            tokio::select! {
+                Ok((bytes, from)) = inside.recv_from(&mut there) => {
+                    dialer = Some(from);
+                    outside.send_to(&there[..bytes], door).await.unwrap();
+                }
+                Ok((bytes, _)) = outside.recv_from(&mut back) => {
+                    let is_retry = back[0] & 0xf0 == 0xf0;
+                    if let (true, Some(dialer)) = (is_retry, dialer) {
+                        inside.send_to(&back[..bytes], dialer).await.unwrap();
+                    }
+                }
+            }
+        }
+    });
+    (address, relay)
+}
+
+#[tokio::test]
+async fn an_address_has_only_so_many_handshakes_that_it_does_not_finish() {
+    let ca = Ca::new();
+    let (identity, of) = (ca.identity("a.example"), OfAddresses::default());
+    let endpoint = DoorEndpoint::bind(loopback(), &identity, of).unwrap();
+    let (endpoint, serving) = serve(endpoint);
+    let (relay, relaying) = begin_only(endpoint.local_address().unwrap()).await;
+    let a = provider("a.example");
+    let dialer = DoorDialer::trusting(&[ca.trust()]).unwrap();
+    let mut begun = tokio::task::JoinSet::new();
+    for _ in 0..HANDSHAKES_UNPROVEN_MAX + 2 * HANDSHAKES_PER_ADDRESS_MAX {
+        let (dialer, a) = (dialer.clone(), a.clone());
+        begun.spawn(async move { drop(dialer.connect(relay, &a).await) });
+    }
+    until(&endpoint, |figures| figures.handshakes.refused > 0).await;
+    let taken = endpoint.figures().handshakes.taken;
+    assert!(taken <= HANDSHAKES_PER_ADDRESS_MAX, "{taken}");
+    begun.abort_all();
+    until(&endpoint, |figures| figures.handshakes.taken == 0).await;
+    relaying.abort();
     serving.abort();
 }
