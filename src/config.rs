@@ -28,7 +28,10 @@ use mimi_actors::{
     ids::{BadIdentifier, ProviderId},
     limits::{LEASE_MS_MAX, LEASE_MS_MIN, SHARDS_MAX},
     membership::ADDRESS_BYTES_MAX,
-    mls::{check::bundle::Terms, tree::cache::TreeCache},
+    mls::{
+        check::{bundle::Terms, objections::Objections},
+        tree::cache::TreeCache,
+    },
     wire::version::{RELEASES, Release},
 };
 use serde::{Deserialize, Serialize};
@@ -207,8 +210,10 @@ impl Config {
     pub fn terms(&self) -> Terms {
         Terms {
             audited_members_max: self.limits.audited_members_max,
+            key_package_lifetime_max_s: self.limits.key_package_lifetime_max_s,
             tree_hosts: self.limits.tree_hosts.clone(),
             trees: TreeCache::new(),
+            objections: Objections::new(),
         }
     }
 

@@ -51,7 +51,8 @@ pub trait Verifier {
         beginning: &Beginning,
     ) -> Result<CheckedCreate, BundleRefused>;
 
-    /// Checks a Commit bundle of `sender` against the state it must follow from.
+    /// Checks a Commit bundle of `sender` against the state it must follow from. Whoever it adds must have a KeyPackage
+    /// that is good `now`.
     ///
     /// # Errors
     /// Why it may not open an epoch.
@@ -61,9 +62,10 @@ pub trait Verifier {
         pending: &[PendingProposal],
         bundle: &Bundle,
         sender: &ClientUri,
+        now: Millis,
     ) -> Result<CheckedBundle, BundleRefused>;
 
-    /// Checks a Proposal of `sender`.
+    /// Checks a Proposal of `sender`; a KeyPackage in it must be good `now`.
     ///
     /// # Errors
     /// Why it may not wait for a Commit.
@@ -72,6 +74,7 @@ pub trait Verifier {
         view: &GroupView,
         message: &Bytes,
         sender: &ClientUri,
+        now: Millis,
     ) -> Result<PendingProposal, ProposalRefused>;
 
     /// What makes a request for the GroupInfo of no use, if anything does; a stable code.
@@ -128,7 +131,13 @@ impl Verifier for Mls {
         beginning: &Beginning,
     ) -> Result<CheckedCreate, BundleRefused> {
         let Beginning { group_info, tree } = beginning;
-        check_create(group_info, tree, &self.hub_signature_key, creator)
+        check_create(
+            group_info,
+            tree,
+            &self.hub_signature_key,
+            creator,
+            &self.terms,
+        )
     }
 
     fn bundle(
@@ -137,8 +146,9 @@ impl Verifier for Mls {
         pending: &[PendingProposal],
         bundle: &Bundle,
         sender: &ClientUri,
+        now: Millis,
     ) -> Result<CheckedBundle, BundleRefused> {
-        check_bundle(view, pending, bundle, sender, &self.terms)
+        check_bundle(view, pending, bundle, sender, now, &self.terms)
     }
 
     fn proposal(
@@ -146,8 +156,9 @@ impl Verifier for Mls {
         view: &GroupView,
         message: &Bytes,
         sender: &ClientUri,
+        now: Millis,
     ) -> Result<PendingProposal, ProposalRefused> {
-        check_proposal(view, message, sender, &self.terms.trees)
+        check_proposal(view, message, sender, now, &self.terms.trees)
     }
 
     fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode> {
@@ -185,8 +196,9 @@ pub fn run(check: Check, with: &impl Verifier) -> Checked {
             on,
             bundle,
             sender,
+            now,
         } => {
-            let result = with.bundle(&view, &pending, &bundle, &sender);
+            let result = with.bundle(&view, &pending, &bundle, &sender, now);
             let rate = with.commit_rate();
             Checked::Bundle { on, rate, result }
         }
@@ -195,8 +207,10 @@ pub fn run(check: Check, with: &impl Verifier) -> Checked {
             on,
             messages,
             sender,
+            now,
         } => {
-            let result = messages.try_map(|message| with.proposal(&view, &message, &sender));
+            let check = |message: Payload| with.proposal(&view, &message, &sender, now);
+            let result = messages.try_map(check);
             Checked::Proposals { sender, on, result }
         }
         Check::Admit {

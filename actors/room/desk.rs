@@ -141,6 +141,8 @@ pub enum Check {
         bundle: Bundle,
         /// Its sender.
         sender: ClientUri,
+        /// The hub's clock: the lifetimes of those who are added are judged by it, once and before the log.
+        now: Millis,
     },
     /// A request for the GroupInfo, and its code.
     Admit {
@@ -176,6 +178,8 @@ pub enum Check {
         messages: Proposals,
         /// Their sender.
         sender: ClientUri,
+        /// The hub's clock.
+        now: Millis,
     },
 }
 
@@ -399,6 +403,7 @@ impl Desk {
                     on: room.checked_on(),
                     bundle: commit.bundle.clone(),
                     sender: commit.sender.clone(),
+                    now: turn.now,
                 });
                 let ticket = commit.ticket;
                 turn.out.push(Effect::Own(Own::Check { ticket, check }));
@@ -438,6 +443,7 @@ impl Desk {
             on: room.epoch(),
             messages,
             sender,
+            now: turn.now,
         };
         turn.check(ticket, check);
     }

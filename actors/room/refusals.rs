@@ -105,7 +105,7 @@ fn bundle_field(refused: &BundleRefused) -> Option<&'static str> {
         BundleRefused::Tree(_) | BundleRefused::Container(_) => "tree",
         BundleRefused::GroupInfoMismatch { .. } => "group_info",
         BundleRefused::WelcomeMismatch { .. } => "welcome",
-        BundleRefused::Unsupported(_) | BundleRefused::Audit(_) => return None,
+        BundleRefused::Unsupported(_) => return None,
     })
 }
 
@@ -125,7 +125,6 @@ fn bundle_code(refused: &BundleRefused) -> RefusalCode {
         BundleRefused::Container(refused) => container_code(refused),
         BundleRefused::GroupInfoMismatch { .. } => RefusalCode::GroupInfoMismatch,
         BundleRefused::WelcomeMismatch { .. } => RefusalCode::WelcomeMismatch,
-        BundleRefused::Audit(_) => RefusalCode::Audit,
     }
 }
 

@@ -22,7 +22,7 @@ use mimi_actors::{
         refusal::TryLater,
     },
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 /// What a way knows of this provider.
@@ -96,8 +96,10 @@ async fn check_packages(
 ) -> Option<Vec<Result<StoredPackage, PackageRefused>>> {
     let now = (shards.environment().clock)();
     let checks = packages.into_iter().map(|package| {
-        let client = client.clone();
-        on_worker(shards, move || check_package(package, &client, now))
+        let (client, mls) = (client.clone(), Arc::clone(&shards.environment().mls));
+        on_worker(shards, move || {
+            check_package(package, &client, now, &mls.terms)
+        })
     });
     join_all(checks).await.into_iter().collect()
 }

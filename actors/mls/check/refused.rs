@@ -104,9 +104,6 @@ pub enum BundleRefused {
         /// How.
         reason: &'static str,
     },
-    /// OpenMLS found what this hub's own checks did not.
-    #[error("OpenMLS refuses the bundle: {0}")]
-    Audit(String),
 }
 
 /// Says in which part the reader stopped.

@@ -1,6 +1,6 @@
 //! New groups, good and bad.
 
-use super::super::fixture::{Client, HUB_KEY, SUITE, World, encoded};
+use super::super::fixture::{AUDITED, Client, HUB_KEY, SUITE, World, encoded};
 use crate::mls::check::{
     bundle::{BundleRefused, SenderRefused, TreeRefused},
     create::check_create,
@@ -10,7 +10,7 @@ use crate::mls::check::{
 fn a_new_group_with_the_hub_as_external_sender_is_taken() {
     let mut alice = Client::new("alice", SUITE);
     let (info, tree) = alice.found(true);
-    let created = check_create(&info, &tree.clone().into(), &HUB_KEY, &alice.uri).unwrap();
+    let created = check_create(&info, &tree.clone().into(), &HUB_KEY, &alice.uri, AUDITED).unwrap();
     assert_eq!(created.members.len(), 1);
     assert_eq!(
         (created.members[0].leaf, &created.members[0].client),
@@ -28,14 +28,14 @@ fn a_new_group_without_the_hub_or_by_somebody_else_is_refused() {
     let bob = Client::new("bob", SUITE);
     let (info, tree) = alice.found(false);
     let field = "external_senders";
-    let refused = check_create(&info, &tree.clone().into(), &HUB_KEY, &alice.uri);
+    let refused = check_create(&info, &tree.clone().into(), &HUB_KEY, &alice.uri, AUDITED);
     assert_eq!(refused, Err(BundleRefused::GroupInfoMismatch { field }));
 
     let mut alice = Client::new("alice", SUITE);
     let (info, tree) = alice.found(true);
-    let refused = check_create(&info, &tree.clone().into(), &[8; 32], &alice.uri);
+    let refused = check_create(&info, &tree.clone().into(), &[8; 32], &alice.uri, AUDITED);
     assert_eq!(refused, Err(BundleRefused::GroupInfoMismatch { field }));
-    let refused = check_create(&info, &tree.clone().into(), &HUB_KEY, &bob.uri);
+    let refused = check_create(&info, &tree.clone().into(), &HUB_KEY, &bob.uri, AUDITED);
     assert_eq!(refused, Err(SenderRefused::NotBound.into()));
 }
 
@@ -47,6 +47,7 @@ fn a_group_that_is_not_new_is_refused() {
         &world.view.tree.clone().into(),
         &HUB_KEY,
         &world.clients[0].uri,
+        AUDITED,
     );
     assert_eq!(
         refused,
@@ -62,9 +63,15 @@ fn a_new_group_with_another_tree_or_with_the_tree_inside_is_refused() {
     let (mut alice, mut again) = (Client::new("alice", SUITE), Client::new("alice", SUITE));
     let (info, tree) = alice.found(true);
     let (_, other) = again.found(true);
-    let refused = check_create(&info, &other.clone().into(), &HUB_KEY, &alice.uri);
+    let refused = check_create(&info, &other.clone().into(), &HUB_KEY, &alice.uri, AUDITED);
     assert_eq!(refused, Err(TreeRefused::Hash.into()));
-    let refused = check_create(&info, &World::of(2).view.tree.into(), &HUB_KEY, &alice.uri);
+    let refused = check_create(
+        &info,
+        &World::of(2).view.tree.into(),
+        &HUB_KEY,
+        &alice.uri,
+        AUDITED,
+    );
     assert!(matches!(
         refused,
         Err(BundleRefused::Tree(TreeRefused::Mismatch(_)))
@@ -79,6 +86,7 @@ fn a_new_group_with_another_tree_or_with_the_tree_inside_is_refused() {
         &tree.clone().into(),
         &HUB_KEY,
         &alice.uri,
+        AUDITED,
     );
     assert_eq!(
         refused,
@@ -96,7 +104,14 @@ fn a_new_group_with_a_flipped_byte_is_refused() {
         let mut bytes = info.to_vec();
         bytes[at] ^= 1;
         assert!(
-            check_create(&bytes.into(), &tree.clone().into(), &HUB_KEY, &alice.uri).is_err(),
+            check_create(
+                &bytes.into(),
+                &tree.clone().into(),
+                &HUB_KEY,
+                &alice.uri,
+                AUDITED
+            )
+            .is_err(),
             "GroupInfo byte {at}"
         );
         assert!(
@@ -104,7 +119,8 @@ fn a_new_group_with_a_flipped_byte_is_refused() {
                 &info.slice(..at),
                 &tree.clone().into(),
                 &HUB_KEY,
-                &alice.uri
+                &alice.uri,
+                AUDITED,
             )
             .is_err()
         );
@@ -113,9 +129,18 @@ fn a_new_group_with_a_flipped_byte_is_refused() {
         let mut bytes = tree.to_vec();
         bytes[at] ^= 1;
         assert!(
-            check_create(&info, &bytes.into(), &HUB_KEY, &alice.uri).is_err(),
+            check_create(&info, &bytes.into(), &HUB_KEY, &alice.uri, AUDITED).is_err(),
             "tree byte {at}"
         );
-        assert!(check_create(&info, &tree.slice(..at).into(), &HUB_KEY, &alice.uri).is_err());
+        assert!(
+            check_create(
+                &info,
+                &tree.slice(..at).into(),
+                &HUB_KEY,
+                &alice.uri,
+                AUDITED
+            )
+            .is_err()
+        );
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     mls::{
         check::bundle::{Bundle, Terms},
         codec::credential::{client_of, identity_of},
-        tree::{cache::TreeCache, container::Before},
+        tree::container::Before,
     },
     room::checks::{COMMIT_RATE, Mls},
     wire::{
@@ -59,8 +59,7 @@ pub(super) fn verifier() -> Mls {
         hub_signer: Arc::new(|bytes| hub().sign(bytes).unwrap_or_default()),
         terms: Terms {
             audited_members_max: AUDITED_MEMBERS_MAX,
-            tree_hosts: Vec::new(),
-            trees: TreeCache::none(),
+            ..Terms::default()
         },
         lease_ms: LEASE_MS,
         commit_rate: COMMIT_RATE,
@@ -189,6 +188,7 @@ impl Device {
         StagedWelcome::build_from_welcome(&self.provider, &config, welcome)
             .map_err(failed("open a Welcome"))?
             .with_ratchet_tree(tree)
+            .skip_lifetime_validation()
             .replace_old_group()
             .build()
             .map_err(failed("check a Welcome"))?
