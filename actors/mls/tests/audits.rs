@@ -16,6 +16,7 @@ use crate::{
         codec::{
             commit::Proposal,
             key_package as codec,
+            message::welcome_references,
             reader::{Reader, put_vector},
         },
         tree::{Tree, cache::TreeCache},
@@ -274,6 +275,64 @@ fn what_an_update_gives_up_nobody_takes_up_in_the_same_commit() {
     assert_eq!(
         refused(&world, &thief),
         "signature key is in the group twice"
+    );
+}
+
+#[test]
+fn sealed_secrets_for_new_members_have_the_lengths_that_can_be_opened() {
+    let world = World::of(2);
+    let package = Client::new("new", SUITE).key_package();
+    let good = adding(&world, 0, &package);
+    let [reference] = &welcome_references(good.welcome.as_ref().unwrap()).unwrap()[..] else {
+        panic!("one is added")
+    };
+    // Without a path there is no path secret, which has 33 bytes.
+    for (kem_output, ciphertext, fits) in [
+        (32, 51, true),
+        (31, 51, false),
+        (65, 51, false),
+        (32, 50, false),
+        (32, 84, false),
+    ] {
+        let mut secrets = Vec::new();
+        put_vector(&mut secrets, reference);
+        put_vector(&mut secrets, &vec![9; kem_output]);
+        put_vector(&mut secrets, &vec![0; ciphertext]);
+        let mut welcome = vec![0, 1, 0, 3, 0, 1];
+        put_vector(&mut welcome, &secrets);
+        welcome.push(0);
+        let mut bundle = good.clone();
+        bundle.welcome = Some(welcome.into());
+        let expected = Err(BundleRefused::WelcomeMismatch {
+            reason: "secrets of the wrong length",
+        });
+        let expected = if fits { Ok(()) } else { expected };
+        assert_eq!(world.check(0, &bundle).map(drop), expected);
+    }
+}
+
+#[test]
+fn the_kem_output_of_who_enters_is_one_that_can_be_opened() {
+    let mut world = World::of(2);
+    world.clients.push(Client::new("new", SUITE));
+    let mut bundle = world.enter(2);
+    let mut content = bundle.commit[..bundle.commit.len() - SIGNATURE_BYTES - 33].to_vec();
+    let head: &[u8] = &[1, 0, 6, 32];
+    let at = content.windows(head.len()).position(|bytes| bytes == head);
+    content[at.unwrap() + head.len()..][..32].fill(0);
+    let signature = signed(
+        &world.clients[2],
+        "FramedContentTBS",
+        &[&content[..], &world.view.group_context].concat(),
+    );
+    let tag = [&[32][..], &[0; 32]].concat();
+    bundle.commit = [content, signature, tag].concat().into();
+    assert_eq!(
+        world.check(2, &bundle).map(drop),
+        Err(BundleRefused::InvalidProposals {
+            references: vec![],
+            reason: "KEM output of the ExternalInit is none of the ciphersuite"
+        })
     );
 }
 
