@@ -48,6 +48,7 @@ pub(super) struct Client {
     suite: Ciphersuite,
 }
 
+/// What a member supports, with GREASE in every list.
 pub(super) fn capabilities(suite: Ciphersuite) -> Capabilities {
     Capabilities::builder()
         .ciphersuites(vec![suite])
@@ -56,6 +57,7 @@ pub(super) fn capabilities(suite: Ciphersuite) -> Capabilities {
             ExtensionType::LastResort,
             ExtensionType::Unknown(PRIVATE),
         ])
+        .with_grease(OpenMlsRustCrypto::default().rand())
         .build()
 }
 
@@ -156,7 +158,7 @@ impl Client {
         (info, tree)
     }
 
-    fn leaf_of(&self, client: &ClientUri) -> LeafNodeIndex {
+    pub(super) fn leaf_of(&self, client: &ClientUri) -> LeafNodeIndex {
         let credential = BasicCredential::new(identity_of(client)).into();
         self.group
             .as_ref()
@@ -276,7 +278,7 @@ impl Client {
         }
     }
 
-    fn take(&mut self, message: &Bytes) {
+    pub(super) fn take(&mut self, message: &Bytes) {
         let Some(group) = self.group.as_mut() else {
             return;
         };
@@ -303,7 +305,7 @@ impl Client {
         }
     }
 
-    fn join(&mut self, bundle: &Bundle) {
+    pub(super) fn join(&mut self, bundle: &Bundle) {
         let MlsMessageBodyIn::Welcome(welcome) = body(bundle.welcome.as_ref().unwrap()) else {
             panic!("not a Welcome")
         };

@@ -32,7 +32,7 @@ use mls_rs_crypto_rustcrypto::RustCryptoProvider;
 
 const SUITE: CipherSuite = CipherSuite::CURVE25519_AES128;
 
-fn uri(user: &str) -> ClientUri {
+pub(super) fn uri(user: &str) -> ClientUri {
     format!("mimi://a.example/d/{user}/phone").parse().unwrap()
 }
 
@@ -55,7 +55,11 @@ fn client(user: &str) -> Client<impl MlsConfig> {
 }
 
 /// A client that says it supports these types, whatever they are.
-fn client_with(user: &str, extensions: &[u16], proposals: &[u16]) -> Client<impl MlsConfig> {
+pub(super) fn client_with(
+    user: &str,
+    extensions: &[u16],
+    proposals: &[u16],
+) -> Client<impl MlsConfig + use<>> {
     let (identity, secret) = signing(&uri(user).to_string());
     let options = CommitOptions::new()
         .with_ratchet_tree_extension(false)
@@ -71,7 +75,7 @@ fn client_with(user: &str, extensions: &[u16], proposals: &[u16]) -> Client<impl
         .build()
 }
 
-fn bytes(message: &MlsMessage) -> Bytes {
+pub(super) fn bytes(message: &MlsMessage) -> Bytes {
     message.to_bytes().unwrap().into()
 }
 
@@ -94,9 +98,9 @@ fn bundle(output: &CommitOutput) -> Bundle {
 }
 
 /// The hub's view of the group, moved on by each bundle, and what it goes by: OpenMLS is asked, and heard.
-struct Hub {
-    view: GroupView,
-    terms: Terms,
+pub(super) struct Hub {
+    pub(super) view: GroupView,
+    pub(super) terms: Terms,
 }
 
 impl Hub {
@@ -141,7 +145,7 @@ impl Hub {
 }
 
 /// The extensions of a group in which the hub may propose, and its key.
-fn with_hub() -> (ExtensionList, Vec<u8>) {
+pub(super) fn with_hub() -> (ExtensionList, Vec<u8>) {
     let (hub, _) = signing("mimi://a.example");
     let key = hub.signature_key.as_bytes().to_vec();
     let mut extensions = ExtensionList::new();
