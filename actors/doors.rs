@@ -14,7 +14,7 @@ pub use claims::{
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     machine::Millis,
-    mls::check::key_package::check_key_package,
+    mls::check::{bundle::Terms, key_package::check_key_package},
     room::{
         follower,
         hub::{self, Via},
@@ -272,8 +272,9 @@ pub fn check_package(
     package: Payload,
     client: &ClientUri,
     now: Millis,
+    terms: &Terms,
 ) -> Result<StoredPackage, PackageRefused> {
-    let facts = check_key_package(&package, client, now).map_err(|refused| {
+    let facts = check_key_package(&package, client, now, terms).map_err(|refused| {
         let detail = BText::clipped(&refused.to_string());
         PackageRefused::Invalid { detail }
     })?;

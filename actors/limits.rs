@@ -72,7 +72,7 @@ pub const COMMITTERS_COUNTED_PER_ROOM_MAX: usize = 1_024;
 pub const BUNDLES_REMEMBERED_PER_ROOM_MAX: usize = 256;
 /// Accepted Proposals, in requests, whose references a room remembers, so that a retry gets its first answer.
 pub const PROPOSALS_REMEMBERED_PER_ROOM_MAX: usize = 256;
-/// Members up to which a room's Commits are also validated by OpenMLS (audited), by default.
+/// Members up to which OpenMLS is asked too about a room's Commits (audits them), by default; it decides nothing.
 pub const AUDITED_MEMBERS_MAX: usize = 256;
 /// Epochs that an application message may be behind the room.
 pub const EPOCH_TOLERANCE_EPOCHS: u64 = 5;
@@ -161,8 +161,9 @@ pub const CLIENTS_PER_USER_MAX: usize = 32;
 pub const KEY_PACKAGES_PER_CLIENT_MAX: usize = 200;
 /// KeyPackages in one upload, at most.
 pub const KEY_PACKAGES_PER_UPLOAD_MAX: usize = 100;
-/// Longest lifetime of a KeyPackage, in seconds (90 days).
-pub const KEY_PACKAGE_LIFETIME_S_MAX: u64 = 90 * 24 * 3_600;
+/// Longest lifetime of a KeyPackage that is uploaded, by default, in seconds: 400 days, so that those of a year fit, which
+/// mls-rs makes; longer ones are refused.
+pub const KEY_PACKAGE_LIFETIME_S_MAX: u64 = 400 * 24 * 3_600;
 /// A KeyPackage is not handed out in the last moments of its life, in milliseconds.
 pub const KEY_PACKAGE_SKEW_MS: u64 = 60_000;
 /// Users in one claim, at most.

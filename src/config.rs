@@ -29,7 +29,7 @@ use mimi_actors::{
     limits::{HUB_KEYS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, SHARDS_MAX},
     membership::ADDRESS_BYTES_MAX,
     mls::{
-        check::{bundle::Terms, hub_senders::HubSenders},
+        check::{bundle::Terms, hub_senders::HubSenders, objections::Objections},
         tree::cache::TreeCache,
     },
     wire::version::{RELEASES, Release},
@@ -210,10 +210,12 @@ impl Config {
     pub fn terms(&self, providers: BTreeSet<ProviderId>, hub: HubSenders) -> Terms {
         Terms {
             audited_members_max: self.limits.audited_members_max,
+            key_package_lifetime_max_s: self.limits.key_package_lifetime_max_s,
             tree_hosts: self.limits.tree_hosts.clone(),
             trees: TreeCache::new(),
             providers: Some(providers),
             hub,
+            objections: Objections::new(),
         }
     }
 

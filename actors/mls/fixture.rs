@@ -5,26 +5,32 @@ use super::{
         bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
         create::check_create,
         hub_senders::HubSenders,
+        objections::Objections,
         proposal::{PendingProposal, check_proposal},
     },
     codec::credential::identity_of,
     tree::{cache::TreeCache, view::GroupView},
 };
-use crate::ids::ClientUri;
+use crate::{ids::ClientUri, limits::KEY_PACKAGE_LIFETIME_S_MAX, machine::Millis};
 use bytes::Bytes;
 use openmls::prelude::{tls_codec::DeserializeBytes as _, *};
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+/// An extension type that all support.
+pub(super) const PRIVATE: u16 = 0xf0f1;
 pub(super) const HUB_KEY: [u8; 32] = [7; 32];
 /// What tests check by: with audits.
 pub(super) const AUDITED: &Terms = &Terms {
     audited_members_max: 256,
+    key_package_lifetime_max_s: KEY_PACKAGE_LIFETIME_S_MAX,
     tree_hosts: Vec::new(),
     trees: TreeCache::none(),
     providers: None,
     hub: HubSenders::NONE,
+    objections: Objections::unheard(),
 };
 
 /// The hub whose name and key the groups here list.
@@ -46,6 +52,16 @@ pub(super) fn senders_of(all: &[(&str, [u8; 32])]) -> Extension {
     Extension::ExternalSenders(all.iter().map(sender).collect())
 }
 
+/// The present, in which members of real libraries make their packages.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is not a machine; packages are made on the real clock"
+)]
+pub(super) fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Millis(u64::try_from(since.as_millis()).unwrap())
+}
+
 pub(super) struct Client {
     pub(super) uri: ClientUri,
     pub(super) provider: OpenMlsRustCrypto,
@@ -54,11 +70,16 @@ pub(super) struct Client {
     suite: Ciphersuite,
 }
 
+/// What a member supports, with GREASE in every list.
 pub(super) fn capabilities(suite: Ciphersuite) -> Capabilities {
     Capabilities::builder()
         .ciphersuites(vec![suite])
         .proposals(vec![ProposalType::SelfRemove])
-        .extensions(vec![ExtensionType::LastResort])
+        .extensions(vec![
+            ExtensionType::LastResort,
+            ExtensionType::Unknown(PRIVATE),
+        ])
+        .with_grease(OpenMlsRustCrypto::default().rand())
         .build()
 }
 
@@ -162,7 +183,7 @@ impl Client {
         (info, tree)
     }
 
-    fn leaf_of(&self, client: &ClientUri) -> LeafNodeIndex {
+    pub(super) fn leaf_of(&self, client: &ClientUri) -> LeafNodeIndex {
         let credential = BasicCredential::new(identity_of(client)).into();
         self.group
             .as_ref()
@@ -282,7 +303,7 @@ impl Client {
         }
     }
 
-    fn take(&mut self, message: &Bytes) {
+    pub(super) fn take(&mut self, message: &Bytes) {
         let Some(group) = self.group.as_mut() else {
             return;
         };
@@ -309,7 +330,7 @@ impl Client {
         }
     }
 
-    fn join(&mut self, bundle: &Bundle) {
+    pub(super) fn join(&mut self, bundle: &Bundle) {
         let MlsMessageBodyIn::Welcome(welcome) = body(bundle.welcome.as_ref().unwrap()) else {
             panic!("not a Welcome")
         };
@@ -334,7 +355,7 @@ impl World {
             .map(|number| Client::new(&format!("u{number}"), suite))
             .collect();
         let (info, tree) = clients[0].found(true);
-        let created = check_create(&info, &tree.into(), &hub(), &clients[0].uri).unwrap();
+        let created = check_create(&info, &tree.into(), &hub(), &clients[0].uri, AUDITED).unwrap();
         Self {
             clients,
             view: created.view,
@@ -382,14 +403,24 @@ impl World {
         })
     }
 
+    /// What the hub says of a bundle, which is the same whether OpenMLS is asked too or not.
     pub(super) fn check(&self, by: usize, bundle: &Bundle) -> Result<CheckedBundle, BundleRefused> {
-        check_bundle(
-            &self.view,
-            &self.pending,
-            bundle,
-            &self.clients[by].uri,
-            AUDITED,
-        )
+        let [audited, alone] = [AUDITED, &Terms::default()].map(|terms| {
+            check_bundle(
+                &self.view,
+                &self.pending,
+                bundle,
+                &self.clients[by].uri,
+                now(),
+                terms,
+            )
+        });
+        let unaudited = audited.clone().map(|checked| CheckedBundle {
+            audited: false,
+            ..checked
+        });
+        assert_eq!(unaudited, alone);
+        audited
     }
 
     /// Checks a bundle, gives it to everybody and compares what they make of it with the hub's view.
@@ -449,6 +480,7 @@ impl World {
             &self.view,
             &message,
             &self.clients[by].uri,
+            now(),
             &TreeCache::none(),
             &HubSenders::NONE,
         )

@@ -1,23 +1,28 @@
 //! Groups made by another library: what mls-rs sends, the hub takes.
 
+mod extensions;
+
 use super::{
     check::{
         bundle::{Bundle, CheckedBundle, Terms, check_bundle},
         create::check_create,
         hub_senders::HubSenders,
         key_package::check_key_package,
+        objections::Objections,
         proposal::{PendingProposal, check_proposal},
     },
     codec::message::application_header,
+    fixture::{AUDITED, now},
     tree::{cache::TreeCache, view::GroupView},
 };
-use crate::{ids::ClientUri, limits::AUDITED_MEMBERS_MAX, machine::Millis};
+use crate::{ids::ClientUri, limits::AUDITED_MEMBERS_MAX};
 use bytes::Bytes;
 use mls_rs::{
     CipherSuite, CipherSuiteProvider, Client, CryptoProvider, ExtensionList, MlsMessage,
     client_builder::MlsConfig,
+    extension::ExtensionType,
     extension::built_in::ExternalSendersExt,
-    group::{CommitOutput, Group, ReceivedMessage},
+    group::{CommitOutput, Group, ReceivedMessage, proposal::ProposalType},
     identity::{
         SigningIdentity,
         basic::{BasicCredential, BasicIdentityProvider},
@@ -25,11 +30,10 @@ use mls_rs::{
     mls_rules::{CommitOptions, DefaultMlsRules},
 };
 use mls_rs_crypto_rustcrypto::RustCryptoProvider;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SUITE: CipherSuite = CipherSuite::CURVE25519_AES128;
 
-fn uri(user: &str) -> ClientUri {
+pub(super) fn uri(user: &str) -> ClientUri {
     format!("mimi://a.example/d/{user}/phone").parse().unwrap()
 }
 
@@ -48,6 +52,15 @@ mod mls_rs_core_secret {
 }
 
 fn client(user: &str) -> Client<impl MlsConfig> {
+    client_with(user, &[], &[])
+}
+
+/// A client that says it supports these types, whatever they are.
+pub(super) fn client_with(
+    user: &str,
+    extensions: &[u16],
+    proposals: &[u16],
+) -> Client<impl MlsConfig + use<>> {
     let (identity, secret) = signing(&uri(user).to_string());
     let options = CommitOptions::new()
         .with_ratchet_tree_extension(false)
@@ -57,12 +70,13 @@ fn client(user: &str) -> Client<impl MlsConfig> {
         .identity_provider(BasicIdentityProvider)
         .crypto_provider(RustCryptoProvider::default())
         .mls_rules(DefaultMlsRules::new().with_commit_options(options))
-        .key_package_lifetime(Duration::from_secs(30 * 24 * 3_600))
+        .extension_types(extensions.iter().copied().map(ExtensionType::new))
+        .custom_proposal_types(proposals.iter().copied().map(ProposalType::new))
         .signing_identity(identity, secret, SUITE)
         .build()
 }
 
-fn bytes(message: &MlsMessage) -> Bytes {
+pub(super) fn bytes(message: &MlsMessage) -> Bytes {
     message.to_bytes().unwrap().into()
 }
 
@@ -84,40 +98,62 @@ fn bundle(output: &CommitOutput) -> Bundle {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test is not a machine; packages are made on the real clock"
-)]
-fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Millis(u64::try_from(since.as_millis()).unwrap())
+/// The hub's view of the group, moved on by each bundle, and what it goes by: OpenMLS is asked, and heard.
+pub(super) struct Hub {
+    pub(super) view: GroupView,
+    pub(super) terms: Terms,
 }
 
-/// The hub's view of the group, moved on by each bundle.
-struct Hub(GroupView);
-
 impl Hub {
+    /// Founds the room of a group, in which the hub may propose.
+    fn of<C: MlsConfig>(group: &Group<C>, hub: &HubSenders, creator: &str) -> Self {
+        let group_info = group.group_info_message_allowing_ext_commit(false).unwrap();
+        let tree = group.export_tree().to_bytes().unwrap().into();
+        let terms = Terms {
+            audited_members_max: AUDITED_MEMBERS_MAX,
+            trees: TreeCache::new(),
+            objections: Objections::new(),
+            ..Terms::default()
+        };
+        let created = check_create(&bytes(&group_info), &tree, hub, &uri(creator), &terms).unwrap();
+        assert_eq!(created.members.len(), 1);
+        Self {
+            view: created.view,
+            terms,
+        }
+    }
+
+    /// Takes a bundle; the verdict is the same when OpenMLS is not asked.
     fn take(
         &mut self,
         pending: &[PendingProposal],
         output: &CommitOutput,
         by: &str,
     ) -> CheckedBundle {
-        let checked = check_bundle(
-            &self.0,
-            pending,
-            &bundle(output),
-            &uri(by),
-            &Terms {
-                audited_members_max: AUDITED_MEMBERS_MAX,
-                ..Terms::default()
-            },
-        )
-        .unwrap();
-        assert!(checked.audited);
-        self.0 = checked.next.after(&self.0).unwrap();
+        let check = |terms| {
+            check_bundle(&self.view, pending, &bundle(output), &uri(by), now(), terms).unwrap()
+        };
+        let (checked, alone) = (check(&self.terms), check(&Terms::default()));
+        let unaudited = CheckedBundle {
+            audited: false,
+            ..checked.clone()
+        };
+        assert_eq!(unaudited, alone);
+        self.view = checked.next.after(&self.view).unwrap();
         checked
     }
+}
+
+/// The extensions of a group in which the hub may propose, and its key.
+pub(super) fn with_hub() -> (ExtensionList, HubSenders) {
+    let (hub, _) = signing("mimi://a.example");
+    let key = hub.signature_key.as_bytes().try_into().unwrap();
+    let senders = HubSenders::new(&"a.example".parse().unwrap(), vec![key]);
+    let mut extensions = ExtensionList::new();
+    extensions
+        .set_from(ExternalSendersExt::new(vec![hub]))
+        .unwrap();
+    (extensions, senders)
 }
 
 fn follow<C: MlsConfig>(member: &mut Group<C>, output: &CommitOutput) {
@@ -129,34 +165,20 @@ fn follow<C: MlsConfig>(member: &mut Group<C>, output: &CommitOutput) {
 
 #[test]
 fn a_group_of_mls_rs_members_lives_at_the_hub() {
-    let (hub_identity, _) = signing("mimi://a.example");
-    let hub_key = hub_identity.signature_key.as_bytes().try_into().unwrap();
-    let hub_senders = HubSenders::new(&"a.example".parse().unwrap(), vec![hub_key]);
-    let mut extensions = ExtensionList::new();
-    extensions
-        .set_from(ExternalSendersExt::new(vec![hub_identity]))
-        .unwrap();
+    let (extensions, hub_senders) = with_hub();
     let (alice, bob, carol) = (client("alice"), client("bob"), client("carol"));
     let none = ExtensionList::new;
     let mut at_alice = alice
         .create_group_with_id(b"mimi://a.example/g/den".to_vec(), extensions, none(), None)
         .unwrap();
-    let group_info = bytes(
-        &at_alice
-            .group_info_message_allowing_ext_commit(false)
-            .unwrap(),
-    );
-    let tree = at_alice.export_tree().to_bytes().unwrap().into();
-    let created = check_create(&group_info, &tree, &hub_senders, &uri("alice")).unwrap();
-    assert_eq!(created.members.len(), 1);
-    let mut hub = Hub(created.view);
+    let mut hub = Hub::of(&at_alice, &hub_senders, "alice");
 
     // Add: KeyPackages as they are uploaded, one Welcome for both.
     let packages = [("bob", &bob), ("carol", &carol)].map(|(user, client)| {
         let package = client
             .generate_key_package_message(none(), none(), None)
             .unwrap();
-        check_key_package(&bytes(&package), &uri(user), now()).unwrap();
+        check_key_package(&bytes(&package), &uri(user), now(), AUDITED).unwrap();
         package
     });
     let mut commit = at_alice.commit_builder();
@@ -165,6 +187,7 @@ fn a_group_of_mls_rs_members_lives_at_the_hub() {
     }
     let added = commit.build().unwrap();
     let checked = hub.take(&[], &added, "alice");
+    assert!(checked.audited);
     assert_eq!(checked.joined.len(), 2);
     at_alice.apply_pending_commit().unwrap();
     let welcome = &added.welcome_messages[0];
@@ -182,9 +205,10 @@ fn a_group_of_mls_rs_members_lives_at_the_hub() {
     // A Proposal by one, committed by another.
     let proposal = at_carol.propose_update(Vec::new()).unwrap();
     let pending = check_proposal(
-        &hub.0,
+        &hub.view,
         &bytes(&proposal),
         &uri("carol"),
+        now(),
         &TreeCache::none(),
         &HubSenders::NONE,
     )
@@ -207,6 +231,7 @@ fn a_group_of_mls_rs_members_lives_at_the_hub() {
         .unwrap();
     let checked = hub.take(&[], &removing, "alice");
     assert_eq!(checked.left[0].client, uri("bob"));
+    assert!(checked.audited && hub.terms.objections.count() == 0);
     at_alice.apply_pending_commit().unwrap();
     follow(&mut at_carol, &removing);
     let same = |group: &Group<_>| group.epoch_authenticator().unwrap().to_vec();
@@ -214,7 +239,7 @@ fn a_group_of_mls_rs_members_lives_at_the_hub() {
         same(&at_alice),
         at_carol.epoch_authenticator().unwrap().to_vec()
     );
-    assert_eq!(hub.0.epoch().unwrap(), at_alice.current_epoch());
+    assert_eq!(hub.view.epoch().unwrap(), at_alice.current_epoch());
     let message = at_carol
         .encrypt_application_message(b"still here", Vec::new())
         .unwrap();

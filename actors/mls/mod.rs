@@ -12,6 +12,8 @@ pub mod codec;
 pub mod tree;
 
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod mls_rs_tests;

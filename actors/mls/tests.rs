@@ -1,5 +1,6 @@
 //! Groups of real OpenMLS members against the hub's checks.
 
+mod audits;
 mod containers;
 mod external;
 mod forged;
@@ -17,7 +18,7 @@ use super::{
         },
         suite::Suite,
     },
-    fixture::{AUDITED, HUB_KEY, SUITE, World, senders_of},
+    fixture::{AUDITED, HUB_KEY, SUITE, World, now, senders_of},
     tree::Tree,
 };
 use crate::wire::tree::TreeContainer;
@@ -219,7 +220,7 @@ fn tree_hash_is_the_one_of_openmls_at_every_size_with_and_without_blanks() {
         let gone: Vec<_> = removes.next_if(|_| step >= 41).into_iter().collect();
         let bundle = world.bundle(0, &adds, &gone, step % 3 == 0 || adds.is_empty());
         let sender = &world.clients[0].uri;
-        world.view = check_bundle(&world.view, &[], &bundle, sender, &Terms::default())
+        world.view = check_bundle(&world.view, &[], &bundle, sender, now(), &Terms::default())
             .unwrap()
             .next
             .after(&world.view)
@@ -247,7 +248,14 @@ fn a_bundle_of_another_epoch_group_or_sender_is_refused() {
     };
     let checked = world.check(0, &stale).unwrap();
     ahead.view = checked.next.after(&ahead.view).unwrap();
-    let refused = check_bundle(&ahead.view, &[], &stale, &world.clients[0].uri, AUDITED);
+    let refused = check_bundle(
+        &ahead.view,
+        &[],
+        &stale,
+        &world.clients[0].uri,
+        now(),
+        AUDITED,
+    );
     assert_eq!(
         refused,
         Err(BundleRefused::WrongEpoch {
@@ -255,7 +263,14 @@ fn a_bundle_of_another_epoch_group_or_sender_is_refused() {
             current: 2
         })
     );
-    let refused = check_bundle(&other.view, &[], &stale, &world.clients[0].uri, AUDITED);
+    let refused = check_bundle(
+        &other.view,
+        &[],
+        &stale,
+        &world.clients[0].uri,
+        now(),
+        AUDITED,
+    );
     assert_eq!(refused, Err(BundleRefused::Signature { of: "Commit" }));
 }
 
@@ -338,6 +353,7 @@ fn a_flipped_byte_is_refused_wherever_the_hub_can_see_it() {
             &[],
             bundle,
             &world.clients[1].uri,
+            now(),
             &Terms::default(),
         )
     };
@@ -377,6 +393,7 @@ fn a_bundle_cut_short_or_prolonged_anywhere_is_refused() {
             &[],
             bundle,
             &world.clients[1].uri,
+            now(),
             &Terms::default(),
         )
     };

@@ -54,7 +54,8 @@ pub trait Verifier {
         beginning: &Beginning,
     ) -> Result<CheckedCreate, BundleRefused>;
 
-    /// Checks a Commit bundle of `sender` against the state it must follow from.
+    /// Checks a Commit bundle of `sender` against the state it must follow from. Whoever it adds must have a KeyPackage
+    /// that is good `now`.
     ///
     /// # Errors
     /// Why it may not open an epoch.
@@ -64,9 +65,10 @@ pub trait Verifier {
         pending: &[PendingProposal],
         bundle: &Bundle,
         sender: &ClientUri,
+        now: Millis,
     ) -> Result<CheckedBundle, BundleRefused>;
 
-    /// Checks a Proposal of `sender`.
+    /// Checks a Proposal of `sender`; a KeyPackage in it must be good `now`.
     ///
     /// # Errors
     /// Why it may not wait for a Commit.
@@ -75,6 +77,7 @@ pub trait Verifier {
         view: &GroupView,
         message: &Bytes,
         sender: &ClientUri,
+        now: Millis,
     ) -> Result<PendingProposal, ProposalRefused>;
 
     /// What makes a request for the GroupInfo of no use, if anything does; a stable code.
@@ -129,7 +132,7 @@ impl Verifier for Mls {
         beginning: &Beginning,
     ) -> Result<CheckedCreate, BundleRefused> {
         let Beginning { group_info, tree } = beginning;
-        check_create(group_info, tree, &self.terms.hub, creator)
+        check_create(group_info, tree, &self.terms.hub, creator, &self.terms)
     }
 
     fn bundle(
@@ -138,8 +141,9 @@ impl Verifier for Mls {
         pending: &[PendingProposal],
         bundle: &Bundle,
         sender: &ClientUri,
+        now: Millis,
     ) -> Result<CheckedBundle, BundleRefused> {
-        check_bundle(view, pending, bundle, sender, &self.terms)
+        check_bundle(view, pending, bundle, sender, now, &self.terms)
     }
 
     fn proposal(
@@ -147,9 +151,10 @@ impl Verifier for Mls {
         view: &GroupView,
         message: &Bytes,
         sender: &ClientUri,
+        now: Millis,
     ) -> Result<PendingProposal, ProposalRefused> {
         let Terms { trees, hub, .. } = &self.terms;
-        check_proposal(view, message, sender, trees, hub)
+        check_proposal(view, message, sender, now, trees, hub)
     }
 
     fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode> {
@@ -192,8 +197,9 @@ pub fn run(check: Check, with: &impl Verifier) -> Checked {
             on,
             bundle,
             sender,
+            now,
         } => {
-            let result = with.bundle(&view, &pending, &bundle, &sender);
+            let result = with.bundle(&view, &pending, &bundle, &sender, now);
             let rate = with.commit_rate();
             Checked::Bundle { on, rate, result }
         }
@@ -202,8 +208,10 @@ pub fn run(check: Check, with: &impl Verifier) -> Checked {
             on,
             messages,
             sender,
+            now,
         } => {
-            let result = messages.try_map(|message| with.proposal(&view, &message, &sender));
+            let check = |message: Payload| with.proposal(&view, &message, &sender, now);
+            let result = messages.try_map(check);
             Checked::Proposals { sender, on, result }
         }
         Check::Admit {

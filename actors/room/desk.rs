@@ -139,6 +139,8 @@ pub enum Check {
         bundle: Bundle,
         /// Its sender.
         sender: ClientUri,
+        /// The hub's clock: the lifetimes of those who are added are judged by it, once and before the log.
+        now: Millis,
     },
     /// A request for the GroupInfo, and its code.
     Admit {
@@ -174,6 +176,8 @@ pub enum Check {
         messages: Proposals,
         /// Their sender.
         sender: ClientUri,
+        /// The hub's clock.
+        now: Millis,
     },
 }
 
@@ -410,6 +414,7 @@ impl Desk {
                     on: room.checked_on(),
                     bundle: commit.bundle.clone(),
                     sender: commit.sender.clone(),
+                    now: turn.now,
                 });
                 let ticket = commit.ticket;
                 turn.out.push(Effect::Own(Own::Check { ticket, check }));
@@ -456,6 +461,7 @@ impl Desk {
             on: room.epoch(),
             messages,
             sender,
+            now: turn.now,
         };
         turn.check(ticket, check);
     }

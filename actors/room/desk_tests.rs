@@ -188,11 +188,12 @@ fn the_check_of_a_commit_gets_the_state_that_the_room_is_in() {
         on,
         bundle: sent,
         sender,
+        now,
     } = &**check
     else {
         unreachable!("{check:?}");
     };
-    assert_eq!((seen, sender), (&view(0), &alice()));
+    assert_eq!((seen, sender, now), (&view(0), &alice(), &Millis(1)));
     let waits = crate::mls::check::proposal::PendingProposal {
         accepted: world.hub.room().pending()[0].accepted,
         ..proposal(0, "p")

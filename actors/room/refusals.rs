@@ -107,7 +107,7 @@ fn bundle_field(refused: &BundleRefused) -> Option<&'static str> {
         BundleRefused::Tree(_) | BundleRefused::Container(_) => "tree",
         BundleRefused::GroupInfoMismatch { .. } => "group_info",
         BundleRefused::WelcomeMismatch { .. } => "welcome",
-        BundleRefused::Unsupported(_) | BundleRefused::Audit(_) => return None,
+        BundleRefused::Unsupported(_) => return None,
     })
 }
 
@@ -128,7 +128,6 @@ fn bundle_code(refused: &BundleRefused) -> RefusalCode {
         BundleRefused::GroupInfoMismatch { .. } => RefusalCode::GroupInfoMismatch,
         BundleRefused::WelcomeMismatch { .. } => RefusalCode::WelcomeMismatch,
         BundleRefused::NoLink(_) => RefusalCode::ProviderUnknown,
-        BundleRefused::Audit(_) => RefusalCode::Audit,
     }
 }
 

@@ -293,6 +293,7 @@ codes! {
     TreeHostUnknown "tree_host_unknown" "the tree is at a host that this hub does not know",
     GroupInfoMismatch "group_info_mismatch" "the GroupInfo is not of the epoch that the Commit opens",
     WelcomeMismatch "welcome_mismatch" "the Welcome is not for those whom the Commit adds",
+    // Of a hub of release 0.1; since then OpenMLS decides nothing.
     Audit "audit" "the second check of the Commit found something else",
     // Joining.
     Busy "busy" "another joiner has the room's lease",

@@ -38,6 +38,8 @@ pub(crate) struct Figures {
     pub(crate) certificates: Vec<(String, i64)>,
     /// KeyPackages handed out, by the log that this node has.
     pub(crate) packages_claimed: u64,
+    /// What OpenMLS had against MLS objects that this node took, since the start.
+    pub(crate) mls_objections: u64,
     /// How far the machine's clock is from the node's time, in milliseconds.
     pub(crate) clock_apart_ms: u64,
     /// Actors awake.
@@ -131,6 +133,7 @@ impl Figures {
                 .iter()
                 .map(|shard| shard.looked_at().spending.handed_out())
                 .sum(),
+            mls_objections: node.shards.environment().mls.terms.objections.count(),
             clock_apart_ms: node.clock.ahead_ms(node.id).map_or(0, i64::unsigned_abs),
             actors_awake,
             actors_asleep,

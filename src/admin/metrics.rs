@@ -38,6 +38,11 @@ pub(crate) fn render(figures: &Figures) -> String {
             "KeyPackages of this provider's users that were handed out, by the log that this node has; not by its start.",
             figures.packages_claimed,
         );
+        show_counter(
+            "mimi_mls_objections_total",
+            "KeyPackages, new groups and Commits that this node took and OpenMLS would not have, since the start; a warning says why.",
+            figures.mls_objections,
+        );
         show_gauge(
             "mimi_actors",
             "Rooms and users in memory, awake or asleep as compact bytes.",
@@ -367,6 +372,7 @@ mod tests {
                 ("peer b.example".to_owned(), -5),
             ],
             actors_awake: 2,
+            mls_objections: 6,
             packages_claimed: 7,
             clock_apart_ms: 3_600_000,
             actors_asleep: 1,

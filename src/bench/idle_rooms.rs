@@ -4,7 +4,7 @@
 //! always does; then a real process starts on that directory. Each room has two members, is in epoch 1 and has emitted one event. The members' users are
 //! not there and their notices count as delivered: what users and KeyPackages take is not in the figures.
 
-use super::process;
+use super::{clock::now, process};
 use anyhow::{Context, bail, ensure};
 use mimi_actors::{
     ids::RoomUri,
@@ -156,6 +156,7 @@ fn commands() -> anyhow::Result<Vec<Arc<Command>>> {
         &opening.tree,
         &HubSenders::new(&hub.provider, vec![hub.signature_key]),
         &creator,
+        &Terms::default(),
     )?;
     let packages = bob.key_packages(1, &PackageOptions::default())?;
     let packages: Vec<_> = packages.into_iter().map(Payload).collect();
@@ -165,6 +166,7 @@ fn commands() -> anyhow::Result<Vec<Arc<Command>>> {
         &[],
         &add.bundle(),
         &creator,
+        now(),
         &Terms::default(),
     )?;
     let commit = Commit {

@@ -2,6 +2,7 @@
 
 mod ceiling;
 mod claim;
+mod clock;
 mod commit;
 mod failover;
 mod fanout;

@@ -10,7 +10,7 @@ use mimi_actors::{
     limits::{
         ACTORS_AWAKE_MAX, AUDITED_MEMBERS_MAX, BACKLOG_ITEMS_MAX,
         CLIENT_HANDSHAKES_BURST_PER_ADDRESS, CLIENT_HANDSHAKES_PER_MINUTE_PER_ADDRESS,
-        CREDIT_BYTES, DOORS_PER_ADDRESS_MAX, LEASE_MS, SHARDS_DEFAULT,
+        CREDIT_BYTES, DOORS_PER_ADDRESS_MAX, KEY_PACKAGE_LIFETIME_S_MAX, LEASE_MS, SHARDS_DEFAULT,
         WRONG_LOGINS_BURST_PER_ADDRESS, WRONG_LOGINS_PER_MINUTE_PER_ADDRESS,
     },
 };
@@ -139,8 +139,10 @@ pub struct StorageConfig {
 pub struct LimitsConfig {
     /// How long a request may wait for its answer, in milliseconds.
     pub request_deadline_ms: u64,
-    /// Members up to which a room's Commits are also validated by OpenMLS.
+    /// Members up to which OpenMLS is asked too what it thinks of a room's Commits; it decides nothing.
     pub audited_members_max: usize,
+    /// Longest lifetime of a KeyPackage that is uploaded here, in seconds.
+    pub key_package_lifetime_max_s: u64,
     /// How long a joiner has a room's GroupInfo to itself, in milliseconds: 5000 to 30000.
     pub group_info_lease_ms: u32,
     /// Hosts that a ratchet tree may be said to lie at, as `trees.a.example`; the node fetches nothing from them.
@@ -317,6 +319,7 @@ impl Default for LimitsConfig {
         Self {
             request_deadline_ms: 10_000,
             audited_members_max: AUDITED_MEMBERS_MAX,
+            key_package_lifetime_max_s: KEY_PACKAGE_LIFETIME_S_MAX,
             group_info_lease_ms: LEASE_MS,
             tree_hosts: Vec::new(),
             idle_s: 60,

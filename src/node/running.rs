@@ -130,6 +130,7 @@ fn keep_up(
     }
     let idle = Duration::from_secs(config.limits.idle_s);
     tasks.spawn(tasks::put_to_sleep(shards.clone(), idle));
+    tasks.spawn(tasks::tell_objections(shards.clone()));
     tasks.spawn(tell_acks::tell(shards.clone()));
     tasks.spawn(retention::keep(shards.clone(), config.retention()));
     tasks.spawn(tasks::collect(disk.clone(), started.groups.clone()));

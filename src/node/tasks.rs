@@ -23,6 +23,8 @@ use tracing::{error, warn};
 
 /// How often idle actors are looked for.
 const SLEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is said that OpenMLS has something against what was taken.
+const OBJECTIONS_INTERVAL: Duration = Duration::from_secs(10);
 /// How often files of discarded entries are looked for.
 const COLLECT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -86,6 +88,22 @@ pub(super) async fn put_to_sleep(shards: Shards, usual: Duration) {
             if asleep > 0 {
                 tracing::debug!(shard = shard.id, asleep, "idle actors were put to sleep");
             }
+        }
+    }
+}
+
+/// Says what OpenMLS has against things that were taken: the newest, and how many there were, no more often than that.
+pub(super) async fn tell_objections(shards: Shards) {
+    let objections = &shards.environment().mls.terms.objections;
+    let mut turn = tokio::time::interval(OBJECTIONS_INTERVAL);
+    loop {
+        turn.tick().await;
+        if let Some(newest) = objections.take_newest() {
+            warn!(
+                %newest,
+                since_start = objections.count(),
+                "OpenMLS would not have taken what this node took"
+            );
         }
     }
 }

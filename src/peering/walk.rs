@@ -19,7 +19,7 @@ use mimi_actors::{
         refusal::TryLater,
     },
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 /// What a way knows of this provider.
@@ -99,9 +99,10 @@ async fn check_packages(
     packages: Vec<Payload>,
 ) -> Option<Vec<Result<StoredPackage, PackageRefused>>> {
     let now = (shards.environment().clock)();
+    let mls = Arc::clone(&shards.environment().mls);
     let checks = move || {
         let each = packages.into_iter();
-        each.map(|package| check_package(package, &client, now))
+        each.map(|package| check_package(package, &client, now, &mls.terms))
             .collect()
     };
     on_worker(shards, cause, checks).await

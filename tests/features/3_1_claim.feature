@@ -217,13 +217,13 @@ Feature: Claiming single-use KeyPackages
   Scenario: what may not be handed out is not taken in, each package for itself
     Given bobby at b.example with the client bob1
     Then bob1's uploads are answered:
-      | a good one             | taken                                           |
-      | the same again         | taken                                           |
-      | another client's       | the credential does not name the client         |
-      | one that lives 91 days | the limit is 7776000 s                          |
-      | one of suite 4         | ciphersuite is not supported                    |
-      | one that lives 89 days | taken                                           |
-      | noise                  | invalid KeyPackage                              |
+      | a good one              | taken                                           |
+      | the same again          | taken                                           |
+      | another client's        | the credential does not name the client         |
+      | one that lives 401 days | the limit is 34560000 s                         |
+      | one of suite 4          | ciphersuite is not supported                    |
+      | one that lives 89 days  | taken                                           |
+      | noise                   | invalid KeyPackage                              |
     And b.example holds 2 KeyPackages of bob1
     Given bobby consents to alice
     When alice claims KeyPackages of bobby

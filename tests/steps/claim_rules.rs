@@ -490,7 +490,7 @@ async fn uploads(story: &mut Story, name: String, step: &Step) {
         ("a good one", plain.clone()),
         ("the same again", plain),
         ("another client's", foreign.unwrap().remove(0)),
-        ("one that lives 91 days", make(&days(91))),
+        ("one that lives 401 days", make(&days(401))),
         ("one of suite 4", unsupported.into()),
         ("one that lives 89 days", make(&days(89))),
         ("noise", Bytes::from_static(&[0x5a; 90])),

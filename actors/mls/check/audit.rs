@@ -1,13 +1,17 @@
-//! The second opinion: OpenMLS's own validation of what the checks here let through.
+//! The second opinion: what OpenMLS thinks of that which the checks here let through.
 //!
-//! Runs only on bytes that the bounded reader accepted. A panic inside the library is a refusal. OpenMLS reads the
-//! clock for lifetimes; where that would contradict the caller's time or punish an old member, its view is set aside.
+//! It decides nothing: the verdict is the same where nobody is asked, in rooms above `audited_members_max`. What OpenMLS
+//! refuses is told to [`super::objections`], for people: either a check is missing here, or OpenMLS refuses what RFC 9420
+//! allows. Runs only on bytes that the bounded reader accepted; a panic inside the library is an objection.
 
-use super::{bundle::Bundle, proposal::PendingProposal};
+use super::{change::Changed, objections::Objections, proposal::PendingProposal, terms::Terms};
 use crate::{
     limits::REFUSAL_DETAIL_BYTES_MAX,
-    mls::tree::{cache::TreeCache, view::GroupView},
-    wire::event::Hash,
+    mls::{
+        codec::leaf::Source,
+        tree::{Node, cache::AuditedGroup, view::GroupView},
+    },
+    wire::{event::Hash, room::Bundle},
 };
 use openmls::{
     group::{ProposalStore, PublicGroup},
@@ -22,19 +26,28 @@ use openmls::{
 use openmls_rust_crypto::OpenMlsRustCrypto;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs a check of the library; what goes wrong is told in few bytes.
-fn guarded<T>(check: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+/// Runs a check of the library; what goes wrong is told in few bytes, and with it of what it is.
+fn guarded<T>(
+    objections: &Objections,
+    of: impl FnOnce() -> String,
+    check: impl FnOnce() -> Result<T, String>,
+) -> Option<T> {
     let told = catch_unwind(AssertUnwindSafe(check))
         .unwrap_or_else(|_| Err("the library panicked".to_owned()));
-    told.map_err(|mut detail| {
-        let cut = (0..=REFUSAL_DETAIL_BYTES_MAX)
-            .rev()
-            .find(|cut| detail.is_char_boundary(*cut));
-        if detail.len() > REFUSAL_DETAIL_BYTES_MAX {
-            detail.truncate(cut.unwrap_or_default());
-        }
-        detail
-    })
+    let why = match told {
+        Ok(told) => return Some(told),
+        Err(why) => why,
+    };
+    let mut objection = format!("{}: {why}", of());
+    let cut = objection.floor_char_boundary(REFUSAL_DETAIL_BYTES_MAX);
+    objection.truncate(cut);
+    objections.tell(objection);
+    None
+}
+
+/// A group as people know it: its id is often the URI of its room, and may be any bytes.
+fn of_group(what: &str, group_id: &[u8]) -> String {
+    format!("{what} of group {}", group_id.escape_ascii())
 }
 
 fn read(message: &[u8]) -> Result<MlsMessageBodyIn, String> {
@@ -43,9 +56,10 @@ fn read(message: &[u8]) -> Result<MlsMessageBodyIn, String> {
     Ok(read.extract())
 }
 
-/// Validates a KeyPackage, its lifetime aside.
-pub(crate) fn key_package(message: &[u8]) -> Result<(), String> {
-    guarded(|| {
+/// Asks about a KeyPackage, its lifetime aside.
+pub(crate) fn key_package(message: &[u8], terms: &Terms) {
+    let of = || "a KeyPackage".to_owned();
+    guarded(&terms.objections, of, || {
         let MlsMessageBodyIn::KeyPackage(package) = read(message)? else {
             return Err("not a KeyPackage".to_owned());
         };
@@ -55,16 +69,7 @@ pub(crate) fn key_package(message: &[u8]) -> Result<(), String> {
             Ok(_) | Err(KeyPackageVerifyError::LifetimeError(_)) => Ok(()),
             Err(cause) => Err(cause.to_string()),
         }
-    })
-}
-
-/// What came of an audit that found nothing wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Audited {
-    /// The library validated everything.
-    Whole,
-    /// The library does not take the group as it is, because a member was added with a KeyPackage that expired since.
-    SetAside,
+    });
 }
 
 /// Builds the library's public group from a tree and a GroupInfo; `None` when only an expired leaf is in the way.
@@ -93,16 +98,12 @@ fn public_group(
     }
 }
 
-/// Validates a group by its tree and GroupInfo.
-pub(crate) fn group(tree: &[u8], group_info: &[u8]) -> Result<Audited, String> {
-    guarded(|| {
-        let group = public_group(&OpenMlsRustCrypto::default(), tree, group_info)?;
-        Ok(if group.is_some() {
-            Audited::Whole
-        } else {
-            Audited::SetAside
-        })
-    })
+/// Asks about a group by its tree and GroupInfo.
+pub(crate) fn group(group_id: &[u8], tree: &[u8], group_info: &[u8], terms: &Terms) {
+    let of = || of_group("the beginning", group_id);
+    guarded(&terms.objections, of, || {
+        public_group(&OpenMlsRustCrypto::default(), tree, group_info)
+    });
 }
 
 fn handshake(message: &[u8]) -> Result<ProtocolMessage, String> {
@@ -117,67 +118,110 @@ fn name(group_context: &[u8], interim_transcript_hash: &[u8]) -> [u8; 32] {
     Hash::of_parts([group_context, interim_transcript_hash]).0
 }
 
-/// What a Commit must lead to.
+/// What a Commit leads to.
 pub(crate) struct Next<'a> {
     /// The GroupContext.
     pub(crate) context: &'a [u8],
     /// The interim transcript hash, bare.
     pub(crate) interim_transcript_hash: &'a [u8],
+    /// Whether OpenMLS may take the group again after it, if it did not before.
+    pub(crate) may_mend: bool,
 }
 
-/// Validates a Commit in the group of `view` and that it leads to `next`, where the group is kept for the Commit after.
+/// Whether a Commit changes what OpenMLS may have had against its group: the extensions, a leaf that goes, or one that
+/// was still out of a KeyPackage, which may have expired.
+pub(crate) fn may_mend(changed: &Changed<'_>) -> bool {
+    let of_package = |before: Option<Node<'_>>| matches!(before, Some(Node::Leaf(leaf)) if matches!(leaf.source, Source::KeyPackage { .. }));
+    let mut touched = changed.tree.touched();
+    changed.extensions.is_some()
+        || !changed.removed.is_empty()
+        || touched.any(|(_, before, _)| of_package(before))
+}
+
+/// Asks about a Commit in the group of `view`, and whether it leads to `next`; tells whether OpenMLS found it right.
 ///
-/// A group out of the cache was validated when it was put there; the lifetimes of its leaves are not looked at again.
+/// The group is kept for the Commit after, or that OpenMLS does not follow it: then it is asked again only when it may
+/// have changed its mind, for to ask costs the signatures of all members. The lifetimes of leaves of a group that is kept
+/// are not looked at again.
 pub(crate) fn commit(
     view: &GroupView,
     covered: &[&PendingProposal],
     bundle: &Bundle,
     next: &Next<'_>,
-    cache: &TreeCache,
-) -> Result<Audited, String> {
-    guarded(|| {
-        let provider = OpenMlsRustCrypto::default();
-        let kept = cache.take_group(&name(&view.group_context, &view.interim_transcript_hash));
-        let group = match kept {
-            Some(group) => Some(group),
-            None => public_group(&provider, &view.tree, &view.group_info)?.map(Box::new),
-        };
-        let Some(mut group) = group else {
-            return Ok(Audited::SetAside);
-        };
-        let refused = |cause: &dyn std::error::Error| detail(cause);
-        for proposal in covered {
-            let processed = group
-                .process_message(provider.crypto(), handshake(&proposal.message)?)
-                .map_err(|cause| refused(&cause))?;
-            let ProcessedMessageContent::ProposalMessage(proposal) = processed.into_content()
-            else {
-                return Err("not a Proposal".to_owned());
-            };
-            group
-                .add_proposal(provider.storage(), *proposal)
-                .map_err(|cause| refused(&cause))?;
+    terms: &Terms,
+) -> bool {
+    let cache = &terms.trees;
+    let now = name(&view.group_context, &view.interim_transcript_hash);
+    let of = || of_group("a Commit", &view.group_id().unwrap_or_default());
+    let ask = |kept| {
+        let follow = || follow(view, kept, covered, bundle, next);
+        guarded(&terms.objections, of, follow).flatten()
+    };
+    let group = match cache.take_group(&now) {
+        Some(AuditedGroup::Followed(group)) => ask(Some(group)),
+        Some(AuditedGroup::Lost) => {
+            // Another Commit may win this epoch.
+            cache.put_group(&now, AuditedGroup::Lost, 0);
+            None
         }
+        None => ask(None),
+    };
+    let then = name(next.context, next.interim_transcript_hash);
+    let audited = group.is_some();
+    match group {
+        Some(group) => cache.put_group(&then, AuditedGroup::Followed(group), view.tree.len()),
+        None if next.may_mend => {}
+        None => cache.put_group(&then, AuditedGroup::Lost, 0),
+    }
+    audited
+}
+
+/// The library's group after a Commit; `None` when it does not take the one before, for an expired leaf.
+fn follow(
+    view: &GroupView,
+    kept: Option<Box<PublicGroup>>,
+    covered: &[&PendingProposal],
+    bundle: &Bundle,
+    next: &Next<'_>,
+) -> Result<Option<Box<PublicGroup>>, String> {
+    let provider = OpenMlsRustCrypto::default();
+    let group = match kept {
+        Some(group) => Some(group),
+        None => public_group(&provider, &view.tree, &view.group_info)?.map(Box::new),
+    };
+    let Some(mut group) = group else {
+        return Ok(None);
+    };
+    let refused = |cause: &dyn std::error::Error| detail(cause);
+    for proposal in covered {
         let processed = group
-            .process_message(provider.crypto(), handshake(&bundle.commit)?)
+            .process_message(provider.crypto(), handshake(&proposal.message)?)
             .map_err(|cause| refused(&cause))?;
-        let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
-            return Err("not a Commit".to_owned());
+        let ProcessedMessageContent::ProposalMessage(proposal) = processed.into_content() else {
+            return Err("not a Proposal".to_owned());
         };
         group
-            .merge_commit(provider.storage(), *staged)
+            .add_proposal(provider.storage(), *proposal)
             .map_err(|cause| refused(&cause))?;
-        let context = group
-            .group_context()
-            .tls_serialize_detached()
-            .map_err(|cause| refused(&cause))?;
-        if context != next.context {
-            return Err("the library computes another GroupContext".to_owned());
-        }
-        let name = name(next.context, next.interim_transcript_hash);
-        cache.put_group(&name, group, view.tree.len());
-        Ok(Audited::Whole)
-    })
+    }
+    let processed = group
+        .process_message(provider.crypto(), handshake(&bundle.commit)?)
+        .map_err(|cause| refused(&cause))?;
+    let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
+        return Err("not a Commit".to_owned());
+    };
+    group
+        .merge_commit(provider.storage(), *staged)
+        .map_err(|cause| refused(&cause))?;
+    let context = group
+        .group_context()
+        .tls_serialize_detached()
+        .map_err(|cause| refused(&cause))?;
+    if context == next.context {
+        Ok(Some(group))
+    } else {
+        Err("the library computes another GroupContext".to_owned())
+    }
 }
 
 /// An error with its causes.

@@ -7,9 +7,8 @@
 //!
 //! Source: transport requirements, section 3.2; RFC 9420, sections 12.2 and 12.4.
 
-pub use super::refused::{BundleRefused, SenderRefused, TreeRefused};
 use super::{
-    audit::{self, Audited},
+    audit,
     change::{self, Changed, Group, Item, NOBODY},
     external,
     hub_senders::HubSenders,
@@ -18,12 +17,17 @@ use super::{
     proposal::{self, PendingProposal},
     refused::in_part,
 };
+pub use super::{
+    refused::{BundleRefused, SenderRefused, TreeRefused},
+    terms::Terms,
+};
 pub use crate::wire::room::Bundle;
 use crate::{
-    ids::{ClientUri, ProviderId},
+    ids::ClientUri,
     limits::{
         ADDS_PER_COMMIT_MAX, CONTROL_EVENT_BYTES_MAX, PROPOSALS_PER_BUNDLE_MAX, URI_BYTES_MAX,
     },
+    machine::Millis,
     mls::{
         codec::{
             commit::{Commit, Proposal},
@@ -36,7 +40,6 @@ use crate::{
         },
         tree::{
             Hashes, Node, Step, Tree,
-            cache::TreeCache,
             math::to_leaf,
             stored::StoredTree,
             view::{GroupView, Member, NextTree, NextView, member_of},
@@ -46,22 +49,7 @@ use crate::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, rc::Rc};
-
-/// What a check goes by, beside the group.
-#[derive(Clone, Debug, Default)]
-pub struct Terms {
-    /// Members up to which a group's Commits are also validated by OpenMLS.
-    pub audited_members_max: usize,
-    /// Hosts that a tree may be said to lie at; nothing is fetched from there.
-    pub tree_hosts: Vec<String>,
-    /// Where trees are kept from one Commit to the next.
-    pub trees: TreeCache,
-    /// The providers whose clients a Commit may bring in, this one among them; all where there are none given.
-    pub providers: Option<BTreeSet<ProviderId>>,
-    /// The hub of the room, which stays in external_senders.
-    pub hub: HubSenders,
-}
+use std::rc::Rc;
 
 /// A client that a Commit adds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +92,8 @@ pub struct CheckedBundle {
 /// Decides whether a bundle by `sender` leads on from `view`, in which `pending` Proposals wait.
 ///
 /// `pending` must have come out of [`super::proposal::check_proposal`] on this very view; their signatures are not
-/// checked again. Small groups are validated by OpenMLS too, see [`Terms::audited_members_max`].
+/// checked again, but their KeyPackages must still be good `now`. OpenMLS is asked about small groups too, see
+/// [`Terms::audited_members_max`]; the verdict is the same without it.
 ///
 /// # Errors
 /// [`BundleRefused`] says which rule it breaks; the cheapest checks come first.
@@ -113,6 +102,7 @@ pub fn check_bundle(
     pending: &[PendingProposal],
     bundle: &Bundle,
     sender: &ClientUri,
+    now: Millis,
     terms: &Terms,
 ) -> Result<CheckedBundle, BundleRefused> {
     let context = view.context().map_err(in_part("current GroupContext"))?;
@@ -126,6 +116,7 @@ pub fn check_bundle(
         context,
         stored: &stored,
         pending,
+        now,
     };
     let judged = judge(&current, member, bundle, &parts, sender, terms);
     let (checked, next) = match judged {
@@ -156,6 +147,7 @@ struct CurrentGroup<'a> {
     context: Context<'a>,
     stored: &'a StoredTree,
     pending: &'a [PendingProposal],
+    now: Millis,
 }
 
 /// What a valid bundle does, and how it changes the tree.
@@ -174,6 +166,7 @@ fn judge(
         context,
         stored,
         pending,
+        now,
     } = current;
     let suite = Suite::new(context.ciphersuite).ok_or(BundleRefused::Unsupported("ciphersuite"))?;
     let (framed, info) = (&parts.commit, &parts.group_info);
@@ -198,6 +191,7 @@ fn judge(
         group_id: context.group_id,
         extensions: &context.extensions.list,
         tree: &tree,
+        now: *now,
     };
     let references = proposal::contradicting(&covered);
     if !references.is_empty() {
@@ -215,7 +209,7 @@ fn judge(
     if !references.is_empty() {
         return Err(BundleRefused::OmittedProposals { references });
     }
-    parts.check_welcome(&changed.added, context.ciphersuite)?;
+    parts.check_welcome(&changed.added, context.ciphersuite, &suite)?;
     let committer = match member {
         Some(leaf) => leaf,
         None => external::enter(&mut changed, &leaf)?,
@@ -253,11 +247,10 @@ fn judge(
     let after = audit::Next {
         context: &next_context,
         interim_transcript_hash: &interim,
+        may_mend: audit::may_mend(&changed),
     };
     let audited = members <= terms.audited_members_max
-        && audit::commit(view, &covered, bundle, &after, &terms.trees)
-            .map_err(BundleRefused::Audit)?
-            == Audited::Whole;
+        && audit::commit(view, &covered, bundle, &after, terms);
     let next = NextView {
         group_context: next_context.into(),
         confirmation_tag: Bytes::copy_from_slice(parts.confirmation_tag),

@@ -2,15 +2,19 @@
 //!
 //! Source: RFC 9420, sections 12.1, 12.2 and 12.3.
 
-use crate::mls::{
-    codec::{
-        commit::{ContextExtensions, Proposal, SELF_REMOVE},
-        extension::{self, Extension},
-        key_package::KeyPackage,
-        leaf::{Leaf, Source},
-        suite::{Digest, MLS_10, Suite},
+use super::keys::Keys;
+use crate::{
+    machine::Millis,
+    mls::{
+        codec::{
+            commit::{ContextExtensions, Proposal, SELF_REMOVE},
+            extension::{self, Extension},
+            key_package::KeyPackage,
+            leaf::{Leaf, Source},
+            suite::{Digest, MLS_10, Suite},
+        },
+        tree::{Node, Tree},
     },
-    tree::{Node, Tree, stored::StoredTree},
 };
 use bytes::Bytes;
 use std::{
@@ -51,10 +55,13 @@ impl Flaw {
     ) -> Self {
         let brings = |item: &&Item<'_>| {
             let leaf = match &item.proposal {
+                Proposal::Add(package) if package.init_key == trace => return true,
                 Proposal::Add(package) => &package.leaf,
                 Proposal::Update(leaf) => leaf,
                 Proposal::Extensions(_) | Proposal::SelfRemove => return or_extensions,
-                Proposal::Remove(_) | Proposal::ReInit(_) | Proposal::ExternalInit => return false,
+                Proposal::Remove(_) | Proposal::ReInit(_) | Proposal::ExternalInit { .. } => {
+                    return false;
+                }
             };
             [leaf.encryption_key, leaf.signature_key, leaf.identity].contains(&trace)
         };
@@ -80,34 +87,60 @@ pub(crate) struct Group<'g, 'a> {
     /// Extensions of the GroupContext.
     pub(crate) extensions: &'g [Extension<'a>],
     pub(crate) tree: &'g Tree<'a>,
+    /// When whoever is added must have a KeyPackage that is good.
+    pub(crate) now: Millis,
 }
 
 impl<'a> Group<'_, 'a> {
+    /// What is wrong with a Proposal that is to wait. Which Commit takes it in is not known yet, and who is gone by then:
+    /// what all members must support, all must support now, for OpenMLS takes in whatever waits or makes no Commit.
+    pub(crate) fn flaw_of_waiting(
+        &self,
+        proposal: &Proposal<'a>,
+        proposer: u32,
+    ) -> Option<&'static str> {
+        match proposal {
+            Proposal::Extensions(new) => self
+                .tree
+                .leaves()
+                .find_map(|(_, leaf)| lacks(&leaf, &new.list)),
+            Proposal::SelfRemove => (!self.all_support(SELF_REMOVE))
+                .then_some("a member does not declare the proposal type"),
+            Proposal::Add(_)
+            | Proposal::Update(_)
+            | Proposal::Remove(_)
+            | Proposal::ReInit(_)
+            | Proposal::ExternalInit { .. } => self.flaw(proposal, proposer),
+        }
+    }
+
     /// What is wrong with a Proposal on its own, whatever else a Commit holds.
-    pub(crate) fn flaw(&self, proposal: &Proposal<'a>, proposer: u32) -> Option<&'static str> {
+    fn flaw(&self, proposal: &Proposal<'a>, proposer: u32) -> Option<&'static str> {
         match proposal {
             Proposal::Add(package) => self.flaw_of_add(package),
             Proposal::Update(leaf) => self.flaw_of_update(leaf, proposer),
             Proposal::Remove(leaf) if self.tree.leaf(*leaf).is_none() => {
                 Some("removes a leaf that is blank")
             }
-            Proposal::Extensions(new) => self
-                .tree
-                .leaves()
-                .find_map(|(_, leaf)| lacks(&leaf, &new.list)),
-            // One member that does not know it would make every Commit invalid that must take it in.
-            Proposal::SelfRemove => (!self.all_support(SELF_REMOVE))
-                .then_some("a member does not declare the proposal type"),
             Proposal::ReInit(next) if next.version < MLS_10 => {
                 Some("goes back to an older version")
             }
             Proposal::ReInit(next) if next.group_id == self.group_id => {
                 Some("the group that follows has the id of this one")
             }
-            Proposal::ExternalInit if proposer != NOBODY => {
+            Proposal::ExternalInit { .. } if proposer != NOBODY => {
                 Some("ExternalInit stands in external Commits only")
             }
-            Proposal::Remove(_) | Proposal::ReInit(_) | Proposal::ExternalInit => None,
+            // What RFC 9180 encapsulates is a public key of the same form.
+            Proposal::ExternalInit { kem_output } if !self.suite.is_encryption_key(kem_output) => {
+                Some("KEM output of the ExternalInit is none of the ciphersuite")
+            }
+            // Whether all support what comes is asked of those who are members then.
+            Proposal::Remove(_)
+            | Proposal::ReInit(_)
+            | Proposal::ExternalInit { .. }
+            | Proposal::Extensions(_)
+            | Proposal::SelfRemove => None,
         }
     }
 
@@ -119,6 +152,9 @@ impl<'a> Group<'_, 'a> {
     fn flaw_of_add(&self, package: &KeyPackage<'_>) -> Option<&'static str> {
         if package.ciphersuite != self.suite_number {
             return Some("adds a KeyPackage of another ciphersuite");
+        }
+        if !package.leaf.is_good_at(self.now) {
+            return Some("adds a KeyPackage whose lifetime does not contain the present");
         }
         package.flaw(self.suite).or_else(|| {
             package
@@ -149,85 +185,6 @@ fn lacks(leaf: &Leaf<'_>, extensions: &[Extension<'_>]) -> Option<&'static str> 
     extension::required(extensions).map_or(Some("required capabilities do not read"), |required| {
         leaf.lacks(extensions, &required)
     })
-}
-
-/// The keys and clients of some nodes.
-#[derive(Default)]
-struct Traces<'a> {
-    encryption_keys: BTreeSet<&'a [u8]>,
-    signature_keys: BTreeSet<&'a [u8]>,
-    identities: BTreeSet<&'a [u8]>,
-}
-
-/// The keys and clients of a tree; none stands there twice.
-pub(crate) struct Keys<'a> {
-    stored: &'a StoredTree,
-    /// Of nodes that are not as they were, as they were.
-    gone: Traces<'a>,
-    /// Of the same, as they are.
-    come: Traces<'a>,
-}
-
-impl<'a> Keys<'a> {
-    /// Looks at what a tree holds that the stored tree does not; refuses a key or client that is there twice.
-    ///
-    /// The error holds the key or identity beside the reason.
-    pub(crate) fn of(tree: &Tree<'a>) -> Result<Self, (&'a [u8], &'static str)> {
-        let mut keys = Self {
-            stored: tree.stored(),
-            gone: Traces::default(),
-            come: Traces::default(),
-        };
-        let touched: Vec<_> = tree.touched().collect();
-        for node in touched.iter().filter_map(|(_, before, _)| before.as_ref()) {
-            keys.gone.encryption_keys.insert(node.encryption_key());
-            if let Node::Leaf(leaf) = node {
-                keys.gone.signature_keys.insert(leaf.signature_key);
-                keys.gone.identities.insert(leaf.identity);
-            }
-        }
-        for node in touched.iter().filter_map(|(_, _, after)| after.as_ref()) {
-            keys.bring(node)?;
-        }
-        Ok(keys)
-    }
-
-    fn bring(&mut self, node: &Node<'a>) -> Result<(), (&'a [u8], &'static str)> {
-        let key = node.encryption_key();
-        if self.has_encryption_key(key) {
-            return Err((key, "encryption key is in the group twice"));
-        }
-        self.come.encryption_keys.insert(key);
-        if let Node::Leaf(leaf) = node {
-            if self.has_signature_key(leaf.signature_key) {
-                return Err((leaf.signature_key, "signature key is in the group twice"));
-            }
-            if self.has_identity(leaf.identity) {
-                return Err((leaf.identity, "client is in the group twice"));
-            }
-            self.come.signature_keys.insert(leaf.signature_key);
-            self.come.identities.insert(leaf.identity);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn has_encryption_key(&self, key: &[u8]) -> bool {
-        let stays =
-            || self.stored.has_encryption_key(key) && !self.gone.encryption_keys.contains(key);
-        self.come.encryption_keys.contains(key) || stays()
-    }
-
-    pub(crate) fn has_signature_key(&self, key: &[u8]) -> bool {
-        let stays =
-            || self.stored.has_signature_key(key) && !self.gone.signature_keys.contains(key);
-        self.come.signature_keys.contains(key) || stays()
-    }
-
-    pub(crate) fn has_identity(&self, identity: &[u8]) -> bool {
-        let stays =
-            || self.stored.has_identity(identity) && !self.gone.identities.contains(identity);
-        self.come.identities.contains(identity) || stays()
-    }
 }
 
 /// What a valid list makes of a group.
@@ -279,8 +236,13 @@ pub(crate) fn apply<'a>(
             package.reference(group.suite),
         );
     }
-    let keys = Keys::of(&tree)
-        .map_err(|(trace, reason)| Flaw::of_bringers(items, trace, false, reason))?;
+    let updated = sorted.updates.keys().copied().collect();
+    let keys = Keys::of(&tree, &updated).and_then(|mut keys| {
+        let mut adds = sorted.adds.iter();
+        adds.try_for_each(|package| keys.admit(package))?;
+        Ok(keys)
+    });
+    let keys = keys.map_err(|(trace, reason)| Flaw::of_bringers(items, trace, false, reason))?;
     check_support(group, &sorted, &tree)
         .map_err(|(trace, reason)| Flaw::of_bringers(items, trace, true, reason))?;
     let removed = sorted.removes.clone();
@@ -364,7 +326,7 @@ impl<'i, 'a> Sorted<'i, 'a> {
                 }
             }
             Proposal::ReInit(_) => self.reinit = true,
-            Proposal::ExternalInit => {}
+            Proposal::ExternalInit { .. } => {}
             Proposal::SelfRemove if item.reference.is_none() => {
                 return Err("SelfRemove is not by reference");
             }
@@ -399,7 +361,7 @@ fn blame(items: &[Item<'_>], item: &Item<'_>, reason: &'static str) -> Flaw {
         Proposal::Update(_) | Proposal::SelfRemove => Some(u64::from(item.proposer)),
         Proposal::Remove(leaf) => Some(u64::from(*leaf)),
         Proposal::Extensions(_) => Some(u64::MAX),
-        Proposal::Add(_) | Proposal::ReInit(_) | Proposal::ExternalInit => None,
+        Proposal::Add(_) | Proposal::ReInit(_) | Proposal::ExternalInit { .. } => None,
     };
     let same = |other: &&Item<'_>| target(other).is_some() && target(other) == target(item);
     let references = items

@@ -4,9 +4,10 @@
 
 use super::{
     audit,
-    change::Keys,
     hub_senders::HubSenders,
+    keys::Keys,
     refused::{BundleRefused, SenderRefused, TreeRefused, in_part},
+    terms::Terms,
 };
 use crate::{
     ids::ClientUri,
@@ -28,6 +29,7 @@ use crate::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A new group that may be a room's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +52,7 @@ pub fn check_create(
     container: &TreeContainer,
     hub: &HubSenders,
     creator: &ClientUri,
+    terms: &Terms,
 ) -> Result<CheckedCreate, BundleRefused> {
     const FIELD: fn(&'static str) -> BundleRefused =
         |field| BundleRefused::GroupInfoMismatch { field };
@@ -74,7 +77,7 @@ pub fn check_create(
     if leaf.client().as_ref() != Some(creator) {
         return Err(BundleRefused::Sender(SenderRefused::NotBound));
     }
-    Keys::of(&members).map_err(|(_, reason)| TreeRefused::Mismatch(reason))?;
+    Keys::of(&members, &BTreeSet::new()).map_err(|(_, reason)| TreeRefused::Mismatch(reason))?;
     check_leaf(&leaf, &info, &suite)?;
     if context.tree_hash != members.root_hash(&members.hashes(&suite)) {
         return Err(TreeRefused::Hash.into());
@@ -98,7 +101,7 @@ pub fn check_create(
     if !info.signature_is_right(&suite, leaf.signature_key) {
         return Err(BundleRefused::Signature { of: "GroupInfo" });
     }
-    audit::group(&tree, group_info).map_err(BundleRefused::Audit)?;
+    audit::group(context.group_id, &tree, group_info, terms);
     let interim = interim_transcript_hash(
         &suite,
         context.confirmed_transcript_hash,

@@ -39,7 +39,7 @@ pub(crate) fn check_list(
     let (mut inits, mut removes) = (0, 0);
     for item in items {
         match (&item.proposal, &item.reference) {
-            (Proposal::ExternalInit, None) => inits += 1,
+            (Proposal::ExternalInit { .. }, None) => inits += 1,
             (Proposal::Remove(leaf), None) => {
                 removes += 1;
                 let former = group.tree.leaf(*leaf).and_then(|leaf| leaf.client());
@@ -49,7 +49,7 @@ pub(crate) fn check_list(
             }
             (Proposal::SelfRemove, Some(_)) => {}
             (
-                Proposal::ExternalInit
+                Proposal::ExternalInit { .. }
                 | Proposal::Remove(_)
                 | Proposal::SelfRemove
                 | Proposal::Add(_)

@@ -5,10 +5,10 @@
 //!
 //! Source: transport requirements, section 3.1; RFC 9420, section 10.1.
 
-use super::audit;
+use super::{audit, terms::Terms};
 use crate::{
     ids::ClientUri,
-    limits::{KEY_PACKAGE_BYTES_MAX, KEY_PACKAGE_LIFETIME_S_MAX},
+    limits::KEY_PACKAGE_BYTES_MAX,
     machine::Millis,
     mls::codec::{
         extension::{self, is_grease},
@@ -87,9 +87,6 @@ pub enum KeyPackageRefused {
     /// It breaks a rule of RFC 9420.
     #[error("invalid KeyPackage: {0}")]
     Invalid(&'static str),
-    /// OpenMLS found what this hub's own checks did not.
-    #[error("OpenMLS refuses the KeyPackage: {0}")]
-    Audit(String),
 }
 
 impl From<Unreadable> for KeyPackageRefused {
@@ -124,6 +121,7 @@ pub fn check_key_package(
     message: &Bytes,
     client: &ClientUri,
     now: Millis,
+    terms: &Terms,
 ) -> Result<KeyPackageFacts, KeyPackageRefused> {
     let mut reader =
         Reader::bounded(message, "KeyPackage", KEY_PACKAGE_BYTES_MAX).map_err(Unreadable::from)?;
@@ -136,11 +134,12 @@ pub fn check_key_package(
     if let Some(flaw) = package.flaw(&suite) {
         return Err(KeyPackageRefused::Invalid(flaw));
     }
-    let (not_before_s, not_after_s) = check_lifetime(&package.leaf, now)?;
+    let (not_before_s, not_after_s) =
+        check_lifetime(&package.leaf, now, terms.key_package_lifetime_max_s)?;
     if let Some(of) = package.wrong_signature(&suite) {
         return Err(KeyPackageRefused::Signature { of });
     }
-    audit::key_package(message).map_err(KeyPackageRefused::Audit)?;
+    audit::key_package(message, terms);
     Ok(KeyPackageFacts {
         reference: Bytes::copy_from_slice(&package.reference(&suite)),
         init_key: Bytes::copy_from_slice(package.init_key),
@@ -160,7 +159,11 @@ pub fn check_key_package(
     })
 }
 
-fn check_lifetime(leaf: &Leaf<'_>, now: Millis) -> Result<(u64, u64), KeyPackageRefused> {
+fn check_lifetime(
+    leaf: &Leaf<'_>,
+    now: Millis,
+    max_s: u64,
+) -> Result<(u64, u64), KeyPackageRefused> {
     let Source::KeyPackage {
         not_before_s,
         not_after_s,
@@ -171,7 +174,7 @@ fn check_lifetime(leaf: &Leaf<'_>, now: Millis) -> Result<(u64, u64), KeyPackage
         ));
     };
     let now_s = now.as_seconds();
-    if !(not_before_s..not_after_s).contains(&now_s) {
+    if !leaf.is_good_at(now) {
         return Err(KeyPackageRefused::NotValidNow {
             not_before_s,
             not_after_s,
@@ -179,11 +182,8 @@ fn check_lifetime(leaf: &Leaf<'_>, now: Millis) -> Result<(u64, u64), KeyPackage
         });
     }
     let lifetime_s = not_after_s.saturating_sub(not_before_s);
-    if lifetime_s > KEY_PACKAGE_LIFETIME_S_MAX {
-        return Err(KeyPackageRefused::LivesTooLong {
-            lifetime_s,
-            max_s: KEY_PACKAGE_LIFETIME_S_MAX,
-        });
+    if lifetime_s > max_s {
+        return Err(KeyPackageRefused::LivesTooLong { lifetime_s, max_s });
     }
     Ok((not_before_s, not_after_s))
 }

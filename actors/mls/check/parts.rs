@@ -17,8 +17,8 @@ use crate::{
             group_info::GroupInfo,
             message::HandshakeKind,
             reader::{Malformed, Reader, Unreadable},
-            suite::{DIGEST_BYTES, Digest, Suite},
-            welcome::Welcome,
+            suite::{DIGEST_BYTES, Digest, Suite, sealed_group_secrets_bytes},
+            welcome::{Sealed, Welcome},
         },
         tree::{
             Tree,
@@ -85,6 +85,7 @@ impl<'a> Parts<'a> {
         &self,
         added: &BTreeMap<u32, Digest>,
         ciphersuite: u16,
+        suite: &Suite,
     ) -> Result<(), BundleRefused> {
         let mismatch = |reason| Err(BundleRefused::WelcomeMismatch { reason });
         let welcome = match (&self.welcome, added.is_empty()) {
@@ -100,6 +101,11 @@ impl<'a> Parts<'a> {
         let adds: BTreeSet<&[u8]> = added.values().map(|reference| &reference[..]).collect();
         if welcomed != adds || welcome.references.len() != added.len() {
             return mismatch("not for exactly the KeyPackages added");
+        }
+        let bytes = sealed_group_secrets_bytes(self.commit.body.path.is_some());
+        let fits = |secrets: &Sealed| secrets.fits(suite, bytes);
+        if !welcome.secrets.iter().all(fits) {
+            return mismatch("secrets of the wrong length");
         }
         Ok(())
     }

@@ -2,13 +2,14 @@
 //!
 //! Source: RFC 9420, sections 7.5, 7.6, 7.9 and 12.4.2.
 
-use super::change::Keys;
+use super::keys::Keys;
 use crate::mls::{
     codec::{
         commit::{Path, PathNode},
         leaf::{Leaf, Source},
         reader::put_vector,
-        suite::{Digest, Suite},
+        suite::{Digest, SEALED_PATH_SECRET_BYTES, Suite},
+        welcome::Sealed,
     },
     tree::{
         Hashes, Node, Parent, Tree,
@@ -108,8 +109,8 @@ fn check_new_keys(path: &Path<'_>, keys: &Keys<'_>, suite: &Suite) -> Result<(),
     if !fresh {
         return Err("encryption key of the path is in use");
     }
-    if new.iter().any(|key| key.len() != suite.public_key_bytes()) {
-        return Err("encryption key of the path has the wrong length");
+    if !new.iter().all(|key| suite.is_encryption_key(key)) {
+        return Err("encryption key of the path is none of the ciphersuite");
     }
     Ok(())
 }
@@ -131,8 +132,12 @@ fn filtered_path<'p, 'a>(
         let node = given.next().ok_or(COUNT)?;
         let is_new = |node: &usize| to_leaf(*node).is_some_and(|leaf| place.added.contains(&leaf));
         let receivers = resolution.iter().filter(|node| !is_new(node)).count();
-        if node.secrets != receivers {
+        if node.secrets.len() != receivers {
             return Err("path has the wrong number of secrets");
+        }
+        let fits = |secret: &Sealed| secret.fits(place.suite, SEALED_PATH_SECRET_BYTES);
+        if !node.secrets.iter().all(fits) {
+            return Err("a secret of the path has the wrong length");
         }
         filtered.push((index, copath, node));
     }

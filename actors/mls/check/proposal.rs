@@ -143,7 +143,8 @@ impl From<Unreadable> for ProposalRefused {
     }
 }
 
-/// Decides whether a Proposal (as an MLSMessage) by a member may wait for a Commit; `trees` may hold the group's.
+/// Decides whether a Proposal (as an MLSMessage) by a member may wait for a Commit; `trees` may hold the group's. By `now`
+/// a KeyPackage that it adds must be good.
 ///
 /// The membership tag cannot be checked without the group's secrets.
 ///
@@ -153,6 +154,7 @@ pub fn check_proposal(
     view: &GroupView,
     message: &Bytes,
     sender: &ClientUri,
+    now: Millis,
     trees: &TreeCache,
     hub: &HubSenders,
 ) -> Result<PendingProposal, ProposalRefused> {
@@ -180,7 +182,7 @@ pub fn check_proposal(
         &Tree::of(&stored),
         &framed,
         (proposer, sender),
-        hub,
+        (hub, now),
     );
     trees.put(context.tree_hash, stored, None);
     let reference = judged?;
@@ -200,7 +202,7 @@ fn judge(
     tree: &Tree<'_>,
     framed: &Framed<'_, Proposal<'_>>,
     (proposer, sender): (u32, &ClientUri),
-    hub: &HubSenders,
+    (hub, now): (&HubSenders, Millis),
 ) -> Result<Digest, ProposalRefused> {
     let suite =
         Suite::new(context.ciphersuite).ok_or(ProposalRefused::Unsupported("ciphersuite"))?;
@@ -217,8 +219,9 @@ fn judge(
         group_id: context.group_id,
         extensions: &context.extensions.list,
         tree,
+        now,
     };
-    if let Some(flaw) = group.flaw(&framed.body, proposer) {
+    if let Some(flaw) = group.flaw_of_waiting(&framed.body, proposer) {
         return Err(ProposalRefused::Invalid(flaw));
     }
     if let Proposal::Extensions(next) = &framed.body
@@ -237,7 +240,7 @@ const fn kind_of(proposal: &Proposal<'_>) -> ProposalKind {
         Proposal::Remove(leaf) => ProposalKind::Remove(*leaf),
         Proposal::SelfRemove => ProposalKind::SelfRemove,
         // An ExternalInit does not get this far.
-        Proposal::Extensions(_) | Proposal::ExternalInit => ProposalKind::Extensions,
+        Proposal::Extensions(_) | Proposal::ExternalInit { .. } => ProposalKind::Extensions,
         Proposal::ReInit(_) => ProposalKind::ReInit,
     }
 }

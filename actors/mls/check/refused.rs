@@ -110,9 +110,6 @@ pub enum BundleRefused {
     /// The Commit brings in a client of a provider that cannot be told.
     #[error("there is no link to {0}")]
     NoLink(ProviderId),
-    /// OpenMLS found what this hub's own checks did not.
-    #[error("OpenMLS refuses the bundle: {0}")]
-    Audit(String),
 }
 
 /// Says in which part the reader stopped.

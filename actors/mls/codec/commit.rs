@@ -8,7 +8,7 @@ use super::{
     key_package::KeyPackage,
     leaf::Leaf,
     reader::{Malformed, Reader, Unreadable},
-    welcome::read_ciphertext,
+    welcome::Sealed,
 };
 use crate::limits::{
     COMMIT_BYTES_MAX, GROUP_ID_BYTES_MAX, PROPOSALS_PER_BUNDLE_MAX, TREE_NODES_MAX,
@@ -26,7 +26,9 @@ pub(crate) enum Proposal<'a> {
     Remove(u32),
     ReInit(ReInit<'a>),
     /// How the sender of an external Commit gets at the group's secrets; what is inside only members can open.
-    ExternalInit,
+    ExternalInit {
+        kem_output: &'a [u8],
+    },
     Extensions(ContextExtensions<'a>),
     SelfRemove,
 }
@@ -73,8 +75,8 @@ impl<'a> Proposal<'a> {
                 Ok(Self::ReInit(ReInit { group_id, version }))
             }
             6 => {
-                reader.vector("KEM output", KEY_BYTES_MAX)?;
-                Ok(Self::ExternalInit)
+                let kem_output = reader.vector("KEM output", KEY_BYTES_MAX)?;
+                Ok(Self::ExternalInit { kem_output })
             }
             7 => Ok(Self::Extensions(ContextExtensions::read(reader)?)),
             SELF_REMOVE => Ok(Self::SelfRemove),
@@ -99,8 +101,8 @@ pub(crate) enum Entry<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct PathNode<'a> {
     pub(crate) encryption_key: &'a [u8],
-    /// How many secrets are encrypted for the members below.
-    pub(crate) secrets: usize,
+    /// The secrets that are sealed for the members below.
+    pub(crate) secrets: Vec<Sealed>,
 }
 
 /// The path of a Commit.
@@ -116,10 +118,11 @@ impl<'a> Path<'a> {
         let list = reader.inner("path", COMMIT_BYTES_MAX)?;
         let nodes = list.each("path nodes", PATH_NODES_MAX, |list| {
             let encryption_key = list.vector("encryption key", KEY_BYTES_MAX)?;
-            let secrets = list
-                .inner("path secrets", COMMIT_BYTES_MAX)?
-                .each("path secrets", TREE_NODES_MAX, read_ciphertext)?
-                .len();
+            let secrets = list.inner("path secrets", COMMIT_BYTES_MAX)?.each(
+                "path secrets",
+                TREE_NODES_MAX,
+                Sealed::read,
+            )?;
             Ok::<_, Malformed>(PathNode {
                 encryption_key,
                 secrets,

@@ -63,7 +63,7 @@ impl<'a> GroupInfo<'a> {
             Some("confirmation_tag")
         } else if extension::find(&self.extensions, extension::RATCHET_TREE).is_some() {
             Some("ratchet_tree")
-        } else if external_pub.is_none_or(|key| key.len() != suite.public_key_bytes()) {
+        } else if !external_pub.is_some_and(|key| suite.is_encryption_key(key)) {
             Some("external_pub")
         } else {
             None

@@ -1,10 +1,10 @@
 //! KeyPackages: reading one, and what is wrong with it by itself.
 //!
-//! Source: RFC 9420, section 10.
+//! Source: RFC 9420, sections 10 and 13.5.
 
 use super::{
     bounds::KEY_BYTES_MAX,
-    extension::{self, Extension, Place},
+    extension::{self, Extension, Place, is_grease},
     leaf::{Leaf, Source},
     reader::{Malformed, Reader, Unreadable},
     suite::{Digest, MLS_10, Suite},
@@ -81,15 +81,18 @@ impl<'a> KeyPackage<'a> {
 
     /// What is wrong with the package on its own, its lifetime aside.
     pub(crate) fn flaw(&self, suite: &Suite) -> Option<&'static str> {
-        let listed = |extension: &Extension<'_>| self.leaf.supports_extension(extension.kind);
+        // mls-rs lists GREASE of its leaf, as section 13.5 asks, and not that of its KeyPackage, which means nothing.
+        let listed = |extension: &Extension<'_>| {
+            is_grease(extension.kind) || self.leaf.supports_extension(extension.kind)
+        };
         if self.version != MLS_10 {
             Some("version is not MLS 1.0")
         } else if !matches!(self.leaf.source, Source::KeyPackage { .. }) {
             Some("leaf is not one of a KeyPackage")
         } else if self.init_key == self.leaf.encryption_key {
             Some("init key and encryption key are the same")
-        } else if self.init_key.len() != suite.public_key_bytes() {
-            Some("init key has the wrong length")
+        } else if !suite.is_encryption_key(self.init_key) {
+            Some("init key is none of the ciphersuite")
         } else if !self.extensions.iter().all(listed) {
             Some("capabilities lack an extension of the KeyPackage")
         } else {

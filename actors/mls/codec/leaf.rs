@@ -9,7 +9,7 @@ use super::{
     reader::{Reader, Unreadable, put_vector},
     suite::{MLS_10, Suite},
 };
-use crate::ids::ClientUri;
+use crate::{ids::ClientUri, machine::Millis};
 
 /// Where a leaf comes from; the number is the one on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,12 @@ impl<'a> Leaf<'a> {
         credential::client_of(self.identity)
     }
 
+    /// Whether it is out of a KeyPackage that is good at this time.
+    pub(crate) fn is_good_at(&self, now: Millis) -> bool {
+        matches!(self.source, Source::KeyPackage { not_before_s, not_after_s }
+            if (not_before_s..not_after_s).contains(&now.as_seconds()))
+    }
+
     /// Whether the client implements this extension type.
     pub(crate) fn supports_extension(&self, kind: u16) -> bool {
         is_default(kind) || self.extension_types.contains(&kind)
@@ -122,8 +128,10 @@ impl<'a> Leaf<'a> {
         let listed = |extension: &Extension<'_>| self.supports_extension(extension.kind);
         if self.client().is_none() {
             Some("credential identity is not the URI of a client")
-        } else if self.encryption_key.len() != suite.public_key_bytes() {
-            Some("encryption key has the wrong length")
+        } else if !suite.is_encryption_key(self.encryption_key) {
+            Some("encryption key is none of the ciphersuite")
+        } else if !suite.is_signature_key(self.signature_key) {
+            Some("signature key is none of the ciphersuite")
         } else if !self.versions.contains(&MLS_10) {
             Some("capabilities lack MLS 1.0")
         } else if !self.ciphersuites.contains(&suite_number) {

@@ -8,6 +8,7 @@ pub(crate) mod extension;
 pub(crate) mod framing;
 pub mod group_info;
 pub(crate) mod key_package;
+mod keys;
 pub(crate) mod leaf;
 pub mod message;
 pub mod reader;

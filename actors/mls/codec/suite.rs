@@ -1,6 +1,9 @@
 //! The ciphersuites this hub can work with, and the labelled operations of RFC 9420 on them.
 
-use super::reader::{put_length, put_vector};
+use super::{
+    keys,
+    reader::{put_length, put_vector},
+};
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::{
     crypto::OpenMlsCrypto,
@@ -10,6 +13,17 @@ use openmls_traits::{
 
 /// Length of every hash and tag of the supported ciphersuites, in bytes.
 pub(crate) const DIGEST_BYTES: usize = 32;
+/// What sealing adds to a plaintext with every supported ciphersuite, in bytes.
+const SEAL_BYTES: usize = 16;
+/// Length of a sealed path secret of every supported ciphersuite, in bytes.
+pub(crate) const SEALED_PATH_SECRET_BYTES: usize = DIGEST_BYTES + SEAL_BYTES;
+/// Length of the sealed secrets for a new member, in bytes, by whether its epoch began with a `path`: the joiner secret,
+/// a path secret or none, and an empty list of PSKs, each with its length before it.
+pub(crate) const fn sealed_group_secrets_bytes(path: bool) -> usize {
+    const SECRET: usize = 1 + DIGEST_BYTES;
+    let path_secret = if path { 1 + SECRET } else { 1 };
+    SECRET + path_secret + 1 + SEAL_BYTES
+}
 /// A hash of a supported ciphersuite: all of them use SHA-256.
 pub(crate) type Digest = [u8; DIGEST_BYTES];
 
@@ -38,12 +52,30 @@ impl Suite {
         })
     }
 
-    /// Length of a public HPKE key of the suite, in bytes.
-    pub(crate) fn public_key_bytes(&self) -> usize {
-        if self.suite == Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256 {
-            65
+    fn is_of_p256(&self) -> bool {
+        self.suite == Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256
+    }
+
+    /// Length of a KEM output of the suite, in bytes.
+    pub(crate) fn kem_output_bytes(&self) -> usize {
+        if self.is_of_p256() { 65 } else { 32 }
+    }
+
+    /// Whether something can be sealed to this public key.
+    pub(crate) fn is_encryption_key(&self, key: &[u8]) -> bool {
+        if self.is_of_p256() {
+            keys::is_p256(key)
         } else {
-            32
+            keys::is_x25519(key)
+        }
+    }
+
+    /// Whether signatures can be verified with this public key.
+    pub(crate) fn is_signature_key(&self, key: &[u8]) -> bool {
+        if self.is_of_p256() {
+            keys::is_p256(key)
+        } else {
+            keys::is_ed25519(key)
         }
     }
 

@@ -5,7 +5,7 @@
 use super::{
     bounds::{KEY_BYTES_MAX, SECRET_BYTES_MAX, WELCOME_SECRETS_MAX},
     reader::{Malformed, Reader},
-    suite::MLS_10,
+    suite::{MLS_10, Suite},
 };
 use crate::limits::WELCOME_BYTES_MAX;
 
@@ -17,6 +17,8 @@ pub(crate) struct Welcome<'a> {
     pub(crate) ciphersuite: u16,
     /// The KeyPackageRefs its secrets are for, in its order.
     pub(crate) references: Vec<&'a [u8]>,
+    /// Those secrets, each for one of the references.
+    pub(crate) secrets: Vec<Sealed>,
 }
 
 impl<'a> Welcome<'a> {
@@ -31,23 +33,40 @@ impl<'a> Welcome<'a> {
         }
         let ciphersuite = reader.u16()?;
         let secrets = reader.inner("secrets", WELCOME_BYTES_MAX)?;
-        let references = secrets.each("secrets", WELCOME_SECRETS_MAX, |secrets| {
+        let each = secrets.each("secrets", WELCOME_SECRETS_MAX, |secrets| {
             let reference = secrets.vector("KeyPackage reference", KEY_BYTES_MAX)?;
-            read_ciphertext(secrets)?;
-            Ok::<_, Malformed>(reference)
+            Ok::<_, Malformed>((reference, Sealed::read(secrets)?))
         })?;
+        let (references, secrets) = each.into_iter().unzip();
         reader.vector("encrypted GroupInfo", WELCOME_BYTES_MAX)?;
         reader.finish()?;
         Ok(Self {
             ciphersuite,
             references,
+            secrets,
         })
     }
 }
 
-/// Reads past an HPKECiphertext.
-pub(crate) fn read_ciphertext(reader: &mut Reader<'_>) -> Result<(), Malformed> {
-    reader.vector("KEM output", KEY_BYTES_MAX)?;
-    reader.vector("ciphertext", SECRET_BYTES_MAX)?;
-    Ok(())
+/// An HPKECiphertext: only who has the secret key learns what is in it, but its lengths tell that it can be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    kem_output_bytes: usize,
+    ciphertext_bytes: usize,
+}
+
+impl Sealed {
+    /// Reads past one.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            kem_output_bytes: reader.vector("KEM output", KEY_BYTES_MAX)?.len(),
+            ciphertext_bytes: reader.vector("ciphertext", SECRET_BYTES_MAX)?.len(),
+        })
+    }
+
+    /// Whether it has the lengths of a ciphertext of so many bytes in the suite.
+    pub(crate) fn fits(self, suite: &Suite, ciphertext_bytes: usize) -> bool {
+        self.kem_output_bytes == suite.kem_output_bytes()
+            && self.ciphertext_bytes == ciphertext_bytes
+    }
 }

@@ -30,6 +30,7 @@ fn verdict(world: &World, by: usize, bundle: &Bundle) -> Result<CheckedBundle, B
         &world.pending,
         bundle,
         &world.clients[by].uri,
+        now(),
         &terms(),
     )
 }
@@ -196,6 +197,7 @@ fn a_new_group_comes_with_its_tree() {
             &tree,
             &super::super::fixture::hub(),
             &world.clients[0].uri,
+            AUDITED,
         );
         match kind {
             TreeKind::Full | TreeKind::Zstd => assert_eq!(&created.unwrap().view, view),
@@ -301,8 +303,9 @@ fn deltas_between_the_trees_of_openmls_lead_from_one_to_the_next_byte_for_byte()
                 .unwrap();
             // With a tree that is kept, and without: each refused bundle in between must leave the kept one as it was.
             let uri = &world.clients[by].uri;
-            let kept =
-                |bundle: &Bundle| check_bundle(&world.view, &world.pending, bundle, uri, &terms);
+            let kept = |bundle: &Bundle| {
+                check_bundle(&world.view, &world.pending, bundle, uri, now(), &terms)
+            };
             let wrong = with(&sent, TreeContainer::Delta(vec![1].into()));
             assert!(kept(&wrong).is_err());
             let expected = world.check(by, &bundle);

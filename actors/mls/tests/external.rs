@@ -1,6 +1,6 @@
 //! External Commits of OpenMLS members against the hub's checks.
 
-use super::super::fixture::{AUDITED, Client, SUITE, World};
+use super::super::fixture::{AUDITED, Client, SUITE, World, now};
 use crate::mls::check::bundle::{BundleRefused, SenderRefused, check_bundle};
 use openmls::prelude::OpenMlsProvider as _;
 
@@ -52,7 +52,7 @@ fn a_client_replaces_its_own_leaf_and_no_other() {
     let mut thief = Client::new("thief", SUITE);
     thief.signer = std::mem::replace(&mut world.clients[1].signer, thief_key());
     let bundle = thief.enter(&world.view, &[]);
-    let refused = check_bundle(&world.view, &[], &bundle, &thief.uri, AUDITED);
+    let refused = check_bundle(&world.view, &[], &bundle, &thief.uri, now(), AUDITED);
     assert_eq!(
         refused,
         Err(BundleRefused::InvalidProposals {
@@ -72,7 +72,7 @@ fn a_member_does_not_come_in_a_second_time() {
     let mut twin = Client::new("u1", SUITE);
     let bundle = twin.enter(&world.view, &[]);
     assert_eq!(
-        check_bundle(&world.view, &[], &bundle, &twin.uri, AUDITED),
+        check_bundle(&world.view, &[], &bundle, &twin.uri, now(), AUDITED),
         Err(BundleRefused::InvalidProposals {
             references: vec![],
             reason: "client is in the group twice",
@@ -105,7 +105,14 @@ fn an_external_commit_takes_in_members_that_leave_and_must() {
     let without = Client::new("other", SUITE).enter(&world.view, &[]);
     let other = "mimi://a.example/d/other/phone".parse().unwrap();
     assert_eq!(
-        check_bundle(&world.view, &world.pending, &without, &other, AUDITED),
+        check_bundle(
+            &world.view,
+            &world.pending,
+            &without,
+            &other,
+            now(),
+            AUDITED
+        ),
         Err(BundleRefused::OmittedProposals {
             references: vec![leaving.reference.clone()],
         })

@@ -1,7 +1,7 @@
 //! What a hostile member can make: everything signed with its own right key, and yet wrong.
 
 use super::super::{
-    fixture::{AUDITED, Client, SUITE, World},
+    fixture::{AUDITED, Client, SUITE, World, now},
     tree::Tree,
 };
 use crate::mls::{
@@ -25,7 +25,7 @@ use openmls::prelude::{KeyPackage, tls_codec::Serialize as _};
 use openmls_traits::signatures::Signer as _;
 use std::rc::Rc;
 
-fn signed(client: &Client, label: &str, content: &[u8]) -> Vec<u8> {
+pub(super) fn signed(client: &Client, label: &str, content: &[u8]) -> Vec<u8> {
     let mut input = Vec::new();
     put_vector(&mut input, format!("MLS 1.0 {label}").as_bytes());
     put_vector(&mut input, content);
@@ -58,7 +58,7 @@ pub(super) fn framed(world: &World, by: usize, kind: u8, content: &[u8]) -> Byte
 }
 
 /// A Commit without a path with these entries of its list.
-fn commit(world: &World, by: usize, entries: &[Vec<u8>]) -> Bundle {
+pub(super) fn commit(world: &World, by: usize, entries: &[Vec<u8>]) -> Bundle {
     let mut content = Vec::new();
     put_vector(&mut content, &entries.concat());
     content.push(0);
@@ -71,7 +71,7 @@ fn commit(world: &World, by: usize, entries: &[Vec<u8>]) -> Bundle {
     }
 }
 
-fn value(kind: u8, content: &[u8]) -> Vec<u8> {
+pub(super) fn value(kind: u8, content: &[u8]) -> Vec<u8> {
     [&[1, 0, kind], content].concat()
 }
 
@@ -104,7 +104,8 @@ pub(super) fn adding(world: &World, by: usize, package: &KeyPackage) -> Bundle {
 
     let mut secrets = Vec::new();
     put_vector(&mut secrets, &package.reference(&suite));
-    secrets.extend([0, 0]);
+    put_vector(&mut secrets, &[9; 32]);
+    put_vector(&mut secrets, &[0; 51]);
     let mut welcome = vec![0, 1, 0, 3, 0, 1];
     put_vector(&mut welcome, &secrets);
     welcome.push(0);
@@ -199,6 +200,7 @@ fn kinds_of_commits_and_proposals_that_are_not_taken_are_named() {
             &world.view,
             &message,
             &world.clients[0].uri,
+            now(),
             &TreeCache::none(),
             &HubSenders::NONE,
         );
@@ -268,6 +270,7 @@ fn an_external_init_is_only_for_those_outside() {
         &world.view,
         &message,
         &world.clients[0].uri,
+        now(),
         &TreeCache::none(),
         &HubSenders::NONE,
     );
@@ -359,7 +362,14 @@ fn a_group_info_that_differs_in_any_field_is_refused_with_the_field() {
             group_info,
             ..bundle.clone()
         };
-        check_bundle(&world.view, &[], &bundle, &world.clients[1].uri, AUDITED)
+        check_bundle(
+            &world.view,
+            &[],
+            &bundle,
+            &world.clients[1].uri,
+            now(),
+            AUDITED,
+        )
     };
     assert!(check(&|_| {}).is_ok());
     let field = |change: &dyn Fn(&mut Forged)| match check(change) {
@@ -387,6 +397,10 @@ fn a_group_info_that_differs_in_any_field_is_refused_with_the_field() {
     assert_eq!(field(&|forged| forged.extensions = vec![0]), "external_pub");
     assert_eq!(
         field(&|forged| forged.extensions = vec![4, 0, 4, 1, 0]),
+        "external_pub"
+    );
+    assert_eq!(
+        field(&|forged| forged.extensions[5..37].fill(0)),
         "external_pub"
     );
     assert_eq!(

@@ -1,6 +1,6 @@
 //! KeyPackages, good and bad.
 
-use super::super::fixture::{Client, SUITE, capabilities, encoded};
+use super::super::fixture::{AUDITED, Client, PRIVATE, SUITE, capabilities, encoded};
 use crate::{
     limits::KEY_PACKAGE_LIFETIME_S_MAX,
     machine::Millis,
@@ -16,7 +16,7 @@ fn client() -> Client {
 /// A moment in the life of a fresh package.
 fn present(message: &Bytes, client: &Client) -> Millis {
     let Err(KeyPackageRefused::NotValidNow { not_before_s, .. }) =
-        check_key_package(message, &client.uri, Millis(0))
+        check_key_package(message, &client.uri, Millis(0), AUDITED)
     else {
         panic!("valid in 1970")
     };
@@ -28,7 +28,7 @@ fn check(
     change: impl FnOnce(KeyPackageBuilder) -> KeyPackageBuilder,
 ) -> Result<KeyPackageFacts, KeyPackageRefused> {
     let message = encoded(&MlsMessageOut::from(client.key_package_with(change)));
-    check_key_package(&message, &client.uri, present(&message, client))
+    check_key_package(&message, &client.uri, present(&message, client), AUDITED)
 }
 
 #[test]
@@ -36,7 +36,8 @@ fn a_fresh_package_is_taken_and_its_facts_are_the_ones_openmls_sees() {
     let client = client();
     let package = client.key_package();
     let message = encoded(&MlsMessageOut::from(package.clone()));
-    let facts = check_key_package(&message, &client.uri, present(&message, &client)).unwrap();
+    let facts =
+        check_key_package(&message, &client.uri, present(&message, &client), AUDITED).unwrap();
     assert_eq!(
         facts.reference,
         package
@@ -49,7 +50,7 @@ fn a_fresh_package_is_taken_and_its_facts_are_the_ones_openmls_sees() {
         (facts.version, facts.ciphersuite, facts.last_resort),
         (1, 1, false)
     );
-    assert_eq!(facts.extensions, [1, 2, 3, 4, 5, 10]);
+    assert_eq!(facts.extensions, [1, 2, 3, 4, 5, 10, PRIVATE]);
     assert_eq!(facts.proposals, [1, 2, 3, 4, 5, 6, 7, 10]);
     assert_eq!(facts.credentials, [1]);
     assert_eq!(facts.leaf_signature_key, client.signer.public());
@@ -107,7 +108,8 @@ fn the_lifetime_must_contain_the_present_and_be_short() {
     let package = client
         .key_package_with(|builder| builder.key_package_lifetime(Lifetime::init(10_000, 20_000)));
     let message = encoded(&MlsMessageOut::from(package));
-    let at = |seconds: u64| check_key_package(&message, &client.uri, Millis(seconds * 1_000));
+    let at =
+        |seconds: u64| check_key_package(&message, &client.uri, Millis(seconds * 1_000), AUDITED);
     assert!(matches!(
         at(9_999),
         Err(KeyPackageRefused::NotValidNow { .. })
@@ -125,6 +127,7 @@ fn the_lifetime_must_contain_the_present_and_be_short() {
         &encoded(&MlsMessageOut::from(long)),
         &client.uri,
         Millis(10_000_000),
+        AUDITED,
     );
     assert!(matches!(
         refused,
@@ -138,13 +141,13 @@ fn a_package_of_somebody_else_or_of_an_unknown_ciphersuite_is_refused() {
     let message = bob.key_package_message();
     let now = present(&message, &bob);
     assert_eq!(
-        check_key_package(&message, &alice.uri, now),
+        check_key_package(&message, &alice.uri, now, AUDITED),
         Err(KeyPackageRefused::WrongClient)
     );
     for suite in [0_u8, 4, 5, 6, 7, 0x4d] {
         let mut bytes = message.to_vec();
         bytes[7] = suite;
-        let refused = check_key_package(&bytes.into(), &bob.uri, now);
+        let refused = check_key_package(&bytes.into(), &bob.uri, now, AUDITED);
         assert_eq!(refused, Err(KeyPackageRefused::Unsupported("ciphersuite")));
     }
 }
@@ -158,17 +161,17 @@ fn a_package_with_a_flipped_byte_or_cut_short_is_refused() {
         let mut bytes = message.to_vec();
         bytes[at] ^= 1;
         assert!(
-            check_key_package(&bytes.into(), &client.uri, now).is_err(),
+            check_key_package(&bytes.into(), &client.uri, now, AUDITED).is_err(),
             "byte {at} flipped"
         );
         assert!(
-            check_key_package(&message.slice(..at), &client.uri, now).is_err(),
+            check_key_package(&message.slice(..at), &client.uri, now, AUDITED).is_err(),
             "cut at {at}"
         );
     }
     let long = [&message[..], &[0]].concat();
     assert!(matches!(
-        check_key_package(&long.into(), &client.uri, now),
+        check_key_package(&long.into(), &client.uri, now, AUDITED),
         Err(KeyPackageRefused::Malformed(_))
     ));
 }

@@ -135,8 +135,23 @@ fn a_path_that_members_would_refuse_is_refused() {
     );
     assert_eq!(
         refused(&|path| path.nodes[0].0.truncate(31)),
-        "encryption key of the path has the wrong length"
+        "encryption key of the path is none of the ciphersuite"
     );
+    assert_eq!(
+        refused(&|path| path.nodes[0].0.fill(0)),
+        "encryption key of the path is none of the ciphersuite"
+    );
+    for (at, change) in [(0, 1), (33, 1)] {
+        // The length of the KEM output, or of the ciphertext, and one byte more or less of it.
+        let shorter = |path: &mut Loose| {
+            path.nodes[0].1[0][at] -= change;
+            path.nodes[0].1[0].remove(at + 1);
+        };
+        assert_eq!(
+            refused(&shorter),
+            "a secret of the path has the wrong length"
+        );
+    }
     assert_eq!(
         refused(&|path| path.nodes[0].0[0] ^= 1),
         "parent hash of the path does not fit the tree"

@@ -1,7 +1,7 @@
 //! Who may propose from outside: the room's hub, whatever a Commit would make of that. And whom a Commit may bring in.
 
 use super::super::fixture::{
-    AUDITED, Client, HUB_KEY, SUITE, World, encoded, hub_with, senders_of,
+    AUDITED, Client, HUB_KEY, SUITE, World, encoded, hub_with, now, senders_of,
 };
 use crate::mls::{
     check::{
@@ -31,7 +31,7 @@ fn said(keys: Vec<[u8; 32]>, next: Extensions<GroupContext>) -> Result<(), Bundl
         ..AUDITED.clone()
     };
     let sender = &world.clients[1].uri;
-    check_bundle(&world.view, &[], &bundle, sender, &terms).map(drop)
+    check_bundle(&world.view, &[], &bundle, sender, now(), &terms).map(drop)
 }
 
 fn invalid(reason: &'static str) -> Result<(), BundleRefused> {
@@ -87,7 +87,7 @@ fn a_proposal_that_would_put_the_hub_out_does_not_wait() {
         .unwrap();
     let uri = client.uri.clone();
     let (bytes, hub) = (encoded(&message), hub_with(vec![HUB_KEY]));
-    let refused = check_proposal(&world.view, &bytes, &uri, &TreeCache::none(), &hub);
+    let refused = check_proposal(&world.view, &bytes, &uri, now(), &TreeCache::none(), &hub);
     let reason = "external_senders is left without the room's hub";
     assert_eq!(refused, Err(ProposalRefused::Invalid(reason)));
 }
@@ -117,7 +117,7 @@ fn a_commit_that_brings_in_a_client_of_a_provider_without_a_link_names_that_prov
             providers: Some(BTreeSet::from([listed.parse().unwrap()])),
             ..AUDITED.clone()
         };
-        check_bundle(&world.view, &[], &bundle, &sender, &terms).map(drop)
+        check_bundle(&world.view, &[], &bundle, &sender, now(), &terms).map(drop)
     };
     let own = sender.provider().clone();
     assert_eq!(among("b.example"), Err(BundleRefused::NoLink(own)));
@@ -129,5 +129,5 @@ fn a_commit_that_brings_in_a_client_of_a_provider_without_a_link_names_that_prov
     };
     let update = World::bundle(&mut world, 1, &[], &[], true);
     let uri = &world.clients[1].uri;
-    assert!(check_bundle(&world.view, &[], &update, uri, &terms).is_ok());
+    assert!(check_bundle(&world.view, &[], &update, uri, now(), &terms).is_ok());
 }

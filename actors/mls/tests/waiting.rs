@@ -1,19 +1,17 @@
-//! Proposals that may wait, and those that may not; the audit of old groups.
+//! Proposals that may wait, and those that may not.
 
 use super::{
-    super::fixture::{Client, SUITE, World},
-    forged::{adding, framed},
+    super::fixture::{World, now},
+    forged::framed,
 };
 use crate::mls::{
     check::{
-        bundle::{BundleRefused, Terms, check_bundle},
         hub_senders::HubSenders,
         proposal::{self, ProposalRefused, check_proposal},
     },
     codec::commit,
     tree::cache::TreeCache,
 };
-use openmls::prelude::Lifetime;
 
 #[test]
 fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
@@ -23,6 +21,7 @@ fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
         &world.view,
         &update,
         &world.clients[2].uri,
+        now(),
         &TreeCache::none(),
         &HubSenders::NONE,
     );
@@ -31,6 +30,7 @@ fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
         &World::of(3).view,
         &update,
         &world.clients[1].uri,
+        now(),
         &TreeCache::none(),
         &HubSenders::NONE,
     );
@@ -40,6 +40,7 @@ fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
         &world.view,
         &update,
         &world.clients[1].uri,
+        now(),
         &TreeCache::none(),
         &HubSenders::NONE,
     );
@@ -56,6 +57,7 @@ fn a_proposal_of_another_sender_epoch_or_group_is_refused() {
         &world.view,
         &group.into(),
         &world.clients[1].uri,
+        now(),
         &TreeCache::none(),
         &HubSenders::NONE,
     );
@@ -71,6 +73,7 @@ fn a_proposal_with_a_flipped_byte_or_cut_short_is_refused() {
             &world.view,
             &message,
             &world.clients[1].uri,
+            now(),
             &TreeCache::none(),
             &HubSenders::NONE,
         )
@@ -96,6 +99,7 @@ fn a_proposal_that_breaks_a_rule_on_its_own_does_not_wait() {
             &world.view,
             &message,
             &world.clients[0].uri,
+            now(),
             &TreeCache::none(),
             &HubSenders::NONE,
         )
@@ -126,6 +130,7 @@ fn a_proposal_that_breaks_a_rule_on_its_own_does_not_wait() {
         &world.view,
         &message,
         &world.clients[0].uri,
+        now(),
         &TreeCache::none(),
         &HubSenders::NONE,
     );
@@ -146,6 +151,7 @@ fn whoever_is_outside_the_group_is_told_that_it_may_not_propose() {
         &world.view,
         &external.into(),
         &world.clients[0].uri,
+        now(),
         &TreeCache::none(),
         &HubSenders::NONE,
     );
@@ -161,43 +167,9 @@ fn whoever_is_outside_the_group_is_told_that_it_may_not_propose() {
         &world.view,
         &absent.into(),
         &world.clients[0].uri,
+        now(),
         &TreeCache::none(),
         &HubSenders::NONE,
     );
     assert_eq!(refused, Err(ProposalRefused::NotMember));
-}
-
-#[test]
-fn a_member_whose_key_package_expired_since_does_not_freeze_its_group() {
-    let mut world = World::of(2);
-    let late = Client::new("late", SUITE);
-    let past = late
-        .key_package_with(|builder| builder.key_package_lifetime(Lifetime::init(10_000, 20_000)));
-    let late = adding(&world, 0, &past);
-    assert!(matches!(
-        world.check(0, &late),
-        Err(BundleRefused::Audit(_))
-    ));
-    world.view = check_bundle(
-        &world.view,
-        &[],
-        &late,
-        &world.clients[0].uri,
-        &Terms::default(),
-    )
-    .unwrap()
-    .next
-    .after(&world.view)
-    .unwrap();
-    let next = adding(&world, 0, &Client::new("next", SUITE).key_package());
-    let checked = world.check(0, &next).unwrap();
-    assert!(!checked.audited);
-    assert_eq!(checked.joined[0].leaf, 3);
-}
-
-#[test]
-fn what_only_members_can_see_is_let_through_and_audited() {
-    let world = World::of(2);
-    let made_up = adding(&world, 0, &Client::new("new", SUITE).key_package());
-    assert!(world.check(0, &made_up).unwrap().audited);
 }

@@ -28,7 +28,7 @@ pub struct TreeCache(Option<Arc<Kept>>);
 #[derive(Default)]
 struct Kept {
     trees: Mutex<Trees>,
-    groups: Mutex<Lru<Box<PublicGroup>>>,
+    groups: Mutex<Lru<AuditedGroup>>,
 }
 
 #[derive(Default)]
@@ -37,6 +37,14 @@ struct Trees {
     kept: Lru<KeptTree>,
     /// From the hash that a Commit leads to to the one it starts from.
     ahead: BTreeMap<Digest, Vec<u8>>,
+}
+
+/// A group as the audit has it.
+pub(crate) enum AuditedGroup {
+    /// OpenMLS has followed it to here.
+    Followed(Box<PublicGroup>),
+    /// OpenMLS does not take it.
+    Lost,
 }
 
 struct KeptTree {
@@ -92,14 +100,18 @@ impl TreeCache {
     }
 
     /// The audit's group of this name, if it is here.
-    pub(crate) fn take_group(&self, name: &[u8]) -> Option<Box<PublicGroup>> {
+    pub(crate) fn take_group(&self, name: &[u8]) -> Option<AuditedGroup> {
         let kept = self.0.as_ref()?;
         lock(&kept.groups).take(name)
     }
 
     /// Keeps the audit's group of this name, whose tree has so many bytes.
-    pub(crate) fn put_group(&self, name: &[u8], group: Box<PublicGroup>, tree_bytes: usize) {
+    pub(crate) fn put_group(&self, name: &[u8], group: AuditedGroup, tree_bytes: usize) {
         if let Some(kept) = &self.0 {
+            let tree_bytes = match &group {
+                AuditedGroup::Followed(_) => tree_bytes,
+                AuditedGroup::Lost => 0,
+            };
             let bytes = GROUP_BYTES + tree_bytes * GROUP_BYTES_PER_TREE_BYTE;
             lock(&kept.groups).put(name, group, bytes, AUDITED_GROUPS_KEPT_BYTES_MAX);
         }

@@ -12,7 +12,10 @@ use crate::{
     doors,
     ids::{ClientUri, ProviderId, RoomUri},
     machine::Millis,
-    mls::{check::bundle::Bundle, tree::container::pack},
+    mls::{
+        check::bundle::{Bundle, Terms},
+        tree::container::pack,
+    },
     room::{
         checks,
         desk::{Check, Checked},
@@ -266,6 +269,6 @@ pub fn check_package(
 ) -> Result<StoredPackage, PackageRefused> {
     match kind {
         Kind::Model => model::packages::check_package(package, client, now),
-        Kind::Real => doors::check_package(package.clone(), client, now),
+        Kind::Real => doors::check_package(package.clone(), client, now, &Terms::default()),
     }
 }

@@ -439,6 +439,7 @@ impl Verifier for Checks {
         pending: &[PendingProposal],
         bundle: &Bundle,
         sender: &ClientUri,
+        _now: Millis,
     ) -> Result<CheckedBundle, BundleRefused> {
         check_bundle(view, pending, bundle, sender)
     }
@@ -448,6 +449,7 @@ impl Verifier for Checks {
         view: &GroupView,
         message: &Bytes,
         sender: &ClientUri,
+        _now: Millis,
     ) -> Result<PendingProposal, ProposalRefused> {
         check_proposal(view, message, sender)
     }

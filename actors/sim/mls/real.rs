@@ -16,7 +16,7 @@ use crate::{
             hub_senders::HubSenders,
         },
         codec::credential::{client_of, identity_of},
-        tree::{cache::TreeCache, container::Before},
+        tree::container::Before,
     },
     room::checks::{COMMIT_RATE, Mls},
     wire::{
@@ -62,10 +62,8 @@ pub(super) fn verifier(provider: &ProviderId) -> Mls {
         hub_signer: Arc::new(|_, bytes| hub().sign(bytes).unwrap_or_default()),
         terms: Terms {
             audited_members_max: AUDITED_MEMBERS_MAX,
-            tree_hosts: Vec::new(),
-            trees: TreeCache::none(),
-            providers: None,
             hub: HubSenders::new(provider, vec![key]),
+            ..Terms::default()
         },
         lease_ms: LEASE_MS,
         commit_rate: COMMIT_RATE,
@@ -194,6 +192,7 @@ impl Device {
         StagedWelcome::build_from_welcome(&self.provider, &config, welcome)
             .map_err(failed("open a Welcome"))?
             .with_ratchet_tree(tree)
+            .skip_lifetime_validation()
             .replace_old_group()
             .build()
             .map_err(failed("check a Welcome"))?

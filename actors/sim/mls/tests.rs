@@ -98,6 +98,7 @@ impl Table {
             on,
             bundle: bundle.clone(),
             sender: uri(by),
+            now: now(),
         };
         let Checked::Bundle { result, .. } = check(self.kind, room().hub(), question) else {
             panic!("another verdict");
@@ -180,6 +181,7 @@ impl Table {
             on: Epoch(self.view.epoch().unwrap()),
             messages: vec![Payload(message.clone())].try_into().unwrap(),
             sender: uri(by),
+            now: now(),
         };
         let Checked::Proposals { result, .. } = check(self.kind, room().hub(), question) else {
             panic!("another verdict");

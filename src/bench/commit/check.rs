@@ -3,6 +3,7 @@
 //! The group is one of real members. So that a path has the length it has in a group that lives, one member below each
 //! node beside Alice's path joins and commits once; the others are KeyPackages that never did.
 
+use crate::clock::now;
 use anyhow::{Context, ensure};
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
@@ -85,7 +86,14 @@ pub(super) fn measure(members: usize) -> anyhow::Result<Vec<Value>> {
                 ..group.terms.clone()
             };
             let began = cpu_us();
-            let checked = check_bundle(&group.view, &[], &bundle, group.alice.client(), &terms)?;
+            let checked = check_bundle(
+                &group.view,
+                &[],
+                &bundle,
+                group.alice.client(),
+                now(),
+                &terms,
+            )?;
             let us = cpu_us() - began;
             ensure!(
                 checked.audited == (members <= AUDITED_MEMBERS_MAX),
@@ -136,6 +144,7 @@ impl Group {
             &opening.tree,
             &HubSenders::new(&hub.provider, vec![hub.signature_key]),
             alice.client(),
+            &Terms::default(),
         )?;
         let mut group = Self {
             room,
@@ -230,7 +239,7 @@ impl Group {
                 .clone(),
         };
         let bundle = prepared.bundle();
-        let checked = check_bundle(&self.view, &[], &bundle, &sender, &self.terms)?;
+        let checked = check_bundle(&self.view, &[], &bundle, &sender, now(), &self.terms)?;
         self.view = checked.next.after(&self.view)?;
         self.seq = self.seq.next();
         let event = RoomEvent {

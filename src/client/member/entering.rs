@@ -63,6 +63,7 @@ impl Member {
         let proposals = entrance.proposals.iter().map(public_message);
         let builder = MlsGroup::external_commit_builder()
             .with_ratchet_tree(tree)
+            .skip_lifetime_validation()
             .with_config(group::join_config())
             .with_proposals(proposals.collect::<Result<_, _>>()?)
             .build_group(

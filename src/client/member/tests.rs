@@ -3,6 +3,7 @@
 mod contests;
 mod devices;
 mod entering;
+mod lifetimes;
 mod network;
 mod provider;
 mod stream;

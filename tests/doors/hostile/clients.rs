@@ -462,8 +462,8 @@ async fn packages(book: &mut Book, connection: &Connection, mallory: &mut Member
         lifetime_s: Some(0),
         ..PackageOptions::default()
     };
-    let season = PackageOptions {
-        lifetime_s: Some(91 * 24 * 3_600),
+    let long = PackageOptions {
+        lifetime_s: Some(401 * 24 * 3_600),
         ..PackageOptions::default()
     };
     let of_suite = |suite: u8| {
@@ -492,7 +492,7 @@ async fn packages(book: &mut Book, connection: &Connection, mallory: &mut Member
             Payload::from(foreign[0].clone()),
         ),
         ("that lives a hundred years", "lifetime of", make(&eternal)),
-        ("that lives 91 days", "lifetime of", make(&season)),
+        ("that lives 401 days", "lifetime of", make(&long)),
         ("whose life is over", "lifetime", make(&over)),
         ("of suite 4", "ciphersuite is not supported", of_suite(4)),
         (

@@ -35,7 +35,7 @@ use mls_rs::{
     mls_rules::{CommitOptions, DefaultMlsRules},
 };
 use mls_rs_crypto_rustcrypto::RustCryptoProvider;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 const SUITE: CipherSuite = CipherSuite::CURVE25519_AES128;
 
@@ -73,7 +73,6 @@ fn library(
         .identity_provider(BasicIdentityProvider)
         .crypto_provider(RustCryptoProvider::default())
         .mls_rules(DefaultMlsRules::new().with_commit_options(options))
-        .key_package_lifetime(Duration::from_secs(30 * 24 * 3_600))
         .signing_identity(SigningIdentity::new(credential, public), secret, SUITE)
         .build()
 }
