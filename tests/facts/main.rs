@@ -9,5 +9,6 @@
     reason = "tests stop at what they did not expect"
 )]
 
+mod fuzz;
 mod golden;
 mod tidy;
