@@ -365,6 +365,12 @@ pub const REQUESTS_PER_CLIENT_MAX: usize = 64;
 /// Requests of one client that are worked on whatever others have.
 pub const REQUESTS_PER_CLIENT_ALWAYS: usize = 8;
 const _: () = assert!(REQUESTS_PER_CLIENT_ALWAYS <= REQUESTS_PER_CLIENT_MAX);
+/// Rooms that one user may create at one node at once after a rest; then it is told when to come again.
+pub const ROOMS_CREATED_BURST_PER_USER: u32 = 1_000;
+/// Rooms that one user may create there more, each minute.
+pub const ROOMS_CREATED_PER_MINUTE_PER_USER: u32 = 60;
+/// Users whose new rooms are counted at one node; the one that used least is forgotten first.
+pub const USERS_COUNTED_MAX: usize = 4_096;
 /// Requests of other providers that one node works on at a time; each may have [`REQUESTS_PER_PEER_ALWAYS`] more.
 pub const PEER_REQUESTS_MAX: usize = 4_096;
 /// Of those, requests of one provider, at most; further ones are told `Overloaded`.

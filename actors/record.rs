@@ -84,6 +84,7 @@ pub struct Gathered {
     commands: Vec<Command>,
     /// The numbers of the commands that hold a Welcome.
     welcomes: Vec<usize>,
+    shared: u64,
     bytes: usize,
 }
 
@@ -95,6 +96,7 @@ impl Gathered {
             level,
             commands: Vec::new(),
             welcomes: Vec::new(),
+            shared: 0,
             bytes: 0,
         }
     }
@@ -111,6 +113,12 @@ impl Gathered {
     #[must_use]
     pub fn holds_welcome(&self) -> bool {
         !self.welcomes.is_empty()
+    }
+
+    /// How many notices share a Welcome with another.
+    #[must_use]
+    pub fn shared(&self) -> u64 {
+        self.shared
     }
 
     /// How many commands there are.
@@ -140,6 +148,7 @@ impl Gathered {
         {
             match self.same_welcome(deliver) {
                 Some(join) => {
+                    self.shared += 1;
                     let join = user::command::Command::Join(join);
                     command = Command::User(user.clone(), Arc::new(join));
                 }

@@ -10,16 +10,19 @@ use crate::quic::{
     Door,
     addresses::{Addresses, network_of},
     code,
+    counted::Counted,
     places::{Bound, Figures, Place, Places},
 };
 use mimi_actors::{
     bucket::Rate,
-    ids::{ClientUri, ProviderId},
+    ids::{ClientUri, ProviderId, UserUri},
     limits::{
         CONNECTIONS_PER_CLIENT_MAX, PEER_REQUESTS_MAX, PEER_WAITS_MAX, REQUESTS_IN_FLIGHT_MAX,
         REQUESTS_PER_ADDRESS_MAX, REQUESTS_PER_CLIENT_ALWAYS, REQUESTS_PER_CLIENT_MAX,
-        REQUESTS_PER_PEER_ALWAYS, REQUESTS_PER_PEER_MAX, STRANGER_REQUESTS_MAX, STRANGERS_MAX,
-        STRANGERS_PER_ADDRESS_ALWAYS, STRANGERS_PER_ADDRESS_MAX, WAITS_PER_CLIENT_MAX,
+        REQUESTS_PER_PEER_ALWAYS, REQUESTS_PER_PEER_MAX, ROOMS_CREATED_BURST_PER_USER,
+        ROOMS_CREATED_PER_MINUTE_PER_USER, STRANGER_REQUESTS_MAX, STRANGERS_MAX,
+        STRANGERS_PER_ADDRESS_ALWAYS, STRANGERS_PER_ADDRESS_MAX, USERS_COUNTED_MAX,
+        WAITS_PER_CLIENT_MAX,
     },
     wire::{refusal::TryLater, room::Request},
 };
@@ -67,6 +70,12 @@ const PEERS_WAIT: Bound = Bound {
     all: usize::MAX,
 };
 
+/// Rooms that a user creates.
+const ROOMS_CREATED: Rate = Rate {
+    burst: ROOMS_CREATED_BURST_PER_USER,
+    per_minute: ROOMS_CREATED_PER_MINUTE_PER_USER,
+};
+
 /// What is taken at the doors of a node, by whom.
 #[derive(Debug)]
 pub(crate) struct Admission {
@@ -78,6 +87,7 @@ pub(crate) struct Admission {
     clients_wait: Places<ClientUri>,
     peers_ask: Places<ProviderId>,
     peers_wait: Places<ProviderId>,
+    rooms_created: Counted<UserUri>,
     on_their_way: watch::Sender<OnTheirWay>,
 }
 
@@ -118,6 +128,7 @@ impl Admission {
             clients_wait: Places::new(CLIENTS_WAIT),
             peers_ask: Places::new(PEERS_ASK),
             peers_wait: Places::new(PEERS_WAIT),
+            rooms_created: Counted::new(ROOMS_CREATED, USERS_COUNTED_MAX),
             on_their_way: watch::Sender::default(),
         })
     }
@@ -179,6 +190,19 @@ impl Admission {
         let places = self.peers_wait.take(peer);
         let places = places.and_then(|peers| Some((peers, self.clients_wait.take(client)?)));
         self.turn(places.map(|places| Held::Waiting { _places: places }))
+    }
+
+    /// Counts a room that a user wants to create: it costs memory and log for as long as it is there.
+    ///
+    /// # Errors
+    /// When the user has created too many lately, with when to come again.
+    pub(crate) fn create(&self, user: &UserUri) -> Result<(), TryLater> {
+        if let Some(wait_ms) = self.rooms_created.wait_ms(user) {
+            let wait_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX);
+            return Err(TryLater::overloaded(wait_ms));
+        }
+        self.rooms_created.count(user);
+        Ok(())
     }
 
     fn turn(self: &Arc<Self>, held: Option<Held>) -> Result<Turn, TryLater> {
@@ -269,6 +293,11 @@ impl Admission {
             places("client_waits", self.clients_wait.figures()),
             places("peer_requests", self.peers_ask.figures()),
             places("peer_waits", self.peers_wait.figures()),
+            BoundFigures {
+                name: "rooms_created",
+                taken: None,
+                refused: self.rooms_created.refused(),
+            },
         ]
     }
 }
@@ -367,6 +396,18 @@ mod tests {
     /// As many turns as there are.
     fn all<T>(take: impl Fn() -> Result<T, TryLater>) -> Vec<T> {
         std::iter::from_fn(|| take().ok()).collect()
+    }
+
+    #[test]
+    fn a_user_creates_so_many_rooms_and_another_notices_nothing() {
+        let admission = Admission::new(RATE);
+        let user = |name: &str| client(name).user().clone();
+        let made = (0..ROOMS_CREATED_BURST_PER_USER + 3)
+            .filter(|_| admission.create(&user("eve")).is_ok());
+        assert_eq!(made.count(), ROOMS_CREATED_BURST_PER_USER as usize);
+        let later = admission.create(&user("eve")).unwrap_err();
+        assert!((1..=1_000).contains(&later.after_ms), "{later:?}");
+        assert_eq!(admission.create(&user("bob")), Ok(()));
     }
 
     #[test]

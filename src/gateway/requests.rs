@@ -9,7 +9,10 @@ use crate::{
 use mimi_actors::{
     ids::ClientUri,
     way::client::OfClient,
-    wire::door::{DoorRefused, HubSender, Reply, Request},
+    wire::{
+        door::{DoorRefused, HubSender, Reply, Request},
+        room,
+    },
 };
 use std::sync::Arc;
 
@@ -58,6 +61,10 @@ pub(super) async fn answer(
             OfClient::claim(&house, client, Some(key), request)?
         }
         (Request::Room(room, request), Some((client, _))) => {
+            if let room::Request::Create(_) = request {
+                let created = session.admission.create(client.user());
+                created.map_err(DoorRefused::TryLater)?;
+            }
             OfClient::room(&house, session.caller(client), room, request)?
         }
         (Request::Verdicts(asked), Some((client, _))) => {

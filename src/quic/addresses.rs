@@ -1,71 +1,34 @@
 //! What one address does again and again: how often it may.
 
-use mimi_actors::{
-    bucket::{Buckets, Rate},
-    limits::ADDRESSES_COUNTED_MAX,
-    machine::Millis,
-};
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
-};
+use super::counted::Counted;
+use mimi_actors::{bucket::Rate, limits::ADDRESSES_COUNTED_MAX};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Counts by address.
 #[derive(Debug)]
-pub struct Addresses {
-    rate: Rate,
-    since: Instant,
-    counted: Mutex<Buckets<IpAddr>>,
-    refused: AtomicU64,
-}
+pub struct Addresses(Counted<IpAddr>);
 
 impl Addresses {
     /// Each may so often.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        Self {
-            rate,
-            since: Instant::now(),
-            counted: Mutex::default(),
-            refused: AtomicU64::new(0),
-        }
-    }
-
-    fn counted(&self) -> MutexGuard<'_, Buckets<IpAddr>> {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn now(&self) -> Millis {
-        let elapsed = self.since.elapsed().as_millis();
-        Millis(u64::try_from(elapsed).unwrap_or(u64::MAX))
+        Self(Counted::new(rate, ADDRESSES_COUNTED_MAX))
     }
 
     /// How long an address has to wait, in milliseconds; `None` when it need not. One that has to wait is refused.
     pub fn wait_ms(&self, address: IpAddr) -> Option<u64> {
-        let wait_ms = self
-            .counted()
-            .wait_ms(&network_of(address), self.rate, self.now());
-        if wait_ms.is_some() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        wait_ms
+        self.0.wait_ms(&network_of(address))
     }
 
     /// Counts one of an address.
     pub fn count(&self, address: IpAddr) {
-        let (address, now) = (network_of(address), self.now());
-        self.counted()
-            .take(&address, 1, self.rate, now, ADDRESSES_COUNTED_MAX);
+        self.0.count(&network_of(address));
     }
 
     /// How often one was refused, since the start.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.0.refused()
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod addresses;
 mod cluster;
 pub mod code;
+pub mod counted;
 mod door;
 mod error;
 pub mod holder;

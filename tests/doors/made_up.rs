@@ -1,7 +1,7 @@
 //! What is made up costs nothing: names of people and rooms that nobody has, Welcomes for nobody. And one Welcome for many lies
 //! on the disk once or twice for each shard, not for each of them.
 
-use crate::support::{Net, client, raw, room};
+use crate::support::{Net, client, net::name_of, raw, room};
 use bytes::Bytes;
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
@@ -38,7 +38,7 @@ async fn peer(net: &Net) -> Connection {
     let (certificate, key) = (net.path("b.example.crt"), net.path("b.example.key"));
     let identity = Some((&*certificate, &*key));
     let dialer = raw::dialer(&net.ca(), LINK_ALPN, identity);
-    raw::connect(&dialer, net.node(A).link, A).await.unwrap()
+    raw::connect(&dialer, net.any(A).link, A).await.unwrap()
 }
 
 async fn asked_of_link(connection: &Connection, request: link::Request) -> link::Reply {
@@ -105,16 +105,32 @@ fn invitation(clients: Vec<ClientUri>) -> (Item, u64) {
     (event(Body::Invited(invitation)), bytes)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn names_that_nobody_has_cost_no_actor_and_no_log() {
-    let mut net = Net::prepare(&[A, B]);
-    net.node_mut(A).start().await;
-    net.node(A).is_at_level("v0.2").await;
+/// What the nodes of a.example hold: the actors of each, and what they have folded.
+async fn held(net: &Net) -> Vec<(usize, Vec<String>)> {
+    let mut held = Vec::new();
+    for node in net.of(A) {
+        let folded = node.settled().await;
+        let status = node.status().await;
+        held.push((status.actors_awake + status.actors_asleep, folded));
+    }
+    held
+}
+
+/// Asks a.example, where it has so many nodes, for what nobody has; it holds no more for that.
+async fn made_up_at(nodes: u64) {
+    let mut net = Net::prepare_clusters(&[(A, nodes), (B, 1)], None);
+    for number in 1..=nodes {
+        net.node_mut(&name_of(A, number)).spawn();
+    }
+    for number in 1..=nodes {
+        net.node_mut(&name_of(A, number)).ready().await;
+    }
+    net.led(A).await;
+    for node in net.of(A) {
+        node.is_at_level("v0.2").await;
+    }
     let alice = net.member("alice", "phone", A).await;
-    let before = net.node(A).settled().await;
-    let actors =
-        |status: mimi_operator::protocol::Status| status.actors_awake + status.actors_asleep;
-    let known = actors(net.node(A).status().await);
+    let before = held(&net).await;
 
     let link = peer(&net).await;
     let bob = client("bob", "phone", B);
@@ -148,7 +164,7 @@ async fn names_that_nobody_has_cost_no_actor_and_no_log() {
     assert_eq!(ack.refused.len(), EACH, "{ack:?}");
     let doors = raw::dialer(&net.ca(), DOOR_ALPN, None);
     for number in 0..20 {
-        let door = raw::connect(&doors, net.node(A).door, A).await.unwrap();
+        let door = raw::connect(&doors, net.any(A).door, A).await.unwrap();
         let login = Request::Login(Login {
             client: client(&format!("nobody{number}"), "phone", A),
             proof: vec![7; 64].into(),
@@ -160,9 +176,18 @@ async fn names_that_nobody_has_cost_no_actor_and_no_log() {
         assert!(matches!(wire::decode(&reply), Ok(Reply::Refused(_))));
     }
 
-    assert_eq!(actors(net.node(A).status().await), known);
-    assert_eq!(net.node(A).settled().await, before);
+    assert_eq!(held(&net).await, before);
     alice.door().unwrap().hub_sender().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_nobody_has_cost_no_actor_and_no_log() {
+    made_up_at(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_nobody_has_cost_no_actor_and_no_log_at_three_nodes() {
+    made_up_at(3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

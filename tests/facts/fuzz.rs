@@ -3,6 +3,10 @@
 //! `FUZZ_INPUTS=1000000 cargo test --test facts fuzz` hands that many to each; `FUZZ_SEED=7` plays a seed again.
 
 #[path = "../../fuzz/targets.rs"]
+#[allow(
+    unreachable_pub,
+    reason = "it is a library of its own for the programs in fuzz/"
+)]
 mod targets;
 
 use mimi_node::config::Config;

@@ -129,6 +129,7 @@ impl World {
             tickets.push(ticket);
         }
         let count = tickets.len();
+        let shared = gathered.shared();
         let index = own.replica.append(Arc::new(gathered.entry(stamp)));
         let term = own.replica.term;
         own.in_flight = Some(InFlight {
@@ -136,6 +137,8 @@ impl World {
             term,
             tickets,
         });
+        self.counts
+            .many("Welcomes that lie in an entry once", shared);
         self.story.tell(self.now_ms, || {
             format!(
                 "{node}  appends entry {index} ({count} commands) to shard {shard}, term {term}"

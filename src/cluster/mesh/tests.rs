@@ -26,12 +26,14 @@ use crate::{
 };
 use futures::future::BoxFuture;
 use mimi_actors::{
-    ids::ProviderId,
+    ids::{ClientUri, ProviderId},
     limits::SHARDS_DEFAULT,
     membership::Address,
+    room::verdicts::AskVerdicts,
     shard_request::{ShardReply, ShardRequest},
     wire::{
         self, BVec,
+        event::ClientSeq,
         version::{Level, Release},
     },
 };
@@ -59,6 +61,8 @@ fn name(name: &str) -> ProviderId {
 struct Site {
     dir: tempfile::TempDir,
     addresses: BTreeMap<u64, SocketAddr>,
+    /// Nodes that speak as the release before.
+    before: BTreeSet<u64>,
 }
 
 impl Site {
@@ -71,7 +75,11 @@ impl Site {
             .collect();
         let addresses = (1..).zip(held.iter().map(|socket| socket.local_addr().unwrap()));
         let addresses = addresses.collect();
-        Self { dir, addresses }
+        Self {
+            dir,
+            addresses,
+            before: BTreeSet::new(),
+        }
     }
 
     fn path(&self) -> &Path {
@@ -118,7 +126,11 @@ impl Site {
         let disk = Disk::open(data, SHARDS_DEFAULT, u64::MAX).unwrap();
         // What an earlier start of the node held is given back a moment after it has ended.
         until("the port is free", || UdpSocket::bind(at).is_ok()).await;
-        let endpoint = self.endpoint(node, at);
+        let endpoint = if self.before.contains(&node) {
+            self.endpoint_of(Release::named("v0.1").unwrap(), node, at)
+        } else {
+            self.endpoint(node, at)
+        };
         let own = Own {
             cluster,
             address: Address::exact(&at.to_string()).unwrap(),
@@ -465,6 +477,51 @@ async fn a_node_of_an_earlier_release_than_the_shards_is_not_greeted() {
     let (_endpoint, _link, greeting) = site.dial(7, 1).await;
     assert!(matches!(greeting, Greeting::Welcome(_)));
     node.end().await;
+}
+
+/// Shards of the first level that have done whatever they are asked.
+struct Willing;
+
+impl Answering for Willing {
+    fn asked(&self, _: ShardRequest) -> BoxFuture<'_, BoxFuture<'static, ShardReply>> {
+        Box::pin(async { Box::pin(async { ShardReply::Done }) as _ })
+    }
+
+    fn level(&self) -> Level {
+        Level::FIRST
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_release_before_has_no_word_for_is_lost_alone() {
+    let mut site = Site::new(2);
+    site.before.insert(2);
+    let nodes = [site.start(1).await, site.start(2).await];
+    for node in &nodes {
+        node.mesh.open(Arc::new(Willing));
+    }
+    let alice: ClientUri = "mimi://a.example/d/alice/phone".parse().unwrap();
+    let known = || ShardRequest::DeviceKey(alice.clone());
+    let verdicts = AskVerdicts {
+        sender: alice.clone(),
+        first: ClientSeq(1),
+        count: 1,
+        wait_ms: 0,
+    };
+    let room = "mimi://a.example/r/den".parse().unwrap();
+    let unknown = ShardRequest::Verdicts(room, verdicts);
+    let ask = |request| nodes[0].mesh.forward(2, 0, request);
+    until("the other node is there", || ask(known()).is_ok()).await;
+    let asked = [known(), unknown, known()].map(|request| ask(request).unwrap());
+    let answers = futures::future::join_all(asked).await;
+    let done = |answer: &Result<ShardReply, _>| *answer == Ok(ShardReply::Done);
+    assert_eq!(
+        answers.iter().map(done).collect::<Vec<_>>(),
+        [true, false, true]
+    );
+    for node in nodes {
+        node.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
