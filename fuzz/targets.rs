@@ -30,8 +30,11 @@ use mimi_actors::{
 };
 use std::{fmt, str::FromStr};
 
+/// What is handed an input.
+pub type Target = fn(&[u8]);
+
 /// Each, by the name of its program.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("client_door", client_door),
     ("providers_door", providers_door),
     ("cluster_door", cluster_door),

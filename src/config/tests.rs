@@ -1,6 +1,7 @@
 //! What a file and the environment may say, and what comes of it.
 
 use super::*;
+use proptest::prelude::*;
 
 fn read(text: &str) -> Result<Config, ConfigError> {
     Config::read("node.toml", text, [])
@@ -352,4 +353,24 @@ fn a_peer_is_checked() {
             .to_string()
             .contains("at least one")
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn damage_anywhere_in_a_file_never_makes_its_reader_panic(
+        place in any::<prop::sample::Index>(),
+        gone in 0_usize..40,
+        damage in "[a-z0-9_.=\"\\[\\]{}#\n é-]{0,12}",
+    ) {
+        let mut text = include_str!("../../configs/node.toml").to_owned();
+        let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+        let at = place.index(starts.len());
+        let end = starts.get(at + gone).copied().unwrap_or(text.len());
+        text.replace_range(starts[at]..end, &damage);
+        if let Ok(config) = read(&text) {
+            drop(config.check());
+        }
+    }
 }

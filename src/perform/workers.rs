@@ -217,11 +217,11 @@ mod tests {
         let (hold, held) = std::sync::mpsc::channel::<()>();
         let wait = move || held.recv().unwrap_or(());
         workers.run(client("first"), wait, |_| ()).unwrap();
-        let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut tells) = tokio::sync::mpsc::channel(64);
         let taken = asked.iter().map(|(who, name)| {
             let (told, name) = (told.clone(), (*name).to_owned());
             let lost = format!("{name} made room");
-            let then = move |done: Option<String>| told.send(done.unwrap_or(lost)).unwrap();
+            let then = move |done: Option<String>| told.try_send(done.unwrap_or(lost)).unwrap();
             workers.run(client(who), move || name, then).is_ok()
         });
         let taken: Vec<bool> = taken.collect();

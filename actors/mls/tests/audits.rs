@@ -1,7 +1,7 @@
 //! What is judged here whether OpenMLS is asked or not, and what it is asked then.
 
 use super::{
-    super::fixture::{AUDITED, Client, PRIVATE, SUITE, World, now},
+    super::fixture::{AUDITED, Client, HUB_KEY, PRIVATE, SUITE, World, now, senders_of},
     forged::{adding, commit, framed, signed, value},
 };
 use crate::{
@@ -131,7 +131,12 @@ fn plain(name: &str) -> KeyPackage {
 fn an_extension_comes_with_a_commit_if_all_who_are_members_then_support_it() {
     let mut world = World::of(2);
     let [high, low] = PRIVATE.to_be_bytes();
-    let extensions = value(7, &[3, high, low, 0]);
+    // Beside the hub, which stays.
+    let hub = senders_of(&[("mimi://a.example", HUB_KEY)]);
+    let list = [&[high, low, 0][..], &hub.tls_serialize_detached().unwrap()].concat();
+    let mut content = Vec::new();
+    put_vector(&mut content, &list);
+    let extensions = value(7, &content);
     let add = |name| value(1, &plain(name).tls_serialize_detached().unwrap());
     let remove = value(3, &[0, 0, 0, 2]);
     let refused =

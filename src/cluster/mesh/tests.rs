@@ -1,7 +1,9 @@
 //! Meshes of one process each in name only: real QUIC on loopback, real logs, recorded state.
 
+mod releases;
+
 use super::{
-    Answering, Mesh,
+    Mesh,
     clock::{self, NodeClock},
     frame::{
         Calls, ControlAnswer, Greeting, Ground, Hello, Offer, Open, RaftAnswer, RaftCall, Rpc, Want,
@@ -24,22 +26,16 @@ use crate::{
     },
     store::Disk,
 };
-use futures::future::BoxFuture;
 use mimi_actors::{
-    ids::{ClientUri, ProviderId},
+    ids::ProviderId,
     limits::SHARDS_DEFAULT,
     membership::Address,
-    room::verdicts::AskVerdicts,
-    shard_request::{ShardReply, ShardRequest},
-    wire::{
-        self, BVec,
-        event::ClientSeq,
-        version::{Level, Release},
-    },
+    wire::{self, BVec, version::Release},
 };
 use openraft::{BasicNode, Vote, raft::VoteRequest};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::ready,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     sync::Arc,
@@ -159,7 +155,7 @@ impl Site {
         let watched = group.clone();
         let timing = tokio::spawn(clock::keep(clock, Some(Arc::clone(&mesh) as _)));
         // It stands for election where the rules say so, and ends with its group.
-        tokio::spawn(async move { watched.watch_lead(|_| std::future::ready(())).await });
+        tokio::spawn(async move { watched.watch_lead(|_| ready(())).await });
         Node {
             disk,
             mesh,
@@ -446,82 +442,6 @@ async fn whoever_does_not_greet_or_breaks_a_bound_changes_nothing() {
     assert_eq!(node.group.figures().term, term);
     assert_eq!(node.group.applied(), Some(index));
     node.end().await;
-}
-
-/// Shards of a level, which answer nothing.
-struct OfLevel(Level);
-
-impl Answering for OfLevel {
-    fn asked(&self, _: ShardRequest) -> BoxFuture<'_, BoxFuture<'static, ShardReply>> {
-        panic!("nobody asks them")
-    }
-
-    fn level(&self) -> Level {
-        self.0
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_of_an_earlier_release_than_the_shards_is_not_greeted() {
-    let site = Site::new(1);
-    let node = site.start(1).await;
-    let before = Release::named("v0.1").unwrap();
-    let (_endpoint, _link, greeting) = site.dial_as(before, SHARDS_DEFAULT, 7, 1).await;
-    assert!(matches!(greeting, Greeting::Welcome(_)));
-    node.mesh.open(Arc::new(OfLevel(Level::SECOND)));
-    let (_endpoint, _link, greeting) = site.dial_as(before, SHARDS_DEFAULT, 7, 1).await;
-    let Greeting::Refused { why, .. } = greeting else {
-        panic!("{greeting:?}");
-    };
-    assert!(why.contains("node 7 speaks as v0.1"), "{why}");
-    let (_endpoint, _link, greeting) = site.dial(7, 1).await;
-    assert!(matches!(greeting, Greeting::Welcome(_)));
-    node.end().await;
-}
-
-/// Shards of the first level that have done whatever they are asked.
-struct Willing;
-
-impl Answering for Willing {
-    fn asked(&self, _: ShardRequest) -> BoxFuture<'_, BoxFuture<'static, ShardReply>> {
-        Box::pin(async { Box::pin(async { ShardReply::Done }) as _ })
-    }
-
-    fn level(&self) -> Level {
-        Level::FIRST
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_release_before_has_no_word_for_is_lost_alone() {
-    let mut site = Site::new(2);
-    site.before.insert(2);
-    let nodes = [site.start(1).await, site.start(2).await];
-    for node in &nodes {
-        node.mesh.open(Arc::new(Willing));
-    }
-    let alice: ClientUri = "mimi://a.example/d/alice/phone".parse().unwrap();
-    let known = || ShardRequest::DeviceKey(alice.clone());
-    let verdicts = AskVerdicts {
-        sender: alice.clone(),
-        first: ClientSeq(1),
-        count: 1,
-        wait_ms: 0,
-    };
-    let room = "mimi://a.example/r/den".parse().unwrap();
-    let unknown = ShardRequest::Verdicts(room, verdicts);
-    let ask = |request| nodes[0].mesh.forward(2, 0, request);
-    until("the other node is there", || ask(known()).is_ok()).await;
-    let asked = [known(), unknown, known()].map(|request| ask(request).unwrap());
-    let answers = futures::future::join_all(asked).await;
-    let done = |answer: &Result<ShardReply, _>| *answer == Ok(ShardReply::Done);
-    assert_eq!(
-        answers.iter().map(done).collect::<Vec<_>>(),
-        [true, false, true]
-    );
-    for node in nodes {
-        node.end().await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
