@@ -420,7 +420,7 @@ pub const MAILBOX_INPUTS_MAX: usize = 256;
 /// Checks that wait for a worker, at most; beyond it whoever has most waiting makes room for who has less.
 pub const CHECKS_WAITING_MAX: usize = 256;
 /// Checks of one client of this provider that wait for a worker, at most; further ones are told to come again.
-pub const CHECKS_WAITING_PER_CLIENT_MAX: usize = 16;
+pub const CHECKS_WAITING_PER_CLIENT_MAX: usize = 64;
 /// Checks of the clients of one other provider that wait for a worker, at most.
 pub const CHECKS_WAITING_PER_PROVIDER_MAX: usize = 128;
 const _: () = assert!(CHECKS_WAITING_PER_PROVIDER_MAX <= CHECKS_WAITING_MAX / 2);

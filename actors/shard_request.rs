@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 pub enum ShardRequest {
     /// To a room at this hub.
     Room(RoomUri, Caller, room::Request),
-    /// Application messages for a room at this hub.
+    /// Application messages for a room at this hub; they say themselves whose they are, and who numbered them.
     Submit(RoomUri, hub::Submit),
     /// What became of messages of a client of this provider: to the room, at this hub or as it is followed here.
     Verdicts(RoomUri, AskVerdicts),
-    /// To a room that this provider follows.
+    /// To a room that this provider follows: from its hub, or from the client that the command names.
     Follower(RoomUri, follower::Command),
     /// To a user of this provider; see [`crate::user::requests`] for whose it is to make.
     User(UserUri, Principal, wire::Request),

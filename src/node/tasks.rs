@@ -18,11 +18,16 @@ use mimi_actors::{
     wire::{link::Hello, refusal::TryLater},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
 use tracing::{error, warn};
 
-/// How often idle actors are looked for.
-const SLEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often idle actors are looked for, among all that there are.
+const SLEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// The same while many are awake.
+const SLEEP_INTERVAL_CROWDED: Duration = Duration::from_secs(1);
 /// How often it is said that OpenMLS has something against what was taken.
 const OBJECTIONS_INTERVAL: Duration = Duration::from_secs(10);
 /// How often files of discarded entries are looked for.
@@ -78,11 +83,16 @@ pub(super) async fn doubted(mesh: Option<&Arc<Mesh>>) -> String {
 }
 
 pub(super) async fn put_to_sleep(shards: Shards, usual: Duration) {
-    let mut turn = tokio::time::interval(SLEEP_INTERVAL);
+    let mut turn = tokio::time::interval(SLEEP_INTERVAL_CROWDED);
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looked = Instant::now();
     loop {
         turn.tick().await;
         let idle = shards.environment().awake.idle(usual);
+        if idle == usual && looked.elapsed() < SLEEP_INTERVAL {
+            continue;
+        }
+        looked = Instant::now();
         for shard in shards.iter() {
             let asleep = shard.actors.put_to_sleep(idle).await;
             if asleep > 0 {
