@@ -256,7 +256,7 @@ pub const LANE_WRITE_S_MAX: u64 = 60;
 /// Bytes of large frames of one client's connection that are being read or looked at, at most; further ones wait.
 pub const DOOR_READING_BYTES_MAX: u32 = 16 << 20;
 const _: () = assert!(REQUEST_FRAME_BYTES_MAX <= DOOR_READING_BYTES_MAX as usize);
-/// As [`DOOR_READING_BYTES_MAX`], of one peer's connection.
+/// As [`DOOR_READING_BYTES_MAX`], of all connections of one peer.
 pub const LINK_READING_BYTES_MAX: u32 = 64 << 20;
 const _: () = assert!(BATCH_FRAME_BYTES_MAX <= LINK_READING_BYTES_MAX as usize);
 /// Frames of one shard sent on a lane and not yet acknowledged, at most.
@@ -265,6 +265,8 @@ pub const LANE_FRAMES_UNACKED_MAX: usize = 16;
 /// answered; there may be one frame more.
 pub const LANE_BYTES_HELD_MAX: usize = 64 << 20;
 const _: () = assert!(BATCH_FRAME_BYTES_MAX < LANE_BYTES_HELD_MAX);
+/// The same of all lanes of one peer at one node, on whichever of its connections: what one lane holds counts for all.
+pub const PEER_BYTES_HELD_MAX: usize = 2 * LANE_BYTES_HELD_MAX;
 /// Lanes of fan-out that shards share on one connection of a peer, and as many of submissions, at most: an honest peer has
 /// one, and for a while those that it has just given up.
 pub const SHARED_LANES_MAX: usize = 8;
@@ -407,10 +409,11 @@ pub const CONNECTIONS_PER_CLIENT_MAX: usize = 8;
 pub const EVENT_LANES_PER_CONNECTION_MAX: usize = 4;
 /// Lanes for messages on one connection of a client, at most; further ones are told `Overloaded`.
 pub const SEND_LANES_PER_CONNECTION_MAX: usize = 8;
-/// Bytes of answers that wait to be taken on one connection of a client or peer, at most; a further answer is lost with its
-/// lane.
+/// Bytes of answers that wait to be taken on one connection of a client, at most; a further answer is lost with its lane.
 pub const ANSWER_BYTES_WAITING_MAX: usize = 32 << 20;
 const _: () = assert!(REQUEST_FRAME_BYTES_MAX < ANSWER_BYTES_WAITING_MAX);
+/// The same of all connections of one peer.
+pub const PEER_ANSWER_BYTES_WAITING_MAX: usize = 2 * ANSWER_BYTES_WAITING_MAX;
 /// Largest frame of acknowledgements of a client, in bytes: two lists of rooms.
 pub const ACKS_FRAME_BYTES_MAX: usize = 2 * BATCH_ROOMS_MAX * (URI_BYTES_MAX + 16) + 64;
 /// Frames of acknowledgements that wait on one event stream, at most; further ones wait in the lane.

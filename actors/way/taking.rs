@@ -4,7 +4,7 @@
 //! cannot be handed on holds up no other; what is answered of one session is never told to another; what the frames of
 //! all shards hold is bounded.
 //!
-//! The bound is [`LANE_BYTES_HELD_MAX`]. Credit keeps honest senders below it: a shard is let have a part of what is
+//! The bound is [`LANE_BYTES_HELD_MAX`], or less where other lanes of the same sender hold much already. Credit keeps honest senders below it: a shard is let have a part of what is
 //! free ([`LANE_CREDIT_SHARE`]), so that the more is held, the less each gets. Where it is reached all the same, the shard
 //! that has most waiting behind a frame that cannot be handed on loses what waits and is told to come again. Where no
 //! frame waits so, all that is held is on its way into logs: nobody is read until something is answered, which the
@@ -84,6 +84,17 @@ impl<S: Session> SharedTaking<S> {
             held: 0,
             held_max: LANE_BYTES_HELD_MAX,
         }
+    }
+
+    /// From now on all shards may hold so many bytes, where that is less than what a lane may hold by itself.
+    pub fn may_hold(&mut self, bytes: usize) {
+        self.held_max = bytes.min(LANE_BYTES_HELD_MAX);
+    }
+
+    /// How many bytes all shards hold.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// Takes a frame of `bytes`. One of a session that this side has ended is dropped.

@@ -5,6 +5,7 @@
 
 use super::{
     Peers, receive,
+    share::Share,
     walk::{house, walk},
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 use mimi_actors::{
     caller::Origin,
     ids::ClientUri,
-    limits::{ANSWER_BYTES_WAITING_MAX, REQUEST_FRAME_BYTES_MAX, SHARED_LANES_MAX},
+    limits::{REQUEST_FRAME_BYTES_MAX, SHARED_LANES_MAX},
     way::peer::OfPeer,
     wire::{
         self, Versioned,
@@ -44,20 +45,19 @@ pub(super) enum LaneEnd {
     Connection(String),
 }
 
-/// How many more lanes that shards share may be open on a connection, and how much may wait to be taken there.
+/// How many more lanes that shards share may be open on a connection, and what the peer may hold on all of its own.
 struct SharedLanes {
     fanout: Semaphore,
     submissions: Semaphore,
-    /// Room for answers that wait to be taken, in bytes.
-    answers: Semaphore,
+    share: Arc<Share>,
 }
 
-impl Default for SharedLanes {
-    fn default() -> Self {
+impl SharedLanes {
+    fn new(share: Arc<Share>) -> Self {
         Self {
             fanout: Semaphore::new(SHARED_LANES_MAX),
             submissions: Semaphore::new(SHARED_LANES_MAX),
-            answers: Semaphore::new(ANSWER_BYTES_WAITING_MAX),
+            share,
         }
     }
 }
@@ -79,7 +79,11 @@ pub(crate) async fn serve(
     let span = info_span!("link", peer = %link.peer());
     async {
         info!(address = %link.remote_address(), "peer connected");
-        let shared = Arc::new(SharedLanes::default());
+        let Some(share) = peers.share(link.peer()) else {
+            link.close(code::PROTOCOL, "the provider is not listed");
+            return;
+        };
+        let shared = Arc::new(SharedLanes::new(Arc::clone(share)));
         while let Ok((to, from)) = link.accept_lane().await {
             let (over, shards, peers) = (Arc::clone(&link), shards.clone(), peers.clone());
             let (admission, ours) = (Arc::clone(&admission), ours.clone());
@@ -148,8 +152,7 @@ async fn serve_lane(
             let reply = reply(link, shards, peers, *request).await;
             turn.answered();
             let frame = to.frame(&reply).map_err(anyhow::Error::from)?;
-            let bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-            let Ok(_room) = shared.answers.try_acquire_many(bytes) else {
+            let Some(_room) = shared.share.answer(frame.len()) else {
                 to.reset(code::CROWDED);
                 return Err(anyhow::anyhow!("too many bytes of answers wait to be taken").into());
             };
@@ -158,15 +161,15 @@ async fn serve_lane(
         }
         Ok(Open::Fanout) => {
             let _place = place(&shared.fanout)?;
-            receive::fanout(link, shards, None, to, from).await
+            receive::fanout(link, shards, &shared.share, None, (to, from)).await
         }
-        Ok(Open::OneShard { shard }) => receive::fanout(link, shards, Some(shard), to, from).await,
+        Ok(Open::OneShard { shard }) => receive::fanout(link, shards, &shared.share, Some(shard), (to, from)).await,
         Ok(Open::Submit) => {
             let _place = place(&shared.submissions)?;
-            receive::submissions(link, shards, None, to, from).await
+            receive::submissions(link, shards, &shared.share, None, (to, from)).await
         }
         // Which shard it is does not matter: it is alone.
-        Ok(Open::OneShardSubmits) => receive::submissions(link, shards, Some(0), to, from).await,
+        Ok(Open::OneShardSubmits) => receive::submissions(link, shards, &shared.share, Some(0), (to, from)).await,
         Err(error) => {
             let reply = Reply::Refused(LinkRefused::BadFrame(error.flaw()));
             answer(&mut to, &reply).await

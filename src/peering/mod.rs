@@ -12,6 +12,7 @@ pub(crate) mod lane;
 pub(crate) mod led;
 pub(crate) mod outgoing;
 pub(crate) mod receive;
+pub(crate) mod share;
 pub(crate) mod submit;
 pub(crate) mod trouble;
 pub(crate) mod walk;
@@ -19,6 +20,7 @@ pub(crate) mod walk;
 use mimi_actors::ids::ProviderId;
 use mimi_actors::wire::link::{Reply, Request};
 use outgoing::Peer;
+use share::Share;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The peer cannot be asked now.
@@ -49,6 +51,11 @@ impl Peers {
     /// All peers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ProviderId, &Arc<Peer>)> {
         self.0.iter()
+    }
+
+    /// What a provider may hold of this node's memory.
+    fn share(&self, provider: &ProviderId) -> Option<&Arc<Share>> {
+        Some(self.0.get(provider)?.share())
     }
 
     /// Asks a provider; fails at once when it is not connected, or no peer.

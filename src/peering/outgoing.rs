@@ -7,6 +7,7 @@ use super::{
     fanout::{self, Later},
     lane::{Backoff, GOOD, Speaks},
     led::Led,
+    share::Share,
     submit,
     trouble::{Trouble, Troubles},
 };
@@ -50,6 +51,8 @@ pub(crate) struct Peer {
     credits: Arc<Credits>,
     /// Why there is no connection.
     troubles: Troubles,
+    /// What it may hold of this node's memory, on the connections that it dials.
+    share: Arc<Share>,
 }
 
 impl Peer {
@@ -67,7 +70,13 @@ impl Peer {
             link: watch::Sender::new(None),
             credits: Arc::new(Credits::new(shards)),
             troubles: Troubles::default(),
+            share: Arc::default(),
         }
+    }
+
+    /// What it may hold of this node's memory, on the connections that it dials.
+    pub(super) fn share(&self) -> &Arc<Share> {
+        &self.share
     }
 
     /// How the shards stand that fan out to it.

@@ -7,6 +7,7 @@
 use super::{
     exchange::of_shard,
     incoming::{FRAME_DEADLINE, LaneEnd},
+    share::{OfLane, Share},
 };
 use crate::{
     cluster::shard::shards::{Pending, Shards},
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use mimi_actors::{
     ids::ProviderId,
-    limits::BATCH_FRAME_BYTES_MAX,
+    limits::{BATCH_FRAME_BYTES_MAX, LANE_BYTES_HELD_MAX},
     link::session::Broken,
     shard_request::{ShardReply, ShardRequest},
     way::{
@@ -30,7 +31,7 @@ use mimi_actors::{
         refusal::TryLater,
     },
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Reads the next frame of a long lane, after a rest.
 async fn next_frame(from: &mut LaneReceiver, rest: Duration) -> Result<Option<Bytes>, LaneEnd> {
@@ -77,6 +78,8 @@ struct Lane<'a, S> {
     taking: SharedTaking<S>,
     /// The only shard of the lane, in version 1.
     alone: Option<u16>,
+    /// What of the peer's share the lane has.
+    share: OfLane,
     to: LaneSender,
     from: LaneReceiver,
 }
@@ -117,8 +120,11 @@ where
             if is_over || ended && self.taking.is_idle() {
                 break;
             }
+            let may_hold = self.share.holds(self.taking.held());
+            self.taking.may_hold(may_hold);
             let takes = self.alone.is_none_or(|shard| self.taking.may_take(shard));
             let reads = !ended && takes && self.taking.may_read();
+            let waits_for_others = !ended && takes && !reads && may_hold < LANE_BYTES_HELD_MAX;
             if self.taking.has_answers() {
                 // A shard has lost what waited, to make room, and is to be told.
                 continue;
@@ -147,6 +153,7 @@ where
                         }
                     }
                 }
+                () = self.share.freed(), if waits_for_others => None,
                 else => break,
             };
             if let Some(shard) = shard {
@@ -186,9 +193,9 @@ async fn answer(shards: &Shards, slot: Slot, pending: Pending) -> (Slot, ShardRe
 pub(super) async fn fanout(
     link: &Link,
     shards: &Shards,
+    share: &Arc<Share>,
     alone: Option<u16>,
-    to: LaneSender,
-    from: LaneReceiver,
+    (to, from): (LaneSender, LaneReceiver),
 ) -> Result<(), LaneEnd> {
     let own = shards.environment().provider.clone();
     let blank = FanoutTaking::new(own, link.peer().clone(), TryLater::UNANSWERED);
@@ -197,6 +204,7 @@ pub(super) async fn fanout(
         shards,
         taking: SharedTaking::new(blank),
         alone,
+        share: share.lane(),
         to,
         from,
     };
@@ -227,9 +235,9 @@ fn tell(shard: u16, acked: &Acked) {
 pub(super) async fn submissions(
     link: &Link,
     shards: &Shards,
+    share: &Arc<Share>,
     alone: Option<u16>,
-    to: LaneSender,
-    from: LaneReceiver,
+    (to, from): (LaneSender, LaneReceiver),
 ) -> Result<(), LaneEnd> {
     let environment = shards.environment();
     let blank = SubmitTaking::new(environment.provider.clone(), link.peer().clone());
@@ -238,6 +246,7 @@ pub(super) async fn submissions(
         shards,
         taking: SharedTaking::new(blank),
         alone,
+        share: share.lane(),
         to,
         from,
     };

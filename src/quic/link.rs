@@ -6,7 +6,7 @@ use super::{
     identity::provider_of,
     incoming::{Gate, GateFigures, Handshake, NotUp, OfAddresses, in_time},
     places::{Bound, Place, Places},
-    reading::Budget,
+    reading::{Budget, Budgets},
     settings,
     trust::Recognise,
 };
@@ -50,7 +50,7 @@ pub struct LinkEndpoint {
     endpoint: Endpoint,
     gate: Gate,
     seats: Places<ProviderId>,
-    reading_bytes: u32,
+    reading: Arc<Budgets<ProviderId>>,
 }
 
 impl LinkEndpoint {
@@ -103,7 +103,7 @@ impl LinkEndpoint {
             endpoint,
             gate: Gate::new(OF_ADDRESSES),
             seats: Places::new(OF_PEERS),
-            reading_bytes: grant.reading_bytes,
+            reading: Arc::new(Budgets::new(grant.reading_bytes)),
         })
     }
 
@@ -130,7 +130,7 @@ impl LinkEndpoint {
         Some(LinkIncoming {
             handshake,
             seats: self.seats.clone(),
-            reading_bytes: self.reading_bytes,
+            reading: Arc::clone(&self.reading),
         })
     }
 
@@ -153,7 +153,7 @@ impl LinkEndpoint {
             connection,
             peer,
             _seat: None,
-            reading: Budget::new(self.reading_bytes),
+            reading: self.reading.of(provider),
         })
     }
 
@@ -174,7 +174,7 @@ pub(super) async fn say_goodbye(endpoint: &Endpoint) {
 pub struct LinkIncoming {
     handshake: Handshake,
     seats: Places<ProviderId>,
-    reading_bytes: u32,
+    reading: Arc<Budgets<ProviderId>>,
 }
 
 impl LinkIncoming {
@@ -203,9 +203,9 @@ impl LinkIncoming {
         Ok(Link {
             version: OnceLock::new(),
             connection,
+            reading: self.reading.of(&peer),
             peer,
             _seat: Some(seat),
-            reading: Budget::new(self.reading_bytes),
         })
     }
 }
@@ -227,7 +227,7 @@ pub struct Link {
     /// The version that both sides speak, once it is agreed.
     version: OnceLock<u8>,
     _seat: Option<Place<ProviderId>>,
-    /// Memory for the large frames of the lanes that the other side opens.
+    /// Memory for the large frames of the lanes that the other side opens, on all its connections.
     reading: Budget,
 }
 

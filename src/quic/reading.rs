@@ -1,13 +1,17 @@
 //! Reading frames from a lane.
 //!
 //! Promises: a frame's length is checked before memory is taken for it; memory grows with what has arrived, never with
-//! what was announced, and the large frames of one connection have so much together; a frame that lies within one packet is
-//! not copied.
+//! what was announced, and the large frames of one connection of a client, or of all connections of a peer, have so much
+//! together; a frame that lies within one packet is not copied.
 
 use super::lane::{HEADER_BYTES, LaneError};
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::{RecvStream, VarInt};
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -33,11 +37,39 @@ pub struct LaneReceiver {
     held: Option<OwnedSemaphorePermit>,
 }
 
-/// What the large frames of one connection may have of memory while they are read and looked at.
+/// What the large frames of one connection, or of all that somebody has, may have of memory while they are read and looked at.
 #[derive(Clone, Debug)]
 pub(super) struct Budget {
     bytes: u32,
     free: Arc<Semaphore>,
+}
+
+/// A budget for each of those who have connections, whichever they are.
+#[derive(Debug)]
+pub(super) struct Budgets<K> {
+    bytes: u32,
+    of: Mutex<BTreeMap<K, Weak<Semaphore>>>,
+}
+
+impl<K: Ord + Clone> Budgets<K> {
+    /// Everybody may have so many bytes.
+    pub(super) fn new(bytes: u32) -> Self {
+        let of = Mutex::default();
+        Self { bytes, of }
+    }
+
+    /// That of `who`.
+    pub(super) fn of(&self, who: &K) -> Budget {
+        let mut all = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = self.bytes;
+        if let Some(free) = all.get(who).and_then(Weak::upgrade) {
+            return Budget { bytes, free };
+        }
+        all.retain(|_, free| free.strong_count() > 0);
+        let budget = Budget::new(bytes);
+        all.insert(who.clone(), Arc::downgrade(&budget.free));
+        budget
+    }
 }
 
 impl Budget {
