@@ -51,6 +51,12 @@ impl Bucket {
         self.full_at = self.full_at.max(now).plus(used_ms);
     }
 
+    /// Gives back so many that were taken.
+    pub fn give_back(&mut self, count: u32, rate: Rate) {
+        let used_ms = rate.interval_ms().saturating_mul(u64::from(count));
+        self.full_at = Millis(self.full_at.0.saturating_sub(used_ms));
+    }
+
     /// Whether nothing of it is used.
     #[must_use]
     pub fn is_full(&self, now: Millis) -> bool {
@@ -97,6 +103,13 @@ impl<K: Ord + Clone> Buckets<K> {
             .entry(who.clone())
             .or_default()
             .take(count, rate, time);
+    }
+
+    /// Gives back so many that `who` took.
+    pub fn give_back(&mut self, who: &K, count: u32, rate: Rate) {
+        if let Some(bucket) = self.0.get_mut(who) {
+            bucket.give_back(count, rate);
+        }
     }
 
     /// Forgets who has rested, and who does not count any more.
@@ -162,6 +175,26 @@ mod tests {
             bucket.take(1, RATE, later);
         }
         assert_eq!(bucket.wait_ms(RATE, later), Some(1_000));
+    }
+
+    #[test]
+    fn what_is_given_back_may_be_used_again_and_no_more_than_that() {
+        let (mut counted, now) = (Buckets::<u32>::default(), Millis(1_000_000));
+        counted.take(&1, 5, RATE, now, 9);
+        assert_eq!(counted.wait_ms(&1, RATE, now), Some(3_000));
+        counted.give_back(&1, 3, RATE);
+        counted.give_back(&2, 3, RATE);
+        assert_eq!(counted.wait_ms(&1, RATE, now), None);
+        counted.take(&1, 1, RATE, now, 9);
+        assert_eq!(counted.wait_ms(&1, RATE, now), Some(1_000));
+        counted.give_back(&1, 9, RATE);
+        assert_eq!(counted.wait_ms(&1, RATE, now), None);
+        counted.take(&1, 4, RATE, now, 9);
+        assert_eq!(
+            counted.wait_ms(&1, RATE, now),
+            Some(2_000),
+            "a burst, not more"
+        );
     }
 
     #[test]

@@ -288,6 +288,22 @@ pub const REFUSED_ITEMS_PER_MINUTE: u32 = 60_000;
 pub const ROOMS_BEGUN_BURST_PER_PEER: u32 = 10_000;
 /// Rooms of one provider that may begin more, each minute: beyond it its next frames wait.
 pub const ROOMS_BEGUN_PER_MINUTE_PER_PEER: u32 = 6_000;
+/// Things that one provider may ask for in vain at once after a rest: users of a claim who give nothing, clients that are not
+/// vouched for, codes that nobody made, requests that rooms refuse. Then its requests stand in line.
+pub const ASKED_IN_VAIN_BURST_PER_PEER: u32 = 16_384;
+/// Things that one provider may ask for in vain more, each minute.
+pub const ASKED_IN_VAIN_PER_MINUTE_PER_PEER: u32 = 60_000;
+/// Users of whom one user of this provider may claim in vain at one node, at once after a rest; then its claims stand in line.
+pub const CLAIMED_IN_VAIN_BURST_PER_USER: u32 = 4_096;
+/// Users of whom it may claim in vain more, each minute.
+pub const CLAIMED_IN_VAIN_PER_MINUTE_PER_USER: u32 = 600;
+/// Bytes of Welcomes and trees, in units of [`INVITED_BYTES`], that one provider may send at once after a rest, before it is
+/// read more slowly: 64 MiB.
+pub const INVITED_BURST_PER_PEER: u32 = 8_192;
+/// Such units of one provider that there may be more, each minute: beyond it its next frames wait (256 MiB).
+pub const INVITED_PER_MINUTE_PER_PEER: u32 = 32_768;
+/// Bytes of a Welcome and its tree for which it counts once.
+pub const INVITED_BYTES: usize = 8 << 10;
 /// Bytes of a refused submission for which it counts once more: a large one costs as much as several.
 pub const REFUSED_ITEM_BYTES: usize = 4 << 10;
 /// Providers whose refused submissions a node counts; the one that used least is forgotten first.

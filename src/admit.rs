@@ -6,22 +6,27 @@
 //! waits in the queue of a room holds nothing that others need, and neither does who does not read its answer. A node that
 //! drains knows of every answer that is on its way.
 
-use crate::quic::{
-    Door,
-    addresses::{Addresses, network_of},
-    code,
-    counted::Counted,
-    places::{Bound, Figures, Place, Places},
+use crate::{
+    quic::{
+        Door,
+        addresses::{Addresses, network_of},
+        code,
+        counted::Counted,
+        places::{Bound, Figures, Place, Places},
+    },
+    vain::InVain,
 };
 use mimi_actors::{
     bucket::Rate,
     ids::{ClientUri, ProviderId, UserUri},
     limits::{
-        CONNECTIONS_PER_CLIENT_MAX, PEER_REQUESTS_MAX, PEER_WAITS_MAX, REQUESTS_IN_FLIGHT_MAX,
-        REQUESTS_PER_ADDRESS_MAX, REQUESTS_PER_CLIENT_ALWAYS, REQUESTS_PER_CLIENT_MAX,
-        REQUESTS_PER_PEER_ALWAYS, REQUESTS_PER_PEER_MAX, ROOMS_CREATED_BURST_PER_USER,
-        ROOMS_CREATED_PER_MINUTE_PER_USER, STRANGER_REQUESTS_MAX, STRANGERS_MAX,
-        STRANGERS_PER_ADDRESS_ALWAYS, STRANGERS_PER_ADDRESS_MAX, USERS_COUNTED_MAX,
+        ASKED_IN_VAIN_BURST_PER_PEER, ASKED_IN_VAIN_PER_MINUTE_PER_PEER,
+        CLAIMED_IN_VAIN_BURST_PER_USER, CLAIMED_IN_VAIN_PER_MINUTE_PER_USER,
+        CONNECTIONS_PER_CLIENT_MAX, PEER_REQUESTS_MAX, PEER_WAITS_MAX, PEERS_COUNTED_MAX,
+        REQUESTS_IN_FLIGHT_MAX, REQUESTS_PER_ADDRESS_MAX, REQUESTS_PER_CLIENT_ALWAYS,
+        REQUESTS_PER_CLIENT_MAX, REQUESTS_PER_PEER_ALWAYS, REQUESTS_PER_PEER_MAX,
+        ROOMS_CREATED_BURST_PER_USER, ROOMS_CREATED_PER_MINUTE_PER_USER, STRANGER_REQUESTS_MAX,
+        STRANGERS_MAX, STRANGERS_PER_ADDRESS_ALWAYS, STRANGERS_PER_ADDRESS_MAX, USERS_COUNTED_MAX,
         WAITS_PER_CLIENT_MAX,
     },
     wire::{refusal::TryLater, room::Request},
@@ -70,6 +75,16 @@ const PEERS_WAIT: Bound = Bound {
     all: usize::MAX,
 };
 
+/// What a peer asks for in vain.
+const PEER_IN_VAIN: Rate = Rate {
+    burst: ASKED_IN_VAIN_BURST_PER_PEER,
+    per_minute: ASKED_IN_VAIN_PER_MINUTE_PER_PEER,
+};
+/// Users of whom a user of this provider claims in vain.
+const CLAIMED_IN_VAIN: Rate = Rate {
+    burst: CLAIMED_IN_VAIN_BURST_PER_USER,
+    per_minute: CLAIMED_IN_VAIN_PER_MINUTE_PER_USER,
+};
 /// Rooms that a user creates.
 const ROOMS_CREATED: Rate = Rate {
     burst: ROOMS_CREATED_BURST_PER_USER,
@@ -88,6 +103,10 @@ pub(crate) struct Admission {
     peers_ask: Places<ProviderId>,
     peers_wait: Places<ProviderId>,
     rooms_created: Counted<UserUri>,
+    /// What peers ask for in vain.
+    pub(crate) peers_in_vain: InVain<ProviderId>,
+    /// Claims of this provider's users that get nothing.
+    pub(crate) claims_in_vain: InVain<UserUri>,
     on_their_way: watch::Sender<OnTheirWay>,
 }
 
@@ -129,6 +148,8 @@ impl Admission {
             peers_ask: Places::new(PEERS_ASK),
             peers_wait: Places::new(PEERS_WAIT),
             rooms_created: Counted::new(ROOMS_CREATED, USERS_COUNTED_MAX),
+            peers_in_vain: InVain::new(PEER_IN_VAIN, PEERS_COUNTED_MAX),
+            claims_in_vain: InVain::new(CLAIMED_IN_VAIN, USERS_COUNTED_MAX),
             on_their_way: watch::Sender::default(),
         })
     }
@@ -269,6 +290,11 @@ impl Admission {
             taken: Some(figures.taken),
             refused: figures.refused,
         };
+        let counted = |name, refused| BoundFigures {
+            name,
+            taken: None,
+            refused,
+        };
         let (connected, replaced) = {
             let clients = self.clients();
             (
@@ -279,11 +305,7 @@ impl Admission {
         vec![
             places("strangers", self.strangers.figures()),
             places("logins", self.strangers_ask.figures()),
-            BoundFigures {
-                name: "wrong_logins",
-                taken: None,
-                refused: self.wrong_logins.refused(),
-            },
+            counted("wrong_logins", self.wrong_logins.refused()),
             BoundFigures {
                 name: "client_connections",
                 taken: Some(connected),
@@ -293,11 +315,9 @@ impl Admission {
             places("client_waits", self.clients_wait.figures()),
             places("peer_requests", self.peers_ask.figures()),
             places("peer_waits", self.peers_wait.figures()),
-            BoundFigures {
-                name: "rooms_created",
-                taken: None,
-                refused: self.rooms_created.refused(),
-            },
+            counted("rooms_created", self.rooms_created.refused()),
+            counted("peer_in_vain", self.peers_in_vain.refused()),
+            counted("claims_in_vain", self.claims_in_vain.refused()),
         ]
     }
 }

@@ -22,5 +22,6 @@ mod preflight;
 mod release;
 mod signals;
 pub mod store;
+mod vain;
 
 pub use mimi_quic as quic;

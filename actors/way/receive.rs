@@ -10,7 +10,7 @@ use super::{Slot, Slots};
 use crate::{
     doors::{self, Fanned},
     ids::{ProviderId, RoomUri},
-    limits::LANE_FRAMES_UNACKED_MAX,
+    limits::{INVITED_BYTES, LANE_FRAMES_UNACKED_MAX},
     link::session::{Acking, Broken, FanoutReceiver, Judging, check_submit},
     room::follower,
     shard_request::{ShardReply, ShardRequest},
@@ -21,8 +21,8 @@ use crate::{
     wire::{
         BVec,
         answer::{Answer, Refused},
-        event::{Body, Item, LinkSeq, SubmitSeq},
-        link::{Ack, Fanout, FanoutGroup, Submit, Submitted},
+        event::{Body, Event, Invitation, Item, LinkSeq, SubmitSeq},
+        link::{Ack, Fanout, Submit, Submitted},
         refusal::TryLater,
     },
 };
@@ -160,6 +160,23 @@ pub struct Held {
     pub under_way: usize,
 }
 
+/// What a frame brings clients into, and with how much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Brought {
+    /// Rooms that may begin here.
+    pub rooms: u32,
+    /// Welcomes and trees, in units of [`INVITED_BYTES`], each invitation rounded up.
+    pub invited: u32,
+}
+
+impl Brought {
+    /// One invitation.
+    fn by(invitation: &Invitation) -> u32 {
+        let bytes = invitation.welcome.len() + invitation.tree.len();
+        u32::try_from(bytes.div_ceil(INVITED_BYTES)).unwrap_or(u32::MAX)
+    }
+}
+
 /// What the receiver of a lane does with the frames of one session of a shard.
 pub trait Session: Sized {
     /// A frame.
@@ -174,8 +191,8 @@ pub trait Session: Sized {
     /// Whether it takes another frame now.
     fn may_take(&self) -> bool;
 
-    /// Into how many rooms a frame may bring clients for the first time.
-    fn begins(frame: &Self::Frame) -> u32;
+    /// Whom a frame brings into rooms, and with how much.
+    fn brings(frame: &Self::Frame) -> Brought;
 
     /// Takes a frame, which holds so many bytes.
     ///
@@ -302,15 +319,25 @@ impl Session for FanoutTaking {
         self.frames.may_take() && !self.ended
     }
 
-    fn begins(batch: &Fanout) -> u32 {
-        let invites = |group: &&FanoutGroup| {
-            let first = group.items.first();
-            first.is_some_and(
-                |item| matches!(item, Item::Event(event) if matches!(event.body, Body::Invited(_))),
-            )
-        };
-        let begun = batch.groups.iter().filter(invites).count();
-        u32::try_from(begun).unwrap_or(u32::MAX)
+    fn brings(batch: &Fanout) -> Brought {
+        let mut brought = Brought::default();
+        for group in &batch.groups {
+            for (place, item) in group.items.iter().enumerate() {
+                let Item::Event(Event { body, .. }) = item else {
+                    continue;
+                };
+                let invitation = match body {
+                    Body::Invited(invitation) => Some(invitation),
+                    Body::Commit(commit) => commit.invitation.as_ref(),
+                    Body::Application(_) | Body::Proposals(_) | Body::Entered(_) | Body::Own(_) => {
+                        None
+                    }
+                };
+                brought.invited += invitation.map_or(0, Brought::by);
+                brought.rooms += u32::from(place == 0 && matches!(body, Body::Invited(_)));
+            }
+        }
+        brought
     }
 
     fn take(&mut self, batch: Fanout, bytes: usize) -> Result<(), Broken> {
@@ -471,8 +498,8 @@ impl Session for SubmitTaking {
         self.frames.may_take()
     }
 
-    fn begins(_batch: &Submit) -> u32 {
-        0
+    fn brings(_batch: &Submit) -> Brought {
+        Brought::default()
     }
 
     fn take(&mut self, batch: Submit, bytes: usize) -> Result<(), Broken> {

@@ -3,13 +3,17 @@
 use super::Session;
 use crate::{
     admit,
-    peering::walk::{house, walk},
+    peering::{
+        in_vain::claimed,
+        walk::{house, walk},
+    },
     perform::workers::Cause,
 };
 use mimi_actors::{
     ids::ClientUri,
     way::client::OfClient,
     wire::{
+        claim::ClaimRequest,
         door::{DoorRefused, HubSender, Reply, Request},
         room,
     },
@@ -58,7 +62,7 @@ pub(super) async fn answer(
             OfClient::upload(&house, client.clone(), packages)
         }
         (Request::Claim(request), Some((client, key))) => {
-            OfClient::claim(&house, client, Some(key), request)?
+            return claim(session, client, key, request).await;
         }
         (Request::Room(room, request), Some((client, _))) => {
             if let room::Request::Create(_) = request {
@@ -78,6 +82,32 @@ pub(super) async fn answer(
         }
     };
     let (client, _) = device.ok_or(DoorRefused::NotLoggedIn)?;
+    lead(session, client, way).await
+}
+
+/// Leads a way on behalf of a client.
+async fn lead(session: &Session, client: &ClientUri, way: OfClient) -> Result<Reply, DoorRefused> {
     let cause = Cause::Client(client.clone());
     walk(&session.shards, &session.peers, &cause, way).await
+}
+
+/// Claims, once it is the user's turn who may have claimed much in vain.
+async fn claim(
+    session: &Session,
+    client: &ClientUri,
+    key: &[u8; 32],
+    request: ClaimRequest,
+) -> Result<Reply, DoorRefused> {
+    let users = u32::try_from(request.users.len()).unwrap_or(u32::MAX);
+    let way = OfClient::claim(&house(&session.shards), client, Some(key), request)?;
+    let in_vain = &session.admission.claims_in_vain;
+    let paid = in_vain.ask(client.user(), users).await;
+    let paid = paid.map_err(DoorRefused::TryLater)?;
+    let answer = lead(session, client, way).await;
+    let vain = match &answer {
+        Ok(Reply::Claimed(response)) => claimed(response),
+        Ok(_) | Err(_) => 0,
+    };
+    in_vain.came_of(paid, vain);
+    answer
 }

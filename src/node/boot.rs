@@ -5,7 +5,7 @@ use crate::{
     admin::{http, local, ready::Ready},
     cluster::{
         self,
-        feeds::{peer_throttle::PeerThrottle, wake::Wakers},
+        feeds::{peer_throttle::PeerThrottles, wake::Wakers},
         log::entries::Entries,
         mesh::{
             Mesh,
@@ -233,8 +233,7 @@ fn environment(
         awake: Awake::at_most(config.limits.actors_awake_max),
         workers: Workers::new(threads, CHECKS_WAITING_MAX),
         wakers: Wakers::default(),
-        refusals: PeerThrottle::of_refusals(),
-        rooms_begun: PeerThrottle::of_rooms_begun(),
+        throttles: PeerThrottles::default(),
         mls: Arc::new(Mls {
             hub_signer: hub_keys.signer(),
             terms: config.terms(providers, hub),

@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::{
-        feeds::{peer_throttle::PeerThrottle, wake::Wakers},
+        feeds::{peer_throttle::PeerThrottles, wake::Wakers},
         log::{batch::Apply as _, entries::Entries},
         raft::group::Group,
         read_entry,
@@ -158,8 +158,7 @@ fn environment(provider: ProviderId) -> anyhow::Result<Environment> {
         awake: Awake::at_most(usize::MAX),
         workers: Workers::new(1, 1),
         wakers: Wakers::default(),
-        refusals: PeerThrottle::of_refusals(),
-        rooms_begun: PeerThrottle::of_rooms_begun(),
+        throttles: PeerThrottles::default(),
         hub_key: [0; 32],
         mls: Arc::new(Mls {
             hub_signer: Arc::new(|_, _| Vec::new()),

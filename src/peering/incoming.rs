@@ -4,7 +4,7 @@
 //! protocol loses its connection, and neither disturbs anybody else.
 
 use super::{
-    Peers, receive,
+    Peers, in_vain, receive,
     share::Share,
     walk::{house, walk},
 };
@@ -142,15 +142,27 @@ async fn serve_lane(
             answer(&mut to, ours).await
         }
         Ok(Open::Request(request)) => {
+            let asked = in_vain::items(&request);
+            let paid = match admission.peers_in_vain.ask(link.peer(), asked).await {
+                Ok(paid) => paid,
+                Err(later) => {
+                    let refused = Reply::Refused(LinkRefused::TryLater(later));
+                    return answer(&mut to, &refused).await;
+                }
+            };
             let mut turn = match admission.peer(link.peer(), joiner(&request)) {
                 Ok(turn) => turn,
                 Err(later) => {
+                    admission.peers_in_vain.came_of(paid, 0);
                     let refused = Reply::Refused(LinkRefused::TryLater(later));
                     return answer(&mut to, &refused).await;
                 }
             };
             let reply = reply(link, shards, peers, *request).await;
             turn.answered();
+            admission
+                .peers_in_vain
+                .came_of(paid, in_vain::in_vain(&reply));
             let frame = to.frame(&reply).map_err(anyhow::Error::from)?;
             let Some(_room) = shared.share.answer(frame.len()) else {
                 to.reset(code::CROWDED);
@@ -163,13 +175,17 @@ async fn serve_lane(
             let _place = place(&shared.fanout)?;
             receive::fanout(link, shards, &shared.share, None, (to, from)).await
         }
-        Ok(Open::OneShard { shard }) => receive::fanout(link, shards, &shared.share, Some(shard), (to, from)).await,
+        Ok(Open::OneShard { shard }) => {
+            receive::fanout(link, shards, &shared.share, Some(shard), (to, from)).await
+        }
         Ok(Open::Submit) => {
             let _place = place(&shared.submissions)?;
             receive::submissions(link, shards, &shared.share, None, (to, from)).await
         }
         // Which shard it is does not matter: it is alone.
-        Ok(Open::OneShardSubmits) => receive::submissions(link, shards, &shared.share, Some(0), (to, from)).await,
+        Ok(Open::OneShardSubmits) => {
+            receive::submissions(link, shards, &shared.share, Some(0), (to, from)).await
+        }
         Err(error) => {
             let reply = Reply::Refused(LinkRefused::BadFrame(error.flaw()));
             answer(&mut to, &reply).await

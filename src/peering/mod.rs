@@ -7,6 +7,7 @@ pub(crate) mod connection;
 pub(crate) mod credits;
 pub(crate) mod exchange;
 pub(crate) mod fanout;
+pub(crate) mod in_vain;
 pub(crate) mod incoming;
 pub(crate) mod lane;
 pub(crate) mod led;

@@ -22,7 +22,7 @@ use mimi_actors::{
     shard_request::{ShardReply, ShardRequest},
     way::{
         Slot,
-        receive::{Acked, FanoutTaking, Session, SubmitTaking},
+        receive::{Acked, Brought, FanoutTaking, Session, SubmitTaking},
         taking::SharedTaking,
     },
     wire::{
@@ -171,10 +171,11 @@ where
         let of = of_shard::<S::Frame>(frame, self.alone)
             .map_err(|error| LaneEnd::Connection(format!("a frame of a long lane: {error}")))?;
         let shard = of.shard;
-        let begun = S::begins(&of.said);
-        if begun > 0 {
-            let rooms_begun = &self.shards.environment().rooms_begun;
-            rooms_begun.use_up(self.peer, begun, 0);
+        let brought = S::brings(&of.said);
+        if brought != Brought::default() {
+            let throttles = &self.shards.environment().throttles;
+            throttles.rooms_begun.use_up(self.peer, brought.rooms, 0);
+            throttles.invited.use_up(self.peer, brought.invited, 0);
         }
         self.taking
             .take(of, frame.len())
@@ -212,8 +213,12 @@ pub(super) async fn fanout(
         tell(shard, &acked);
         acked.ack
     };
-    let rooms_begun = &shards.environment().rooms_begun;
-    lane.serve(said, || rooms_begun.wait(link.peer())).await
+    let throttles = &shards.environment().throttles;
+    let rest = || {
+        let rooms_begun = throttles.rooms_begun.wait(link.peer());
+        rooms_begun.max(throttles.invited.wait(link.peer()))
+    };
+    lane.serve(said, rest).await
 }
 
 /// Tells the operator what was not taken.
@@ -252,9 +257,12 @@ pub(super) async fn submissions(
     };
     let said = |_, submitted: Submitted| {
         let refused = submitted.refused.iter().map(|run| run.count).sum();
-        environment.refusals.use_up(link.peer(), refused, 0);
+        environment
+            .throttles
+            .refusals
+            .use_up(link.peer(), refused, 0);
         submitted
     };
-    lane.serve(said, || environment.refusals.wait(link.peer()))
-        .await
+    let refusals = &environment.throttles.refusals;
+    lane.serve(said, || refusals.wait(link.peer())).await
 }

@@ -3,7 +3,9 @@
 //! Promises: what one lane of a peer holds counts for its other lanes, whichever connections they are on; whoever waits goes
 //! on as soon as something was given back; other peers notice nothing.
 
-use mimi_actors::limits::{LANE_BYTES_HELD_MAX, PEER_ANSWER_BYTES_WAITING_MAX, PEER_BYTES_HELD_MAX};
+use mimi_actors::limits::{
+    LANE_BYTES_HELD_MAX, PEER_ANSWER_BYTES_WAITING_MAX, PEER_BYTES_HELD_MAX,
+};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 

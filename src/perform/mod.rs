@@ -10,7 +10,7 @@ mod user;
 pub(crate) mod workers;
 
 use crate::cluster::{
-    feeds::{peer_throttle::PeerThrottle, wake::Wakers},
+    feeds::{peer_throttle::PeerThrottles, wake::Wakers},
     shard::{Shard, actors::Kept, directory::Awake},
 };
 use mimi_actors::{
@@ -38,10 +38,8 @@ pub(crate) struct Environment {
     pub(crate) workers: Workers,
     /// The client streams of this node.
     pub(crate) wakers: Wakers,
-    /// How much of what each peer sent was refused.
-    pub(crate) refusals: PeerThrottle,
-    /// Into how many rooms each peer brought clients.
-    pub(crate) rooms_begun: PeerThrottle,
+    /// What makes the lanes of peers wait.
+    pub(crate) throttles: PeerThrottles,
     /// The hub's public key that new rooms list in external_senders.
     pub(crate) hub_key: [u8; 32],
     /// What rooms are checked with.

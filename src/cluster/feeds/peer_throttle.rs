@@ -1,8 +1,8 @@
-//! How long the lanes of a peer wait that sends more of something than a rate allows: what the rooms here refuse, and rooms
-//! into which it brings clients of this provider.
+//! How long the lanes of a peer wait that sends more of something than a rate allows: what the rooms here refuse, rooms
+//! into which it brings clients of this provider, and what it brings them in with.
 //!
 //! A refusal costs as much as a message: it is judged in log order, synced, and told. A room that begins here costs memory and
-//! log for as long as it is there. Who sends little of either notices nothing; who sends more is read as slowly as the rate
+//! log for as long as it is there. A Welcome and its tree are written whole, and again for who gets them. Who sends little of either notices nothing; who sends more is read as slowly as the rate
 //! says, for its unread bytes wait in its own windows.
 //!
 //! Source: transport requirements, section 4.
@@ -11,8 +11,9 @@ use mimi_actors::{
     bucket::{Buckets, Rate},
     ids::ProviderId,
     limits::{
-        PEERS_COUNTED_MAX, REFUSED_ITEMS_BURST, REFUSED_ITEMS_PER_MINUTE,
-        ROOMS_BEGUN_BURST_PER_PEER, ROOMS_BEGUN_PER_MINUTE_PER_PEER,
+        INVITED_BURST_PER_PEER, INVITED_PER_MINUTE_PER_PEER, PEERS_COUNTED_MAX,
+        REFUSED_ITEMS_BURST, REFUSED_ITEMS_PER_MINUTE, ROOMS_BEGUN_BURST_PER_PEER,
+        ROOMS_BEGUN_PER_MINUTE_PER_PEER,
     },
     machine::Millis,
 };
@@ -31,11 +32,36 @@ const ROOMS_BEGUN: Rate = Rate {
     burst: ROOMS_BEGUN_BURST_PER_PEER,
     per_minute: ROOMS_BEGUN_PER_MINUTE_PER_PEER,
 };
+/// Units of Welcomes and trees that one peer may send without having to wait.
+const INVITED: Rate = Rate {
+    burst: INVITED_BURST_PER_PEER,
+    per_minute: INVITED_PER_MINUTE_PER_PEER,
+};
 /// Longest wait before a frame, in milliseconds; what is used meanwhile is not counted.
 const WAIT_MS_MAX: u64 = 10_000;
 
 /// When a node starts, by the time of this throttle, in milliseconds: what is read again of the log was refused before.
 const START_MS: u64 = 3_600_000;
+
+/// All that makes the lanes of peers wait.
+pub(crate) struct PeerThrottles {
+    /// Submissions that are refused.
+    pub(crate) refusals: PeerThrottle,
+    /// Rooms into which a peer brings clients.
+    pub(crate) rooms_begun: PeerThrottle,
+    /// What it brings them in with.
+    pub(crate) invited: PeerThrottle,
+}
+
+impl Default for PeerThrottles {
+    fn default() -> Self {
+        Self {
+            refusals: PeerThrottle::of(REFUSED_ITEMS),
+            rooms_begun: PeerThrottle::of(ROOMS_BEGUN),
+            invited: PeerThrottle::of(INVITED),
+        }
+    }
+}
 
 /// How much each peer used of something. Its time is this node's own since the start: a clock that is set, or that
 /// of a leader that is ahead, makes nobody wait.
@@ -46,16 +72,6 @@ pub(crate) struct PeerThrottle {
 }
 
 impl PeerThrottle {
-    /// Of submissions that are refused.
-    pub(crate) fn of_refusals() -> Self {
-        Self::of(REFUSED_ITEMS)
-    }
-
-    /// Of rooms into which a peer brings clients.
-    pub(crate) fn of_rooms_begun() -> Self {
-        Self::of(ROOMS_BEGUN)
-    }
-
     fn of(rate: Rate) -> Self {
         Self {
             rate,
@@ -104,7 +120,7 @@ mod tests {
 
     #[test]
     fn who_is_refused_often_waits_and_nobody_else_does() {
-        let throttle = PeerThrottle::of_refusals();
+        let throttle = PeerThrottle::of(REFUSED_ITEMS);
         let (mallory, bob) = ("m.example".parse().unwrap(), "b.example".parse().unwrap());
         let now = Millis(1_000_000);
         throttle.use_up_at(&mallory, REFUSED_ITEMS_BURST - 1, now);
@@ -121,7 +137,7 @@ mod tests {
 
     #[test]
     fn patience_comes_back_however_much_was_refused() {
-        let throttle = PeerThrottle::of_refusals();
+        let throttle = PeerThrottle::of(REFUSED_ITEMS);
         let mallory = "m.example".parse().unwrap();
         let now = Millis(1_000_000);
         for _ in 0..1_000 {
@@ -137,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_was_refused_long_ago_makes_nobody_wait_and_what_is_just_refused_does() {
-        let throttle = PeerThrottle::of_refusals();
+        let throttle = PeerThrottle::of(REFUSED_ITEMS);
         let mallory = "m.example".parse().unwrap();
         throttle.use_up(&mallory, 2 * REFUSED_ITEMS_BURST, START_MS);
         assert_eq!(throttle.wait(&mallory), Duration::ZERO);

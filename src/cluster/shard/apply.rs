@@ -186,7 +186,7 @@ impl Shard {
         let environment = self.environment();
         for (peer, items) in &news.refused {
             let age_ms = self.time().0.saturating_sub(time.0);
-            environment.refusals.use_up(peer, *items, age_ms);
+            environment.throttles.refusals.use_up(peer, *items, age_ms);
         }
         for refused in &news.acks_refused {
             tracing::warn!(shard = self.id, %refused, "an acknowledgement was not taken");

@@ -67,8 +67,7 @@ impl Node {
             awake: Awake::at_most(usize::MAX),
             workers: Workers::new(1, 1),
             wakers: Wakers::default(),
-            refusals: crate::cluster::feeds::peer_throttle::PeerThrottle::of_refusals(),
-            rooms_begun: crate::cluster::feeds::peer_throttle::PeerThrottle::of_rooms_begun(),
+            throttles: crate::cluster::feeds::peer_throttle::PeerThrottles::default(),
             hub_key: [7; 32],
             mls: Arc::new(Mls {
                 hub_signer: Arc::new(|_, _| Vec::new()),
