@@ -3,7 +3,7 @@ use crate::{
     machine::Millis,
     wire::{
         Payload,
-        event::{Body, Event, Item, RoomSeq, SubmitRefused},
+        event::{Body, CommitEvent, Epoch, Event, Invitation, Item, RoomSeq, SubmitRefused},
         link::{FanoutGroup, SubmitGroup},
     },
 };
@@ -101,6 +101,51 @@ fn a_room_that_may_take_its_part_later_ends_the_lane_with_what_the_hub_has() {
         assert_eq!(told, (LinkSeq(5), Some(after_ms)));
         assert!(lane.next_answer(CREDIT).is_none() && !lane.may_take());
     }
+}
+
+#[test]
+fn what_a_batch_brings_counts_by_its_rooms_and_by_the_bytes_of_its_invitations() {
+    let invitation = |bytes: usize| Invitation {
+        epoch: Epoch(1),
+        clients: BVec::default(),
+        welcome: vec![7; bytes].into(),
+        tree: vec![7; 1].into(),
+    };
+    let event = |body| {
+        Item::Event(Event {
+            seq: RoomSeq(1),
+            time: Millis(1),
+            body,
+        })
+    };
+    let commit = |invitation| {
+        event(Body::Commit(CommitEvent {
+            epoch: Epoch(1),
+            commit: Payload::from(vec![7]),
+            left: BVec::default(),
+            entered: None,
+            invitation,
+        }))
+    };
+    let group = |name: &str, items: Vec<Item>| FanoutGroup {
+        room: room(name),
+        items: BVec::first_max(items),
+    };
+    let brought = |groups: Vec<FanoutGroup>| {
+        let groups = BVec::first_max(groups);
+        let first = LinkSeq(1);
+        let Brought { rooms, invited } = FanoutTaking::brings(&Fanout { first, groups });
+        (rooms, invited)
+    };
+    let small = || event(Body::Invited(invitation(5)));
+    let large = event(Body::Invited(invitation(INVITED_BYTES)));
+    assert_eq!(brought(vec![group("r", vec![commit(None)])]), (0, 0));
+    assert_eq!(
+        brought(vec![group("r", vec![small()]), group("s", vec![large])]),
+        (2, 3)
+    );
+    let added = vec![commit(None), commit(Some(invitation(5))), small()];
+    assert_eq!(brought(vec![group("r", added)]), (0, 2));
 }
 
 #[test]

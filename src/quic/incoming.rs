@@ -2,7 +2,8 @@
 //!
 //! Promises: what comes from an address that was not shown to be the sender's costs a Retry packet, and of those that are
 //! taken without one only so many handshakes; no address uses up what others need. Nothing that is not proven is
-//! counted against an address: anybody can write it on a packet.
+//! counted against an address: anybody can write it on a packet. However many handshakes come at once, what else is ready
+//! goes on between them.
 
 use crate::{
     addresses::{Addresses, network_of},
@@ -18,12 +19,14 @@ use mimi_actors::{
 use quinn::{Connecting, Connection, ConnectionError, Endpoint, Incoming};
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
+use tokio::sync::Semaphore;
 
 /// How long a handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
@@ -88,6 +91,31 @@ pub(super) struct Gate {
     begun: Arc<Addresses>,
     connections: Places<IpAddr>,
     retried: AtomicU64,
+    turns: Turns,
+}
+
+/// Turns for beginning a handshake, which is cryptography: as many at a time as half of the cores. What waits goes on
+/// between two, however many come at once.
+#[derive(Clone, Debug)]
+struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self(Arc::new(Semaphore::new((cores / 2).max(1))))
+    }
+}
+
+impl Turns {
+    /// Begins a handshake, in its turn.
+    async fn begin(&self, incoming: Incoming) -> Result<Connecting, ConnectionError> {
+        let turn = self.0.acquire().await;
+        let begun = incoming.accept();
+        // The next one begins behind everything else that is ready now.
+        tokio::task::yield_now().await;
+        drop(turn);
+        begun
+    }
 }
 
 impl Gate {
@@ -98,6 +126,7 @@ impl Gate {
             begun: Arc::new(Addresses::new(of.handshakes)),
             connections: Places::new(of.connections),
             retried: AtomicU64::new(0),
+            turns: Turns::default(),
         }
     }
 
@@ -145,6 +174,7 @@ impl Gate {
                 place,
                 begun: Arc::clone(&self.begun),
                 connections: self.connections.clone(),
+                turns: self.turns.clone(),
             });
         }
     }
@@ -175,6 +205,7 @@ pub(super) struct Handshake {
     place: UnderWay,
     begun: Arc<Addresses>,
     connections: Places<IpAddr>,
+    turns: Turns,
 }
 
 impl Handshake {
@@ -188,9 +219,10 @@ impl Handshake {
             place,
             begun,
             connections,
+            turns,
         } = self;
         let address = network_of(incoming.remote_address().ip());
-        let connection = match incoming.accept() {
+        let connection = match turns.begin(incoming).await {
             Ok(connecting) => in_time(connecting).await,
             Err(error) => Err(error),
         };

@@ -1,10 +1,11 @@
 //! Crowds at the doors of a real node: many connections, many lanes, first packets in other people's names, clients that do not
 //! read. What an honest client notices is nothing: each of its requests is answered, and whoever else comes is let in. What
 //! the node holds is bounded while it lasts, and little when it is over.
-//!
-//! Loopback has as many addresses as are needed: an attack comes from 127.0.0.9, honest people from 127.0.0.1.
 
-use crate::support::{Net, raw, until};
+use crate::{
+    stage::{A, B, ELSEWHERE, RSS_MIB_MORE, Stage},
+    support::{net::name_of, raw, until},
+};
 use mimi_actors::{
     ids::RoomUri,
     limits::{
@@ -19,89 +20,14 @@ use mimi_actors::{
     },
 };
 use mimi_client::member::Member;
-use mimi_quic::{DOOR_ALPN, LINK_ALPN};
+use mimi_quic::DOOR_ALPN;
 use quinn::{Connection, Endpoint};
 use raw::Back;
 use std::{
-    cell::Cell,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 use tokio::{net::UdpSocket, task::JoinSet};
-
-const A: &str = "a.example";
-const B: &str = "b.example";
-/// Where attacks come from.
-const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
-/// How much larger a node may be during an attack, in MiB.
-const RSS_MIB_MORE: u64 = 256;
-/// Requests that an honest client makes while it lasts.
-const HONEST: usize = 40;
-
-/// A node, with a client at its door.
-struct Stage {
-    net: Net,
-    alice: Member,
-    rss_mib: u64,
-    /// How many have come after alice.
-    late: Cell<u32>,
-}
-
-impl Stage {
-    async fn new() -> Self {
-        let mut net = Net::prepare(&[A, B]);
-        net.node_mut(A).start().await;
-        let alice = net.member("alice", "phone", A).await;
-        let rss_mib = rss_mib(&net);
-        Self {
-            net,
-            alice,
-            rss_mib,
-            late: Cell::new(0),
-        }
-    }
-
-    fn door(&self) -> SocketAddr {
-        self.net.node(A).door
-    }
-
-    /// Dials the clients' door from elsewhere.
-    fn dialer(&self, reads: bool) -> Endpoint {
-        raw::dialer_from(ELSEWHERE, &self.net.ca(), DOOR_ALPN, None, reads)
-    }
-
-    /// Dials the providers' door as b.example.
-    fn peer(&self, reads: bool) -> Endpoint {
-        let (certificate, key) = (
-            self.net.path("b.example.crt"),
-            self.net.path("b.example.key"),
-        );
-        let identity = Some((&*certificate, &*key));
-        raw::dialer_from(ELSEWHERE, &self.net.ca(), LINK_ALPN, identity, reads)
-    }
-
-    /// What an honest client notices: nothing.
-    async fn nobody_notices(&self) {
-        for _ in 0..HONEST {
-            self.alice.door().unwrap().hub_sender().await.unwrap();
-        }
-        self.late.set(self.late.get() + 1);
-        let late = format!("late{}", self.late.get());
-        let late = self.net.member(&late, "phone", A).await;
-        late.door().unwrap().hub_sender().await.unwrap();
-        let more = rss_mib(&self.net).saturating_sub(self.rss_mib);
-        assert!(more < RSS_MIB_MORE, "{more} MiB more");
-        let errors = self.net.errors();
-        assert!(errors.is_empty(), "{errors:#?}\n{}", self.net.tails());
-    }
-}
-
-fn rss_mib(net: &Net) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", net.node(A).pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
-    kib.parse::<u64>().unwrap() / 1_024
-}
 
 fn framed(value: &impl Versioned) -> Vec<u8> {
     raw::frame(&wire::encode(value))
@@ -149,7 +75,16 @@ async fn fill(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_and_peers_that_do_not_read_their_answers_take_none_from_others() {
-    let stage = Stage::new().await;
+    not_read_at(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_and_peers_that_do_not_read_their_answers_take_none_from_others_at_three_nodes() {
+    not_read_at(3).await;
+}
+
+async fn not_read_at(nodes: u64) {
+    let stage = Stage::of(nodes).await;
     let mallory = stage.net.member("mallory", "phone", A).await;
     let (strangers, peers) = (stage.dialer(false), stage.peer(false));
     let mut held = Vec::new();
@@ -169,7 +104,7 @@ async fn clients_and_peers_that_do_not_read_their_answers_take_none_from_others(
     let resolve = framed(&link::Open::Request(Box::new(code)));
     let mut full = 0;
     for _ in 0..16 {
-        let link = stage.net.node(A).link;
+        let link = stage.net.any(A).link;
         let connection = raw::connect(&peers, link, A).await.unwrap();
         let lanes = fill(&connection, &resolve).await;
         full += lanes.len();
@@ -199,7 +134,7 @@ async fn first_packets(dialer: &Endpoint, count: usize) -> Vec<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packets_in_other_peoples_names_close_neither_door() {
     let mut stage = Stage::new().await;
-    let (door, link) = (stage.door(), stage.net.node(A).link);
+    let (door, link) = (stage.door(), stage.net.any(A).link);
     let to_door = first_packets(&stage.dialer(true), 300).await;
     let to_link = first_packets(&stage.peer(true), 300).await;
     let sending = tokio::spawn(async move {
@@ -219,7 +154,7 @@ async fn packets_in_other_peoples_names_close_neither_door() {
     });
     stage.nobody_notices().await;
     // A peer gets in meanwhile, and so does this node at the peer.
-    stage.net.node_mut(B).start().await;
+    stage.net.node_mut(&name_of(B, 1)).start().await;
     stage.net.linked().await;
     sending.abort();
     stage.nobody_notices().await;
@@ -273,8 +208,18 @@ async fn handshakes_that_one_address_begins_and_leaves_are_its_own_loss() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_logins_end_their_connection_count_for_their_address_and_change_nothing() {
-    let stage = Stage::new().await;
-    let before = stage.net.node(A).settled().await;
+    wrong_logins_at(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_logins_end_their_connection_count_for_their_address_and_change_nothing_at_three_nodes()
+ {
+    wrong_logins_at(3).await;
+}
+
+async fn wrong_logins_at(nodes: u64) {
+    let stage = Stage::of(nodes).await;
+    let before = stage.net.any(A).settled().await;
     let dialer = stage.dialer(true);
     let connection = raw::connect(&dialer, stage.door(), A).await.unwrap();
     for _ in 0..3 {
@@ -306,7 +251,7 @@ async fn wrong_logins_end_their_connection_count_for_their_address_and_change_no
     let back = raw::say(&connection, &login(&connection, &stage.alice, true)).await;
     let later = matches!(reply(&back), Some(Reply::Refused(DoorRefused::TryLater(_))));
     assert!(later, "{back:?}");
-    assert_eq!(stage.net.node(A).hashes().await, before);
+    assert_eq!(stage.net.any(A).hashes().await, before);
     stage.nobody_notices().await;
 }
 
@@ -358,7 +303,7 @@ async fn a_client_has_so_many_connections_and_streams_and_fills_no_memory_with_a
     stage.nobody_notices().await;
     drop((writing, held));
     until("the memory is given back", async || {
-        let more = rss_mib(&stage.net).saturating_sub(stage.rss_mib);
+        let more = stage.rss_mib_more();
         (more < RSS_MIB_MORE / 2).then_some(())
     })
     .await;

@@ -12,8 +12,10 @@
 mod claims;
 mod crowds;
 mod hostile;
+mod in_vain;
 mod links;
 mod made_up;
 mod mixed;
+mod stage;
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,6 +2,7 @@
 
 use super::*;
 use bytes::Bytes;
+use mimi_actors::limits::{BATCH_FRAME_BYTES_MAX, LINK_READING_BYTES_MAX};
 use std::time::Duration;
 
 const MAX: usize = 4 << 20;
@@ -247,4 +248,48 @@ async fn large_frames_of_one_connection_wait_for_each_other_and_small_ones_for_n
     let mut sixth = begin(&whole).await;
     let read = sixth.next(MAX, Some(Duration::from_secs(30))).await;
     assert_eq!(read.unwrap().unwrap().len(), large);
+}
+
+#[tokio::test]
+async fn large_frames_of_one_peer_wait_for_each_other_on_whichever_connection() {
+    const LARGE: usize = BATCH_FRAME_BYTES_MAX;
+    let ca = Ca::new();
+    let a = link_endpoint(&ca.identity("a.example"), &[("b.example", ca.trust())]);
+    let c = link_endpoint(&ca.identity("c.example"), &[("b.example", ca.trust())]);
+    let peers = [("a.example", ca.trust()), ("c.example", ca.trust())];
+    let b = link_endpoint(&ca.identity("b.example"), &peers);
+    let mut links = Vec::new();
+    for from in [&a, &a, &c] {
+        let (dialed, taken) = dial(from, &b, "b.example").await;
+        links.push((dialed.unwrap(), taken.unwrap()));
+    }
+    let mut lanes = Vec::new();
+    let mut begin = async |link: usize, announced: usize, sent: usize| {
+        let (dialed, taken) = &links[link];
+        let (mut to, _) = dialed.open_lane().await.unwrap();
+        let header = u32::try_from(announced).unwrap().to_be_bytes();
+        let bytes = [&header[..], &vec![7; sent]].concat();
+        to.raw().write_all(&bytes).await.unwrap();
+        lanes.push(to);
+        taken.accept_lane().await.unwrap().1
+    };
+    let soon = Duration::from_millis(200);
+    // Frames that have begun on two connections of one peer, and do not go on, have all the memory there is.
+    let mut begun = Vec::new();
+    for number in 0..LINK_READING_BYTES_MAX as usize / LARGE {
+        let mut from = begin(number % 2, LARGE, 0).await;
+        let waiting = from.next(LARGE, Some(Duration::from_secs(60)));
+        assert!(tokio::time::timeout(soon, waiting).await.is_err());
+        begun.push(from);
+    }
+    let whole = 1 << 20;
+    let mut late = begin(1, whole, whole).await;
+    assert_eq!(late.next(LARGE, Some(soon)).await, Err(LaneError::Deadline));
+    let mut other = begin(2, whole, whole).await;
+    let read = other.next(LARGE, Some(Duration::from_secs(30))).await;
+    assert_eq!(read.unwrap().unwrap().len(), whole, "of another peer");
+    drop((begun.swap_remove(0), late));
+    let mut next = begin(1, whole, whole).await;
+    let read = next.next(LARGE, Some(Duration::from_secs(30))).await;
+    assert_eq!(read.unwrap().unwrap().len(), whole);
 }

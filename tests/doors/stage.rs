@@ -1,0 +1,105 @@
+//! A provider that is attacked at its doors, and the honest client that notices nothing of it.
+//!
+//! Loopback has as many addresses as are needed: an attack comes from 127.0.0.9, honest people from 127.0.0.1.
+
+use crate::support::{Net, net::name_of, raw};
+use mimi_client::member::Member;
+use mimi_quic::{DOOR_ALPN, LINK_ALPN};
+use quinn::Endpoint;
+use std::{
+    cell::Cell,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+pub(crate) const A: &str = "a.example";
+pub(crate) const B: &str = "b.example";
+/// Where attacks come from.
+pub(crate) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
+/// How much larger a node may be during an attack, in MiB.
+pub(crate) const RSS_MIB_MORE: u64 = 256;
+/// Requests that an honest client makes while it lasts.
+const HONEST: usize = 40;
+
+/// A provider with a client at the door of one of its nodes, which is attacked.
+pub(crate) struct Stage {
+    pub(crate) net: Net,
+    pub(crate) alice: Member,
+    rss_mib: u64,
+    /// How many have come after alice.
+    late: Cell<u32>,
+}
+
+impl Stage {
+    pub(crate) async fn new() -> Self {
+        Self::of(1).await
+    }
+
+    /// A provider of so many nodes.
+    pub(crate) async fn of(nodes: u64) -> Self {
+        let mut net = Net::prepare_clusters(&[(A, nodes), (B, 1)], None);
+        for number in 1..=nodes {
+            net.node_mut(&name_of(A, number)).spawn();
+        }
+        for number in 1..=nodes {
+            net.node_mut(&name_of(A, number)).ready().await;
+        }
+        net.led(A).await;
+        for node in net.of(A) {
+            node.is_at_level("v0.2").await;
+        }
+        let alice = net.member("alice", "phone", A).await;
+        let rss_mib = rss_mib(&net);
+        Self {
+            net,
+            alice,
+            rss_mib,
+            late: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn door(&self) -> SocketAddr {
+        self.net.any(A).door
+    }
+
+    /// Dials the clients' door from elsewhere.
+    pub(crate) fn dialer(&self, reads: bool) -> Endpoint {
+        raw::dialer_from(ELSEWHERE, &self.net.ca(), DOOR_ALPN, None, reads)
+    }
+
+    /// Dials the providers' door as b.example.
+    pub(crate) fn peer(&self, reads: bool) -> Endpoint {
+        let (certificate, key) = (
+            self.net.path("b.example.crt"),
+            self.net.path("b.example.key"),
+        );
+        let identity = Some((&*certificate, &*key));
+        raw::dialer_from(ELSEWHERE, &self.net.ca(), LINK_ALPN, identity, reads)
+    }
+
+    /// How much larger the attacked node is than at the beginning.
+    pub(crate) fn rss_mib_more(&self) -> u64 {
+        rss_mib(&self.net).saturating_sub(self.rss_mib)
+    }
+
+    /// What an honest client notices: nothing.
+    pub(crate) async fn nobody_notices(&self) {
+        for _ in 0..HONEST {
+            self.alice.door().unwrap().hub_sender().await.unwrap();
+        }
+        self.late.set(self.late.get() + 1);
+        let late = format!("late{}", self.late.get());
+        let late = self.net.member(&late, "phone", A).await;
+        late.door().unwrap().hub_sender().await.unwrap();
+        let more = self.rss_mib_more();
+        assert!(more < RSS_MIB_MORE, "{more} MiB more");
+        let errors = self.net.errors();
+        assert!(errors.is_empty(), "{errors:#?}\n{}", self.net.tails());
+    }
+}
+
+fn rss_mib(net: &Net) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", net.any(A).pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+    kib.parse::<u64>().unwrap() / 1_024
+}
