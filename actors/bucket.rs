@@ -22,6 +22,20 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// The share of it that each of so many have who count apart: twice the even one, for what is counted is never spread
+    /// quite evenly, but never more than all, and at least one.
+    #[must_use]
+    pub fn share_of(self, of: u16) -> Self {
+        let share = |all: u32| {
+            let share = (2 * u64::from(all)).div_ceil(u64::from(of.max(1)));
+            u32::try_from(share).unwrap_or(all).min(all).max(1)
+        };
+        Self {
+            burst: share(self.burst),
+            per_minute: share(self.per_minute),
+        }
+    }
+
     /// Milliseconds after which one more may be used; a rate of none is one in a minute.
     fn interval_ms(self) -> u64 {
         MINUTE_MS.div_ceil(u64::from(self.per_minute.max(1)))
@@ -194,6 +208,24 @@ mod tests {
             counted.wait_ms(&1, RATE, now),
             Some(2_000),
             "a burst, not more"
+        );
+    }
+
+    #[test]
+    fn those_who_count_apart_have_twice_an_even_share_and_never_more_than_all() {
+        let rate = Rate {
+            burst: 500,
+            per_minute: 120,
+        };
+        let shares = |of| {
+            let Rate { burst, per_minute } = rate.share_of(of);
+            (burst, per_minute)
+        };
+        assert_eq!(shares(16), (63, 15));
+        assert_eq!(shares(1_024), (1, 1));
+        assert_eq!(
+            (shares(0), shares(1), shares(2)),
+            ((500, 120), (500, 120), (500, 120))
         );
     }
 

@@ -219,10 +219,22 @@ pub struct Rules {
     pub provider_on_user: Rate,
     /// Claims on one user.
     pub user: Rate,
-    /// Claims of one requester in one shard.
+    /// Claims of one requester in one shard: its [share](Rate::share_of) of what is configured.
     pub requester: Rate,
-    /// Claims of one provider in one shard.
+    /// Claims of one provider in one shard, likewise.
     pub provider: Rate,
+}
+
+impl Rules {
+    /// The rules for each of so many shards.
+    #[must_use]
+    pub fn in_each_of(self, shards: u16) -> Self {
+        Self {
+            requester: self.requester.share_of(shards),
+            provider: self.provider.share_of(shards),
+            ..self
+        }
+    }
 }
 
 impl Default for Rules {
@@ -236,8 +248,8 @@ impl Default for Rules {
             requester_on_user: rate(30, 10),
             provider_on_user: rate(200, 60),
             user: rate(400, 120),
-            requester: rate(500, 120),
-            provider: rate(20_000, 6_000),
+            requester: rate(2_000, 240),
+            provider: rate(100_000, 60_000),
         }
     }
 }

@@ -32,9 +32,9 @@ pub struct ClaimsConfig {
     pub provider_on_user: RateConfig,
     /// Claims of all on one user.
     pub user: RateConfig,
-    /// Claims of one requester on the users of one shard, each user counted.
+    /// Claims of one requester, each user counted. Each shard counts its own users, up to twice its even share.
     pub requester: RateConfig,
-    /// Claims of one provider's users on the users of one shard, each user counted.
+    /// Claims of one provider's users, each user counted, likewise.
     pub provider: RateConfig,
 }
 
@@ -72,7 +72,7 @@ impl RateConfig {
 }
 
 impl ClaimsConfig {
-    /// The rules as every claim carries them.
+    /// The rules as every claim carries them, where there is one shard.
     #[must_use]
     pub fn rules(&self) -> Rules {
         Rules {

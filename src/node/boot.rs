@@ -241,7 +241,7 @@ fn environment(
             commit_rate: config.commits.rate(),
         }),
         hub_key,
-        rules: config.claims.rules(),
+        rules: config.claims.rules().in_each_of(config.node.shards),
         lane_credit_bytes: config.link.lane_credit_bytes,
         backlog_items_max: config.link.backlog_items_max,
         request_deadline: config.request_deadline(),
