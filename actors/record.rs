@@ -9,7 +9,7 @@ use crate::{
     link,
     machine::Millis,
     room::{follower, hub},
-    user,
+    upgrade, user,
     wire::{
         BVec, Unwritten, Versioned,
         version::{Format, Level, NotInVersion, RECORD},
@@ -141,6 +141,13 @@ impl Gathered {
         let full = self.bytes >= ENTRY_FILL_BYTES;
         if self.commands.len() >= ENTRY_COMMANDS_MAX {
             return Err(command);
+        }
+        if self.level < Level::SECOND
+            && let Command::Follower(_, deliver) = &mut command
+            && let follower::Command::Deliver(told) = &**deliver
+            && let Some(before) = upgrade::deliver_in_1(told)
+        {
+            *deliver = Arc::new(follower::Command::Deliver(before));
         }
         if self.level >= Level::SECOND
             && let Command::User(user, notice) = &command

@@ -61,7 +61,7 @@ impl Derived {
     /// The whole state in few bytes; equal states give equal bytes.
     #[must_use]
     pub fn compact(&self) -> Vec<u8> {
-        wire::encode(self).to_vec()
+        wire::encode_stored(self)
     }
 
     /// The state that [`Derived::compact`] wrote.

@@ -24,7 +24,7 @@ struct All {
     map: BTreeMap<u32, bool>,
     maybe: Option<u64>,
     kind: Kind,
-    inner: Option<Box<All>>,
+    inner: Option<Box<Self>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,11 +77,9 @@ fn parts(all: &All, out: &mut Vec<Part>) {
     match all.kind {
         Kind::Nothing => out.push(Number(0, 32)),
         Kind::One(number) => out.extend([Number(1, 32), Number(number.into(), 32)]),
-        Kind::Two(byte, number) => out.extend([
-            Number(2, 32),
-            Bytes(vec![byte]),
-            Number(number.into(), 64),
-        ]),
+        Kind::Two(byte, number) => {
+            out.extend([Number(2, 32), Bytes(vec![byte]), Number(number.into(), 64)])
+        }
         Kind::Named { place } => out.extend([Number(3, 32), Number(place.into(), 16)]),
     }
     out.push(Bytes(vec![all.inner.is_some().into()]));
@@ -120,12 +118,20 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 /// Numbers of all lengths: as many small ones as large ones.
-fn of_all_lengths() -> impl Strategy<Value = u128> {
-    (any::<u128>(), 0..128_u32).prop_map(|(number, bits)| number >> bits)
+macro_rules! of_all_lengths {
+    ($type:ty) => {
+        (any::<$type>(), 0..<$type>::BITS).prop_map(|(number, bits)| number >> bits)
+    };
 }
 
 fn all() -> impl Strategy<Value = All> {
-    let numbers = (of_all_lengths(), of_all_lengths(), of_all_lengths());
+    let numbers = (
+        any::<u8>(),
+        of_all_lengths!(u16),
+        of_all_lengths!(u32),
+        of_all_lengths!(u64),
+        of_all_lengths!(u128),
+    );
     let below = any::<(i16, i32, i64, i128, i8)>();
     let bytes = proptest::collection::vec(prop_oneof![Just(0x80), Just(0), any::<u8>()], 0..200);
     let lists = (
@@ -134,21 +140,24 @@ fn all() -> impl Strategy<Value = All> {
     );
     let rest = (any::<Option<u64>>(), kind(), ".{0,9}", any::<[u8; 4]>());
     let one = (numbers, below, bytes, lists, rest).prop_map(
-        |((a, b, c), below, bytes, (list, map), (maybe, kind, text, hash))| All {
-            byte: a as u8,
-            small: a as u16 >> (b % 16),
-            number: b as u32,
-            long: c as u64,
-            longest: a,
-            below,
-            hash,
-            text,
-            payload: bytes.into(),
-            list,
-            map,
-            maybe,
-            kind,
-            inner: None,
+        |((byte, small, number, long, longest), below, bytes, (list, map), rest)| {
+            let (maybe, kind, text, hash) = rest;
+            All {
+                byte,
+                small,
+                number,
+                long,
+                longest,
+                below,
+                hash,
+                text,
+                payload: bytes.into(),
+                list,
+                map,
+                maybe,
+                kind,
+                inner: None,
+            }
         },
     );
     let one = one.boxed();

@@ -309,7 +309,7 @@ codes! {
     Ciphersuite "ciphersuite" "the ciphersuite is not one that is sealed for",
     // KeyPackages.
     InvalidKeyPackage "invalid_key_package" "it is not a KeyPackage of this client that may be handed out",
-    Duplicate "duplicate" "the KeyPackage was given away already, or its init key was uploaded before",
+    Duplicate "duplicate" "the same came before: the message under another number, or the KeyPackage, which is gone, or its init key",
     StockFull "stock_full" "the client's stock of KeyPackages is full",
     UserUnknown "user_unknown" "no such user",
     UserDeleted "user_deleted" "the user was deleted",

@@ -44,6 +44,10 @@ pub(super) struct Unsettled {
     pub(super) bytes: Bytes,
     /// Its provider has it.
     pub(super) queued: bool,
+    /// The room knows it again when it comes under another number: its hub's shard was of the second level.
+    pub(super) is_heard: bool,
+    /// It was accepted before, under another number.
+    pub(super) again: bool,
 }
 
 /// A Commit of which the stream has not told yet.
@@ -70,6 +74,8 @@ pub(super) struct ClientRoom {
     /// The number of its last message.
     pub(super) number: u64,
     pub(super) unsettled: BTreeMap<u64, Unsettled>,
+    /// The last message that was accepted and that the room knows again, and its number.
+    pub(super) heard: Option<(u64, Unsettled)>,
     pub(super) staged: Option<Staged>,
     /// Whether it is about to add somebody.
     pub(super) inviting: bool,
@@ -81,6 +87,17 @@ pub(super) struct ClientRoom {
     pub(super) gapped: bool,
     /// Whether it cannot read the room any more because of that.
     pub(super) lost: bool,
+}
+
+impl ClientRoom {
+    /// A message was accepted.
+    pub(super) fn accepted(&mut self, number: u64) -> Option<Unsettled> {
+        let message = self.unsettled.remove(&number)?;
+        if message.is_heard {
+            self.heard = Some((number, message.clone()));
+        }
+        Some(message)
+    }
 }
 
 /// What a request is for.

@@ -388,16 +388,20 @@ impl World {
                         let Some(message) = known.unsettled.get_mut(&number) else {
                             continue;
                         };
-                        let content = message.content;
+                        let (content, again) = (message.content, message.again);
                         match run.verdict {
                             Verdict::Queued => message.queued = true,
                             Verdict::Accepted { seq, .. } => {
-                                known.unsettled.remove(&number);
+                                known.accepted(number);
                                 let seq = RoomSeq(seq.0 + offset);
                                 self.history.accepted(content, room, seq);
                             }
                             Verdict::Refused(_) => {
                                 known.unsettled.remove(&number);
+                                if again {
+                                    self.counts.one("messages known again");
+                                    continue;
+                                }
                                 self.history.refused(content);
                                 self.counts.one("messages refused with a verdict");
                             }
@@ -424,7 +428,9 @@ impl World {
                         let why = format!("{room} forgot message {first}, which it had queued");
                         self.history.violated("I25", why);
                     }
-                    self.history.refused(message.content);
+                    if !message.again {
+                        self.history.refused(message.content);
+                    }
                 }
                 self.counts.one("messages refused at the door");
             }

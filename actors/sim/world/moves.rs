@@ -12,6 +12,7 @@ use crate::sim::{
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
+    limits::MESSAGES_REMEMBERED_PER_EPOCH_MAX,
     mls::{check::bundle::Bundle, tree::container::compress},
     wire::{
         BText, BVec, Payload,
@@ -20,6 +21,7 @@ use crate::{
         joining::GroupInfoRequest,
         room::{Beginning, Request},
         tree::{TreeContainer, TreeKind},
+        version::Level,
     },
 };
 use bytes::Bytes;
@@ -64,6 +66,7 @@ impl World {
             Move::Quarrel => self.quarrel(client),
             Move::Intrude(intrusion) => self.intrude(client, intrusion),
             Move::Send(count) => self.write(client, u64::from(count)),
+            Move::SendAgain => self.write_again(client),
             Move::Upload(count) => {
                 let now = self.client_time();
                 let member = &mut self.clients[client].member;
@@ -470,6 +473,7 @@ impl World {
         let Some(room) = self.some_room(client) else {
             return;
         };
+        let is_heard = self.level_of(&room) >= Level::SECOND;
         for _ in 0..count {
             let content = self.fresh();
             let is = &mut self.clients[client];
@@ -481,14 +485,44 @@ impl World {
             };
             known.number += 1;
             self.history.wrote(client, &room, content, &bytes);
-            let queued = false;
             let message = Unsettled {
                 content,
                 bytes,
-                queued,
+                queued: false,
+                is_heard,
+                again: false,
             };
             known.unsettled.insert(known.number, message);
         }
+        self.send_unsettled(client, &room);
+    }
+
+    /// Sends a message that was accepted once more, under the next number: it must not be in the room twice.
+    fn write_again(&mut self, client: usize) {
+        let is = &self.clients[client];
+        let heard = is.rooms.iter().filter(|(_, known)| known.heard.is_some());
+        let heard: Vec<RoomUri> = heard.map(|(room, _)| room.clone()).collect();
+        let Some(room) = self.dice.pick(&heard).cloned() else {
+            return;
+        };
+        let Some(known) = self.clients[client].rooms.get_mut(&room) else {
+            return;
+        };
+        let Some((number, message)) = &known.heard else {
+            return;
+        };
+        if known.number.saturating_sub(*number) >= MESSAGES_REMEMBERED_PER_EPOCH_MAX as u64 {
+            return;
+        }
+        let message = Unsettled {
+            queued: false,
+            is_heard: false,
+            again: true,
+            ..message.clone()
+        };
+        known.number += 1;
+        known.unsettled.insert(known.number, message);
+        self.counts.one("messages sent under another number");
         self.send_unsettled(client, &room);
     }
 }
