@@ -9,6 +9,7 @@ use crate::{
     link,
     machine::Millis,
     room::{follower, hub},
+    shard::names,
     upgrade, user,
     wire::{
         BVec, Unwritten, Versioned,
@@ -46,6 +47,8 @@ pub enum Command {
     Link(link::Command),
     /// From the next entry on the shard is of this level.
     Level(Level),
+    /// A room is to have the name of a group.
+    Name(names::Take),
 }
 
 impl Command {
@@ -60,7 +63,7 @@ impl Command {
             Self::Link(link::Command::Read { has }) => {
                 has.iter().map(link::ReadProgress::bytes).sum()
             }
-            Self::Link(_) | Self::Level(_) => 0,
+            Self::Link(_) | Self::Level(_) | Self::Name(_) => 0,
         };
         FRAME + carried
     }
@@ -69,6 +72,7 @@ impl Command {
     fn is_of_second(&self) -> Option<&'static str> {
         match self {
             Self::Level(_) => Some("level of a shard"),
+            Self::Name(_) => Some("name of a group"),
             Self::User(_, command) => matches!(&**command, user::command::Command::Join(_))
                 .then_some("notice that points at another"),
             Self::Link(link::Command::GiveUp { .. }) => Some("end of what is owed to a provider"),

@@ -157,19 +157,22 @@ impl Room {
     /// The verdicts on the messages after the first `skip`, as runs. Those that are taken are known again from here on.
     fn judge(&mut self, level: Level, submit: &Submit, skip: u32) -> Vec<Run> {
         let member = self.roster.member(&submit.sender);
+        let since = member.map(|member| member.since);
         let mut runs: Vec<Run> = Vec::new();
         for (item, message) in (0_u32..).zip(&submit.messages).skip(skip as usize) {
-            let judged = match member {
+            let judged = match since {
                 None => Err(SubmitRefused::NotMember),
                 Some(_) if self.has_ended() => Err(SubmitRefused::Ended),
-                Some(Membership { leaf, since }) => match self.judge_message(message, since) {
-                    Ok(epoch) if level >= Level::SECOND => {
-                        let is_new = self.heard.is_new(epoch, leaf, message);
-                        is_new.then_some(epoch).ok_or(SubmitRefused::Duplicate)
-                    }
-                    judged => judged,
-                },
+                Some(since) => self.judge_message(message, since),
             };
+            let judged = judged.and_then(|epoch| match member {
+                Some(Membership { leaf, .. })
+                    if level >= Level::SECOND && !self.heard.is_new(epoch, leaf, message) =>
+                {
+                    Err(SubmitRefused::Duplicate)
+                }
+                Some(_) | None => Ok(epoch),
+            });
             let (oldest, refused) = (judged.unwrap_or(self.epoch()), judged.err());
             match runs.last_mut() {
                 Some(run) if run.refused == refused => {

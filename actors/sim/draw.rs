@@ -93,6 +93,7 @@ pub(super) fn moves(
                 | Move::ReInit
                 | Move::Quarrel
                 | Move::SendAgain
+                | Move::CreateTwin
                 | Move::Intrude(_) => 1,
             };
             (kind, usual * *dice.pick(&[0, 1, 1, 1, 4]).unwrap_or(&1) + 1)
@@ -210,17 +211,21 @@ pub(super) fn code_moves(dice: &mut Dice, clients: usize, calm_ms: u64) -> Vec<P
     moves
 }
 
-/// Clients that lose count of their messages, in half of the seeds.
+/// Clients that lose count of their messages, or give two rooms one group, in half of the seeds.
 pub(super) fn repeats(dice: &mut Dice, clients: usize, calm_ms: u64) -> Vec<PlannedMove> {
     let count = if dice.hits(500) {
         dice.between(5, 40)
     } else {
         0
     };
-    let planned = |_| PlannedMove {
+    let planned = |number| PlannedMove {
         at_ms: dice.between(BEGIN_MS, calm_ms),
         client: dice.place(clients),
-        what: Move::SendAgain,
+        what: if number % 4 == 0 {
+            Move::CreateTwin
+        } else {
+            Move::SendAgain
+        },
     };
     (0..count).map(planned).collect()
 }

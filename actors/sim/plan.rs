@@ -95,6 +95,8 @@ impl Default for Weather {
 pub enum Move {
     /// Create a room.
     Create,
+    /// Create another room with the group of one that there is.
+    CreateTwin,
     /// Claim KeyPackages of up to so many users, and add them.
     Invite(u8),
     /// Remove a member.

@@ -223,6 +223,12 @@ impl Before<ShardReply> for NodeAnswered {
             ShardReply::Done => Self::Done,
             ShardReply::Nobody => Self::Nobody,
             ShardReply::Redriven(redriven) => Self::Redriven(refusals::Redriven::of(&redriven)?),
+            ShardReply::Named(_) => {
+                return Err(NotInVersion {
+                    version: 1,
+                    what: "name of a group",
+                });
+            }
         })
     }
 }

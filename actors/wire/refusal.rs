@@ -267,6 +267,7 @@ codes! {
     Poisoned "poisoned" "the room or user is frozen and waits for its operator",
     // The room.
     Exists "exists" "the room exists already",
+    GroupTaken "group_taken" "another room of the provider has, or was to have, a group with this id",
     Ended "ended" "the room's group was ended by a ReInit",
     NotMember "not_member" "the sender is not a member of the room",
     WrongEpoch "wrong_epoch" "the epoch is not the room's",

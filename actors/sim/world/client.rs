@@ -20,6 +20,7 @@ use crate::{
         door,
         event::{ClientSeq, Epoch, Hash, InboxSeq, RoomSeq},
         joining::CodesAsk,
+        room::Beginning,
         tree::TreeContainer,
     },
 };
@@ -74,6 +75,8 @@ pub(super) struct ClientRoom {
     /// The number of its last message.
     pub(super) number: u64,
     pub(super) unsettled: BTreeMap<u64, Unsettled>,
+    /// What it began with, if its group has a name.
+    pub(super) beginning: Option<Beginning>,
     /// The last message that was accepted and that the room knows again, and its number.
     pub(super) heard: Option<(u64, Unsettled)>,
     pub(super) staged: Option<Staged>,
@@ -110,6 +113,8 @@ pub(super) enum Purpose {
         tries: u32,
     },
     Create(RoomUri),
+    /// The same group in another room.
+    CreateTwin(RoomUri),
     Commit {
         room: RoomUri,
         commit: Bytes,
@@ -523,6 +528,7 @@ impl World {
             Purpose::Upload
             | Purpose::Claim { .. }
             | Purpose::Create(_)
+            | Purpose::CreateTwin(_)
             | Purpose::Commit { .. }
             | Purpose::Propose { .. }
             | Purpose::GroupInfo { .. }

@@ -22,6 +22,7 @@ use crate::{
         door::{DoorItem, DoorRefused},
         event::{RoomSeq, Verdict},
         post::{Note, Notice},
+        refusal::RefusalCode,
     },
 };
 use bytes::Bytes;
@@ -84,6 +85,19 @@ impl World {
                 other => self
                     .history
                     .violated("retry", format!("a new room was refused: {other:?}")),
+            },
+            (Purpose::CreateTwin(room), Reply::Room(answer)) => match answer {
+                Answer::Refused(Refused::Invalid(flaw)) if flaw.code == RefusalCode::GroupTaken => {
+                    self.counts.one("rooms refused for their group");
+                }
+                answer if is_open(&answer) => {
+                    self.ask_later(client, request);
+                    return false;
+                }
+                other => {
+                    let why = format!("{room}, whose group another room has, was told {other:?}");
+                    self.history.violated("group id", why);
+                }
             },
             (
                 Purpose::GroupInfo {

@@ -34,6 +34,16 @@ impl World {
             return Level::FIRST;
         };
         let shard = place(&room.to_string(), self.shards(provider));
+        self.level_reached(provider, shard)
+    }
+
+    /// Whether all shards of a provider have reached the newest level: whatever room is made, its group has a name.
+    pub(super) fn keeps_names(&self, provider: u8) -> bool {
+        let mut shards = 0..self.shards(provider);
+        shards.all(|shard| self.level_reached(provider, shard) >= Level::SECOND)
+    }
+
+    fn level_reached(&self, provider: u8, shard: u16) -> Level {
         let nodes = self.plan.nodes();
         let levels = nodes
             .filter(|node| node.provider == provider)

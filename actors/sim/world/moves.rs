@@ -34,6 +34,7 @@ impl World {
         }
         match what {
             Move::Create => self.create_room(client),
+            Move::CreateTwin => self.create_twin(client),
             Move::Invite(users) => self.invite(client, usize::from(users)),
             Move::Remove => {
                 let room = self.quiet_room(client);
@@ -140,18 +141,37 @@ impl World {
             return;
         };
         let (group_info, tree) = is.member.found(&room);
-        is.rooms.insert(
-            room.clone(),
-            ClientRoom {
-                ..ClientRoom::default()
-            },
-        );
         let beginning = Beginning {
             group_info: Payload(group_info),
             tree: founding_tree(number, tree),
         };
+        let provider = is.provider;
+        let named = self.keeps_names(provider).then(|| beginning.clone());
+        self.clients[client].rooms.insert(
+            room.clone(),
+            ClientRoom {
+                beginning: named,
+                ..ClientRoom::default()
+            },
+        );
         let ask = ClientAsk::To(room.clone(), Request::Create(beginning));
         self.ask(client, Purpose::Create(room), ask);
+    }
+
+    /// Asks for another room with the group of one that there is: it must be refused.
+    fn create_twin(&mut self, client: usize) {
+        let number = self.fresh();
+        let is = &self.clients[client];
+        let rooms = is.rooms.values().filter(|known| known.exists);
+        let begun: Vec<Beginning> = rooms.filter_map(|known| known.beginning.clone()).collect();
+        let twin = format!("mimi://{}/r/twin{number}", is.uri.provider()).parse::<RoomUri>();
+        let (Some(beginning), Ok(room)) = (self.dice.pick(&begun).cloned(), twin) else {
+            return;
+        };
+        self.history.twins.insert(room.clone());
+        self.counts.one("rooms asked for with the group of another");
+        let ask = ClientAsk::To(room.clone(), Request::Create(beginning));
+        self.ask(client, Purpose::CreateTwin(room), ask);
     }
 
     /// Users, not of `except`, of whom a client may want KeyPackages.

@@ -20,6 +20,7 @@ use mimi_actors::{
         follower, hub,
         leases::Grant,
     },
+    shard::names,
     user,
     wire::{
         BText, Payload,
@@ -436,6 +437,11 @@ pub(super) fn records_of_2() -> Group {
     let provider = provider();
     let give_up = Command::Link(link::Command::GiveUp { provider });
     group.frame("link-give-up", entry(give_up));
+    let take = names::Take {
+        group: names::GroupName::of(b"group"),
+        room: names::RoomMark::of(&room()),
+    };
+    group.frame("name", entry(Command::Name(take)));
     group
 }
 
