@@ -222,6 +222,8 @@ pub const SUBMISSIONS_UNDECIDED_PER_ROOM_MAX: u32 = 65_536;
 pub const VERDICTS_AWAITED_PER_ROOM_MAX: usize = 1_024;
 /// Of those, requests of one client, at most.
 pub const VERDICTS_AWAITED_PER_CLIENT_MAX: usize = 4;
+/// Messages of one member in one epoch that a room knows again when they come under another number: the newest.
+pub const MESSAGES_REMEMBERED_PER_EPOCH_MAX: usize = 64;
 /// Submissions of one client whose verdict a room remembers.
 pub const VERDICTS_PER_CLIENT_MAX: usize = 1_024;
 /// Payload bytes in one submission, at most.

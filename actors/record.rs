@@ -9,7 +9,8 @@ use crate::{
     link,
     machine::Millis,
     room::{follower, hub},
-    user,
+    shard::names,
+    upgrade, user,
     wire::{
         BVec, Unwritten, Versioned,
         version::{Format, Level, NotInVersion, RECORD},
@@ -46,6 +47,8 @@ pub enum Command {
     Link(link::Command),
     /// From the next entry on the shard is of this level.
     Level(Level),
+    /// A room is to have the name of a group.
+    Name(names::Take),
 }
 
 impl Command {
@@ -60,7 +63,7 @@ impl Command {
             Self::Link(link::Command::Read { has }) => {
                 has.iter().map(link::ReadProgress::bytes).sum()
             }
-            Self::Link(_) | Self::Level(_) => 0,
+            Self::Link(_) | Self::Level(_) | Self::Name(_) => 0,
         };
         FRAME + carried
     }
@@ -69,6 +72,7 @@ impl Command {
     fn is_of_second(&self) -> Option<&'static str> {
         match self {
             Self::Level(_) => Some("level of a shard"),
+            Self::Name(_) => Some("name of a group"),
             Self::User(_, command) => matches!(&**command, user::command::Command::Join(_))
                 .then_some("notice that points at another"),
             Self::Link(link::Command::GiveUp { .. }) => Some("end of what is owed to a provider"),
@@ -141,6 +145,13 @@ impl Gathered {
         let full = self.bytes >= ENTRY_FILL_BYTES;
         if self.commands.len() >= ENTRY_COMMANDS_MAX {
             return Err(command);
+        }
+        if self.level < Level::SECOND
+            && let Command::Follower(_, deliver) = &mut command
+            && let follower::Command::Deliver(told) = &**deliver
+            && let Some(before) = upgrade::deliver_in_1(told)
+        {
+            *deliver = Arc::new(follower::Command::Deliver(before));
         }
         if self.level >= Level::SECOND
             && let Command::User(user, notice) = &command

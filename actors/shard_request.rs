@@ -8,6 +8,7 @@ use crate::{
     limits::READS_TOLD_MAX,
     link::{ReadProgress, Redriven},
     room::{follower, hub, verdicts::AskVerdicts},
+    shard::names::{GroupName, Taken},
     user::{command, outcome as user},
     wire::{BVec, answer::Answer, room, user as wire},
 };
@@ -39,6 +40,8 @@ pub enum ShardRequest {
     Read(BVec<ReadProgress, READS_TOLD_MAX>),
     /// Give up what a provider is owed by the shard of a room.
     GiveUp(RoomUri, ProviderId),
+    /// Give a room the name of a group; to the shard of the name.
+    Name(GroupName, RoomUri),
 }
 
 impl ShardRequest {
@@ -55,6 +58,7 @@ impl ShardRequest {
             | Self::Redrive(room, _) => room.to_string(),
             Self::User(user, ..) | Self::UserLog(user, _) => user.to_string(),
             Self::DeviceKey(client) => client.user().to_string(),
+            Self::Name(group, _) => group.to_string(),
             Self::Read(has) => {
                 let first = has.iter().next();
                 first.map_or_else(String::new, |has| has.room.to_string())
@@ -76,6 +80,7 @@ impl ShardRequest {
             | Self::DeviceKey(_)
             | Self::Knows(..)
             | Self::GiveUp(..)
+            | Self::Name(..)
             | Self::Redrive(..) => 0,
             Self::Read(has) => has.iter().map(ReadProgress::bytes).sum(),
         };
@@ -113,6 +118,8 @@ pub enum ShardReply {
     Nobody,
     /// What became of a redrive, or of what was to be given up.
     Redriven(Redriven),
+    /// Whose the name of a group is.
+    Named(Taken),
 }
 
 /// A request whose answer is of one kind.

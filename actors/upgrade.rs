@@ -8,21 +8,27 @@
 //! | client door, cluster | 1 | users were sent commands that the door had made, and were asked about introduction codes alone |
 //! | the same | 1 | each refusal had variants of its own for reasons to come again, and named no field |
 //! | link | 1 | each shard had lanes of its own, so no frame named its shard |
+//! | client door, link | 1 | a message that came before was as malformed as any other |
+//! | fold | 1 | a room did not know again what it took |
 //!
 //! A shape here is never changed: it is what lies on disks and what nodes of that version say. Whoever gives a format
 //! another version moves the shape that it had into a module here and says in `read` and `write` how the two become each
 //! other; `tests/golden` holds the bytes of both.
 
 mod answers;
+mod duplicates;
 mod refusals;
 mod requests;
 
+pub(crate) use duplicates::deliver_in_1;
+
 use crate::{
+    room::hub,
     shard_request::{ShardReply, ShardRequest},
     wire::{
         door, link,
         reading::{self, NotRead},
-        version::{CLUSTER, DOOR, Format, LINK, NotInVersion, Unwritten, Versioned},
+        version::{CLUSTER, DOOR, FOLD, Format, LINK, NotInVersion, Unwritten, Versioned},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -84,6 +90,40 @@ was_otherwise_in_1!(DOOR, door::Reply, answers::DoorReply);
 was_otherwise_in_1!(DOOR, door::Sent, answers::DoorSent);
 was_otherwise_in_1!(LINK, link::Reply, answers::LinkReply);
 was_otherwise_in_1!(CLUSTER, ShardReply, answers::NodeAnswered);
+
+/// What a room took lately follows the fold.
+impl Versioned for hub::Fold {
+    const FORMAT: Format = FOLD;
+
+    fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), NotRead> {
+        let (fold, rest): (Self, _) = reading::take(body)?;
+        if version == 1 {
+            return Ok((fold, rest));
+        }
+        let heard = reading::take(rest).map_err(|error| error.after(body, rest));
+        heard.map(|(heard, rest)| (fold.with_heard(heard), rest))
+    }
+
+    fn is_in(&self, version: u8) -> Result<(), NotInVersion> {
+        match (version, self.heard()) {
+            (1, Some(_)) => Err(NotInVersion {
+                version,
+                what: "message that is known again",
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
+        self.is_in(version)?;
+        let out = postcard::to_extend(self, out)?;
+        if version == 1 {
+            return Ok(out);
+        }
+        let nothing = hub::Heard::default();
+        Ok(postcard::to_extend(self.heard().unwrap_or(&nothing), out)?)
+    }
+}
 
 /// In version 1 a lane was of one shard: there the frame stands by itself.
 impl<T: Versioned> Versioned for link::OfShard<T> {

@@ -30,6 +30,7 @@ use mimi_actors::{
         self, BVec, Payload,
         event::{Body, ClientSeq, Copy, Epoch, Event, Item, Lane, LinkSeq, RoomSeq},
         link::{Fanout, FanoutGroup},
+        version::Release,
     },
 };
 use mimi_node::store::{log::Log, round::ShardWrite};
@@ -45,7 +46,7 @@ fn after(ms: u64) -> Moment {
             command: 0,
         },
         time: Millis(ms),
-        ..Moment::default()
+        level: Release::OWN.level,
     }
 }
 
@@ -57,12 +58,13 @@ fn alice() -> ClientUri {
     "mimi://a.example/d/alice/phone".parse().unwrap()
 }
 
-/// A PrivateMessage of group "g", epoch 0, application.
-fn message() -> Payload {
+/// A PrivateMessage of group "g", epoch 0, application; each number is another.
+fn message(number: u64) -> Payload {
     let mut bytes = vec![0, 1, 0, 2, 1, b'g', 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 5];
     let length = u16::try_from(MESSAGE_BYTES).unwrap() | 0x4000;
     bytes.extend_from_slice(&length.to_be_bytes());
-    bytes.resize(bytes.len() + MESSAGE_BYTES, 6);
+    bytes.resize(bytes.len() + MESSAGE_BYTES - 8, 6);
+    bytes.extend_from_slice(&number.to_be_bytes());
     bytes.into()
 }
 
@@ -71,7 +73,7 @@ fn frames(c: &mut Criterion) {
         Item::Event(Event {
             seq: RoomSeq(seq),
             time: Millis(1),
-            body: Body::Application(message()),
+            body: Body::Application(message(seq)),
         })
     };
     let items = BVec::try_from((1..=BATCH as u64).map(event).collect::<Vec<_>>()).unwrap();
@@ -123,7 +125,7 @@ fn hub(c: &mut Criterion) {
     let submit = Command::Submit(Submit {
         sender: alice(),
         via: Via::Client(ClientSeq(1)),
-        messages: BVec::try_from(vec![message(); BATCH]).unwrap(),
+        messages: BVec::first_max((0..).map(message)),
     });
     let fold = a_room();
     let mut group = c.benchmark_group("hub");
@@ -237,7 +239,7 @@ impl Shard {
                 let submit = Submit {
                     sender: alice(),
                     via: Via::Client(ClientSeq(1 + 64 * turn)),
-                    messages: BVec::try_from(vec![message(); 64]).unwrap(),
+                    messages: BVec::first_max((0..64).map(message)),
                 };
                 let command = Record::Hub(room.clone(), Arc::new(Command::Submit(submit)));
                 shard.entries.push(Arc::new(Held(Entry {

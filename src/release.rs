@@ -91,7 +91,7 @@ mod tests {
     fn what_a_later_release_wrote_is_refused_with_its_name_and_the_format() {
         Writer::this().check().unwrap();
         for (format, found, said) in [
-            ("fold", 9, "knows it up to version 1"),
+            ("fold", 9, "knows it up to version 2"),
             ("index of people", 1, "does not know it"),
         ] {
             let mut later = Writer::this();

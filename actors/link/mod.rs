@@ -251,7 +251,7 @@ impl Links {
     /// The whole state in few bytes; equal states give equal bytes.
     #[must_use]
     pub fn compact(&self) -> Vec<u8> {
-        crate::wire::encode(self).to_vec()
+        crate::wire::encode_stored(self)
     }
 }
 

@@ -105,6 +105,11 @@ impl Room {
         let epoch = self.group.open_epoch(&commit.commit, &commit.checked, view);
         self.pending.epoch_opened();
         self.joining.epoch_opened(commit.checked.external);
+        if self.has_ended() {
+            self.heard.ended();
+        } else {
+            self.heard.epoch_opened(epoch);
+        }
         self.change_members(epoch, &commit.checked);
         let is_member = |client: &ClientUri| self.roster.member(client).is_some();
         self.commit_rate

@@ -4,6 +4,7 @@
 //!
 //! Source: transport requirements, sections 3.2, 3.3 and 7.3.
 
+pub(crate) use super::state::Heard;
 pub use super::state::{CheckedOn, Room};
 use super::{
     codes::{KeepCode, RevokeCode, WrongCode},
@@ -205,7 +206,7 @@ impl machine::Fold for Fold {
             Command::Create(create) => self.create(at, time, create),
             Command::Commit(commit) => self.commit(at, time, commit),
             Command::Propose(propose) => self.propose(at, time, propose),
-            Command::Submit(submit) => self.submit(at, time, submit),
+            Command::Submit(submit) => self.submit(moment, submit),
             Command::Grant(grant) => self.grant(time, grant),
             Command::KeepCode(keep) => self.keep_code(time, keep),
             Command::RevokeCode(revoke) => self.revoke_code(revoke),
@@ -214,7 +215,7 @@ impl machine::Fold for Fold {
     }
 
     fn compact(&self) -> Vec<u8> {
-        wire::encode(self).to_vec()
+        wire::encode_stored(self)
     }
 
     fn revive(bytes: &[u8]) -> Result<Self, ReviveError> {
@@ -223,6 +224,20 @@ impl machine::Fold for Fold {
 }
 
 impl Fold {
+    /// Which messages were taken lately, if any were that are known again.
+    pub(crate) fn heard(&self) -> Option<&Heard> {
+        let heard = self.room.as_ref().map(|room| &room.heard);
+        heard.filter(|heard| !heard.is_empty())
+    }
+
+    /// The same, with what was taken lately.
+    pub(crate) fn with_heard(mut self, heard: Heard) -> Self {
+        if let Some(room) = &mut self.room {
+            room.heard = heard;
+        }
+        self
+    }
+
     /// The room, if it exists.
     #[must_use]
     pub fn room(&self) -> Option<&Room> {
@@ -250,5 +265,3 @@ impl Fold {
         }
     }
 }
-
-crate::versioned!(crate::wire::version::FOLD; Fold);

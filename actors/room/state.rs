@@ -8,14 +8,21 @@
 mod commit_rate;
 mod first_answers;
 mod group;
+mod heard;
 mod pending;
 mod roster;
 mod senders;
 mod sequence;
 
+pub(crate) use self::heard::Heard;
 pub(super) use self::{
-    commit_rate::CommitRate, first_answers::FirstAnswers, group::Group, pending::Pending,
-    roster::Roster, senders::Senders, sequence::Sequence,
+    commit_rate::CommitRate,
+    first_answers::FirstAnswers,
+    group::Group,
+    pending::Pending,
+    roster::{Membership, Roster},
+    senders::Senders,
+    sequence::Sequence,
 };
 use super::{
     leases::Joining,
@@ -48,6 +55,9 @@ pub struct Room {
     /// Who joins by itself, and with which codes.
     pub(super) joining: Joining,
     pub(super) commit_rate: CommitRate,
+    /// Which messages were taken lately. Beside the rest in a snapshot, for the first release did not know it.
+    #[serde(skip)]
+    pub(super) heard: Heard,
 }
 
 /// The state that a check relied on; if the fold has moved, the check is void.
@@ -72,6 +82,7 @@ impl Room {
             senders: Senders::default(),
             joining: Joining::default(),
             commit_rate: CommitRate::default(),
+            heard: Heard::default(),
         }
     }
 

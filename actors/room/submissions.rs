@@ -1,7 +1,7 @@
 //! Application messages at the hub: taken from members, numbered in the room, each with a verdict.
 //!
 //! A message of a slightly older epoch is taken from whoever was a member then and is one still; a removed member's is
-//! refused, whatever its epoch.
+//! refused, whatever its epoch. The same ciphertext is one message, whatever its number.
 //!
 //! Source: transport requirements, section 4.
 
@@ -9,29 +9,31 @@ use super::{
     hub::{Fold, Room, Submit, Via},
     numbers::Fresh,
     outcome::{Answer, Emission, Outcome, Refused, RefusedRun},
+    state::Membership,
 };
 use crate::{
     ids::ClientUri,
     limits::EPOCH_TOLERANCE_EPOCHS,
-    machine::{Millis, Position},
+    machine::Moment,
     mls::codec::message::application_header,
     wire::{
         BVec, Payload,
         event::{
             ClientSeq, Copy, Epoch, Lane, Recipient, SubmitRefused, SubmitSeq, Verdict, VerdictRun,
         },
+        version::Level,
     },
 };
 
 impl Fold {
-    pub(super) fn submit(&mut self, at: Position, time: Millis, submit: &Submit) -> Outcome {
+    pub(super) fn submit(&mut self, moment: Moment, submit: &Submit) -> Outcome {
         let Some(room) = &mut self.room else {
             return Outcome::refused(Refused::NotAuthorized);
         };
         match submit.via {
-            Via::Client(first) => room.submit_of_client(at, time, submit, first),
+            Via::Client(first) => room.submit_of_client(moment, submit, first),
             Via::Provider { first, undecided } => {
-                room.submit_of_provider(at, time, submit, first, undecided)
+                room.submit_of_provider(moment, submit, first, undecided)
             }
         }
     }
@@ -47,13 +49,7 @@ struct Run {
 }
 
 impl Room {
-    fn submit_of_client(
-        &mut self,
-        at: Position,
-        time: Millis,
-        submit: &Submit,
-        first: ClientSeq,
-    ) -> Outcome {
+    fn submit_of_client(&mut self, moment: Moment, submit: &Submit, first: ClientSeq) -> Outcome {
         let count = u32::try_from(submit.messages.len()).unwrap_or(u32::MAX);
         let sender = &submit.sender;
         if !self.senders.knows(sender) && !self.has_member(sender) {
@@ -68,14 +64,14 @@ impl Room {
             Fresh::After(skip) => skip,
         };
         let mut emitted = Vec::new();
-        for run in self.judge(submit, skip) {
+        for run in self.judge(moment.level, submit, skip) {
             let run_first = first.plus(u64::from(run.item));
             let verdict = if let Some(reason) = run.refused {
                 Verdict::Refused(reason)
             } else {
                 let origin = Some((sender.clone(), run_first));
                 let recipients = self.followers();
-                let emission = self.emit(at, time, &run, origin, recipients);
+                let emission = self.emit(moment, &run, origin, recipients);
                 let (seq, time) = (emission.first, emission.time);
                 emitted.push(emission);
                 Verdict::Accepted { seq, time }
@@ -97,8 +93,7 @@ impl Room {
 
     fn submit_of_provider(
         &mut self,
-        at: Position,
-        time: Millis,
+        moment: Moment,
         submit: &Submit,
         first: SubmitSeq,
         undecided: SubmitSeq,
@@ -114,7 +109,7 @@ impl Room {
         }
         let skip = u32::try_from(expected.0 - first.0).unwrap_or(u32::MAX);
         let mut outcome = Outcome::answer(Answer::Received);
-        for run in self.judge(submit, skip) {
+        for run in self.judge(moment.level, submit, skip) {
             let run_first = first.plus(u64::from(run.item));
             let last = run_first.plus(u64::from(run.count) - 1);
             self.senders.take_of(&provider, last);
@@ -134,24 +129,23 @@ impl Room {
             }
             outcome
                 .emitted
-                .push(self.emit(at, time, &run, None, recipients));
+                .push(self.emit(moment, &run, None, recipients));
         }
         outcome
     }
 
     fn emit(
         &mut self,
-        at: Position,
-        time: Millis,
+        moment: Moment,
         run: &Run,
         origin: Option<(ClientUri, ClientSeq)>,
         recipients: Vec<Recipient>,
     ) -> Emission {
-        let (first, time) = self.sequence.take(run.count, time);
+        let (first, time) = self.sequence.take(run.count, moment.time);
         Emission {
             first,
             count: run.count,
-            at,
+            at: moment.at,
             item: run.item,
             time,
             origin,
@@ -160,10 +154,10 @@ impl Room {
         }
     }
 
-    /// The verdicts on the messages after the first `skip`, as runs.
-    fn judge(&self, submit: &Submit, skip: u32) -> Vec<Run> {
-        let since = self.roster.member(&submit.sender);
-        let since = since.map(|member| member.since);
+    /// The verdicts on the messages after the first `skip`, as runs. Those that are taken are known again from here on.
+    fn judge(&mut self, level: Level, submit: &Submit, skip: u32) -> Vec<Run> {
+        let member = self.roster.member(&submit.sender);
+        let since = member.map(|member| member.since);
         let mut runs: Vec<Run> = Vec::new();
         for (item, message) in (0_u32..).zip(&submit.messages).skip(skip as usize) {
             let judged = match since {
@@ -171,6 +165,14 @@ impl Room {
                 Some(_) if self.has_ended() => Err(SubmitRefused::Ended),
                 Some(since) => self.judge_message(message, since),
             };
+            let judged = judged.and_then(|epoch| match member {
+                Some(Membership { leaf, .. })
+                    if level >= Level::SECOND && !self.heard.is_new(epoch, leaf, message) =>
+                {
+                    Err(SubmitRefused::Duplicate)
+                }
+                Some(_) | None => Ok(epoch),
+            });
             let (oldest, refused) = (judged.unwrap_or(self.epoch()), judged.err());
             match runs.last_mut() {
                 Some(run) if run.refused == refused => {

@@ -4,11 +4,12 @@ use super::{
     testing::*,
 };
 use crate::{
-    limits::{EPOCH_TOLERANCE_EPOCHS, REFUSED_ITEM_BYTES},
-    machine::Millis,
+    limits::{EPOCH_TOLERANCE_EPOCHS, MESSAGES_REMEMBERED_PER_EPOCH_MAX, REFUSED_ITEM_BYTES},
+    machine::{Fold as _, Millis},
     wire::{
         BVec, Payload,
         event::{ClientSeq, Epoch, RoomSeq, SubmitRefused, SubmitSeq, Verdict, VerdictRun},
+        version::Level,
     },
 };
 
@@ -273,4 +274,84 @@ fn a_large_message_that_is_refused_counts_as_several() {
     assert_eq!(submit.weight(SubmitSeq(7), 3), 1 + 11 + 1);
     assert_eq!(submit.weight(SubmitSeq(8), 1), 11);
     assert_eq!(submit.weight(SubmitSeq(9), 1), 1);
+}
+
+#[test]
+fn the_same_ciphertext_under_another_number_is_refused_and_not_sent_out_again() {
+    let mut hub = Hub::with(&[bob(), carol()]);
+    hub.level = Level::SECOND;
+    let outcome = hub.send(&alice(), 1, texts(1, 2));
+    let time = hub.time;
+    assert_eq!(
+        outcome.done.to_answer(),
+        sent(vec![accepted(1, 2, 2, time)])
+    );
+    let again = [texts(1, 2), vec![message(1, "new"), message(1, "new")]].concat();
+    let outcome = hub.send(&alice(), 3, again);
+    let duplicate = SubmitRefused::Duplicate;
+    assert_eq!(
+        outcome.done.to_answer(),
+        sent(vec![
+            refused(3, 2, duplicate),
+            accepted(5, 1, 4, time),
+            refused(6, 1, duplicate),
+        ])
+    );
+    assert_eq!(outcome.emitted.len(), 1);
+
+    let outcome = hub.submit(&bob(), 1, texts(1, 2));
+    assert_eq!(outcome.emitted.len(), 1, "bob's are not alice's");
+    let outcome = hub.submit(&bob(), 3, texts(1, 2));
+    assert_eq!(outcome.emitted, []);
+    let run = RefusedRun {
+        provider: provider("b"),
+        first: SubmitSeq(3),
+        count: 2,
+        reason: duplicate,
+    };
+    assert_eq!(outcome.refused, [run]);
+}
+
+#[test]
+fn what_was_refused_may_come_again_under_another_number() {
+    let mut hub = Hub::with(&[bob()]);
+    hub.level = Level::SECOND;
+    let ahead = SubmitRefused::EpochAhead { current: Epoch(1) };
+    let outcome = hub.send(&alice(), 1, texts(2, 1));
+    assert_eq!(outcome.done.to_answer(), sent(vec![refused(1, 1, ahead)]));
+    hub.advance(1);
+    assert_eq!(hub.send(&alice(), 2, texts(2, 1)).emitted.len(), 1);
+}
+
+#[test]
+fn a_message_is_known_again_for_as_long_as_its_epoch_and_among_so_many() {
+    let mut hub = Hub::with(&[bob()]);
+    hub.level = Level::SECOND;
+    hub.send(&alice(), 1, texts(1, 1));
+    hub.advance(EPOCH_TOLERANCE_EPOCHS);
+    hub.fold = super::hub::Fold::revive(&hub.fold.compact()).unwrap();
+    assert_eq!(hub.send(&alice(), 2, texts(1, 1)).emitted, []);
+    let epoch = hub.epoch();
+    let max = MESSAGES_REMEMBERED_PER_EPOCH_MAX;
+    hub.send(&alice(), 3, texts(epoch, max + 1));
+    let (next, newest) = (4 + max as u64, texts(epoch, max + 1).split_off(1));
+    assert_eq!(hub.send(&alice(), next, newest).emitted, []);
+    let oldest = texts(epoch, 1);
+    let outcome = hub.send(&alice(), next + max as u64, oldest);
+    assert_eq!(outcome.emitted.len(), 1, "the oldest was forgotten");
+}
+
+#[test]
+fn a_room_of_the_first_level_takes_what_it_took_and_is_stored_as_it_was() {
+    let mut hub = Hub::with(&[bob()]);
+    hub.send(&alice(), 1, texts(1, 2));
+    assert_eq!(hub.send(&alice(), 3, texts(1, 2)).emitted.len(), 1);
+    assert_eq!(hub.fold.compact()[0], 1);
+    hub.level = Level::SECOND;
+    assert_eq!(hub.send(&alice(), 5, texts(1, 2)).emitted.len(), 1);
+    let compact = hub.fold.compact();
+    assert_eq!(compact[0], 2);
+    assert_eq!(super::hub::Fold::revive(&compact), Ok(hub.fold.clone()));
+    hub.advance(EPOCH_TOLERANCE_EPOCHS + 1);
+    assert_eq!(hub.fold.compact()[0], 1, "all of it is forgotten");
 }

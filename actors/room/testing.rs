@@ -24,6 +24,7 @@ use crate::{
         },
         joining::GroupInfoRequest,
         tree::TreeKind,
+        version::Level,
     },
 };
 use bytes::Bytes;
@@ -195,6 +196,7 @@ pub(crate) struct Hub {
     pub(super) fold: Fold,
     pub(super) entry: u64,
     pub(super) time: u64,
+    pub(super) level: Level,
 }
 
 impl Hub {
@@ -223,7 +225,7 @@ impl Hub {
         let moment = Moment {
             at,
             time: Millis(self.time),
-            ..Moment::default()
+            level: self.level,
         };
         self.fold.apply(moment, command)
     }

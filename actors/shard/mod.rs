@@ -5,6 +5,7 @@
 
 mod fill;
 pub mod index;
+pub mod names;
 pub mod owing;
 pub mod read;
 mod readers;
@@ -23,6 +24,7 @@ use crate::{
     wire::{self, event::Hash, version::Level},
 };
 use index::EventIndex;
+use names::Names;
 pub use record::{Done, News};
 use serde::{Deserialize, Serialize};
 use spending::Spending;
@@ -55,13 +57,16 @@ pub struct Derived {
     /// know it.
     #[serde(skip)]
     pub level: Level,
+    /// Which room has which group id. Kept apart for the same reason.
+    #[serde(skip)]
+    pub names: Names,
 }
 
 impl Derived {
     /// The whole state in few bytes; equal states give equal bytes.
     #[must_use]
     pub fn compact(&self) -> Vec<u8> {
-        wire::encode(self).to_vec()
+        wire::encode_stored(self)
     }
 
     /// The state that [`Derived::compact`] wrote.

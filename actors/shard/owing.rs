@@ -210,7 +210,8 @@ pub fn notice<S: Source>(
     let told = match found.command() {
         Some(Command::Hub(_, command)) => fanout::hub_notice(&notice, command),
         Some(Command::Follower(_, command)) => fanout::follower_notice(&notice, command),
-        Some(Command::User(..) | Command::Link(_) | Command::Level(_)) | None => None,
+        Some(Command::User(..) | Command::Link(_) | Command::Level(_) | Command::Name(_))
+        | None => None,
     };
     let told = told.ok_or_else(|| no_event(notice.at))?;
     let post = Post {

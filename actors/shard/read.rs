@@ -64,16 +64,22 @@ impl<H: AsRef<Entry>> At<H> {
     pub(super) fn hub(&self) -> Option<&hub::Command> {
         match self.command()? {
             Command::Hub(_, command) => Some(command),
-            Command::Follower(..) | Command::User(..) | Command::Link(_) | Command::Level(_) => {
-                None
-            }
+            Command::Follower(..)
+            | Command::User(..)
+            | Command::Link(_)
+            | Command::Level(_)
+            | Command::Name(_) => None,
         }
     }
 
     pub(super) fn follower(&self) -> Option<&follower::Command> {
         match self.command()? {
             Command::Follower(_, command) => Some(command),
-            Command::Hub(..) | Command::User(..) | Command::Link(_) | Command::Level(_) => None,
+            Command::Hub(..)
+            | Command::User(..)
+            | Command::Link(_)
+            | Command::Level(_)
+            | Command::Name(_) => None,
         }
     }
 }
@@ -356,7 +362,13 @@ pub fn inbox_item<S: Source>(source: &S, item: InboxItem) -> Result<DoorItem, Re
             | UserCommand::Introduction(_)
             | UserCommand::Join(_) => Err(no_event(at)),
         },
-        Some(Command::Hub(..) | Command::Follower(..) | Command::Link(_) | Command::Level(_))
+        Some(
+            Command::Hub(..)
+            | Command::Follower(..)
+            | Command::Link(_)
+            | Command::Level(_)
+            | Command::Name(_),
+        )
         | None => Err(no_event(at)),
     }
 }
@@ -366,7 +378,7 @@ impl<H: AsRef<Entry>> At<H> {
         match self.command()? {
             Command::Hub(_, command) => Some((fanout::hub_body(command, item)?, time)),
             Command::Follower(_, command) => Some((fanout::follower_body(command, item)?, time)),
-            Command::User(..) | Command::Link(_) | Command::Level(_) => None,
+            Command::User(..) | Command::Link(_) | Command::Level(_) | Command::Name(_) => None,
         }
     }
 
@@ -375,7 +387,8 @@ impl<H: AsRef<Entry>> At<H> {
         match self.command() {
             Some(Command::Hub(_, command)) => fanout::hub_removes(command, client),
             Some(Command::Follower(_, command)) => fanout::follower_removes(command, item, client),
-            Some(Command::User(..) | Command::Link(_) | Command::Level(_)) | None => false,
+            Some(Command::User(..) | Command::Link(_) | Command::Level(_) | Command::Name(_))
+            | None => false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From the outcomes of an entry to what follows: events in the index, items on the links, news for clients.
 
-use super::{Derived, place};
+use super::{Derived, names::Taken, place};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     link::{
@@ -46,6 +46,8 @@ pub struct News {
     pub redriven: Vec<Redriven>,
     /// The level that the shard has from now on, where that was said.
     pub level: Option<Level>,
+    /// What became of each name of a group that was to be taken, in order.
+    pub names: Vec<Taken>,
 }
 
 impl Derived {
@@ -108,6 +110,7 @@ impl Derived {
                     self.level = self.level.max(*level);
                     news.level = Some(self.level);
                 }
+                (Command::Name(take), _) => news.names.push(self.names.take(*take)),
                 (Command::Hub(..) | Command::Follower(..) | Command::User(..), _) => {}
             }
         }

@@ -92,6 +92,8 @@ pub(super) fn moves(
                 | Move::GuessCodes(_)
                 | Move::ReInit
                 | Move::Quarrel
+                | Move::SendAgain
+                | Move::CreateTwin
                 | Move::Intrude(_) => 1,
             };
             (kind, usual * *dice.pick(&[0, 1, 1, 1, 4]).unwrap_or(&1) + 1)
@@ -207,6 +209,25 @@ pub(super) fn code_moves(dice: &mut Dice, clients: usize, calm_ms: u64) -> Vec<P
         }
     }
     moves
+}
+
+/// Clients that lose count of their messages, or give two rooms one group, in half of the seeds.
+pub(super) fn repeats(dice: &mut Dice, clients: usize, calm_ms: u64) -> Vec<PlannedMove> {
+    let count = if dice.hits(500) {
+        dice.between(5, 40)
+    } else {
+        0
+    };
+    let planned = |number| PlannedMove {
+        at_ms: dice.between(BEGIN_MS, calm_ms),
+        client: dice.place(clients),
+        what: if number % 4 == 0 {
+            Move::CreateTwin
+        } else {
+            Move::SendAgain
+        },
+    };
+    (0..count).map(planned).collect()
 }
 
 fn detailed(dice: &mut Dice, kind: Move) -> Move {

@@ -128,6 +128,8 @@ pub(super) struct History {
     pub(super) forged_claims: BTreeSet<ClaimId>,
     pub(super) packages: Packages,
     pub(super) deleted: BTreeSet<UserUri>,
+    /// Rooms that were asked for with the group of another.
+    pub(super) twins: BTreeSet<RoomUri>,
     cursors: BTreeMap<(ClientUri, RoomUri, RoomSeq), RoomSeq>,
     batches: BTreeMap<(u8, u16, u8), LinkSeq>,
     /// Batches that are not acknowledged, by lane and shard: the last item, and which events.
@@ -332,6 +334,10 @@ impl History {
 
     /// A hub's log has created a room.
     pub(super) fn room_begins(&mut self, room: &RoomUri, members: impl Iterator<Item = ClientUri>) {
+        let twin = self.twins.contains(room);
+        self.demand("group id", !twin, || {
+            format!("{room} has the group id of another room")
+        });
         let known = self.rooms.contains_key(room);
         if !known {
             let mut begun = RoomHistory::default();

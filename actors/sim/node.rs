@@ -21,6 +21,7 @@ use crate::{
     room::{desk, follower_desk, hub},
     shard::{
         Derived, Done, News,
+        names::Taken,
         read::{ReadError, Source},
     },
     user::desk as user_desk,
@@ -132,6 +133,8 @@ pub(super) struct Applied {
     pub(super) state: Hash,
     pub(super) news: News,
     pub(super) orders: Vec<Order>,
+    /// Who is told what became of the name of a group.
+    pub(super) named: Vec<(Ticket, Taken)>,
     /// For the checkers: what each command of a room did, by its number.
     pub(super) outcomes: Vec<Seen>,
     pub(super) own: bool,
@@ -258,15 +261,25 @@ impl Shard {
                     let outcome = self.apply_to::<user_desk::Desk>(user, &work, command, out);
                     (Seen::User(outcome.clone()), Done::User(outcome))
                 }
-                Command::Link(_) | Command::Level(_) => (Seen::Link, Done::Nothing),
+                Command::Link(_) | Command::Level(_) | Command::Name(_) => {
+                    (Seen::Link, Done::Nothing)
+                }
             };
             outcomes.push(seen);
             done.push(did);
         }
         let recorded = entry.commands.iter().zip(done);
         let news = self.derived.record(index, entry.stamp, shards, recorded);
+        let waiting = tickets.iter().copied().chain(std::iter::repeat(None));
+        let takes = entry.commands.iter().zip(waiting);
+        let takes = takes.filter(|(command, _)| matches!(command, Command::Name(_)));
+        let told = takes.zip(&news.names);
+        let named = told
+            .filter_map(|((_, ticket), taken)| Some((ticket?, *taken)))
+            .collect();
         hashes.push(Hash::of(&self.derived.links.compact()));
         hashes.push(Hash::of(self.derived.level.to_string().as_bytes()));
+        hashes.push(Hash::of(&crate::wire::canonical(&self.derived.names)));
         self.state = Hash::of_parts(hashes.iter().map(|hash| &hash.0[..]));
         self.applied = index;
         Applied {
@@ -275,6 +288,7 @@ impl Shard {
             state: self.state,
             news,
             orders,
+            named,
             outcomes,
             own,
             time,

@@ -5,7 +5,7 @@
 
 use super::{
     dice::Dice,
-    draw::{code_moves, faults, full_disks, moves, rules, weather},
+    draw::{code_moves, faults, full_disks, moves, repeats, rules, weather},
 };
 use crate::{limits::LINK_RUNS_MAX, user::command::Rules};
 
@@ -95,6 +95,8 @@ impl Default for Weather {
 pub enum Move {
     /// Create a room.
     Create,
+    /// Create another room with the group of one that there is.
+    CreateTwin,
     /// Claim KeyPackages of up to so many users, and add them.
     Invite(u8),
     /// Remove a member.
@@ -125,6 +127,8 @@ pub enum Move {
     Quarrel,
     /// Send so many messages to one room.
     Send(u8),
+    /// Send the last message that was accepted once more, under another number.
+    SendAgain,
     /// Upload so many KeyPackages.
     Upload(u8),
     /// Commit with a bundle in which something is wrong.
@@ -377,6 +381,7 @@ impl Plan {
         let last_resort = !real_mls && dice.hits(500);
         if !real_mls {
             moves.extend(code_moves(&mut Dice::new(seed, 8), clients, calm_ms));
+            moves.extend(repeats(&mut Dice::new(seed, 31), clients, calm_ms));
             moves.sort_by_key(|planned| planned.at_ms);
         }
         Self {

@@ -2,6 +2,7 @@
 
 use super::{
     Before,
+    duplicates::verdict_in_1,
     refusals::{self, ClaimResponse, DoorRefused, Introduced, LinkRefused, Refused, UserAnswer},
 };
 use crate::ids::RoomUri;
@@ -67,7 +68,7 @@ impl Before<Today> for Answer {
             Today::Created => Self::Created,
             Today::Committed(accepted) => Self::Committed(accepted),
             Today::Proposed(references) => Self::Proposed(references),
-            Today::Sent(runs) => Self::Sent(runs),
+            Today::Sent(runs) => Self::Sent(runs.map(verdict_in_1)),
             Today::Received => Self::Received,
             Today::Gap { expected } => Self::Gap { expected },
             Today::GroupInfo(sealed) => Self::GroupInfo(sealed),
@@ -222,6 +223,12 @@ impl Before<ShardReply> for NodeAnswered {
             ShardReply::Done => Self::Done,
             ShardReply::Nobody => Self::Nobody,
             ShardReply::Redriven(redriven) => Self::Redriven(refusals::Redriven::of(&redriven)?),
+            ShardReply::Named(_) => {
+                return Err(NotInVersion {
+                    version: 1,
+                    what: "name of a group",
+                });
+            }
         })
     }
 }

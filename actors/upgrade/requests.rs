@@ -462,6 +462,12 @@ impl Before<ShardRequest> for NodeAsk {
                     what: "end of what is owed to a provider",
                 });
             }
+            ShardRequest::Name(..) => {
+                return Err(NotInVersion {
+                    version: 1,
+                    what: "name of a group",
+                });
+            }
             ShardRequest::UserLog(user, command) => Self::User(user, command),
             ShardRequest::User(user, principal, request) => {
                 let command = user_requests::command(&user, principal, request);

@@ -42,7 +42,7 @@ impl machine::Fold for Fold {
     }
 
     fn compact(&self) -> Vec<u8> {
-        wire::encode(self).to_vec()
+        wire::encode_stored(self)
     }
 
     fn revive(bytes: &[u8]) -> Result<Self, ReviveError> {

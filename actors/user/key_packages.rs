@@ -189,6 +189,25 @@ mod tests {
     }
 
     #[test]
+    fn an_upload_that_comes_again_is_taken_until_its_packages_are_gone() {
+        let mut bobby = Log::bobby(&["phone"]);
+        let last_resort = |number| StoredPackage {
+            last_resort: true,
+            ..package(number)
+        };
+        let upload = || vec![package(1), package(2), last_resort(3)];
+        let phone = client("phone");
+        assert_eq!(bobby.upload(&phone, upload()), [Ok(()), Ok(()), Ok(())]);
+        assert_eq!(bobby.upload(&phone, upload()), [Ok(()), Ok(()), Ok(())]);
+        assert_eq!(bobby.fold.stock(&phone), 2, "each is there once");
+        bobby.claim_plain(1).unwrap();
+        let gone = || Err(PackageRefused::Duplicate);
+        assert_eq!(bobby.upload(&phone, upload()), [gone(), Ok(()), Ok(())]);
+        assert_eq!(bobby.upload(&phone, vec![last_resort(4)]), [Ok(())]);
+        assert_eq!(bobby.upload(&phone, upload()), [gone(), Ok(()), gone()]);
+    }
+
+    #[test]
     fn a_full_stock_takes_no_more_but_a_retry_is_still_fine() {
         let mut bobby = Log::bobby(&["phone", "tablet"]);
         let full = KEY_PACKAGES_PER_CLIENT_MAX as u64;

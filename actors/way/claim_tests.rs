@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    shard::names::GroupName,
     user::command::Rules,
     wire::{
         BVec, Payload,
@@ -35,6 +36,7 @@ fn house(own: char) -> House {
         own: provider(own),
         rules: Rules::default(),
         later: LATER,
+        group_of: GroupName::in_group_info,
     }
 }
 

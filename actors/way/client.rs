@@ -11,6 +11,7 @@ use crate::{
     ids::{ClientUri, ProviderId, RoomUri},
     limits::{KEY_PACKAGES_PER_UPLOAD_MAX, SUBMIT_ITEMS_MAX},
     room::{follower, verdicts::AskVerdicts},
+    shard::names::{GroupName, Taken},
     shard_request::{ShardReply, ShardRequest},
     user::{
         command::{Command, Upload},
@@ -43,6 +44,8 @@ enum Stage {
     Claim(Box<Claiming>),
     /// KeyPackages that a client uploads, to be checked.
     Packages(ClientUri, Option<Vec<Payload>>),
+    /// A room that is to be made, and before it the name that its group has: no other room may have that.
+    Naming(Option<(GroupName, RoomUri)>, Option<Box<Ask>>),
     /// One question, which was asked when there is none left, and what is made of what comes.
     One(Option<Box<Ask>>, To),
     End(Result<Reply, DoorRefused>),
@@ -104,7 +107,20 @@ impl OfClient {
         Ok(
             match doors::of_client(&house.own, &caller.client, room, request)? {
                 ClientAsk::Here(room, request) => {
+                    let group = match &request {
+                        room::Request::Create(begins) => (house.group_of)(&begins.group_info),
+                        room::Request::Commit(_)
+                        | room::Request::Propose(_)
+                        | room::Request::GroupInfo(_)
+                        | room::Request::Codes(_) => None,
+                    };
+                    // A GroupInfo that has no group in it is the room's to refuse.
+                    let name = group.map(|group| (group, room.clone()));
                     let ask = Ask::Shard(ShardRequest::Room(room, caller, request));
+                    if name.is_some() {
+                        let create = Some(Box::new(ask));
+                        return Ok(Self::new(house, Stage::Naming(name, create)));
+                    }
                     Self::once(house, To::Room, ask)
                 }
                 ClientAsk::Peer(hub, request) => {
@@ -192,6 +208,10 @@ impl Way for OfClient {
                 Some(packages) => Next::Ask(ONLY, Ask::Packages(client.clone(), packages)),
                 None => Next::Wait,
             },
+            Stage::Naming(name, _) => match name.take() {
+                Some((group, room)) => Next::Ask(ONLY, Ask::Shard(ShardRequest::Name(group, room))),
+                None => Next::Wait,
+            },
             Stage::One(ask, _) => match ask.take() {
                 Some(ask) => Next::Ask(ONLY, *ask),
                 None => Next::Wait,
@@ -221,9 +241,39 @@ impl Way for OfClient {
                     | Came::Nothing => Stage::End(Err(DoorRefused::TryLater(TryLater::BUSY))),
                 };
             }
+            Stage::Naming(_, create) => {
+                let create = create.take();
+                self.stage = match named(came, later) {
+                    Ok(()) => Stage::One(create, To::Room),
+                    Err(answer) => Stage::End(Ok(Reply::Room(answer))),
+                };
+            }
             Stage::One(_, to) => self.stage = Stage::End(answer(to, came, later)),
             Stage::End(_) => {}
         }
+    }
+}
+
+/// Whether a room may be made whose group was to have a name.
+///
+/// # Errors
+/// The answer where it may not, or not now.
+fn named(came: Came, later: TryLater) -> Result<(), Answer> {
+    match came {
+        Came::Shard(ShardReply::Named(Taken::Its | Taken::Nobodys)) => Ok(()),
+        Came::Shard(ShardReply::Named(Taken::Anothers)) => {
+            let detail = "another room has, or was to have, a group with this id";
+            let flaw = Flaw::new(RefusalCode::GroupTaken, detail).in_field("group_id");
+            Err(Answer::Refused(Refused::Invalid(flaw)))
+        }
+        // The log did not take it.
+        Came::Shard(ShardReply::Room(answer)) => Err(answer),
+        Came::Shard(_)
+        | Came::Peer(_)
+        | Came::Signatures(_)
+        | Came::Packages(_)
+        | Came::NoLink
+        | Came::Nothing => Err(Answer::Refused(Refused::TryLater(later))),
     }
 }
 
@@ -314,6 +364,7 @@ mod tests {
             own: "a.example".parse().unwrap(),
             rules: Rules::default(),
             later: LATER,
+            group_of: GroupName::in_group_info,
         }
     }
 
@@ -359,6 +410,60 @@ mod tests {
         way.came(slot, Came::Nothing);
         let unavailable = Refused::TryLater(LATER);
         assert_eq!(end(&mut way), Ok(Reply::Room(Answer::Refused(unavailable))));
+    }
+
+    /// A room that is to be made, up to the question whose its group's name is.
+    fn create() -> (OfClient, Slot) {
+        let house = House {
+            group_of: |id| Some(GroupName::of(id)),
+            ..house()
+        };
+        let beginning = room::Beginning {
+            group_info: Payload::from(b"group".to_vec()),
+            tree: Payload::default().0.into(),
+        };
+        let request = room::Request::Create(beginning);
+        let mut way = OfClient::room(&house, alice(), room("a.example"), request).unwrap();
+        let Next::Ask(slot, ask) = way.next() else {
+            panic!("the name is asked for")
+        };
+        let name = ShardRequest::Name(GroupName::of(b"group"), room("a.example"));
+        assert_eq!(ask, Ask::Shard(name));
+        assert!(matches!(way.next(), Next::Wait));
+        (way, slot)
+    }
+
+    #[test]
+    fn a_room_is_made_once_its_group_is_no_other_rooms() {
+        for taken in [Taken::Its, Taken::Nobodys] {
+            let (mut way, slot) = create();
+            way.came(slot, Came::Shard(ShardReply::Named(taken)));
+            let Next::Ask(slot, Ask::Shard(ShardRequest::Room(..))) = way.next() else {
+                panic!("the room is asked")
+            };
+            way.came(slot, Came::Shard(ShardReply::Room(Answer::Created)));
+            assert_eq!(end(&mut way), Ok(Reply::Room(Answer::Created)));
+        }
+    }
+
+    #[test]
+    fn a_room_is_not_made_whose_group_is_anothers_or_perhaps_is() {
+        let (mut way, slot) = create();
+        way.came(slot, Came::Shard(ShardReply::Named(Taken::Anothers)));
+        let Ok(Reply::Room(Answer::Refused(Refused::Invalid(flaw)))) = end(&mut way) else {
+            panic!("it is refused")
+        };
+        assert_eq!(flaw.code, RefusalCode::GroupTaken);
+        assert_eq!(flaw.field.as_deref(), Some("group_id"));
+        let full = || Answer::Refused(Refused::StorageFull);
+        for (came, answer) in [
+            (Came::Nothing, Answer::Refused(Refused::TryLater(LATER))),
+            (Came::Shard(ShardReply::Room(full())), full()),
+        ] {
+            let (mut way, slot) = create();
+            way.came(slot, came);
+            assert_eq!(end(&mut way), Ok(Reply::Room(answer)));
+        }
     }
 
     #[test]

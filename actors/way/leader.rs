@@ -8,7 +8,10 @@ use crate::{
     link::{self, Redriven},
     machine::{Millis, Ticket},
     room::{desk, follower_desk, hub},
-    shard::Derived,
+    shard::{
+        Derived,
+        names::{self, RoomMark},
+    },
     shard_request::{ShardReply, ShardRequest},
     user::{command::Command as UserCommand, desk as user_desk, fold as user, outcome, requests},
     wire::{refusal::TryLater, version::Level},
@@ -32,6 +35,8 @@ pub enum Taken {
     Answered(ShardReply),
     /// It goes into the log; the outcome is the answer.
     Log(link::Command),
+    /// A room is to have the name of a group: it goes into the log, and the outcome is the answer.
+    Name(names::Take),
     /// It goes into the log when there is a place; that it is on its way is the answer.
     LogOwn(link::Command),
 }
@@ -87,6 +92,13 @@ pub fn take(request: ShardRequest, ticket: Ticket, derived: &Derived, now: Milli
             Taken::Answered(ShardReply::Redriven(Redriven::TryLater(TryLater::NOT_LED)))
         }
         ShardRequest::GiveUp(_, provider) => Taken::Log(link::Command::GiveUp { provider }),
+        ShardRequest::Name(..) if derived.level < Level::SECOND => {
+            Taken::Answered(ShardReply::Named(names::Taken::Nobodys))
+        }
+        ShardRequest::Name(group, room) => {
+            let room = RoomMark::of(&room);
+            Taken::Name(names::Take { group, room })
+        }
         ShardRequest::Read(has) => Taken::LogOwn(link::Command::Read { has }),
     }
 }
@@ -110,6 +122,7 @@ mod tests {
     use crate::{
         caller::{Origin, Principal},
         machine::Desk,
+        shard::names::GroupName,
         wire::{BVec, user::Request},
     };
 
@@ -148,7 +161,7 @@ mod tests {
         let provider: ProviderId = "b.example".parse().unwrap();
         let redrive = ShardRequest::Redrive(room.clone(), provider.clone());
         assert!(matches!(taken(redrive), Taken::Log(_)));
-        let give_up = ShardRequest::GiveUp(room, provider);
+        let give_up = ShardRequest::GiveUp(room.clone(), provider);
         assert!(matches!(taken(give_up.clone()), Taken::Answered(_)));
         let derived = Derived {
             level: Level::SECOND,
@@ -158,6 +171,13 @@ mod tests {
             take(give_up, TICKET, &derived, NOW),
             Taken::Log(_)
         ));
+        let name = ShardRequest::Name(GroupName::of(b"group"), room);
+        let nobodys = ShardReply::Named(names::Taken::Nobodys);
+        let Taken::Answered(reply) = taken(name.clone()) else {
+            panic!("the log has no word for it")
+        };
+        assert_eq!(reply, nobodys);
+        assert!(matches!(take(name, TICKET, &derived, NOW), Taken::Name(_)));
         let read = ShardRequest::Read(BVec::default());
         assert!(matches!(taken(read), Taken::LogOwn(_)));
     }

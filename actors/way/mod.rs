@@ -21,6 +21,7 @@ pub mod taking;
 
 use crate::{
     ids::{ClientUri, ProviderId},
+    shard::names::GroupName,
     shard_request::{ShardReply, ShardRequest},
     user::command::{Rules, StoredPackage},
     wire::{Payload, claim::ClaimRequest, door::PackageRefused, link, refusal::TryLater},
@@ -36,6 +37,9 @@ pub struct House {
     pub rules: Rules,
     /// When whoever got no answer may ask again.
     pub later: TryLater,
+    /// Reads the name of a group in its GroupInfo, as [`GroupName::in_group_info`] does; that of a world in which nothing is
+    /// signed is another.
+    pub group_of: fn(&[u8]) -> Option<GroupName>,
 }
 
 /// Names one of the questions of a way.

@@ -147,6 +147,7 @@ mod tests {
     use super::*;
     use crate::{
         ids::{ClientUri, RoomUri},
+        shard::names::GroupName,
         user::command::Rules,
         wire::{Payload, joining::CodesAsk, room},
     };
@@ -159,6 +160,7 @@ mod tests {
             own: "a.example".parse().unwrap(),
             rules: Rules::default(),
             later: LATER,
+            group_of: GroupName::in_group_info,
         };
         OfPeer::new(&house, Origin::of("b.example".parse().unwrap()), request)
     }

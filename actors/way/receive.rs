@@ -454,7 +454,8 @@ fn answer_of(reply: ShardReply, later: TryLater) -> Answer {
         | ShardReply::Knows(_)
         | ShardReply::Done
         | ShardReply::Nobody
-        | ShardReply::Redriven(_) => unavailable,
+        | ShardReply::Redriven(_)
+        | ShardReply::Named(_) => unavailable,
     }
 }
 

@@ -182,9 +182,11 @@ pub enum PackageRefused {
         /// What is wrong.
         detail: BText<REFUSAL_DETAIL_BYTES_MAX>,
     },
-    /// It was given away already, or its init key is that of another one. The same KeyPackage again, while it is in stock, is
-    /// taken: an upload may be repeated.
-    #[error("the KeyPackage was given away already, or its init key was uploaded before")]
+    /// It is gone (given away, or a last-resort one whose place another took), or its init key is that of another one of the
+    /// user. The same KeyPackage of the same client again, while that has it, is taken: an upload may be repeated.
+    #[error(
+        "the KeyPackage was given away or replaced already, or its init key was uploaded before"
+    )]
     Duplicate,
     /// The stock is full.
     #[error("the stock is full at {max} packages")]
@@ -368,4 +370,4 @@ pub struct Acks {
     pub control: BVec<(RoomUri, RoomSeq), BATCH_ROOMS_MAX>,
 }
 
-crate::versioned!(DOOR; Send, Events, Acks);
+crate::versioned!(DOOR; Send, Acks);

@@ -244,6 +244,9 @@ pub enum SubmitRefused {
     /// The room is frozen after a failure and waits for its operator.
     #[error("the room is frozen and waits for its operator")]
     Poisoned,
+    /// The room took the same message of this sender before, under another number. Version 1 says [`Self::Malformed`] for it.
+    #[error("the message was sent before, under another number")]
+    Duplicate,
 }
 
 /// The verdict, or the lack of one, on a run of a client's messages.

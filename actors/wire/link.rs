@@ -256,4 +256,4 @@ impl Hello {
     }
 }
 
-crate::versioned!(LINK; Hello, Fanout, Ack, Submit, Submitted);
+crate::versioned!(LINK; Hello, Ack, Submit, Submitted);

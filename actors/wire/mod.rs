@@ -13,11 +13,11 @@ pub mod joining;
 pub mod link;
 pub mod payload;
 pub mod post;
+mod reader;
 pub mod reading;
 pub mod refusal;
 mod refuses;
 pub mod room;
-mod trace;
 pub mod tree;
 pub mod user;
 pub mod version;
@@ -91,6 +91,19 @@ pub fn encode_sized<T: Versioned>(value: &T, bytes: usize) -> Bytes {
     // there are no maps and no custom failures.
     let out = encode_in(T::FORMAT.newest, value, bytes).unwrap_or_default();
     debug_assert!(!out.is_empty(), "a frame type refused to serialise");
+    out
+}
+
+/// Encodes a value that is stored, in the oldest version that has a word for it: as long as nothing of a release is in it,
+/// the release before reads it.
+#[must_use]
+pub fn encode_stored<T: Versioned>(value: &T) -> Vec<u8> {
+    let format = T::FORMAT;
+    let mut versions = format.oldest..format.newest;
+    let version = versions.find(|version| value.is_in(*version).is_ok());
+    let version = version.unwrap_or(format.newest);
+    let out = value.write(version, vec![version]).unwrap_or_default();
+    debug_assert!(!out.is_empty(), "a stored type refused to serialise");
     out
 }
 

@@ -3,10 +3,8 @@
 //! What is well formed is read once, without looking where it is. What is not is read once more to find out: that costs
 //! whoever sent it as much as it costs here.
 
-use super::trace::trace;
-use postcard::{Deserializer, Error, de_flavors::Flavor};
+use super::reader::{Path, Reader, Unasked, Wrong};
 use serde::Deserialize;
-use std::{cell::Cell, rc::Rc};
 
 /// Bytes are not the value that they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,73 +32,28 @@ impl NotRead {
 /// # Errors
 /// [`NotRead`] when the bytes are not such a value.
 pub fn take<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<(T, &'a [u8]), NotRead> {
-    postcard::take_from_bytes(body).map_err(|error| find::<T>(body, &error))
+    let mut reader = Reader {
+        left: body,
+        place: Unasked,
+    };
+    match T::deserialize(&mut reader) {
+        Ok(value) => Ok((value, reader.left)),
+        Err(wrong) => Err(find::<T>(body, wrong)),
+    }
 }
 
 /// Where the value cannot be read.
-fn find<'a, T: Deserialize<'a>>(body: &'a [u8], first: &Error) -> NotRead {
-    let taken = Rc::new(Cell::new(0));
-    let counting = Counting {
+fn find<'a, T: Deserialize<'a>>(body: &'a [u8], wrong: Wrong) -> NotRead {
+    let mut reader = Reader {
         left: body,
-        taken: Rc::clone(&taken),
+        place: Path::default(),
     };
-    let mut reader = Deserializer::from_flavor(counting);
-    let found = trace::<T, _>(&mut reader);
+    // What was refused once is refused again.
+    let _ = T::deserialize(&mut reader);
     NotRead {
-        field: found.err().unwrap_or_default(),
-        offset: taken.get(),
-        what: meaning(first),
-    }
-}
-
-/// What an error of the encoding means to whoever wrote the bytes.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the other errors are of writing, or of encodings that are not used"
-)]
-const fn meaning(error: &Error) -> &'static str {
-    match error {
-        Error::DeserializeUnexpectedEnd => "it ends too early",
-        Error::DeserializeBadVarint => "a number is too long",
-        Error::DeserializeBadBool | Error::DeserializeBadOption => "a byte is neither 0 nor 1",
-        Error::DeserializeBadUtf8 | Error::DeserializeBadChar => "a text is not UTF-8",
-        Error::DeserializeBadEnum => "a variant is not known",
-        // All else is what our own types refuse; the encoding does not keep their words.
-        _ => "a value is not known, or breaks a limit",
-    }
-}
-
-/// A slice that counts how much of it was taken.
-struct Counting<'a> {
-    left: &'a [u8],
-    taken: Rc<Cell<usize>>,
-}
-
-impl<'a> Flavor<'a> for Counting<'a> {
-    type Remainder = &'a [u8];
-    type Source = &'a [u8];
-
-    fn pop(&mut self) -> Result<u8, Error> {
-        let [byte] = *self.try_take_n(1)? else {
-            return Err(Error::DeserializeUnexpectedEnd);
-        };
-        Ok(byte)
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.left.len())
-    }
-
-    fn try_take_n(&mut self, count: usize) -> Result<&'a [u8], Error> {
-        let split = self.left.split_at_checked(count);
-        let (taken, left) = split.ok_or(Error::DeserializeUnexpectedEnd)?;
-        self.left = left;
-        self.taken.set(self.taken.get() + count);
-        Ok(taken)
-    }
-
-    fn finalize(self) -> Result<&'a [u8], Error> {
-        Ok(self.left)
+        field: reader.place.0,
+        offset: body.len() - reader.left.len(),
+        what: wrong.meaning(),
     }
 }
 

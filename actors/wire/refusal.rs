@@ -267,6 +267,7 @@ codes! {
     Poisoned "poisoned" "the room or user is frozen and waits for its operator",
     // The room.
     Exists "exists" "the room exists already",
+    GroupTaken "group_taken" "another room of the provider has, or was to have, a group with this id",
     Ended "ended" "the room's group was ended by a ReInit",
     NotMember "not_member" "the sender is not a member of the room",
     WrongEpoch "wrong_epoch" "the epoch is not the room's",
@@ -309,7 +310,7 @@ codes! {
     Ciphersuite "ciphersuite" "the ciphersuite is not one that is sealed for",
     // KeyPackages.
     InvalidKeyPackage "invalid_key_package" "it is not a KeyPackage of this client that may be handed out",
-    Duplicate "duplicate" "the KeyPackage was given away already, or its init key was uploaded before",
+    Duplicate "duplicate" "the same came before: the message under another number, or the KeyPackage, which is gone, or its init key",
     StockFull "stock_full" "the client's stock of KeyPackages is full",
     UserUnknown "user_unknown" "no such user",
     UserDeleted "user_deleted" "the user was deleted",

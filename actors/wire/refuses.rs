@@ -140,6 +140,7 @@ impl Refuses for SubmitRefused {
             Self::Malformed => (RefusalCode::Malformed, Retry::Never),
             Self::Ended => (RefusalCode::Ended, Retry::Never),
             Self::Poisoned => (RefusalCode::Poisoned, Retry::Never),
+            Self::Duplicate => (RefusalCode::Duplicate, Retry::Never),
         };
         Refusal::of(code, retry).in_field("messages")
     }

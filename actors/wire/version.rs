@@ -43,10 +43,11 @@ pub const RECORD: Format = Format {
     newest: 2,
     oldest: 1,
 };
-/// Folds in snapshots.
+/// Folds in snapshots. Each is written in the oldest version that has a word for what is in it: what follows from entries of
+/// one level is read by the release of that level.
 pub const FOLD: Format = Format {
     name: "fold",
-    newest: 1,
+    newest: 2,
     oldest: 1,
 };
 

@@ -111,7 +111,7 @@ impl Fanout {
             "syncs": { "hub": hub.syncs, "follower": follower.syncs },
             "quic_ceiling_events_per_s": ceiling.round(),
             "ratio": round(measured.events_per_s() / ceiling),
-            "distinct_messages": self.load.pool * self.load.rooms,
+            "encrypted_messages": self.load.pool * self.load.rooms,
             "batch": self.load.batch,
         });
         load::print(&figures, self.load.json)

@@ -1,7 +1,7 @@
 //! A load between a sending and a receiving client: messages of several rooms, each counted, none lost.
 //!
-//! Messages are encrypted before the measurement. When the pool runs out its ciphertexts are sent again under new
-//! numbers: a hub sees only ciphertext and tells messages apart by their number.
+//! Messages are encrypted before the measurement. When the pool runs out it is gone through again, and each message gets an
+//! end of its own: a hub sees only ciphertext, and takes each once. Nobody decrypts them.
 
 use super::process;
 use anyhow::{Context, bail, ensure};
@@ -485,13 +485,9 @@ async fn send(
             if let Some(beat) = &mut beat {
                 beat.tick().await;
             }
-            let messages: Vec<Payload> = pool
-                .iter()
-                .cycle()
-                .skip(from)
-                .take(batch)
-                .cloned()
-                .collect();
+            let messages = pool.iter().cycle().skip(from).take(batch);
+            let numbered = (number..).zip(messages);
+            let messages: Vec<Payload> = numbered.map(|(number, of)| ending(of, number)).collect();
             let messages = BVec::try_from(messages)?;
             let sent = load.sent.get(room).context("a room of the load")?;
             sent.lock()
@@ -508,6 +504,15 @@ async fn send(
         number += batch as u64;
         from = (from + batch) % pools.first().map_or(1, |(_, pool)| pool.len().max(1));
     }
+}
+
+/// A message like this one, with its number where the tag ends.
+fn ending(message: &Payload, number: u64) -> Payload {
+    let mut bytes = message.to_vec();
+    if let Some(end) = bytes.last_chunk_mut() {
+        *end = number.to_be_bytes();
+    }
+    bytes.into()
 }
 
 /// Counts what the sender's provider has taken: as the hub it has accepted it, as a follower it has queued it. The load

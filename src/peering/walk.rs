@@ -9,6 +9,7 @@ use mimi_actors::{
     doors::check_package,
     ids::ClientUri,
     mls::check::claim::signed,
+    shard::names::GroupName,
     user::command::StoredPackage,
     way::{Ask, Came, House, Next, Way},
     wire::{
@@ -29,6 +30,7 @@ pub(crate) fn house(shards: &Shards) -> House {
         own: environment.provider.clone(),
         rules: environment.rules,
         later: TryLater::UNANSWERED,
+        group_of: GroupName::in_group_info,
     }
 }
 

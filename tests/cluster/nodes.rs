@@ -1,7 +1,15 @@
 //! Several nodes of one provider: any of them takes any request, and none of them is needed.
 
 use crate::support::{self, Net, agree, cast::Who, until, wait, wait_epoch};
-use mimi_actors::{ids::RoomUri, wire::event::Epoch};
+use mimi_actors::{
+    ids::RoomUri,
+    wire::{
+        answer::{Answer, Refused},
+        event::Epoch,
+        refusal::RefusalCode,
+        room::Request,
+    },
+};
 use mimi_client::member::Member;
 use std::time::Instant;
 
@@ -44,6 +52,64 @@ async fn three_nodes_have_one_state_and_take_any_request() {
     agree(&[&alice, &bob], &den);
     net.level(A).await;
     assert!(net.errors().is_empty(), "{:?}", net.errors());
+}
+
+/// Asks for rooms with one group at the doors of these nodes of the member's provider, whose shards they lie in by chance.
+async fn one_group_for_many_rooms(net: &mut Net, member: &mut Member, nodes: &[&str]) {
+    for name in nodes {
+        net.node(name).is_at_level("v0.2").await;
+    }
+    let room = |name: usize| -> RoomUri {
+        let hub = member.client().provider();
+        format!("mimi://{hub}/r/named{name}").parse().unwrap()
+    };
+    let rooms: Vec<RoomUri> = (0..6).map(room).collect();
+    let hub = member.door().unwrap().hub_sender().await.unwrap();
+    let opening = member.prepare_room(&rooms[0], &hub).unwrap();
+    for round in 0..2 {
+        for (number, room) in rooms.iter().enumerate() {
+            let node = nodes[(number + round) % nodes.len()];
+            let door = net.node(node).door;
+            let answer = until("the room's answer", async || {
+                member.connect(&net.dialer, door).await.ok()?;
+                member.login().await.ok()?;
+                let create = Request::Create(opening.clone());
+                let answer = member.door().ok()?.ask(room.clone(), create).await.ok()?;
+                let later = matches!(answer, Answer::Refused(Refused::TryLater(_)));
+                (!later).then_some(answer)
+            })
+            .await;
+            if number == 0 {
+                // The second time it is a retry.
+                assert_eq!(answer, Answer::Created);
+                continue;
+            }
+            let Answer::Refused(Refused::Invalid(flaw)) = answer else {
+                panic!("{room} was told {answer:?}")
+            };
+            assert_eq!(flaw.code, RefusalCode::GroupTaken);
+            assert_eq!(flaw.field.as_deref(), Some("group_id"));
+        }
+        if round == 0 {
+            for name in nodes {
+                net.node_mut(name).kill();
+            }
+            for name in nodes {
+                net.node_mut(name).start().await;
+            }
+            net.led(member.client().provider().as_str()).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_two_rooms_of_a_provider_have_one_group_whichever_node_is_asked() {
+    let mut net = Net::start_clusters(&[(A, 3), (B, 1)]).await;
+    let (_, mut alice, [mut bob]) = net.gather(ALICE, [BOB]).await;
+    one_group_for_many_rooms(&mut net, &mut alice, &["a1", "a2", "a3"]).await;
+    one_group_for_many_rooms(&mut net, &mut bob, &["b1"]).await;
+    net.led(A).await;
+    net.level(A).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,7 +18,7 @@ use mimi_actors::{
     },
 };
 use proptest::prelude::*;
-use records::{folds, records, records_of_2};
+use records::{folds, folds_of_2, records, records_of_2};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -188,6 +188,7 @@ fn groups() -> Vec<(String, Group)> {
     groups.push(("records".to_owned(), records()));
     groups.push(("records-2".to_owned(), records_of_2()));
     groups.push(("folds".to_owned(), folds()));
+    groups.push(("folds-2".to_owned(), folds_of_2()));
     groups
 }
 

@@ -71,6 +71,15 @@ Feature: Sending messages without asking first
     And bob says "at most once", which the story submits to a.example 3 times
     Then alice has received exactly "the beginning" and "at most once"
 
+  @R4-12
+  Scenario: the same ciphertext under another number is the same message
+    When alice sends "once" and sends its ciphertext again under the next number
+    Then alice is told that it is refused under that number as Duplicate
+    When bob sends "once too" and sends its ciphertext again under the next number
+    Then bob is told that it is refused under that number as Duplicate
+    When carol sends "the end"
+    Then alice, bob and carol have received exactly "once", "once too" and "the end"
+
   @R4-02 @R4-04
   Scenario: many messages for many rooms go to their hub in few frames
     Given 8 rooms of a.example in one shard with alice and bob

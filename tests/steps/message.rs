@@ -244,6 +244,40 @@ async fn sends_again(story: &mut Story, name: String, text: String, times: usize
     story.messages.answers.insert(name, answers);
 }
 
+#[when(regex = r#"^(\w+) sends "([^"]+)" and sends its ciphertext again under the next number$"#)]
+async fn sends_under_another(story: &mut Story, name: String, text: String) {
+    let den = story.room();
+    let member = story.member(&name);
+    let first = member.encrypt(&den, &[&text]).unwrap();
+    let mut frames = member.frames(&den, first);
+    let [frame] = &mut frames[..] else {
+        panic!("one message is one frame")
+    };
+    let mut lane = member.door().unwrap().sends().await.unwrap();
+    for _ in 0..2 {
+        lane.send(frame).await.unwrap();
+        let sent = lane.next_sent().await.unwrap();
+        assert!(matches!(sent.answer, Ok(Answer::Sent(_))), "{sent:?}");
+        frame.first = frame.first.next();
+    }
+    story.messages.last.insert(name, first.next());
+}
+
+#[then(regex = r"^(\w+) is told that it is refused under that number as (\w+)$")]
+async fn is_refused_under(story: &mut Story, name: String, why: String) {
+    let den = story.room();
+    let first = story.messages.last[&name];
+    let member = story.member(&name);
+    let answer = ask_verdict(member, &den, first, VERDICT_WAIT_MS).await;
+    let Answer::Sent(runs) = answer else {
+        panic!("{answer:?}")
+    };
+    let [VerdictRun { verdict, .. }] = &runs[..] else {
+        panic!("{runs:?}")
+    };
+    assert_eq!(format!("{verdict:?}"), format!("Refused({why})"));
+}
+
 #[then(regex = r"^all answers to (\w+) are the same$")]
 fn same_answers(story: &mut Story, name: String) {
     let answers = &story.messages.answers[&name];

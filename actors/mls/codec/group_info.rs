@@ -81,6 +81,14 @@ impl<'a> GroupInfo<'a> {
     }
 }
 
+/// The id of the group that a GroupInfo is of, as the message says; nothing is checked.
+///
+/// # Errors
+/// [`Unreadable`] when the message holds no GroupInfo.
+pub fn group_id(message: &[u8]) -> Result<&[u8], Unreadable> {
+    Ok(GroupInfo::read(message)?.context.group_id)
+}
+
 /// The signature keys of those outside the group who may propose, as the GroupInfo of a message says.
 ///
 /// # Errors

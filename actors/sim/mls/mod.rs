@@ -20,6 +20,7 @@ use crate::{
         checks,
         desk::{Check, Checked},
     },
+    shard::names::GroupName,
     user::command::StoredPackage,
     wire::{
         Payload,
@@ -254,6 +255,15 @@ pub fn check(kind: Kind, hub: &ProviderId, check: Check) -> Checked {
     match kind {
         Kind::Model => checks::run(check, &model::Checks),
         Kind::Real => checks::run(check, &real::verifier(hub)),
+    }
+}
+
+/// Reads the name of a group in its GroupInfo.
+#[must_use]
+pub fn group_of(kind: Kind) -> fn(&[u8]) -> Option<GroupName> {
+    match kind {
+        Kind::Model => model::group_of,
+        Kind::Real => GroupName::in_group_info,
     }
 }
 

@@ -22,7 +22,9 @@ use crate::{
             proposal::{PendingProposal, ProposalKind, ProposalRefused, contradicting, omitted},
         },
         codec::{
+            context::Context,
             message::{HandshakeKind, Sender, application_header, handshake_header},
+            reader::Reader,
             sealed::NotSealed,
         },
         tree::{
@@ -31,6 +33,7 @@ use crate::{
         },
     },
     room::checks::Verifier,
+    shard::names::GroupName,
     user::command::StoredPackage,
     wire::{
         BText, BVec, Payload,
@@ -492,6 +495,13 @@ fn check_create(
     view.interim_transcript_hash = Bytes::copy_from_slice(&chain.0);
     let members = vec![in_group(0, leaf)];
     Ok(CheckedCreate { view, members })
+}
+
+/// The name of the group that a GroupInfo of the model is of.
+pub(super) fn group_of(group_info: &[u8]) -> Option<GroupName> {
+    let info: Info = decode(group_info)?;
+    let context = Context::read(&mut Reader::new(&info.group_context)).ok()?;
+    Some(GroupName::of(context.group_id))
 }
 
 fn first_chain(group_id: &[u8], leaf: &Leaf) -> Hash {

@@ -9,7 +9,7 @@ use crate::{
     ids::{RoomUri, UserUri},
     machine::{Desk, Fold, ReviveError},
     record::Entry,
-    shard::Derived,
+    shard::{Derived, names::Names},
     wire::{event::Hash, version::Level},
 };
 use std::{
@@ -33,6 +33,7 @@ pub(in crate::sim) struct Sealed {
     users: Packed<UserUri>,
     derived: Vec<u8>,
     level: Level,
+    names: Names,
 }
 
 /// From a leader to a replica that lags behind the beginning of its log.
@@ -79,6 +80,7 @@ impl Shard {
             users: pack(&self.users),
             derived: self.derived.compact(),
             level: self.derived.level,
+            names: self.derived.names.clone(),
         };
         self.replica.sealed.push(Arc::new(sealed));
         if let [before, _] = self.replica.sealed.as_slice() {
@@ -106,6 +108,7 @@ impl Shard {
         self.applied = sealed.at;
         self.state = sealed.state;
         self.derived.level = sealed.level;
+        self.derived.names.clone_from(&sealed.names);
         Ok(())
     }
 

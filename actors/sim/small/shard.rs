@@ -147,7 +147,7 @@ impl Shard {
                     done.push(Done::User(outcome));
                     Seen::Other
                 }
-                Command::Link(_) | Command::Level(_) => {
+                Command::Link(_) | Command::Level(_) | Command::Name(_) => {
                     done.push(Done::Nothing);
                     Seen::Other
                 }

@@ -20,6 +20,7 @@ use crate::{
         door,
         event::{ClientSeq, Epoch, Hash, InboxSeq, RoomSeq},
         joining::CodesAsk,
+        room::Beginning,
         tree::TreeContainer,
     },
 };
@@ -44,6 +45,10 @@ pub(super) struct Unsettled {
     pub(super) bytes: Bytes,
     /// Its provider has it.
     pub(super) queued: bool,
+    /// The room knows it again when it comes under another number: its hub's shard was of the second level.
+    pub(super) is_heard: bool,
+    /// It was accepted before, under another number.
+    pub(super) again: bool,
 }
 
 /// A Commit of which the stream has not told yet.
@@ -70,6 +75,10 @@ pub(super) struct ClientRoom {
     /// The number of its last message.
     pub(super) number: u64,
     pub(super) unsettled: BTreeMap<u64, Unsettled>,
+    /// What it began with, if its group has a name.
+    pub(super) beginning: Option<Beginning>,
+    /// The last message that was accepted and that the room knows again, and its number.
+    pub(super) heard: Option<(u64, Unsettled)>,
     pub(super) staged: Option<Staged>,
     /// Whether it is about to add somebody.
     pub(super) inviting: bool,
@@ -83,6 +92,17 @@ pub(super) struct ClientRoom {
     pub(super) lost: bool,
 }
 
+impl ClientRoom {
+    /// A message was accepted.
+    pub(super) fn accepted(&mut self, number: u64) -> Option<Unsettled> {
+        let message = self.unsettled.remove(&number)?;
+        if message.is_heard {
+            self.heard = Some((number, message.clone()));
+        }
+        Some(message)
+    }
+}
+
 /// What a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -93,6 +113,8 @@ pub(super) enum Purpose {
         tries: u32,
     },
     Create(RoomUri),
+    /// The same group in another room.
+    CreateTwin(RoomUri),
     Commit {
         room: RoomUri,
         commit: Bytes,
@@ -506,6 +528,7 @@ impl World {
             Purpose::Upload
             | Purpose::Claim { .. }
             | Purpose::Create(_)
+            | Purpose::CreateTwin(_)
             | Purpose::Commit { .. }
             | Purpose::Propose { .. }
             | Purpose::GroupInfo { .. }

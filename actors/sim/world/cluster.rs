@@ -601,7 +601,12 @@ impl World {
             let leads = self.leads(node, shard);
             self.check_applied(node, shard, &applied, leads);
             self.check_level(node, shard);
-            let Applied { news, orders, .. } = applied;
+            let Applied {
+                news,
+                orders,
+                named,
+                ..
+            } = applied;
             let every = self.plan.weather.snapshot_entries;
             // A full disk has no room for a snapshot.
             if !self.is_full(node)
@@ -623,6 +628,9 @@ impl World {
                     return;
                 }
                 self.perform(node, shard, order);
+            }
+            for (ticket, taken) in named {
+                self.answer(node, ticket, ShardReply::Named(taken));
             }
             if leads {
                 self.ring(node.provider, &news);

@@ -22,6 +22,7 @@ use crate::{
         door::{DoorItem, DoorRefused},
         event::{RoomSeq, Verdict},
         post::{Note, Notice},
+        refusal::RefusalCode,
     },
 };
 use bytes::Bytes;
@@ -84,6 +85,19 @@ impl World {
                 other => self
                     .history
                     .violated("retry", format!("a new room was refused: {other:?}")),
+            },
+            (Purpose::CreateTwin(room), Reply::Room(answer)) => match answer {
+                Answer::Refused(Refused::Invalid(flaw)) if flaw.code == RefusalCode::GroupTaken => {
+                    self.counts.one("rooms refused for their group");
+                }
+                answer if is_open(&answer) => {
+                    self.ask_later(client, request);
+                    return false;
+                }
+                other => {
+                    let why = format!("{room}, whose group another room has, was told {other:?}");
+                    self.history.violated("group id", why);
+                }
             },
             (
                 Purpose::GroupInfo {
@@ -388,16 +402,20 @@ impl World {
                         let Some(message) = known.unsettled.get_mut(&number) else {
                             continue;
                         };
-                        let content = message.content;
+                        let (content, again) = (message.content, message.again);
                         match run.verdict {
                             Verdict::Queued => message.queued = true,
                             Verdict::Accepted { seq, .. } => {
-                                known.unsettled.remove(&number);
+                                known.accepted(number);
                                 let seq = RoomSeq(seq.0 + offset);
                                 self.history.accepted(content, room, seq);
                             }
                             Verdict::Refused(_) => {
                                 known.unsettled.remove(&number);
+                                if again {
+                                    self.counts.one("messages known again");
+                                    continue;
+                                }
                                 self.history.refused(content);
                                 self.counts.one("messages refused with a verdict");
                             }
@@ -424,7 +442,9 @@ impl World {
                         let why = format!("{room} forgot message {first}, which it had queued");
                         self.history.violated("I25", why);
                     }
-                    self.history.refused(message.content);
+                    if !message.again {
+                        self.history.refused(message.content);
+                    }
                 }
                 self.counts.one("messages refused at the door");
             }

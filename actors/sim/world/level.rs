@@ -6,7 +6,9 @@
 use super::World;
 use crate::sim::plan::NodeRef;
 use crate::{
+    ids::RoomUri,
     record::Command,
+    shard::place,
     wire::{event::Hash, version::Level},
 };
 
@@ -24,6 +26,29 @@ impl World {
         } else {
             Level::SECOND
         }
+    }
+
+    /// The level that the shard of a room at its hub has reached, as far as any of its nodes knows.
+    pub(super) fn level_of(&self, room: &RoomUri) -> Level {
+        let Some(provider) = self.provider(room.hub()) else {
+            return Level::FIRST;
+        };
+        let shard = place(&room.to_string(), self.shards(provider));
+        self.level_reached(provider, shard)
+    }
+
+    /// Whether all shards of a provider have reached the newest level: whatever room is made, its group has a name.
+    pub(super) fn keeps_names(&self, provider: u8) -> bool {
+        let mut shards = 0..self.shards(provider);
+        shards.all(|shard| self.level_reached(provider, shard) >= Level::SECOND)
+    }
+
+    fn level_reached(&self, provider: u8, shard: u16) -> Level {
+        let nodes = self.plan.nodes();
+        let levels = nodes
+            .filter(|node| node.provider == provider)
+            .filter_map(|node| Some(self.shard(node, shard)?.derived.level));
+        levels.max().unwrap_or(Level::FIRST)
     }
 
     /// The leader of a shard raises its level once every member is there and runs the newer release.

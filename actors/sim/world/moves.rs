@@ -12,6 +12,7 @@ use crate::sim::{
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
+    limits::MESSAGES_REMEMBERED_PER_EPOCH_MAX,
     mls::{check::bundle::Bundle, tree::container::compress},
     wire::{
         BText, BVec, Payload,
@@ -20,6 +21,7 @@ use crate::{
         joining::GroupInfoRequest,
         room::{Beginning, Request},
         tree::{TreeContainer, TreeKind},
+        version::Level,
     },
 };
 use bytes::Bytes;
@@ -32,6 +34,7 @@ impl World {
         }
         match what {
             Move::Create => self.create_room(client),
+            Move::CreateTwin => self.create_twin(client),
             Move::Invite(users) => self.invite(client, usize::from(users)),
             Move::Remove => {
                 let room = self.quiet_room(client);
@@ -64,6 +67,7 @@ impl World {
             Move::Quarrel => self.quarrel(client),
             Move::Intrude(intrusion) => self.intrude(client, intrusion),
             Move::Send(count) => self.write(client, u64::from(count)),
+            Move::SendAgain => self.write_again(client),
             Move::Upload(count) => {
                 let now = self.client_time();
                 let member = &mut self.clients[client].member;
@@ -137,18 +141,37 @@ impl World {
             return;
         };
         let (group_info, tree) = is.member.found(&room);
-        is.rooms.insert(
-            room.clone(),
-            ClientRoom {
-                ..ClientRoom::default()
-            },
-        );
         let beginning = Beginning {
             group_info: Payload(group_info),
             tree: founding_tree(number, tree),
         };
+        let provider = is.provider;
+        let named = self.keeps_names(provider).then(|| beginning.clone());
+        self.clients[client].rooms.insert(
+            room.clone(),
+            ClientRoom {
+                beginning: named,
+                ..ClientRoom::default()
+            },
+        );
         let ask = ClientAsk::To(room.clone(), Request::Create(beginning));
         self.ask(client, Purpose::Create(room), ask);
+    }
+
+    /// Asks for another room with the group of one that there is: it must be refused.
+    fn create_twin(&mut self, client: usize) {
+        let number = self.fresh();
+        let is = &self.clients[client];
+        let rooms = is.rooms.values().filter(|known| known.exists);
+        let begun: Vec<Beginning> = rooms.filter_map(|known| known.beginning.clone()).collect();
+        let twin = format!("mimi://{}/r/twin{number}", is.uri.provider()).parse::<RoomUri>();
+        let (Some(beginning), Ok(room)) = (self.dice.pick(&begun).cloned(), twin) else {
+            return;
+        };
+        self.history.twins.insert(room.clone());
+        self.counts.one("rooms asked for with the group of another");
+        let ask = ClientAsk::To(room.clone(), Request::Create(beginning));
+        self.ask(client, Purpose::CreateTwin(room), ask);
     }
 
     /// Users, not of `except`, of whom a client may want KeyPackages.
@@ -470,6 +493,7 @@ impl World {
         let Some(room) = self.some_room(client) else {
             return;
         };
+        let is_heard = self.level_of(&room) >= Level::SECOND;
         for _ in 0..count {
             let content = self.fresh();
             let is = &mut self.clients[client];
@@ -481,14 +505,44 @@ impl World {
             };
             known.number += 1;
             self.history.wrote(client, &room, content, &bytes);
-            let queued = false;
             let message = Unsettled {
                 content,
                 bytes,
-                queued,
+                queued: false,
+                is_heard,
+                again: false,
             };
             known.unsettled.insert(known.number, message);
         }
+        self.send_unsettled(client, &room);
+    }
+
+    /// Sends a message that was accepted once more, under the next number: it must not be in the room twice.
+    fn write_again(&mut self, client: usize) {
+        let is = &self.clients[client];
+        let heard = is.rooms.iter().filter(|(_, known)| known.heard.is_some());
+        let heard: Vec<RoomUri> = heard.map(|(room, _)| room.clone()).collect();
+        let Some(room) = self.dice.pick(&heard).cloned() else {
+            return;
+        };
+        let Some(known) = self.clients[client].rooms.get_mut(&room) else {
+            return;
+        };
+        let Some((number, message)) = &known.heard else {
+            return;
+        };
+        if known.number.saturating_sub(*number) >= MESSAGES_REMEMBERED_PER_EPOCH_MAX as u64 {
+            return;
+        }
+        let message = Unsettled {
+            queued: false,
+            is_heard: false,
+            again: true,
+            ..message.clone()
+        };
+        known.number += 1;
+        known.unsettled.insert(known.number, message);
+        self.counts.one("messages sent under another number");
         self.send_unsettled(client, &room);
     }
 }

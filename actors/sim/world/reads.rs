@@ -301,7 +301,7 @@ impl World {
         }
         self.history.delivered(client, room, &event);
         if let Some(own) = event.own {
-            if let Some(message) = known.unsettled.remove(&own.0) {
+            if let Some(message) = known.accepted(own.0) {
                 self.history.accepted(message.content, room, event.seq);
             }
             return;

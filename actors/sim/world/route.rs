@@ -357,6 +357,11 @@ impl World {
                     self.answer(node, ticket, ShardReply::Nobody);
                 }
             }
+            Taken::Name(take) => {
+                if !self.queue_command(node, shard, Command::Name(take), Some(ticket)) {
+                    self.answer(node, ticket, ShardReply::Nobody);
+                }
+            }
             Taken::LogOwn(command) => {
                 let queued = self.queue_command(node, shard, Command::Link(command), None);
                 let reply = if queued {

@@ -29,6 +29,7 @@ impl World {
             own: self.id(provider).clone(),
             rules: self.plan.rules,
             later: LATER,
+            group_of: mls::group_of(self.kind),
         }
     }
 

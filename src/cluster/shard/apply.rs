@@ -102,7 +102,7 @@ impl Shard {
                     group(&mut followers, room, at, command, ticket)
                 }
                 Command::User(user, command) => group(&mut users, user, at, command, ticket),
-                Command::Link(_) | Command::Level(_) => {}
+                Command::Link(_) | Command::Level(_) | Command::Name(_) => {}
             }
         }
         // The entry comes first: whoever is woken by what follows reads it.
@@ -128,6 +128,12 @@ impl Shard {
             .record(index, stamp, self.environment.shards, done);
         orders.into_iter().for_each(|carry_out| carry_out());
         let redriven = std::mem::take(&mut news.redriven);
+        let names = std::mem::take(&mut news.names);
+        for (ticket, taken) in names_taken(decoded.commands(leadership)).zip(names) {
+            if let Some(ticket) = ticket {
+                self.waiting.give(ticket, ShardReply::Named(taken));
+            }
+        }
         for (ticket, redriven) in redrives(decoded.commands(leadership)).zip(redriven) {
             if let Some(ticket) = ticket {
                 self.waiting.give(ticket, ShardReply::Redriven(redriven));
@@ -240,6 +246,14 @@ fn redrives<'a>(
         )
     };
     commands.filter_map(move |(command, ticket)| redrive(command).then_some(ticket))
+}
+
+/// Who waits for each name of a group that an entry takes, in order.
+fn names_taken<'a>(
+    commands: impl Iterator<Item = (&'a Command, Option<Ticket>)>,
+) -> impl Iterator<Item = Option<Ticket>> {
+    let takes = |command: &Command| matches!(command, Command::Name(_));
+    commands.filter_map(move |(command, ticket)| takes(command).then_some(ticket))
 }
 
 fn group<D: Kind>(

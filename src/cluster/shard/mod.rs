@@ -40,7 +40,7 @@ use mimi_actors::{
     shard::Derived,
     shard_request::ShardReply,
     user::desk as user_desk,
-    wire::{refusal::TryLater, version::Level},
+    wire::{answer::Answer, refusal::TryLater, version::Level},
 };
 use ractor::ActorCell;
 use std::{
@@ -325,6 +325,10 @@ impl Shard {
                 Command::Link(_) => {
                     let redriven = ShardReply::Redriven(refused.into());
                     self.waiting.give(ticket, redriven);
+                }
+                Command::Name(_) => {
+                    let refused = Answer::Refused(refused.into());
+                    self.waiting.give(ticket, ShardReply::Room(refused));
                 }
                 // Nobody waits for it.
                 Command::Level(_) => {}

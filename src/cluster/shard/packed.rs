@@ -6,6 +6,7 @@
 //! 'u' user URI   compact fold of a user
 //! 'd'            what follows from the log beside the actors
 //! 'l'            the level of the shard, once that is not the first: one byte
+//! 'n'            which room has which group id, once one has
 //! ```
 //!
 //! Promises: all rows are of one position, for nothing is applied meanwhile; rows that are taken over were understood,
@@ -20,7 +21,7 @@ use crate::{cluster::log::batch::StateError, store::snapshot::Row};
 use mimi_actors::{
     machine::Fold,
     room::{desk, follower_desk},
-    shard::Derived,
+    shard::{Derived, names::Names},
     user::{desk as user_desk, fold as user},
     wire::version::Level,
 };
@@ -36,6 +37,7 @@ const FOLLOWER: u8 = b'f';
 const USER: u8 = b'u';
 const DERIVED: u8 = b'd';
 const LEVEL: u8 = b'l';
+const NAMES: u8 = b'n';
 /// Sleepers that are looked at before others get their turn.
 const LOOKS_MAX: usize = 64;
 
@@ -62,6 +64,13 @@ impl Shard {
                 value,
             });
         }
+        if !derived.names.is_empty() {
+            let value = postcard::to_allocvec(&derived.names).unwrap_or_default();
+            rows.push(Row {
+                key: vec![NAMES],
+                value,
+            });
+        }
         Ok(rows)
     }
 
@@ -74,6 +83,7 @@ impl Shard {
             (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut derived = None;
         let mut level = Level::FIRST;
+        let mut names = Names::default();
         for row in rows {
             let who = String::from_utf8_lossy(&row.key).into_owned();
             let broken = |reason: String| StateError::Row {
@@ -99,6 +109,9 @@ impl Shard {
                 LEVEL => postcard::from_bytes(&row.value)
                     .map(|read| level = read)
                     .map_err(|error| error.to_string()),
+                NAMES => postcard::from_bytes(&row.value)
+                    .map(|read| names = read)
+                    .map_err(|error| error.to_string()),
                 _ => Err("a row of an unknown kind".to_owned()),
             };
             taken.map_err(broken)?;
@@ -108,6 +121,7 @@ impl Shard {
             reason: "it is not there".to_owned(),
         })?;
         derived.level = level;
+        derived.names = names;
         self.actors.of::<desk::Desk>().lock().await.replace(hubs);
         self.actors
             .of::<follower_desk::Desk>()

@@ -16,13 +16,14 @@ use mimi_actors::{
     machine::Ticket,
     record::Command,
     room::{desk, follower_desk, hub},
+    shard::names,
     shard_request::{Asked, ShardReply, ShardRequest},
     user::{desk as user_desk, fold as user},
     way::{
         leader::{self, Taken},
         route::{Route, is_lost, route, wait_ms_max},
     },
-    wire::{event::Hash, version::Level},
+    wire::{self, answer::Answer, event::Hash, version::Level},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
@@ -185,6 +186,18 @@ impl Shards {
         let nobody = Unanswered::NoLeader { shard: shard.id };
         match (route(lead, hops), &self.mesh) {
             (Route::Here, _) => take(shard, request).await,
+            // A node of release 0.1 has no word for it, and keeps no names.
+            (Route::PassOn(node), Some(mesh))
+                if matches!(request, ShardRequest::Name(..))
+                    && mesh.level_of(node) == Some(Level::FIRST) =>
+            {
+                let (give, answer) = oneshot::channel();
+                let nobodys = ShardReply::Named(names::Taken::Nobodys);
+                // Whoever waits is the one that is told.
+                drop(give.send(nobodys));
+                let place = Place::At(node, shard.lead.subscribe());
+                Ok(Pending { answer, place })
+            }
             (Route::PassOn(node), Some(mesh)) => {
                 let answer = mesh.forward(node, shard.id, request);
                 Ok(Pending {
@@ -238,6 +251,10 @@ impl Shards {
                 .collect();
             let derived = shard.looked_at();
             parts.push(derived.links.compact());
+            // What a shard of release 0.1 does not have is not in its hash.
+            if !derived.names.is_empty() {
+                parts.push(wire::canonical(&derived.names).to_vec());
+            }
             let hash = Hash::of_parts(parts.iter().map(Vec::as_slice));
             hashes.push((derived.applied, hash));
         }
@@ -312,6 +329,13 @@ async fn carry_out(shard: &Arc<Shard>, taken: Taken, ticket: Ticket) -> Result<(
             if let Err(refused) = shard.queue(Command::Link(command), Some(ticket)) {
                 let redriven = ShardReply::Redriven(refused.into());
                 shard.waiting.give(ticket, redriven);
+            }
+            Ok(())
+        }
+        Taken::Name(take) => {
+            if let Err(refused) = shard.queue(Command::Name(take), Some(ticket)) {
+                let refused = Answer::Refused(refused.into());
+                shard.waiting.give(ticket, ShardReply::Room(refused));
             }
             Ok(())
         }

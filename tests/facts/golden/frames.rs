@@ -169,7 +169,7 @@ pub(super) fn link_frames(version: u8) -> Group {
             },
         )
         .frame("submitted", frames::Submitted::default());
-    for (name, reason) in submit_refusals() {
+    for (name, reason) in submit_refusals(version) {
         let rejected = frames::SubmitRejected {
             room: room(),
             first: SubmitSeq(7),
@@ -613,7 +613,9 @@ pub(super) fn refusals_of_1() -> Group {
         let reply = door::Reply::Room(Answer::Refused(refused));
         group.in_frame(format!("room-{name}"), reply, &[1, 4, 13]);
     }
-    group.every("submit", submit_refusals());
+    for (name, reason) in submit_refusals(1) {
+        group.add(format!("submit-{name}"), reason);
+    }
     for (name, refused) in link_refusals(1) {
         let reply = frames::Reply::Refused(refused);
         group.in_frame(format!("link-{name}"), reply, &[1, 4]);
@@ -643,7 +645,7 @@ pub(super) fn refusals_of_1() -> Group {
 pub(super) fn refusals() -> Group {
     let mut group = Group::default();
     group.every("room", room_refusals(2));
-    group.every("submit", submit_refusals());
+    group.every("submit", submit_refusals(2));
     group.every("link", link_refusals(2));
     group.every("door", door_refusals(2));
     group.every("package", package_refusals());

@@ -20,6 +20,7 @@ use mimi_actors::{
         follower, hub,
         leases::Grant,
     },
+    shard::names,
     user,
     wire::{
         BText, Payload,
@@ -436,21 +437,39 @@ pub(super) fn records_of_2() -> Group {
     let provider = provider();
     let give_up = Command::Link(link::Command::GiveUp { provider });
     group.frame("link-give-up", entry(give_up));
+    let take = names::Take {
+        group: names::GroupName::of(b"group"),
+        room: names::RoomMark::of(&room()),
+    };
+    group.frame("name", entry(Command::Name(take)));
     group
 }
 
 /// A fold after some commands, one an entry.
 fn after<F: Fold + Default>(commands: impl IntoIterator<Item = F::Command>) -> F {
+    after_at(Level::FIRST, commands)
+}
+
+fn after_at<F: Fold + Default>(level: Level, commands: impl IntoIterator<Item = F::Command>) -> F {
     let mut fold = F::default();
     for (entry, command) in (1..).zip(commands) {
         let moment = Moment {
             at: Position { entry, command: 0 },
             time: Millis(1_700_000_000_000),
-            ..Moment::default()
+            level,
         };
         fold.apply(moment, &command);
     }
     fold
+}
+
+/// Folds that version 1 has no word for.
+pub(super) fn folds_of_2() -> Group {
+    let mut group = Group::of(2);
+    let commands = hub_commands().into_iter().map(|(_, command)| command);
+    let hub: hub::Fold = after_at(Level::SECOND, commands);
+    group.fold("hub-that-knows-messages-again", hub);
+    group
 }
 
 pub(super) fn folds() -> Group {

@@ -293,9 +293,9 @@ pub(super) fn items() -> Vec<(&'static str, Item)> {
         .collect()
 }
 
-pub(super) fn submit_refusals() -> Vec<(&'static str, SubmitRefused)> {
+pub(super) fn submit_refusals(version: u8) -> Vec<(&'static str, SubmitRefused)> {
     let current = Epoch(9);
-    vec![
+    let mut all = vec![
         ("not-authorized", SubmitRefused::NotAuthorized),
         ("not-member", SubmitRefused::NotMember),
         ("epoch-too-old", SubmitRefused::EpochTooOld { current }),
@@ -303,7 +303,11 @@ pub(super) fn submit_refusals() -> Vec<(&'static str, SubmitRefused)> {
         ("malformed", SubmitRefused::Malformed),
         ("ended", SubmitRefused::Ended),
         ("poisoned", SubmitRefused::Poisoned),
-    ]
+    ];
+    if version > 1 {
+        all.push(("duplicate", SubmitRefused::Duplicate));
+    }
+    all
 }
 
 pub(super) fn notices() -> Vec<(&'static str, Notice)> {

@@ -1,0 +1,90 @@
+//! A message that the room took before: version 1 had no word of its own for it.
+
+use crate::{
+    room::follower::Deliver,
+    wire::{
+        Unwritten, Versioned,
+        door::{DoorItem, Events},
+        event::{Item, SubmitRefused, Verdict, VerdictRun},
+        link::Fanout,
+        version::{DOOR, Format, LINK},
+    },
+};
+
+/// What version 1 says.
+const SAID: SubmitRefused = SubmitRefused::Malformed;
+
+/// A verdict as version 1 has it.
+pub(super) fn verdict_in_1(mut run: VerdictRun) -> VerdictRun {
+    if run.verdict == Verdict::Refused(SubmitRefused::Duplicate) {
+        run.verdict = Verdict::Refused(SAID);
+    }
+    run
+}
+
+fn is_duplicate(item: &Item) -> bool {
+    let reason = match item {
+        Item::Refused { reason, .. } => Some(*reason),
+        Item::Event(_) | Item::Refilled { .. } => None,
+    };
+    reason == Some(SubmitRefused::Duplicate)
+}
+
+fn item_in_1(item: Item) -> Item {
+    match item {
+        Item::Refused {
+            submit_seq,
+            reason: SubmitRefused::Duplicate,
+        } => Item::Refused {
+            submit_seq,
+            reason: SAID,
+        },
+        Item::Refused { .. } | Item::Event(_) | Item::Refilled { .. } => item,
+    }
+}
+
+/// What a hub tells of a room, as an entry of version 1 has it, if that is otherwise.
+pub(crate) fn deliver_in_1(deliver: &Deliver) -> Option<Deliver> {
+    deliver.items.iter().any(is_duplicate).then(|| Deliver {
+        items: deliver.items.clone().map(item_in_1),
+    })
+}
+
+impl Versioned for Fanout {
+    const FORMAT: Format = LINK;
+
+    fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
+        let items = || self.groups.iter().flat_map(|group| group.items.iter());
+        if version > 1 || !items().any(is_duplicate) {
+            return Ok(postcard::to_extend(self, out)?);
+        }
+        let mut before = self.clone();
+        before.groups = before.groups.map(|mut group| {
+            group.items = group.items.map(item_in_1);
+            group
+        });
+        Ok(postcard::to_extend(&before, out)?)
+    }
+}
+
+impl Versioned for Events {
+    const FORMAT: Format = DOOR;
+
+    fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
+        let is_verdict = |item: &DoorItem| matches!(item, DoorItem::Verdict { .. });
+        if version > 1 || !self.items.iter().any(is_verdict) {
+            return Ok(postcard::to_extend(self, out)?);
+        }
+        let items = self.items.clone().map(|item| match item {
+            DoorItem::Verdict { room, run } => DoorItem::Verdict {
+                room,
+                run: verdict_in_1(run),
+            },
+            DoorItem::Room { .. }
+            | DoorItem::Gap { .. }
+            | DoorItem::Inbox { .. }
+            | DoorItem::Note { .. } => item,
+        });
+        Ok(postcard::to_extend(&Self { items }, out)?)
+    }
+}
