@@ -205,6 +205,9 @@ pub const ENROLMENT_CODE_LIFE_MS: u64 = 24 * 3_600 * 1_000;
 pub const ENROLMENT_CODE_BYTES: usize = 16;
 /// Inbox items of one client that wait to be acknowledged, at most.
 pub const INBOX_ITEMS_PER_CLIENT_MAX: usize = 4_096;
+/// Of those, notices of rooms of one other provider, at most; what comes after that is lost, and the client is told so.
+pub const INBOX_ITEMS_PER_CLIENT_AND_HUB_MAX: usize = 1_024;
+const _: () = assert!(INBOX_ITEMS_PER_CLIENT_AND_HUB_MAX <= INBOX_ITEMS_PER_CLIENT_MAX / 4);
 /// Notes of the provider in the inbox of one client that wait to be acknowledged, at most; further ones are not stored.
 pub const NOTES_PER_CLIENT_MAX: usize = 64;
 const _: () = assert!(NOTES_PER_CLIENT_MAX < INBOX_ITEMS_PER_CLIENT_MAX);

@@ -9,18 +9,19 @@
 //! | the same | 1 | each refusal had variants of its own for reasons to come again, and named no field |
 //! | link | 1 | each shard had lanes of its own, so no frame named its shard |
 //! | client door, link | 1 | a message that came before was as malformed as any other |
-//! | fold | 1 | a room did not know again what it took |
+//! | client door | 1 | a notice that found no place was not told |
+//! | fold | 1 | a room did not know again what it took, an inbox not whose notices it held |
 //!
 //! A shape here is never changed: it is what lies on disks and what nodes of that version say. Whoever gives a format
 //! another version moves the shape that it had into a module here and says in `read` and `write` how the two become each
 //! other; `tests/golden` holds the bytes of both.
 
 mod answers;
-mod duplicates;
 mod refusals;
 mod requests;
+mod unsaid;
 
-pub(crate) use duplicates::deliver_in_1;
+pub(crate) use unsaid::deliver_in_1;
 
 use crate::{
     room::hub,

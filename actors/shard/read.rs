@@ -340,7 +340,7 @@ pub fn inbox_item<S: Source>(source: &S, item: InboxItem) -> Result<DoorItem, Re
     let seq = item.seq;
     let at = match item.held {
         Held::Note(note) => return Ok(DoorItem::Note { seq, note }),
-        Held::Notice(at) => at,
+        Held::Notice(at) | Held::From(_, at) => at,
     };
     let found = self::at(source, at)?;
     match found.command() {

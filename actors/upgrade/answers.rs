@@ -2,8 +2,8 @@
 
 use super::{
     Before,
-    duplicates::verdict_in_1,
     refusals::{self, ClaimResponse, DoorRefused, Introduced, LinkRefused, Refused, UserAnswer},
+    unsaid::verdict_in_1,
 };
 use crate::ids::RoomUri;
 use crate::{

@@ -16,7 +16,11 @@ pub use super::{Fold, State};
 use crate::{
     ids::{ClientUri, Requester, RoomUri},
     machine::{self, Millis, Moment, ReviveError},
-    wire::{self, claim::UserRefused},
+    wire::{
+        self,
+        claim::UserRefused,
+        version::{FOLD, Format, NotInVersion, Versioned},
+    },
 };
 
 impl machine::Fold for Fold {
@@ -208,4 +212,24 @@ impl Fold {
     }
 }
 
-crate::versioned!(crate::wire::version::FOLD; Fold);
+/// Version 2 counts notices by the provider whose they are, and says which were missed.
+impl Versioned for Fold {
+    const FORMAT: Format = FOLD;
+
+    fn is_in(&self, version: u8) -> Result<(), NotInVersion> {
+        let devices = match &self.account {
+            Account::Active(user) => Some(user.devices.values()),
+            Account::Absent | Account::Deleted => None,
+        };
+        if version == 1
+            && devices
+                .into_iter()
+                .flatten()
+                .any(|device| device.inbox.is_of_2())
+        {
+            let what = "notice that counts for a provider";
+            return Err(NotInVersion { version, what });
+        }
+        Ok(())
+    }
+}

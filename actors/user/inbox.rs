@@ -12,14 +12,14 @@ use super::{
     outcome::{Answer, Outcome},
 };
 use crate::{
-    ids::{ClientUri, RoomUri},
+    ids::{ClientUri, ProviderId, RoomUri},
     limits::{
-        INBOX_ITEMS_PER_CLIENT_MAX, NOTES_PER_CLIENT_MAX, ROOMS_PER_CLIENT_AND_HUB_MAX,
-        ROOMS_PER_CLIENT_MAX,
+        INBOX_ITEMS_PER_CLIENT_AND_HUB_MAX, INBOX_ITEMS_PER_CLIENT_MAX, NOTES_PER_CLIENT_MAX,
+        ROOMS_PER_CLIENT_AND_HUB_MAX, ROOMS_PER_CLIENT_MAX,
     },
     machine::{Moment, Position},
     wire::{
-        event::{InboxSeq, LinkSeq, RoomSeq},
+        event::{Hash, InboxSeq, LinkSeq, RoomSeq},
         post::{Note, Notice},
         version::Level,
     },
@@ -51,6 +51,19 @@ pub enum Held {
     Notice(Position),
     /// A note of the provider itself.
     Note(Note),
+    /// A notice of a room of another provider, and by what that is known. Version 1 of folds has no word for it.
+    From(HubMark, Position),
+}
+
+/// What another provider is known by in an inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubMark([u8; 4]);
+
+impl HubMark {
+    fn of(hub: &ProviderId) -> Self {
+        let [a, b, c, d, ..] = Hash::of(hub.as_str().as_bytes()).0;
+        Self([a, b, c, d])
+    }
 }
 
 impl InboxItem {
@@ -58,7 +71,7 @@ impl InboxItem {
     #[must_use]
     pub fn at(&self) -> Option<Position> {
         match self.held {
-            Held::Notice(at) => Some(at),
+            Held::Notice(at) | Held::From(_, at) => Some(at),
             Held::Note(_) => None,
         }
     }
@@ -69,7 +82,51 @@ impl Inbox {
         self.items.iter().cloned()
     }
 
-    /// Stores a notice, or a note, if there is room.
+    /// Stores a notice of a room, if there is room: of the notices of one provider that counts, and beside what notes may
+    /// take.
+    fn store_notice(&mut self, at: Position, hub: Counted) -> Stored {
+        let (held, is_full) = match hub {
+            Counted::No => (Held::Notice(at), false),
+            Counted::Own => (Held::Notice(at), self.is_full_but_for_notes()),
+            Counted::Hub(mark) => {
+                let of_hub =
+                    |item: &&InboxItem| matches!(item.held, Held::From(of, _) if of == mark);
+                let own = self.items.iter().filter(of_hub).count();
+                let is_full = own >= INBOX_ITEMS_PER_CLIENT_AND_HUB_MAX;
+                (
+                    Held::From(mark, at),
+                    is_full || self.is_full_but_for_notes(),
+                )
+            }
+        };
+        if is_full {
+            return Stored::InPart;
+        }
+        self.store(held)
+    }
+
+    /// Whether what is left is kept for notes.
+    fn is_full_but_for_notes(&self) -> bool {
+        let notes = self.notes().count();
+        self.items.len() - notes >= INBOX_ITEMS_PER_CLIENT_MAX - NOTES_PER_CLIENT_MAX
+    }
+
+    fn notes(&self) -> impl Iterator<Item = &Note> {
+        self.items.iter().filter_map(|item| match &item.held {
+            Held::Note(note) => Some(note),
+            Held::Notice(_) | Held::From(..) => None,
+        })
+    }
+
+    /// Whether there is anything in it that version 1 of folds has no word for.
+    pub(super) fn is_of_2(&self) -> bool {
+        let of_2 = |item: &InboxItem| {
+            matches!(item.held, Held::From(..) | Held::Note(Note::Missed { .. }))
+        };
+        self.items.iter().any(of_2)
+    }
+
+    /// Stores something, if there is room.
     fn store(&mut self, held: Held) -> Stored {
         if self.items.len() >= INBOX_ITEMS_PER_CLIENT_MAX {
             return Stored::InPart;
@@ -82,13 +139,33 @@ impl Inbox {
 
     /// Whether this note waits already.
     fn holds(&self, note: &Note) -> bool {
-        let mut items = self.items.iter();
-        items.any(|item| matches!(&item.held, Held::Note(held) if held == note))
+        self.notes().any(|held| held == note)
     }
 
     pub(super) fn ack(&mut self, upto: InboxSeq) {
         while self.items.front().is_some_and(|item| item.seq <= upto) {
             self.items.pop_front();
+        }
+    }
+}
+
+/// How a notice counts for the provider whose room it is of.
+#[derive(Clone, Copy)]
+enum Counted {
+    /// Logs of the first level know no such rule.
+    No,
+    /// It is of a room of the client's own provider.
+    Own,
+    /// It is of a room of another.
+    Hub(HubMark),
+}
+
+impl Counted {
+    /// Rooms of the hub in which the client may be.
+    fn rooms_max(self) -> usize {
+        match self {
+            Self::No | Self::Own => ROOMS_PER_CLIENT_MAX,
+            Self::Hub(_) => ROOMS_PER_CLIENT_AND_HUB_MAX,
         }
     }
 }
@@ -138,17 +215,11 @@ impl Device {
         self.rooms.len() >= ROOMS_PER_CLIENT_MAX || others.take(of_hub_max).count() >= of_hub_max
     }
 
-    fn notice(
-        &mut self,
-        at: Position,
-        room: &RoomUri,
-        of_hub_max: usize,
-        happened: Happened,
-    ) -> Stored {
+    fn notice(&mut self, at: Position, room: &RoomUri, hub: Counted, happened: Happened) -> Stored {
         match happened {
             Happened::Joined { after, welcomed } => {
                 let known = self.rooms.contains_key(room);
-                if !known && self.is_crowded(room, of_hub_max) {
+                if !known && self.is_crowded(room, hub.rooms_max()) {
                     // A Welcome to a room whose events the client cannot be given would only mislead it.
                     return Stored::InPart;
                 }
@@ -162,7 +233,7 @@ impl Device {
                 };
                 self.rooms.insert(room.clone(), joined);
                 if welcomed {
-                    self.inbox.store(Held::Notice(at))
+                    self.inbox.store_notice(at, hub)
                 } else {
                     Stored::Whole
                 }
@@ -175,7 +246,7 @@ impl Device {
                 if membership.is_over() {
                     self.rooms.remove(room);
                 }
-                self.inbox.store(Held::Notice(at))
+                self.inbox.store_notice(at, hub)
             }
         }
     }
@@ -184,12 +255,23 @@ impl Device {
 impl Device {
     /// Stores a note for this device, which is `client`'s, unless too many wait there.
     pub(super) fn note(&mut self, client: &ClientUri, note: Note, outcome: &mut Outcome) {
-        let notes = self.inbox.items.iter().filter(|item| item.at().is_none());
-        let full = notes.count() >= NOTES_PER_CLIENT_MAX;
+        let full = self.inbox.notes().count() >= NOTES_PER_CLIENT_MAX;
         if full || self.inbox.store(Held::Note(note)) == Stored::InPart {
             outcome.inbox_full.push(client.clone());
         }
         outcome.woken.push(client.clone());
+    }
+}
+
+impl Device {
+    /// Tells the device that it missed a notice of a room, once; where too many notes wait, it knows already that it missed
+    /// some.
+    fn tell_missed(&mut self, room: &RoomUri) {
+        let note = Note::Missed { room: room.clone() };
+        let full = self.inbox.notes().count() >= NOTES_PER_CLIENT_MAX;
+        if !full && !self.inbox.holds(&note) {
+            self.inbox.store(Held::Note(note));
+        }
     }
 }
 
@@ -261,20 +343,24 @@ impl User {
             return outcome;
         }
         // What is asked of nobody must not take the places of those whom the user knows.
-        let counts = moment.level >= Level::SECOND && room.hub() != self.uri.provider();
-        let of_hub_max = if counts {
-            ROOMS_PER_CLIENT_AND_HUB_MAX
+        let counted = if moment.level < Level::SECOND {
+            Counted::No
+        } else if room.hub() == self.uri.provider() {
+            Counted::Own
         } else {
-            ROOMS_PER_CLIENT_MAX
+            Counted::Hub(HubMark::of(room.hub()))
         };
         let named: BTreeSet<&ClientUri> = clients.iter().collect();
         for client in named {
             let Some(device) = self.devices.get_mut(client) else {
                 continue;
             };
-            let stored = device.notice(moment.at, room, of_hub_max, happened);
+            let stored = device.notice(moment.at, room, counted, happened);
             if stored == Stored::InPart {
                 outcome.inbox_full.push(client.clone());
+                if moment.level >= Level::SECOND {
+                    device.tell_missed(room);
+                }
             }
             if stored != Stored::Nothing {
                 outcome.woken.push(client.clone());
@@ -393,6 +479,56 @@ mod tests {
     }
 
     #[test]
+    fn one_provider_does_not_fill_the_inbox_of_a_client_of_another_and_what_is_missed_is_told() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.level = Level::SECOND;
+        let of = |hub: &str, name: &str| Post {
+            room: format!("mimi://{hub}/r/{name}").parse().unwrap(),
+            ..post("club", &["phone"], joined(1))
+        };
+        for _ in 0..INBOX_ITEMS_PER_CLIENT_AND_HUB_MAX {
+            assert_eq!(bobby.deliver(of("eve.example", "den")).inbox_full, []);
+        }
+        let missed = |bobby: &mut Log, hub, name| {
+            let outcome = bobby.deliver(of(hub, name));
+            assert_eq!(outcome.woken, [client("phone")]);
+            outcome.inbox_full == [client("phone")]
+        };
+        assert!(missed(&mut bobby, "eve.example", "den"));
+        assert!(missed(&mut bobby, "eve.example", "den"));
+        assert!(missed(&mut bobby, "eve.example", "club"));
+        bobby.restart();
+        let told = |name: &str| Note::Missed {
+            room: of("eve.example", name).room,
+        };
+        assert_eq!(note(&bobby, "phone"), [told("den"), told("club")]);
+        assert!(!missed(&mut bobby, "e.example", "den"));
+        assert!(!missed(&mut bobby, "b.example", "den"), "its own provider");
+        bobby.ack("phone", Some(1), &[]);
+        assert!(!missed(&mut bobby, "eve.example", "club"));
+    }
+
+    #[test]
+    fn in_a_full_inbox_there_is_room_to_say_what_was_missed() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.level = Level::SECOND;
+        let own = |name: &str| Post {
+            room: format!("mimi://b.example/r/{name}").parse().unwrap(),
+            ..post("club", &["phone"], joined(1))
+        };
+        for number in 0..INBOX_ITEMS_PER_CLIENT_MAX - NOTES_PER_CLIENT_MAX {
+            let outcome = bobby.deliver(own(&format!("r{number}")));
+            assert_eq!(outcome.inbox_full, []);
+        }
+        for number in 0..NOTES_PER_CLIENT_MAX + 3 {
+            let outcome = bobby.deliver(own(&format!("missed{number}")));
+            assert_eq!(outcome.inbox_full, [client("phone")]);
+        }
+        assert_eq!(note(&bobby, "phone").len(), NOTES_PER_CLIENT_MAX);
+        assert_eq!(seqs(&bobby).len(), INBOX_ITEMS_PER_CLIENT_MAX);
+    }
+
+    #[test]
     fn a_client_in_too_many_rooms_joins_no_more() {
         let mut bobby = Log::bobby(&["phone"]);
         let notice = Notice::Joined {
@@ -434,6 +570,9 @@ mod tests {
             "it is in that room already"
         );
         assert!(join(&mut bobby, "e.example", 0) && join(&mut bobby, "f.example", 0));
+        let told = note(&bobby, "phone");
+        let missed = |note: &Note| matches!(note, Note::Missed { .. });
+        assert!(told.len() == 3 && told.iter().all(missed), "{told:?}");
         let mut all = 0..=ROOMS_PER_CLIENT_AND_HUB_MAX;
         let own = all.all(|number| join(&mut bobby, "b.example", number));
         assert!(own, "its own provider is not counted");

@@ -170,7 +170,7 @@ pub(super) fn note(bobby: &Log, name: &str) -> Vec<Note> {
     let held = bobby.fold.inbox(&phone).map(|item| item.held);
     held.filter_map(|held| match held {
         Held::Note(note) => Some(note),
-        Held::Notice(_) => None,
+        Held::Notice(_) | Held::From(..) => None,
     })
     .collect()
 }

@@ -78,6 +78,12 @@ pub enum Note {
         /// The client.
         client: ClientUri,
     },
+    /// A notice of this room found no place: it said that this client was brought in, with a Welcome, or that it left. Whoever
+    /// is a member enters by an external Commit, if it wants to be. Version 1 of the client door has no word for it.
+    Missed {
+        /// The room.
+        room: RoomUri,
+    },
 }
 
 /// A notice for one user of this provider; its bytes are in the command that caused it.

@@ -572,6 +572,11 @@ impl World {
                 self.counts.one("refills told");
                 self.history.heard_of_refill(&user, room, client);
             }
+            // No client here is brought into so many rooms, or waits so long.
+            Note::Missed { room } => {
+                let why = format!("a notice of {room} found no place");
+                self.history.violated("I26", why);
+            }
         }
     }
 }

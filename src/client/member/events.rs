@@ -187,7 +187,7 @@ impl Member {
         match note {
             Note::LowStock { left } => self.wants.packages = Some(left),
             Note::LastResortUsed => self.wants.last_resort = true,
-            Note::Refilled { .. } => {}
+            Note::Refilled { .. } | Note::Missed { .. } => {}
         }
         if self.notes.len() >= NOTES_KEPT_MAX {
             self.notes.pop_front();

@@ -404,6 +404,13 @@ pub(super) fn door_frames(version: u8) -> Group {
         };
         group.frame(format!("events-note-{name}"), events(item));
     }
+    if group.version > 1 {
+        let missed = door::DoorItem::Note {
+            seq: InboxSeq(2),
+            note: Note::Missed { room: room() },
+        };
+        group.frame("events-note-missed", events(missed));
+    }
     for (name, verdict) in [
         ("queued", Verdict::Queued),
         ("accepted", placed()),

@@ -469,6 +469,9 @@ pub(super) fn folds_of_2() -> Group {
     let commands = hub_commands().into_iter().map(|(_, command)| command);
     let hub: hub::Fold = after_at(Level::SECOND, commands);
     group.fold("hub-that-knows-messages-again", hub);
+    let commands = user_commands().into_iter().map(|(_, command)| command);
+    let user: user::fold::Fold = after_at(Level::SECOND, commands.take(10));
+    group.fold("user-with-notices-of-another-provider", user);
     group
 }
 

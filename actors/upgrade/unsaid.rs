@@ -1,4 +1,4 @@
-//! A message that the room took before: version 1 had no word of its own for it.
+//! What version 1 had no word of its own for: a message that the room took before, and a notice that found no place.
 
 use crate::{
     room::follower::Deliver,
@@ -7,6 +7,7 @@ use crate::{
         door::{DoorItem, Events},
         event::{Item, SubmitRefused, Verdict, VerdictRun},
         link::Fanout,
+        post::Note,
         version::{DOOR, Format, LINK},
     },
 };
@@ -71,14 +72,31 @@ impl Versioned for Events {
     const FORMAT: Format = DOOR;
 
     fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
-        let is_verdict = |item: &DoorItem| matches!(item, DoorItem::Verdict { .. });
-        if version > 1 || !self.items.iter().any(is_verdict) {
+        let may_differ = |item: &DoorItem| {
+            matches!(
+                item,
+                DoorItem::Verdict { .. }
+                    | DoorItem::Note {
+                        note: Note::Missed { .. },
+                        ..
+                    }
+            )
+        };
+        if version > 1 || !self.items.iter().any(may_differ) {
             return Ok(postcard::to_extend(self, out)?);
         }
         let items = self.items.clone().map(|item| match item {
             DoorItem::Verdict { room, run } => DoorItem::Verdict {
                 room,
                 run: verdict_in_1(run),
+            },
+            // Numbers have no gap, so something must be said: this does no harm.
+            DoorItem::Note {
+                seq,
+                note: Note::Missed { .. },
+            } => DoorItem::Note {
+                seq,
+                note: Note::LowStock { left: 0 },
             },
             DoorItem::Room { .. }
             | DoorItem::Gap { .. }
