@@ -365,7 +365,7 @@ mod tests {
         let release = format!("\"release\":\"{}\"", crate::release::RELEASE);
         let later = text
             .replace(&release, "\"release\":\"9.0.0\"")
-            .replace("\"fold\":1", "\"fold\":2")
+            .replace("\"fold\":2", "\"fold\":3")
             .replace("\"shards\":16", "\"shards\":\"many\"");
         std::fs::write(&path, later).unwrap();
         let said = format!("{:#}", claim_as(dir.path(), 1, None).unwrap_err());

@@ -158,7 +158,7 @@ async fn a_started_directory_says_which_release_wrote_it_and_an_earlier_one_refu
     let text = std::fs::read_to_string(&path).unwrap();
     let later = text
         .replace(own, "9.0.0")
-        .replace("\"fold\":1", "\"fold\":200");
+        .replace("\"fold\":2", "\"fold\":200");
     assert_ne!(later, text);
     std::fs::write(&path, &later).unwrap();
     let said = refused_start(&net, A);

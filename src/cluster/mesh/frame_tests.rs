@@ -6,6 +6,7 @@ use mimi_actors::{
     caller::{Caller, Principal},
     membership::Order,
     room::hub,
+    shard::names::{GroupName, Taken},
     shard_request::{ShardReply, ShardRequest},
     user::command::Command as UserCommand,
     wire::{
@@ -126,7 +127,7 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
         envelope: Payload::default(),
         before: bytes("signature"),
     };
-    vec![
+    let mut all = vec![
         ("create", to_room(Request::Create(beginning))),
         ("commit", to_room(Request::Commit(bundle))),
         ("propose", to_room(Request::Propose(proposals))),
@@ -301,7 +302,15 @@ fn samples(version: u8) -> Vec<(&'static str, String)> {
             "follows",
             hex(version, &Answers(vec![(1, RaftAnswer::Follows(true))])),
         ),
-    ]
+    ];
+    if version > 1 {
+        let group = GroupName::of(b"group");
+        let name = ShardRequest::Name(group, "mimi://a.example/r/den".parse().unwrap());
+        let named = ShardReply::Named(Taken::Anothers);
+        all.push(("name", hex(version, &ask(name))));
+        all.push(("named", hex(version, &Answers(vec![(2, named)]))));
+    }
+    all
 }
 
 /// What each version writes. A frame that changes needs a new version, or nodes of two builds misunderstand each other:
