@@ -309,7 +309,17 @@ fn user_commands() -> Vec<(&'static str, user::command::Command)> {
                 peer,
                 terms,
                 body,
-                rules: Rules::default(),
+                rules: Rules {
+                    requester: Rate {
+                        burst: 500,
+                        per_minute: 120,
+                    },
+                    provider: Rate {
+                        burst: 20_000,
+                        per_minute: 6_000,
+                    },
+                    ..Rules::default()
+                },
                 over_ms: Some(250),
             }),
         ),
