@@ -3,6 +3,7 @@
 use super::{Group, samples::*};
 use bytes::Bytes;
 use mimi_actors::{
+    bucket::Rate,
     ids::ClientUri,
     link::{self, Links, Peer, outgoing::Owed, submissions::SubmitRun},
     machine::{Fold, Millis, Moment, Position},
