@@ -40,7 +40,7 @@ pub(super) fn show(figures: &Figures) {
     );
     show_counters(
         "mimi_bound_refused_total",
-        "How often each of these bounds has refused since the start.",
+        "How often each of these bounds has refused, or made somebody wait, since the start.",
         (figures.bounds.iter()).map(|of| (labels([("bound", of.name)]), of.refused)),
     );
 }

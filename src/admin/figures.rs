@@ -123,7 +123,7 @@ impl Figures {
                 .into_iter()
                 .filter_map(|(door, figures)| Some((door, figures?)))
                 .collect(),
-            bounds: node.admission.figures(),
+            bounds: bounds(node),
             log: node.log_figures(),
             storage_full: node.storage_full().is_some(),
             scrub: scrub(node),
@@ -139,6 +139,30 @@ impl Figures {
             actors_asleep,
         }
     }
+}
+
+/// The bounds at the doors, and those of what is behind them.
+fn bounds(node: &Node) -> Vec<BoundFigures> {
+    let environment = node.shards.environment();
+    let throttles = &environment.throttles;
+    let counted = |name, refused| BoundFigures {
+        name,
+        taken: None,
+        refused,
+    };
+    let behind = [
+        BoundFigures {
+            name: "actors_awake",
+            taken: Some(environment.awake.count()),
+            refused: environment.awake.refused(),
+        },
+        counted("peer_refusals", throttles.refusals.waits()),
+        counted("peer_rooms_begun", throttles.rooms_begun.waits()),
+        counted("peer_invited", throttles.invited.waits()),
+    ];
+    let mut bounds = node.admission.figures();
+    bounds.extend(behind);
+    bounds
 }
 
 fn cursor(shard: &Shard, link: &Peer) -> Cursor {

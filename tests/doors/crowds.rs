@@ -3,14 +3,15 @@
 //! the node holds is bounded while it lasts, and little when it is over.
 
 use crate::{
-    stage::{A, B, ELSEWHERE, RSS_MIB_MORE, Stage},
-    support::{net::name_of, raw, until},
+    stage::{A, B, ELSEWHERE, Stage},
+    support::{client, net::name_of, raw, until},
 };
 use mimi_actors::{
     ids::RoomUri,
     limits::{
         BATCH_ROOMS_MAX, CONNECTIONS_PER_CLIENT_MAX, EVENT_LANES_PER_CONNECTION_MAX,
-        REQUESTS_PER_ADDRESS_MAX, WRONG_LOGINS_BURST_PER_ADDRESS,
+        REQUESTS_PER_ADDRESS_MAX, STRANGERS_PER_ADDRESS_MAX, WRONG_LOGIN_ANSWER_MS,
+        WRONG_LOGINS_BURST_PER_ADDRESS,
     },
     wire::{
         self, BVec, Versioned,
@@ -25,7 +26,7 @@ use quinn::{Connection, Endpoint};
 use raw::Back;
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{net::UdpSocket, task::JoinSet};
 
@@ -113,7 +114,7 @@ async fn not_read_at(nodes: u64) {
     assert!(full > 3_000, "{full} lanes of the peer");
     stage.nobody_notices().await;
     drop(held);
-    stage.nobody_notices().await;
+    stage.over().await;
 }
 
 /// First packets of connections, as a client makes them.
@@ -157,7 +158,7 @@ async fn packets_in_other_peoples_names_close_neither_door() {
     stage.net.node_mut(&name_of(B, 1)).start().await;
     stage.net.linked().await;
     sending.abort();
-    stage.nobody_notices().await;
+    stage.over().await;
 }
 
 /// Passes packets on from an address, and of what comes back only what asks to come again: a handshake gets as far as its
@@ -203,7 +204,7 @@ async fn handshakes_that_one_address_begins_and_leaves_are_its_own_loss() {
     while let Some(came) = begun.join_next().await {
         assert!(!came.unwrap_or(false), "it came through");
     }
-    stage.nobody_notices().await;
+    stage.over().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -302,11 +303,7 @@ async fn a_client_has_so_many_connections_and_streams_and_fills_no_memory_with_a
     tokio::time::sleep(Duration::from_secs(3)).await;
     stage.nobody_notices().await;
     drop((writing, held));
-    until("the memory is given back", async || {
-        let more = stage.rss_mib_more();
-        (more < RSS_MIB_MORE / 2).then_some(())
-    })
-    .await;
+    stage.over().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -338,4 +335,41 @@ async fn one_event_stream_too_many_is_told_to_come_again_and_the_others_go_on() 
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_nobodys_have_so_many_places_of_one_address_and_others_come_in() {
+    let stage = Stage::new().await;
+    let dialer = stage.dialer(true);
+    let mut held = Vec::new();
+    for _ in 0..STRANGERS_PER_ADDRESS_MAX {
+        held.push(raw::connect(&dialer, stage.door(), A).await.unwrap());
+    }
+    // It hears of it once it is up.
+    let crowded = raw::connect(&dialer, stage.door(), A).await.unwrap();
+    let closed = tokio::time::timeout(Duration::from_secs(10), crowded.closed()).await;
+    assert!(closed.is_ok(), "there is no place for it");
+    stage.nobody_notices().await;
+    held.clear();
+    stage.over().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_login_takes_as_long_whoever_it_is_for() {
+    let stage = Stage::new().await;
+    let dialer = stage.dialer(true);
+    let nobody = client("nobody", "phone", A);
+    let elsewhere = client("alice", "phone", B);
+    for wrong in [stage.alice.client(), &nobody, &elsewhere] {
+        let connection = raw::connect(&dialer, stage.door(), A).await.unwrap();
+        let (client, proof) = (wrong.clone(), vec![7; 64].into());
+        let asked = Instant::now();
+        let back = raw::say(&connection, &ask(Request::Login(Login { client, proof }))).await;
+        let refused = matches!(reply(&back), Some(Reply::Refused(DoorRefused::NotKnown)));
+        assert!(refused, "{wrong}: {back:?}");
+        assert!(
+            asked.elapsed() >= Duration::from_millis(WRONG_LOGIN_ANSWER_MS),
+            "{wrong}"
+        );
+    }
 }

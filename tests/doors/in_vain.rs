@@ -94,7 +94,7 @@ async fn claims_in_vain_at(nodes: u64) {
         "{answered} of at most {most}"
     );
     drop(asked);
-    stage.nobody_notices().await;
+    stage.over().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

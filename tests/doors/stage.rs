@@ -2,7 +2,7 @@
 //!
 //! Loopback has as many addresses as are needed: an attack comes from 127.0.0.9, honest people from 127.0.0.1.
 
-use crate::support::{Net, net::name_of, raw};
+use crate::support::{Net, net::name_of, raw, until};
 use mimi_client::member::Member;
 use mimi_quic::{DOOR_ALPN, LINK_ALPN};
 use quinn::Endpoint;
@@ -16,7 +16,11 @@ pub(crate) const B: &str = "b.example";
 /// Where attacks come from.
 pub(crate) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 /// How much larger a node may be during an attack, in MiB.
-pub(crate) const RSS_MIB_MORE: u64 = 256;
+const RSS_MIB_MORE: u64 = 256;
+/// How many more files and sockets it may have open.
+const DESCRIPTORS_MORE: usize = 64;
+/// How many more actors there may be, beside those of who comes: rooms and users that the attackers made.
+const ACTORS_MORE: usize = 64;
 /// Requests that an honest client makes while it lasts.
 const HONEST: usize = 40;
 
@@ -24,7 +28,7 @@ const HONEST: usize = 40;
 pub(crate) struct Stage {
     pub(crate) net: Net,
     pub(crate) alice: Member,
-    rss_mib: u64,
+    held: Held,
     /// How many have come after alice.
     late: Cell<u32>,
 }
@@ -48,11 +52,11 @@ impl Stage {
             node.is_at_level("v0.2").await;
         }
         let alice = net.member("alice", "phone", A).await;
-        let rss_mib = rss_mib(&net);
+        let held = Held::by(&net).await;
         Self {
             net,
             alice,
-            rss_mib,
+            held,
             late: Cell::new(0),
         }
     }
@@ -76,9 +80,32 @@ impl Stage {
         raw::dialer_from(ELSEWHERE, &self.net.ca(), LINK_ALPN, identity, reads)
     }
 
-    /// How much larger the attacked node is than at the beginning.
-    pub(crate) fn rss_mib_more(&self) -> u64 {
-        rss_mib(&self.net).saturating_sub(self.rss_mib)
+    /// What the attacked node holds more than at the beginning.
+    async fn more(&self) -> Held {
+        let Held {
+            rss_mib,
+            descriptors,
+            actors,
+        } = Held::by(&self.net).await;
+        Held {
+            rss_mib: rss_mib.saturating_sub(self.held.rss_mib),
+            descriptors: descriptors.saturating_sub(self.held.descriptors),
+            actors: actors.saturating_sub(self.held.actors),
+        }
+    }
+
+    /// It is over: what the node held for it is given back.
+    pub(crate) async fn over(&self) {
+        until("the node holds little more than before", async || {
+            let Held {
+                rss_mib,
+                descriptors,
+                ..
+            } = self.more().await;
+            (rss_mib < RSS_MIB_MORE / 2 && descriptors < DESCRIPTORS_MORE / 2).then_some(())
+        })
+        .await;
+        self.nobody_notices().await;
     }
 
     /// What an honest client notices: nothing.
@@ -90,16 +117,40 @@ impl Stage {
         let late = format!("late{}", self.late.get());
         let late = self.net.member(&late, "phone", A).await;
         late.door().unwrap().hub_sender().await.unwrap();
-        let more = self.rss_mib_more();
-        assert!(more < RSS_MIB_MORE, "{more} MiB more");
+        let more = self.more().await;
+        // Each who comes late is a user.
+        let late = self.late.get() as usize;
+        let held = more.rss_mib < RSS_MIB_MORE
+            && more.descriptors < DESCRIPTORS_MORE
+            && more.actors <= late + ACTORS_MORE;
+        assert!(held, "{more:?}");
         let errors = self.net.errors();
         assert!(errors.is_empty(), "{errors:#?}\n{}", self.net.tails());
     }
 }
 
-fn rss_mib(net: &Net) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", net.any(A).pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
-    kib.parse::<u64>().unwrap() / 1_024
+/// What a node holds.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    rss_mib: u64,
+    descriptors: usize,
+    /// Awake and asleep.
+    actors: usize,
+}
+
+impl Held {
+    /// What the attacked node holds.
+    async fn by(net: &Net) -> Self {
+        let node = net.any(A);
+        let process = format!("/proc/{}", node.pid());
+        let status = std::fs::read_to_string(format!("{process}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        let status = node.status().await;
+        Self {
+            rss_mib: kib.parse::<u64>().unwrap() / 1_024,
+            descriptors: std::fs::read_dir(format!("{process}/fd")).unwrap().count(),
+            actors: status.actors_awake + status.actors_asleep,
+        }
+    }
 }

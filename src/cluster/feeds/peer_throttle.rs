@@ -18,7 +18,10 @@ use mimi_actors::{
     machine::Millis,
 };
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -69,6 +72,8 @@ pub(crate) struct PeerThrottle {
     rate: Rate,
     since: Instant,
     used: Mutex<Buckets<ProviderId>>,
+    /// How often a lane had to wait.
+    waits: AtomicU64,
 }
 
 impl PeerThrottle {
@@ -77,6 +82,7 @@ impl PeerThrottle {
             rate,
             since: Instant::now(),
             used: Mutex::default(),
+            waits: AtomicU64::new(0),
         }
     }
 
@@ -105,7 +111,16 @@ impl PeerThrottle {
 
     /// How long the next frame of a peer must wait.
     pub(crate) fn wait(&self, peer: &ProviderId) -> Duration {
-        self.wait_at(peer, self.now())
+        let wait = self.wait_at(peer, self.now());
+        if !wait.is_zero() {
+            self.waits.fetch_add(1, Ordering::Relaxed);
+        }
+        wait
+    }
+
+    /// How often a lane had to wait, since the start.
+    pub(crate) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
     }
 
     fn wait_at(&self, peer: &ProviderId, time: Millis) -> Duration {
@@ -159,5 +174,6 @@ mod tests {
         assert_eq!(throttle.wait(&mallory), Duration::ZERO);
         throttle.use_up(&mallory, 2 * REFUSED_ITEMS_BURST, 0);
         assert!(throttle.wait(&mallory) > Duration::ZERO);
+        assert_eq!(throttle.waits(), 1);
     }
 }

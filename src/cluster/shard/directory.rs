@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -45,12 +45,22 @@ pub(crate) enum WakeError {
 pub(crate) struct Awake {
     count: Arc<AtomicUsize>,
     max: usize,
+    /// How often there was no place.
+    refused: Arc<AtomicU64>,
 }
 
 impl Awake {
     pub(crate) fn at_most(max: usize) -> Self {
-        let count = Arc::default();
-        Self { count, max }
+        Self {
+            count: Arc::default(),
+            max,
+            refused: Arc::default(),
+        }
+    }
+
+    /// How often something had to come again because as many as may be were awake.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// How many are.
@@ -69,7 +79,11 @@ impl Awake {
 
     /// A place for one more; `None` when there is none.
     fn place(&self) -> Option<Place> {
-        (self.count() < self.max).then(|| self.take())
+        if self.count() < self.max {
+            return Some(self.take());
+        }
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        None
     }
 
     /// A place for one more, whether there is one or not.
@@ -429,6 +443,7 @@ mod tests {
         }
         let crowded = directory.begin(&user("eve"), Desk::default()).await;
         assert!(matches!(crowded, Err(WakeError::Crowded { max: 2 })));
+        assert_eq!(directory.awake.refused(), 1);
         assert_eq!(directory.awake.idle(Duration::MAX), IDLE_WHEN_CROWDED);
         drop(directory.wake(&user("carol")).await.unwrap());
         assert_eq!(directory.awake.count(), 3);
