@@ -217,11 +217,16 @@ mod tests {
     use super::*;
     use crate::{
         machine::{Desk as _, Moment},
+        mls::codec::reader::put_vector,
         user::{
             command::{Claim, Consent, Enrol, Upload},
-            testing::{Log, NOW, alice, claim, client, code, package, user},
+            testing::{Log, NOW, alice, claim, client, code, delivered, package, user},
         },
-        wire::claim::{ClaimTerms, UserRefused},
+        wire::{
+            Payload,
+            claim::{ClaimTerms, UserRefused},
+            post::Notice,
+        },
     };
 
     const WAITER: Ticket = Ticket(1);
@@ -281,6 +286,46 @@ mod tests {
         bobby.apply(enrol(100, [1; 32]));
         assert_eq!(at_once(&bobby.fold, enrol(100, [1; 32])), None, "a retry");
         assert_eq!(at_once(&bobby.fold, enrol(100, [2; 32])), not_known);
+    }
+
+    /// A Welcome for these KeyPackages, and for one of somebody else.
+    fn welcome_for(references: &[&[u8]]) -> Payload {
+        let mut secrets = Vec::new();
+        for reference in references.iter().chain([&&b"somebody else's"[..]]) {
+            put_vector(&mut secrets, reference);
+            put_vector(&mut secrets, b"kem output");
+            put_vector(&mut secrets, b"ciphertext");
+        }
+        let mut out = vec![0, 1, 0, 3, 0, 1];
+        put_vector(&mut out, &secrets);
+        put_vector(&mut out, b"encrypted GroupInfo");
+        Payload::from(out)
+    }
+
+    #[test]
+    fn who_was_never_asked_for_a_keypackage_is_brought_into_no_room_of_another_provider() {
+        let mut bobby = Log::bobby(&["phone"]);
+        bobby.stock("phone", [1]);
+        let brought = |room: &str, welcome: Payload| {
+            let mut deliver = delivered("club", &["phone"]);
+            deliver.post.room = room.parse().unwrap();
+            if let Notice::Joined { welcome: told, .. } = &mut deliver.post.notice {
+                let told = told.as_mut().unwrap();
+                told.welcome = welcome;
+            }
+            Command::Deliver(deliver)
+        };
+        let (theirs, own) = ("mimi://a.example/r/club", "mimi://b.example/r/club");
+        let package = package(1);
+        let named = || welcome_for(&[&package.reference]);
+        let nothing_done = Some(Answer::Done);
+        assert_eq!(at_once(&bobby.fold, brought(theirs, named())), nothing_done);
+        assert_eq!(at_once(&bobby.fold, brought(own, named())), None);
+        assert!(bobby.claim_plain(1).is_ok());
+        assert_eq!(at_once(&bobby.fold, brought(theirs, named())), None);
+        for other in [welcome_for(&[]), Payload::from(vec![7; 99])] {
+            assert_eq!(at_once(&bobby.fold, brought(theirs, other)), nothing_done);
+        }
     }
 
     #[test]

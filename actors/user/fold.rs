@@ -142,6 +142,10 @@ impl Fold {
             (Account::Active(user), Command::Enrol(enrol)) if !user.may_enrol(time, enrol) => {
                 Some(Answer::Refused(Refused::NotKnown))
             }
+            // A Welcome that nobody asked for a KeyPackage for costs the log nothing, and is nobody's.
+            (Account::Active(user), Command::Deliver(deliver)) if user.is_uninvited(deliver) => {
+                Some(Answer::Done)
+            }
             (Account::Absent, _) => Some(Answer::Refused(Refused::Unknown)),
             (Account::Deleted, _) => Some(Answer::Refused(Refused::Deleted)),
             (Account::Active(_), _) => None,

@@ -18,6 +18,7 @@ use crate::{
         ROOMS_PER_CLIENT_AND_HUB_MAX, ROOMS_PER_CLIENT_MAX,
     },
     machine::{Moment, Position},
+    mls::codec::welcome::Welcome,
     wire::{
         event::{Hash, InboxSeq, LinkSeq, RoomSeq},
         post::{Note, Notice},
@@ -303,6 +304,34 @@ impl User {
         let news = seq > *heard;
         *heard = seq.max(*heard);
         news
+    }
+
+    /// Whether a hub of another provider brings clients into a room by what is no Welcome, or one for none of the KeyPackages that
+    /// were given away: it never claimed any.
+    pub(super) fn is_uninvited(&self, deliver: &Deliver) -> bool {
+        let Deliver { post, .. } = deliver;
+        let Notice::Joined {
+            welcome: Some(notice),
+            ..
+        } = &post.notice
+        else {
+            return false;
+        };
+        if post.room.hub() == self.uri.provider() {
+            return false;
+        }
+        let of_last_resort = |reference: &[u8]| {
+            let mut kept = self
+                .devices
+                .values()
+                .filter_map(|device| device.last_resort.as_ref());
+            kept.any(|kept| kept.package().reference[..] == *reference)
+        };
+        let Ok(welcome) = Welcome::read(&notice.welcome) else {
+            return true;
+        };
+        let mut named = welcome.references.iter();
+        !named.any(|reference| self.spent.gave(reference) || of_last_resort(reference))
     }
 
     pub(super) fn deliver(&mut self, moment: Moment, deliver: &Deliver) -> Outcome {

@@ -29,10 +29,14 @@ struct Mark {
     until_s: u64,
 }
 
+fn named_by(reference: &[u8]) -> Hash {
+    Hash::of_parts([b"reference".as_slice(), reference])
+}
+
 impl Mark {
     fn of(package: &StoredPackage) -> Self {
         Self {
-            reference: Hash::of_parts([b"reference".as_slice(), &package.reference]),
+            reference: named_by(&package.reference),
             init_key: Hash::of_parts([b"init key".as_slice(), &package.init_key]),
             until_s: package.not_after_s,
         }
@@ -57,6 +61,11 @@ impl Spent {
     pub(super) fn knows(&self, package: &StoredPackage) -> bool {
         let mark = Mark::of(package);
         self.known.contains(&mark.reference) || self.known.contains(&mark.init_key)
+    }
+
+    /// Whether the package with a reference was given away.
+    pub(super) fn gave(&self, reference: &[u8]) -> bool {
+        self.known.contains(&named_by(reference))
     }
 
     /// Drops what could not be uploaded again anyway.

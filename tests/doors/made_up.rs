@@ -1,14 +1,16 @@
 //! What is made up costs nothing: names of people and rooms that nobody has, Welcomes for nobody. And one Welcome for many lies
 //! on the disk once or twice for each shard, not for each of them.
 
-use crate::support::{Net, client, net::name_of, raw, room};
-use bytes::Bytes;
+use crate::support::{Net, client, forger::vector, net::name_of, raw, room};
 use mimi_actors::{
+    doors::check_package,
     ids::{ClientUri, RoomUri},
     limits::{TREE_BYTES_MAX, WELCOME_BYTES_MAX},
     machine::Millis,
+    mls::check::bundle::Terms,
     wire::{
-        self, BVec, Versioned,
+        self, BVec, Payload, Versioned,
+        claim::ClaimTerms,
         door::{self, Login, Reply, Request},
         event::{Body, Epoch, Event, Invitation, Item, LinkSeq, RoomSeq},
         joining::CodesAsk,
@@ -16,9 +18,11 @@ use mimi_actors::{
         room as asked,
     },
 };
+use mimi_client::member::{Member, new_claim_id, packages};
 use mimi_quic::{DOOR_ALPN, LINK_ALPN};
 use quinn::Connection;
 use raw::Back;
+use std::time::UNIX_EPOCH;
 
 const A: &str = "a.example";
 const B: &str = "b.example";
@@ -78,29 +82,35 @@ fn event(body: Body) -> Item {
     })
 }
 
-/// A Welcome and a tree that are as large as they may be, and that nothing makes smaller.
-fn invitation(clients: Vec<ClientUri>) -> (Item, u64) {
-    let noise = |length: usize, seed: u64| {
-        let mut state = seed;
-        let byte = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_be_bytes()[0]
-        };
-        Bytes::from(
-            std::iter::repeat_with(byte)
-                .take(length)
-                .collect::<Vec<u8>>(),
-        )
+/// Bytes that nothing makes smaller.
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let byte = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_be_bytes()[0]
     };
-    let (welcome, tree) = (noise(WELCOME_BYTES_MAX, 7), noise(TREE_BYTES_MAX, 9));
+    std::iter::repeat_with(byte).take(length).collect()
+}
+
+/// A Welcome for KeyPackages, and a tree, that are as large as they may be.
+fn invitation(clients: Vec<ClientUri>, references: &[Payload]) -> (Item, u64) {
+    let sealed =
+        |reference: &Payload| [vector(reference), vector(&[7; 32]), vector(&[7; 48])].concat();
+    let secrets: Vec<u8> = references.iter().flat_map(sealed).collect();
+    // MLS 1.0, a Welcome, suite 1.
+    let mut welcome = [&[0, 1, 0, 3, 0, 1], &*vector(&secrets)].concat();
+    let within = WELCOME_BYTES_MAX - welcome.len() - 4;
+    welcome.extend(vector(&noise(within, 7)));
+    assert_eq!(welcome.len(), WELCOME_BYTES_MAX);
+    let tree = noise(TREE_BYTES_MAX, 9);
     let bytes = (welcome.len() + tree.len()) as u64;
     let invitation = Invitation {
         epoch: Epoch(1),
         clients: BVec::try_from(clients).unwrap(),
-        welcome: welcome.to_vec().into(),
-        tree: tree.to_vec().into(),
+        welcome: welcome.into(),
+        tree: tree.into(),
     };
     (event(Body::Invited(invitation)), bytes)
 }
@@ -114,6 +124,26 @@ async fn held(net: &Net) -> Vec<(usize, Vec<String>)> {
         held.push((status.actors_awake + status.actors_asleep, folded));
     }
     held
+}
+
+/// The references of a KeyPackage of each client, all of which somebody claims.
+async fn claimed(by: &Member, clients: &[ClientUri]) -> Vec<Payload> {
+    let users: Vec<_> = clients.iter().map(|client| client.user().clone()).collect();
+    let terms = ClaimTerms::new(by.client().user().clone());
+    let door = by.door().unwrap();
+    let answer = door
+        .claim(new_claim_id().unwrap(), terms, &users)
+        .await
+        .unwrap();
+    let packages = packages(&answer).into_iter().zip(clients);
+    let now = Millis(u64::try_from(UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap());
+    let reference = |(package, client): (Payload, &ClientUri)| {
+        let checked = check_package(package, client, now, &Terms::default());
+        checked.unwrap().reference
+    };
+    let references: Vec<_> = packages.map(reference).collect();
+    assert_eq!(references.len(), clients.len());
+    references
 }
 
 /// Asks a.example, where it has so many nodes, for what nobody has; it holds no more for that.
@@ -204,25 +234,40 @@ async fn a_welcome_for_many_lies_on_the_disk_for_each_shard_and_not_for_each_use
 
     let before = settled().await;
     let nobody = (0..250).map(|number| client(&format!("nobody{number}"), "phone", A));
-    let (item, bytes) = invitation(nobody.collect());
+    let (item, bytes) = invitation(nobody.collect(), &[]);
     let ack = fanned_out(&link, vec![(room("ghosts", B), item)]).await;
     assert!(ack.refused.is_empty(), "{ack:?}");
     let ghosts = settled().await - before;
     // Once for the room, perhaps more where the log writes whole blocks.
     assert!(ghosts < 3 * bytes, "{ghosts} bytes for {bytes}");
 
+    let alice = net.member("alice", "phone", A).await;
     let mut invited = Vec::new();
     for number in 0..INVITED {
-        let name = format!("user{number}");
-        let member = net.member(&name, "phone", A).await;
+        let who = (&*format!("user{number}"), A);
+        let member = net.light_guest(who, alice.client().user(), 1).await;
         invited.push(member.client().clone());
     }
+    // Nobody has claimed a KeyPackage of theirs yet.
     let before = settled().await;
-    let (item, bytes) = invitation(invited);
+    let (item, bytes) = invitation(invited.clone(), &[]);
+    let uninvited = peer(&net).await;
+    let ack = fanned_out(&uninvited, vec![(room("uninvited", B), item)]).await;
+    assert!(ack.refused.is_empty(), "{ack:?}");
+    let written = settled().await - before;
+    assert!(written < 3 * bytes, "{written} bytes for {bytes}");
+
+    let references = claimed(&alice, &invited).await;
+    let before = settled().await;
+    let (item, bytes) = invitation(invited, &references);
     let second = peer(&net).await;
     let ack = fanned_out(&second, vec![(room("party", B), item)]).await;
     assert!(ack.refused.is_empty(), "{ack:?}");
     let party = settled().await - before;
+    assert!(
+        party > bytes * SHARDS as u64 / 2,
+        "it reached hardly anybody"
+    );
     // Once, or twice where the first of a shard was written before the others came.
     let most = (2 * SHARDS as u64 + 2) * bytes;
     assert!(

@@ -8,6 +8,7 @@ mod member;
 pub(super) mod packages;
 pub(super) mod sealing;
 mod trees;
+mod welcome;
 
 use super::{Intent, Took, Wish};
 use crate::{
@@ -51,6 +52,7 @@ pub use member::{Entrance, Member};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use trees::{check_tree, decode_tree, encode_tree, next_view, put_vector};
+use welcome::Welcoming;
 
 const MLS_10: u16 = 1;
 const SUITE: u16 = 1;
@@ -96,15 +98,6 @@ struct Committed {
     key: u64,
     /// Whether it ends the group.
     reinit: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Welcoming {
-    references: Vec<Bytes>,
-    group_id: Bytes,
-    epoch: u64,
-    chain: Hash,
-    tree_hash: Hash,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -631,7 +624,7 @@ fn check_welcome(next: &Next, welcome: Option<&Bytes>) -> Result<(), BundleRefus
         None if added.is_empty() => Ok(()),
         None => mismatch("it is missing"),
         Some(_) if added.is_empty() => mismatch("nobody is added"),
-        Some(welcome) => match decode::<Welcoming>(welcome) {
+        Some(welcome) => match Welcoming::read(welcome) {
             Some(told) if told.references.iter().collect::<Vec<_>>() == added => Ok(()),
             Some(_) | None => mismatch("its references are others"),
         },

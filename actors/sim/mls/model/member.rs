@@ -216,13 +216,14 @@ impl Member {
             .filter_map(|(_, _, reference)| reference.clone())
             .collect();
         let welcome = (!references.is_empty()).then(|| {
-            encode(&Welcoming {
+            let welcoming = Welcoming {
                 references,
                 group_id: group.group_id.clone(),
                 epoch: epoch + 1,
                 chain: next.chain,
                 tree_hash: Hash::of(&encode_tree(&next.tree)),
-            })
+            };
+            welcoming.message()
         });
         group.staged = Some((commit.clone(), content));
         Some(Bundle {
@@ -313,7 +314,7 @@ impl Member {
         welcome: &Bytes,
         tree: &Bytes,
     ) -> Result<Epoch, String> {
-        let welcome: Welcoming = decode(welcome).ok_or("not a Welcome")?;
+        let welcome = Welcoming::read(welcome).ok_or("not a Welcome")?;
         let own = welcome
             .references
             .iter()
