@@ -368,6 +368,13 @@ impl RoomUri {
         &self.hub
     }
 
+    /// Holds the hub's name together with others in memory, if it is this one.
+    pub(crate) fn share_hub(&mut self, hub: &ProviderId) {
+        if self.hub == *hub {
+            self.hub = hub.clone();
+        }
+    }
+
     /// The name of the room at its hub.
     #[must_use]
     pub fn room(&self) -> &str {

@@ -28,6 +28,9 @@ pub const WELCOME_BYTES_MAX: usize = 1 << 20;
 pub const GROUP_INFO_BYTES_MAX: usize = 64 << 10;
 /// Largest ratchet tree, in bytes: it travels whole inside an event, to whoever joins.
 pub const TREE_BYTES_MAX: usize = 15 << 17;
+/// Largest ratchet tree that a joiner gets whole also when it asks for a delta, in bytes: beside a smaller one no delta is
+/// kept, for most rooms are small and nobody joins them.
+pub const TREE_SENT_WHOLE_BYTES_MAX: usize = 4 << 10;
 /// Memory for trees that a node keeps from one Commit to the next, in bytes; the one not used for longest goes.
 pub const TREES_KEPT_BYTES_MAX: usize = 128 << 20;
 /// Memory for the groups that OpenMLS audits, kept between Commits, in bytes; the oldest go first.

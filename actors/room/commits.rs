@@ -12,7 +12,7 @@ use super::{
 use crate::{
     ids::{ClientUri, ProviderId, UserUri},
     limits::PEER_BEHIND_RETRY_AFTER_MS,
-    machine::{Millis, Position},
+    machine::{Millis, Moment, Position},
     mls::{check::bundle::CheckedBundle, tree::view::GroupView},
     wire::{
         BVec,
@@ -23,7 +23,8 @@ use crate::{
 use std::collections::BTreeMap;
 
 impl Fold {
-    pub(super) fn commit(&mut self, at: Position, time: Millis, commit: &Commit) -> Outcome {
+    pub(super) fn commit(&mut self, moment: Moment, commit: &Commit) -> Outcome {
+        let time = moment.time;
         let Some(room) = &mut self.room else {
             return Outcome::refused(Refused::NotAuthorized);
         };
@@ -53,7 +54,7 @@ impl Fold {
         }
         // What was checked on this very state follows on it; what does not is refused like a bundle that says so.
         match commit.checked.next.after(room.view()) {
-            Ok(view) => room.open_epoch(at, time, commit, view),
+            Ok(view) => room.open_epoch(moment, commit, view),
             Err(refused) => Outcome::refused(Refused::invalid(
                 RefusalCode::BadTreeDelta,
                 &refused.to_string(),
@@ -91,18 +92,15 @@ impl Room {
         }
     }
 
-    fn open_epoch(
-        &mut self,
-        at: Position,
-        time: Millis,
-        commit: &Commit,
-        view: GroupView,
-    ) -> Outcome {
+    fn open_epoch(&mut self, moment: Moment, commit: &Commit, view: GroupView) -> Outcome {
+        let Moment { at, time, level } = moment;
         let hub = self.hub.clone();
         // Who was in before gets the Commit, those it removes included.
         let mut recipients = self.followers();
         let (seq, time) = self.sequence.take(1, time);
-        let epoch = self.group.open_epoch(&commit.commit, &commit.checked, view);
+        let epoch = self
+            .group
+            .open_epoch(level, &commit.commit, &commit.checked, view);
         self.pending.epoch_opened();
         self.joining.epoch_opened(commit.checked.external);
         if self.has_ended() {

@@ -204,7 +204,7 @@ impl machine::Fold for Fold {
         let Moment { at, time, .. } = moment;
         match command {
             Command::Create(create) => self.create(at, time, create),
-            Command::Commit(commit) => self.commit(at, time, commit),
+            Command::Commit(commit) => self.commit(moment, commit),
             Command::Propose(propose) => self.propose(at, time, propose),
             Command::Submit(submit) => self.submit(moment, submit),
             Command::Grant(grant) => self.grant(time, grant),

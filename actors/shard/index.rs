@@ -3,7 +3,8 @@
 //! Promises: an event is kept for as long as a provider is owed it; until every client of this provider that may read
 //! it has it, or its retention is over. Events of a room are forgotten in their order.
 
-use super::readers::Readers;
+pub use super::kept::Runs;
+use super::kept::{Kept, RoomIndex};
 use crate::{
     ids::{ClientUri, RoomUri},
     machine::{Millis, Position},
@@ -11,8 +12,11 @@ use crate::{
     wire::event::{ClientSeq, Lane, LaneCursor, RoomSeq},
 };
 use itertools::Itertools as _;
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor},
+};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 /// Consecutive events whose bytes are consecutive items of one command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,11 +39,11 @@ pub struct EventRun {
 
 impl EventRun {
     /// The number after the last.
-    fn end(&self) -> RoomSeq {
+    pub(super) fn end(&self) -> RoomSeq {
         self.first.plus(u64::from(self.count))
     }
 
-    fn last(&self) -> RoomSeq {
+    pub(super) fn last(&self) -> RoomSeq {
         RoomSeq(self.end().0.saturating_sub(1))
     }
 
@@ -63,54 +67,10 @@ impl EventRun {
 }
 
 /// The events of all rooms of one shard.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct EventIndex {
-    rooms: BTreeMap<RoomUri, RoomIndex>,
-}
-
-/// The events of one room: control events apart, so that they are found among many others.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct RoomIndex {
-    control: VecDeque<EventRun>,
-    application: VecDeque<EventRun>,
-    /// The last event of each lane that was forgotten.
-    forgotten: LaneCursor,
-    readers: Readers,
-}
-
-impl RoomIndex {
-    /// The oldest run, if it may be forgotten: it is of before this time or everybody has it, and it ends before an
-    /// event that is owed.
-    fn oldest(&self, before: Millis, owed: Option<RoomSeq>) -> Option<&EventRun> {
-        let fronts = [self.control.front(), self.application.front()];
-        let oldest = fronts.into_iter().flatten().min_by_key(|run| run.first)?;
-        let is_owed = owed.is_some_and(|owed| oldest.end() > owed);
-        let needed = oldest.time >= before && !self.readers.all_past(oldest.last(), oldest.lane);
-        (!is_owed && !needed).then_some(oldest)
-    }
-
-    fn forget(&mut self, before: Millis, owed: Option<RoomSeq>) {
-        while let Some(oldest) = self.oldest(before, owed) {
-            let (last, lane) = (oldest.last(), oldest.lane);
-            match lane {
-                Lane::Commit(_) | Lane::Proposals => {
-                    self.control.pop_front();
-                    self.forgotten.control = last;
-                }
-                Lane::Application(_) => {
-                    self.application.pop_front();
-                    self.forgotten.application = last;
-                }
-            }
-        }
-        self.readers.let_go();
-    }
-}
-
-/// The runs that hold events behind `given`.
-fn runs_after(runs: &VecDeque<EventRun>, given: RoomSeq) -> impl Iterator<Item = &EventRun> {
-    let skip = runs.partition_point(|run| run.last() <= given);
-    runs.range(skip..)
+    rooms: BTreeMap<RoomUri, Kept>,
 }
 
 impl EventIndex {
@@ -125,27 +85,44 @@ impl EventIndex {
             origin: emission.origin.clone(),
             lane: emission.lane,
         };
-        let known = self.begun(room);
-        match run.lane {
-            Lane::Commit(_) | Lane::Proposals => known.control.push_back(run),
-            Lane::Application(_) => known.application.push_back(run),
-        }
+        self.in_room(room, |known| known.runs.push(run));
     }
 
-    /// A room, begun when there is none.
-    fn begun(&mut self, room: &RoomUri) -> &mut RoomIndex {
-        self.rooms.entry(room.clone()).or_default()
+    /// Changes a room in which something happens, begun when there is none.
+    fn in_room(&mut self, room: &RoomUri, change: impl FnOnce(&mut RoomIndex)) {
+        self.rooms.entry(room.clone()).or_default().open(change);
     }
 
     /// Takes note that a client of this provider joined or left a room.
     pub fn change(&mut self, room: &RoomUri, client: &ClientUri, change: Change) {
-        self.begun(room).readers.change(client, change);
+        self.in_room(room, |known| known.readers.change(client, change));
+    }
+
+    /// Keeps what is known of a room in little memory, for its actor sleeps. Nothing else changes.
+    pub fn fold(&mut self, room: &RoomUri) {
+        if let Some(known) = self.rooms.get_mut(room) {
+            known.fold();
+        }
+    }
+
+    /// How many rooms are not folded.
+    #[must_use]
+    pub fn open_rooms(&self) -> usize {
+        let rooms = self.rooms.values();
+        rooms.filter(|known| known.is_open()).count()
+    }
+
+    /// The key that a room has here, so that others hold the same in memory.
+    #[must_use]
+    pub fn shared(&self, room: &RoomUri) -> Option<RoomUri> {
+        let known = self.rooms.get_key_value(room);
+        known.map(|(room, _)| room.clone())
     }
 
     /// Takes note of what a client has acknowledged of a room.
     pub fn read(&mut self, room: &RoomUri, client: &ClientUri, has: LaneCursor) {
         if let Some(known) = self.rooms.get_mut(room) {
-            known.readers.read(client, has);
+            known.read(client, has);
         }
     }
 
@@ -168,7 +145,7 @@ impl EventIndex {
     #[must_use]
     pub fn may_forget(&self, before: Millis, owed: &BTreeMap<RoomUri, RoomSeq>) -> bool {
         let mut rooms = self.rooms.iter();
-        rooms.any(|(room, known)| known.oldest(before, owed.get(room).copied()).is_some())
+        rooms.any(|(room, known)| known.may_forget(before, owed.get(room).copied()))
     }
 
     /// What a client whose stream was given this much of a room has, as far as the room's shard was told of its
@@ -181,49 +158,71 @@ impl EventIndex {
         given: LaneCursor,
     ) -> Option<(LaneCursor, Option<RoomSeq>)> {
         let known = self.rooms.get(room)?;
-        known.readers.stands(client, given, known.forgotten)
+        let forgotten = known.forgotten();
+        known.whole().readers.stands(client, given, forgotten)
     }
 
     /// The last event of each lane of a room that was forgotten; zero when none was.
     #[must_use]
     pub fn forgotten(&self, room: &RoomUri) -> LaneCursor {
         let known = self.rooms.get(room);
-        known.map_or_else(LaneCursor::default, |known| known.forgotten)
+        known.map_or_else(LaneCursor::default, Kept::forgotten)
     }
 
-    /// Every run of every room.
-    pub fn runs(&self) -> impl Iterator<Item = &EventRun> {
-        let rooms = self.rooms.values();
-        rooms.flat_map(|room| room.control.iter().chain(&room.application))
+    /// The commands that hold the events of all rooms.
+    pub fn positions(&self) -> impl Iterator<Item = Position> {
+        let rooms = self.rooms.values().map(Kept::runs);
+        rooms.flat_map(|runs| runs.all().map(|run| run.at).collect::<Vec<_>>())
+    }
+
+    /// The runs of a room; none when it is not known.
+    #[must_use]
+    pub fn runs(&self, room: &RoomUri) -> Cow<'_, Runs> {
+        self.rooms.get(room).map(Kept::runs).unwrap_or_default()
     }
 
     /// The runs that hold what follows of each lane, in the room's order, each lane cut to begin there; as many as hold
     /// `events_max` events.
     #[must_use]
     pub fn after(&self, room: &RoomUri, given: LaneCursor, events_max: usize) -> Vec<EventRun> {
-        let control = self.control_after(room, given.control);
-        let application = self.application_after(room, given.application);
+        let runs = self.runs(room);
+        let control = runs.control_after(given.control);
+        let application = runs.application_after(given.application);
         let merged = control.map(|run| run.cut(given.control.next())).merge_by(
             application.map(|run| run.cut(given.application.next())),
             |one, other| one.first <= other.first,
         );
         holding(merged, events_max)
     }
+}
 
-    /// The runs of control events that hold any behind `given`, which the first may begin before.
-    pub fn control_after(&self, room: &RoomUri, given: RoomSeq) -> impl Iterator<Item = &EventRun> {
-        let known = self.rooms.get(room).into_iter();
-        known.flat_map(move |known| runs_after(&known.control, given))
+impl<'de> Deserialize<'de> for EventIndex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Rooms)
+    }
+}
+
+/// Reads the rooms of an index. Each is folded before the next is read, those of one hub share its name, and the map is
+/// made of all at once, or half of its nodes would be empty.
+struct Rooms;
+
+impl<'de> Visitor<'de> for Rooms {
+    type Value = EventIndex;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the rooms of an event index")
     }
 
-    /// As [`Self::control_after`], of application messages.
-    pub fn application_after(
-        &self,
-        room: &RoomUri,
-        given: RoomSeq,
-    ) -> impl Iterator<Item = &EventRun> {
-        let known = self.rooms.get(room).into_iter();
-        known.flat_map(move |known| runs_after(&known.application, given))
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EventIndex, A::Error> {
+        let mut rooms: Vec<(RoomUri, Kept)> = Vec::new();
+        while let Some((mut room, known)) = map.next_entry::<RoomUri, Kept>()? {
+            if let Some((before, _)) = rooms.last() {
+                room.share_hub(before.hub());
+            }
+            rooms.push((room, known));
+        }
+        let rooms = rooms.into_iter().collect();
+        Ok(EventIndex { rooms })
     }
 }
 
@@ -306,9 +305,10 @@ mod tests {
         assert_eq!(firsts(&ahead), [(5, 1), (6, 1), (8, 1)]);
         let club = room();
         let first = |run: Option<&EventRun>| run.map(|run| run.first);
-        let control = index.control_after(&club, RoomSeq(5)).next();
+        let runs = index.runs(&club);
+        let control = runs.control_after(RoomSeq(5)).next();
         assert_eq!(first(control), Some(RoomSeq(6)));
-        let message = index.application_after(&club, RoomSeq(7)).next();
+        let message = runs.application_after(RoomSeq(7)).next();
         assert_eq!(first(message), Some(RoomSeq(7)), "not cut");
     }
 
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(firsts(&kept), [(6, 1), (7, 2)]);
         index.forget(Millis(100), &nothing);
         assert_eq!(
-            (index.forgotten(&room()), index.runs().count()),
+            (index.forgotten(&room()), index.positions().count()),
             (given(8, 6), 0)
         );
     }
@@ -342,7 +342,7 @@ mod tests {
         let nothing = BTreeMap::new();
         assert!(index.may_forget(Millis(0), &nothing));
         index.forget(Millis(0), &nothing);
-        assert_eq!(index.runs().count(), 0);
+        assert_eq!(index.positions().count(), 0);
     }
 
     #[test]

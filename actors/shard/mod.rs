@@ -5,6 +5,7 @@
 
 mod fill;
 pub mod index;
+mod kept;
 pub mod names;
 pub mod owing;
 pub mod read;
@@ -112,7 +113,7 @@ impl Derived {
     /// another shard, and of submissions without a verdict.
     #[must_use]
     pub fn pointed_at(&self, below: u64) -> BTreeSet<u64> {
-        let events = self.index.runs().map(|run| run.at);
+        let events = self.index.positions();
         let owed = self.links.peers().flat_map(|(_, owed)| {
             let notice = |owed| match owed {
                 Owed::Notice { notice, .. } => Some(notice.at),

@@ -210,9 +210,9 @@ impl<S: Source> Reading<'_, S> {
     fn control_first(mut self, room: &RoomUri, messages_max: usize) -> Result<RoomPart, ReadError> {
         let given = self.part.given;
         let (ahead, messages) = self.source.derived(|derived| {
-            let index = &derived.index;
-            let messages = || index.application_after(room, given.application);
-            let control = index.control_after(room, given.control);
+            let runs = derived.index.runs(room);
+            let messages = || runs.application_after(given.application);
+            let control = runs.control_after(given.control);
             let cut = messages().map(|run| run.cut(given.application.next()));
             (Ahead::of(control, messages()), holding(cut, messages_max))
         });

@@ -118,6 +118,11 @@ impl Readers {
         (is_kept && given.control < before).then_some((given, Some(before)))
     }
 
+    /// Whether [`Self::let_go`] would let somebody go.
+    pub(super) fn some_done(&self) -> bool {
+        self.0.iter().any(Reader::is_done)
+    }
+
     /// Lets those go who have their last event.
     pub(super) fn let_go(&mut self) {
         self.0.retain(|reader| !reader.is_done());

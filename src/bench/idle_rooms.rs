@@ -96,6 +96,7 @@ impl IdleRooms {
             "bench": "idle-rooms",
             "rooms": self.rooms,
             "rss_gib": hundredths(rss_mib / 1_024.0),
+            "rss_mib": hundredths(rss_mib),
             "start_s": hundredths(start_s),
             "peak_rss_gib": hundredths(peak_mib / 1_024.0),
             "bytes_per_room": (rss_mib * f64::from(1 << 20) / f64::from(self.rooms)).round(),

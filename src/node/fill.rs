@@ -9,7 +9,7 @@ use crate::{
         shard::{Shard, apply::ApplyToActors, directory::Awake},
     },
     perform::{Environment, workers::Workers},
-    store::Disk,
+    store::{Disk, log::Log},
 };
 use anyhow::{Context, ensure};
 use mimi_actors::{
@@ -26,11 +26,11 @@ use mimi_actors::{
     shard::{place, read::ReadError},
     supervisor::Supervisor,
     user::command::Rules,
-    wire::{self, BVec},
+    wire::{self, BVec, version::Release},
 };
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -40,7 +40,9 @@ const ENTRY_COMMANDS: usize = 256;
 const COMMAND_BYTES: usize = 4_096;
 /// How long sealing may take.
 const SEAL_DEADLINE: Duration = Duration::from_secs(600);
-/// How often it is looked whether a snapshot is there.
+/// How long it may take until the log is closed.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(60);
+/// How often it is looked whether a snapshot is there, or the log closed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Puts rooms into the log of a node that does not run, each by the same commands, and seals its shards.
@@ -81,6 +83,19 @@ pub(crate) async fn fill(
         fill_shard(shard, &disk, data, &names, commands).await?;
     }
     disk.writer.close().await;
+    let log = Arc::downgrade(&disk.log);
+    drop((disk, supervisor));
+    released(&log).await
+}
+
+/// Waits until nobody has the log open any more, or the node could not open it: tasks of the shards' groups end a moment
+/// after their groups.
+async fn released(log: &Weak<Log>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + RELEASE_DEADLINE;
+    while log.strong_count() > 0 {
+        ensure!(Instant::now() < deadline, "the log is still in use");
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
     Ok(())
 }
 
@@ -95,13 +110,16 @@ async fn fill_shard(
     // Sealed once, at the end.
     let every = u64::MAX;
     let group = Group::start(shard.id, 1, disk, every, Arc::clone(&apply) as _, None).await?;
+    // Rooms as this release makes them.
+    let level = vec![Command::Level(Release::OWN.level)];
+    propose(&group, &apply, level).await?;
     for rooms in rooms.chunks(ENTRY_COMMANDS / commands.len()) {
         let commands = rooms.iter().flat_map(|room| {
             let command = |command| Command::Hub((*room).clone(), Arc::clone(command));
             commands.iter().map(command)
         });
         propose(&group, &apply, commands.collect()).await?;
-        shard.actors.put_to_sleep(Duration::ZERO).await;
+        shard.put_to_sleep(Duration::ZERO).await;
     }
     let delivered = delivered(&shard);
     let last = propose(&group, &apply, delivered).await?;

@@ -94,7 +94,7 @@ pub(super) async fn put_to_sleep(shards: Shards, usual: Duration) {
         }
         looked = Instant::now();
         for shard in shards.iter() {
-            let asleep = shard.actors.put_to_sleep(idle).await;
+            let asleep = shard.put_to_sleep(idle).await;
             if asleep > 0 {
                 tracing::debug!(shard = shard.id, asleep, "idle actors were put to sleep");
             }

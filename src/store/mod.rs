@@ -12,6 +12,7 @@ pub mod disk;
 mod engine_files;
 pub mod files;
 mod keys;
+mod load_threads;
 pub mod log;
 pub mod mark;
 pub mod open;

@@ -13,8 +13,9 @@
 use super::{
     ballast::Ballast,
     files::{self, FileError},
+    load_threads::LoadThreads,
     snapshot_manifest::{self as manifest, Manifest, ManifestError, SealedFile},
-    snapshot_rows as rows,
+    snapshot_rows::{self as rows, Found},
 };
 use std::{
     fs,
@@ -204,6 +205,7 @@ pub struct Snapshots {
     /// Size of the largest snapshot that was seen, in bytes.
     largest: AtomicU64,
     turn: Arc<tokio::sync::Mutex<()>>,
+    loading: LoadThreads,
 }
 
 impl Snapshots {
@@ -211,6 +213,14 @@ impl Snapshots {
     /// all shards at once would be felt by everybody.
     pub async fn turn(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Does what makes a snapshot the state of a shard, when its turn comes; `None` when it panicked.
+    pub async fn loading<T: Send + 'static>(
+        &self,
+        load: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        self.loading.run(load).await
     }
 
     /// Opens the directory of snapshots, creating it where there is none. The log beside it keeps other processes out.
@@ -226,6 +236,7 @@ impl Snapshots {
             ballast: Ballast::at(dir.join("ballast")),
             largest: AtomicU64::new(0),
             turn: Arc::default(),
+            loading: files::on("begin threads for", dir, LoadThreads::start())?,
         };
         files::remove_dir(&snapshots.scratch())?;
         Ok(snapshots)
@@ -298,37 +309,55 @@ impl Snapshots {
     /// # Errors
     /// [`SnapshotError`] when it is not what was sealed.
     pub fn load(&self, sealed: &Sealed) -> Result<Vec<Row>, SnapshotError> {
-        let rows = self.read_somewhere(sealed)?;
-        let count = rows.len() as u64;
-        if count != sealed.manifest.rows || rows::hash(&rows) != sealed.manifest.rows_hash {
+        self.read(sealed, Some)
+    }
+
+    /// Reads all rows of a snapshot and keeps what `keep` makes of them.
+    fn read<R>(
+        &self,
+        sealed: &Sealed,
+        keep: impl Fn(Row) -> Option<R>,
+    ) -> Result<Vec<R>, SnapshotError> {
+        let found = self.read_somewhere(sealed, &keep)?;
+        if found.count != sealed.manifest.rows || found.hash != sealed.manifest.rows_hash {
             return Err(SnapshotError::Changed {
                 path: sealed.db(),
                 what: "its rows are not those that were sealed",
             });
         }
-        Ok(rows)
+        Ok(found.kept)
     }
 
     /// Reads a copy; where the disk has no room for it, once more as the only one, in the room that is held for that.
-    fn read_somewhere(&self, sealed: &Sealed) -> Result<Vec<Row>, SnapshotError> {
+    fn read_somewhere<R>(
+        &self,
+        sealed: &Sealed,
+        keep: &impl Fn(Row) -> Option<R>,
+    ) -> Result<Found<R>, SnapshotError> {
         let bytes = sealed.bytes();
         self.largest.fetch_max(bytes, Ordering::Relaxed);
         {
             let _copying = self.copying.read().unwrap_or_else(PoisonError::into_inner);
-            match self.read_scratch(sealed) {
+            match self.read_scratch(sealed, keep) {
                 Err(error) if self.lacks_room(&error) => {}
                 read => return read,
             }
         }
         let _alone = self.copying.write().unwrap_or_else(PoisonError::into_inner);
         self.give_room("reading a snapshot");
-        self.read_scratch(sealed)
+        self.read_scratch(sealed, keep)
     }
 
-    fn read_scratch(&self, sealed: &Sealed) -> Result<Vec<Row>, SnapshotError> {
+    fn read_scratch<R>(
+        &self,
+        sealed: &Sealed,
+        keep: &impl Fn(Row) -> Option<R>,
+    ) -> Result<Found<R>, SnapshotError> {
         let copy = self.copies.fetch_add(1, Ordering::Relaxed);
         let scratch = self.scratch().join(copy.to_string());
-        let read = self.read_copy(sealed, &scratch);
+        let copied = rows::copy(&sealed.db(), &scratch).map_err(SnapshotError::from);
+        let checked = copied.and_then(|copied| sealed.check(&copied));
+        let read = checked.and_then(|()| rows::read(&scratch, keep));
         files::remove_dir(&scratch)?;
         read
     }
@@ -486,14 +515,9 @@ impl Snapshots {
             dir,
         };
         // The log will be discarded because this exists, so it must be known to read back.
-        self.load(&sealed)?;
+        self.read(&sealed, |_| None::<Row>)?;
         manifest::write(&sealed.dir, &sealed.manifest)?;
         Ok(sealed)
-    }
-
-    fn read_copy(&self, sealed: &Sealed, scratch: &Path) -> Result<Vec<Row>, SnapshotError> {
-        sealed.check(&rows::copy(&sealed.db(), scratch)?)?;
-        rows::read(scratch)
     }
 }
 

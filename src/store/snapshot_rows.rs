@@ -18,8 +18,8 @@ use std::{
 
 /// Largest value, in bytes: sled puts values of a quarter of its segment (128 KiB) elsewhere, and never syncs them.
 const VALUE_BYTES_MAX: usize = 32 << 10;
-/// Pages that sled keeps in memory, in bytes.
-const CACHE_BYTES: u64 = 32 << 20;
+/// Pages that sled keeps in memory, in bytes: rows are written and read once, in their order.
+const CACHE_BYTES: u64 = 2 << 20;
 /// Bytes of a file that are copied at a time.
 const COPY_BYTES: usize = 256 << 10;
 /// Bytes of a key: the number of the row (u64) and of the piece of it (u32), both big endian.
@@ -56,11 +56,14 @@ impl Row {
 pub(super) fn hash(rows: &[Row]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     for row in rows {
-        let bytes = row.bytes();
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(&bytes);
+        hash_one(&mut hasher, &row.bytes());
     }
     hasher.finalize()
+}
+
+fn hash_one(hasher: &mut blake3::Hasher, row: &[u8]) {
+    hasher.update(&(row.len() as u64).to_le_bytes());
+    hasher.update(row);
 }
 
 /// Writes rows into a new database in `dir`, closes it and syncs every file and directory of it.
@@ -114,35 +117,98 @@ pub(super) fn copy(from: &Path, scratch: &Path) -> Result<Vec<SealedFile>, FileE
     Ok(copied)
 }
 
-/// All rows of the database in `scratch`, which sled may change.
-pub(super) fn read(scratch: &Path) -> Result<Vec<Row>, SnapshotError> {
-    let pieces = guarded(scratch, || {
+/// What was read of a database.
+#[derive(Debug)]
+pub(super) struct Found<R> {
+    /// What was kept of its rows, in order.
+    pub(super) kept: Vec<R>,
+    /// How many rows it has.
+    pub(super) count: u64,
+    /// As [`hash`] of them.
+    pub(super) hash: blake3::Hash,
+}
+
+/// Reads all rows of the database in `scratch`, which sled may change, and keeps what `keep` makes of each.
+///
+/// They come one after the other: what sled holds of those before is let go meanwhile, so a large snapshot is in memory
+/// once.
+pub(super) fn read<R>(
+    scratch: &Path,
+    keep: impl Fn(Row) -> Option<R>,
+) -> Result<Found<R>, SnapshotError> {
+    let joined = guarded(scratch, || {
         let db = config(scratch).open()?;
-        db.iter().collect::<Result<Vec<_>, _>>()
+        let mut joining = Joining::new(keep);
+        for piece in db.iter() {
+            let (key, value) = piece?;
+            if let Err(reason) = joining.push(&key, &value) {
+                return Ok(Err(reason));
+            }
+        }
+        Ok(joining.finish())
     })?;
     await_release(scratch)?;
-    let broken = |reason: &str| SnapshotError::Rows {
+    joined.map_err(|reason| SnapshotError::Rows {
         path: scratch.to_path_buf(),
         reason: reason.to_owned(),
-    };
-    let (mut rows, mut bytes) = (Vec::new(), Vec::new());
-    let mut expected = (0_u64, 0_u32);
-    for (key, value) in pieces {
-        let place = <[u8; KEY_BYTES]>::try_from(&*key).map_err(|_| broken("a key is odd"))?;
-        let place = place_of(place);
-        if place == (expected.0 + 1, 0) {
-            rows.push(Row::parse(&bytes).ok_or_else(|| broken("a row is cut"))?);
-            bytes.clear();
-        } else if place != expected {
-            return Err(broken("a piece of a row is missing"));
+    })
+}
+
+/// Pieces that become rows.
+struct Joining<R, K> {
+    keep: K,
+    kept: Vec<R>,
+    hasher: blake3::Hasher,
+    /// The row that is not whole yet.
+    bytes: Vec<u8>,
+    /// Where the next piece stands, if it is of the same row.
+    expected: (u64, u32),
+}
+
+impl<R, K: Fn(Row) -> Option<R>> Joining<R, K> {
+    fn new(keep: K) -> Self {
+        Self {
+            keep,
+            kept: Vec::new(),
+            hasher: blake3::Hasher::new(),
+            bytes: Vec::new(),
+            expected: (0, 0),
         }
-        bytes.extend_from_slice(&value);
-        expected = (place.0, place.1.saturating_add(1));
     }
-    if !bytes.is_empty() {
-        rows.push(Row::parse(&bytes).ok_or_else(|| broken("a row is cut"))?);
+
+    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        let place = <[u8; KEY_BYTES]>::try_from(key).map_err(|_| "a key is odd")?;
+        let place = place_of(place);
+        if place == (self.expected.0 + 1, 0) {
+            self.end_row()?;
+        } else if place != self.expected {
+            return Err("a piece of a row is missing");
+        }
+        self.bytes.extend_from_slice(value);
+        self.expected = (place.0, place.1.saturating_add(1));
+        Ok(())
     }
-    Ok(rows)
+
+    fn end_row(&mut self) -> Result<(), &'static str> {
+        let row = Row::parse(&self.bytes).ok_or("a row is cut")?;
+        hash_one(&mut self.hasher, &self.bytes);
+        self.kept.extend((self.keep)(row));
+        self.bytes.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Found<R>, &'static str> {
+        let mut count = self.expected.0;
+        if !self.bytes.is_empty() {
+            self.end_row()?;
+            count += 1;
+        }
+        Ok(Found {
+            kept: self.kept,
+            count,
+            hash: self.hasher.finalize(),
+        })
+    }
 }
 
 fn place_of(key: [u8; KEY_BYTES]) -> (u64, u32) {
@@ -228,7 +294,9 @@ mod tests {
         let files = describe(&sealed).unwrap();
         assert!(files.iter().any(|file| file.path == "db"), "{files:?}");
         assert_eq!(copy(&sealed, &scratch).unwrap(), files);
-        assert_eq!(read(&scratch).unwrap(), rows);
+        let found = read(&scratch, Some).unwrap();
+        assert_eq!((found.count, found.hash), (6, hash(&rows)));
+        assert_eq!(found.kept, rows);
         assert_eq!(describe(&sealed).unwrap(), files);
     }
 
@@ -237,7 +305,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("sealed");
         write(&dir, &[]).unwrap();
-        assert_eq!(read(&dir).unwrap(), vec![]);
+        let found = read(&dir, Some).unwrap();
+        assert_eq!((found.kept, found.count), (vec![], 0));
     }
 
     #[test]

@@ -133,9 +133,26 @@ Feature: Asking for the GroupInfo
       | container | comes | changes       |
       | full      | full  | commits       |
       | zstd      | zstd  | commits       |
-      | delta     | delta | commits       |
-      | delta     | delta | removes carol |
+      | delta     | full  | commits       |
       | reference | full  | commits       |
+
+  @R3.2-15 @R3.3-11
+  Scenario Outline: a joiner of a larger room who was too late gets the tree as what has changed, when somebody <changes>
+    Given bob has another device, watch
+    And alice has added 30 others to the room
+    When watch asks for the GroupInfo
+    And alice <changes>
+    And watch asks for the GroupInfo, with the tree as delta
+    Then watch has the GroupInfo of epoch 3
+    And the tree comes to watch as delta
+    When watch enters with its GroupInfo
+    Then it is accepted
+    And alice, bob and watch agree on epoch 4
+
+    Examples:
+      | changes       |
+      | commits       |
+      | removes carol |
 
   @R3.2-26
   Scenario: room policy travels with every GroupInfo, also what the hub does not know of it

@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod idle;
 mod lifecycle;
 mod power_loss;
 #[path = "../support/mod.rs"]

@@ -1,6 +1,11 @@
 //! GroupInfo requests, the lease, joining codes and links.
 
-use super::{Story, commit::Outcome, commit::outcome, names, support::forger::Info};
+use super::{
+    Story,
+    commit::{Outcome, outcome},
+    names,
+    support::{self, forger::Info},
+};
 use cucumber::{given, then, when};
 use mimi_actors::{
     group_info,
@@ -15,7 +20,7 @@ use mimi_actors::{
 };
 use mimi_client::{
     door::DoorError,
-    member::{Asking, Entrance, Member, MemberError, Ticket},
+    member::{Asking, Entrance, Member, MemberError, PackageOptions, Ticket},
 };
 use std::{
     collections::BTreeMap,
@@ -128,6 +133,23 @@ fn tree_comes_as(story: &mut Story, name: String, container: String) {
     let asked = &story.joining.asked[&name];
     let content = asked.asking.content(&asked.sealed).unwrap();
     assert_eq!(content.tree.kind().name(), container);
+}
+
+/// Devices of users that are not there: all that matters is that the tree is no small one any more.
+#[given(regex = r"^(\w+) has added (\d+) others to the room$")]
+async fn others(story: &mut Story, name: String, count: usize) {
+    let den = story.room();
+    let provider = story.member(&name).client().provider().to_string();
+    let package = |number| {
+        let client = support::client(&format!("other{number}"), "phone", &provider);
+        let mut other = Member::create(client, None).unwrap();
+        let packages = other.key_packages(1, &PackageOptions::default()).unwrap();
+        packages.into_iter().map(Payload)
+    };
+    let packages: Vec<Payload> = (0..count).flat_map(package).collect();
+    let member = story.member(&name);
+    let prepared = member.prepare_add(&den, &packages).unwrap();
+    member.commit(&prepared).await.unwrap();
 }
 
 #[when(regex = r"^(\w+) asks for the GroupInfo (\d+) times$")]

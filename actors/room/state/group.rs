@@ -6,11 +6,12 @@
 //! Source: transport requirements, section 3.2.
 
 use crate::{
-    limits::URI_BYTES_MAX,
+    limits::{TREE_SENT_WHOLE_BYTES_MAX, URI_BYTES_MAX},
     mls::{check::bundle::CheckedBundle, tree::view::GroupView},
     wire::{
         BText, Payload,
         event::{Epoch, Hash},
+        version::Level,
     },
 };
 use bytes::Bytes;
@@ -22,7 +23,7 @@ pub(crate) struct Group {
     /// Fixed.
     id: Payload,
     view: GroupView,
-    /// What the Commit that opened `epoch` changed in the tree, where that is short.
+    /// What the Commit that opened `epoch` changed in the tree, where that is shorter and the tree is not small.
     tree_delta: Option<Bytes>,
     /// Where its committer said that the tree lies.
     tree_place: Option<BText<URI_BYTES_MAX>>,
@@ -53,12 +54,15 @@ impl Group {
     /// Opens the next epoch, by a Commit that was checked on this one; gives its number.
     pub(crate) fn open_epoch(
         &mut self,
+        level: Level,
         commit: &[u8],
         checked: &CheckedBundle,
         view: GroupView,
     ) -> Epoch {
+        // The first release keeps a delta whatever the tree, and replicas do not differ.
+        let keeps_delta = level < Level::SECOND || view.tree.len() > TREE_SENT_WHOLE_BYTES_MAX;
         self.view = view;
-        self.tree_delta = checked.next.delta().cloned();
+        self.tree_delta = checked.next.delta().filter(|_| keeps_delta).cloned();
         self.tree_place = checked.place.clone();
         self.epoch = self.epoch.next();
         self.winner = Hash::of(commit);

@@ -28,7 +28,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::{sync::OwnedMutexGuard, task};
+use tokio::{runtime::Handle, sync::OwnedMutexGuard};
 
 /// Another node's snapshot was to be taken over, and there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,16 +76,19 @@ impl StateMachine {
     ) -> Result<Self, StartError> {
         let shard = tail.shard;
         let store = Arc::clone(&snapshots);
-        let recovered = task::spawn_blocking(move || store.recover(shard)).await;
-        let recovered = recovered
-            .map_err(|_| StartError::Interrupted { shard })?
-            .map_err(|source| StartError::Snapshots { shard, source })?;
-        let newest = recovered.good.last().cloned();
-        let sealing = Sealing::new(shard, snapshots, every, recovered.good);
-        let mut machine = Self::new(apply, sealing);
-        if let Some(newest) = &newest {
-            machine.take(shard, newest, recovered.rows).await?;
-        }
+        let runtime = Handle::current();
+        let recovered = store.loading(move || -> Result<Self, StartError> {
+            let recovered = snapshots.recover(shard);
+            let recovered = recovered.map_err(|source| StartError::Snapshots { shard, source })?;
+            let newest = recovered.good.last().cloned();
+            let sealing = Sealing::new(shard, snapshots, every, recovered.good);
+            let mut machine = Self::new(apply, sealing);
+            if let Some(newest) = &newest {
+                runtime.block_on(machine.take(shard, newest, recovered.rows))?;
+            }
+            Ok(machine)
+        });
+        let machine = recovered.await.ok_or(StartError::Interrupted { shard })??;
         let (next, start) = (machine.next(), tail.start());
         if next < start {
             return Err(StartError::NoSnapshot { shard, start, next });

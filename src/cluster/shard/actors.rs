@@ -2,6 +2,7 @@
 
 use super::directory::Directory;
 use mimi_actors::{
+    ids::RoomUri,
     kind::Kind,
     room::{desk, follower_desk},
     user::desk as user_desk,
@@ -53,11 +54,11 @@ impl Actors {
         self.users.lock().await.step_down();
     }
 
-    /// Puts to sleep whom nobody has asked for anything for a while. Returns how many.
-    pub(crate) async fn put_to_sleep(&self, idle: Duration) -> usize {
-        let hubs = put_to_sleep(&self.hubs, idle).await;
-        let followers = put_to_sleep(&self.followers, idle).await;
-        hubs + followers + put_to_sleep(&self.users, idle).await
+    /// Puts to sleep whom nobody has asked for anything for a while. Returns which rooms, and how many users.
+    pub(super) async fn put_to_sleep(&self, idle: Duration) -> (Vec<RoomUri>, usize) {
+        let mut rooms = put_to_sleep(&self.hubs, idle).await;
+        rooms.extend(put_to_sleep(&self.followers, idle).await);
+        (rooms, put_to_sleep(&self.users, idle).await.len())
     }
 
     /// How many are awake, and how many sleep.
@@ -92,11 +93,13 @@ impl Actors {
 }
 
 /// One after the other: a request never waits for more than one to fall asleep.
-async fn put_to_sleep<D: Kind>(all: &Mutex<Directory<D>>, idle: Duration) -> usize {
+async fn put_to_sleep<D: Kind>(all: &Mutex<Directory<D>>, idle: Duration) -> Vec<D::Key> {
     let tired = all.lock().await.tired(idle);
-    let mut asleep = 0;
+    let mut asleep = Vec::new();
     for key in tired {
-        asleep += usize::from(all.lock().await.put_to_sleep(&key, idle).await);
+        if all.lock().await.put_to_sleep(&key, idle).await {
+            asleep.push(key);
+        }
     }
     asleep
 }

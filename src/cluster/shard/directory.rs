@@ -102,19 +102,22 @@ impl Drop for Place {
     }
 }
 
+/// What is kept of an actor: little of one that sleeps, for those are many.
 enum Slot<D: Desk> {
-    Awake {
-        handle: Handle<D>,
-        used: Instant,
-        _place: Place,
-    },
-    Asleep(Vec<u8>),
+    Awake(Box<Waking<D>>),
+    Asleep(Box<[u8]>),
+}
+
+struct Waking<D: Desk> {
+    handle: Handle<D>,
+    used: Instant,
+    _place: Place,
 }
 
 impl<D: Desk> Slot<D> {
     fn is_tired(&self, idle: Duration) -> bool {
         match self {
-            Self::Awake { used, .. } => used.elapsed() >= idle,
+            Self::Awake(waking) => waking.used.elapsed() >= idle,
             Self::Asleep(_) => false,
         }
     }
@@ -125,7 +128,7 @@ pub(crate) enum Resident<D: Desk> {
     /// It is awake, and stays so for as long as this is held.
     Awake(Handle<D>),
     /// Its compact state.
-    Asleep(Vec<u8>),
+    Asleep(Box<[u8]>),
 }
 
 /// Where the state of an actor is looked at.
@@ -175,7 +178,7 @@ impl<D: Kind> Directory<D> {
         }
         let fold = match self.slots.get(key) {
             Some(Slot::Asleep(compact)) => D::Fold::revive(compact)?,
-            Some(Slot::Awake { .. }) | None => D::Fold::default(),
+            Some(Slot::Awake(_)) | None => D::Fold::default(),
         };
         let place = self.awake.take();
         self.start(key, fold, D::default(), place).await
@@ -198,7 +201,7 @@ impl<D: Kind> Directory<D> {
     /// The state of `key`, or whom to ask for it: a look wakes nobody.
     pub(crate) fn seen(&self, key: &D::Key) -> Result<Seen<D>, WakeError> {
         Ok(match self.slots.get(key) {
-            Some(Slot::Awake { handle, .. }) => Seen::Awake(handle.clone()),
+            Some(Slot::Awake(waking)) => Seen::Awake(waking.handle.clone()),
             Some(Slot::Asleep(compact)) => Seen::Is(D::Fold::revive(compact)?),
             None => Seen::Is(D::Fold::default()),
         })
@@ -213,11 +216,11 @@ impl<D: Kind> Directory<D> {
 
     /// The actor of `key`, if it is awake.
     fn awake(&mut self, key: &D::Key) -> Option<Handle<D>> {
-        let Some(Slot::Awake { handle, used, .. }) = self.slots.get_mut(key) else {
+        let Some(Slot::Awake(waking)) = self.slots.get_mut(key) else {
             return None;
         };
-        *used = Instant::now();
-        Some(handle.clone())
+        waking.used = Instant::now();
+        Some(waking.handle.clone())
     }
 
     fn place(&self) -> Result<Place, WakeError> {
@@ -240,12 +243,13 @@ impl<D: Kind> Directory<D> {
             perform,
         };
         let handle = Handle::start(start, self.supervisor.clone()).await?;
-        let slot = Slot::Awake {
+        let waking = Waking {
             handle: handle.clone(),
             used: Instant::now(),
             _place: place,
         };
-        self.slots.insert(key.clone(), slot);
+        self.slots
+            .insert(key.clone(), Slot::Awake(Box::new(waking)));
         Ok(handle)
     }
 
@@ -258,16 +262,17 @@ impl<D: Kind> Directory<D> {
     /// Puts an actor to sleep, if it is tired still and nobody waits there. Returns whether it did.
     pub(crate) async fn put_to_sleep(&mut self, key: &D::Key, idle: Duration) -> bool {
         let slot = self.slots.get(key).filter(|slot| slot.is_tired(idle));
-        let Some(Slot::Awake { handle, .. }) = slot else {
+        let Some(Slot::Awake(waking)) = slot else {
             return false;
         };
-        let Some(compact) = handle.sleep().await else {
+        let Some(compact) = waking.handle.sleep().await else {
             return false;
         };
         if compact == self.nothing {
             self.slots.remove(key);
         } else {
-            self.slots.insert(key.clone(), Slot::Asleep(compact));
+            let asleep = Slot::Asleep(compact.into_boxed_slice());
+            self.slots.insert(key.clone(), asleep);
         }
         true
     }
@@ -277,8 +282,8 @@ impl<D: Kind> Directory<D> {
         let mut all = Vec::with_capacity(self.slots.len());
         for (key, slot) in &self.slots {
             let compact = match slot {
-                Slot::Asleep(compact) => compact.clone(),
-                Slot::Awake { handle, .. } => match handle.look(Fold::compact).await {
+                Slot::Asleep(compact) => compact.to_vec(),
+                Slot::Awake(waking) => match waking.handle.look(Fold::compact).await {
                     Ok(compact) => compact,
                     Err(_) => continue,
                 },
@@ -293,7 +298,7 @@ impl<D: Kind> Directory<D> {
     /// Everybody, in order. Their states are those of this moment for as long as nothing is applied.
     pub(crate) fn residents(&self) -> Vec<(D::Key, Resident<D>)> {
         let resident = |slot: &Slot<D>| match slot {
-            Slot::Awake { handle, .. } => Resident::Awake(handle.clone()),
+            Slot::Awake(waking) => Resident::Awake(waking.handle.clone()),
             Slot::Asleep(compact) => Resident::Asleep(compact.clone()),
         };
         self.slots
@@ -303,12 +308,13 @@ impl<D: Kind> Directory<D> {
     }
 
     /// Ends and forgets everybody, and takes over sleepers.
-    pub(crate) fn replace(&mut self, sleepers: BTreeMap<D::Key, Vec<u8>>) {
+    pub(crate) fn replace(&mut self, sleepers: Vec<(D::Key, Box<[u8]>)>) {
         for slot in self.slots.values() {
-            if let Slot::Awake { handle, .. } = slot {
-                handle.end();
+            if let Slot::Awake(waking) = slot {
+                waking.handle.end();
             }
         }
+        // Made of all at once: of a map that grows in order, half of the nodes stay empty.
         self.slots = sleepers
             .into_iter()
             .map(|(key, compact)| (key, Slot::Asleep(compact)))
@@ -318,8 +324,8 @@ impl<D: Kind> Directory<D> {
     /// Empties every desk.
     pub(crate) fn step_down(&self) {
         for slot in self.slots.values() {
-            if let Slot::Awake { handle, .. } = slot {
-                handle.step_down();
+            if let Slot::Awake(waking) = slot {
+                waking.handle.step_down();
             }
         }
     }
@@ -334,7 +340,7 @@ impl<D: Kind> Directory<D> {
         let awake = self
             .slots
             .values()
-            .filter(|slot| matches!(slot, Slot::Awake { .. }))
+            .filter(|slot| matches!(slot, Slot::Awake(_)))
             .count();
         (awake, self.slots.len() - awake)
     }

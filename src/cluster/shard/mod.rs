@@ -57,6 +57,8 @@ use tokio::sync::{Mutex, mpsc, watch};
 const WELCOMES_FOLLOW: Duration = Duration::from_millis(3);
 /// When what a shard's own sessions recorded is tried again that was refused for want of room.
 const OWN_AGAIN: Duration = Duration::from_millis(500);
+/// Rooms that are folded while nobody else may look at what follows from the log.
+const FOLDS_MAX: usize = 256;
 
 /// An actor cannot be reached.
 #[derive(Debug, thiserror::Error)]
@@ -215,6 +217,19 @@ impl Shard {
     /// State that follows from the log.
     pub(crate) fn looked_at(&self) -> RwLockReadGuard<'_, Derived> {
         self.derived.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts to sleep whom nobody has asked for anything for a while; what is known of the events of rooms that sleep is
+    /// folded too. Returns how many actors.
+    pub(crate) async fn put_to_sleep(&self, idle: Duration) -> usize {
+        let (rooms, users) = self.actors.put_to_sleep(idle).await;
+        for some in rooms.chunks(FOLDS_MAX) {
+            let mut derived = self.derived.write().unwrap_or_else(PoisonError::into_inner);
+            for room in some {
+                derived.index.fold(room);
+            }
+        }
+        rooms.len() + users
     }
 
     /// By which formats and rules the next entry is written and applied.

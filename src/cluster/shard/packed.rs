@@ -19,18 +19,14 @@ use super::{
 };
 use crate::{cluster::log::batch::StateError, store::snapshot::Row};
 use mimi_actors::{
+    ids::RoomUri,
     machine::Fold,
     room::{desk, follower_desk},
-    shard::{Derived, names::Names},
+    shard::{Derived, index::EventIndex, names::Names},
     user::{desk as user_desk, fold as user},
     wire::version::Level,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Display,
-    str::FromStr,
-    sync::PoisonError,
-};
+use std::{collections::BTreeSet, fmt::Display, str::FromStr, sync::PoisonError};
 
 const HUB: u8 = b'h';
 const FOLLOWER: u8 = b'f';
@@ -79,8 +75,7 @@ impl Shard {
     /// # Errors
     /// [`StateError::Row`] when it is not understood; then nothing is changed.
     pub(crate) async fn unpack(&self, rows: Vec<Row>) -> Result<(), StateError> {
-        let (mut hubs, mut followers, mut users) =
-            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut hubs, mut followers, mut users) = (Vec::new(), Vec::new(), Vec::new());
         let mut derived = None;
         let mut level = Level::FIRST;
         let mut names = Names::default();
@@ -122,6 +117,9 @@ impl Shard {
         })?;
         derived.level = level;
         derived.names = names;
+        for rooms in [&mut hubs, &mut followers] {
+            share_names(rooms, &derived.index);
+        }
         self.actors.of::<desk::Desk>().lock().await.replace(hubs);
         self.actors
             .of::<follower_desk::Desk>()
@@ -226,7 +224,7 @@ async fn pack_all<D: Kept>(
     for (key, resident) in residents {
         let name = key.to_string();
         let value = match resident {
-            Resident::Asleep(compact) => compact,
+            Resident::Asleep(compact) => compact.into_vec(),
             Resident::Awake(handle) => match handle.compact().await {
                 Ok(Ok(compact)) => compact,
                 Ok(Err(poisoned)) => {
@@ -248,8 +246,8 @@ async fn pack_all<D: Kept>(
 }
 
 /// Adds one sleeper whose state is understood.
-fn unpack_one<K: Ord + FromStr, F: Fold>(
-    sleepers: &mut BTreeMap<K, Vec<u8>>,
+fn unpack_one<K: FromStr, F: Fold>(
+    sleepers: &mut Vec<(K, Box<[u8]>)>,
     name: &str,
     compact: Vec<u8>,
 ) -> Result<(), String>
@@ -258,8 +256,17 @@ where
 {
     let key = name.parse::<K>().map_err(|error| error.to_string())?;
     F::revive(&compact).map_err(|error| error.to_string())?;
-    sleepers.insert(key, compact);
+    sleepers.push((key, compact.into_boxed_slice()));
     Ok(())
+}
+
+/// Has rooms hold their names together with the index, once in memory.
+fn share_names(rooms: &mut [(RoomUri, Box<[u8]>)], index: &EventIndex) {
+    for (room, _) in rooms {
+        if let Some(shared) = index.shared(room) {
+            *room = shared;
+        }
+    }
 }
 
 #[cfg(test)]

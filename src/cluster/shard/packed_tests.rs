@@ -320,7 +320,7 @@ async fn sleepers_and_those_awake_give_the_same_rows() {
     drop(hubs.lock().await.wake(&room()).await.unwrap());
     let awake = node.shard.pack().await.unwrap();
     assert_eq!(awake.len(), 2);
-    assert_eq!(node.shard.actors.put_to_sleep(Duration::ZERO).await, 2);
+    assert_eq!(node.shard.put_to_sleep(Duration::ZERO).await, 2);
     assert_eq!(node.shard.pack().await.unwrap(), awake);
 
     let broken = vec![Row {
@@ -338,5 +338,36 @@ async fn sleepers_and_those_awake_give_the_same_rows() {
     assert_eq!(node.shards.state_hashes().await, before);
     let error = node.shard.unpack(awake[..1].to_vec()).await.unwrap_err();
     assert!(error.to_string().contains("it is not there"), "{error}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_known_of_the_events_of_a_room_that_sleeps_is_folded_and_read_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let invitation = Invitation {
+        epoch: Epoch(3),
+        clients: BVec::from([bob()]),
+        welcome: payload("welcome"),
+        tree: payload("tree"),
+    };
+    let invited = deliver(4, Body::Invited(invitation));
+    let five = deliver(5, Body::Application(payload("five")));
+    node.apply(vec![invited, five]).await;
+    let open = |node: &Node| node.shard.looked_at().index.open_rooms();
+    let read = |node: &Node| {
+        let given = LaneCursor::all(RoomSeq(4));
+        read::room_events(&*node.shard, &room(), &bob(), given, None, Order::InOrder).unwrap()
+    };
+    let part = read(&node);
+    assert_eq!((part.events.len(), open(&node)), (1, 1));
+    assert_eq!(node.shard.put_to_sleep(Duration::ZERO).await, 1);
+    assert_eq!((read(&node), open(&node)), (part.clone(), 0));
+    let six = deliver(6, Body::Application(payload("six")));
+    node.apply(vec![six]).await;
+    assert_eq!((read(&node).events.len(), open(&node)), (2, 1));
+    let rows = node.shard.pack().await.unwrap();
+    node.shard.unpack(rows).await.unwrap();
+    assert_eq!((read(&node).events.len(), open(&node)), (2, 0));
     node.stop().await;
 }
