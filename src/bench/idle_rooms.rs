@@ -43,6 +43,10 @@ const START_DEADLINE: Duration = Duration::from_secs(1_800);
 const IDLE_DEADLINE: Duration = Duration::from_secs(1_800);
 /// How often a node is looked at that should become idle.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// By how much the memory of a node may change between two looks that is idle, in MiB.
+const STEADY_MIB: f64 = 2.0;
+/// Looks in a row at which nothing may have changed.
+const STEADY_LOOKS: usize = 4;
 
 /// Arguments of `bench idle-rooms`.
 #[derive(Debug, clap::Args)]
@@ -77,12 +81,12 @@ impl IdleRooms {
         let started = Instant::now();
         stage.restart_within('a', START_DEADLINE).await?;
         let start_s = started.elapsed().as_secs_f64();
-        let status = idle(&mut stage).await?;
         let pid = stage
             .pids('a')?
             .into_iter()
             .next()
             .context("the node runs")?;
+        let status = idle(&mut stage, pid).await?;
         let rss_mib = process::rss_mib(pid)?;
         let peak_mib = process::peak_rss_mib(pid)?;
         stage.end().await?;
@@ -119,19 +123,25 @@ fn quick_to_sleep(config: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until every actor sleeps and the log does not grow.
-async fn idle(stage: &mut Stage) -> anyhow::Result<Status> {
+/// Waits until every actor sleeps, the log does not grow, and the memory of `pid` has stayed as it is for some looks: a start
+/// may have snapshots sealed, one shard after the other, which takes memory for as long as it lasts.
+async fn idle(stage: &mut Stage, pid: u32) -> anyhow::Result<Status> {
     let deadline = Instant::now() + IDLE_DEADLINE;
-    let mut before = 0;
+    let (mut entries, mut rss_mib, mut steady) = (0, 0.0, 0);
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
         let Response::Status(status) = stage.ask('a', &Request::Status).await? else {
             bail!("the node answered something else");
         };
-        if status.actors_awake == 0 && status.log_entries == before {
+        let now_mib = process::rss_mib(pid)?;
+        let is_as_before = status.actors_awake == 0
+            && status.log_entries == entries
+            && (now_mib - rss_mib).abs() < STEADY_MIB;
+        steady = if is_as_before { steady + 1 } else { 0 };
+        if steady == STEADY_LOOKS {
             return Ok(status);
         }
-        before = status.log_entries;
+        (entries, rss_mib) = (status.log_entries, now_mib);
         ensure!(Instant::now() < deadline, "the node does not become idle");
     }
 }

@@ -65,6 +65,8 @@ pub(crate) struct Sealing {
     good: Mutex<Vec<Sealed>>,
     /// Held while files are written.
     busy: Arc<tokio::sync::Mutex<()>>,
+    /// The node's turn to seal, from before the state is gathered: shards that wait for theirs hold no copy of their rows.
+    turn: Mutex<Option<OwnedMutexGuard<()>>>,
 }
 
 impl Sealing {
@@ -83,7 +85,22 @@ impl Sealing {
             bell: Notify::new(),
             good: Mutex::new(good),
             busy: Arc::default(),
+            turn: Mutex::default(),
         })
+    }
+
+    /// Waits for the node's turn to seal, and keeps it for the snapshot that is asked for next.
+    async fn take_turn(&self) {
+        let turn = self.store.turn().await;
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn);
+    }
+
+    /// The turn that was taken, to be ended by whoever has it; none when the snapshot was not asked for here.
+    pub(crate) fn end_turn(&self) -> Option<OwnedMutexGuard<()>> {
+        self.turn
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Takes note of an applied entry.
@@ -188,10 +205,14 @@ impl Sealing {
         place: Place,
         rows: Result<Vec<Row>, StateError>,
     ) -> Result<Sealed, NotSealed> {
+        let taken = self.end_turn();
         let rows = rows?;
         let next = next_of(&place);
         let position = record::encode_small(&place)?;
-        let turn = self.store.turn().await;
+        let turn = match taken {
+            Some(turn) => turn,
+            None => self.store.turn().await,
+        };
         let sealing = Arc::clone(self);
         let sealed = task::spawn_blocking(move || {
             let _turn = turn;
@@ -283,8 +304,14 @@ async fn keep(raft: Raft<Types>, sealing: Arc<Sealing>, tail: Arc<Tail>) {
         } else {
             rung.await;
         }
-        if sealing.due.load(Ordering::Relaxed) && raft.trigger().snapshot().await.is_err() {
-            return;
+        // A snapshot that was asked for and not begun must not keep other shards from theirs.
+        if sealing.due.load(Ordering::Relaxed) {
+            drop(sealing.end_turn());
+            sealing.take_turn().await;
+            if raft.trigger().snapshot().await.is_err() {
+                drop(sealing.end_turn());
+                return;
+            }
         }
         let Some(next) = sealing.discardable().filter(|next| *next > tail.start()) else {
             continue;

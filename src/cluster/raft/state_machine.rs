@@ -216,7 +216,10 @@ impl RaftStateMachine<Types> for StateMachine {
             .newest()
             .filter(|newest| newest.next() == next_of(&place));
         let found = match newest {
-            Some(newest) => Found::Sealed(newest),
+            Some(newest) => {
+                drop(sealing.end_turn());
+                Found::Sealed(newest)
+            }
             None => Found::Rows(self.apply.pack().await),
         };
         Builder {
