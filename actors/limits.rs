@@ -306,10 +306,10 @@ pub const CLAIMED_IN_VAIN_BURST_PER_USER: u32 = 4_096;
 /// Users of whom it may claim in vain more, each minute.
 pub const CLAIMED_IN_VAIN_PER_MINUTE_PER_USER: u32 = 600;
 /// Bytes of Welcomes and trees, in units of [`INVITED_BYTES`], that one provider may send at once after a rest, before it is
-/// read more slowly: 64 MiB.
-pub const INVITED_BURST_PER_PEER: u32 = 8_192;
-/// Such units of one provider that there may be more, each minute: beyond it its next frames wait (256 MiB).
-pub const INVITED_PER_MINUTE_PER_PEER: u32 = 32_768;
+/// read more slowly: 32 MiB.
+pub const INVITED_BURST_PER_PEER: u32 = 4_096;
+/// Such units of one provider that there may be more, each minute: beyond it its next frames wait (128 MiB).
+pub const INVITED_PER_MINUTE_PER_PEER: u32 = 16_384;
 /// Bytes of a Welcome and its tree for which it counts once.
 pub const INVITED_BYTES: usize = 8 << 10;
 /// Bytes of a refused submission for which it counts once more: a large one costs as much as several.
@@ -329,9 +329,9 @@ pub const HANDSHAKES_BURST_PER_ADDRESS: u32 = 64;
 /// Connections of one address that may begin more, each minute: further ones are refused before any cryptography.
 pub const HANDSHAKES_PER_MINUTE_PER_ADDRESS: u32 = 600;
 /// As [`HANDSHAKES_BURST_PER_ADDRESS`], at the clients' door, by default: many clients may share an address.
-pub const CLIENT_HANDSHAKES_BURST_PER_ADDRESS: u32 = 1_024;
+pub const CLIENT_HANDSHAKES_BURST_PER_ADDRESS: u32 = 256;
 /// As [`HANDSHAKES_PER_MINUTE_PER_ADDRESS`], at the clients' door, by default.
-pub const CLIENT_HANDSHAKES_PER_MINUTE_PER_ADDRESS: u32 = 3_000;
+pub const CLIENT_HANDSHAKES_PER_MINUTE_PER_ADDRESS: u32 = 6_000;
 /// Connections that one peer, or one node of the cluster, may bring in: each of its nodes has one, and a restarted node one
 /// more for a while.
 pub const LINKS_PER_PEER_MAX: usize = 16;

@@ -28,8 +28,8 @@ use tokio::task::JoinSet;
 const WATCHED: Duration = Duration::from_secs(4);
 /// Connections of the peer, each with a lane.
 const LANES: u16 = 2;
-/// Rooms that begin on each of them: more than twice as many bytes as a peer may send at once.
-const GHOSTS: u64 = 22;
+/// Rooms that begin on each of them: together nearly twice as many bytes as a peer may send at once.
+const GHOSTS: u64 = 10;
 
 fn framed(value: &impl Versioned) -> Vec<u8> {
     raw::frame(&wire::encode(value))

@@ -20,6 +20,7 @@ use mimi_quic::{Identity, LaneReceiver, LaneSender, Link, LinkEndpoint, PeerTrus
 use mimi_stage::Stage;
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{
+    runtime::{Builder, Runtime},
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
@@ -40,29 +41,38 @@ pub(super) struct Peer {
     dialling: JoinHandle<()>,
     /// Strangers at the clients' door.
     coming: JoinHandle<()>,
+    /// A thread of their own: what it costs to attack is not measured as what it costs to be honest.
+    elsewhere: Option<Runtime>,
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.accepting.abort();
-        self.dialling.abort();
-        self.coming.abort();
+        if let Some(elsewhere) = self.elsewhere.take() {
+            elsewhere.shutdown_background();
+        }
     }
 }
 
 impl Peer {
     pub(super) fn start(stage: &mut Stage, flood: Flood) -> anyhow::Result<Self> {
+        let mut elsewhere = Builder::new_multi_thread();
+        let elsewhere = elsewhere.worker_threads(1).enable_all().build()?;
+        let entered = elsewhere.enter();
         let (own, hub) = (stage.link('c')?, stage.link('a')?);
         let endpoint = Arc::new(endpoint(stage.pki(), own)?);
         let strangers = Strangers::new(&stage.pki().join("ca.crt"), stage.door('a')?)?;
         let way = watch::Sender::new(Way::Silent);
         let accepting = accept(Arc::clone(&endpoint), way.subscribe());
         let dialling = dial(endpoint, hub, way.subscribe(), flood);
+        let (accepting, dialling) = (tokio::spawn(accepting), tokio::spawn(dialling));
+        let coming = tokio::spawn(strangers.come(way.subscribe()));
+        drop(entered);
         Ok(Self {
-            accepting: tokio::spawn(accepting),
-            dialling: tokio::spawn(dialling),
-            coming: tokio::spawn(strangers.come(way.subscribe())),
+            accepting,
+            dialling,
+            coming,
             way,
+            elsewhere: Some(elsewhere),
         })
     }
 
