@@ -35,9 +35,9 @@ fn framed(value: &impl Versioned) -> Vec<u8> {
     raw::frame(&wire::encode(value))
 }
 
-/// What a rate lets through in some time, in whole things; one more may be under way.
-fn allowed(burst: u32, per_minute: u32, time: Duration) -> usize {
-    burst as usize + per_minute as usize * (time.as_secs() as usize + 1) / 60
+/// What a rate lets through in some time, rounded up to whole seconds.
+fn allowed(burst: u32, per_minute: u32, time: Duration) -> u64 {
+    u64::from(burst) + u64::from(per_minute) * (time.as_secs() + 1) / 60
 }
 
 async fn peer(stage: &Stage) -> Connection {
@@ -74,7 +74,7 @@ async fn claims_in_vain_at(nodes: u64) {
         let (connection, claim) = (connection.clone(), unsigned(number));
         asked.spawn(async move { raw::say(&connection, &claim).await });
     }
-    let mut answered = 0;
+    let mut answered = 0_u64;
     let watch = async {
         while asked.join_next().await.is_some() {
             answered += 1;
@@ -88,9 +88,10 @@ async fn claims_in_vain_at(nodes: u64) {
         begin.elapsed(),
     );
     // The last one that finds something left has all it asks for.
-    let most = users / CLAIM_USERS_MAX + 1;
+    let most = users / CLAIM_USERS_MAX as u64 + 1;
+    let least = u64::from(ASKED_IN_VAIN_BURST_PER_PEER) / CLAIM_USERS_MAX as u64;
     assert!(
-        (ASKED_IN_VAIN_BURST_PER_PEER as usize / CLAIM_USERS_MAX..=most).contains(&answered),
+        (least..=most).contains(&answered),
         "{answered} of at most {most}"
     );
     drop(asked);
@@ -195,9 +196,9 @@ async fn ghosts_at(nodes: u64) {
     lanes.join_all().await;
     let each = (WELCOME_BYTES_MAX + TREE_BYTES_MAX).div_ceil(INVITED_BYTES);
     // The last one that each lane takes may come before its time.
-    let waited_for = each * (GHOSTS as usize - 1) * usize::from(LANES);
-    let late = waited_for - INVITED_BURST_PER_PEER as usize;
-    let least = Duration::from_secs(60) * late as u32 / INVITED_PER_MINUTE_PER_PEER;
+    let waited_for = each as u64 * (GHOSTS - 1) * u64::from(LANES);
+    let late = u32::try_from(waited_for).unwrap() - INVITED_BURST_PER_PEER;
+    let least = Duration::from_secs(60) * late / INVITED_PER_MINUTE_PER_PEER;
     assert!(
         begin.elapsed() >= least,
         "{:?} of {least:?}",

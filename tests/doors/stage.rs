@@ -9,6 +9,7 @@ use quinn::Endpoint;
 use std::{
     cell::Cell,
     net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
 };
 
 pub(crate) const A: &str = "a.example";
@@ -21,6 +22,10 @@ const RSS_MIB_MORE: u64 = 256;
 const DESCRIPTORS_MORE: usize = 64;
 /// How many more actors there may be, beside those of who comes: rooms and users that the attackers made.
 const ACTORS_MORE: usize = 64;
+/// How much longer its log may be, in bytes.
+const LOG_BYTES_MORE: u64 = 256 << 20;
+/// What nobody notices.
+const MOMENT: Duration = Duration::from_millis(50);
 /// Requests that an honest client makes while it lasts.
 const HONEST: usize = 40;
 
@@ -29,6 +34,8 @@ pub(crate) struct Stage {
     pub(crate) net: Net,
     pub(crate) alice: Member,
     held: Held,
+    /// Half of the answers came within this before the attack.
+    usual: Duration,
     /// How many have come after alice.
     late: Cell<u32>,
 }
@@ -52,11 +59,13 @@ impl Stage {
             node.is_at_level("v0.2").await;
         }
         let alice = net.member("alice", "phone", A).await;
+        let usual = answered_within(&alice).await;
         let held = Held::by(&net).await;
         Self {
             net,
             alice,
             held,
+            usual,
             late: Cell::new(0),
         }
     }
@@ -86,11 +95,13 @@ impl Stage {
             rss_mib,
             descriptors,
             actors,
+            log_bytes,
         } = Held::by(&self.net).await;
         Held {
             rss_mib: rss_mib.saturating_sub(self.held.rss_mib),
             descriptors: descriptors.saturating_sub(self.held.descriptors),
             actors: actors.saturating_sub(self.held.actors),
+            log_bytes: log_bytes.saturating_sub(self.held.log_bytes),
         }
     }
 
@@ -110,9 +121,10 @@ impl Stage {
 
     /// What an honest client notices: nothing.
     pub(crate) async fn nobody_notices(&self) {
-        for _ in 0..HONEST {
-            self.alice.door().unwrap().hub_sender().await.unwrap();
-        }
+        let within = answered_within(&self.alice).await;
+        // A moment is nothing in a debug build, beside other tests.
+        let most = 2 * self.usual.max(MOMENT);
+        assert!(within < most, "{within:?}, before it was {:?}", self.usual);
         self.late.set(self.late.get() + 1);
         let late = format!("late{}", self.late.get());
         let late = self.net.member(&late, "phone", A).await;
@@ -122,7 +134,8 @@ impl Stage {
         let late = self.late.get() as usize;
         let held = more.rss_mib < RSS_MIB_MORE
             && more.descriptors < DESCRIPTORS_MORE
-            && more.actors <= late + ACTORS_MORE;
+            && more.actors <= late + ACTORS_MORE
+            && more.log_bytes < LOG_BYTES_MORE;
         assert!(held, "{more:?}");
         let errors = self.net.errors();
         assert!(errors.is_empty(), "{errors:#?}\n{}", self.net.tails());
@@ -136,6 +149,19 @@ struct Held {
     descriptors: usize,
     /// Awake and asleep.
     actors: usize,
+    log_bytes: u64,
+}
+
+/// Half of some requests of an honest client are answered within this.
+async fn answered_within(alice: &Member) -> Duration {
+    let mut took = Vec::with_capacity(HONEST);
+    for _ in 0..HONEST {
+        let asked = Instant::now();
+        alice.door().unwrap().hub_sender().await.unwrap();
+        took.push(asked.elapsed());
+    }
+    took.sort_unstable();
+    took[HONEST / 2]
 }
 
 impl Held {
@@ -151,6 +177,7 @@ impl Held {
             rss_mib: kib.parse::<u64>().unwrap() / 1_024,
             descriptors: std::fs::read_dir(format!("{process}/fd")).unwrap().count(),
             actors: status.actors_awake + status.actors_asleep,
+            log_bytes: status.log_bytes,
         }
     }
 }

@@ -448,6 +448,12 @@ impl Group {
         self.sealing.ask();
     }
 
+    /// Whether no snapshot is due, and none is being made.
+    #[cfg(test)]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.sealing.is_at_rest()
+    }
+
     /// The snapshots that it would start from, oldest first.
     pub(crate) fn snapshots(&self) -> Vec<Sealed> {
         self.sealing.snapshots()

@@ -127,6 +127,12 @@ impl Sealing {
         Arc::clone(&self.busy).lock_owned().await
     }
 
+    /// Whether no snapshot is due, and none is being made.
+    #[cfg(test)]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        !self.due.load(Ordering::Relaxed) && self.busy.try_lock().is_ok()
+    }
+
     /// The newest good snapshot.
     pub(crate) fn newest(&self) -> Option<Sealed> {
         self.good().last().cloned()
@@ -264,6 +270,7 @@ pub(crate) fn next_of((last, _): &Place) -> u64 {
 
 /// The task that has snapshots sealed and entries discarded. It ends when this is dropped.
 pub(crate) struct Keeper {
+    sealing: Arc<Sealing>,
     abort: AbortHandle,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
@@ -272,8 +279,9 @@ impl Keeper {
     pub(crate) fn start(raft: Raft<Types>, sealing: Arc<Sealing>, tail: Arc<Tail>) -> Self {
         // What a process that died had not discarded yet is discarded by the next.
         sealing.bell.notify_one();
-        let task = tokio::spawn(keep(raft, sealing, tail));
+        let task = tokio::spawn(keep(raft, Arc::clone(&sealing), tail));
         Self {
+            sealing,
             abort: task.abort_handle(),
             task: tokio::sync::Mutex::new(Some(task)),
         }
@@ -292,6 +300,8 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.abort.abort();
+        // Other shards may seal.
+        drop(self.sealing.end_turn());
     }
 }
 
