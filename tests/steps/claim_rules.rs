@@ -61,14 +61,14 @@ async fn limits(story: &mut Story, provider: String, who: String, times: String)
         "one provider" => "provider_on_user",
         _ => "user",
     };
-    // A shard has twice its even share of what is configured for all.
-    let times = (times.parse::<u16>().unwrap() * SHARDS_DEFAULT / 2).to_string();
     let (burst, rate) = (format!("{who}__burst"), format!("{who}__per_minute"));
     restart_with(story, &provider, &[(&burst, &times), (&rate, "1")]).await;
 }
 
 #[given(regex = r"^(\S+\.example) lets one (requester|provider) claim (\d+) users of a shard$")]
 async fn shard_limits(story: &mut Story, provider: String, who: String, times: String) {
+    // A shard has twice its even share of what is configured for all.
+    let times = (times.parse::<u16>().unwrap() * SHARDS_DEFAULT / 2).to_string();
     let (burst, rate) = (format!("{who}__burst"), format!("{who}__per_minute"));
     restart_with(story, &provider, &[(&burst, &times), (&rate, "1")]).await;
 }
