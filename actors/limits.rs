@@ -301,6 +301,9 @@ pub const ROOMS_BEGUN_PER_MINUTE_PER_PEER: u32 = 6_000;
 pub const ASKED_IN_VAIN_BURST_PER_PEER: u32 = 16_384;
 /// Things that one provider may ask for in vain more, each minute.
 pub const ASKED_IN_VAIN_PER_MINUTE_PER_PEER: u32 = 60_000;
+/// Requests of one that stand in line at a node because it asked for too much in vain, at most; further ones are told
+/// `Overloaded` at once.
+pub const IN_LINE_MAX: usize = 256;
 /// Users of whom one user of this provider may claim in vain at one node, at once after a rest; then its claims stand in line.
 pub const CLAIMED_IN_VAIN_BURST_PER_USER: u32 = 4_096;
 /// Users of whom it may claim in vain more, each minute.

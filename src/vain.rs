@@ -1,13 +1,15 @@
 //! What came to nothing, by whoever asked for it: how much somebody may ask in vain, and the line in which one stands who has.
 //!
 //! What is asked costs before it is known whether anything comes of it. So it is paid when it is asked, and what came to
-//! something is given back: who asks for what there is never waits, however much it asks.
+//! something is given back: who asks for what there is never waits, however much it asks. (Given back is also what time has
+//! given already, so who gets much may ask for as much more in vain.)
 //!
 //! Promises: whoever has asked for too much in vain is looked at as often as the rate says, one request after the other and
-//! the longest waiting first; nobody else waits.
+//! the longest waiting first; only so many of one stand in line, with what they ask for in memory; nobody else waits.
 
 use mimi_actors::{
     bucket::{Buckets, Rate},
+    limits::IN_LINE_MAX,
     machine::Millis,
     wire::refusal::TryLater,
 };
@@ -20,7 +22,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Mutex as Turns, Notify},
+    sync::{Mutex as Turns, Notify, Semaphore},
     time::{Instant, timeout_at},
 };
 
@@ -42,10 +44,21 @@ pub(crate) struct InVain<K: Ord> {
 }
 
 /// Those who wait for one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Line {
+    places: Semaphore,
     turn: Turns<()>,
     given_back: Notify,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self {
+            places: Semaphore::new(IN_LINE_MAX),
+            turn: Turns::default(),
+            given_back: Notify::new(),
+        }
+    }
 }
 
 /// What was paid for a request, until it is known what came of it.
@@ -110,7 +123,7 @@ impl<K: Ord + Clone> InVain<K> {
     /// Waits until `who` may ask for so many things, and pays for them.
     ///
     /// # Errors
-    /// After ten seconds in line, with when to come again.
+    /// After ten seconds in line, and when too many stand there, with when to come again.
     pub(crate) async fn ask(&self, who: &K, items: u32) -> Result<Paid<K>, TryLater> {
         let paid = || Paid {
             who: who.clone(),
@@ -120,8 +133,11 @@ impl<K: Ord + Clone> InVain<K> {
             return Ok(paid());
         }
         let line = self.stand(who);
-        let deadline = Instant::now() + self.line;
         let mut wait = Duration::ZERO;
+        let Ok(_place) = line.places.try_acquire() else {
+            return Err(self.refuse(wait));
+        };
+        let deadline = Instant::now() + self.line;
         let turn = async {
             let _first = line.turn.lock().await;
             loop {
@@ -139,9 +155,14 @@ impl<K: Ord + Clone> InVain<K> {
         if timeout_at(deadline, turn).await.is_ok() {
             return Ok(paid());
         }
+        Err(self.refuse(wait))
+    }
+
+    /// It is to come again, after this time or a moment.
+    fn refuse(&self, wait: Duration) -> TryLater {
         self.refused.fetch_add(1, Ordering::Relaxed);
         let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-        Err(TryLater::overloaded(wait_ms.max(TryLater::BUSY.after_ms)))
+        TryLater::overloaded(wait_ms.max(TryLater::BUSY.after_ms))
     }
 
     /// It is known what came of a request: so many things of it were asked for in vain.
@@ -225,6 +246,25 @@ mod tests {
         vain.came_of(first, 0);
         let now = vain.ask(&"mallory", 5).now_or_never();
         assert!(now.unwrap().is_ok(), "it was given back");
+    }
+
+    #[tokio::test]
+    async fn only_so_many_of_one_stand_in_line_and_further_ones_are_told_at_once() {
+        let vain = vain(SLOW);
+        let first = vain.ask(&"mallory", 12).await.unwrap();
+        let asked = (0..=IN_LINE_MAX).map(|_| Box::pin(vain.ask(&"mallory", 1)));
+        let mut asked: Vec<_> = asked.collect();
+        let told = asked.iter_mut().map(|ask| ask.as_mut().now_or_never());
+        let told: Vec<_> = told.collect();
+        assert!(told[..IN_LINE_MAX].iter().all(Option::is_none));
+        assert!(
+            matches!(told[IN_LINE_MAX], Some(Err(_))),
+            "there is no place"
+        );
+        assert!(vain.ask(&"alice", 1).now_or_never().unwrap().is_ok());
+        asked.clear();
+        vain.came_of(first, 0);
+        assert!(vain.ask(&"mallory", 1).now_or_never().unwrap().is_ok());
     }
 
     #[tokio::test]

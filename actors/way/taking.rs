@@ -4,11 +4,11 @@
 //! cannot be handed on holds up no other; what is answered of one session is never told to another; what the frames of
 //! all shards hold is bounded.
 //!
-//! The bound is [`LANE_BYTES_HELD_MAX`], or less where other lanes of the same sender hold much already. Credit keeps honest senders below it: a shard is let have a part of what is
-//! free ([`LANE_CREDIT_SHARE`]), so that the more is held, the less each gets. Where it is reached all the same, the shard
-//! that has most waiting behind a frame that cannot be handed on loses what waits and is told to come again. Where no
-//! frame waits so, all that is held is on its way into logs: nobody is read until something is answered, which the
-//! deadline of requests bounds.
+//! The bound is [`LANE_BYTES_HELD_MAX`], or less where other lanes of the same sender hold much already. Credit keeps honest
+//! senders below it: a shard is let have a part of what is free ([`LANE_CREDIT_SHARE`]), so that the more is held, the less
+//! each gets. Where it is reached all the same, the shard that has most waiting behind a frame that cannot be handed on loses
+//! what waits and is told to come again. Where no frame waits so, all that is held is on its way into logs: nobody is read
+//! until something is answered, which the deadline of requests bounds.
 //!
 //! Not here: what a session does with its frames ([`receive`](super::receive)), the frames on their way.
 //!

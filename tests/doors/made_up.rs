@@ -1,7 +1,10 @@
 //! What is made up costs nothing: names of people and rooms that nobody has, Welcomes for nobody. And one Welcome for many lies
 //! on the disk once or twice for each shard, not for each of them.
 
-use crate::support::{Net, client, forger::vector, net::name_of, raw, room};
+use crate::{
+    stage::{A, B, provider},
+    support::{Net, client, forger::vector, raw, room},
+};
 use mimi_actors::{
     doors::check_package,
     ids::{ClientUri, RoomUri},
@@ -24,8 +27,6 @@ use quinn::Connection;
 use raw::Back;
 use std::time::UNIX_EPOCH;
 
-const A: &str = "a.example";
-const B: &str = "b.example";
 /// Requests of each kind.
 const EACH: usize = 150;
 /// Users to whom one Welcome goes.
@@ -148,17 +149,7 @@ async fn claimed(by: &Member, clients: &[ClientUri]) -> Vec<Payload> {
 
 /// Asks a.example, where it has so many nodes, for what nobody has; it holds no more for that.
 async fn made_up_at(nodes: u64) {
-    let mut net = Net::prepare_clusters(&[(A, nodes), (B, 1)], None);
-    for number in 1..=nodes {
-        net.node_mut(&name_of(A, number)).spawn();
-    }
-    for number in 1..=nodes {
-        net.node_mut(&name_of(A, number)).ready().await;
-    }
-    net.led(A).await;
-    for node in net.of(A) {
-        node.is_at_level("v0.2").await;
-    }
+    let net = provider(nodes).await;
     let alice = net.member("alice", "phone", A).await;
     let before = held(&net).await;
 
@@ -222,14 +213,12 @@ async fn names_that_nobody_has_cost_no_actor_and_no_log_at_three_nodes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_welcome_for_many_lies_on_the_disk_for_each_shard_and_not_for_each_user() {
-    let mut net = Net::prepare(&[A, B]);
-    net.node_mut(A).start().await;
-    net.node(A).is_at_level("v0.2").await;
+    let net = provider(1).await;
     let link = peer(&net).await;
     // What is acknowledged is written, and what follows from it soon.
     let settled = async || {
-        net.node(A).settled().await;
-        net.node(A).status().await.log_bytes
+        net.any(A).settled().await;
+        net.any(A).status().await.log_bytes
     };
 
     let before = settled().await;
@@ -274,6 +263,6 @@ async fn a_welcome_for_many_lies_on_the_disk_for_each_shard_and_not_for_each_use
         party < most,
         "{party} bytes for {bytes}, {most} would be too many"
     );
-    let errors = net.node(A).errors();
+    let errors = net.any(A).errors();
     assert!(errors.is_empty(), "{errors:#?}");
 }

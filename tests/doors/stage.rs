@@ -40,6 +40,22 @@ pub(crate) struct Stage {
     late: Cell<u32>,
 }
 
+/// a.example with so many nodes, all of this release; b.example is a peer of it, and does not run.
+pub(crate) async fn provider(nodes: u64) -> Net {
+    let mut net = Net::prepare_clusters(&[(A, nodes), (B, 1)], None);
+    for number in 1..=nodes {
+        net.node_mut(&name_of(A, number)).spawn();
+    }
+    for number in 1..=nodes {
+        net.node_mut(&name_of(A, number)).ready().await;
+    }
+    net.led(A).await;
+    for node in net.of(A) {
+        node.is_at_level("v0.2").await;
+    }
+    net
+}
+
 impl Stage {
     pub(crate) async fn new() -> Self {
         Self::of(1).await
@@ -47,17 +63,7 @@ impl Stage {
 
     /// A provider of so many nodes.
     pub(crate) async fn of(nodes: u64) -> Self {
-        let mut net = Net::prepare_clusters(&[(A, nodes), (B, 1)], None);
-        for number in 1..=nodes {
-            net.node_mut(&name_of(A, number)).spawn();
-        }
-        for number in 1..=nodes {
-            net.node_mut(&name_of(A, number)).ready().await;
-        }
-        net.led(A).await;
-        for node in net.of(A) {
-            node.is_at_level("v0.2").await;
-        }
+        let net = provider(nodes).await;
         let alice = net.member("alice", "phone", A).await;
         let usual = answered_within(&alice).await;
         let held = Held::by(&net).await;

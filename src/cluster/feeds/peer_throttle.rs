@@ -2,8 +2,8 @@
 //! into which it brings clients of this provider, and what it brings them in with.
 //!
 //! A refusal costs as much as a message: it is judged in log order, synced, and told. A room that begins here costs memory and
-//! log for as long as it is there. A Welcome and its tree are written whole, and again for who gets them. Who sends little of either notices nothing; who sends more is read as slowly as the rate
-//! says, for its unread bytes wait in its own windows.
+//! log for as long as it is there. A Welcome and its tree are written whole, and again for who gets them. Who sends little of
+//! all that notices nothing; who sends more is read as slowly as the rate says, for its unread bytes wait in its own windows.
 //!
 //! Source: transport requirements, section 4.
 
