@@ -147,7 +147,8 @@ impl Node {
         for (group, _) in &self.groups {
             group.stop().await;
         }
-        self.disk.writer.close().await;
+        drop(self.groups);
+        self.disk.release().await.unwrap();
     }
 }
 

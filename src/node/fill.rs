@@ -9,7 +9,7 @@ use crate::{
         shard::{Shard, apply::ApplyToActors, directory::Awake},
     },
     perform::{Environment, workers::Workers},
-    store::{Disk, log::Log},
+    store::Disk,
 };
 use anyhow::{Context, ensure};
 use mimi_actors::{
@@ -30,7 +30,7 @@ use mimi_actors::{
 };
 use std::{
     path::Path,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -40,9 +40,7 @@ const ENTRY_COMMANDS: usize = 256;
 const COMMAND_BYTES: usize = 4_096;
 /// How long sealing may take.
 const SEAL_DEADLINE: Duration = Duration::from_secs(600);
-/// How long it may take until the log is closed.
-const RELEASE_DEADLINE: Duration = Duration::from_secs(60);
-/// How often it is looked whether a snapshot is there, or the log closed.
+/// How often it is looked whether a snapshot is there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Puts rooms into the log of a node that does not run, each by the same commands, and seals its shards.
@@ -82,21 +80,8 @@ pub(crate) async fn fill(
         );
         fill_shard(shard, &disk, data, &names, commands).await?;
     }
-    disk.writer.close().await;
-    let log = Arc::downgrade(&disk.log);
-    drop((disk, supervisor));
-    released(&log).await
-}
-
-/// Waits until nobody has the log open any more, or the node could not open it: tasks of the shards' groups end a moment
-/// after their groups.
-async fn released(log: &Weak<Log>) -> anyhow::Result<()> {
-    let deadline = Instant::now() + RELEASE_DEADLINE;
-    while log.strong_count() > 0 {
-        ensure!(Instant::now() < deadline, "the log is still in use");
-        tokio::time::sleep(LOOK_INTERVAL).await;
-    }
-    Ok(())
+    drop(supervisor);
+    Ok(disk.release().await?)
 }
 
 async fn fill_shard(

@@ -13,7 +13,13 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
+
+/// How long it may take until nothing in this process uses a disk that is given back.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(60);
+/// How often it is looked whether it is still used.
+const RELEASE_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Name of the file that says what is damaged, in the data directory of a node that must not start.
 const CONDEMNED: &str = "damaged";
@@ -45,6 +51,13 @@ pub enum DiskError {
     /// The writer of the log has no thread.
     #[error("start the log writer: {0}; raise the limit of threads")]
     Writer(#[source] io::Error),
+}
+
+/// A disk that was given back is still held by something in this process.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is still in use by this process", dir.display())]
+pub struct StillUsed {
+    dir: PathBuf,
 }
 
 /// What a node keeps on its disk. Clones share it.
@@ -97,6 +110,31 @@ impl Disk {
         })
     }
 
+    /// Writes what is queued, and waits until the directory can be opened again, also by this process: tasks of a
+    /// shard's group end a moment after their group.
+    ///
+    /// # Errors
+    /// [`StillUsed`] when something in this process holds it for longer than a minute.
+    pub async fn release(self) -> Result<(), StillUsed> {
+        self.writer.close().await;
+        let (log, snapshots, backlog) = (
+            Arc::downgrade(&self.log),
+            Arc::downgrade(&self.snapshots),
+            Arc::downgrade(&self.backlog),
+        );
+        let dir = self.dir.clone();
+        drop(self);
+        let used = || log.strong_count() + snapshots.strong_count() + backlog.strong_count() > 0;
+        let deadline = Instant::now() + RELEASE_DEADLINE;
+        while used() {
+            if Instant::now() >= deadline {
+                return Err(StillUsed { dir });
+            }
+            tokio::time::sleep(RELEASE_LOOK_INTERVAL).await;
+        }
+        Ok(())
+    }
+
     /// Keeps this node from starting again, because of `what` was found on its disk.
     ///
     /// # Errors
@@ -121,8 +159,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::open(dir.path(), 1, u64::MAX).unwrap();
         disk.condemn("entry 7 is damaged").unwrap();
-        disk.writer.close().await;
-        drop(disk);
+        disk.release().await.unwrap();
         let error = Disk::open(dir.path(), 1, u64::MAX).err().unwrap();
         let text = error.to_string();
         assert!(text.contains("entry 7 is damaged"), "{text}");

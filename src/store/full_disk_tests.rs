@@ -293,8 +293,7 @@ async fn a_node_starts_on_a_disk_that_is_full_to_the_last_byte_again_and_again()
     let add: Vec<_> = (0..20).map(|index| entry(index, 20_000)).collect();
     disk.backlog.carry(0, 20, &add, &[]).unwrap();
     disk.snapshots.hold_room();
-    disk.writer.close().await;
-    drop(disk);
+    disk.release().await.unwrap();
     image.fill();
     for start in 0..4_u64 {
         let disk = Disk::open(&dir, 2, u64::MAX).unwrap();
@@ -319,14 +318,13 @@ async fn a_node_starts_on_a_disk_that_is_full_to_the_last_byte_again_and_again()
         };
         disk.writer.write_durably(vote).await.unwrap();
         disk.snapshots.hold_room();
-        disk.writer.close().await;
-        drop(disk);
+        disk.release().await.unwrap();
     }
     image.free();
     let disk = Disk::open(&dir, 2, u64::MAX).unwrap();
     assert!(disk.writer.full().is_none());
     assert_eq!(disk.log.vote(0), Some(vec![3]));
-    disk.writer.close().await;
+    disk.release().await.unwrap();
 }
 
 #[test]

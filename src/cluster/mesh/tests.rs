@@ -222,11 +222,20 @@ impl Node {
     }
 
     async fn end(self) {
-        self.mesh.close().await;
-        self.serving.abort();
-        self.timing.abort();
-        self.group.stop().await;
-        self.disk.writer.close().await;
+        let Self {
+            mesh,
+            group,
+            disk,
+            serving,
+            timing,
+            ..
+        } = self;
+        mesh.close().await;
+        serving.abort();
+        timing.abort();
+        group.stop().await;
+        drop((mesh, group));
+        disk.release().await.unwrap();
     }
 }
 

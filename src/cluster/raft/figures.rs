@@ -121,7 +121,7 @@ mod tests {
     async fn a_running_group_leads_and_has_applied_what_it_has_committed() {
         let dir = tempfile::tempdir().unwrap();
         let node = Node::start(dir.path(), 1, u64::MAX).await;
-        let group = node.groups[0].0.clone();
+        let group = &node.groups[0].0;
         let committed = group.propose(batch("one")).await.unwrap();
         // openraft publishes its figures shortly after it has answered.
         testing::until("it is applied", || group.figures().applied == committed).await;

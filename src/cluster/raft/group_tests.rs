@@ -23,7 +23,7 @@ async fn fail_to_start(dir: &Path, node: u64) -> StartError {
         .await
         .err()
         .unwrap();
-    disk.writer.close().await;
+    disk.release().await.unwrap();
     error
 }
 
@@ -273,12 +273,13 @@ async fn a_group_whose_own_task_panicked_is_fenced_and_the_others_go_on() {
 async fn a_stopped_group_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), 1, u64::MAX).await;
-    let group = node.groups[0].0.clone();
-    node.stop().await;
+    let group = &node.groups[0].0;
+    group.stop().await;
     assert_eq!(
         group.propose(batch("late")).await,
         Err(ProposeError::Stopped)
     );
+    node.stop().await;
 }
 
 /// What node 1 sees of itself as the leader of term 5, when the last entry applied is of this leader.

@@ -80,7 +80,7 @@ async fn fail_to_start(dir: &Path) -> StartError {
     let disk = Disk::open(dir, 1, u64::MAX).unwrap();
     let apply = Arc::new(Recorder::default());
     let started = Group::start(0, 1, &disk, SNAPSHOT_ENTRIES, apply, None).await;
-    disk.writer.close().await;
+    disk.release().await.unwrap();
     started.err().unwrap()
 }
 

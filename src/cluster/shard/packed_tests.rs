@@ -53,7 +53,7 @@ struct Node {
     group: Group,
     shard: Arc<Shard>,
     shards: Shards,
-    _supervisor: Supervisor,
+    supervisor: Supervisor,
 }
 
 impl Node {
@@ -99,7 +99,7 @@ impl Node {
             group,
             shard,
             shards,
-            _supervisor: supervisor,
+            supervisor,
         }
     }
 
@@ -137,7 +137,15 @@ impl Node {
         let hashes = self.shards.state_hashes().await;
         let derived = self.shard.looked_at().clone();
         self.group.stop().await;
-        self.disk.writer.close().await;
+        let Self {
+            disk,
+            group,
+            shard,
+            shards,
+            supervisor,
+        } = self;
+        drop((group, shard, shards, supervisor));
+        disk.release().await.unwrap();
         (hashes, derived)
     }
 }

@@ -83,6 +83,7 @@ async fn a_clean_node_is_gone_through_whole_and_nothing_is_found() {
     let of_snapshots: u64 = files.map(|file| fs::metadata(file).unwrap().len()).sum();
     assert!(scrub.scrubbed.bytes.load(Ordering::Relaxed) > of_snapshots);
     assert_eq!(damaged(&scrub), 0);
+    drop(scrub);
     node.stop().await;
 }
 
@@ -170,5 +171,6 @@ async fn a_node_that_is_written_to_all_the_time_is_never_found_damaged() {
         found = scrub.run() => panic!("{found}"),
     }
     assert_eq!(damaged(&scrub), 0);
+    drop(scrub);
     node.stop().await;
 }
