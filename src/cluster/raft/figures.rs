@@ -121,13 +121,14 @@ mod tests {
     async fn a_running_group_leads_and_has_applied_what_it_has_committed() {
         let dir = tempfile::tempdir().unwrap();
         let node = Node::start(dir.path(), 1, u64::MAX).await;
-        let group = &node.groups[0].0;
+        let group = node.groups[0].0.clone();
         let committed = group.propose(batch("one")).await.unwrap();
         // openraft publishes its figures shortly after it has answered.
         testing::until("it is applied", || group.figures().applied == committed).await;
         let figures = group.figures();
         assert_eq!((figures.role, figures.leader), (Role::Leader, Some(1)));
         assert_eq!(figures.last, committed);
+        drop(group);
         node.stop().await;
         assert_eq!(group.figures().role, Role::Stopped);
     }
