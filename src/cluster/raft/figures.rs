@@ -128,8 +128,9 @@ mod tests {
         let figures = group.figures();
         assert_eq!((figures.role, figures.leader), (Role::Leader, Some(1)));
         assert_eq!(figures.last, committed);
+        group.stop().await;
+        assert_eq!(group.figures().role, Role::Stopped);
         drop(group);
         node.stop().await;
-        assert_eq!(group.figures().role, Role::Stopped);
     }
 }
