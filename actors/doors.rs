@@ -26,7 +26,7 @@ use crate::{
         door::{self, DoorRefused, PackageRefused},
         event::Item,
         link::{self, Fanout, FanoutGroup, LinkRefused, SubmitGroup},
-        post::Refilled,
+        post::{Departed, Refilled},
         room,
     },
 };
@@ -138,6 +138,8 @@ pub enum Fanned {
     Room(RoomUri, follower::Deliver),
     /// A refill, for a user of this provider; the room may be anybody's.
     User(RoomUri, UserUri, LearnRefilled),
+    /// A client that is none any more, for a room of this provider.
+    Departed(Departed),
 }
 
 /// The parts of a batch that a shard of a peer fans out, in order.
@@ -157,6 +159,11 @@ pub fn fanned(batch: Fanout) -> Vec<Fanned> {
                     refilled,
                 };
                 parts.push(Fanned::User(room.clone(), requester, learn));
+                None
+            }
+            Item::Departed { client, why } => {
+                let room = room.clone();
+                parts.push(Fanned::Departed(Departed { room, client, why }));
                 None
             }
             Item::Event(_) | Item::Refused { .. } => Some(item),

@@ -61,6 +61,14 @@ pub const ADDS_PER_COMMIT_MAX: usize = 1_000;
 const _: () = assert!(ADDS_PER_COMMIT_MAX <= PROPOSALS_PER_BUNDLE_MAX);
 /// Proposals that wait for a Commit in one room, at most.
 pub const PROPOSALS_PENDING_PER_ROOM_MAX: usize = 200;
+/// Removes that a hub proposes in one room at a time; of more members who departed it proposes the rest once a Commit has
+/// taken these in.
+pub const HUB_PROPOSALS_PENDING_PER_ROOM_MAX: usize = 200;
+const _: () = assert!(
+    HUB_PROPOSALS_PENDING_PER_ROOM_MAX + PROPOSALS_PENDING_PER_ROOM_MAX <= PROPOSALS_PER_BUNDLE_MAX
+);
+/// When a hub tries again to propose what it could not, in milliseconds.
+pub const EXPEL_RETRY_MS: u32 = 1_000;
 /// Proposals of one client that wait for a Commit in one room, at most.
 pub const PROPOSALS_PENDING_PER_CLIENT_MAX: usize = 20;
 /// Commit bundles that wait behind the one in flight in one room, at most.

@@ -76,7 +76,8 @@ impl Command {
             Self::User(_, command) => matches!(&**command, user::command::Command::Join(_))
                 .then_some("notice that points at another"),
             Self::Link(link::Command::GiveUp { .. }) => Some("end of what is owed to a provider"),
-            Self::Hub(..) | Self::Follower(..) | Self::Link(_) => None,
+            Self::Hub(_, command) => command.is_of_second(),
+            Self::Follower(..) | Self::Link(_) => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     room::{follower, hub, verdicts::AskVerdicts},
     shard::names::{GroupName, Taken},
     user::{command, outcome as user},
-    wire::{BVec, answer::Answer, room, user as wire},
+    wire::{BVec, answer::Answer, post::Departed, room, user as wire},
 };
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,8 @@ pub enum ShardRequest {
     GiveUp(RoomUri, ProviderId),
     /// Give a room the name of a group; to the shard of the name.
     Name(GroupName, RoomUri),
+    /// To a room at this hub: a member is a client of its provider no longer, as that says.
+    Depart(Departed),
 }
 
 impl ShardRequest {
@@ -59,6 +61,7 @@ impl ShardRequest {
             Self::User(user, ..) | Self::UserLog(user, _) => user.to_string(),
             Self::DeviceKey(client) => client.user().to_string(),
             Self::Name(group, _) => group.to_string(),
+            Self::Depart(departed) => departed.room.to_string(),
             Self::Read(has) => {
                 let first = has.iter().next();
                 first.map_or_else(String::new, |has| has.room.to_string())
@@ -81,6 +84,7 @@ impl ShardRequest {
             | Self::Knows(..)
             | Self::GiveUp(..)
             | Self::Name(..)
+            | Self::Depart(_)
             | Self::Redrive(..) => 0,
             Self::Read(has) => has.iter().map(ReadProgress::bytes).sum(),
         };

@@ -92,7 +92,7 @@ was_otherwise_in_1!(DOOR, door::Sent, answers::DoorSent);
 was_otherwise_in_1!(LINK, link::Reply, answers::LinkReply);
 was_otherwise_in_1!(CLUSTER, ShardReply, answers::NodeAnswered);
 
-/// What a room took lately follows the fold.
+/// What a room has that version 1 did not know follows the fold.
 impl Versioned for hub::Fold {
     const FORMAT: Format = FOLD;
 
@@ -101,15 +101,15 @@ impl Versioned for hub::Fold {
         if version == 1 {
             return Ok((fold, rest));
         }
-        let heard = reading::take(rest).map_err(|error| error.after(body, rest));
-        heard.map(|(heard, rest)| (fold.with_heard(heard), rest))
+        let since = reading::take(rest).map_err(|error| error.after(body, rest));
+        since.map(|(since, rest)| (fold.with_since_second(since), rest))
     }
 
     fn is_in(&self, version: u8) -> Result<(), NotInVersion> {
-        match (version, self.heard()) {
+        match (version, self.since_second()) {
             (1, Some(_)) => Err(NotInVersion {
                 version,
-                what: "message that is known again",
+                what: "message that is known again, or client that departed",
             }),
             _ => Ok(()),
         }
@@ -121,8 +121,9 @@ impl Versioned for hub::Fold {
         if version == 1 {
             return Ok(out);
         }
-        let nothing = hub::Heard::default();
-        Ok(postcard::to_extend(self.heard().unwrap_or(&nothing), out)?)
+        let nothing = hub::SinceSecond::default();
+        let since = self.since_second().unwrap_or(&nothing);
+        Ok(postcard::to_extend(since, out)?)
     }
 }
 
@@ -159,8 +160,34 @@ mod tests {
         caller::Principal,
         room::verdicts::AskVerdicts,
         user::command::Command,
-        wire::{event::ClientSeq, user::Request},
+        wire::{
+            BVec,
+            event::{ClientSeq, Item, LinkSeq},
+            post::{Departed, DepartedWhy},
+            user::Request,
+        },
     };
+
+    #[test]
+    fn a_hub_of_version_1_is_told_of_a_departure_what_does_no_harm() {
+        let client: crate::ids::ClientUri = "mimi://a.example/d/alice/phone".parse().unwrap();
+        let fanout = |item| link::Fanout {
+            first: LinkSeq(7),
+            groups: BVec::from([link::FanoutGroup {
+                room: "mimi://b.example/r/den".parse().unwrap(),
+                items: BVec::from([item]),
+            }]),
+        };
+        let departed = fanout(Item::Departed {
+            client: client.clone(),
+            why: DepartedWhy::Revoked,
+        });
+        let requester = "mimi://b.example/u/-".parse().unwrap();
+        let instead = fanout(Item::Refilled { requester, client });
+        let written = |version, fanout: &link::Fanout| fanout.write(version, Vec::new()).unwrap();
+        assert_eq!(written(1, &departed), written(1, &instead));
+        assert_ne!(written(2, &departed), written(2, &instead));
+    }
 
     #[test]
     fn what_version_1_has_no_word_for_is_known_before_it_is_written() {
@@ -179,6 +206,14 @@ mod tests {
                 true,
             ),
             (ShardRequest::UserLog(user(), Command::Delete), true),
+            (
+                ShardRequest::Depart(Departed {
+                    room: "mimi://a.example/r/den".parse().unwrap(),
+                    client: "mimi://a.example/d/alice/phone".parse().unwrap(),
+                    why: DepartedWhy::Revoked,
+                }),
+                false,
+            ),
         ] {
             assert_eq!(request.is_in(1).is_ok(), is_in_1, "{request:?}");
             assert_eq!(request.write(1, Vec::new()).is_ok(), is_in_1);

@@ -28,7 +28,7 @@ use std::{
 };
 
 /// Invariants that must have been put to the test, and how often at least in 200 seeds.
-const TESTED: [&str; 32] = [
+const TESTED: [&str; 34] = [
     "I1",
     "I2",
     "I3",
@@ -51,6 +51,8 @@ const TESTED: [&str; 32] = [
     "I30",
     "codes",
     "contradiction",
+    "departed",
+    "expelled",
     "full disks",
     "lanes",
     "leaving",
@@ -64,7 +66,7 @@ const TESTED: [&str; 32] = [
 ];
 
 /// What must have happened, so that a green run says something.
-const HAPPENED: [&str; 41] = [
+const HAPPENED: [&str; 42] = [
     "batches on a lane that shards share",
     "batches that came again",
     "claims limited",
@@ -80,6 +82,7 @@ const HAPPENED: [&str; 41] = [
     "gaps that a client was told of",
     "external Commits that may not be",
     "hostile frames",
+    "hub Proposals",
     "joining codes that admitted",
     "joining codes that were not looked at",
     "joining codes that were over",

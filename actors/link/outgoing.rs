@@ -12,7 +12,7 @@ use crate::{
     wire::{
         event::{Copy, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq},
         link::RoomRefused,
-        post::{Refilled, UserNotice},
+        post::{Departed, Refilled, UserNotice},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,8 @@ pub enum Owed {
     },
     /// A client can be added now for which an add was pending.
     Refilled(Refilled),
+    /// A client of this provider is none any more; for the room's hub.
+    Departed(Departed),
 }
 
 /// The outgoing side of one link.
@@ -120,7 +122,9 @@ impl Outgoing {
         let all = unacked.chain(beside.map(|owed| (owed, 0)));
         all.filter_map(|(owed, acked)| match owed {
             Owed::Events { room, first, .. } => Some((room, first.plus(acked))),
-            Owed::Refused { .. } | Owed::Notice { .. } | Owed::Refilled(_) => None,
+            Owed::Refused { .. } | Owed::Notice { .. } | Owed::Refilled(_) | Owed::Departed(_) => {
+                None
+            }
         })
     }
 
@@ -279,7 +283,7 @@ impl Run {
                 }
             }
             Owed::Refused { first, .. } => *first = first.plus(skip),
-            Owed::Notice { .. } | Owed::Refilled(_) => {}
+            Owed::Notice { .. } | Owed::Refilled(_) | Owed::Departed(_) => {}
         }
         rest
     }
@@ -294,6 +298,7 @@ impl Owed {
                 room
             }
             Self::Refilled(refilled) => &refilled.room,
+            Self::Departed(departed) => &departed.room,
         }
     }
 }

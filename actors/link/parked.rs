@@ -5,7 +5,7 @@
 use super::outgoing::{Owed, goes_on};
 use crate::{
     limits::{PARKED_RUNS_PER_ROOM_MAX, REFUSAL_DETAIL_BYTES_MAX},
-    wire::{self, BText, event::Hash, post::Refilled},
+    wire::{self, BText, event::Hash},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,13 +29,16 @@ pub struct Parked {
     lost: bool,
 }
 
-/// Where a run belongs among those of its room: events in their order, then the verdicts, then refills for users.
+/// Where a run belongs among those of its room: events in their order, then the verdicts, then refills
+/// for users, then who is no client any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Place {
     Events(u64),
     Refused(u64),
     /// Refills for users about the room, by what they say.
     Refilled(u64),
+    /// Clients of the room that are none any more, likewise.
+    Departed(u64),
 }
 
 impl Parked {
@@ -69,6 +72,7 @@ impl Parked {
             // A notice is for a shard of this provider, which refuses none.
             Owed::Notice { .. } => return,
             Owed::Refilled(refilled) => Place::Refilled(name(refilled)),
+            Owed::Departed(departed) => Place::Departed(name(departed)),
         };
         if let Some((_, kept)) = self.runs.get_mut(&place) {
             *kept = (*kept).max(count);
@@ -98,9 +102,9 @@ impl Parked {
     }
 }
 
-/// What tells a refill from others about its room.
-fn name(refilled: &Refilled) -> u64 {
-    let Hash(hash) = Hash::of(&wire::canonical(refilled));
+/// What tells something said about a room from others of its kind.
+fn name(said: &impl Serialize) -> u64 {
+    let Hash(hash) = Hash::of(&wire::canonical(said));
     hash.first_chunk()
         .map_or(0, |first| u64::from_be_bytes(*first))
 }

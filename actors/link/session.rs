@@ -258,9 +258,16 @@ impl FanoutReceiver {
             return Err(Broken::Gap);
         }
         for group in &batch.groups {
-            let own_word = |item: &Item| matches!(item, Item::Refilled { client, .. } if client.provider() == peer);
-            let owns = group.room.hub() == peer || group.items.iter().all(own_word);
-            if !owns {
+            let may_say = |item: &Item| match item {
+                Item::Event(_) | Item::Refused { .. } => group.room.hub() == peer,
+                Item::Refilled { client, .. } => {
+                    group.room.hub() == peer || client.provider() == peer
+                }
+                Item::Departed { client, .. } => {
+                    group.room.hub() == own && client.provider() == peer
+                }
+            };
+            if !group.items.iter().all(may_say) {
                 return Err(Broken::NotOwner);
             }
             if !group.items.iter().all(|item| names_only(item, own)) {
@@ -277,7 +284,8 @@ impl FanoutReceiver {
 fn names_only(item: &Item, provider: &ProviderId) -> bool {
     let local = |clients: &[ClientUri]| clients.iter().all(|client| client.provider() == provider);
     match item {
-        Item::Refused { .. } => true,
+        // Of whoever departs it was seen that it is the sender's, who may say so.
+        Item::Refused { .. } | Item::Departed { .. } => true,
         Item::Refilled { requester, .. } => requester.provider() == provider,
         Item::Event(event) => match &event.body {
             Body::Application(_) | Body::Proposals(_) | Body::Own(_) => true,

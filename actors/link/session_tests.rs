@@ -5,6 +5,7 @@ use crate::{
         Payload,
         event::{CommitEvent, Epoch, Event, Invitation, RoomSeq},
         link::FanoutGroup,
+        post::DepartedWhy,
     },
 };
 
@@ -211,6 +212,26 @@ fn a_receiver_takes_batches_of_the_owner_in_order_and_nothing_else() {
         receiver.take(&a, &b, &batch(5, vec![text()])),
         Ok(LinkSeq(5))
     );
+}
+
+#[test]
+fn a_peer_says_of_its_own_clients_alone_and_to_the_rooms_hub_that_they_departed() {
+    let departed = |provider: &str| Item::Departed {
+        client: format!("mimi://{provider}.example/d/bob/phone")
+            .parse()
+            .unwrap(),
+        why: DepartedWhy::Revoked,
+    };
+    let (a, b, c) = (provider("a"), provider("b"), provider("c"));
+    let told = |from: &ProviderId, to: &ProviderId, item: Item| {
+        FanoutReceiver::default().take(from, to, &batch(1, vec![item]))
+    };
+    assert_eq!(told(&b, &a, departed("b")), Ok(LinkSeq(1)));
+    assert_eq!(told(&b, &a, departed("c")), Err(Broken::NotOwner));
+    assert_eq!(told(&b, &a, departed("a")), Err(Broken::NotOwner));
+    assert_eq!(told(&b, &c, departed("b")), Err(Broken::NotOwner));
+    // The room's hub says of its own clients nothing to those who follow: it proposes.
+    assert_eq!(told(&a, &b, departed("a")), Err(Broken::NotOwner));
 }
 
 #[test]

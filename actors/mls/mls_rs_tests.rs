@@ -1,5 +1,6 @@
 //! Groups made by another library: what mls-rs sends, the hub takes.
 
+mod expelled;
 mod extensions;
 
 use super::{

@@ -2,6 +2,7 @@
 
 mod audits;
 mod containers;
+mod expelled;
 mod external;
 mod forged;
 mod founding;

@@ -5,6 +5,7 @@
 use super::{
     codes::{Code, CodeFlaw},
     desk::{Check, Checked},
+    expelling::left_in,
     secrets,
 };
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
         check::{
             bundle::{Bundle, BundleRefused, CheckedBundle, Terms, check_bundle},
             create::{CheckedCreate, check_create},
+            expel::{self, NotProposed},
             proposal::{PendingProposal, ProposalRefused, check_proposal},
         },
         codec::{
@@ -79,6 +81,17 @@ pub trait Verifier {
         sender: &ClientUri,
         now: Millis,
     ) -> Result<PendingProposal, ProposalRefused>;
+
+    /// A Remove that the hub proposes of the member at `leaf`, for `epoch`: that of the view, or the next.
+    ///
+    /// # Errors
+    /// Why members would not take it.
+    fn expel(
+        &self,
+        view: &GroupView,
+        epoch: u64,
+        leaf: u32,
+    ) -> Result<PendingProposal, NotProposed>;
 
     /// What makes a request for the GroupInfo of no use, if anything does; a stable code.
     fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode>;
@@ -157,6 +170,15 @@ impl Verifier for Mls {
         check_proposal(view, message, sender, now, trees, hub)
     }
 
+    fn expel(
+        &self,
+        view: &GroupView,
+        epoch: u64,
+        leaf: u32,
+    ) -> Result<PendingProposal, NotProposed> {
+        expel::expel(view, epoch, leaf, &self.terms.hub, &*self.hub_signer)
+    }
+
     fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode> {
         group_info::request_flaw(request)
     }
@@ -200,8 +222,23 @@ pub fn run(check: Check, with: &impl Verifier) -> Checked {
             now,
         } => {
             let result = with.bundle(&view, &pending, &bundle, &sender, now);
-            let rate = with.commit_rate();
-            Checked::Bundle { on, rate, result }
+            let expelled = result.iter();
+            let expelled = expelled.flat_map(|checked| left_in(&pending, checked));
+            // The hub could propose it before; what it cannot, it finds out once the epoch is open.
+            let again = |leaf| with.expel(&view, on.epoch.next().0, leaf).ok();
+            Checked::Bundle {
+                on,
+                rate: with.commit_rate(),
+                again: expelled.filter_map(again).collect(),
+                result,
+            }
+        }
+        Check::Expel {
+            view, on, leaves, ..
+        } => {
+            let expel = |leaf: &u32| with.expel(&view, on.0, *leaf).ok();
+            let proposals = leaves.iter().filter_map(expel).collect();
+            Checked::Expel { on, proposals }
         }
         Check::Proposals {
             view,

@@ -104,9 +104,11 @@ impl Room {
         self.pending.epoch_opened();
         self.joining.epoch_opened(commit.checked.external);
         if self.has_ended() {
-            self.heard.ended();
+            self.since_second.heard.ended();
+            self.since_second.departed.ended();
         } else {
-            self.heard.epoch_opened(epoch);
+            self.since_second.heard.epoch_opened(epoch);
+            self.since_second.departed.left(&commit.checked.left);
         }
         self.change_members(epoch, &commit.checked);
         let is_member = |client: &ClientUri| self.roster.member(client).is_some();

@@ -7,7 +7,8 @@
 
 use super::{
     codes::{Code, CodeFlaw},
-    hub::{CheckedOn, Command, Commit, Create, Fold, Propose, Submit, name_proposals},
+    expelling::{Expelling, entering},
+    hub::{CheckedOn, Command, Commit, Create, Depart, Fold, Propose, Submit, name_proposals},
     joiners::{DeskTurn, Joiners},
     outcome::{Answer, Done, Outcome, Refused},
     preflight::{check_commit, check_submit, name_bundle},
@@ -34,6 +35,7 @@ use crate::{
         BVec, Payload,
         event::{Epoch, Hash},
         joining::{CodeId, CodeTerms, GroupInfoRequest, SealedGroupInfo},
+        post::DepartedWhy,
         refusal::RefusalCode,
         refusal::TryLater,
         room::{Beginning, Bundle, Proposals, Request},
@@ -66,6 +68,15 @@ pub enum Input {
         ticket: Ticket,
         /// Which messages.
         asked: AskVerdicts,
+    },
+    /// The provider of a client does not know it any more.
+    Depart {
+        /// Who waits.
+        ticket: Ticket,
+        /// The client.
+        client: ClientUri,
+        /// Why.
+        why: DepartedWhy,
     },
     /// The time of an [`Own::Wake`] has come.
     Wake,
@@ -166,6 +177,17 @@ pub enum Check {
         /// The hub's clock.
         now: Millis,
     },
+    /// Removes that the hub is to propose.
+    Expel {
+        /// One of those whom they are about.
+        because_of: ClientUri,
+        /// The state they must fit.
+        view: GroupView,
+        /// Its epoch.
+        on: Epoch,
+        /// The leaves to be removed.
+        leaves: Vec<u32>,
+    },
     /// Proposals.
     Proposals {
         /// The state they must fit.
@@ -190,6 +212,7 @@ impl Check {
             Self::Bundle { sender, .. } | Self::Proposals { sender, .. } => sender,
             Self::Admit { request, .. } => &request.joiner,
             Self::Seal(sealing) => &sealing.request.joiner,
+            Self::Expel { because_of, .. } => because_of,
         }
     }
 }
@@ -212,6 +235,15 @@ pub enum Checked {
         rate: Rate,
         /// The verdict.
         result: Result<CheckedBundle, BundleRefused>,
+        /// What the hub proposes anew in the epoch that it opens.
+        again: Vec<PendingProposal>,
+    },
+    /// Removes that the hub proposes, as far as members verify them.
+    Expel {
+        /// The epoch they are for.
+        on: Epoch,
+        /// The Proposals.
+        proposals: Vec<PendingProposal>,
     },
     /// Of Proposals.
     Proposals {
@@ -256,6 +288,8 @@ pub struct Desk {
     /// Checks and appends of other requests under way.
     others: usize,
     joiners: Joiners,
+    /// What the hub itself is to propose.
+    pub(super) expelling: Expelling,
 }
 
 impl machine::Desk for Desk {
@@ -276,7 +310,20 @@ impl machine::Desk for Desk {
                 request,
                 &mut DeskTurn { now, fold, out },
             ),
-            Input::Wake => self.joiners.wake(&mut DeskTurn { now, fold, out }),
+            Input::Depart {
+                ticket,
+                client,
+                why,
+            } => {
+                self.others += 1;
+                let depart = Command::Depart(Depart { client, why });
+                DeskTurn { now, fold, out }.append(ticket, depart);
+            }
+            Input::Wake => {
+                let turn = &mut DeskTurn { now, fold, out };
+                self.joiners.wake(turn);
+                self.expel_departed(turn);
+            }
             Input::Submit { ticket, submit } => self.submit(ticket, submit, fold, out),
             Input::Verdicts { ticket, asked } => {
                 let AskVerdicts {
@@ -304,6 +351,9 @@ impl machine::Desk for Desk {
             }
             Input::NotAppended { ticket, refused } => {
                 let turn = &mut DeskTurn { now, fold, out };
+                if self.is_own(ticket) {
+                    return self.expel_ended(false, turn);
+                }
                 if self.joiners.not_appended(ticket, &refused, turn) {
                     return;
                 }
@@ -321,6 +371,12 @@ impl machine::Desk for Desk {
         out: &mut Vec<Effect>,
     ) {
         let turn = &mut DeskTurn { now, fold, out };
+        if self.is_own(ticket) {
+            self.expel_ended(true, turn);
+            return self.expel_departed(turn);
+        }
+        // Whatever happens in a room shows the node that leads it now what is left to be done.
+        self.expel_departed(turn);
         if self.joiners.applied(ticket, &outcome.done, turn) {
             return;
         }
@@ -341,7 +397,7 @@ impl machine::Desk for Desk {
 
     fn is_idle(&self) -> bool {
         let commits = self.in_flight.is_none() && self.waiting.is_empty();
-        commits && self.others == 0 && self.joiners.is_idle()
+        commits && self.others == 0 && !self.expelling.is_under_way() && self.joiners.is_idle()
     }
 
     fn ticket(input: &Input) -> Ticket {
@@ -349,6 +405,7 @@ impl machine::Desk for Desk {
             Input::Ask { ticket, .. }
             | Input::Submit { ticket, .. }
             | Input::Verdicts { ticket, .. }
+            | Input::Depart { ticket, .. }
             | Input::Checked { ticket, .. }
             | Input::NotAppended { ticket, .. } => *ticket,
             // Nobody's: tickets count from 1.
@@ -494,7 +551,12 @@ impl Desk {
                     Err(refused) => Err(bundle_refused(refused, fold)),
                 }
             }
-            Checked::Bundle { on, rate, result } => {
+            Checked::Bundle {
+                on,
+                rate,
+                result,
+                again,
+            } => {
                 result
                     .map_err(|refused| bundle_refused(refused, fold))
                     .and_then(|checked| {
@@ -504,7 +566,7 @@ impl Desk {
                             .filter(|commit| commit.ticket == ticket);
                         // Only a Commit in flight is checked; a check without one answers nobody.
                         commit
-                            .map(|commit| commit.command(on, rate, checked))
+                            .map(|commit| entering(commit.command(on, rate, checked), again))
                             .ok_or(Refused::NotMember)
                     })
             }
@@ -519,6 +581,8 @@ impl Desk {
                 .map_err(|refused| proposal_refused(&refused, fold)),
             // Of a request that the joiners' part of the desk no longer knows: it answers nobody.
             Checked::Admit { .. } | Checked::Sealed(_) | Checked::Minted(_) => return,
+            Checked::Expel { on, proposals } => return self.expels(on, proposals, turn),
+            Checked::Overloaded if self.is_own(ticket) => return self.expel_ended(false, turn),
             Checked::Overloaded => Err(Refused::TryLater(TryLater::BUSY)),
         };
         match command {
@@ -560,8 +624,8 @@ impl WaitingCommit {
         check_commit(room, self.hash, &self.sender, &self.bundle.commit, turn.now)
     }
 
-    fn command(&self, on: CheckedOn, rate: Rate, checked: CheckedBundle) -> Command {
-        Command::Commit(Box::new(Commit {
+    fn command(&self, on: CheckedOn, rate: Rate, checked: CheckedBundle) -> Commit {
+        Commit {
             sender: self.sender.clone(),
             on,
             bundle: self.hash,
@@ -570,7 +634,7 @@ impl WaitingCommit {
             checked,
             rate,
             behind: Vec::new(),
-        }))
+        }
     }
 }
 

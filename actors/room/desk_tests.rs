@@ -79,6 +79,7 @@ impl World {
             on,
             rate: PLENTY,
             result,
+            again: Vec::new(),
         });
         let ticket = Ticket(ticket);
         let effects = self.effects(Input::Checked { ticket, checked });
@@ -102,6 +103,7 @@ impl World {
                 on,
                 rate: PLENTY,
                 result,
+                again: Vec::new(),
             },
         )
     }
@@ -257,7 +259,15 @@ fn a_commit_above_the_rate_reaches_no_worker_once_an_accepted_one_has_said_the_r
     world.commit(1, bundle(0, "A"));
     let on = world.hub.room().checked_on();
     let result = Ok(checked(0));
-    let (ticket, checked) = (Ticket(1), Box::new(Checked::Bundle { on, rate, result }));
+    let (ticket, checked) = (
+        Ticket(1),
+        Box::new(Checked::Bundle {
+            on,
+            rate,
+            result,
+            again: Vec::new(),
+        }),
+    );
     let effects = world.effects(Input::Checked { ticket, checked });
     let [Effect::Append { command, .. }] = &effects[..] else {
         unreachable!("{effects:?}");

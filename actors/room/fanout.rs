@@ -4,11 +4,15 @@
 //!
 //! Source: transport requirements, section 5.
 
-use super::{follower, hub};
+use super::{
+    follower,
+    hub::{self, Enter},
+};
 use crate::{
     ids::{ClientUri, ProviderId},
     limits::PROPOSALS_PER_BUNDLE_MAX,
     machine::Millis,
+    mls::check::proposal::PendingProposal,
     wire::{
         BVec, Payload,
         door::RoomBody,
@@ -33,15 +37,26 @@ pub fn event_for(
         (Copy::Full, hub::Command::Submit(submit)) => {
             Body::Application(submit.messages.get(item as usize)?.clone())
         }
-        (Copy::Full, hub::Command::Propose(propose)) => Body::Proposals(proposals(propose)),
-        (Copy::Full, hub::Command::Commit(commit)) => Body::Commit(CommitEvent {
-            epoch: commit.on.epoch.next(),
-            commit: commit.commit.clone(),
-            left: left(provider, commit),
-            entered: entered(provider, commit).map(|entered| entered.client),
-            invitation: invitation(provider, commit),
-        }),
-        (Copy::Invitation, hub::Command::Commit(commit)) => match entered(provider, commit) {
+        (Copy::Full, hub::Command::Propose(propose)) => {
+            Body::Proposals(messages(&propose.proposals))
+        }
+        (Copy::Full, hub::Command::Expel(expel)) => Body::Proposals(messages(&expel.proposals)),
+        (Copy::Full, hub::Command::Enter(enter)) if item == AGAIN => {
+            Body::Proposals(messages(&enter.again))
+        }
+        (Copy::Full, hub::Command::Commit(commit) | hub::Command::Enter(Enter { commit, .. })) => {
+            Body::Commit(CommitEvent {
+                epoch: commit.on.epoch.next(),
+                commit: commit.commit.clone(),
+                left: left(provider, commit),
+                entered: entered(provider, commit).map(|entered| entered.client),
+                invitation: invitation(provider, commit),
+            })
+        }
+        (
+            Copy::Invitation,
+            hub::Command::Commit(commit) | hub::Command::Enter(Enter { commit, .. }),
+        ) => match entered(provider, commit) {
             Some(entered) => Body::Entered(entered),
             None => Body::Invited(invitation(provider, commit)?),
         },
@@ -51,16 +66,20 @@ pub fn event_for(
             | hub::Command::Grant(_)
             | hub::Command::KeepCode(_)
             | hub::Command::RevokeCode(_)
-            | hub::Command::WrongCode(_),
+            | hub::Command::WrongCode(_)
+            | hub::Command::Depart(_),
         )
         | (Copy::Invitation, _) => return None,
     };
     Some(Event { seq, time, body })
 }
 
-fn proposals(propose: &hub::Propose) -> Proposals {
-    let all = propose.proposals.refs();
-    all.map(|proposal| Payload(proposal.message.clone()))
+/// The item of an [`Enter`] that is what the hub proposes anew; the Commit is the first.
+pub(super) const AGAIN: u32 = 1;
+
+fn messages(proposals: &[PendingProposal]) -> Proposals {
+    let all = proposals.iter();
+    BVec::first_max(all.map(|proposal| Payload(proposal.message.clone())))
 }
 
 /// The clients of `provider` that leave with a Commit. One that replaces its own leaf does not.
@@ -106,17 +125,24 @@ pub fn hub_body(command: &hub::Command, item: u32) -> Option<RoomBody> {
         | hub::Command::Grant(_)
         | hub::Command::KeepCode(_)
         | hub::Command::RevokeCode(_)
-        | hub::Command::WrongCode(_) => None,
+        | hub::Command::WrongCode(_)
+        | hub::Command::Depart(_) => None,
         hub::Command::Submit(submit) => submit
             .messages
             .get(item as usize)
             .cloned()
             .map(RoomBody::Application),
-        hub::Command::Propose(propose) => Some(RoomBody::Proposals(proposals(propose))),
-        hub::Command::Commit(commit) => Some(RoomBody::Commit {
-            epoch: commit.on.epoch.next(),
-            commit: commit.commit.clone(),
-        }),
+        hub::Command::Propose(propose) => Some(RoomBody::Proposals(messages(&propose.proposals))),
+        hub::Command::Expel(expel) => Some(RoomBody::Proposals(messages(&expel.proposals))),
+        hub::Command::Enter(enter) if item == AGAIN => {
+            Some(RoomBody::Proposals(messages(&enter.again)))
+        }
+        hub::Command::Commit(commit) | hub::Command::Enter(Enter { commit, .. }) => {
+            Some(RoomBody::Commit {
+                epoch: commit.on.epoch.next(),
+                commit: commit.commit.clone(),
+            })
+        }
     }
 }
 
@@ -131,7 +157,7 @@ pub fn follower_body(command: &follower::Command, item: u32) -> Option<RoomBody>
             .cloned()
             .map(RoomBody::Application),
         follower::Command::Deliver(deliver) => match deliver.items.get(item as usize)? {
-            Item::Refused { .. } | Item::Refilled { .. } => None,
+            Item::Refused { .. } | Item::Refilled { .. } | Item::Departed { .. } => None,
             Item::Event(event) => match &event.body {
                 Body::Application(message) => Some(RoomBody::Application(message.clone())),
                 Body::Proposals(messages) => Some(RoomBody::Proposals(messages.clone())),
@@ -148,7 +174,7 @@ pub fn follower_body(command: &follower::Command, item: u32) -> Option<RoomBody>
 /// Whether a command of the hub is the Commit that removes a client for good: it does not join again with it.
 #[must_use]
 pub fn hub_removes(command: &hub::Command, client: &ClientUri) -> bool {
-    let hub::Command::Commit(commit) = command else {
+    let Some(commit) = command.commit() else {
         return false;
     };
     let (left, joined) = (&commit.checked.left, &commit.checked.joined);
@@ -182,12 +208,13 @@ pub fn hub_notice(notice: &UserNotice, command: &hub::Command) -> Option<Notice>
             after: RoomSeq(0),
             welcome: None,
         }),
-        (Change::Joined { after }, hub::Command::Commit(commit)) if commit.checked.external => {
-            Some(Notice::Joined {
-                after,
-                welcome: None,
-            })
-        }
+        (
+            Change::Joined { after },
+            hub::Command::Commit(commit) | hub::Command::Enter(Enter { commit, .. }),
+        ) if commit.checked.external => Some(Notice::Joined {
+            after,
+            welcome: None,
+        }),
         (Change::Joined { after }, hub::Command::Commit(commit)) => {
             let welcome = Some(WelcomeNotice {
                 epoch: commit.on.epoch.next(),

@@ -4,7 +4,7 @@
 //!
 //! Source: transport requirements, sections 3.2, 3.3 and 7.3.
 
-pub(crate) use super::state::Heard;
+pub(crate) use super::state::SinceSecond;
 pub use super::state::{CheckedOn, Room};
 use super::{
     codes::{KeepCode, RevokeCode, WrongCode},
@@ -15,7 +15,10 @@ use super::{
 use crate::{
     bucket::Rate,
     ids::{ClientUri, ProviderId},
-    limits::{PROPOSALS_PER_BUNDLE_MAX, REFUSED_ITEM_BYTES, SUBMIT_ITEMS_MAX},
+    limits::{
+        HUB_PROPOSALS_PENDING_PER_ROOM_MAX, PROPOSALS_PER_BUNDLE_MAX, REFUSED_ITEM_BYTES,
+        SUBMIT_ITEMS_MAX,
+    },
     machine::{self, Millis, Moment, Position, ReviveError},
     mls::{
         check::{bundle::CheckedBundle, proposal::PendingProposal},
@@ -24,6 +27,7 @@ use crate::{
     wire::{
         self, BVec, Payload,
         event::{ClientSeq, Epoch, Hash, SubmitSeq},
+        post::DepartedWhy,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -47,6 +51,12 @@ pub enum Command {
     RevokeCode(RevokeCode),
     /// Take note of a wrong joining code.
     WrongCode(WrongCode),
+    /// Take note that a member's provider does not know it any more.
+    Depart(Depart),
+    /// Let Removes that the hub proposes wait for a Commit.
+    Expel(Expel),
+    /// Open the next epoch by an external Commit, after which the hub proposes anew what waited.
+    Enter(Enter),
 }
 
 impl Command {
@@ -55,18 +65,66 @@ impl Command {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Submit(submit) => submit.bytes(),
-            Self::Commit(commit) => {
-                let welcome = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
-                commit.commit.len() + welcome + commit.checked.next.bytes()
-            }
+            Self::Commit(commit) => commit.bytes(),
+            Self::Enter(enter) => enter.commit.bytes() + of_proposals(&enter.again),
+            Self::Expel(expel) => of_proposals(&expel.proposals),
             Self::Create(create) => create.view.bytes(),
-            Self::Propose(propose) => {
-                let each = propose.proposals.iter();
-                each.map(|proposal| proposal.message.len() + 64).sum()
-            }
-            Self::Grant(_) | Self::KeepCode(_) | Self::RevokeCode(_) | Self::WrongCode(_) => 0,
+            Self::Propose(propose) => of_proposals(&propose.proposals),
+            Self::Grant(_)
+            | Self::KeepCode(_)
+            | Self::RevokeCode(_)
+            | Self::WrongCode(_)
+            | Self::Depart(_) => 0,
         }
     }
+
+    /// The Commit that it brings, if it brings one.
+    #[must_use]
+    pub fn commit(&self) -> Option<&Commit> {
+        match self {
+            Self::Commit(commit) | Self::Enter(Enter { commit, .. }) => Some(commit),
+            Self::Create(_)
+            | Self::Propose(_)
+            | Self::Submit(_)
+            | Self::Grant(_)
+            | Self::KeepCode(_)
+            | Self::RevokeCode(_)
+            | Self::WrongCode(_)
+            | Self::Depart(_)
+            | Self::Expel(_) => None,
+        }
+    }
+
+    /// As [`Self::commit`].
+    pub(crate) fn commit_mut(&mut self) -> Option<&mut Commit> {
+        if let Self::Commit(commit) | Self::Enter(Enter { commit, .. }) = self {
+            return Some(commit);
+        }
+        None
+    }
+
+    /// What it is called, if logs of the first level have no word for it.
+    #[must_use]
+    pub fn is_of_second(&self) -> Option<&'static str> {
+        match self {
+            Self::Depart(_) => Some("departure of a client"),
+            Self::Expel(_) => Some("Proposal of a hub"),
+            Self::Enter(_) => Some("Proposal of a hub, made anew"),
+            Self::Create(_)
+            | Self::Commit(_)
+            | Self::Propose(_)
+            | Self::Submit(_)
+            | Self::Grant(_)
+            | Self::KeepCode(_)
+            | Self::RevokeCode(_)
+            | Self::WrongCode(_) => None,
+        }
+    }
+}
+
+fn of_proposals(proposals: &[PendingProposal]) -> usize {
+    let each = proposals.iter();
+    each.map(|proposal| proposal.message.len() + 64).sum()
 }
 
 /// An epoch-0 group, checked, that becomes a room.
@@ -99,6 +157,42 @@ pub struct Commit {
     pub rate: Rate,
     /// Providers, of those whose clients it adds, for which too much waits, as the leader knows.
     pub behind: Vec<ProviderId>,
+}
+
+impl Commit {
+    /// About how many bytes it carries.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let welcome = self.welcome.as_ref().map_or(0, |welcome| welcome.len());
+        self.commit.len() + welcome + self.checked.next.bytes()
+    }
+}
+
+/// A client that its own provider does not know any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Depart {
+    /// The client.
+    pub client: ClientUri,
+    /// Why.
+    pub why: DepartedWhy,
+}
+
+/// Removes that the hub proposes, made for one epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Expel {
+    /// The epoch.
+    pub on: Epoch,
+    /// The Proposals, each of one member.
+    pub proposals: BVec<PendingProposal, HUB_PROPOSALS_PENDING_PER_ROOM_MAX>,
+}
+
+/// An external Commit, and the Removes of the hub that waited before it, made for the epoch that it opens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Enter {
+    /// The Commit.
+    pub commit: Box<Commit>,
+    /// The Proposals, each of one member that the Commit leaves in.
+    pub again: BVec<PendingProposal, HUB_PROPOSALS_PENDING_PER_ROOM_MAX>,
 }
 
 /// Proposals that were sent together, checked.
@@ -211,6 +305,9 @@ impl machine::Fold for Fold {
             Command::KeepCode(keep) => self.keep_code(time, keep),
             Command::RevokeCode(revoke) => self.revoke_code(revoke),
             Command::WrongCode(wrong) => self.wrong_code(time, wrong),
+            Command::Depart(depart) => self.depart(depart),
+            Command::Expel(expel) => self.expel(at, time, expel),
+            Command::Enter(enter) => self.enter(moment, enter),
         }
     }
 
@@ -224,16 +321,16 @@ impl machine::Fold for Fold {
 }
 
 impl Fold {
-    /// Which messages were taken lately, if any were that are known again.
-    pub(crate) fn heard(&self) -> Option<&Heard> {
-        let heard = self.room.as_ref().map(|room| &room.heard);
-        heard.filter(|heard| !heard.is_empty())
+    /// What a room has that the first release did not know, if there is anything.
+    pub(crate) fn since_second(&self) -> Option<&SinceSecond> {
+        let since = self.room.as_ref().map(|room| &room.since_second);
+        since.filter(|since| !since.is_empty())
     }
 
-    /// The same, with what was taken lately.
-    pub(crate) fn with_heard(mut self, heard: Heard) -> Self {
+    /// The same, with that.
+    pub(crate) fn with_since_second(mut self, since: SinceSecond) -> Self {
         if let Some(room) = &mut self.room {
-            room.heard = heard;
+            room.since_second = since;
         }
         self
     }

@@ -266,6 +266,7 @@ impl Joiners {
             }
             other @ (Checked::Create { .. }
             | Checked::Bundle { .. }
+            | Checked::Expel { .. }
             | Checked::Proposals { .. }) => return Some(other),
         }
         None

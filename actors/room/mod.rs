@@ -12,6 +12,7 @@ pub mod codes;
 pub mod commits;
 pub mod desk;
 pub mod entering;
+pub mod expelling;
 pub mod fanout;
 pub mod follower;
 pub mod follower_desk;
@@ -35,6 +36,8 @@ mod commits_tests;
 mod desk_tests;
 #[cfg(test)]
 mod entering_tests;
+#[cfg(test)]
+mod expelling_tests;
 #[cfg(test)]
 mod follower_tests;
 #[cfg(test)]

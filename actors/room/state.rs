@@ -6,6 +6,7 @@
 //! The order of the parts, and of the fields in each, is how a room lies in a snapshot: nothing comes in between.
 
 mod commit_rate;
+mod departed;
 mod first_answers;
 mod group;
 mod heard;
@@ -14,11 +15,12 @@ mod roster;
 mod senders;
 mod sequence;
 
-pub(crate) use self::heard::Heard;
 pub(super) use self::{
     commit_rate::CommitRate,
+    departed::Departed,
     first_answers::FirstAnswers,
     group::Group,
+    heard::Heard,
     pending::Pending,
     roster::{Membership, Roster},
     senders::Senders,
@@ -55,9 +57,25 @@ pub struct Room {
     /// Who joins by itself, and with which codes.
     pub(super) joining: Joining,
     pub(super) commit_rate: CommitRate,
-    /// Which messages were taken lately. Beside the rest in a snapshot, for the first release did not know it.
+    /// Beside the rest in a snapshot.
     #[serde(skip)]
+    pub(super) since_second: SinceSecond,
+}
+
+/// What a room has that the first release did not know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SinceSecond {
+    /// Which messages were taken lately.
     pub(super) heard: Heard,
+    /// Who is to be removed.
+    pub(super) departed: Departed,
+}
+
+impl SinceSecond {
+    /// Whether there is nothing of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.heard.is_empty() && self.departed.is_empty()
+    }
 }
 
 /// The state that a check relied on; if the fold has moved, the check is void.
@@ -82,7 +100,7 @@ impl Room {
             senders: Senders::default(),
             joining: Joining::default(),
             commit_rate: CommitRate::default(),
-            heard: Heard::default(),
+            since_second: SinceSecond::default(),
         }
     }
 

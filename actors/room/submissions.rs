@@ -167,7 +167,8 @@ impl Room {
             };
             let judged = judged.and_then(|epoch| match member {
                 Some(Membership { leaf, .. })
-                    if level >= Level::SECOND && !self.heard.is_new(epoch, leaf, message) =>
+                    if level >= Level::SECOND
+                        && !self.since_second.heard.is_new(epoch, leaf, message) =>
                 {
                     Err(SubmitRefused::Duplicate)
                 }

@@ -3,11 +3,13 @@
 use super::{
     follower,
     hub::{Command, Commit, Create, Fold, Propose, Submit, Via},
-    outcome::Outcome,
+    leases::Grant,
+    outcome::{Answer, Outcome, Refused},
 };
 use crate::{
     bucket::Rate,
     ids::{ClientUri, ProviderId},
+    limits::LEASE_MS_MIN,
     machine::{Fold as _, Millis, Moment, Position},
     mls::{
         check::{
@@ -456,4 +458,43 @@ pub(super) fn joining(number: u64, joiner: &ClientUri, time: Millis) -> GroupInf
         envelope: Payload::default(),
         before: Payload::default(),
     }
+}
+
+/// An external Commit of `client` on the current state, which takes leaf `leaf` and removes these; the client has the
+/// lease, if it may.
+pub(super) fn entry(
+    hub: &mut Hub,
+    client: &ClientUri,
+    leaf: u32,
+    left: &[(u32, ClientUri)],
+) -> Commit {
+    let grant = Command::Grant(Grant {
+        joiner: client.clone(),
+        request: Hash::of(&hub.entry.to_be_bytes()),
+        signature_key: Payload::from(b"key".to_vec()),
+        code: None,
+        lease_ms: LEASE_MS_MIN,
+    });
+    if let Answer::Refused(Refused::Busy { .. }) = hub.apply(&grant).done.to_answer() {
+        hub.time += u64::from(LEASE_MS_MIN);
+        hub.apply(&grant);
+    }
+    let mut commit = hub.commit(&format!("entry of {client}"));
+    commit.sender = client.clone();
+    commit.checked.external = true;
+    commit.checked.committer = leaf;
+    commit.checked.joined = [Joined {
+        leaf,
+        client: client.clone(),
+        key_package_reference: None,
+        signature_key: Bytes::from_static(b"key"),
+    }]
+    .into();
+    let member = |(leaf, client): &(u32, ClientUri)| Member {
+        leaf: *leaf,
+        client: client.clone(),
+        signature_key: Bytes::from_static(b"key"),
+    };
+    commit.checked.left = BVec::first_max(left.iter().map(member));
+    commit
 }

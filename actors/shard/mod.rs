@@ -86,7 +86,7 @@ impl Derived {
         mut command: Arc<hub::Command>,
         items_max: u64,
     ) -> Arc<hub::Command> {
-        let hub::Command::Commit(commit) = &*command else {
+        let Some(commit) = command.commit() else {
             return command;
         };
         let joined = commit.checked.joined.iter();
@@ -102,7 +102,7 @@ impl Derived {
             .map(|provider| (*provider).clone())
             .collect();
         if !behind.is_empty()
-            && let hub::Command::Commit(commit) = Arc::make_mut(&mut command)
+            && let Some(commit) = Arc::make_mut(&mut command).commit_mut()
         {
             commit.behind = behind;
         }
@@ -117,7 +117,10 @@ impl Derived {
         let owed = self.links.peers().flat_map(|(_, owed)| {
             let notice = |owed| match owed {
                 Owed::Notice { notice, .. } => Some(notice.at),
-                Owed::Events { .. } | Owed::Refused { .. } | Owed::Refilled(_) => None,
+                Owed::Events { .. }
+                | Owed::Refused { .. }
+                | Owed::Refilled(_)
+                | Owed::Departed(_) => None,
             };
             owed.from(owed.acked().next())
                 .filter_map(move |run| notice(run.owed))

@@ -7,7 +7,7 @@ use super::{
     read::{ReadError, Source, at, no_event},
 };
 use crate::{
-    ids::{ClientUri, ProviderId, RoomUri, UserUri},
+    ids::{ClientUri, ProviderId, RoomUri},
     limits::{BATCH_EVENTS_MAX, BATCH_FILL_BYTES, BATCH_ROOMS_MAX},
     link::{
         Peer,
@@ -16,6 +16,7 @@ use crate::{
     },
     record::Command,
     room::{fanout, follower},
+    shard_request::ShardRequest,
     user::command::{Command as UserCommand, Deliver, LearnRefilled},
     wire::{
         BVec,
@@ -121,6 +122,15 @@ fn items<S: Source>(
             }
             Ok((refilled.room.clone(), items))
         }
+        Owed::Departed(departed) => {
+            if fill.admit(64) {
+                items = BVec::from([Item::Departed {
+                    client: departed.client.clone(),
+                    why: departed.why,
+                }]);
+            }
+            Ok((departed.room.clone(), items))
+        }
         Owed::Refused {
             room,
             first,
@@ -169,8 +179,8 @@ fn items<S: Source>(
     }
 }
 
-/// What is owed to a user in another shard: whose it is and the command that takes it, or nobody's.
-pub type Carried = Option<(UserUri, UserCommand)>;
+/// What is owed to somebody in another shard of this provider: a request that takes it, or nobody's.
+pub type Carried = Option<ShardRequest>;
 
 /// The next notice that the shard `here` owes to another one, from item `from` on.
 ///
@@ -202,8 +212,13 @@ pub fn notice<S: Source>(
                 from: Some((here, first)),
                 refilled,
             });
-            return Ok(Some((first, Some((user, learn)))));
+            return Ok(Some((first, Some(ShardRequest::UserLog(user, learn)))));
         }
+        Some(Run {
+            first,
+            owed: Owed::Departed(departed),
+            ..
+        }) => return Ok(Some((first, Some(ShardRequest::Depart(departed))))),
         Some(_) | None => return Ok(None),
     };
     let found = at(source, notice.at)?;
@@ -225,7 +240,10 @@ pub fn notice<S: Source>(
         seq: first,
         post,
     });
-    Ok(Some((first, user.map(|user| (user, deliver)))))
+    Ok(Some((
+        first,
+        user.map(|user| ShardRequest::UserLog(user, deliver)),
+    )))
 }
 
 /// A batch of submissions to a hub, from place `from` on, and the place after it.

@@ -13,7 +13,11 @@ use crate::{
         outcome::{Outcome, RefusedRun, UserNotice},
     },
     user::{self, outcome as user_outcome},
-    wire::{event::VerdictRun, post::Refilled, version::Level},
+    wire::{
+        event::VerdictRun,
+        post::{Departed, Refilled},
+        version::Level,
+    },
 };
 
 /// What became of one command.
@@ -86,6 +90,7 @@ impl Derived {
                         self.spending.count(time, claim, packages);
                     }
                     self.record_refilled(user, outcome.refilled, shards);
+                    self.record_departed(user, outcome.departed, shards);
                     news.users.extend(outcome.woken);
                     news.inbox_full.extend(outcome.inbox_full);
                 }
@@ -182,6 +187,19 @@ impl Derived {
                 Peer::Provider(requester.provider().clone())
             };
             self.links.to(&peer).push(Owed::Refilled(refilled), 1);
+        }
+    }
+
+    /// The hub of each room that a client of `user` was in is told that it is none any more, at home or at its provider.
+    fn record_departed(&mut self, user: &UserUri, departed: Vec<Departed>, shards: u16) {
+        for departed in departed {
+            let hub = departed.room.hub();
+            let peer = if hub == user.provider() {
+                Peer::Shard(place(&departed.room.to_string(), shards))
+            } else {
+                Peer::Provider(hub.clone())
+            };
+            self.links.to(&peer).push(Owed::Departed(departed), 1);
         }
     }
 

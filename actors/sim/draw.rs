@@ -135,7 +135,7 @@ pub(super) fn moves(
             });
         }
     }
-    if dice.hits(60) {
+    if dice.hits(300) {
         moves.push(PlannedMove {
             at_ms: dice.between(BEGIN_MS, calm_ms),
             client: dice.place(clients),

@@ -7,6 +7,7 @@
 
 pub(super) mod ages;
 pub(super) mod codes;
+mod expelled;
 pub(super) mod leases;
 pub(super) mod packages;
 pub(super) mod times;
@@ -84,6 +85,8 @@ pub(super) struct RoomHistory {
     leaving: BTreeSet<ClientUri>,
     /// Who proposed in this epoch to remove whom, by leaf.
     removals: BTreeMap<Bytes, (u32, u32)>,
+    /// The leaves that the hub proposes to remove.
+    expelled: BTreeSet<u32>,
     /// Whether a ReInit has ended its group.
     ended: bool,
 }
@@ -476,7 +479,8 @@ impl History {
                 ProposalKind::Add
                 | ProposalKind::Update
                 | ProposalKind::Extensions
-                | ProposalKind::ReInit => {}
+                | ProposalKind::ReInit
+                | ProposalKind::Expel(_) => {}
             }
         }
         self.goes_on(room, goes_on);

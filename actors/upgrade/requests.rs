@@ -468,6 +468,12 @@ impl Before<ShardRequest> for NodeAsk {
                     what: "name of a group",
                 });
             }
+            ShardRequest::Depart(_) => {
+                return Err(NotInVersion {
+                    version: 1,
+                    what: "departure of a client",
+                });
+            }
             ShardRequest::UserLog(user, command) => Self::User(user, command),
             ShardRequest::User(user, principal, request) => {
                 let command = user_requests::command(&user, principal, request);

@@ -1,6 +1,8 @@
-//! What version 1 had no word of its own for: a message that the room took before, and a notice that found no place.
+//! What version 1 had no word of its own for: a message that the room took before, a notice that found no place, and a
+//! client that departed.
 
 use crate::{
+    ids::{RoomUri, UserUri},
     room::follower::Deliver,
     wire::{
         Unwritten, Versioned,
@@ -23,12 +25,12 @@ pub(super) fn verdict_in_1(mut run: VerdictRun) -> VerdictRun {
     run
 }
 
-fn is_duplicate(item: &Item) -> bool {
-    let reason = match item {
-        Item::Refused { reason, .. } => Some(*reason),
-        Item::Event(_) | Item::Refilled { .. } => None,
-    };
-    reason == Some(SubmitRefused::Duplicate)
+fn is_unsaid(item: &Item) -> bool {
+    match item {
+        Item::Refused { reason, .. } => *reason == SubmitRefused::Duplicate,
+        Item::Departed { .. } => true,
+        Item::Event(_) | Item::Refilled { .. } => false,
+    }
 }
 
 fn item_in_1(item: Item) -> Item {
@@ -40,13 +42,27 @@ fn item_in_1(item: Item) -> Item {
             submit_seq,
             reason: SAID,
         },
+        Item::Refused { .. } | Item::Event(_) | Item::Refilled { .. } | Item::Departed { .. } => {
+            item
+        }
+    }
+}
+
+/// A departure for a hub that has no word for it. Numbers have no gap, so something must be said: that the client can be
+/// added, to a user of that hub whom nobody has a reason to create.
+fn departed_in_1(room: &RoomUri, item: Item) -> Item {
+    match item {
+        Item::Departed { client, why } => match UserUri::new(room.hub(), "-") {
+            Ok(requester) => Item::Refilled { requester, client },
+            Err(_) => Item::Departed { client, why },
+        },
         Item::Refused { .. } | Item::Event(_) | Item::Refilled { .. } => item,
     }
 }
 
 /// What a hub tells of a room, as an entry of version 1 has it, if that is otherwise.
 pub(crate) fn deliver_in_1(deliver: &Deliver) -> Option<Deliver> {
-    deliver.items.iter().any(is_duplicate).then(|| Deliver {
+    deliver.items.iter().any(is_unsaid).then(|| Deliver {
         items: deliver.items.clone().map(item_in_1),
     })
 }
@@ -56,12 +72,14 @@ impl Versioned for Fanout {
 
     fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
         let items = || self.groups.iter().flat_map(|group| group.items.iter());
-        if version > 1 || !items().any(is_duplicate) {
+        if version > 1 || !items().any(is_unsaid) {
             return Ok(postcard::to_extend(self, out)?);
         }
         let mut before = self.clone();
         before.groups = before.groups.map(|mut group| {
-            group.items = group.items.map(item_in_1);
+            let room = &group.room;
+            let in_1 = |item| departed_in_1(room, item_in_1(item));
+            group.items = group.items.map(in_1);
             group
         });
         Ok(postcard::to_extend(&before, out)?)

@@ -9,6 +9,7 @@ use super::{
     claims::Claims,
     command::{Add, Enrol, Revoke},
     consent::Consents,
+    cursors::Membership,
     inbox::Inbox,
     introductions::Introductions,
     last_resort::LastResort,
@@ -18,10 +19,14 @@ use super::{
     stock::Stock,
 };
 use crate::{
-    ids::UserUri,
+    ids::{ClientUri, RoomUri, UserUri},
     limits::{CLIENTS_PER_USER_MAX, ENROLMENT_CODE_LIFE_MS, ENROLMENT_CODES_PER_USER_MAX},
-    machine::Millis,
-    wire::event::Hash,
+    machine::{Millis, Moment},
+    wire::{
+        event::Hash,
+        post::{Departed, DepartedWhy},
+        version::Level,
+    },
 };
 use std::collections::BTreeMap;
 
@@ -135,7 +140,7 @@ impl User {
         Outcome::answer(Answer::Enrolled)
     }
 
-    pub(super) fn revoke(&mut self, revoke: &Revoke) -> Outcome {
+    pub(super) fn revoke(&mut self, moment: Moment, revoke: &Revoke) -> Outcome {
         let Some(device) = self.devices.remove(&revoke.client) else {
             return Outcome::refused(Refused::NotKnown);
         };
@@ -147,8 +152,33 @@ impl User {
         self.pending_adds.forget(&revoke.client);
         Outcome {
             woken: vec![revoke.client.clone()],
+            departed: device.departs(moment, &revoke.client, DepartedWhy::Revoked),
             ..Outcome::answer(Answer::Done)
         }
+    }
+}
+
+impl Device {
+    /// What the hubs of its rooms are to hear when it is none of the user's any more. Logs of the first level have no word
+    /// for it.
+    pub(super) fn departs(
+        &self,
+        moment: Moment,
+        client: &ClientUri,
+        why: DepartedWhy,
+    ) -> Vec<Departed> {
+        let is_in = |(_, membership): &(&RoomUri, &Membership)| membership.upto.is_none();
+        let rooms = self
+            .rooms
+            .iter()
+            .filter(|_| moment.level >= Level::SECOND)
+            .filter(is_in);
+        let departed = |(room, _): (&RoomUri, &Membership)| Departed {
+            room: room.clone(),
+            client: client.clone(),
+            why,
+        };
+        rooms.map(departed).collect()
     }
 }
 
@@ -159,7 +189,9 @@ mod tests {
         user::{
             command::Command,
             fold::State,
-            testing::{KEY, Log, alice, client, code, joined, package, packages, post, user},
+            testing::{
+                KEY, Log, alice, client, code, joined, left, package, packages, post, room, user,
+            },
         },
         wire::door::PackageRefused,
     };
@@ -320,5 +352,43 @@ mod tests {
         };
         assert_eq!(nobody.apply(Command::Add(add)).answer, Answer::Done);
         assert_eq!(nobody.enrol_as("phone", KEY, code(1)), Answer::Enrolled);
+    }
+
+    /// Bobby, whose phone is in the club and was in the pub, and whose tablet is in the club.
+    fn in_rooms(level: Level) -> Log {
+        let mut bobby = Log::bobby(&["phone", "tablet"]);
+        bobby.level = level;
+        bobby.deliver(post("club", &["phone", "tablet"], joined(4)));
+        bobby.deliver(post("pub", &["phone"], joined(4)));
+        bobby.deliver(post("pub", &["phone"], left(7)));
+        bobby
+    }
+
+    fn revoke() -> Command {
+        Command::Revoke(Revoke {
+            client: client("phone"),
+        })
+    }
+
+    #[test]
+    fn hubs_hear_of_the_rooms_that_a_client_which_is_gone_was_in() {
+        let departed = |name: &str, why| Departed {
+            room: room("club"),
+            client: client(name),
+            why,
+        };
+        let mut bobby = in_rooms(Level::SECOND);
+        let gone = bobby.apply(revoke()).departed;
+        assert_eq!(gone, [departed("phone", DepartedWhy::Revoked)]);
+        assert_eq!(bobby.apply(revoke()).departed, []);
+        let gone = bobby.apply(Command::Delete).departed;
+        assert_eq!(gone, [departed("tablet", DepartedWhy::Deleted)]);
+        assert_eq!(bobby.apply(Command::Delete).departed, []);
+    }
+
+    #[test]
+    fn in_logs_of_the_first_level_hubs_hear_of_nobody() {
+        assert_eq!(in_rooms(Level::FIRST).apply(revoke()).departed, []);
+        assert_eq!(in_rooms(Level::FIRST).apply(Command::Delete).departed, []);
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     wire::{
         self,
         claim::UserRefused,
+        post::DepartedWhy,
         version::{FOLD, Format, NotInVersion, Versioned},
     },
 };
@@ -31,9 +32,9 @@ impl machine::Fold for Fold {
         let time = moment.time;
         match command {
             Command::Add(add) => self.add(time, add),
-            Command::Delete => self.delete(),
+            Command::Delete => self.delete(moment),
             Command::Consent(consent) => self.on_user(|user| user.consent(consent)),
-            Command::Revoke(revoke) => self.on_user(|user| user.revoke(revoke)),
+            Command::Revoke(revoke) => self.on_user(|user| user.revoke(moment, revoke)),
             Command::Enrol(enrol) => self.on_user(|user| user.enrol(time, enrol)),
             Command::Upload(upload) => self.on_user(|user| user.upload(time, upload)),
             Command::Claim(claim) => self.claim(time, claim),
@@ -171,15 +172,21 @@ impl Fold {
         }
     }
 
-    fn delete(&mut self) -> Outcome {
-        let woken = match &self.account {
+    fn delete(&mut self, moment: Moment) -> Outcome {
+        let user = match &self.account {
             Account::Absent => return Outcome::refused(Refused::Unknown),
-            Account::Active(user) => user.devices.keys().cloned().collect(),
+            Account::Active(user) => user,
             Account::Deleted => return Outcome::refused(Refused::Deleted),
         };
+        let woken = user.devices.keys().cloned().collect();
+        let mut departed = Vec::new();
+        for (client, device) in &user.devices {
+            departed.extend(device.departs(moment, client, DepartedWhy::Deleted));
+        }
         self.account = Account::Deleted;
         Outcome {
             woken,
+            departed,
             ..Outcome::answer(Answer::Done)
         }
     }

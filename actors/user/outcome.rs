@@ -8,7 +8,7 @@ use crate::{
         claim::{ClaimedClient, UserRefused},
         door::PackageRefused,
         joining::{CodeId, Introduced},
-        post::Refilled,
+        post::{Departed, Refilled},
         user,
     },
 };
@@ -30,6 +30,8 @@ pub struct Outcome {
     pub inbox_full: Vec<ClientUri>,
     /// Who is to hear that a client has packages again.
     pub refilled: Vec<Refilled>,
+    /// What the hubs of rooms are to hear of clients that are none any more.
+    pub departed: Vec<Departed>,
     /// Packages that were handed out; none for a claim that was refused, or answered from memory.
     pub handed_out: Option<u32>,
 }
@@ -43,6 +45,7 @@ impl Outcome {
             woken: Vec::new(),
             inbox_full: Vec::new(),
             refilled: Vec::new(),
+            departed: Vec::new(),
             handed_out: None,
         }
     }

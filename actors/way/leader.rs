@@ -7,14 +7,17 @@ use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     link::{self, Redriven},
     machine::{Millis, Ticket},
-    room::{desk, follower_desk, hub},
+    room::{
+        desk, follower_desk, hub,
+        outcome::{Answer, Refused},
+    },
     shard::{
         Derived,
         names::{self, RoomMark},
     },
     shard_request::{ShardReply, ShardRequest},
     user::{command::Command as UserCommand, desk as user_desk, fold as user, outcome, requests},
-    wire::{refusal::TryLater, version::Level},
+    wire::{post::Departed, refusal::TryLater, version::Level},
 };
 use std::sync::Arc;
 
@@ -98,6 +101,18 @@ pub fn take(request: ShardRequest, ticket: Ticket, derived: &Derived, now: Milli
         ShardRequest::Name(group, room) => {
             let room = RoomMark::of(&room);
             Taken::Name(names::Take { group, room })
+        }
+        // A log that goes by the rules of release 0.1 has no word for it; who says so says so again.
+        ShardRequest::Depart(_) if derived.level < Level::SECOND => Taken::Answered(
+            ShardReply::Room(Answer::Refused(Refused::TryLater(TryLater::NOT_LED))),
+        ),
+        ShardRequest::Depart(Departed { room, client, why }) => {
+            let input = desk::Input::Depart {
+                ticket,
+                client,
+                why,
+            };
+            Taken::Hub(room, input)
         }
         ShardRequest::Read(has) => Taken::LogOwn(link::Command::Read { has }),
     }

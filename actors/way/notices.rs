@@ -1,4 +1,4 @@
-//! Notices from one shard to another of the same provider, for users who live there.
+//! Notices from one shard to another of the same provider, for users and rooms that live there.
 //!
 //! Same rules as between providers: numbered, de-duplicated by the receiver, acknowledged once durable there. Promises:
 //! what was not taken is carried again, with everything behind it. Not here: when a round begins.
@@ -6,6 +6,7 @@
 use super::{Slot, Slots};
 use crate::{
     link::{self, Links, Peer},
+    room::outcome as room,
     shard::{
         owing,
         read::{ReadError, Source},
@@ -43,7 +44,7 @@ pub struct Carrying {
     reason = "it is taken apart where it is made, and never kept"
 )]
 pub enum Next {
-    /// It puts a notice before its user.
+    /// It puts a notice before its user or room.
     Ask(Slot, ShardRequest),
     /// It waits for an answer.
     Wait,
@@ -90,9 +91,9 @@ impl Carrying {
             let Some((seq, carried)) = notice else { break };
             self.next = seq.next();
             self.under_way.push_back((seq, carried.is_none()));
-            if let Some((user, command)) = carried {
+            if let Some(request) = carried {
                 let slot = self.slots.open(seq);
-                return Ok(Next::Ask(slot, ShardRequest::UserLog(user, command)));
+                return Ok(Next::Ask(slot, request));
             }
             self.settle();
         }
@@ -107,18 +108,20 @@ impl Carrying {
         Ok(Next::Over(ack))
     }
 
-    /// A user has answered; [`ShardReply::Nobody`] where none did. `false` when it did not take the notice.
+    /// A user or a room has answered; [`ShardReply::Nobody`] where none did. `false` when it did not take the notice.
     pub fn came(&mut self, slot: Slot, reply: &ShardReply) -> bool {
         let Some(seq) = self.slots.close(slot) else {
             return true;
         };
         // A user who is unknown or deleted has no inbox: the notice is for nobody. One that is frozen takes nothing until it
-        // is replayed, and must not hold up what is for all others of its shard.
+        // is replayed, and must not hold up what is for all others of its shard. So it is with rooms.
         let taken = matches!(
             reply,
             ShardReply::User(
                 Answer::Done
                     | Answer::Refused(Refused::Unknown | Refused::Deleted | Refused::Poisoned)
+            ) | ShardReply::Room(
+                room::Answer::Received | room::Answer::Refused(room::Refused::Poisoned)
             )
         );
         if let Some(place) = self.under_way.iter().position(|(under, _)| *under == seq) {

@@ -1,5 +1,10 @@
 use super::*;
-use crate::{link::outgoing::Owed, record::Entry, shard::Derived, wire::post::Refilled};
+use crate::{
+    link::outgoing::Owed,
+    record::Entry,
+    shard::Derived,
+    wire::post::{Departed, DepartedWhy, Refilled},
+};
 use std::sync::Arc;
 
 /// What a shard owes to another one.
@@ -127,4 +132,28 @@ fn a_user_that_is_frozen_is_passed_over() {
     assert!(round.came(slots[0], &frozen));
     assert!(round.came(slots[1], &ShardReply::User(Answer::Done)));
     assert_eq!(acked(&mut round, &owing), Some(LinkSeq(2)));
+}
+
+#[test]
+fn a_room_is_told_of_a_member_that_departed_until_it_has_received_it() {
+    let mut owing = Owing::default();
+    let departed = Departed {
+        room: "mimi://a.example/r/den".parse().unwrap(),
+        client: "mimi://a.example/d/bob/phone".parse().unwrap(),
+        why: DepartedWhy::Deleted,
+    };
+    let to = owing.0.links.to(&Peer::Shard(3));
+    to.push(Owed::Departed(departed.clone()), 1);
+    let mut first = round(&owing);
+    let Ok(Next::Ask(slot, request)) = first.next(&owing) else {
+        panic!("it is carried")
+    };
+    assert_eq!(request, ShardRequest::Depart(departed));
+    let later = room::Refused::TryLater(crate::wire::refusal::TryLater::AGAIN);
+    assert!(!first.came(slot, &ShardReply::Room(room::Answer::Refused(later))));
+    assert_eq!(acked(&mut first, &owing), None);
+    let mut again = round(&owing);
+    let slots = asks(&mut again, &owing);
+    assert!(again.came(slots[0], &ShardReply::Room(room::Answer::Received)));
+    assert_eq!(acked(&mut again, &owing), Some(LinkSeq(1)));
 }

@@ -356,6 +356,9 @@ impl Session for FanoutTaking {
                     room,
                     ShardRequest::UserLog(user, UserCommand::LearnRefilled(learn)),
                 ),
+                Fanned::Departed(departed) => {
+                    (departed.room.clone(), ShardRequest::Depart(departed))
+                }
             };
             Part {
                 of,

@@ -2,7 +2,7 @@
 //!
 //! Source: transport requirements, sections 4 and 5.
 
-use super::{BVec, Payload};
+use super::{BVec, Payload, post::DepartedWhy};
 use crate::{
     ids::{ClientUri, ProviderId, UserUri},
     limits::{ADDS_PER_COMMIT_MAX, PROPOSALS_PER_BUNDLE_MAX},
@@ -211,6 +211,13 @@ pub enum Item {
         requester: UserUri,
         /// The client.
         client: ClientUri,
+    },
+    /// A client of the sender is none any more; the room is the receiver's. Version 1 has no word for it.
+    Departed {
+        /// The client.
+        client: ClientUri,
+        /// Why.
+        why: DepartedWhy,
     },
 }
 

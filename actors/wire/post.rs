@@ -10,6 +10,7 @@ use crate::{
     machine::Position,
 };
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// A notice from a room to one user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,36 @@ pub struct Refilled {
     pub room: RoomUri,
     /// The client.
     pub client: ClientUri,
+}
+
+/// A client that its own provider does not know any more, in a room that it was a member of: the room's hub is told, so that
+/// it leaves the group too.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Departed {
+    /// The room.
+    pub room: RoomUri,
+    /// The client.
+    pub client: ClientUri,
+    /// Why it is not known any more.
+    pub why: DepartedWhy,
+}
+
+/// Why a provider does not know a client of its own any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DepartedWhy {
+    /// The device was taken away.
+    Revoked,
+    /// Its user was deleted.
+    Deleted,
+}
+
+impl fmt::Display for DepartedWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Revoked => "its device was revoked",
+            Self::Deleted => "its user was deleted",
+        })
+    }
 }
 
 /// What a provider tells a client of its own, or of somebody whom it wanted in a room.

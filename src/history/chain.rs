@@ -175,6 +175,11 @@ impl<C: Clone + PartialEq + Display, P: Clone + Ord + Debug> Chain<C, P> {
         self.pending.extend(references);
     }
 
+    /// The hub proposes, from outside the group.
+    pub fn hub_proposes(&mut self, references: impl IntoIterator<Item = P>) {
+        self.pending.extend(references);
+    }
+
     /// I5: whoever sent an event is a member at its number.
     pub fn says(&self, at: At, sender: &C, seq: RoomSeq, judge: &mut impl Judge) {
         judge.demand(

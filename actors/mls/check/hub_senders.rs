@@ -45,6 +45,13 @@ impl HubSenders {
         keys.clone().find(is_listed).or_else(|| keys.next())
     }
 
+    /// The first of a group's external senders that is the hub: its number in the list, and the hub's key.
+    pub(super) fn place_in(&self, senders: &[ExternalSender<'_>]) -> Option<(u32, &[u8; 32])> {
+        let (number, sender) = (0..).zip(senders).find(|(_, sender)| self.is(sender))?;
+        let key = self.keys.iter().find(|key| key[..] == *sender.key)?;
+        Some((number, key))
+    }
+
     fn is(&self, sender: &ExternalSender<'_>) -> bool {
         let mut keys = self.keys.iter();
         sender.identity == self.identity && keys.any(|key| key[..] == *sender.key)

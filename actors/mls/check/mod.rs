@@ -5,6 +5,7 @@ pub mod bundle;
 mod change;
 pub mod claim;
 pub mod create;
+pub mod expel;
 mod external;
 pub mod hub_senders;
 pub mod key_package;

@@ -30,7 +30,7 @@ use std::collections::BTreeSet;
 pub struct PendingProposal {
     /// Its ProposalRef.
     pub reference: Bytes,
-    /// The leaf that sent it.
+    /// The leaf that sent it; of one that the hub made, the leaf that it is about.
     pub leaf: u32,
     /// What it proposes.
     pub kind: ProposalKind,
@@ -55,13 +55,22 @@ pub enum ProposalKind {
     Extensions,
     /// Let another group follow this one.
     ReInit,
+    /// The hub proposes to remove the client at this leaf: a Commit must take it in.
+    Expel(u32),
 }
 
 impl PendingProposal {
-    /// Whether its proposer leaves by it, in either of the two ways there are.
+    /// Whether the client at its leaf leaves by it: of its own will, in either of the two ways there are, or of the hub's.
     #[must_use]
     pub fn leaves(&self) -> bool {
-        self.kind == ProposalKind::SelfRemove || self.kind == ProposalKind::Remove(self.leaf)
+        match self.kind {
+            ProposalKind::SelfRemove | ProposalKind::Expel(_) => true,
+            ProposalKind::Remove(leaf) => leaf == self.leaf,
+            ProposalKind::Add
+            | ProposalKind::Update
+            | ProposalKind::Extensions
+            | ProposalKind::ReInit => false,
+        }
     }
 }
 
@@ -74,7 +83,8 @@ pub fn contradicting(covered: &[&PendingProposal]) -> Vec<Bytes> {
         | ProposalKind::Update
         | ProposalKind::SelfRemove
         | ProposalKind::Extensions
-        | ProposalKind::ReInit => None,
+        | ProposalKind::ReInit
+        | ProposalKind::Expel(_) => None,
     };
     let edges: BTreeSet<(u32, u32)> = covered
         .iter()
@@ -88,8 +98,9 @@ pub fn contradicting(covered: &[&PendingProposal]) -> Vec<Bytes> {
         .collect()
 }
 
-/// Those of `pending` by which a member leaves whom a Commit that removes `removed` leaves in: every Commit must let
-/// it go. An external Commit cannot take in a Remove, which then is void with its epoch.
+/// Those of `pending` by which a member leaves, or by which the hub removes it, whom a Commit that removes `removed` leaves
+/// in: every Commit must let it go. An external Commit cannot take in a Remove, which then is void with its epoch; what the
+/// hub proposed it proposes anew.
 #[must_use]
 pub fn omitted(pending: &[PendingProposal], removed: &BTreeSet<u32>, external: bool) -> Vec<Bytes> {
     pending

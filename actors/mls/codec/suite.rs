@@ -56,6 +56,11 @@ impl Suite {
         self.suite == Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256
     }
 
+    /// Whether its members sign with Ed25519, as hubs do.
+    pub(crate) fn signs_with_ed25519(&self) -> bool {
+        !self.is_of_p256()
+    }
+
     /// Length of a KEM output of the suite, in bytes.
     pub(crate) fn kem_output_bytes(&self) -> usize {
         if self.is_of_p256() { 65 } else { 32 }

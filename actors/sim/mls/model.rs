@@ -20,6 +20,7 @@ use crate::{
         check::{
             bundle::{Bundle, BundleRefused, CheckedBundle, Joined, SenderRefused},
             create::CheckedCreate,
+            expel::NotProposed,
             proposal::{PendingProposal, ProposalKind, ProposalRefused, contradicting, omitted},
         },
         codec::{
@@ -162,25 +163,23 @@ fn group_context(group_id: &[u8], epoch: u64, tree: &Tree, chain: Hash) -> Bytes
     out.into()
 }
 
-/// The front of a PublicMessage of a member, or of a client that joins by it; and then the model's own content.
-fn public_message(
-    group_id: &[u8],
-    epoch: u64,
-    leaf: Option<u32>,
-    kind: u8,
-    content: &[u8],
-) -> Bytes {
+/// The front of a PublicMessage, and then the model's own content.
+fn public_message(group_id: &[u8], epoch: u64, from: From, kind: u8, content: &[u8]) -> Bytes {
     let mut out = Vec::new();
     out.extend(MLS_10.to_be_bytes());
     out.extend(PUBLIC_MESSAGE.to_be_bytes());
     put_vector(&mut out, group_id);
     out.extend(epoch.to_be_bytes());
-    match leaf {
-        Some(leaf) => {
+    match from {
+        From::Member(leaf) => {
             out.push(1);
             out.extend(leaf.to_be_bytes());
         }
-        None => out.push(4),
+        From::Hub => {
+            out.push(2);
+            out.extend(0_u32.to_be_bytes());
+        }
+        From::Joiner => out.push(4),
     }
     put_vector(&mut out, &[]);
     out.push(kind);
@@ -188,9 +187,28 @@ fn public_message(
     out.into()
 }
 
-/// What follows the front of a PublicMessage.
+/// Who sends a PublicMessage.
+#[derive(Clone, Copy)]
+enum From {
+    /// The member at a leaf.
+    Member(u32),
+    /// The first external sender of the group.
+    Hub,
+    /// A client that joins by it.
+    Joiner,
+}
+
+/// The sender of a Proposal that is no member's, but the hub's.
+const HUB: u32 = u32::MAX;
+
+/// What follows the front of a PublicMessage; of one of the hub, it is as long as a member's.
 fn content_of(message: &[u8], group_id: &[u8], from_member: bool) -> Option<Bytes> {
-    let front = public_message(group_id, 0, from_member.then_some(0), 0, &[]).len();
+    let from = if from_member {
+        From::Member(0)
+    } else {
+        From::Joiner
+    };
+    let front = public_message(group_id, 0, from, 0, &[]).len();
     message.get(front..).map(Bytes::copy_from_slice)
 }
 
@@ -412,7 +430,11 @@ fn read_pending(group_id: &[u8], pending: &[PendingProposal]) -> Vec<(Bytes, u32
         .iter()
         .filter_map(|waiting| {
             let content = content_of(&waiting.message, group_id, true)?;
-            Some((waiting.reference.clone(), waiting.leaf, decode(&content)?))
+            let sender = match waiting.kind {
+                ProposalKind::Expel(_) => HUB,
+                _ => waiting.leaf,
+            };
+            Some((waiting.reference.clone(), sender, decode(&content)?))
         })
         .collect()
 }
@@ -448,6 +470,24 @@ impl Verifier for Checks {
         _now: Millis,
     ) -> Result<PendingProposal, ProposalRefused> {
         check_proposal(view, message, sender)
+    }
+
+    fn expel(
+        &self,
+        view: &GroupView,
+        epoch: u64,
+        leaf: u32,
+    ) -> Result<PendingProposal, NotProposed> {
+        let group_id = view.group_id().map_err(|_| NotProposed::NotListed)?;
+        let content = encode(&Proposed::Remove { leaf });
+        let message = public_message(&group_id, epoch, From::Hub, 2, &content);
+        Ok(PendingProposal {
+            reference: reference_of(&message),
+            leaf,
+            kind: ProposalKind::Expel(leaf),
+            message,
+            accepted: Millis::default(),
+        })
     }
 
     fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode> {

@@ -6,7 +6,7 @@ use crate::{
     record::Command,
     room::{
         follower,
-        hub::{self, Fold},
+        hub::{self, Enter, Fold},
         outcome::{Answer, Done, Outcome},
     },
     sim::facts::{epoch_of, seq_of},
@@ -130,13 +130,24 @@ impl Truth {
         let first = outcome.emitted.first().map(|emission| emission.first);
         match (command, first) {
             (hub::Command::Create(create), _) => self.chain.begins([create.creator.clone()]),
-            (hub::Command::Commit(commit), None) => {
+            (hub::Command::Commit(commit) | hub::Command::Enter(Enter { commit, .. }), None) => {
                 let refused = matches!(outcome.done, Done::Answer(Answer::Refused(_)));
                 let was_opened = self.chain.epoch() > epoch_of(commit.on.epoch);
                 self.contested |= refused && was_opened;
             }
-            (hub::Command::Commit(commit), Some(first)) => {
+            (
+                hub::Command::Commit(commit) | hub::Command::Enter(Enter { commit, .. }),
+                Some(first),
+            ) => {
                 self.commit(promises, commit, first, &mut found)?;
+            }
+            (hub::Command::Expel(expel), Some(first)) => {
+                let references = expel.proposals.iter().map(|one| &one.reference);
+                let references = references.map(|reference| Hash::of(reference));
+                self.chain.hub_proposes(references);
+                for proposal in &expel.proposals {
+                    promises.numbered(seq_of(first), Hash::of(&proposal.message), &mut found);
+                }
             }
             (hub::Command::Propose(propose), Some(first)) => {
                 let references = propose.proposals.iter().map(|one| &one.reference);
@@ -165,7 +176,9 @@ impl Truth {
                 | hub::Command::Grant(_)
                 | hub::Command::KeepCode(_)
                 | hub::Command::RevokeCode(_)
-                | hub::Command::WrongCode(_),
+                | hub::Command::WrongCode(_)
+                | hub::Command::Depart(_)
+                | hub::Command::Expel(_),
                 _,
             ) => {}
         }

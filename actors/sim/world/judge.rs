@@ -12,7 +12,8 @@ use crate::{
     machine::Millis,
     record::Command,
     room::{
-        follower, hub,
+        follower,
+        hub::{self, Enter},
         outcome::{Answer, Done, Outcome, Refused},
     },
     user::{
@@ -113,7 +114,10 @@ impl World {
                 self.history.room_begins(room, members);
             }
             hub::Command::Create(_) => {}
-            hub::Command::Commit(commit) if !outcome.emitted.is_empty() => {
+            hub::Command::Commit(_) | hub::Command::Enter(_) if !outcome.emitted.is_empty() => {
+                let Some(commit) = command.commit() else {
+                    return;
+                };
                 self.counts.one("commits accepted");
                 self.story.tell(self.now_ms, || {
                     let hash = Hash::of(&commit.commit).to_string();
@@ -136,8 +140,25 @@ impl World {
                 self.history.applied_commit(room, commit, first);
                 let time = outcome.emitted.first().map_or(0, |one| one.time.0);
                 self.history.lease_ends(room, commit, time);
+                let again: &[_] = match command {
+                    hub::Command::Enter(enter) => &enter.again,
+                    _ => &[],
+                };
+                self.history.proposed_again(room, commit, again);
+                if let Some(emission) = outcome.emitted.get(1) {
+                    self.counts.one("hub Proposals made anew");
+                    self.history.hub_proposed(room, again, emission.first);
+                }
             }
-            hub::Command::Commit(commit) => {
+            hub::Command::Depart(depart) => self.history.applied_depart(&depart.client),
+            hub::Command::Expel(expel) => {
+                if let Some(emission) = outcome.emitted.first() {
+                    self.counts.one("hub Proposals");
+                    self.history
+                        .hub_proposed(room, &expel.proposals, emission.first);
+                }
+            }
+            hub::Command::Commit(commit) | hub::Command::Enter(Enter { commit, .. }) => {
                 if let Done::Answer(Answer::Refused(Refused::WrongEpoch { .. })) = outcome.done {
                     self.counts.one("commits that met in the log");
                 }

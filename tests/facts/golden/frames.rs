@@ -8,10 +8,12 @@ use mimi_actors::{
         answer::{Answer, Refused},
         claim::{ClaimResponse, ClaimedUser, ClientRefused, UserRefused},
         door,
-        event::{ClientSeq, Epoch, InboxSeq, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq, Verdict},
+        event::{
+            ClientSeq, Epoch, InboxSeq, Item, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq, Verdict,
+        },
         joining::{Introduced, IntroductionsAsk},
         link as frames,
-        post::Note,
+        post::{DepartedWhy, Note},
         refusal::{Flaw, RefusalCode, TryLater},
         room::{Beginning, Bundle, Proposals, Request},
         tree::TreeContainer,
@@ -204,6 +206,19 @@ fn on_a_shared_lane(group: &mut Group) {
     }
     let first = LinkSeq(1);
     let (groups, none) = (list(vec![]), list(vec![]));
+    let departed = Item::Departed {
+        client: bob(),
+        why: DepartedWhy::Deleted,
+    };
+    let departed = frames::FanoutGroup {
+        room: room(),
+        items: list(vec![departed]),
+    };
+    let departed = frames::Fanout {
+        first,
+        groups: list(vec![departed]),
+    };
+    group.frame("fanout-departed", departed);
     let ack = frames::Ack {
         upto: first,
         refused: list(vec![]),

@@ -32,7 +32,7 @@ use mimi_actors::{
         },
         joining::CodeId,
         link::RoomRefused,
-        post::{Change, Post, Refilled, UserNotice},
+        post::{Change, DepartedWhy, Post, Refilled, UserNotice},
         version::Level,
     },
 };
@@ -198,6 +198,41 @@ fn hub_commands() -> Vec<(&'static str, hub::Command)> {
             hub::Command::RevokeCode(RevokeCode {
                 member: alice(),
                 id: CodeId(2),
+            }),
+        ),
+    ]
+}
+
+/// What the first release did not know: a member departs, its hub proposes to remove it, and proposes it anew.
+fn hub_commands_of_2() -> Vec<(&'static str, hub::Command)> {
+    let commands = hub_commands().into_iter();
+    let commit = commands
+        .filter(|(name, _)| *name == "external-commit")
+        .find_map(|(_, command)| command.commit().cloned());
+    let removal = PendingProposal {
+        kind: ProposalKind::Expel(0),
+        ..proposal()
+    };
+    vec![
+        (
+            "depart",
+            hub::Command::Depart(hub::Depart {
+                client: alice(),
+                why: DepartedWhy::Revoked,
+            }),
+        ),
+        (
+            "expel",
+            hub::Command::Expel(hub::Expel {
+                on: Epoch(1),
+                proposals: [removal.clone()].into(),
+            }),
+        ),
+        (
+            "enter",
+            hub::Command::Enter(hub::Enter {
+                commit: Box::new(commit.unwrap()),
+                again: [removal].into(),
             }),
         ),
     ]
@@ -453,6 +488,10 @@ pub(super) fn records_of_2() -> Group {
         room: names::RoomMark::of(&room()),
     };
     group.frame("name", entry(Command::Name(take)));
+    for (name, command) in hub_commands_of_2() {
+        let command = Command::Hub(room(), Arc::new(command));
+        group.frame(format!("hub-{name}"), entry(command));
+    }
     group
 }
 
@@ -480,6 +519,10 @@ pub(super) fn folds_of_2() -> Group {
     let commands = hub_commands().into_iter().map(|(_, command)| command);
     let hub: hub::Fold = after_at(Level::SECOND, commands);
     group.fold("hub-that-knows-messages-again", hub);
+    let departed = hub_commands().into_iter().chain(hub_commands_of_2());
+    let commands = departed.map(|(_, command)| command);
+    let hub: hub::Fold = after_at(Level::SECOND, commands);
+    group.fold("hub-with-somebody-to-remove", hub);
     let commands = user_commands().into_iter().map(|(_, command)| command);
     let user: user::fold::Fold = after_at(Level::SECOND, commands.take(10));
     group.fold("user-with-notices-of-another-provider", user);

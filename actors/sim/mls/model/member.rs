@@ -122,7 +122,7 @@ impl Member {
             key,
             reinit: false,
         };
-        let commit = public_message(group_id, base.epoch, None, 3, &encode(&content));
+        let commit = public_message(group_id, base.epoch, From::Joiner, 3, &encode(&content));
         let lenient = base.after(None, &commit, &content, pending);
         let next = match (lenient, victim) {
             (Ok(next), _) => next,
@@ -205,7 +205,13 @@ impl Member {
             reinit: intent.reinit,
         };
         let epoch = group.base.epoch;
-        let commit = public_message(&group.group_id, epoch, Some(own), 3, &encode(&content));
+        let commit = public_message(
+            &group.group_id,
+            epoch,
+            From::Member(own),
+            3,
+            &encode(&content),
+        );
         let next = group
             .base
             .after(Some(own), &commit, &content, &group.pending)
@@ -285,7 +291,8 @@ impl Member {
             Wish::Leave => Proposed::Leave,
         };
         let content = encode(&proposed);
-        let message = public_message(&group.group_id, group.base.epoch, Some(own), 2, &content);
+        let from = From::Member(own);
+        let message = public_message(&group.group_id, group.base.epoch, from, 2, &content);
         Some(message)
     }
 
@@ -418,9 +425,14 @@ impl Group {
     fn coverable(&self, own: u32, contradict: bool) -> (Vec<(Bytes, Option<u32>)>, BTreeSet<u32>) {
         let (mut covered, mut removed, mut updated) =
             (Vec::new(), BTreeSet::new(), BTreeSet::new());
-        // Who leaves must be let go, so that comes first.
+        // Who leaves, of its own will or the hub's, must be let go, so that comes first.
         for (reference, sender, proposed) in &self.pending {
-            if *proposed == Proposed::Leave && *sender != own && removed.insert(*sender) {
+            let leaves = match proposed {
+                Proposed::Leave => Some(*sender),
+                Proposed::Remove { leaf } if *sender == HUB => Some(*leaf),
+                Proposed::Update { .. } | Proposed::Remove { .. } => None,
+            };
+            if leaves.is_some_and(|leaf| leaf != own && removed.insert(leaf)) {
                 covered.push((reference.clone(), None));
             }
         }
@@ -475,8 +487,12 @@ impl Group {
         if header.group_id != self.group_id || header.epoch != self.base.epoch {
             return Err("a Proposal of another group or epoch".to_owned());
         }
-        let Sender::Member(leaf) = header.sender else {
-            return Err("a Proposal from outside".to_owned());
+        let leaf = match header.sender {
+            Sender::Member(leaf) => leaf,
+            Sender::External(0) => HUB,
+            Sender::External(_) | Sender::NewMemberProposal | Sender::NewMemberCommit => {
+                return Err("a Proposal from outside".to_owned());
+            }
         };
         let proposed = content_of(message, &self.group_id, true)
             .and_then(|content| decode(&content))

@@ -1,0 +1,232 @@
+//! Members whom their own provider does not know any more: a room's hub proposes that they be removed.
+//!
+//! Promises: what the hub proposes, the next Commit of a member takes in; after an external Commit, which cannot, it is
+//! proposed anew, as one with that Commit. A room remembers who is to go, so that it is proposed again in whatever epoch
+//! comes in between, and when another node leads. Not here: how the Proposal is made (`mls::check::expel`), and how the
+//! hub hears of it (`shard::owing`).
+//!
+//! Source: transport requirements, sections 4 and 5; RFC 9420, section 12.1.8.
+
+use super::{
+    desk::{Check, Desk, Effect, Own},
+    fanout::AGAIN,
+    hub::{Command, Commit, Depart, Enter, Expel, Fold, Room},
+    joiners::DeskTurn,
+    outcome::{Answer, Done, Emission, Outcome},
+};
+use crate::{
+    ids::ClientUri,
+    limits::{EXPEL_RETRY_MS, HUB_PROPOSALS_PENDING_PER_ROOM_MAX},
+    machine::{Millis, Moment, Position, Ticket},
+    mls::check::{
+        bundle::CheckedBundle,
+        proposal::{PendingProposal, ProposalKind},
+    },
+    wire::{
+        BVec,
+        event::{Epoch, Lane},
+    },
+};
+use std::collections::BTreeSet;
+
+/// Of what the hub does by itself: nobody waits for it, and tickets count from 1.
+const NOBODYS: Ticket = Ticket(0);
+
+impl Fold {
+    pub(super) fn depart(&mut self, depart: &Depart) -> Outcome {
+        if let Some(room) = &mut self.room
+            && !room.has_ended()
+            && room.has_member(&depart.client)
+        {
+            room.since_second.departed.add(&depart.client, depart.why);
+        }
+        // Of whoever is no member nothing is to be done, and no room says whether it is there.
+        Outcome::answer(Answer::Received)
+    }
+
+    pub(super) fn expel(&mut self, at: Position, time: Millis, expel: &Expel) -> Outcome {
+        let Some(room) = &mut self.room else {
+            return Outcome::answer(Answer::Received);
+        };
+        if expel.on != room.epoch() {
+            return Outcome::answer(Done::Stale);
+        }
+        let due: BTreeSet<u32> = room.to_expel().map(|(_, leaf)| leaf).collect();
+        let proposals = expel.proposals.iter();
+        let proposals: Vec<_> = proposals
+            .filter(|one| due.contains(&one.leaf))
+            .cloned()
+            .collect();
+        let all = proposals.len() == expel.proposals.len();
+        if room.has_ended() || proposals.is_empty() || !all {
+            // Who is to go has changed since: the desk looks again.
+            return Outcome::answer(Done::Stale);
+        }
+        Outcome {
+            emitted: vec![room.propose_as_hub(at, time, 0, proposals)],
+            ..Outcome::answer(Answer::Received)
+        }
+    }
+}
+
+impl Room {
+    /// Members that are to be removed and that nothing removes yet, with their leaves: as many as may wait at a time.
+    fn to_expel(&self) -> impl Iterator<Item = (&ClientUri, u32)> {
+        let leaving = self.pending().iter().filter(|one| one.leaves());
+        let leaving: BTreeSet<u32> = leaving.map(|one| one.leaf).collect();
+        let waiting = expelled(self.pending()).count();
+        let departed = self.since_second.departed.clients();
+        let due = departed.filter_map(|client| Some((client, self.roster.member(client)?.leaf)));
+        due.filter(move |(_, leaf)| !leaving.contains(leaf))
+            .take(HUB_PROPOSALS_PENDING_PER_ROOM_MAX.saturating_sub(waiting))
+    }
+
+    /// Lets Proposals of the hub wait, and tells them as one event: item `item` of the command at `at`.
+    pub(super) fn propose_as_hub(
+        &mut self,
+        at: Position,
+        time: Millis,
+        item: u32,
+        proposals: Vec<PendingProposal>,
+    ) -> Emission {
+        let (first, time) = self.sequence.take(1, time);
+        self.pending.accept(time, proposals);
+        Emission {
+            first,
+            count: 1,
+            at,
+            item,
+            time,
+            origin: None,
+            lane: Lane::Proposals,
+            recipients: self.followers(),
+        }
+    }
+}
+
+/// The leaves that the hub proposes to remove.
+fn expelled(pending: &[PendingProposal]) -> impl Iterator<Item = u32> {
+    pending.iter().filter_map(|one| match one.kind {
+        ProposalKind::Expel(leaf) => Some(leaf),
+        ProposalKind::Add
+        | ProposalKind::Update
+        | ProposalKind::Remove(_)
+        | ProposalKind::SelfRemove
+        | ProposalKind::Extensions
+        | ProposalKind::ReInit => None,
+    })
+}
+
+/// Whom the hub must propose to remove anew when a Commit opens an epoch in which they still are: nobody after a member's,
+/// which takes in what waits.
+#[must_use]
+pub fn left_in(pending: &[PendingProposal], checked: &CheckedBundle) -> Vec<u32> {
+    if !checked.external {
+        return Vec::new();
+    }
+    let is_in = |leaf: &u32| checked.left.iter().all(|left| left.leaf != *leaf);
+    expelled(pending).filter(is_in).collect()
+}
+
+/// How far the desk is with what the hub is to propose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Expelling {
+    /// Nothing is under way.
+    #[default]
+    No,
+    /// Proposals are being made, or are on their way into the log.
+    UnderWay,
+    /// They could not be made or logged: it is tried again soon.
+    Waits,
+    /// Members verify none that the hub makes in this epoch.
+    Cannot(Epoch),
+}
+
+impl Expelling {
+    /// Whether the desk is still needed for it.
+    pub(super) fn is_under_way(self) -> bool {
+        matches!(self, Self::UnderWay | Self::Waits)
+    }
+}
+
+impl Desk {
+    /// Has the hub propose to remove whoever is to go, if that is not under way.
+    pub(super) fn expel_departed(&mut self, turn: &mut DeskTurn<'_>) {
+        let room = turn.fold.room().filter(|room| !room.has_ended());
+        let now = room.map(|room| Expelling::Cannot(room.epoch()));
+        if self.expelling == Expelling::UnderWay || now == Some(self.expelling) {
+            return;
+        }
+        self.expelling = Expelling::No;
+        let Some(room) = room else { return };
+        let mut due = room.to_expel().peekable();
+        let Some((first, _)) = due.peek() else { return };
+        let check = Check::Expel {
+            because_of: (*first).clone(),
+            view: room.view().clone(),
+            on: room.epoch(),
+            leaves: due.map(|(_, leaf)| leaf).collect(),
+        };
+        self.expelling = Expelling::UnderWay;
+        turn.check(NOBODYS, check);
+    }
+
+    /// The Proposals are made: those for which the hub has a key that the group lists.
+    pub(super) fn expels(
+        &mut self,
+        on: Epoch,
+        proposals: Vec<PendingProposal>,
+        turn: &mut DeskTurn<'_>,
+    ) {
+        if proposals.is_empty() {
+            // Members would verify none; whoever commits can remove them all the same.
+            self.expelling = Expelling::Cannot(on);
+            return;
+        }
+        let proposals = BVec::first_max(proposals);
+        turn.append(NOBODYS, Command::Expel(Expel { on, proposals }));
+    }
+
+    /// The log has, or has not, taken what the hub proposed.
+    pub(super) fn expel_ended(&mut self, taken: bool, turn: &mut DeskTurn<'_>) {
+        self.expelling = if taken {
+            Expelling::No
+        } else {
+            let after_ms = EXPEL_RETRY_MS;
+            turn.out.push(Effect::Own(Own::Wake { after_ms }));
+            Expelling::Waits
+        };
+    }
+
+    /// Whether a ticket is of what the hub does by itself.
+    pub(super) fn is_own(&self, ticket: Ticket) -> bool {
+        ticket == NOBODYS && self.expelling == Expelling::UnderWay
+    }
+}
+
+/// What the log is told of an external Commit: with it, what the hub proposes anew.
+#[must_use]
+pub(super) fn entering(commit: Commit, again: Vec<PendingProposal>) -> Command {
+    let commit = Box::new(commit);
+    if again.is_empty() {
+        return Command::Commit(commit);
+    }
+    let again = BVec::first_max(again);
+    Command::Enter(Enter { commit, again })
+}
+
+impl Fold {
+    /// Opens the next epoch by an external Commit, and has the hub's Proposals wait in it that waited before.
+    pub(super) fn enter(&mut self, moment: Moment, enter: &Enter) -> Outcome {
+        let mut outcome = self.commit(moment, &enter.commit);
+        if let Some(room) = &mut self.room
+            && !outcome.emitted.is_empty()
+            && !room.has_ended()
+        {
+            let again = enter.again.to_vec();
+            let emission = room.propose_as_hub(moment.at, moment.time, AGAIN, again);
+            outcome.emitted.push(emission);
+        }
+        outcome
+    }
+}
