@@ -278,6 +278,44 @@ Feature: Fanning out to the providers of the members
     Then watch has the GroupInfo of epoch 3
     And what watch got holds no proposal
 
+  @R5-10 @R5-03
+  Scenario: of a device that is revoked the hub hears, and the next Commit removes it
+    Given the room den of a.example with alice, amy, bob, carol and dora
+    When the device of carol is revoked
+    Then the connection of carol is over, and she is not let in again
+    When dora, having seen 1 proposal, commits
+    Then alice, amy, bob and dora agree on epoch 2
+    And alice, amy, bob and dora saw 1 proposal
+    And the room has the members alice, amy, bob and dora, as bob sees it
+    When the user amy is deleted
+    And bob, having seen 1 proposal, commits
+    Then alice, bob and dora agree on epoch 3
+    And the room has the members alice, bob and dora, as dora sees it
+
+  @R5-10
+  Scenario: what a hub is told of a device that is revoked outlives that the hub is down, and that the room's provider is
+    Given the room den of a.example with alice, bob and carol
+    When a.example is killed
+    And the device of carol is revoked, which nobody has any more
+    And b.example is killed
+    And b.example is started again
+    And a.example is started again
+    And alice, having seen 1 proposal, commits
+    Then alice and bob agree on epoch 2
+    And the room has the members alice and bob, as bob sees it
+
+  @R5-19
+  Scenario: what the hub proposes is proposed anew when somebody enters by itself
+    Given the room den of a.example with alice, bob, carol and dora
+    When the device of carol is revoked
+    And dora, having seen 1 proposal, waits
+    And bob enters with what alice tells it
+    Then it is accepted
+    And alice, bob and dora agree on epoch 2
+    When alice, having seen 1 proposal, commits
+    Then alice, bob and dora agree on epoch 3
+    And the room has the members alice, bob and dora, as dora sees it
+
   @R5-22
   Scenario: a room's events have the hub's time, which never goes back and is the same everywhere
     Given the room den of a.example with alice, bob and dora

@@ -15,6 +15,7 @@ mod cluster;
 mod codes;
 mod commit;
 mod copies;
+mod departed;
 mod disks;
 mod entering;
 mod fanout;
