@@ -173,6 +173,12 @@ impl Room {
         self.roster.member(client).is_some()
     }
 
+    /// Whether the hub is to propose that this member be removed, or proposes it.
+    #[must_use]
+    pub fn is_to_go(&self, client: &ClientUri) -> bool {
+        self.since_second.departed.holds(client)
+    }
+
     /// Whether a client of the same user is a member.
     #[must_use]
     pub fn has_participant(&self, client: &ClientUri) -> bool {

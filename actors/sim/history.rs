@@ -28,7 +28,7 @@ use crate::{
         door::{RoomBody, RoomEvent},
         event::{Body, Epoch, Hash, Item, LinkSeq, RoomSeq},
         link::{Ack, Fanout},
-        post::WelcomeNotice,
+        post::{Departed, WelcomeNotice},
     },
 };
 use bytes::Bytes;
@@ -131,6 +131,8 @@ pub(super) struct History {
     pub(super) forged_claims: BTreeSet<ClaimId>,
     pub(super) packages: Packages,
     pub(super) deleted: BTreeSet<UserUri>,
+    /// Who was deleted while it was in a room.
+    departing: BTreeSet<Departed>,
     /// Rooms that were asked for with the group of another.
     pub(super) twins: BTreeSet<RoomUri>,
     cursors: BTreeMap<(ClientUri, RoomUri, RoomSeq), RoomSeq>,
@@ -532,11 +534,6 @@ impl History {
         self.demand("I16", acked >= before, || {
             format!("the cursor of {client} in {room} went back from {before} to {acked}")
         });
-    }
-
-    /// A user's log has deleted it.
-    pub(super) fn applied_delete(&mut self, user: &UserUri) {
-        self.deleted.insert(user.clone());
     }
 
     /// Whoever asked was told that its user is deleted.

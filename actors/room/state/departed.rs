@@ -24,6 +24,10 @@ impl Departed {
         }
     }
 
+    pub(crate) fn holds(&self, client: &ClientUri) -> bool {
+        self.0.contains_key(client)
+    }
+
     /// In the order of clients.
     pub(crate) fn clients(&self) -> impl Iterator<Item = &ClientUri> {
         self.0.keys()

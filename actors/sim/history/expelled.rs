@@ -2,15 +2,35 @@
 
 use super::{History, proposals_of, seq_of};
 use crate::{
-    ids::{ClientUri, RoomUri},
+    ids::{ClientUri, RoomUri, UserUri},
     mls::check::proposal::PendingProposal,
     room::hub,
-    wire::event::RoomSeq,
+    wire::{event::RoomSeq, post::Departed},
 };
 use mimi_history::Fact;
 use std::collections::BTreeSet;
 
 impl History {
+    /// A user's log has deleted it, while its clients were in these rooms.
+    pub(in crate::sim) fn applied_delete(&mut self, user: &UserUri, departed: &[Departed]) {
+        self.deleted.insert(user.clone());
+        self.departing.extend(departed.iter().cloned());
+    }
+
+    /// What a room has not heard of members whose user was deleted, if there is anything.
+    pub(in crate::sim) fn departure_unheard(
+        &self,
+        room: &RoomUri,
+        is: &hub::Room,
+    ) -> Option<String> {
+        let mut departing = self.departing.iter().filter(|one| one.room == *room);
+        let stays = |one: &&Departed| {
+            is.has_member(&one.client) && !is.is_to_go(&one.client) && !is.has_ended()
+        };
+        let unheard = departing.find(stays)?;
+        Some(format!("{room} has not heard that {} departed", unheard.client))
+    }
+
     /// A hub's log has taken note that a client departed.
     pub(in crate::sim) fn applied_depart(&mut self, client: &ClientUri) {
         let gone = self.deleted.contains(client.user());

@@ -73,7 +73,7 @@ impl World {
                         }
                         (UserCommand::Ack(ack), _) => self.check_cursors(node, shard, user, ack),
                         (UserCommand::Delete, UserAnswer::Done) => {
-                            self.history.applied_delete(user);
+                            self.history.applied_delete(user, &outcome.departed);
                         }
                         _ => {}
                     }
@@ -320,6 +320,9 @@ impl World {
             }
         }
         for (room, is) in own.rooms() {
+            if let Some(why) = self.history.departure_unheard(room, is) {
+                return Some(why);
+            }
             let Some(history) = self.history.rooms.get(room) else {
                 return Some(format!("{room} was never created"));
             };
