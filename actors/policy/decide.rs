@@ -134,6 +134,12 @@ pub enum Denied {
     /// It takes part already.
     #[error("the user stands in the participant_list already")]
     Listed,
+    /// The room takes no external Commits.
+    #[error("external_commit_allowed is false")]
+    NoExternalCommits,
+    /// A Proposal that waits bans it, or takes it out of the list.
+    #[error("a Proposal that waits bans the user, or takes it out of the participant_list")]
+    PutOut,
     /// Participants neither come nor go.
     #[error("the participants of the room are fixed")]
     Fixed,

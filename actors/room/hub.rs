@@ -4,19 +4,20 @@
 //!
 //! Source: transport requirements, sections 3.2, 3.3 and 7.3.
 
-pub(crate) use super::state::Heard;
 pub use super::state::{CheckedOn, Room};
+pub(crate) use super::state::{Entered, Heard};
 use super::{
     codes::{KeepCode, RevokeCode, WrongCode},
     leases::Grant,
     outcome::{Answer, Change, Outcome, Refused, UserNotice},
+    policy,
     state::{Group, Roster},
 };
 use crate::{
     bucket::Rate,
     ids::{ClientUri, ProviderId},
     limits::{PROPOSALS_PER_BUNDLE_MAX, REFUSED_ITEM_BYTES, SUBMIT_ITEMS_MAX},
-    machine::{self, Millis, Moment, Position, ReviveError},
+    machine::{self, Moment, ReviveError},
     mls::{
         check::{bundle::CheckedBundle, proposal::PendingProposal},
         tree::view::{GroupView, Member},
@@ -201,15 +202,15 @@ impl machine::Fold for Fold {
     type Outcome = Outcome;
 
     fn apply(&mut self, moment: Moment, command: &Command) -> Outcome {
-        let Moment { at, time, .. } = moment;
+        let time = moment.time;
         match command {
-            Command::Create(create) => self.create(at, time, create),
+            Command::Create(create) => self.create(moment, create),
             Command::Commit(commit) => self.commit(moment, commit),
-            Command::Propose(propose) => self.propose(at, time, propose),
+            Command::Propose(propose) => self.propose(moment, propose),
             Command::Submit(submit) => self.submit(moment, submit),
-            Command::Grant(grant) => self.grant(time, grant),
-            Command::KeepCode(keep) => self.keep_code(time, keep),
-            Command::RevokeCode(revoke) => self.revoke_code(revoke),
+            Command::Grant(grant) => self.grant(moment, grant),
+            Command::KeepCode(keep) => self.keep_code(moment, keep),
+            Command::RevokeCode(revoke) => self.revoke_code(moment, revoke),
             Command::WrongCode(wrong) => self.wrong_code(time, wrong),
         }
     }
@@ -230,10 +231,17 @@ impl Fold {
         heard.filter(|heard| !heard.is_empty())
     }
 
-    /// The same, with what was taken lately.
-    pub(crate) fn with_heard(mut self, heard: Heard) -> Self {
+    /// Who came in by itself and stands in no list yet, if anybody.
+    pub(crate) fn entered(&self) -> Option<&Entered> {
+        let entered = self.room.as_ref().map(|room| room.rules.entered());
+        entered.filter(|entered| !entered.is_empty())
+    }
+
+    /// The same, with what was taken lately and who stands in no list yet.
+    pub(crate) fn with(mut self, heard: Heard, entered: Entered) -> Self {
         if let Some(room) = &mut self.room {
             room.heard = heard;
+            room.recall_rules(entered);
         }
         self
     }
@@ -244,9 +252,13 @@ impl Fold {
         self.room.as_ref()
     }
 
-    fn create(&mut self, at: Position, time: Millis, create: &Create) -> Outcome {
+    fn create(&mut self, moment: Moment, create: &Create) -> Outcome {
+        let Moment { at, time, level } = moment;
         if let Err(answer) = create.check(self) {
             return Outcome::answer(answer);
+        }
+        if let Err(refused) = policy::check_beginning(level, create) {
+            return Outcome::refused(refused);
         }
         let hub = create.creator.provider().clone();
         let group = Group::begin(&create.view, create.names());

@@ -11,19 +11,21 @@ mod group;
 mod heard;
 mod pending;
 mod roster;
+mod rules;
 mod senders;
 mod sequence;
 
-pub(crate) use self::heard::Heard;
 pub(super) use self::{
     commit_rate::CommitRate,
     first_answers::FirstAnswers,
     group::Group,
     pending::Pending,
     roster::{Membership, Roster},
+    rules::Rules,
     senders::Senders,
     sequence::Sequence,
 };
+pub(crate) use self::{heard::Heard, rules::Entered};
 use super::{
     leases::Joining,
     outcome::{Accepted, Refused},
@@ -33,7 +35,10 @@ use crate::{
     ids::{ClientUri, ProviderId},
     limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX},
     machine::Millis,
-    mls::{check::proposal::PendingProposal, tree::view::GroupView},
+    mls::{
+        check::proposal::PendingProposal,
+        tree::view::{GroupView, app_data},
+    },
     wire::{
         BVec, Payload,
         event::{ClientSeq, Epoch, Hash, Recipient, VerdictRun},
@@ -58,6 +63,9 @@ pub struct Room {
     /// Which messages were taken lately. Beside the rest in a snapshot, for the first release did not know it.
     #[serde(skip)]
     pub(super) heard: Heard,
+    /// The policy, as its group says it; who stands in no list yet follows in a snapshot, too.
+    #[serde(skip)]
+    pub(super) rules: Rules,
 }
 
 /// The state that a check relied on; if the fold has moved, the check is void.
@@ -72,7 +80,7 @@ pub struct CheckedOn {
 impl Room {
     /// A room of one provider that begins with this group.
     pub(super) fn begin(hub: ProviderId, group: Group, roster: Roster, time: Millis) -> Self {
-        Self {
+        let mut room = Self {
             hub,
             group,
             roster,
@@ -83,7 +91,17 @@ impl Room {
             joining: Joining::default(),
             commit_rate: CommitRate::default(),
             heard: Heard::default(),
-        }
+            rules: Rules::default(),
+        };
+        room.recall_rules(Entered::default());
+        room
+    }
+
+    /// Reads the policy out of the group again, with those who stand in no list yet.
+    pub(super) fn recall_rules(&mut self, entered: Entered) {
+        let components = app_data(&self.group.view().group_context);
+        let rules = Rules::in_force(components, entered, || self.roster.by_user());
+        self.rules = rules;
     }
 
     /// The current epoch.

@@ -12,41 +12,52 @@ use crate::{
     },
 };
 
-/// What version 1 says.
-const SAID: SubmitRefused = SubmitRefused::Malformed;
+/// What version 1 says of a reason that it has no word for.
+const fn said_in_1(reason: SubmitRefused) -> Option<SubmitRefused> {
+    match reason {
+        SubmitRefused::Duplicate => Some(SubmitRefused::Malformed),
+        SubmitRefused::NoVoice => Some(SubmitRefused::NotAuthorized),
+        SubmitRefused::NotAuthorized
+        | SubmitRefused::NotMember
+        | SubmitRefused::EpochTooOld { .. }
+        | SubmitRefused::EpochAhead { .. }
+        | SubmitRefused::Malformed
+        | SubmitRefused::Ended
+        | SubmitRefused::Poisoned => None,
+    }
+}
 
 /// A verdict as version 1 has it.
 pub(super) fn verdict_in_1(mut run: VerdictRun) -> VerdictRun {
-    if run.verdict == Verdict::Refused(SubmitRefused::Duplicate) {
-        run.verdict = Verdict::Refused(SAID);
+    if let Verdict::Refused(reason) = run.verdict
+        && let Some(said) = said_in_1(reason)
+    {
+        run.verdict = Verdict::Refused(said);
     }
     run
 }
 
-fn is_duplicate(item: &Item) -> bool {
+fn is_otherwise(item: &Item) -> bool {
     let reason = match item {
         Item::Refused { reason, .. } => Some(*reason),
         Item::Event(_) | Item::Refilled { .. } => None,
     };
-    reason == Some(SubmitRefused::Duplicate)
+    reason.and_then(said_in_1).is_some()
 }
 
 fn item_in_1(item: Item) -> Item {
     match item {
-        Item::Refused {
+        Item::Refused { submit_seq, reason } => Item::Refused {
             submit_seq,
-            reason: SubmitRefused::Duplicate,
-        } => Item::Refused {
-            submit_seq,
-            reason: SAID,
+            reason: said_in_1(reason).unwrap_or(reason),
         },
-        Item::Refused { .. } | Item::Event(_) | Item::Refilled { .. } => item,
+        Item::Event(_) | Item::Refilled { .. } => item,
     }
 }
 
 /// What a hub tells of a room, as an entry of version 1 has it, if that is otherwise.
 pub(crate) fn deliver_in_1(deliver: &Deliver) -> Option<Deliver> {
-    deliver.items.iter().any(is_duplicate).then(|| Deliver {
+    deliver.items.iter().any(is_otherwise).then(|| Deliver {
         items: deliver.items.clone().map(item_in_1),
     })
 }
@@ -56,7 +67,7 @@ impl Versioned for Fanout {
 
     fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
         let items = || self.groups.iter().flat_map(|group| group.items.iter());
-        if version > 1 || !items().any(is_duplicate) {
+        if version > 1 || !items().any(is_otherwise) {
             return Ok(postcard::to_extend(self, out)?);
         }
         let mut before = self.clone();
