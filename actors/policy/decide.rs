@@ -161,10 +161,8 @@ pub fn decide(policy: &Policy, principal: &UserUri, action: Action<'_>) -> Resul
     if desk.role == Role::BANNED {
         return Err(Denied::Banned);
     }
-    match action {
-        Action::Join { by, role } => return desk.join(by, role),
-        _ if desk.role == Role::NOBODY => return Err(Denied::NotListed),
-        _ => {}
+    if desk.role == Role::NOBODY && !matches!(action, Action::Join { .. }) {
+        return Err(Denied::NotListed);
     }
     match action {
         Action::AddUser { user, role } => desk.add_user(user, role),

@@ -506,10 +506,10 @@ impl Hall {
     fn sends(&mut self, who: &ClientUri, number: u64) -> Verdict {
         let text = message(self.hub.epoch(), &format!("text {number}"));
         let outcome = self.hub.send(who, number, vec![text]);
-        match outcome.done {
-            Done::Answer(Answer::Sent(verdicts)) => verdicts.last().unwrap().verdict,
-            other => panic!("{other:?}"),
-        }
+        let Done::Answer(Answer::Sent(verdicts)) = outcome.done else {
+            panic!("{outcome:?}")
+        };
+        verdicts.last().unwrap().verdict
     }
 
     fn grants(&mut self, who: &ClientUri, code: Option<CodeId>) -> Outcome {
@@ -537,10 +537,11 @@ impl Hall {
     }
 
     fn makes_code(&mut self, who: &ClientUri, role_index: Option<u32>) -> CodeId {
-        match self.keeps_code(who, role_index).done {
-            Done::CodeKept(code) => code,
-            other => panic!("{other:?}"),
-        }
+        let outcome = self.keeps_code(who, role_index);
+        let Done::CodeKept(code) = outcome.done else {
+            panic!("{outcome:?}")
+        };
+        code
     }
 }
 

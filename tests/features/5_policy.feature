@@ -77,7 +77,7 @@ Feature: Room policy: who may do what, by the role that the room gives
     When bob adds carol as guest
     Then it is refused with the code forbidden_by_policy, for banned
 
-  @R7.3-01 @I23
+  @R7.3-04 @I23
   Scenario: who comes by a link has the role that it is for
     When alice makes a link called door for role 3
     And dora follows door
@@ -90,6 +90,19 @@ Feature: Room policy: who may do what, by the role that the room gives
     And dora knows that she has voice
     When dora sends "as a speaker"
     Then dora's message is accepted
+
+  @R5-06 @I23
+  Scenario: who is preauthorised comes in by itself, once everybody was told so
+    When dora joins by itself
+    Then it is refused as not authorized
+    When bob lets users of c.example in as attendee
+    Then it is refused with the code forbidden_by_policy, for canChangePreauthorizedUserList
+    When alice lets users of c.example in as attendee
+    Then it is accepted
+    And alice, bob and carol know that the preauth_list changed
+    When dora joins by itself
+    Then it is accepted
+    And alice, bob, carol and dora agree on epoch 3
 
   Scenario: a room does not begin with a policy that does not read, or locks out its creator
     When alice opens the room den of a.example with a participant list that does not read

@@ -10,8 +10,8 @@ use super::{
 use cucumber::{given, then, when};
 use mimi_actors::{
     policy::components::{
-        Component as _, ComponentId, Participant, ParticipantList, ParticipantListUpdate, Role,
-        RoomMetadata,
+        Claim, Component as _, ComponentId, Participant, ParticipantList, ParticipantListUpdate,
+        PreAuthEntry, PreAuthList, Role, RoomMetadata,
     },
     policy::sets,
     wire::event::Epoch,
@@ -134,6 +134,28 @@ async fn moderated(story: &mut Story, of: String, hub: String, owner: String, ot
     let all = others.iter().map(|(name, _)| (*name).to_owned());
     let all: Vec<_> = all.chain([owner]).collect();
     agree_on(story, &all, Epoch(1)).await;
+}
+
+#[when(regex = r"^(\w+) lets users of (\S+) in as (\w+)$")]
+async fn lets_in(story: &mut Story, name: String, provider: String, role: String) {
+    let (hall, index) = (story.room(), index(&role));
+    let roles = sets::moderated().roles;
+    let target = roles.into_iter().find(|one| one.index == index).unwrap();
+    let claim = Claim {
+        credential_type: 1,
+        id: b"provider".to_vec(),
+        value: provider.into_bytes(),
+    };
+    let entry = PreAuthEntry {
+        claims: vec![claim],
+        target,
+    };
+    let entries = vec![entry];
+    let list = PreAuthList { entries }.encode();
+    let component = (ComponentId::PREAUTH.0, list);
+    let member = story.member(&name);
+    let prepared = member.prepare_policy(&hall, &[component], &[], &[]);
+    try_commit(story, &name, &prepared.unwrap()).await;
 }
 
 /// Commits what was prepared, and keeps what the hub says.
