@@ -44,11 +44,12 @@ Feature: Room policy: who may do what, by the role that the room gives
     And alice, bob and carol know that the room_metadata changed
     And alice, bob and carol agree on epoch 2
 
-  @I23 @I24
+  @I23
   Scenario: who may not add is refused, and nothing is left of the Commit
     When carol adds dora as guest
     Then it is refused with the code forbidden_by_policy, for canAddParticipant
     And alice, bob and carol agree on epoch 1
+    And of the devices at c.example none is in a room
     When bob adds dora and leaves the list as it is
     Then it is refused with the code forbidden_by_policy, for participant_list
     When bob adds dora as guest
@@ -83,8 +84,14 @@ Feature: Room policy: who may do what, by the role that the room gives
     And dora follows door
     Then it is accepted
     And alice, bob, carol and dora agree on epoch 2
+    When alice sends "welcome"
+    Then dora has received "welcome"
     When dora sends "as an attendee"
     Then dora's message is refused as NoVoice
+    # An attendee may bring in further devices of its own, a guest may not.
+    Given dora has another device, watch
+    When watch joins by itself
+    Then it is accepted
     When bob makes dora a speaker
     Then it is accepted
     And dora knows that she has voice
