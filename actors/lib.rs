@@ -16,6 +16,7 @@ pub mod links;
 pub mod machine;
 pub mod membership;
 pub mod mls;
+pub mod policy;
 pub mod record;
 pub mod room;
 pub mod shard;

@@ -88,6 +88,36 @@ pub const AUDITED_MEMBERS_MAX: usize = 256;
 /// Epochs that an application message may be behind the room.
 pub const EPOCH_TOLERANCE_EPOCHS: u64 = 5;
 
+/// Components of the policy of one room, at most, those that this hub does not know among them.
+pub const POLICY_COMPONENTS_MAX: usize = 64;
+/// Components of the policy of one room together, at most, in bytes; what its GroupContext holds besides comes on top.
+pub const POLICY_COMPONENTS_BYTES_MAX: usize = 48 << 10;
+/// One list in a component of room policy, at most, in bytes.
+pub const POLICY_COMPONENT_BYTES_MAX: usize = 40 << 10;
+const _: () = assert!(POLICY_COMPONENT_BYTES_MAX < POLICY_COMPONENTS_BYTES_MAX);
+/// Participants that a room's policy lists, at most, those without a client and those that are banned among them.
+pub const POLICY_PARTICIPANTS_MAX: usize = 1_024;
+/// Roles of one room, at most.
+pub const POLICY_ROLES_MAX: usize = 64;
+/// Capabilities of one role, at most.
+pub const POLICY_CAPABILITIES_PER_ROLE_MAX: usize = 256;
+/// Entries by which users are preauthorised in one room, at most.
+pub const POLICY_PREAUTH_ENTRIES_MAX: usize = 64;
+/// Claims of one such entry, at most.
+pub const POLICY_PREAUTH_CLAIMS_MAX: usize = 8;
+/// Descriptions of one room, at most.
+pub const POLICY_DESCRIPTIONS_MAX: usize = 16;
+/// Joining links that a room's policy lists, at most.
+pub const POLICY_JOIN_LINKS_MAX: usize = 64;
+/// Elements of one list of an asset policy, at most.
+pub const POLICY_ASSET_ELEMENTS_MAX: usize = 64;
+/// A name or another short text in room policy, at most, in bytes.
+pub const POLICY_TEXT_BYTES_MAX: usize = 1_024;
+/// Proposals that wait in one room with a policy and would change it, at most: each is read when somebody would commit.
+pub const POLICY_PROPOSALS_PENDING_PER_ROOM_MAX: usize = 4;
+/// Users who came into one room with a policy by themselves and stand in no list yet, at most.
+pub const POLICY_ENTERED_PER_ROOM_MAX: usize = 256;
+
 /// Hub keys that a provider may have beside the one that new rooms list; a configuration with more is refused.
 pub const HUB_KEYS_MAX: usize = 8;
 

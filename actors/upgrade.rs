@@ -8,9 +8,9 @@
 //! | client door, cluster | 1 | users were sent commands that the door had made, and were asked about introduction codes alone |
 //! | the same | 1 | each refusal had variants of its own for reasons to come again, and named no field |
 //! | link | 1 | each shard had lanes of its own, so no frame named its shard |
-//! | client door, link | 1 | a message that came before was as malformed as any other |
+//! | client door, link | 1 | a message that came before was as malformed as any other, and nobody was without voice |
 //! | client door | 1 | a notice that found no place was not told |
-//! | fold | 1 | a room did not know again what it took, an inbox not whose notices it held |
+//! | fold | 1 | a room did not know again what it took, nor who stood in no list of its policy; an inbox not whose notices it held |
 //!
 //! A shape here is never changed: it is what lies on disks and what nodes of that version say. Whoever gives a format
 //! another version moves the shape that it had into a module here and says in `read` and `write` how the two become each
@@ -92,27 +92,27 @@ was_otherwise_in_1!(DOOR, door::Sent, answers::DoorSent);
 was_otherwise_in_1!(LINK, link::Reply, answers::LinkReply);
 was_otherwise_in_1!(CLUSTER, ShardReply, answers::NodeAnswered);
 
-/// What a room has that version 1 did not know follows the fold.
+/// What a room has that version 1 did not know, and who stands in no list of its policy yet, follows the fold.
 impl Versioned for hub::Fold {
     const FORMAT: Format = FOLD;
 
     fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), NotRead> {
         let (fold, rest): (Self, _) = reading::take(body)?;
         if version == 1 {
-            return Ok((fold, rest));
+            let (since, entered) = (hub::SinceSecond::default(), hub::Entered::default());
+            return Ok((fold.with(since, entered), rest));
         }
-        let since = reading::take(rest).map_err(|error| error.after(body, rest));
-        since.map(|(since, rest)| (fold.with_since_second(since), rest))
+        let more = reading::take(rest).map_err(|error| error.after(body, rest));
+        more.map(|((since, entered), rest)| (fold.with(since, entered), rest))
     }
 
     fn is_in(&self, version: u8) -> Result<(), NotInVersion> {
-        match (version, self.since_second()) {
-            (1, Some(_)) => Err(NotInVersion {
-                version,
-                what: "message that is known again, or client that departed",
-            }),
-            _ => Ok(()),
-        }
+        let what = match (version, self.since_second(), self.entered()) {
+            (1, Some(_), _) => "message that is known again, or client that departed",
+            (1, None, Some(_)) => "user who stands in no list yet",
+            _ => return Ok(()),
+        };
+        Err(NotInVersion { version, what })
     }
 
     fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
@@ -121,9 +121,10 @@ impl Versioned for hub::Fold {
         if version == 1 {
             return Ok(out);
         }
-        let nothing = hub::SinceSecond::default();
+        let (nothing, nobody) = (hub::SinceSecond::default(), hub::Entered::default());
         let since = self.since_second().unwrap_or(&nothing);
-        Ok(postcard::to_extend(since, out)?)
+        let entered = self.entered().unwrap_or(&nobody);
+        Ok(postcard::to_extend(&(since, entered), out)?)
     }
 }
 

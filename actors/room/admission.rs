@@ -9,11 +9,13 @@ use super::{
     hub::{Fold, Room},
     leases::{Grant, Lease},
     outcome::{Answer, Done, Outcome, Refused},
+    policy::CodeAction,
 };
 use crate::{
     ids::ClientUri,
     limits::{LEASES_UNUSED_PER_PROVIDER_MAX, LEASES_UNUSED_PER_USER_MAX},
-    machine::Millis,
+    machine::{Millis, Moment},
+    policy::{components::Role, state::Policy},
     wire::{
         event::Hash,
         joining::{CodeId, CodeList},
@@ -113,26 +115,36 @@ impl Room {
 }
 
 impl Fold {
-    pub(super) fn grant(&mut self, time: Millis, grant: &Grant) -> Outcome {
+    pub(super) fn grant(&mut self, moment: Moment, grant: &Grant) -> Outcome {
+        let Moment { time, level, .. } = moment;
         let Some(room) = &mut self.room else {
             return Outcome::refused(Refused::NotAuthorized);
         };
         if room.has_ended() {
             return Outcome::refused(Refused::Ended);
         }
-        let is_participant = room.has_participant(&grant.joiner);
-        match room.joining.grant(time, grant, is_participant) {
+        let may_come = room.may_have_lease(level, &grant.joiner, grant.code);
+        match room.joining.grant(time, grant, may_come) {
             Ok(until) => Outcome::answer(Done::Granted { until }),
             Err(refused) => Outcome::refused(refused),
         }
     }
 
-    pub(super) fn keep_code(&mut self, time: Millis, keep: &KeepCode) -> Outcome {
+    pub(super) fn keep_code(&mut self, moment: Moment, keep: &KeepCode) -> Outcome {
+        let Moment { time, level, .. } = moment;
         let Some(room) = &mut self.room else {
             return Outcome::refused(Refused::NotAuthorized);
         };
         if !room.has_member(&keep.code.creator) {
             return Outcome::refused(Refused::NotAuthorized);
+        }
+        // Without a role whoever comes gets the first one that there is for it.
+        let makes = |policy: &Policy| {
+            let role = keep.code.role_index.or_else(|| policy.first_role());
+            Some(CodeAction::Make(role.unwrap_or(Role::NOBODY)))
+        };
+        if let Err(refused) = room.check_code(level, &keep.code.creator, makes) {
+            return Outcome::refused(refused);
         }
         match room.joining.keep_code(time, &keep.code) {
             Ok(id) => Outcome::answer(Done::CodeKept(id)),
@@ -140,12 +152,17 @@ impl Fold {
         }
     }
 
-    pub(super) fn revoke_code(&mut self, revoke: &RevokeCode) -> Outcome {
+    pub(super) fn revoke_code(&mut self, moment: Moment, revoke: &RevokeCode) -> Outcome {
         let Some(room) = &mut self.room else {
             return Outcome::refused(Refused::NotAuthorized);
         };
         if !room.has_member(&revoke.member) {
             return Outcome::refused(Refused::NotAuthorized);
+        }
+        let is_own = room.joining.codes().is_made_by(revoke.id, &revoke.member);
+        let ends = |_: &Policy| (!is_own).then_some(CodeAction::End);
+        if let Err(refused) = room.check_code(moment.level, &revoke.member, ends) {
+            return Outcome::refused(refused);
         }
         if room.joining.revoke_code(revoke.id) {
             return Outcome::answer(Answer::CodeRevoked);

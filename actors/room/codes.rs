@@ -155,6 +155,17 @@ impl Codes {
         }
     }
 
+    /// The `role_index` that a code gives, if it says one.
+    pub(super) fn role_of(&self, id: CodeId) -> Option<u32> {
+        self.kept.get(&id).and_then(|code| code.role_index)
+    }
+
+    /// Whether a code was made by a client.
+    pub(super) fn is_made_by(&self, id: CodeId, client: &ClientUri) -> bool {
+        let code = self.kept.get(&id);
+        code.is_some_and(|code| code.creator.user() == client.user())
+    }
+
     /// Somebody joined with this code.
     pub(super) fn consume(&mut self, id: CodeId) {
         if let Some(code) = self.kept.get_mut(&id) {

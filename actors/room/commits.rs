@@ -8,6 +8,7 @@
 use super::{
     hub::{Commit, Fold, Room},
     outcome::{Accepted, Answer, Change, Done, Emission, Outcome, Refused, UserNotice},
+    state::Rules,
 };
 use crate::{
     ids::{ClientUri, ProviderId, UserUri},
@@ -53,9 +54,11 @@ impl Fold {
             return Outcome::refused(refused);
         }
         // What was checked on this very state follows on it; what does not is refused like a bundle that says so.
-        match commit.checked.next.after(room.view()) {
-            Ok(view) => room.open_epoch(moment, commit, view),
-            Err(refused) => Outcome::refused(Refused::invalid(
+        let next = commit.checked.next.after(room.view());
+        match (next, room.next_rules(moment.level, commit)) {
+            (Ok(view), Ok(rules)) => room.open_epoch(moment, commit, view, rules),
+            (Ok(_), Err(refused)) => Outcome::refused(refused),
+            (Err(refused), _) => Outcome::refused(Refused::invalid(
                 RefusalCode::BadTreeDelta,
                 &refused.to_string(),
             )),
@@ -92,7 +95,13 @@ impl Room {
         }
     }
 
-    fn open_epoch(&mut self, moment: Moment, commit: &Commit, view: GroupView) -> Outcome {
+    fn open_epoch(
+        &mut self,
+        moment: Moment,
+        commit: &Commit,
+        view: GroupView,
+        rules: Rules,
+    ) -> Outcome {
         let Moment { at, time, level } = moment;
         let hub = self.hub.clone();
         // Who was in before gets the Commit, those it removes included.
@@ -111,6 +120,7 @@ impl Room {
             self.since_second.departed.left(&commit.checked.left);
         }
         self.change_members(epoch, &commit.checked);
+        self.rules = rules;
         let is_member = |client: &ClientUri| self.roster.member(client).is_some();
         self.commit_rate
             .count(&commit.sender, commit.rate, time, is_member);

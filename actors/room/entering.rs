@@ -26,7 +26,9 @@ impl Room {
     /// [`Refused::WrongEpoch`] for one whose lease the current epoch ended, [`Refused::InvalidProposals`] while a
     /// Remove of the client waits: it would get around it.
     pub fn may_enter(&self, client: &ClientUri) -> Result<(), Refused> {
-        let known = self.has_participant(client) || self.joining.is_lent_to(client);
+        let known = self.has_participant(client)
+            || self.joining.is_lent_to(client)
+            || self.comes_freely(client);
         if !known {
             let overtaken = self.joining.was_lent_to(client);
             return Err(if overtaken {

@@ -51,7 +51,7 @@ impl Fold {
         if expel.on != room.epoch() {
             return Outcome::answer(Done::Stale);
         }
-        let due: BTreeSet<u32> = room.to_expel().map(|(_, leaf)| leaf).collect();
+        let due: BTreeSet<u32> = room.to_expel().into_iter().map(|(_, leaf)| leaf).collect();
         let proposals = expel.proposals.iter();
         let proposals: Vec<_> = proposals
             .filter(|one| due.contains(&one.leaf))
@@ -70,15 +70,25 @@ impl Fold {
 }
 
 impl Room {
-    /// Members that are to be removed and that nothing removes yet, with their leaves: as many as may wait at a time.
-    fn to_expel(&self) -> impl Iterator<Item = (&ClientUri, u32)> {
+    /// Members that are to be removed and that nothing removes yet, with their leaves: as many as may wait at a time. Whom the
+    /// constraints of the room's policy hold stays until they do not.
+    fn to_expel(&self) -> Vec<(&ClientUri, u32)> {
         let leaving = self.pending().iter().filter(|one| one.leaves());
-        let leaving: BTreeSet<u32> = leaving.map(|one| one.leaf).collect();
+        let mut leaving: BTreeSet<u32> = leaving.map(|one| one.leaf).collect();
         let waiting = expelled(self.pending()).count();
         let departed = self.since_second.departed.clients();
         let due = departed.filter_map(|client| Some((client, self.roster.member(client)?.leaf)));
-        due.filter(move |(_, leaf)| !leaving.contains(leaf))
+        let goes = |(_, leaf): &(&ClientUri, u32)| {
+            let fresh = leaving.insert(*leaf);
+            let goes = fresh && self.may_be_without(&leaving);
+            if fresh && !goes {
+                leaving.remove(leaf);
+            }
+            goes
+        };
+        due.filter(goes)
             .take(HUB_PROPOSALS_PENDING_PER_ROOM_MAX.saturating_sub(waiting))
+            .collect()
     }
 
     /// Lets Proposals of the hub wait, and tells them as one event: item `item` of the command at `at`.
@@ -105,7 +115,7 @@ impl Room {
 }
 
 /// The leaves that the hub proposes to remove.
-fn expelled(pending: &[PendingProposal]) -> impl Iterator<Item = u32> {
+pub(super) fn expelled(pending: &[PendingProposal]) -> impl Iterator<Item = u32> {
     pending.iter().filter_map(|one| match one.kind {
         ProposalKind::Expel(leaf) => Some(leaf),
         ProposalKind::Add
@@ -138,8 +148,8 @@ pub(super) enum Expelling {
     UnderWay,
     /// They could not be made or logged: it is tried again soon.
     Waits,
-    /// Members verify none that the hub makes in this epoch.
-    Cannot(Epoch),
+    /// Nothing is to be proposed in this epoch, or nothing that members would verify, while so many members are to go.
+    Settled(Epoch, usize),
 }
 
 impl Expelling {
@@ -152,20 +162,23 @@ impl Expelling {
 impl Desk {
     /// Has the hub propose to remove whoever is to go, if that is not under way.
     pub(super) fn expel_departed(&mut self, turn: &mut DeskTurn<'_>) {
-        let room = turn.fold.room().filter(|room| !room.has_ended());
-        let now = room.map(|room| Expelling::Cannot(room.epoch()));
-        if self.expelling == Expelling::UnderWay || now == Some(self.expelling) {
+        if self.expelling == Expelling::UnderWay {
             return;
         }
-        self.expelling = Expelling::No;
-        let Some(room) = room else { return };
-        let mut due = room.to_expel().peekable();
-        let Some((first, _)) = due.peek() else { return };
+        let now = settled(turn.fold);
+        let Some(room) = turn.fold.room().filter(|_| self.expelling != now) else {
+            return;
+        };
+        self.expelling = now;
+        let due = room.to_expel();
+        let Some((first, _)) = due.first() else {
+            return;
+        };
         let check = Check::Expel {
             because_of: (*first).clone(),
             view: room.view().clone(),
             on: room.epoch(),
-            leaves: due.map(|(_, leaf)| leaf).collect(),
+            leaves: due.iter().map(|(_, leaf)| *leaf).collect(),
         };
         self.expelling = Expelling::UnderWay;
         turn.check(NOBODYS, check);
@@ -180,7 +193,7 @@ impl Desk {
     ) {
         if proposals.is_empty() {
             // Members would verify none; whoever commits can remove them all the same.
-            self.expelling = Expelling::Cannot(on);
+            self.expelling = settled(turn.fold);
             return;
         }
         let proposals = BVec::first_max(proposals);
@@ -202,6 +215,14 @@ impl Desk {
     pub(super) fn is_own(&self, ticket: Ticket) -> bool {
         ticket == NOBODYS && self.expelling == Expelling::UnderWay
     }
+}
+
+/// Nothing to do as long as a room is as it is.
+fn settled(fold: &Fold) -> Expelling {
+    fold.room().map_or(Expelling::No, |room| {
+        let departed = room.since_second.departed.clients().count();
+        Expelling::Settled(room.epoch(), departed)
+    })
 }
 
 /// What the log is told of an external Commit: with it, what the hub proposes anew.

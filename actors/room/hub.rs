@@ -4,12 +4,13 @@
 //!
 //! Source: transport requirements, sections 3.2, 3.3 and 7.3.
 
-pub(crate) use super::state::SinceSecond;
 pub use super::state::{CheckedOn, Room};
+pub(crate) use super::state::{Entered, SinceSecond};
 use super::{
     codes::{KeepCode, RevokeCode, WrongCode},
     leases::Grant,
     outcome::{Answer, Change, Outcome, Refused, UserNotice},
+    policy,
     state::{Group, Roster},
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
         HUB_PROPOSALS_PENDING_PER_ROOM_MAX, PROPOSALS_PER_BUNDLE_MAX, REFUSED_ITEM_BYTES,
         SUBMIT_ITEMS_MAX,
     },
-    machine::{self, Millis, Moment, Position, ReviveError},
+    machine::{self, Moment, ReviveError},
     mls::{
         check::{bundle::CheckedBundle, proposal::PendingProposal},
         tree::view::{GroupView, Member},
@@ -295,18 +296,18 @@ impl machine::Fold for Fold {
     type Outcome = Outcome;
 
     fn apply(&mut self, moment: Moment, command: &Command) -> Outcome {
-        let Moment { at, time, .. } = moment;
+        let time = moment.time;
         match command {
-            Command::Create(create) => self.create(at, time, create),
+            Command::Create(create) => self.create(moment, create),
             Command::Commit(commit) => self.commit(moment, commit),
-            Command::Propose(propose) => self.propose(at, time, propose),
+            Command::Propose(propose) => self.propose(moment, propose),
             Command::Submit(submit) => self.submit(moment, submit),
-            Command::Grant(grant) => self.grant(time, grant),
-            Command::KeepCode(keep) => self.keep_code(time, keep),
-            Command::RevokeCode(revoke) => self.revoke_code(revoke),
+            Command::Grant(grant) => self.grant(moment, grant),
+            Command::KeepCode(keep) => self.keep_code(moment, keep),
+            Command::RevokeCode(revoke) => self.revoke_code(moment, revoke),
             Command::WrongCode(wrong) => self.wrong_code(time, wrong),
             Command::Depart(depart) => self.depart(depart),
-            Command::Expel(expel) => self.expel(at, time, expel),
+            Command::Expel(expel) => self.expel(moment.at, time, expel),
             Command::Enter(enter) => self.enter(moment, enter),
         }
     }
@@ -327,10 +328,17 @@ impl Fold {
         since.filter(|since| !since.is_empty())
     }
 
-    /// The same, with that.
-    pub(crate) fn with_since_second(mut self, since: SinceSecond) -> Self {
+    /// Who came in by itself and stands in no list yet, if anybody.
+    pub(crate) fn entered(&self) -> Option<&Entered> {
+        let entered = self.room.as_ref().map(|room| room.rules.entered());
+        entered.filter(|entered| !entered.is_empty())
+    }
+
+    /// The same, with what the first release did not know and who stands in no list yet.
+    pub(crate) fn with(mut self, since: SinceSecond, entered: Entered) -> Self {
         if let Some(room) = &mut self.room {
             room.since_second = since;
+            room.recall_rules(entered);
         }
         self
     }
@@ -341,9 +349,13 @@ impl Fold {
         self.room.as_ref()
     }
 
-    fn create(&mut self, at: Position, time: Millis, create: &Create) -> Outcome {
+    fn create(&mut self, moment: Moment, create: &Create) -> Outcome {
+        let Moment { at, time, level } = moment;
         if let Err(answer) = create.check(self) {
             return Outcome::answer(answer);
+        }
+        if let Err(refused) = policy::check_beginning(level, create) {
+            return Outcome::refused(refused);
         }
         let hub = create.creator.provider().clone();
         let group = Group::begin(&create.view, create.names());

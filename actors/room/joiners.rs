@@ -348,7 +348,7 @@ impl Joiners {
         let lock = self.lock(joiner, turn);
         let code = code.map(|code| seen(code, asking.look, lock, room));
         match (room, code) {
-            (Some(room), _) if room.has_participant(joiner) => {}
+            (Some(room), _) if room.comes_freely(joiner) => {}
             (Some(_), Some(Ok(id))) => asking.code = Some(id),
             (Some(_), Some(Err(flaw))) => {
                 let joiner = joiner.clone();

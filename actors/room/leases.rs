@@ -120,7 +120,7 @@ impl Joining {
         &mut self,
         time: Millis,
         grant: &Grant,
-        is_participant: bool,
+        may_come: bool,
     ) -> Result<Millis, Refused> {
         self.settle(time);
         match &self.lease {
@@ -135,9 +135,9 @@ impl Joining {
         }
         let admitted = match grant.code {
             Some(code) => self.codes.flaw(code, time).is_none(),
-            None => is_participant,
+            None => true,
         };
-        if !admitted {
+        if !(admitted && may_come) {
             return Err(Refused::NotAuthorized);
         }
         if self.granted.contains(&grant.request) {
@@ -200,6 +200,11 @@ impl Joining {
         }
         let ended = self.lease.take().filter(|_| !by_joiner);
         self.overtaken = ended.map(|lease| lease.joiner);
+    }
+
+    /// The code that is reserved with the lease.
+    pub(super) fn code(&self) -> Option<CodeId> {
+        self.lease.as_ref().and_then(|lease| lease.code)
     }
 
     /// The codes that admit.

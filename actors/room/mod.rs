@@ -21,6 +21,7 @@ pub mod joiners;
 pub mod leases;
 pub mod numbers;
 pub mod outcome;
+mod policy;
 mod preflight;
 pub mod proposals;
 mod queue;
@@ -46,6 +47,8 @@ mod hub_tests;
 mod joiners_tests;
 #[cfg(test)]
 mod leases_tests;
+#[cfg(test)]
+mod policy_tests;
 #[cfg(test)]
 mod preflight_tests;
 #[cfg(test)]

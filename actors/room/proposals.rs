@@ -7,12 +7,13 @@ use super::{
     outcome::{Answer, Emission, Outcome, Refused},
 };
 use crate::{
-    machine::{Millis, Position},
+    machine::Moment,
     wire::{Payload, event::Lane},
 };
 
 impl Fold {
-    pub(super) fn propose(&mut self, at: Position, time: Millis, propose: &Propose) -> Outcome {
+    pub(super) fn propose(&mut self, moment: Moment, propose: &Propose) -> Outcome {
+        let Moment { at, time, level } = moment;
         let Some(room) = &mut self.room else {
             return Outcome::refused(Refused::NotAuthorized);
         };
@@ -34,6 +35,9 @@ impl Fold {
         }
         let fresh = room.pending.fresh(&propose.proposals);
         if let Err(refused) = room.may_propose(propose, fresh.len()) {
+            return Outcome::refused(refused);
+        }
+        if let Err(refused) = room.check_proposals(level, propose, &fresh) {
             return Outcome::refused(refused);
         }
         let (seq, time) = room.sequence.take(1, time);

@@ -12,9 +12,11 @@ mod group;
 mod heard;
 mod pending;
 mod roster;
+mod rules;
 mod senders;
 mod sequence;
 
+pub(crate) use self::rules::Entered;
 pub(super) use self::{
     commit_rate::CommitRate,
     departed::Departed,
@@ -23,6 +25,7 @@ pub(super) use self::{
     heard::Heard,
     pending::Pending,
     roster::{Membership, Roster},
+    rules::Rules,
     senders::Senders,
     sequence::Sequence,
 };
@@ -35,7 +38,10 @@ use crate::{
     ids::{ClientUri, ProviderId},
     limits::{PROPOSALS_PER_BUNDLE_MAX, SUBMIT_ITEMS_MAX},
     machine::Millis,
-    mls::{check::proposal::PendingProposal, tree::view::GroupView},
+    mls::{
+        check::proposal::PendingProposal,
+        tree::view::{GroupView, app_data},
+    },
     wire::{
         BVec, Payload,
         event::{ClientSeq, Epoch, Hash, Recipient, VerdictRun},
@@ -60,6 +66,9 @@ pub struct Room {
     /// Beside the rest in a snapshot.
     #[serde(skip)]
     pub(super) since_second: SinceSecond,
+    /// The policy, as its group says it; who stands in no list yet follows in a snapshot, too.
+    #[serde(skip)]
+    pub(super) rules: Rules,
 }
 
 /// What a room has that the first release did not know.
@@ -90,7 +99,7 @@ pub struct CheckedOn {
 impl Room {
     /// A room of one provider that begins with this group.
     pub(super) fn begin(hub: ProviderId, group: Group, roster: Roster, time: Millis) -> Self {
-        Self {
+        let mut room = Self {
             hub,
             group,
             roster,
@@ -101,7 +110,17 @@ impl Room {
             joining: Joining::default(),
             commit_rate: CommitRate::default(),
             since_second: SinceSecond::default(),
-        }
+            rules: Rules::default(),
+        };
+        room.recall_rules(Entered::default());
+        room
+    }
+
+    /// Reads the policy out of the group again, with those who stand in no list yet.
+    pub(super) fn recall_rules(&mut self, entered: Entered) {
+        let components = app_data(&self.group.view().group_context);
+        let rules = Rules::in_force(components, entered, || self.roster.by_user());
+        self.rules = rules;
     }
 
     /// The current epoch.

@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     ids::ClientUri,
-    limits::EPOCH_TOLERANCE_EPOCHS,
     machine::Moment,
     mls::codec::message::application_header,
     wire::{
@@ -158,12 +157,15 @@ impl Room {
     fn judge(&mut self, level: Level, submit: &Submit, skip: u32) -> Vec<Run> {
         let member = self.roster.member(&submit.sender);
         let since = member.map(|member| member.since);
+        let has_voice = self.has_voice(level, &submit.sender);
+        let tolerance = self.epoch_tolerance(level);
         let mut runs: Vec<Run> = Vec::new();
         for (item, message) in (0_u32..).zip(&submit.messages).skip(skip as usize) {
             let judged = match since {
                 None => Err(SubmitRefused::NotMember),
                 Some(_) if self.has_ended() => Err(SubmitRefused::Ended),
-                Some(since) => self.judge_message(message, since),
+                Some(_) if !has_voice => Err(SubmitRefused::NoVoice),
+                Some(since) => self.judge_message(message, since, tolerance),
             };
             let judged = judged.and_then(|epoch| match member {
                 Some(Membership { leaf, .. })
@@ -192,7 +194,12 @@ impl Room {
     }
 
     /// The epoch of a message that is taken.
-    fn judge_message(&self, message: &Payload, since: Epoch) -> Result<Epoch, SubmitRefused> {
+    fn judge_message(
+        &self,
+        message: &Payload,
+        since: Epoch,
+        tolerance: u64,
+    ) -> Result<Epoch, SubmitRefused> {
         let header = application_header(message).map_err(|_| SubmitRefused::Malformed)?;
         if header.group_id[..] != *self.group_id() {
             return Err(SubmitRefused::Malformed);
@@ -201,7 +208,7 @@ impl Room {
         if epoch > current {
             return Err(SubmitRefused::EpochAhead { current });
         }
-        if epoch.plus(EPOCH_TOLERANCE_EPOCHS) < current || epoch < since {
+        if epoch.plus(tolerance) < current || epoch < since {
             return Err(SubmitRefused::EpochTooOld { current });
         }
         Ok(epoch)

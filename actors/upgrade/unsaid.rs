@@ -14,20 +14,34 @@ use crate::{
     },
 };
 
-/// What version 1 says.
-const SAID: SubmitRefused = SubmitRefused::Malformed;
+/// What version 1 says of a reason that it has no word for.
+const fn said_in_1(reason: SubmitRefused) -> Option<SubmitRefused> {
+    match reason {
+        SubmitRefused::Duplicate => Some(SubmitRefused::Malformed),
+        SubmitRefused::NoVoice => Some(SubmitRefused::NotAuthorized),
+        SubmitRefused::NotAuthorized
+        | SubmitRefused::NotMember
+        | SubmitRefused::EpochTooOld { .. }
+        | SubmitRefused::EpochAhead { .. }
+        | SubmitRefused::Malformed
+        | SubmitRefused::Ended
+        | SubmitRefused::Poisoned => None,
+    }
+}
 
 /// A verdict as version 1 has it.
 pub(super) fn verdict_in_1(mut run: VerdictRun) -> VerdictRun {
-    if run.verdict == Verdict::Refused(SubmitRefused::Duplicate) {
-        run.verdict = Verdict::Refused(SAID);
+    if let Verdict::Refused(reason) = run.verdict
+        && let Some(said) = said_in_1(reason)
+    {
+        run.verdict = Verdict::Refused(said);
     }
     run
 }
 
 fn is_unsaid(item: &Item) -> bool {
     match item {
-        Item::Refused { reason, .. } => *reason == SubmitRefused::Duplicate,
+        Item::Refused { reason, .. } => said_in_1(*reason).is_some(),
         Item::Departed { .. } => true,
         Item::Event(_) | Item::Refilled { .. } => false,
     }
@@ -35,16 +49,11 @@ fn is_unsaid(item: &Item) -> bool {
 
 fn item_in_1(item: Item) -> Item {
     match item {
-        Item::Refused {
+        Item::Refused { submit_seq, reason } => Item::Refused {
             submit_seq,
-            reason: SubmitRefused::Duplicate,
-        } => Item::Refused {
-            submit_seq,
-            reason: SAID,
+            reason: said_in_1(reason).unwrap_or(reason),
         },
-        Item::Refused { .. } | Item::Event(_) | Item::Refilled { .. } | Item::Departed { .. } => {
-            item
-        }
+        Item::Event(_) | Item::Refilled { .. } | Item::Departed { .. } => item,
     }
 }
 

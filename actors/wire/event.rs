@@ -254,6 +254,9 @@ pub enum SubmitRefused {
     /// The room took the same message of this sender before, under another number. Version 1 says [`Self::Malformed`] for it.
     #[error("the message was sent before, under another number")]
     Duplicate,
+    /// The sender's role may not send. Version 1 says [`Self::NotAuthorized`] for it.
+    #[error("the sender's role has no voice in the room")]
+    NoVoice,
 }
 
 /// The verdict, or the lack of one, on a run of a client's messages.

@@ -159,7 +159,7 @@ pub struct CodeTerms {
     pub uses: Option<u32>,
     /// For how long from now, in milliseconds; absent for ever.
     pub lifetime_ms: Option<u64>,
-    /// The role that whoever joins with it gets; kept and told, there are no roles yet.
+    /// The role that whoever joins with it gets where the room has a policy; without one it is kept and told.
     pub role_index: Option<u32>,
     /// What must be known besides the code.
     pub passphrase: Option<BText<PASSPHRASE_BYTES_MAX>>,

@@ -277,6 +277,10 @@ codes! {
     Limited "limited" "too often in too short a time",
     PeerBehind "peer_behind" "too much waits for a provider that would come in",
     ProviderUnknown "provider_unknown" "a provider is not one that is spoken to here",
+    // Its policy.
+    ForbiddenByPolicy "forbidden_by_policy" "the room's policy does not allow it; what is missing is named",
+    BadPolicy "bad_policy" "a component of room policy is malformed, contradicts another or the group, or locks everybody out",
+    NoVoice "no_voice" "the sender's role may not send messages",
     // Handshakes.
     Malformed "malformed" "a part is not a well-formed MLS object, or exceeds a limit",
     MalformedCommit "malformed_commit" "the Commit is not a well-formed MLS message",

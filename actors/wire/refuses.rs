@@ -141,6 +141,7 @@ impl Refuses for SubmitRefused {
             Self::Ended => (RefusalCode::Ended, Retry::Never),
             Self::Poisoned => (RefusalCode::Poisoned, Retry::Never),
             Self::Duplicate => (RefusalCode::Duplicate, Retry::Never),
+            Self::NoVoice => (RefusalCode::NoVoice, Retry::Never),
         };
         Refusal::of(code, retry).in_field("messages")
     }

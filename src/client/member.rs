@@ -20,6 +20,7 @@ mod joining;
 mod journal;
 mod messages;
 mod opening;
+mod policy;
 mod prepared;
 mod proposals;
 mod record;
@@ -39,6 +40,7 @@ mod tests;
 pub use identity::{Component, OTHER_SUITE, PackageOptions, SUITE};
 pub use joining::{Asking, Ticket, join_again_after};
 pub use journal::{Counts, Fault, JOURNAL_FAULTS_MAX, JOURNAL_MESSAGES_MAX, Seen};
+pub use policy::{POLICY_CHANGES_KEPT_MAX, PolicyChange};
 pub use prepared::{Entrance, PreparedCommit};
 pub use proposals::Proposing;
 pub use requests::new_claim_id;
@@ -152,6 +154,8 @@ pub struct Member {
     trees: trees::Trees,
     /// What the provider said.
     notes: VecDeque<Note>,
+    /// What Commits changed of room policy.
+    policy_changes: VecDeque<PolicyChange>,
     /// What of it is to be done.
     wants: refill::Wants,
     /// KeyPackages that are kept in stock; none where the caller sees to it.
@@ -188,6 +192,7 @@ impl Member {
             inbox_moved: false,
             trees: trees::Trees::default(),
             notes: VecDeque::new(),
+            policy_changes: VecDeque::new(),
             wants: refill::Wants::default(),
             keeps: None,
             state_file,
@@ -232,6 +237,7 @@ impl Member {
             inbox_moved: false,
             trees: trees::Trees::default(),
             notes: VecDeque::new(),
+            policy_changes: VecDeque::new(),
             wants: refill::Wants::default(),
             keeps: None,
             state_file: Some(state_file),

@@ -157,7 +157,7 @@ async fn sends_bundle(story: &mut Story, name: String) {
 }
 
 /// Commits; while all providers run, sends the same bundle again until nobody is unavailable.
-async fn commit(
+pub(super) async fn commit(
     all: bool,
     member: &mut Member,
     prepared: &PreparedCommit,

@@ -15,7 +15,7 @@ use crate::{
     limits::GROUP_INFO_BYTES_MAX,
     mls::codec::{
         context::Context,
-        extension,
+        extension::{self, APP_DATA_DICTIONARY},
         leaf::Leaf,
         reader::{Malformed, Reader, Unreadable},
     },
@@ -207,6 +207,14 @@ impl GroupView {
         reader.finish()?;
         Ok(context)
     }
+}
+
+/// The content of the `app_data_dictionary` of a GroupContext; empty where it has none, or is none.
+pub(crate) fn app_data(group_context: &[u8]) -> &[u8] {
+    let context = Context::read(&mut Reader::new(group_context));
+    let data =
+        context.map(|context| extension::find(&context.extensions.list, APP_DATA_DICTIONARY));
+    data.ok().flatten().unwrap_or_default()
 }
 
 /// The members of a tree, by leaf.

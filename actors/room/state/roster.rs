@@ -5,6 +5,7 @@
 use crate::{
     ids::{ClientUri, ProviderId},
     mls::{check::bundle::Joined, tree::view::Member},
+    policy::state::Clients,
     wire::event::{Copy, Epoch, Recipient},
 };
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,21 @@ impl Roster {
     /// The members, in the order of clients.
     pub(crate) fn clients(&self) -> impl Iterator<Item = &ClientUri> {
         self.0.keys()
+    }
+
+    /// How many clients each user has.
+    pub(crate) fn by_user(&self) -> Clients {
+        let mut users = Clients::new();
+        for client in self.clients() {
+            *users.entry(client.user().clone()).or_default() += 1;
+        }
+        users
+    }
+
+    /// The clients by leaf.
+    pub(crate) fn by_leaf(&self) -> BTreeMap<u32, &ClientUri> {
+        let all = self.0.iter();
+        all.map(|(client, place)| (place.leaf, client)).collect()
     }
 
     /// Whether a client of the same user is a member.

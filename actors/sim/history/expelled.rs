@@ -28,7 +28,10 @@ impl History {
             is.has_member(&one.client) && !is.is_to_go(&one.client) && !is.has_ended()
         };
         let unheard = departing.find(stays)?;
-        Some(format!("{room} has not heard that {} departed", unheard.client))
+        Some(format!(
+            "{room} has not heard that {} departed",
+            unheard.client
+        ))
     }
 
     /// A hub's log has taken note that a client departed.

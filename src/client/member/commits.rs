@@ -2,7 +2,7 @@
 //!
 //! Source: transport requirements, section 3.2.
 
-use super::{Member, MemberError, PreparedCommit, encoding, identity, mls};
+use super::{Member, MemberError, PreparedCommit, encoding, identity, mls, policy};
 use mimi_actors::{
     ids::{ClientUri, RoomUri},
     wire::{
@@ -12,15 +12,21 @@ use mimi_actors::{
     },
 };
 use openmls::prelude::{
-    KeyPackage, LeafNodeIndex, OpenMlsProvider as _, ProcessedMessageContent, Proposal,
-    QueuedProposal, Sender,
+    Extensions, GroupContext, KeyPackage, LeafNodeIndex, OpenMlsProvider as _,
+    ProcessedMessageContent, Proposal, QueuedProposal, Sender,
 };
 
 /// What a Commit changes by itself, beside the pending Proposals, which every Commit takes in.
-enum Change {
+pub(super) enum Change {
     Add(Vec<KeyPackage>),
     Remove(Vec<LeafNodeIndex>),
     Update,
+    /// Other extensions of the GroupContext, and whoever comes and goes with them.
+    Policy {
+        extensions: Extensions<GroupContext>,
+        added: Vec<KeyPackage>,
+        removed: Vec<LeafNodeIndex>,
+    },
 }
 
 impl Member {
@@ -87,7 +93,11 @@ impl Member {
             .collect()
     }
 
-    fn prepare(&mut self, room: &RoomUri, change: Change) -> Result<PreparedCommit, MemberError> {
+    pub(super) fn prepare(
+        &mut self,
+        room: &RoomUri,
+        change: Change,
+    ) -> Result<PreparedCommit, MemberError> {
         self.group(room)?;
         let Some(group) = self.groups.get_mut(room) else {
             return Err(MemberError::NotMember(room.clone()));
@@ -103,6 +113,15 @@ impl Member {
             Change::Add(packages) => builder.propose_adds(packages),
             Change::Remove(leaves) => builder.propose_removals(leaves),
             Change::Update => builder.force_self_update(true),
+            Change::Policy {
+                extensions,
+                added,
+                removed,
+            } => builder
+                .propose_adds(added)
+                .propose_removals(removed)
+                .propose_group_context_extensions(extensions)
+                .map_err(mls("change room policy"))?,
         };
         let bundle = builder
             .load_psks(self.mls.storage())
@@ -152,6 +171,7 @@ impl Member {
         let Some(group) = self.groups.get_mut(room) else {
             return Err(MemberError::NotMember(room.clone()));
         };
+        let before = policy::components_of(group);
         group
             .merge_pending_commit(&self.mls)
             .map_err(mls("merge the own Commit"))?;
@@ -159,6 +179,7 @@ impl Member {
         state.proposed.clear();
         state.waiting.clear();
         self.record.journal.counts.commits += 1;
+        self.note_policy(room, &before);
         Ok(())
     }
 
@@ -287,6 +308,7 @@ impl Member {
         if staged.epoch().as_u64() != epoch.0 {
             return Err(mls("process a Commit")("it opens another epoch"));
         }
+        let before = policy::components_of(group);
         group
             .merge_staged_commit(&self.mls, *staged)
             .map_err(mls("merge a Commit"))?;
@@ -294,6 +316,7 @@ impl Member {
         state.proposed.clear();
         state.waiting.clear();
         self.record.journal.counts.commits += 1;
+        self.note_policy(room, &before);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use openmls::prelude::{
     BasicCredential, Capabilities, Ciphersuite, Credential, CredentialWithKey, Extension,
     ExtensionType, Extensions, ExternalSender, GroupContext, KeyPackage, Lifetime,
     MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider, ProposalType, ProtocolVersion,
-    UnknownExtension,
+    RequiredCapabilitiesExtension, UnknownExtension,
     tls_codec::{DeserializeBytes, Serialize as _, VLByteSlice},
 };
 use openmls_basic_credential::SignatureKeyPair;
@@ -150,7 +150,7 @@ pub(super) fn read_key_package(
 }
 
 /// The extension type of the dictionary in which room policy lies; members keep it as it is.
-const APP_DATA_DICTIONARY: u16 = 6;
+pub(super) const APP_DATA_DICTIONARY: u16 = 6;
 
 /// A component of room policy: its number, and what it says.
 pub type Component = (u16, Vec<u8>);
@@ -159,6 +159,12 @@ pub type Component = (u16, Vec<u8>);
 fn vector(bytes: &[u8]) -> Result<Vec<u8>, MemberError> {
     let written = VLByteSlice(bytes).tls_serialize_detached();
     written.map_err(mls("encode room policy"))
+}
+
+/// All members must support the dictionary: OpenMLS changes only extensions that a group requires.
+pub(super) fn requires_policy() -> Extension {
+    let dictionary = [ExtensionType::Unknown(APP_DATA_DICTIONARY)];
+    Extension::RequiredCapabilities(RequiredCapabilitiesExtension::new(&dictionary, &[], &[]))
 }
 
 /// The group context extensions of a new room: its hub may propose, and its policy, if it has one.
@@ -180,6 +186,7 @@ pub(super) fn context_extensions(
         }
         let dictionary = UnknownExtension(vector(&entries)?);
         extensions.push(Extension::Unknown(APP_DATA_DICTIONARY, dictionary));
+        extensions.push(requires_policy());
     }
     Extensions::from_vec(extensions).map_err(mls("describe a room"))
 }

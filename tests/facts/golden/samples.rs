@@ -306,6 +306,7 @@ pub(super) fn submit_refusals(version: u8) -> Vec<(&'static str, SubmitRefused)>
     ];
     if version > 1 {
         all.push(("duplicate", SubmitRefused::Duplicate));
+        all.push(("no-voice", SubmitRefused::NoVoice));
     }
     all
 }
