@@ -5,7 +5,7 @@
 use super::{
     codes::{Code, CodeFlaw},
     desk::{Check, Checked},
-    expelling::left_in,
+    expelling::{ToExpel, left_in},
     secrets,
 };
 use crate::{
@@ -233,9 +233,9 @@ pub fn run(check: Check, with: &impl Verifier) -> Checked {
                 result,
             }
         }
-        Check::Expel {
+        Check::Expel(ToExpel {
             view, on, leaves, ..
-        } => {
+        }) => {
             let expel = |leaf: &u32| with.expel(&view, on.0, *leaf).ok();
             let proposals = leaves.iter().filter_map(expel).collect();
             Checked::Expel { on, proposals }

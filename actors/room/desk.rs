@@ -7,7 +7,7 @@
 
 use super::{
     codes::{Code, CodeFlaw},
-    expelling::{Expelling, entering},
+    expelling::{Expelling, NOBODYS, ToExpel, entering},
     hub::{CheckedOn, Command, Commit, Create, Depart, Fold, Propose, Submit, name_proposals},
     joiners::{DeskTurn, Joiners},
     outcome::{Answer, Done, Outcome, Refused},
@@ -178,16 +178,7 @@ pub enum Check {
         now: Millis,
     },
     /// Removes that the hub is to propose.
-    Expel {
-        /// One of those whom they are about.
-        because_of: ClientUri,
-        /// The state they must fit.
-        view: GroupView,
-        /// Its epoch.
-        on: Epoch,
-        /// The leaves to be removed.
-        leaves: Vec<u32>,
-    },
+    Expel(ToExpel),
     /// Proposals.
     Proposals {
         /// The state they must fit.
@@ -212,7 +203,7 @@ impl Check {
             Self::Bundle { sender, .. } | Self::Proposals { sender, .. } => sender,
             Self::Admit { request, .. } => &request.joiner,
             Self::Seal(sealing) => &sealing.request.joiner,
-            Self::Expel { because_of, .. } => because_of,
+            Self::Expel(expel) => &expel.because_of,
         }
     }
 }
@@ -289,7 +280,7 @@ pub struct Desk {
     others: usize,
     joiners: Joiners,
     /// What the hub itself is to propose.
-    pub(super) expelling: Expelling,
+    expelling: Expelling,
 }
 
 impl machine::Desk for Desk {
@@ -351,8 +342,8 @@ impl machine::Desk for Desk {
             }
             Input::NotAppended { ticket, refused } => {
                 let turn = &mut DeskTurn { now, fold, out };
-                if self.is_own(ticket) {
-                    return self.expel_ended(false, turn);
+                if self.expelling.is_own(ticket) {
+                    return self.not_expelled(turn);
                 }
                 if self.joiners.not_appended(ticket, &refused, turn) {
                     return;
@@ -371,8 +362,8 @@ impl machine::Desk for Desk {
         out: &mut Vec<Effect>,
     ) {
         let turn = &mut DeskTurn { now, fold, out };
-        if self.is_own(ticket) {
-            self.expel_ended(true, turn);
+        if self.expelling.is_own(ticket) {
+            self.expelling.logged();
             return self.expel_departed(turn);
         }
         // Whatever happens in a room shows the node that leads it now what is left to be done.
@@ -581,8 +572,15 @@ impl Desk {
                 .map_err(|refused| proposal_refused(&refused, fold)),
             // Of a request that the joiners' part of the desk no longer knows: it answers nobody.
             Checked::Admit { .. } | Checked::Sealed(_) | Checked::Minted(_) => return,
-            Checked::Expel { on, proposals } => return self.expels(on, proposals, turn),
-            Checked::Overloaded if self.is_own(ticket) => return self.expel_ended(false, turn),
+            Checked::Expel { on, proposals } => {
+                if let Some(command) = self.expelling.made(on, proposals, fold) {
+                    turn.append(NOBODYS, command);
+                }
+                return;
+            }
+            Checked::Overloaded if self.expelling.is_own(ticket) => {
+                return self.not_expelled(turn);
+            }
             Checked::Overloaded => Err(Refused::TryLater(TryLater::BUSY)),
         };
         match command {
@@ -592,6 +590,19 @@ impl Desk {
             }),
             Err(refused) => self.finish(ticket, Answer::Refused(refused), turn),
         }
+    }
+
+    /// Has the hub propose to remove whoever is to go.
+    fn expel_departed(&mut self, turn: &mut DeskTurn<'_>) {
+        if let Some(expel) = self.expelling.next(turn.fold) {
+            turn.check(NOBODYS, Check::Expel(expel));
+        }
+    }
+
+    /// What the hub was to propose could not be made or logged.
+    fn not_expelled(&mut self, turn: &mut DeskTurn<'_>) {
+        let after_ms = self.expelling.failed();
+        turn.out.push(Effect::Own(Own::Wake { after_ms }));
     }
 
     /// Answers a request whose way ends here, and lets the next Commit begin.

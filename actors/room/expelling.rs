@@ -8,19 +8,19 @@
 //! Source: transport requirements, sections 4 and 5; RFC 9420, section 12.1.8.
 
 use super::{
-    desk::{Check, Desk, Effect, Own},
-    fanout::AGAIN,
     hub::{Command, Commit, Depart, Enter, Expel, Fold, Room},
-    joiners::DeskTurn,
     outcome::{Answer, Done, Emission, Outcome},
 };
 use crate::{
     ids::ClientUri,
     limits::{EXPEL_RETRY_MS, HUB_PROPOSALS_PENDING_PER_ROOM_MAX},
     machine::{Millis, Moment, Position, Ticket},
-    mls::check::{
-        bundle::CheckedBundle,
-        proposal::{PendingProposal, ProposalKind},
+    mls::{
+        check::{
+            bundle::CheckedBundle,
+            proposal::{PendingProposal, expelled},
+        },
+        tree::view::GroupView,
     },
     wire::{
         BVec,
@@ -30,7 +30,7 @@ use crate::{
 use std::collections::BTreeSet;
 
 /// Of what the hub does by itself: nobody waits for it, and tickets count from 1.
-const NOBODYS: Ticket = Ticket(0);
+pub(super) const NOBODYS: Ticket = Ticket(0);
 
 impl Fold {
     pub(super) fn depart(&mut self, depart: &Depart) -> Outcome {
@@ -114,19 +114,6 @@ impl Room {
     }
 }
 
-/// The leaves that the hub proposes to remove.
-pub(super) fn expelled(pending: &[PendingProposal]) -> impl Iterator<Item = u32> {
-    pending.iter().filter_map(|one| match one.kind {
-        ProposalKind::Expel(leaf) => Some(leaf),
-        ProposalKind::Add
-        | ProposalKind::Update
-        | ProposalKind::Remove(_)
-        | ProposalKind::SelfRemove
-        | ProposalKind::Extensions
-        | ProposalKind::ReInit => None,
-    })
-}
-
 /// Whom the hub must propose to remove anew when a Commit opens an epoch in which they still are: nobody after a member's,
 /// which takes in what waits.
 #[must_use]
@@ -138,9 +125,25 @@ pub fn left_in(pending: &[PendingProposal], checked: &CheckedBundle) -> Vec<u32>
     expelled(pending).filter(is_in).collect()
 }
 
-/// How far the desk is with what the hub is to propose.
+/// Removes that a hub is to propose, for the workers.
+#[derive(Clone, Debug)]
+pub struct ToExpel {
+    /// One of those whom they are about.
+    pub because_of: ClientUri,
+    /// The state they must fit.
+    pub view: GroupView,
+    /// Its epoch.
+    pub on: Epoch,
+    /// The leaves to be removed.
+    pub leaves: Vec<u32>,
+}
+
+/// How far a desk is with what its hub is to propose.
+#[derive(Debug, Default)]
+pub(super) struct Expelling(Step);
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Expelling {
+enum Step {
     /// Nothing is under way.
     #[default]
     No,
@@ -154,74 +157,67 @@ pub(super) enum Expelling {
 
 impl Expelling {
     /// Whether the desk is still needed for it.
-    pub(super) fn is_under_way(self) -> bool {
-        matches!(self, Self::UnderWay | Self::Waits)
-    }
-}
-
-impl Desk {
-    /// Has the hub propose to remove whoever is to go, if that is not under way.
-    pub(super) fn expel_departed(&mut self, turn: &mut DeskTurn<'_>) {
-        if self.expelling == Expelling::UnderWay {
-            return;
-        }
-        let now = settled(turn.fold);
-        let Some(room) = turn.fold.room().filter(|_| self.expelling != now) else {
-            return;
-        };
-        self.expelling = now;
-        let due = room.to_expel();
-        let Some((first, _)) = due.first() else {
-            return;
-        };
-        let check = Check::Expel {
-            because_of: (*first).clone(),
-            view: room.view().clone(),
-            on: room.epoch(),
-            leaves: due.iter().map(|(_, leaf)| *leaf).collect(),
-        };
-        self.expelling = Expelling::UnderWay;
-        turn.check(NOBODYS, check);
-    }
-
-    /// The Proposals are made: those for which the hub has a key that the group lists.
-    pub(super) fn expels(
-        &mut self,
-        on: Epoch,
-        proposals: Vec<PendingProposal>,
-        turn: &mut DeskTurn<'_>,
-    ) {
-        if proposals.is_empty() {
-            // Members would verify none; whoever commits can remove them all the same.
-            self.expelling = settled(turn.fold);
-            return;
-        }
-        let proposals = BVec::first_max(proposals);
-        turn.append(NOBODYS, Command::Expel(Expel { on, proposals }));
-    }
-
-    /// The log has, or has not, taken what the hub proposed.
-    pub(super) fn expel_ended(&mut self, taken: bool, turn: &mut DeskTurn<'_>) {
-        self.expelling = if taken {
-            Expelling::No
-        } else {
-            let after_ms = EXPEL_RETRY_MS;
-            turn.out.push(Effect::Own(Own::Wake { after_ms }));
-            Expelling::Waits
-        };
+    pub(super) fn is_under_way(&self) -> bool {
+        matches!(self.0, Step::UnderWay | Step::Waits)
     }
 
     /// Whether a ticket is of what the hub does by itself.
     pub(super) fn is_own(&self, ticket: Ticket) -> bool {
-        ticket == NOBODYS && self.expelling == Expelling::UnderWay
+        ticket == NOBODYS && self.0 == Step::UnderWay
+    }
+
+    /// What the hub is to propose, if there is something and that is not under way.
+    pub(super) fn next(&mut self, fold: &Fold) -> Option<ToExpel> {
+        let now = settled(fold);
+        if self.0 == Step::UnderWay || self.0 == now {
+            return None;
+        }
+        self.0 = now;
+        let room = fold.room()?;
+        let due = room.to_expel();
+        let (first, _) = due.first()?;
+        self.0 = Step::UnderWay;
+        Some(ToExpel {
+            because_of: (*first).clone(),
+            view: room.view().clone(),
+            on: room.epoch(),
+            leaves: due.iter().map(|(_, leaf)| *leaf).collect(),
+        })
+    }
+
+    /// The Proposals are made: those for which the hub has a key that the group lists. What goes into the log.
+    pub(super) fn made(
+        &mut self,
+        on: Epoch,
+        proposals: Vec<PendingProposal>,
+        fold: &Fold,
+    ) -> Option<Command> {
+        if proposals.is_empty() {
+            // Members would verify none; whoever commits can remove them all the same.
+            self.0 = settled(fold);
+            return None;
+        }
+        let proposals = BVec::first_max(proposals);
+        Some(Command::Expel(Expel { on, proposals }))
+    }
+
+    /// The log has taken what the hub proposed, or refused it because something has changed: it is looked at again.
+    pub(super) fn logged(&mut self) {
+        self.0 = Step::No;
+    }
+
+    /// It could not be made or logged; when to try again, in milliseconds.
+    pub(super) fn failed(&mut self) -> u32 {
+        self.0 = Step::Waits;
+        EXPEL_RETRY_MS
     }
 }
 
 /// Nothing to do as long as a room is as it is.
-fn settled(fold: &Fold) -> Expelling {
-    fold.room().map_or(Expelling::No, |room| {
+fn settled(fold: &Fold) -> Step {
+    fold.room().map_or(Step::No, |room| {
         let departed = room.since_second.departed.clients().count();
-        Expelling::Settled(room.epoch(), departed)
+        Step::Settled(room.epoch(), departed)
     })
 }
 
@@ -245,7 +241,7 @@ impl Fold {
             && !room.has_ended()
         {
             let again = enter.again.to_vec();
-            let emission = room.propose_as_hub(moment.at, moment.time, AGAIN, again);
+            let emission = room.propose_as_hub(moment.at, moment.time, Enter::AGAIN, again);
             outcome.emitted.push(emission);
         }
         outcome

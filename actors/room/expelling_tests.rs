@@ -2,7 +2,7 @@
 
 use super::{
     desk::{Check, Checked, Desk, Effect, Input, Own},
-    expelling::left_in,
+    expelling::{ToExpel, left_in},
     fanout::{event_for, hub_body},
     hub::{Command, Depart, Enter, Expel, Fold},
     outcome::{Answer, Done, Refused},
@@ -253,7 +253,7 @@ impl World {
             .applied(Ticket(ticket), &outcome, Millis(1), fold, &mut out);
         out.into_iter().find_map(|order| {
             if let Effect::Own(Own::Check { check, .. }) = order
-                && let Check::Expel { on, leaves, .. } = *check
+                && let Check::Expel(ToExpel { on, leaves, .. }) = *check
             {
                 return Some((on, leaves));
             }

@@ -41,7 +41,7 @@ pub fn event_for(
             Body::Proposals(messages(&propose.proposals))
         }
         (Copy::Full, hub::Command::Expel(expel)) => Body::Proposals(messages(&expel.proposals)),
-        (Copy::Full, hub::Command::Enter(enter)) if item == AGAIN => {
+        (Copy::Full, hub::Command::Enter(enter)) if item == Enter::AGAIN => {
             Body::Proposals(messages(&enter.again))
         }
         (Copy::Full, hub::Command::Commit(commit) | hub::Command::Enter(Enter { commit, .. })) => {
@@ -73,9 +73,6 @@ pub fn event_for(
     };
     Some(Event { seq, time, body })
 }
-
-/// The item of an [`Enter`] that is what the hub proposes anew; the Commit is the first.
-pub(super) const AGAIN: u32 = 1;
 
 fn messages(proposals: &[PendingProposal]) -> Proposals {
     let all = proposals.iter();
@@ -134,7 +131,7 @@ pub fn hub_body(command: &hub::Command, item: u32) -> Option<RoomBody> {
             .map(RoomBody::Application),
         hub::Command::Propose(propose) => Some(RoomBody::Proposals(messages(&propose.proposals))),
         hub::Command::Expel(expel) => Some(RoomBody::Proposals(messages(&expel.proposals))),
-        hub::Command::Enter(enter) if item == AGAIN => {
+        hub::Command::Enter(enter) if item == Enter::AGAIN => {
             Some(RoomBody::Proposals(messages(&enter.again)))
         }
         hub::Command::Commit(commit) | hub::Command::Enter(Enter { commit, .. }) => {

@@ -196,6 +196,11 @@ pub struct Enter {
     pub again: BVec<PendingProposal, HUB_PROPOSALS_PENDING_PER_ROOM_MAX>,
 }
 
+impl Enter {
+    /// Its item that is what the hub proposes anew; the Commit is the first.
+    pub(super) const AGAIN: u32 = 1;
+}
+
 /// Proposals that were sent together, checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Propose {

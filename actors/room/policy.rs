@@ -6,7 +6,6 @@
 //! Source: transport requirements, sections 5 and 6.4.
 
 use super::{
-    expelling::expelled,
     hub::{Commit, Create, Propose, Room},
     outcome::Refused,
     state::{Entered, Rules},
@@ -134,7 +133,7 @@ impl<'a> Authors<'a> {
             (one.client.user().clone(), by.clone())
         });
         // Nobody answers for the removal of whom the hub proposed to remove.
-        let expelled: BTreeSet<u32> = expelled(room.pending()).collect();
+        let expelled: BTreeSet<u32> = proposal::expelled(room.pending()).collect();
         let left = commit.checked.left.iter();
         let left = left.filter(|one| !itself(&one.client) && !expelled.contains(&one.leaf));
         let left = left.map(|one| {

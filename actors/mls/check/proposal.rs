@@ -111,6 +111,19 @@ pub fn omitted(pending: &[PendingProposal], removed: &BTreeSet<u32>, external: b
         .collect()
 }
 
+/// The leaves that the hub proposes to remove.
+pub fn expelled(pending: &[PendingProposal]) -> impl Iterator<Item = u32> {
+    pending.iter().filter_map(|one| match one.kind {
+        ProposalKind::Expel(leaf) => Some(leaf),
+        ProposalKind::Add
+        | ProposalKind::Update
+        | ProposalKind::Remove(_)
+        | ProposalKind::SelfRemove
+        | ProposalKind::Extensions
+        | ProposalKind::ReInit => None,
+    })
+}
+
 /// Why a Proposal is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposalRefused {

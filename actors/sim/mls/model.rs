@@ -6,6 +6,7 @@
 
 mod member;
 pub(super) mod packages;
+mod proposals;
 pub(super) mod sealing;
 mod trees;
 mod welcome;
@@ -21,7 +22,7 @@ use crate::{
             bundle::{Bundle, BundleRefused, CheckedBundle, Joined, SenderRefused},
             create::CheckedCreate,
             expel::NotProposed,
-            proposal::{PendingProposal, ProposalKind, ProposalRefused, contradicting, omitted},
+            proposal::{PendingProposal, ProposalRefused, contradicting, omitted},
         },
         codec::{
             context::Context,
@@ -50,6 +51,7 @@ use crate::{
 use bytes::Bytes;
 #[allow(unreachable_pub, reason = "reached through the enum of members")]
 pub use member::{Entrance, Member};
+use proposals::{check_expel, check_proposal, read_pending};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use trees::{check_tree, decode_tree, encode_tree, next_view, put_vector};
@@ -424,21 +426,6 @@ fn in_group(leaf: u32, of: &Leaf) -> InGroup {
     }
 }
 
-/// The Proposals that wait, as the model reads them.
-fn read_pending(group_id: &[u8], pending: &[PendingProposal]) -> Vec<(Bytes, u32, Proposed)> {
-    pending
-        .iter()
-        .filter_map(|waiting| {
-            let content = content_of(&waiting.message, group_id, true)?;
-            let sender = match waiting.kind {
-                ProposalKind::Expel(_) => HUB,
-                _ => waiting.leaf,
-            };
-            Some((waiting.reference.clone(), sender, decode(&content)?))
-        })
-        .collect()
-}
-
 /// What the model checks with.
 pub(super) struct Checks;
 
@@ -478,16 +465,7 @@ impl Verifier for Checks {
         epoch: u64,
         leaf: u32,
     ) -> Result<PendingProposal, NotProposed> {
-        let group_id = view.group_id().map_err(|_| NotProposed::NotListed)?;
-        let content = encode(&Proposed::Remove { leaf });
-        let message = public_message(&group_id, epoch, From::Hub, 2, &content);
-        Ok(PendingProposal {
-            reference: reference_of(&message),
-            leaf,
-            kind: ProposalKind::Expel(leaf),
-            message,
-            accepted: Millis::default(),
-        })
+        check_expel(view, epoch, leaf)
     }
 
     fn request_flaw(&self, request: &GroupInfoRequest) -> Option<RefusalCode> {
@@ -669,52 +647,6 @@ fn check_welcome(next: &Next, welcome: Option<&Bytes>) -> Result<(), BundleRefus
             Some(_) | None => mismatch("its references are others"),
         },
     }
-}
-
-fn check_proposal(
-    view: &GroupView,
-    message: &Bytes,
-    sender: &ClientUri,
-) -> Result<PendingProposal, ProposalRefused> {
-    let header = handshake_header(message)?;
-    let base = base_of(view).ok_or(ProposalRefused::Invalid("the view is not the model's"))?;
-    let group_id = view.group_id()?;
-    if header.kind != HandshakeKind::Proposal {
-        return Err(ProposalRefused::Unsupported("no Proposal"));
-    }
-    if header.group_id != group_id {
-        return Err(ProposalRefused::WrongGroup);
-    }
-    if header.epoch != base.epoch {
-        let (proposal, current) = (header.epoch, base.epoch);
-        return Err(ProposalRefused::WrongEpoch { proposal, current });
-    }
-    let Sender::Member(leaf) = header.sender else {
-        return Err(ProposalRefused::Unsupported("sender"));
-    };
-    let own = leaf_at(&base.tree, leaf).ok_or(ProposalRefused::NotMember)?;
-    if own.client != *sender {
-        return Err(ProposalRefused::SenderNotBound);
-    }
-    let proposed: Proposed = content_of(message, &group_id, true)
-        .and_then(|content| decode(&content))
-        .ok_or(ProposalRefused::Invalid("no Proposal content"))?;
-    if let Proposed::Remove { leaf } = proposed
-        && leaf_at(&base.tree, leaf).is_none()
-    {
-        return Err(ProposalRefused::Invalid("a Remove of a blank leaf"));
-    }
-    Ok(PendingProposal {
-        reference: reference_of(message),
-        leaf,
-        kind: match proposed {
-            Proposed::Update { .. } => ProposalKind::Update,
-            Proposed::Remove { leaf } => ProposalKind::Remove(leaf),
-            Proposed::Leave => ProposalKind::SelfRemove,
-        },
-        message: message.clone(),
-        accepted: Millis::default(),
-    })
 }
 
 fn info_of(group_id: &[u8], epoch: u64, tree: &Tree, chain: Hash, signer: u32) -> Bytes {

@@ -542,7 +542,7 @@ impl World {
             let on = match &**check {
                 crate::room::desk::Check::Bundle { on, .. } => Some((on.epoch, on.pending)),
                 crate::room::desk::Check::Proposals { on, .. } => Some((*on, Hash::default())),
-                crate::room::desk::Check::Expel { on, .. } => Some((*on, Hash::default())),
+                crate::room::desk::Check::Expel(expel) => Some((expel.on, Hash::default())),
                 crate::room::desk::Check::Create { .. }
                 | crate::room::desk::Check::Admit { .. }
                 | crate::room::desk::Check::Seal(_)
