@@ -418,6 +418,7 @@ impl Room {
         let waiting = self.pending().iter().filter(is_change).count();
         let more = fresh.iter().filter(is_change).count();
         if more > 0 && waiting + more > POLICY_PROPOSALS_PENDING_PER_ROOM_MAX {
+            // A Commit changes the extensions once.
             let what = "pending proposals that change the policy";
             return Err(too_many(what, POLICY_PROPOSALS_PENDING_PER_ROOM_MAX));
         }
@@ -428,7 +429,9 @@ impl Room {
             self.judge_alone(policy, listed, user, one)
                 .map_err(refuse)?;
         }
-        self.check_leavers(policy, fresh).map_err(refuse)
+        self.check_leavers(policy, fresh).map_err(refuse)?;
+        let group = listed.map_or(Ok(()), |listed| self.check_proposed(listed, fresh));
+        group.map_err(refuse)
     }
 
     /// Judges a change of components that is proposed; gives the policy that it would make.
@@ -482,15 +485,14 @@ impl Room {
                 let Some(user) = leaves.get(&leaf).map(|client| client.user()) else {
                     return Ok(());
                 };
-                let may = |action| decide(policy, by, action).is_ok();
-                let role = Role::BANNED;
-                // What becomes of the list the Commit says.
-                let puts_out =
-                    may(Action::RemoveUser(user)) || may(Action::ChangeRole { user, role });
-                if by != user && puts_out {
-                    return Ok(());
-                }
-                allow(policy, by, Action::RemoveClient(user))
+                let role = listed.map_or(policy.role_of(user), |listed| listed.role_of(user));
+                let action = match role {
+                    _ if by == user => Action::RemoveClient(user),
+                    Role::NOBODY => Action::RemoveUser(user),
+                    Role::BANNED => Action::ChangeRole { user, role },
+                    _ => Action::RemoveClient(user),
+                };
+                allow(policy, by, action)
             }
             ProposalKind::Add => {
                 let Some((client, _)) = added_by(&one.message) else {
@@ -511,22 +513,38 @@ impl Room {
         if !fresh.iter().any(PendingProposal::leaves) {
             return Ok(());
         }
-        let leaves = self.roster.by_leaf();
-        let mut clients = self.roster.by_user();
-        let leavers: BTreeSet<u32> = self
-            .pending()
-            .iter()
-            .chain(fresh)
-            .filter(|one| one.leaves())
-            .map(|one| one.leaf)
-            .collect();
-        for client in leavers.iter().filter_map(|leaf| leaves.get(leaf)) {
-            if let Some(count) = clients.get_mut(client.user()) {
-                *count = count.saturating_sub(1);
-            }
-        }
-        clients.retain(|_, count| *count > 0);
+        let all = self.pending().iter().chain(fresh);
+        let leavers = all.filter(|one| one.leaves()).map(|one| one.leaf);
+        let clients = self.clients_without(&leavers.collect());
         policy.check_group(&clients).map_err(Objection::Bad)
+    }
+
+    /// Members take in whatever waits: a list that does not fit the group with all of it would keep them from committing.
+    fn check_proposed(&self, listed: &Policy, fresh: &[PendingProposal]) -> Result<(), Objection> {
+        let all = || self.pending().iter().chain(fresh);
+        let removed = all().filter_map(|one| match one.kind {
+            ProposalKind::Remove(leaf) => Some(leaf),
+            ProposalKind::SelfRemove => Some(one.leaf),
+            ProposalKind::Add
+            | ProposalKind::Update
+            | ProposalKind::Extensions
+            | ProposalKind::ReInit => None,
+        });
+        let mut clients = self.clients_without(&removed.collect());
+        for (client, _) in all().filter_map(|one| added_by(&one.message)) {
+            *clients.entry(client.user().clone()).or_default() += 1;
+        }
+        listed.check_group(&clients).map_err(Objection::Bad)
+    }
+
+    fn clients_without(&self, removed: &BTreeSet<u32>) -> Clients {
+        let leaves = self.roster.by_leaf();
+        let mut clients = Clients::new();
+        let stay = leaves.iter().filter(|(leaf, _)| !removed.contains(leaf));
+        for (_, client) in stay {
+            *clients.entry(client.user().clone()).or_default() += 1;
+        }
+        clients
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ids::ClientUri,
-    limits::POLICY_PROPOSALS_PENDING_PER_ROOM_MAX,
+    limits::{POLICY_ENTERED_PER_ROOM_MAX, POLICY_PROPOSALS_PENDING_PER_ROOM_MAX},
     machine::{Fold as _, Millis},
     mls::{
         check::{
@@ -282,16 +282,26 @@ fn whom_a_waiting_proposal_bans_commits_and_proposes_no_more() {
         "proposals.participant_list.participants",
     );
     let ban = change_of(1, 1, &banned);
-    proposed(&hall.hub.propose(&bob, vec![ban]));
+    // Without its clients' going no member could commit beside it.
+    bad(
+        &hall.hub.propose(&bob, vec![ban.clone()]),
+        "proposals.participant_list.role_index",
+    );
+    let out = PendingProposal {
+        kind: ProposalKind::Remove(2),
+        ..proposal(1, "put carol out")
+    };
+    proposed(&hall.hub.propose(&bob, vec![ban, out]));
     let (same, waits) = (hall.components.clone(), "a Proposal that waits");
     forbidden(&hall.commits(&carol, 2, &same, |_| {}), waits);
     let update = proposal(2, "update");
     forbidden(&hall.hub.propose(&carol, vec![update]), waits);
     // Another member commits it; whoever that is, the ban is the moderator's.
-    let reference = hall.hub.room().pending()[0].reference.clone();
+    let waiting = hall.hub.room().pending().iter();
+    let references = waiting.map(|one| one.reference.clone()).collect();
     let outcome = hall.commits(&alice, 0, &banned, |commit| {
         removes(commit, 2, &carol);
-        commit.checked.covered = vec![reference];
+        commit.checked.covered = references;
     });
     accepted(&outcome);
 }
@@ -387,6 +397,24 @@ fn who_came_by_a_code_and_is_gone_again_is_nobody() {
     let outcome = hall.commits(&alice, 0, &same, |commit| removes(commit, 1, &carol));
     accepted(&outcome);
     assert!(hall.hub.fold.entered().is_none());
+}
+
+#[test]
+fn only_so_many_users_stand_in_no_list() {
+    let alice = alice();
+    let mut hall = Hall::with(&[]);
+    let code = hall.makes_code(&alice, Some(GUEST));
+    let same = hall.components.clone();
+    let mut enters_as = |number: u32| {
+        let who = client("c", &format!("user{number}"), "phone");
+        granted(&hall.grants(&who, Some(code)));
+        hall.commits(&who, number, &same, |commit| enters(commit, number, &who))
+    };
+    let max = u32::try_from(POLICY_ENTERED_PER_ROOM_MAX).unwrap();
+    for number in 1..=max {
+        accepted(&enters_as(number));
+    }
+    assert_eq!(refusal(&enters_as(max + 1)).0, RefusalCode::TooMany);
 }
 
 #[test]
