@@ -113,8 +113,9 @@ pub const POLICY_JOIN_LINKS_MAX: usize = 64;
 pub const POLICY_ASSET_ELEMENTS_MAX: usize = 64;
 /// A name or another short text in room policy, at most, in bytes.
 pub const POLICY_TEXT_BYTES_MAX: usize = 1_024;
-/// Proposals that wait in one room with a policy and would change it, at most: each is read when somebody would commit.
-pub const POLICY_PROPOSALS_PENDING_PER_ROOM_MAX: usize = 4;
+/// Proposals that wait in one room with a policy and would change it, at most: no Commit can take in two, and OpenMLS makes none
+/// beside another.
+pub const POLICY_PROPOSALS_PENDING_PER_ROOM_MAX: usize = 1;
 /// Users who came into one room with a policy by themselves and stand in no list yet, at most.
 pub const POLICY_ENTERED_PER_ROOM_MAX: usize = 256;
 

@@ -5,16 +5,16 @@
 //!
 //! Source: transport requirements, sections 5 and 6.4.
 
+mod waiting;
+
 use super::{
-    hub::{Commit, Create, Propose, Room},
+    hub::{Commit, Create, Room},
     outcome::Refused,
     state::{Entered, Rules},
 };
 use crate::{
     ids::{ClientUri, UserUri},
-    limits::{
-        EPOCH_TOLERANCE_EPOCHS, POLICY_ENTERED_PER_ROOM_MAX, POLICY_PROPOSALS_PENDING_PER_ROOM_MAX,
-    },
+    limits::{EPOCH_TOLERANCE_EPOCHS, POLICY_ENTERED_PER_ROOM_MAX},
     mls::{
         check::{
             bundle::CheckedBundle,
@@ -391,160 +391,6 @@ impl Room {
             return Err(Objection::Denied { user, denied });
         }
         Ok(())
-    }
-
-    /// Whether Proposals may wait.
-    ///
-    /// # Errors
-    /// As [`Self::next_rules`].
-    pub(super) fn check_proposals(
-        &self,
-        level: Level,
-        propose: &Propose,
-        fresh: &[PendingProposal],
-    ) -> Result<(), Refused> {
-        if level < Level::SECOND {
-            return Ok(());
-        }
-        let refuse = |objection| refused(&objection, "proposals");
-        let is_change = |one: &&PendingProposal| one.kind == ProposalKind::Extensions;
-        let old = app_data(&self.view().group_context);
-        let mut listed = None;
-        for one in fresh.iter().filter(is_change) {
-            let new = components_of(&one.message).unwrap_or_default();
-            let read = self.judge_proposed(propose.sender.user(), old, &new);
-            listed = read.map_err(refuse)?;
-        }
-        let Some(policy) = self.policy() else {
-            return Ok(());
-        };
-        let waiting = self.pending().iter().filter(is_change).count();
-        let more = fresh.iter().filter(is_change).count();
-        if more > 0 && waiting + more > POLICY_PROPOSALS_PENDING_PER_ROOM_MAX {
-            let what = "pending proposals that change the policy";
-            return Err(too_many(what, POLICY_PROPOSALS_PENDING_PER_ROOM_MAX));
-        }
-        let user = propose.sender.user();
-        self.check_effective(user).map_err(refuse)?;
-        let listed = listed.as_ref();
-        for one in fresh {
-            self.judge_alone(policy, listed, user, one)
-                .map_err(refuse)?;
-        }
-        self.check_leavers(policy, fresh).map_err(refuse)
-    }
-
-    /// Judges a change of components that is proposed; gives the policy that it would make.
-    fn judge_proposed(
-        &self,
-        author: &UserUri,
-        old: &[u8],
-        new: &[u8],
-    ) -> Result<Option<Policy>, Objection> {
-        if old == new {
-            return Ok(None);
-        }
-        let read = dictionary(new)?;
-        let after = Policy::read(&read)?;
-        let Some(before) = self.policy() else {
-            return Ok(after);
-        };
-        let old = dictionary(old)?;
-        let entered = self.rules.entered();
-        let change = Change {
-            author,
-            components: (&old, &read),
-            joined: &[],
-            left: &[],
-            reinit: None,
-        };
-        let list = ComponentId::PARTICIPANTS;
-        // A new list takes in whoever stood in none.
-        let nobody = Entered::new();
-        let same = old.get(list) == read.get(list);
-        let entered = if same { entered } else { &nobody };
-        let after = after.map(|after| after.with(entered));
-        change::check(before, after.as_ref(), &change)?;
-        Ok(after)
-    }
-
-    /// Judges a Proposal by itself; `listed` is the policy that one beside it would make.
-    fn judge_alone(
-        &self,
-        policy: &Policy,
-        listed: Option<&Policy>,
-        by: &UserUri,
-        one: &PendingProposal,
-    ) -> Result<(), Objection> {
-        match one.kind {
-            // What the hub proposes is no member's to answer for.
-            ProposalKind::Update | ProposalKind::Extensions | ProposalKind::Expel(_) => Ok(()),
-            ProposalKind::SelfRemove => allow(policy, by, Action::RemoveClient(by)),
-            ProposalKind::ReInit => allow(policy, by, Action::ReInit),
-            ProposalKind::Remove(leaf) => {
-                let leaves = self.roster.by_leaf();
-                let Some(user) = leaves.get(&leaf).map(|client| client.user()) else {
-                    return Ok(());
-                };
-                let may = |action| decide(policy, by, action).is_ok();
-                let role = Role::BANNED;
-                // What becomes of the list the Commit says.
-                let puts_out =
-                    may(Action::RemoveUser(user)) || may(Action::ChangeRole { user, role });
-                if by != user && puts_out {
-                    return Ok(());
-                }
-                allow(policy, by, Action::RemoveClient(user))
-            }
-            ProposalKind::Add => {
-                let Some((client, _)) = added_by(&one.message) else {
-                    return Ok(());
-                };
-                let user = client.user();
-                let role = listed.map_or(Role::NOBODY, |listed| listed.role_of(user));
-                if policy.role_of(user) == Role::NOBODY && role != Role::NOBODY {
-                    return allow(policy, by, Action::AddUser { user, role });
-                }
-                allow(policy, by, Action::AddClient(user))
-            }
-        }
-    }
-
-    /// Every Commit must let go who leaves, so nobody may leave whom the constraints hold.
-    fn check_leavers(&self, policy: &Policy, fresh: &[PendingProposal]) -> Result<(), Objection> {
-        if !fresh.iter().any(PendingProposal::leaves) {
-            return Ok(());
-        }
-        let leavers: BTreeSet<u32> = self
-            .pending()
-            .iter()
-            .chain(fresh)
-            .filter(|one| one.leaves())
-            .map(|one| one.leaf)
-            .collect();
-        self.check_without(policy, &leavers)
-    }
-
-    /// Whether the constraints of the policy hold without these leaves.
-    fn check_without(&self, policy: &Policy, leavers: &BTreeSet<u32>) -> Result<(), Objection> {
-        let leaves = self.roster.by_leaf();
-        let mut clients = self.roster.by_user();
-        for client in leavers.iter().filter_map(|leaf| leaves.get(leaf)) {
-            if let Some(count) = clients.get_mut(client.user()) {
-                *count = count.saturating_sub(1);
-            }
-        }
-        clients.retain(|_, count| *count > 0);
-        policy.check_group(&clients).map_err(Objection::Bad)
-    }
-}
-
-impl Room {
-    /// Whether the hub may have these leaves removed: every Commit would have to, and where the constraints of the policy
-    /// hold one of them none could be made.
-    pub(super) fn may_be_without(&self, leavers: &BTreeSet<u32>) -> bool {
-        let policy = self.policy();
-        policy.is_none_or(|policy| self.check_without(policy, leavers).is_ok())
     }
 }
 

@@ -1,49 +1,32 @@
 //! A moderated room at its hub: what its policy lets whom do, in the order of the log.
 
 mod departed;
+mod hall;
 
 use super::{
-    codes::{Code, KeepCode},
-    hub::{Command, Commit, Fold},
-    leases::Grant,
-    outcome::{Answer, Done, Outcome, Refused},
-    testing::{Hub, alice, bob, carol, client, create, message, proposal},
+    hub::{Commit, Fold},
+    outcome::{Answer, Done, Refused},
+    testing::{alice, bob, carol, client, message, proposal},
 };
 use crate::{
-    ids::ClientUri,
-    limits::POLICY_PROPOSALS_PENDING_PER_ROOM_MAX,
-    machine::{Fold as _, Millis},
-    mls::{
-        check::{
-            bundle::Joined,
-            proposal::{PendingProposal, ProposalKind},
-        },
-        codec::reader::put_vector,
-        tree::view::{GroupView, Member},
-    },
+    limits::{POLICY_ENTERED_PER_ROOM_MAX, POLICY_PROPOSALS_PENDING_PER_ROOM_MAX},
+    machine::Millis,
+    mls::check::proposal::{PendingProposal, ProposalKind},
     policy::{
-        components::{
-            Component as _, ComponentId, Description, Dictionary, Operational, Participant,
-            ParticipantList, RoomMetadata,
-        },
+        components::{Component as _, ComponentId, Description, Operational, RoomMetadata},
         sets,
     },
     wire::{
-        event::{Hash, SubmitRefused, Verdict},
-        joining::CodeId,
-        refusal::{RefusalCode, Refuses as _},
+        event::{SubmitRefused, Verdict},
+        refusal::RefusalCode,
         version::Level,
     },
 };
 use bytes::Bytes;
-
-/// Roles of [`sets::moderated`].
-const BANNED: u32 = 1;
-const GUEST: u32 = 2;
-const ATTENDEE: u32 = 3;
-const SPEAKER: u32 = 4;
-const MODERATOR: u32 = 5;
-const OWNER: u32 = 6;
+use hall::{
+    ATTENDEE, BANNED, GUEST, Hall, MODERATOR, OWNER, SPEAKER, accepted, adds, bad, change_of,
+    enters, forbidden, granted, list, moderated, proposed, refusal, removes, with,
+};
 
 #[test]
 fn a_room_does_not_begin_with_components_that_do_not_fit() {
@@ -284,16 +267,26 @@ fn whom_a_waiting_proposal_bans_commits_and_proposes_no_more() {
         "proposals.participant_list.participants",
     );
     let ban = change_of(1, 1, &banned);
-    proposed(&hall.hub.propose(&bob, vec![ban]));
+    // Without its clients' going no member could commit beside it.
+    bad(
+        &hall.hub.propose(&bob, vec![ban.clone()]),
+        "proposals.participant_list.role_index",
+    );
+    let out = PendingProposal {
+        kind: ProposalKind::Remove(2),
+        ..proposal(1, "put carol out")
+    };
+    proposed(&hall.hub.propose(&bob, vec![ban, out]));
     let (same, waits) = (hall.components.clone(), "a Proposal that waits");
     forbidden(&hall.commits(&carol, 2, &same, |_| {}), waits);
     let update = proposal(2, "update");
     forbidden(&hall.hub.propose(&carol, vec![update]), waits);
     // Another member commits it; whoever that is, the ban is the moderator's.
-    let reference = hall.hub.room().pending()[0].reference.clone();
+    let waiting = hall.hub.room().pending().iter();
+    let references = waiting.map(|one| one.reference.clone()).collect();
     let outcome = hall.commits(&alice, 0, &banned, |commit| {
         removes(commit, 2, &carol);
-        commit.checked.covered = vec![reference];
+        commit.checked.covered = references;
     });
     accepted(&outcome);
 }
@@ -392,6 +385,24 @@ fn who_came_by_a_code_and_is_gone_again_is_nobody() {
 }
 
 #[test]
+fn only_so_many_users_stand_in_no_list() {
+    let alice = alice();
+    let mut hall = Hall::with(&[]);
+    let code = hall.makes_code(&alice, Some(GUEST));
+    let same = hall.components.clone();
+    let mut enters_as = |number: u32| {
+        let who = client("c", &format!("user{number}"), "phone");
+        granted(&hall.grants(&who, Some(code)));
+        hall.commits(&who, number, &same, |commit| enters(commit, number, &who))
+    };
+    let max = u32::try_from(POLICY_ENTERED_PER_ROOM_MAX).unwrap();
+    for number in 1..=max {
+        accepted(&enters_as(number));
+    }
+    assert_eq!(refusal(&enters_as(max + 1)).0, RefusalCode::TooMany);
+}
+
+#[test]
 fn a_participant_without_a_client_comes_back_by_itself_if_its_role_may() {
     let (alice, bob, carol) = (alice(), bob(), carol());
     let mut hall = Hall::with(&[]);
@@ -423,266 +434,4 @@ fn a_room_may_take_no_external_commits_and_no_messages_of_earlier_epochs() {
         current: hall.hub.room().epoch(),
     };
     assert_eq!(verdict, Verdict::Refused(too_old));
-}
-
-/// A room with a policy.
-struct Hall {
-    hub: Hub,
-    components: Vec<u8>,
-}
-
-impl Hall {
-    /// A room of Alice that begins with these components, and what came of it.
-    fn of(level: Level, components: &[u8]) -> (Self, Outcome) {
-        let mut hall = Self {
-            hub: Hub {
-                time: 100,
-                level,
-                ..Hub::default()
-            },
-            components: components.to_vec(),
-        };
-        let create = super::hub::Create {
-            view: GroupView {
-                group_context: context(0, components),
-                ..super::testing::view(0)
-            },
-            ..create()
-        };
-        let outcome = hall.hub.apply(&Command::Create(create));
-        (hall, outcome)
-    }
-
-    /// A moderated room of Alice, who owns it, and of these, from leaf 1 on; in epoch 1.
-    fn with(others: &[(&ClientUri, u32)]) -> Self {
-        let (alice, level) = (alice(), Level::SECOND);
-        let (mut hall, outcome) = Self::of(level, &moderated(&[(&alice, OWNER)]));
-        assert_eq!(outcome.done, Answer::Created);
-        let all: Vec<_> = [(&alice, OWNER)].iter().chain(others).copied().collect();
-        let outcome = hall.commits(&alice, 0, &moderated(&all), |commit| {
-            for (leaf, (who, _)) in (1..).zip(others) {
-                adds(commit, leaf, who);
-            }
-        });
-        accepted(&outcome);
-        hall
-    }
-
-    /// What becomes of a Commit that brings these components. A refused one leaves nothing.
-    fn commits(
-        &mut self,
-        who: &ClientUri,
-        leaf: u32,
-        components: &[u8],
-        change: impl FnOnce(&mut Commit),
-    ) -> Outcome {
-        let mut commit = self.hub.commit(&format!("commit {}", self.hub.entry));
-        commit.sender = who.clone();
-        commit.checked.committer = leaf;
-        let next = &mut commit.checked.next;
-        next.group_context = context(commit.on.epoch.0 + 1, components);
-        change(&mut commit);
-        let before = self.hub.fold.clone();
-        let outcome = self.hub.apply(&Command::Commit(Box::new(commit)));
-        if matches!(&outcome.done, Done::Answer(Answer::Refused(_))) {
-            assert_eq!(self.hub.fold, before, "what is refused leaves nothing");
-            assert_eq!(
-                (&outcome.emitted[..], &outcome.notices[..]),
-                (&[][..], &[][..])
-            );
-        } else {
-            self.components = components.to_vec();
-        }
-        let revived = Fold::revive(&self.hub.fold.compact());
-        assert_eq!(revived.as_ref(), Ok(&self.hub.fold), "a snapshot holds it");
-        outcome
-    }
-
-    /// What becomes of a member's Commit that changes roles.
-    fn lists(&mut self, who: &ClientUri, roles: &[(&ClientUri, u32)]) -> Outcome {
-        let next = with(&self.components, ComponentId::PARTICIPANTS, &list(roles));
-        let leaf = self.hub.room().roster.member(who).unwrap().leaf;
-        self.commits(who, leaf, &next, |_| {})
-    }
-
-    fn sends(&mut self, who: &ClientUri, number: u64) -> Verdict {
-        let text = message(self.hub.epoch(), &format!("text {number}"));
-        let outcome = self.hub.send(who, number, vec![text]);
-        let Done::Answer(Answer::Sent(verdicts)) = outcome.done else {
-            panic!("{outcome:?}")
-        };
-        verdicts.last().unwrap().verdict
-    }
-
-    fn grants(&mut self, who: &ClientUri, code: Option<CodeId>) -> Outcome {
-        let grant = Grant {
-            joiner: who.clone(),
-            request: Hash::of(format!("{who} {}", self.hub.entry).as_bytes()),
-            signature_key: Bytes::from_static(b"key").into(),
-            code,
-            lease_ms: 10_000,
-        };
-        self.hub.apply(&Command::Grant(grant))
-    }
-
-    fn keeps_code(&mut self, who: &ClientUri, role_index: Option<u32>) -> Outcome {
-        let code = Code {
-            hash: Hash::default(),
-            uses_left: None,
-            not_after: None,
-            role_index,
-            passphrase: None,
-            creator: who.clone(),
-            revoked: false,
-        };
-        self.hub.apply(&Command::KeepCode(KeepCode { code }))
-    }
-
-    fn makes_code(&mut self, who: &ClientUri, role_index: Option<u32>) -> CodeId {
-        let outcome = self.keeps_code(who, role_index);
-        let Done::CodeKept(code) = outcome.done else {
-            panic!("{outcome:?}")
-        };
-        code
-    }
-}
-
-fn list(roles: &[(&ClientUri, u32)]) -> Vec<u8> {
-    let listed = |(who, role_index): &(&ClientUri, u32)| Participant {
-        user: who.user().clone(),
-        role_index: *role_index,
-    };
-    let participants = roles.iter().map(listed).collect();
-    ParticipantList { participants }.encode()
-}
-
-fn with(before: &[u8], component: ComponentId, data: &[u8]) -> Vec<u8> {
-    let before = match before {
-        [] => Dictionary::default(),
-        before => Dictionary::decode(before).unwrap(),
-    };
-    before.encode_with(component, data)
-}
-
-/// The components of a moderated room with these participants.
-fn moderated(roles: &[(&ClientUri, u32)]) -> Vec<u8> {
-    let all = with(&[], ComponentId::ROLES, &sets::moderated().encode());
-    with(&all, ComponentId::PARTICIPANTS, &list(roles))
-}
-
-/// A list of extensions that holds these components.
-fn extensions(components: &[u8]) -> Vec<u8> {
-    let mut list = Vec::new();
-    if !components.is_empty() {
-        list.extend(6_u16.to_be_bytes());
-        put_vector(&mut list, components);
-    }
-    let mut out = Vec::new();
-    put_vector(&mut out, &list);
-    out
-}
-
-/// A GroupContext with these components.
-fn context(epoch: u64, components: &[u8]) -> Bytes {
-    let mut bare = super::testing::view(epoch).group_context.to_vec();
-    assert_eq!(bare.pop(), Some(0), "it ends with no extensions");
-    bare.extend(extensions(components));
-    bare.into()
-}
-
-fn adds(commit: &mut Commit, leaf: u32, who: &ClientUri) {
-    let joined = Joined {
-        leaf,
-        client: who.clone(),
-        key_package_reference: Some(Bytes::from_static(b"reference")),
-        signature_key: Bytes::from_static(b"key"),
-    };
-    commit.checked.joined.push(joined).unwrap();
-}
-
-fn removes(commit: &mut Commit, leaf: u32, who: &ClientUri) {
-    let left = Member {
-        leaf,
-        client: who.clone(),
-        signature_key: Bytes::from_static(b"key"),
-    };
-    commit.checked.left.push(left).unwrap();
-}
-
-/// An external Commit of who takes this leaf.
-fn enters(commit: &mut Commit, leaf: u32, who: &ClientUri) {
-    commit.checked.external = true;
-    let joined = Joined {
-        leaf,
-        client: who.clone(),
-        key_package_reference: None,
-        signature_key: Bytes::from_static(b"key"),
-    };
-    commit.checked.joined.push(joined).unwrap();
-}
-
-/// A Proposal of a leaf to change the components, as a PublicMessage.
-fn change_of(epoch: u64, leaf: u32, components: &[u8]) -> PendingProposal {
-    let mut message = vec![0, 1, 0, 1];
-    put_vector(&mut message, super::testing::GROUP);
-    message.extend(epoch.to_be_bytes());
-    message.push(1);
-    message.extend(leaf.to_be_bytes());
-    message.extend([0, 2, 0, 7]);
-    message.extend(extensions(components));
-    put_vector(&mut message, b"signature");
-    put_vector(&mut message, b"membership tag");
-    PendingProposal {
-        kind: ProposalKind::Extensions,
-        message: message.into(),
-        ..proposal(leaf, &format!("change by {leaf}"))
-    }
-}
-
-fn accepted(outcome: &Outcome) {
-    let done = &outcome.done;
-    assert!(
-        matches!(done, Done::Answer(Answer::Committed(_))),
-        "{done:?}"
-    );
-}
-
-fn proposed(outcome: &Outcome) {
-    let done = &outcome.done;
-    assert!(
-        matches!(done, Done::Answer(Answer::Proposed(_))),
-        "{done:?}"
-    );
-}
-
-fn granted(outcome: &Outcome) {
-    let done = &outcome.done;
-    assert!(matches!(done, Done::Granted { .. }), "{done:?}");
-}
-
-/// The code, the field and the explanation of a refusal.
-fn refusal(outcome: &Outcome) -> (RefusalCode, String, String) {
-    let Done::Answer(Answer::Refused(refused)) = &outcome.done else {
-        panic!("{outcome:?}")
-    };
-    let told = refused.refusal();
-    let field = told.field.map(|field| field.to_string());
-    (told.code, field.unwrap_or_default(), refused.to_string())
-}
-
-/// It is refused because somebody may not, and the explanation says this.
-fn forbidden(outcome: &Outcome, missing: &str) {
-    let (code, _, detail) = refusal(outcome);
-    assert_eq!(code, RefusalCode::ForbiddenByPolicy, "{detail}");
-    assert!(detail.contains(missing), "{detail}");
-}
-
-/// It is refused because of this component and field.
-fn bad(outcome: &Outcome, field: &str) {
-    let (code, named, detail) = refusal(outcome);
-    assert_eq!(
-        (code, &named[..]),
-        (RefusalCode::BadPolicy, field),
-        "{detail}"
-    );
 }

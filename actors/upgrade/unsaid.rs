@@ -133,3 +133,32 @@ impl Versioned for Events {
         Ok(postcard::to_extend(&Self { items }, out)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::event::{ClientSeq, SubmitSeq};
+
+    #[test]
+    fn version_1_is_told_what_it_has_a_word_for() {
+        for (reason, said) in [
+            (SubmitRefused::NoVoice, SubmitRefused::NotAuthorized),
+            (SubmitRefused::Duplicate, SubmitRefused::Malformed),
+            (SubmitRefused::Ended, SubmitRefused::Ended),
+        ] {
+            let run = VerdictRun {
+                first: ClientSeq(1),
+                count: 2,
+                verdict: Verdict::Refused(reason),
+            };
+            assert_eq!(verdict_in_1(run).verdict, Verdict::Refused(said));
+            let submit_seq = SubmitSeq(3);
+            let item = item_in_1(Item::Refused { submit_seq, reason });
+            let told = Item::Refused {
+                submit_seq,
+                reason: said,
+            };
+            assert_eq!(item, told);
+        }
+    }
+}

@@ -92,6 +92,7 @@ Feature: Room policy: who may do what, by the role that the room gives
     Given dora has another device, watch
     When watch joins by itself
     Then it is accepted
+    And alice, bob, carol and dora agree on epoch 3
     When bob makes dora a speaker
     Then it is accepted
     And dora knows that she has voice

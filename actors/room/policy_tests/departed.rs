@@ -1,8 +1,10 @@
 //! Whom the hub removes from a room with a policy.
 
-use super::*;
+use super::{hall::*, *};
 use crate::{
-    room::hub::{Depart, Expel},
+    ids::ClientUri,
+    policy::components::Component as _,
+    room::hub::{Command, Depart, Expel},
     wire::{BVec, event::Epoch, post::DepartedWhy},
 };
 
