@@ -23,6 +23,7 @@ use crate::{
     wire::{
         BText, Payload,
         claim::ClaimRequest,
+        consent::ConsentEntry,
         door::{self, DoorRefused, PackageRefused},
         event::Item,
         link::{self, Fanout, FanoutGroup, LinkRefused, SubmitGroup},
@@ -138,6 +139,8 @@ pub enum Fanned {
     Room(RoomUri, follower::Deliver),
     /// A refill, for a user of this provider; the room may be anybody's.
     User(RoomUri, UserUri, LearnRefilled),
+    /// What is said to a user of this provider about consent.
+    Consent(RoomUri, ConsentEntry),
 }
 
 /// The parts of a batch that a shard of a peer fans out, in order.
@@ -157,6 +160,12 @@ pub fn fanned(batch: Fanout) -> Vec<Fanned> {
                     refilled,
                 };
                 parts.push(Fanned::User(room.clone(), requester, learn));
+                None
+            }
+            Item::Consent(entry) => {
+                // Whoever took the batch has read it: nothing else is in one.
+                let read = ConsentEntry::read(&entry).ok();
+                parts.extend(read.map(|entry| Fanned::Consent(room.clone(), entry)));
                 None
             }
             Item::Event(_) | Item::Refused { .. } => Some(item),

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     ids::RoomUri,
     wire::{
+        consent::ConsentEntry,
         event::{Copy, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq},
         link::RoomRefused,
         post::{Refilled, UserNotice},
@@ -59,6 +60,17 @@ pub enum Owed {
     },
     /// A client can be added now for which an add was pending.
     Refilled(Refilled),
+    /// What a user says to another about consent. Version 1 of folds has no word for it.
+    Consent(ConsentOwed),
+}
+
+/// What a user says to another about consent, on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsentOwed {
+    /// Where it stands on the link.
+    pub place: RoomUri,
+    /// What is said.
+    pub entry: ConsentEntry,
 }
 
 /// The outgoing side of one link.
@@ -98,6 +110,16 @@ impl Outgoing {
         self.acked
     }
 
+    /// Whether there is anything in it that version 1 of folds has no word for.
+    #[must_use]
+    pub fn is_of_2(&self) -> bool {
+        let on_link = self.runs.iter().map(|run| &run.owed);
+        let beside = self.parked.values().flat_map(Parked::owed);
+        on_link
+            .chain(beside)
+            .any(|owed| matches!(owed, Owed::Consent(_)))
+    }
+
     /// How many items are owed, on the link and beside it.
     #[must_use]
     pub fn items(&self) -> u64 {
@@ -120,7 +142,9 @@ impl Outgoing {
         let all = unacked.chain(beside.map(|owed| (owed, 0)));
         all.filter_map(|(owed, acked)| match owed {
             Owed::Events { room, first, .. } => Some((room, first.plus(acked))),
-            Owed::Refused { .. } | Owed::Notice { .. } | Owed::Refilled(_) => None,
+            Owed::Refused { .. } | Owed::Notice { .. } | Owed::Refilled(_) | Owed::Consent(_) => {
+                None
+            }
         })
     }
 
@@ -198,7 +222,8 @@ impl Outgoing {
             let Some(refused) = refused.iter().find(|refused| refused.room == *room) else {
                 continue;
             };
-            if matches!(run.owed, Owed::Notice { .. }) {
+            // A user that is frozen hears nothing of consent, and asks for the list when it is mended.
+            if matches!(run.owed, Owed::Notice { .. } | Owed::Consent(_)) {
                 continue;
             }
             let why = Why::Refused(refused.detail.clone());
@@ -279,7 +304,7 @@ impl Run {
                 }
             }
             Owed::Refused { first, .. } => *first = first.plus(skip),
-            Owed::Notice { .. } | Owed::Refilled(_) => {}
+            Owed::Notice { .. } | Owed::Refilled(_) | Owed::Consent(_) => {}
         }
         rest
     }
@@ -294,6 +319,7 @@ impl Owed {
                 room
             }
             Self::Refilled(refilled) => &refilled.room,
+            Self::Consent(owed) => &owed.place,
         }
     }
 }

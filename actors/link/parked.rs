@@ -5,7 +5,7 @@
 use super::outgoing::{Owed, goes_on};
 use crate::{
     limits::{PARKED_RUNS_PER_ROOM_MAX, REFUSAL_DETAIL_BYTES_MAX},
-    wire::{self, BText, event::Hash, post::Refilled},
+    wire::{self, BText, event::Hash},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +36,8 @@ enum Place {
     Refused(u64),
     /// Refills for users about the room, by what they say.
     Refilled(u64),
+    /// What is said about consent for each scope, by whom it concerns.
+    Consent(u64),
 }
 
 impl Parked {
@@ -69,6 +71,17 @@ impl Parked {
             // A notice is for a shard of this provider, which refuses none.
             Owed::Notice { .. } => return,
             Owed::Refilled(refilled) => Place::Refilled(name(refilled)),
+            Owed::Consent(said) => {
+                let entry = &said.entry;
+                let scope = (&entry.requester, &entry.target, &entry.room);
+                let place = Place::Consent(name(&scope));
+                // Only what was said last counts.
+                if let Some(waits) = self.runs.get_mut(&place) {
+                    *waits = (owed, count);
+                    return;
+                }
+                place
+            }
         };
         if let Some((_, kept)) = self.runs.get_mut(&place) {
             *kept = (*kept).max(count);
@@ -98,9 +111,9 @@ impl Parked {
     }
 }
 
-/// What tells a refill from others about its room.
-fn name(refilled: &Refilled) -> u64 {
-    let Hash(hash) = Hash::of(&wire::canonical(refilled));
+/// What tells a refill, or a scope of consent, from others at its place.
+fn name<T: Serialize>(said: &T) -> u64 {
+    let Hash(hash) = Hash::of(&wire::canonical(said));
     hash.first_chunk()
         .map_or(0, |first| u64::from_be_bytes(*first))
 }

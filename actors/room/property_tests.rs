@@ -213,7 +213,7 @@ fn followed() -> impl Strategy<Value = follower::Command> {
             items.sort_by_key(|item| match item {
                 Item::Event(event) => event.seq.0,
                 Item::Refused { submit_seq, .. } => submit_seq.0,
-                Item::Refilled { .. } => 0,
+                Item::Refilled { .. } | Item::Consent(_) => 0,
             });
             items
         })

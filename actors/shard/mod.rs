@@ -22,7 +22,11 @@ use crate::{
     },
     machine::ReviveError,
     room::hub,
-    wire::{self, event::Hash, version::Level},
+    wire::{
+        self,
+        event::Hash,
+        version::{FOLD, Format, Level, NotInVersion, Versioned},
+    },
 };
 use index::EventIndex;
 use names::Names;
@@ -117,7 +121,10 @@ impl Derived {
         let owed = self.links.peers().flat_map(|(_, owed)| {
             let notice = |owed| match owed {
                 Owed::Notice { notice, .. } => Some(notice.at),
-                Owed::Events { .. } | Owed::Refused { .. } | Owed::Refilled(_) => None,
+                Owed::Events { .. }
+                | Owed::Refused { .. }
+                | Owed::Refilled(_)
+                | Owed::Consent(_) => None,
             };
             owed.from(owed.acked().next())
                 .filter_map(move |run| notice(run.owed))
@@ -129,7 +136,13 @@ impl Derived {
     }
 }
 
-crate::versioned!(crate::wire::version::FOLD; Derived);
+impl Versioned for Derived {
+    const FORMAT: Format = FOLD;
+
+    fn is_in(&self, version: u8) -> Result<(), NotInVersion> {
+        self.links.is_in(version)
+    }
+}
 
 #[cfg(test)]
 mod order_tests;

@@ -360,7 +360,9 @@ pub fn inbox_item<S: Source>(source: &S, item: InboxItem) -> Result<DoorItem, Re
             | UserCommand::LearnRefilled(_)
             | UserCommand::Ack(_)
             | UserCommand::Introduction(_)
-            | UserCommand::Join(_) => Err(no_event(at)),
+            | UserCommand::Join(_)
+            | UserCommand::Consents(_)
+            | UserCommand::Heard(_) => Err(no_event(at)),
         },
         Some(
             Command::Hub(..)

@@ -1,9 +1,12 @@
-//! What version 1 had no word of its own for: a message that the room took before, and a notice that found no place.
+//! What version 1 had no word of its own for: a message that the room took before, a notice that found no place, and consent
+//! between users.
 
 use crate::{
+    ids::{ClientUri, UserUri},
     room::follower::Deliver,
     wire::{
-        Unwritten, Versioned,
+        Payload, Unwritten, Versioned,
+        consent::ConsentEntry,
         door::{DoorItem, Events},
         event::{Item, SubmitRefused, Verdict, VerdictRun},
         link::Fanout,
@@ -26,7 +29,7 @@ pub(super) fn verdict_in_1(mut run: VerdictRun) -> VerdictRun {
 fn is_duplicate(item: &Item) -> bool {
     let reason = match item {
         Item::Refused { reason, .. } => Some(*reason),
-        Item::Event(_) | Item::Refilled { .. } => None,
+        Item::Event(_) | Item::Refilled { .. } | Item::Consent(_) => None,
     };
     reason == Some(SubmitRefused::Duplicate)
 }
@@ -40,8 +43,29 @@ fn item_in_1(item: Item) -> Item {
             submit_seq,
             reason: SAID,
         },
+        Item::Consent(entry) => nothing_said(&entry),
         Item::Refused { .. } | Item::Event(_) | Item::Refilled { .. } => item,
     }
+}
+
+/// Who no user is called: whatever is told to it is told to nobody.
+const NOBODY: &str = "~";
+
+/// What version 1 is told in place of something about consent. Numbers have no gap, so something must be said: a refill for
+/// somebody who is not there does no harm.
+fn nothing_said(entry: &Payload) -> Item {
+    let said = ConsentEntry::read(entry).ok().and_then(|entry| {
+        let requester = UserUri::new(entry.receiver().provider(), NOBODY).ok()?;
+        let client = ClientUri::new(entry.sender(), NOBODY).ok()?;
+        Some(Item::Refilled { requester, client })
+    });
+    // This provider wrote the entry, and every provider can have a user of that name.
+    said.unwrap_or_else(|| Item::Consent(entry.clone()))
+}
+
+/// Whether version 1 has no word for it.
+fn is_otherwise_in_1(item: &Item) -> bool {
+    is_duplicate(item) || matches!(item, Item::Consent(_))
 }
 
 /// What a hub tells of a room, as an entry of version 1 has it, if that is otherwise.
@@ -56,7 +80,7 @@ impl Versioned for Fanout {
 
     fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
         let items = || self.groups.iter().flat_map(|group| group.items.iter());
-        if version > 1 || !items().any(is_duplicate) {
+        if version > 1 || !items().any(is_otherwise_in_1) {
             return Ok(postcard::to_extend(self, out)?);
         }
         let mut before = self.clone();
@@ -77,7 +101,10 @@ impl Versioned for Events {
                 item,
                 DoorItem::Verdict { .. }
                     | DoorItem::Note {
-                        note: Note::Missed { .. },
+                        note: Note::Missed { .. }
+                            | Note::ConsentAsked { .. }
+                            | Note::ConsentSaid { .. }
+                            | Note::ConsentsChanged,
                         ..
                     }
             )
@@ -93,7 +120,11 @@ impl Versioned for Events {
             // Numbers have no gap, so something must be said: this does no harm.
             DoorItem::Note {
                 seq,
-                note: Note::Missed { .. },
+                note:
+                    Note::Missed { .. }
+                    | Note::ConsentAsked { .. }
+                    | Note::ConsentSaid { .. }
+                    | Note::ConsentsChanged,
             } => DoorItem::Note {
                 seq,
                 note: Note::LowStock { left: 0 },

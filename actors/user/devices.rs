@@ -5,6 +5,7 @@
 
 use super::{
     Account, Codes, Device, Fold, User,
+    asking::Asking,
     budget::Budgets,
     claims::Claims,
     command::{Add, Enrol, Revoke},
@@ -77,6 +78,7 @@ impl User {
             consents: Consents::default(),
             introductions: Introductions::default(),
             heard: BTreeMap::new(),
+            asking: Asking::default(),
         }
     }
 

@@ -14,8 +14,9 @@ use super::{
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri},
     limits::{
-        INBOX_ITEMS_PER_CLIENT_AND_HUB_MAX, INBOX_ITEMS_PER_CLIENT_MAX, NOTES_PER_CLIENT_MAX,
-        ROOMS_PER_CLIENT_AND_HUB_MAX, ROOMS_PER_CLIENT_MAX,
+        CONSENT_NOTES_PER_CLIENT_MAX, INBOX_ITEMS_PER_CLIENT_AND_HUB_MAX,
+        INBOX_ITEMS_PER_CLIENT_MAX, NOTES_PER_CLIENT_MAX, ROOMS_PER_CLIENT_AND_HUB_MAX,
+        ROOMS_PER_CLIENT_MAX,
     },
     machine::{Moment, Position},
     mls::codec::welcome::Welcome,
@@ -121,8 +122,10 @@ impl Inbox {
 
     /// Whether there is anything in it that version 1 of folds has no word for.
     pub(super) fn is_of_2(&self) -> bool {
-        let of_2 = |item: &InboxItem| {
-            matches!(item.held, Held::From(..) | Held::Note(Note::Missed { .. }))
+        let of_2 = |item: &InboxItem| match &item.held {
+            Held::From(..) | Held::Note(Note::Missed { .. }) => true,
+            Held::Note(note) => note.is_of_consent(),
+            Held::Notice(_) => false,
         };
         self.items.iter().any(of_2)
     }
@@ -265,6 +268,22 @@ impl Device {
 }
 
 impl Device {
+    /// Stores a note about consent, once. Where many of those wait, one more says that there are others: what there is can be
+    /// asked for, and low stock must find its place.
+    pub(super) fn note_consent(&mut self, client: &ClientUri, note: &Note, outcome: &mut Outcome) {
+        let waiting = self.inbox.notes().filter(|note| note.is_of_consent());
+        let note = if waiting.count() < CONSENT_NOTES_PER_CLIENT_MAX {
+            note
+        } else {
+            &Note::ConsentsChanged
+        };
+        if !self.inbox.holds(note) {
+            self.note(client, note.clone(), outcome);
+        }
+    }
+}
+
+impl Device {
     /// Tells the device that it missed a notice of a room, once; where too many notes wait, it knows already that it missed
     /// some.
     fn tell_missed(&mut self, room: &RoomUri) {
@@ -299,7 +318,7 @@ impl User {
     }
 
     /// Whether a number of a shard, which says one thing after the other, was not heard before; it is now.
-    fn is_news(&mut self, shard: u16, seq: LinkSeq) -> bool {
+    pub(super) fn is_news(&mut self, shard: u16, seq: LinkSeq) -> bool {
         let heard = self.heard.entry(shard).or_default();
         let news = seq > *heard;
         *heard = seq.max(*heard);

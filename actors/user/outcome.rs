@@ -6,6 +6,7 @@ use crate::{
     wire::{
         BVec,
         claim::{ClaimedClient, UserRefused},
+        consent::{ConsentEntry, Consents},
         door::PackageRefused,
         joining::{CodeId, Introduced},
         post::Refilled,
@@ -32,6 +33,8 @@ pub struct Outcome {
     pub refilled: Vec<Refilled>,
     /// Packages that were handed out; none for a claim that was refused, or answered from memory.
     pub handed_out: Option<u32>,
+    /// What others are to hear about consent.
+    pub told: Vec<ConsentEntry>,
 }
 
 impl Outcome {
@@ -44,6 +47,7 @@ impl Outcome {
             inbox_full: Vec::new(),
             refilled: Vec::new(),
             handed_out: None,
+            told: Vec::new(),
         }
     }
 
@@ -73,6 +77,8 @@ pub enum Answer {
     Refused(Refused),
     /// It was so before.
     Unchanged,
+    /// What there is about consent.
+    Consents(Box<Consents>),
 }
 
 impl Answer {
@@ -85,6 +91,7 @@ impl Answer {
             Self::Enrolled => Some(user::Answer::Enrolled),
             Self::Introduced(introduced) => Some(user::Answer::Introduced(introduced)),
             Self::Refused(refused) => Some(user::Answer::Refused(refused)),
+            Self::Consents(consents) => Some(user::Answer::Consents(consents)),
             Self::Uploaded(_) | Self::Claimed(_) | Self::IntroductionKept(_) => None,
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     },
     shard_request::{ShardReply, ShardRequest},
     user::{command::Command as UserCommand, desk as user_desk, fold as user, outcome, requests},
-    wire::{refusal::TryLater, version::Level},
+    wire::{refusal::TryLater, user::Request, version::Level},
 };
 use std::sync::Arc;
 
@@ -65,6 +65,15 @@ pub fn take(request: ShardRequest, ticket: Ticket, derived: &Derived, now: Milli
         }
         ShardRequest::Follower(room, command) => {
             Taken::Follower(room, follower_desk::Input::asked(ticket, command))
+        }
+        // A log that goes by the rules of release 0.1 has no word for it.
+        ShardRequest::User(_, _, Request::Consents(_)) if derived.level < Level::SECOND => {
+            let refused = outcome::Refused::TryLater(TryLater::NOT_LED);
+            Taken::Answered(ShardReply::User(outcome::Answer::Refused(refused)))
+        }
+        // Nor has it for what others say; they say it again when they are asked to, and nothing behind it is held up.
+        ShardRequest::UserLog(_, UserCommand::Heard(_)) if derived.level < Level::SECOND => {
+            Taken::Answered(ShardReply::User(outcome::Answer::Done))
         }
         ShardRequest::User(user, principal, request) => {
             match requests::taken(&user, principal, request, ticket) {
@@ -123,7 +132,7 @@ mod tests {
         caller::{Origin, Principal},
         machine::Desk,
         shard::names::GroupName,
-        wire::{BVec, user::Request},
+        wire::BVec,
     };
 
     const NOW: Millis = Millis(1_000_000);
