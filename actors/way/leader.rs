@@ -71,9 +71,15 @@ pub fn take(request: ShardRequest, ticket: Ticket, derived: &Derived, now: Milli
             let refused = outcome::Refused::TryLater(TryLater::NOT_LED);
             Taken::Answered(ShardReply::User(outcome::Answer::Refused(refused)))
         }
-        // Nor has it for what others say; they say it again when they are asked to, and nothing behind it is held up.
-        ShardRequest::UserLog(_, UserCommand::Heard(_)) if derived.level < Level::SECOND => {
-            Taken::Answered(ShardReply::User(outcome::Answer::Done))
+        // Nor has it for what others say. Another shard comes again, for it is ahead by moments alone. Another provider may be
+        // ahead by days, and nothing of it must be held up that long: what it says of consent is passed over.
+        ShardRequest::UserLog(_, UserCommand::Heard(heard)) if derived.level < Level::SECOND => {
+            let refused = outcome::Refused::TryLater(TryLater::NOT_LED);
+            let answer = match heard.from {
+                Some(_) => outcome::Answer::Refused(refused),
+                None => outcome::Answer::Done,
+            };
+            Taken::Answered(ShardReply::User(answer))
         }
         ShardRequest::User(user, principal, request) => {
             match requests::taken(&user, principal, request, ticket) {

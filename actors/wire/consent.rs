@@ -209,6 +209,20 @@ pub enum ConsentsAsk {
     },
 }
 
+impl ConsentsAsk {
+    /// Who may be told of it.
+    #[must_use]
+    pub const fn told_to(&self) -> Option<&UserUri> {
+        match self {
+            Self::Request(scope)
+            | Self::Cancel(scope)
+            | Self::Grant(scope)
+            | Self::Revoke(scope) => Some(&scope.user),
+            Self::TellRevocations(_) | Self::List { .. } => None,
+        }
+    }
+}
+
 /// What became of a request, as far as its user was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {

@@ -452,7 +452,7 @@ fn take(script: &mut Script, upto: LinkSeq, acked: LinkSeq, batch: &Fanout) -> A
         }
         let numbers = group.items.iter().filter_map(|item| match item {
             Item::Event(event) => Some(event.seq.0),
-            Item::Refused { .. } | Item::Refilled { .. } => None,
+            Item::Refused { .. } | Item::Refilled { .. } | Item::Consent(_) => None,
         });
         let taken = script.taken.entry(group.room.clone()).or_default();
         taken.extend(numbers);

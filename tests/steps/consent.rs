@@ -1,0 +1,223 @@
+//! Consent that users ask of each other at their own clients.
+
+use super::{Story, names, support};
+use crate::support::{room, until};
+use cucumber::{given, then, when};
+use mimi_actors::{
+    ids::{RoomUri, UserUri},
+    limits::CONSENTS_SAID_PER_HOUR_MAX,
+    wire::{
+        consent::{ConsentsAsk, Scope},
+        door::DoorRefused,
+        post::Note,
+        user::{Answer, Refused, Request},
+    },
+};
+use mimi_client::{
+    door::DoorError,
+    member::{Member, MemberError},
+};
+
+/// The room that is named, if one is.
+fn named(of: &str, hub: &str) -> Option<RoomUri> {
+    (!of.is_empty()).then(|| room(of, hub))
+}
+
+/// What a device's user answers, once its shard goes by the rules of this release: all of them do from their first moments on.
+async fn answered(member: &Member, ask: &ConsentsAsk) -> Answer {
+    until("the user answers", async || {
+        let request = Request::Consents(ask.clone());
+        let answer = member.door().unwrap().ask_user(request).await.unwrap();
+        let later = matches!(answer, Answer::Refused(Refused::TryLater(_)));
+        (!later).then_some(answer)
+    })
+    .await
+}
+
+/// Everybody's shard goes by the rules of this release.
+async fn settled(story: &Story) {
+    for member in story.members.values() {
+        answered(member, &ConsentsAsk::List { after: None }).await;
+    }
+}
+
+/// Says something about somebody, for a room or for any.
+async fn say(
+    story: &mut Story,
+    name: &str,
+    whom: &str,
+    room: Option<RoomUri>,
+    ask: fn(Scope) -> ConsentsAsk,
+) -> Answer {
+    settled(story).await;
+    let user = story.user(whom);
+    let ask = ask(Scope { user, room });
+    answered(story.member(name), &ask).await
+}
+
+/// Waits for a note.
+async fn told(story: &mut Story, name: &str, note: &Note) {
+    story
+        .wait(name, "a note about consent", |member| {
+            member.notes().any(|told| told == note)
+        })
+        .await;
+}
+
+#[when(regex = r"^(\w+) asks (\w+) for consent(?: for the room (\w+) of (\S+))?$")]
+async fn asks(story: &mut Story, name: String, whom: String, of: String, hub: String) {
+    let answer = say(story, &name, &whom, named(&of, &hub), ConsentsAsk::Request).await;
+    assert_eq!(answer, Answer::Done);
+}
+
+#[when(regex = r"^(\w+) asks (\w+), who is away, for consent$")]
+async fn asks_away(story: &mut Story, name: String, whom: String) {
+    let user = story.user(&whom);
+    let ask = ConsentsAsk::Request(Scope { user, room: None });
+    let answer = answered(story.member(&name), &ask).await;
+    assert_eq!(answer, Answer::Done);
+}
+
+#[when(regex = r"^(\w+) takes that request to (\w+) back(?: for the room (\w+) of (\S+))?$")]
+async fn cancels(story: &mut Story, name: String, whom: String, of: String, hub: String) {
+    let answer = say(story, &name, &whom, named(&of, &hub), ConsentsAsk::Cancel).await;
+    assert_eq!(answer, Answer::Done);
+}
+
+#[given(regex = r"^(\w+) gave (\w+) consent(?: for the room (\w+) of (\S+))?$")]
+#[when(regex = r"^(\w+) gives (\w+) consent(?: for the room (\w+) of (\S+))?$")]
+async fn gives(story: &mut Story, name: String, whom: String, of: String, hub: String) {
+    let answer = say(story, &name, &whom, named(&of, &hub), ConsentsAsk::Grant).await;
+    assert_eq!(answer, Answer::Done);
+}
+
+#[given(regex = r"^(\w+) refused (\w+) consent(?: for the room (\w+) of (\S+))?$")]
+#[when(regex = r"^(\w+) refuses (\w+) consent(?: for the room (\w+) of (\S+))?$")]
+async fn refuses(story: &mut Story, name: String, whom: String, of: String, hub: String) {
+    let answer = say(story, &name, &whom, named(&of, &hub), ConsentsAsk::Revoke).await;
+    assert_eq!(answer, Answer::Done);
+}
+
+#[given(regex = r"^(\w+) wants others to be told of refusals$")]
+async fn tells(story: &mut Story, name: String) {
+    let tell = ConsentsAsk::TellRevocations(true);
+    let answer = answered(story.member(&name), &tell).await;
+    assert_eq!(answer, Answer::Done);
+}
+
+#[then(regex = r"^(\w+) is told that (\w+) asks(?: for the room (\w+) of (\S+))?$")]
+async fn is_asked(story: &mut Story, name: String, whom: String, of: String, hub: String) {
+    let note = Note::ConsentAsked {
+        requester: story.user(&whom),
+        room: named(&of, &hub),
+    };
+    told(story, &name, &note).await;
+}
+
+#[then(
+    regex = r"^(\w+) is told that (\w+) (consents|does not consent)(?: for the room (\w+) of (\S+))?$"
+)]
+async fn is_answered(
+    story: &mut Story,
+    name: String,
+    whom: String,
+    how: String,
+    of: String,
+    hub: String,
+) {
+    let note = Note::ConsentSaid {
+        target: story.user(&whom),
+        room: named(&of, &hub),
+        granted: how == "consents",
+    };
+    told(story, &name, &note).await;
+}
+
+#[given(regex = r"^(\w+) sees that (nobody) waits for an answer$")]
+#[then(regex = r"^(\w+) sees that (nobody|[\w, ]+) waits? for an answer$")]
+async fn waiting(story: &mut Story, name: String, list: String) {
+    let expected: Vec<UserUri> = if list == "nobody" {
+        Vec::new()
+    } else {
+        names(&list).iter().map(|name| story.user(name)).collect()
+    };
+    let member = story.member(&name);
+    let list = ConsentsAsk::List { after: None };
+    until("those wait", async || {
+        let Answer::Consents(consents) = answered(member, &list).await else {
+            panic!("a list")
+        };
+        let waiting = consents.waiting.iter().map(|scope| scope.user.clone());
+        (waiting.collect::<Vec<_>>() == expected).then_some(())
+    })
+    .await;
+}
+
+#[then(regex = r"^(\w+) was told nothing about consent$")]
+async fn told_nothing(story: &mut Story, name: String) {
+    let notes = story.member(&name).notes();
+    let notes: Vec<_> = notes.filter(|note| note.is_of_consent()).collect();
+    assert!(notes.is_empty(), "{notes:?}");
+}
+
+#[then(regex = r"^(\w+) was told (\d+) things? about consent$")]
+async fn told_so_much(story: &mut Story, name: String, count: usize) {
+    let notes = story.member(&name).notes();
+    assert_eq!(notes.filter(|note| note.is_of_consent()).count(), count);
+}
+
+#[then(regex = r"^whoever (\w+) asks for consent, (?:she|he) gets the same bytes: ([\w, ]+)$")]
+async fn same_bytes(story: &mut Story, name: String, list: String) {
+    settled(story).await;
+    let mut told = Vec::new();
+    for whom in names(&list) {
+        let user = story.user(&whom);
+        let mut transcript = Vec::new();
+        for _ in 0..2 {
+            let request = ConsentsAsk::Request(Scope {
+                user: user.clone(),
+                room: None,
+            });
+            let answer = answered(story.member(&name), &request).await;
+            transcript.extend(postcard::to_stdvec(&answer).unwrap());
+        }
+        told.push((whom, transcript));
+    }
+    let (_, first) = &told[0];
+    for (whom, transcript) in &told {
+        assert_eq!(transcript, first, "{whom}");
+    }
+}
+
+#[then(regex = r"^(\w+) cannot ask (\w+) for consent, for there is no link to (\S+)$")]
+async fn no_link(story: &mut Story, name: String, whom: String, provider: String) {
+    let user = support::user(&whom, &provider);
+    let refused = story.member(&name).ask_consent(&user, None).await;
+    let Err(MemberError::Door(DoorError::Refused(DoorRefused::ProviderUnknown { provider }))) =
+        refused
+    else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(provider, *user.provider());
+}
+
+#[when(regex = r"^(\w+) asks (\w+) for consent for as many rooms as one may in an hour$")]
+async fn asks_much(story: &mut Story, name: String, whom: String) {
+    for number in 0..CONSENTS_SAID_PER_HOUR_MAX {
+        let of = Some(room(&format!("room{number}"), "a.example"));
+        let answer = say(story, &name, &whom, of, ConsentsAsk::Request).await;
+        assert_eq!(answer, Answer::Done);
+    }
+}
+
+#[then(regex = r"^(\w+) may ask (\w+) again, but for nothing more$")]
+async fn asks_no_more(story: &mut Story, name: String, whom: String) {
+    let again = Some(room("room0", "a.example"));
+    let answer = say(story, &name, &whom, again, ConsentsAsk::Request).await;
+    assert_eq!(answer, Answer::Unchanged);
+    let answer = say(story, &name, &whom, None, ConsentsAsk::Request).await;
+    assert!(
+        matches!(answer, Answer::Refused(Refused::Limited { .. })),
+        "{answer:?}"
+    );
+}
