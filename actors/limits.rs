@@ -198,6 +198,9 @@ pub const CLAIMS_REMEMBERED_PER_USER_MAX: usize = 1_024;
 pub const CLAIM_KEPT_MS: u64 = 24 * 3_600 * 1_000;
 /// References of consumed packages that one user remembers, so that none can be uploaded again.
 pub const CONSUMED_REFS_PER_USER_MAX: usize = 16_384;
+/// KeyPackages of one user of which it is remembered who got them, at most; the oldest is forgotten first, and then whoever
+/// got it may use it.
+pub const PACKAGES_GIVEN_REMEMBERED_MAX: usize = 4_096;
 /// Consent entries of one user, at most.
 pub const CONSENTS_PER_USER_MAX: usize = 10_000;
 /// Of what a user said about others, entries in one answer, at most.

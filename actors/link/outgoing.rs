@@ -266,15 +266,6 @@ impl Outgoing {
         items
     }
 
-    /// Some room of which something is owed.
-    #[must_use]
-    pub fn some_room(&self) -> Option<&RoomUri> {
-        let next = self.acked.next();
-        let unacked = self.runs.iter().find(|run| run.end() > next);
-        let on_link = unacked.map(|run| run.owed.room());
-        on_link.or_else(|| self.parked.keys().next())
-    }
-
     /// The runs that hold items from `from` on, the first one cut to begin there.
     pub fn from(&self, from: LinkSeq) -> impl Iterator<Item = Run> + '_ {
         let skip = self.runs.partition_point(|run| run.end() <= from);
@@ -489,13 +480,11 @@ mod tests {
         }
         link.ack(LinkSeq(2), &[]).unwrap();
         assert_eq!((link.items(), link.parked().count()), (7, 1));
-        assert_eq!(link.some_room(), Some(events("x", 1).room()));
         assert_eq!((link.give_up(), link.give_up()), (7, 0));
-        assert_eq!((link.items(), link.some_room()), (0, None));
+        assert_eq!(link.items(), 0);
         assert_eq!(link.owed_events().count(), 0);
         link.push(events("y", 4), 1);
         assert_eq!(owed(&link), [(7, 1, events("y", 4))]);
-        assert_eq!(link.some_room(), Some(events("y", 4).room()));
     }
 
     #[test]

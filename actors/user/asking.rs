@@ -9,6 +9,7 @@
 use super::{
     Account, Fold, User,
     command::{Consent, Heard},
+    given::Given,
     outcome::{Answer, Counted, Outcome, Refused},
 };
 use crate::{
@@ -37,6 +38,8 @@ pub struct Asking {
     /// When it spoke within the last hour to somebody who had not asked, oldest first.
     said_at: VecDeque<Millis>,
     tells_revocations: bool,
+    /// Who got which of this user's KeyPackages.
+    pub(super) given: Given,
 }
 
 /// Whether an answer for one scope is one to a request for another of the same user: a room is answered by any room, and any

@@ -41,7 +41,7 @@ impl machine::Fold for Fold {
             Command::Revoke(revoke) => self.on_user(|user| user.revoke(revoke)),
             Command::Enrol(enrol) => self.on_user(|user| user.enrol(time, enrol)),
             Command::Upload(upload) => self.on_user(|user| user.upload(time, upload)),
-            Command::Claim(claim) => self.claim(time, claim),
+            Command::Claim(claim) => self.claim(moment, claim),
             Command::Deliver(deliver) => self.deliver(moment, deliver),
             Command::Join(join) => self.join(moment, join),
             Command::LearnRefilled(learn) => self.learn_refilled(learn),
@@ -172,6 +172,14 @@ impl Fold {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn user_mut(&mut self) -> Option<&mut User> {
+        match &mut self.account {
+            Account::Active(user) => Some(user),
+            Account::Absent | Account::Deleted => None,
+        }
+    }
+
     fn device(&self, client: &ClientUri) -> Option<&Device> {
         self.user().and_then(|user| user.devices.get(client))
     }
@@ -197,10 +205,10 @@ impl Fold {
         }
     }
 
-    fn claim(&mut self, time: Millis, claim: &Claim) -> Outcome {
+    fn claim(&mut self, moment: Moment, claim: &Claim) -> Outcome {
         let refused = match &mut self.account {
             Account::Absent => UserRefused::Unknown,
-            Account::Active(user) => return user.claim(time, claim),
+            Account::Active(user) => return user.claim(moment, claim),
             Account::Deleted => UserRefused::Deleted,
         };
         Outcome::answer(Answer::Claimed(Err(fold_refusal(refused, claim))))

@@ -325,8 +325,9 @@ impl User {
         news
     }
 
-    /// Whether a hub of another provider brings clients into a room by what is no Welcome, or one for none of the KeyPackages that
-    /// were given away: it never claimed any.
+    /// Whether nobody may bring the clients of a notice into its room: the Welcome is for KeyPackages of the user that were
+    /// claimed by whoever has no consent for the room, or not any more. Of another provider's room it must also be a Welcome,
+    /// and for some KeyPackage that was given away; who is added to a room of the own provider may have given its own by hand.
     pub(super) fn is_uninvited(&self, deliver: &Deliver) -> bool {
         let Deliver { post, .. } = deliver;
         let Notice::Joined {
@@ -336,9 +337,7 @@ impl User {
         else {
             return false;
         };
-        if post.room.hub() == self.uri.provider() {
-            return false;
-        }
+        let is_own_room = post.room.hub() == self.uri.provider();
         let of_last_resort = |reference: &[u8]| {
             let mut kept = self
                 .devices
@@ -347,10 +346,16 @@ impl User {
             kept.any(|kept| kept.package().reference[..] == *reference)
         };
         let Ok(welcome) = Welcome::read(&notice.welcome) else {
-            return true;
+            return !is_own_room;
         };
-        let mut named = welcome.references.iter();
-        !named.any(|reference| self.spent.gave(reference) || of_last_resort(reference))
+        let named = welcome.references.iter();
+        let mut given = named
+            .filter(|reference| self.spent.gave(reference) || of_last_resort(reference))
+            .peekable();
+        if given.peek().is_none() {
+            return !is_own_room;
+        }
+        !given.any(|reference| self.may_bring_in(reference, &post.room))
     }
 
     pub(super) fn deliver(&mut self, moment: Moment, deliver: &Deliver) -> Outcome {

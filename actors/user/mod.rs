@@ -16,6 +16,7 @@ pub mod cursors;
 pub mod desk;
 pub mod devices;
 pub mod fold;
+mod given;
 pub mod inbox;
 pub mod introductions;
 pub mod key_packages;
