@@ -18,9 +18,8 @@ Feature: Consent that users ask of each other
     When bob gives alice consent for the room den of a.example
     Then alice is told that bob consents for the room den of a.example
     And bob sees that nobody waits for an answer
-    When alice claims KeyPackages of bob for the room den of a.example
-    Then the claim answers
-      | bob | bob | KeyPackage |
+    When alice opens the room den of a.example and adds bob
+    Then bob is in the room den of a.example
 
   @R6.1-03 @R6.1-08 @R6.1-09
   Scenario: consent for one room is none for another, and blanket consent is for all of them
@@ -41,6 +40,27 @@ Feature: Consent that users ask of each other
     When alice claims KeyPackages of bob for the room den of a.example
     Then the claim answers
       | bob | bob | KeyPackage |
+
+  @R6.1-09
+  Scenario: a KeyPackage that was claimed for one room brings its user into no other
+    Given bob gave alice consent for the room den of a.example
+    When alice claims KeyPackages of bob for the room den of a.example
+    And alice opens the room club of a.example and adds bob with what she claimed
+    And alice claims KeyPackages of bob for the room den of a.example
+    And alice opens the room den of a.example and adds bob with what she claimed
+    Then bob is in the room den of a.example
+    And bob is in no other, once both providers are at rest
+
+  @R6.1-09
+  Scenario: who lost consent after its claim brings nobody in
+    Given bob gave alice consent
+    When alice claims KeyPackages of bob for the room club of a.example
+    And bob refuses alice consent for the room club of a.example
+    And alice opens the room club of a.example and adds bob with what she claimed
+    And alice claims KeyPackages of bob for the room den of a.example
+    And alice opens the room den of a.example and adds bob with what she claimed
+    Then bob is in the room den of a.example
+    And bob is in no other, once both providers are at rest
 
   @R6.1-08
   Scenario: blanket consent goes one way until the other says it too

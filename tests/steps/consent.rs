@@ -15,7 +15,7 @@ use mimi_actors::{
 };
 use mimi_client::{
     door::DoorError,
-    member::{Member, MemberError},
+    member::{Member, MemberError, packages},
 };
 
 /// The room that is named, if one is.
@@ -220,4 +220,36 @@ async fn asks_no_more(story: &mut Story, name: String, whom: String) {
         matches!(answer, Answer::Refused(Refused::Limited { .. })),
         "{answer:?}"
     );
+}
+
+#[when(regex = r"^(\w+) opens the room (\w+) of (\S+) and adds (\w+) with what she claimed$")]
+async fn adds_claimed(story: &mut Story, name: String, of: String, hub: String, whom: String) {
+    let claimed = packages(story.claims.last().unwrap());
+    assert_eq!(claimed.len(), 1, "a KeyPackage of {whom}");
+    let den = room(&of, &hub);
+    let member = story.member(&name);
+    member.create_room(&den).await.unwrap();
+    let prepared = member.prepare_add(&den, &claimed).unwrap();
+    member.commit(&prepared).await.unwrap();
+}
+
+#[then(regex = r"^(\w+) is in the room (\w+) of (\S+)$")]
+async fn is_in(story: &mut Story, name: String, of: String, hub: String) {
+    let den = room(&of, &hub);
+    let joined = |member: &Member| member.epoch(&den).is_some();
+    story.wait(&name, "the room", joined).await;
+}
+
+#[then(regex = r"^(\w+) is in no other, once both providers are at rest$")]
+async fn in_no_other(story: &mut Story, name: String) {
+    for provider in ["a.example", "b.example"] {
+        story.net().node(provider).settled().await;
+    }
+    // A Welcome that lay in the inbox would be read by now: the inbox comes at once, in its order.
+    let mut member = story.take(&name);
+    story.net().reconnect(&mut member).await;
+    let soon = std::time::Duration::from_millis(500);
+    let another = member.run_until(soon, |member| member.rooms().count() > 1);
+    assert!(matches!(another.await, Err(MemberError::Deadline)));
+    story.members.insert(name, member);
 }
