@@ -10,17 +10,19 @@ use super::{
     Account, Fold, User,
     command::{Consent, Heard},
     given::Given,
+    inbox::Held,
     outcome::{Answer, Counted, Outcome, Refused},
 };
 use crate::{
     ids::{Requester, RoomUri, UserUri},
     limits::{
-        CONSENT_REQUESTS_WAITING_MAX, CONSENTS_ASKED_PER_USER_MAX, CONSENTS_LISTED_MAX,
-        CONSENTS_SAID_PER_HOUR_MAX, CONSENTS_SAID_WINDOW_MS,
+        CLIENTS_PER_USER_MAX, CONSENT_REQUESTS_WAITING_MAX, CONSENTS_ASKED_PER_USER_MAX,
+        CONSENTS_LISTED_MAX, CONSENTS_SAID_PER_HOUR_MAX, CONSENTS_SAID_WINDOW_MS,
     },
-    machine::Millis,
+    machine::{Millis, Moment},
     wire::{
         BVec, Payload,
+        claim::ClaimTerms,
         consent::{ConsentEntry, ConsentOp, Consents, ConsentsAsk, Said, Scope, Standing},
         post::Note,
     },
@@ -164,6 +166,7 @@ impl User {
             requester,
             target,
             room: scope.room.clone(),
+            key_packages: BVec::default(),
             extensions: Payload::default(),
         }
     }
@@ -203,6 +206,7 @@ impl User {
             ConsentsAsk::Grant(scope) => {
                 scope.user == self.uri || unasked(scope) && self.said(scope) == Some(true)
             }
+            ConsentsAsk::GrantWithPackages(scope) => scope.user == self.uri,
             ConsentsAsk::Revoke(scope) => {
                 scope.user == self.uri || unasked(scope) && self.said(scope) == Some(false)
             }
@@ -213,7 +217,7 @@ impl User {
         }
         let to_a_stranger = match ask {
             ConsentsAsk::Request(_) => true,
-            ConsentsAsk::Grant(scope) => unasked(scope),
+            ConsentsAsk::Grant(scope) | ConsentsAsk::GrantWithPackages(scope) => unasked(scope),
             ConsentsAsk::Cancel(_)
             | ConsentsAsk::Revoke(_)
             | ConsentsAsk::TellRevocations(_)
@@ -249,7 +253,7 @@ impl User {
                 }
                 self.asking.asked.retain(|(of, _)| of != scope);
             }
-            ConsentsAsk::Grant(scope) => {
+            ConsentsAsk::Grant(scope) | ConsentsAsk::GrantWithPackages(scope) => {
                 let asked = self.asking.is_waited_for(scope);
                 let granted = self.consent(&consent(scope, true));
                 if let Answer::Refused(_) = granted.answer {
@@ -259,7 +263,11 @@ impl User {
                     self.asking.count(time);
                 }
                 self.asking.answered(scope);
-                outcome.told.push(self.entry(ConsentOp::Grant, scope));
+                let mut entry = self.entry(ConsentOp::Grant, scope);
+                if matches!(ask, ConsentsAsk::GrantWithPackages(_)) {
+                    entry.key_packages = self.give_packages(time, &scope.user.clone().into());
+                }
+                outcome.told.push(entry);
             }
             ConsentsAsk::Revoke(scope) => {
                 // Who never asked and never had consent is told nothing: there would be no end to whom one could tell.
@@ -278,6 +286,25 @@ impl User {
             ConsentsAsk::List { .. } => {}
         }
         outcome
+    }
+
+    /// Takes a KeyPackage of each client that has one, for somebody who has consent: gone as by a claim.
+    fn give_packages(
+        &mut self,
+        time: Millis,
+        to: &Requester,
+    ) -> BVec<Payload, CLIENTS_PER_USER_MAX> {
+        let terms = ClaimTerms::new(to.clone());
+        let mut given = Vec::new();
+        for device in self.devices.values_mut() {
+            // A last-resort package is for who claims, once for each hub.
+            if let Ok(package) = device.stock.take(&terms, time, 0) {
+                self.spent.add(&package);
+                self.asking.given.add(&package, to);
+                given.push(package.package);
+            }
+        }
+        BVec::first_max(given)
     }
 
     /// The operator said something for the user: it is as if the user had.
@@ -318,7 +345,10 @@ impl User {
                         == Some(false)
             }
             ConsentOp::Cancel => !self.asking.waiting.contains(&other(&entry.requester)),
-            ConsentOp::Grant => entry.target == self.uri || heard(Standing::Granted),
+            ConsentOp::Grant => {
+                let old = heard(Standing::Granted) && entry.key_packages.is_empty();
+                entry.target == self.uri || old
+            }
             // Of somebody who was never asked and gave nothing, nobody wants to hear what it takes back.
             ConsentOp::Revoke => {
                 let mut asked = self.asking.asked.iter();
@@ -328,7 +358,7 @@ impl User {
     }
 
     /// Somebody else says something about consent.
-    pub(super) fn hear_consent(&mut self, heard: &Heard) -> Outcome {
+    pub(super) fn hear_consent(&mut self, moment: Moment, heard: &Heard) -> Outcome {
         let mut outcome = Outcome::answer(Answer::Done);
         if let Some((shard, seq)) = heard.from
             && !self.is_news(shard, seq)
@@ -357,7 +387,8 @@ impl User {
                 }
                 let requester = requester.clone();
                 self.asking.wait(scope);
-                self.note_consent(&Note::ConsentAsked { requester, room }, &mut outcome);
+                let asked = Note::ConsentAsked { requester, room };
+                self.note_consent(&Held::Note(asked), &mut outcome);
             }
             ConsentOp::Cancel => {
                 let user = entry.requester.clone();
@@ -390,17 +421,23 @@ impl User {
                     target,
                     room,
                     granted,
+                    packages: BVec::default(),
                 };
-                self.note_consent(&said, &mut outcome);
+                let held = if entry.key_packages.is_empty() {
+                    Held::Note(said)
+                } else {
+                    Held::Said(said, moment.at)
+                };
+                self.note_consent(&held, &mut outcome);
             }
         }
         outcome
     }
 
     /// Tells all devices: whichever is there first may answer.
-    fn note_consent(&mut self, note: &Note, outcome: &mut Outcome) {
+    fn note_consent(&mut self, held: &Held, outcome: &mut Outcome) {
         for (client, device) in &mut self.devices {
-            device.note_consent(client, note, outcome);
+            device.note_consent(client, held, outcome);
         }
     }
 }

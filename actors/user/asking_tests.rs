@@ -5,9 +5,9 @@ use crate::{
     machine::Fold as _,
     user::{
         command::Command,
-        testing::{Log, NOW, alice, client, note, room, user},
+        testing::{Log, NOW, alice, client, note, package, room, user},
     },
-    wire::{event::LinkSeq, version::Level},
+    wire::{door::PackageRefused, event::LinkSeq, version::Level},
 };
 
 /// Bobby of `b.example` with a phone and a tablet, who said nothing about anybody.
@@ -48,6 +48,7 @@ impl Log {
             requester,
             target,
             room: name.map(room),
+            key_packages: BVec::default(),
             extensions: Payload::default(),
         };
         let outcome = self.apply(Command::Heard(Heard { from: None, entry }));
@@ -81,6 +82,7 @@ fn said(name: Option<&str>, granted: bool) -> Note {
         target: alice(),
         room: name.map(room),
         granted,
+        packages: BVec::default(),
     }
 }
 
@@ -191,6 +193,7 @@ fn the_same_word_again_costs_no_log_and_tells_nobody() {
         requester: user("cathy"),
         target: user("bobby"),
         room: None,
+        key_packages: BVec::default(),
         extensions: Payload::default(),
     };
     let heard = Heard { from: None, entry };
@@ -385,6 +388,60 @@ fn a_grant_for_which_there_is_no_place_is_refused_and_told_to_nobody() {
 }
 
 #[test]
+fn key_packages_go_with_a_grant_one_of_each_client_and_are_gone_from_the_stock() {
+    let mut bobby = bobby();
+    bobby.stock("phone", [1, 2]);
+    bobby.hear(ConsentOp::Request, alice(), Some("club"));
+    let grant = ConsentsAsk::GrantWithPackages(scope(alice(), Some("club")));
+    let outcome = bobby.apply(Command::Consents(grant.clone()));
+    assert_eq!(*outcome.told[0].key_packages, [package(1).package]);
+    bobby.restart();
+    assert_eq!(bobby.fold.stock(&client("phone")), 1);
+    let again = bobby.upload(&client("phone"), vec![package(1)]);
+    assert_eq!(again, [Err(PackageRefused::Duplicate)]);
+    let user = bobby.fold.user().unwrap();
+    let reference = package(1).reference;
+    let may = |name| user.may_bring_in(&reference, &room(name));
+    assert!(
+        may("club") && !may("den"),
+        "it is alice's, and for the club"
+    );
+    // More of them are another word to her, who has not asked again.
+    let outcome = bobby.apply(Command::Consents(grant.clone()));
+    assert_eq!(*outcome.told[0].key_packages, [package(2).package]);
+    let outcome = bobby.apply(Command::Consents(grant));
+    assert!(
+        outcome.told[0].key_packages.is_empty(),
+        "the stock is empty"
+    );
+    assert_eq!(bobby.fold.user().unwrap().asking.said_at.len(), 2);
+}
+
+#[test]
+fn key_packages_that_come_with_a_grant_are_where_the_note_points() {
+    let mut bobby = bobby();
+    let grant = |packages: Vec<Payload>| {
+        let entry = ConsentEntry {
+            op: ConsentOp::Grant,
+            requester: user("bobby"),
+            target: alice(),
+            room: None,
+            key_packages: BVec::try_from(packages).unwrap(),
+            extensions: Payload::default(),
+        };
+        Command::Heard(Heard { from: None, entry })
+    };
+    bobby.apply(grant(Vec::new()));
+    bobby.apply(grant(vec![package(1).package]));
+    let at = bobby.position();
+    bobby.restart();
+    let phone = client("phone");
+    let held: Vec<_> = bobby.fold.inbox(&phone).map(|item| item.held).collect();
+    let told = said(None, true);
+    assert_eq!(held, [Held::Note(told.clone()), Held::Said(told, at)]);
+}
+
+#[test]
 fn what_a_shard_says_twice_is_heard_once() {
     let mut bobby = bobby();
     let heard = |seq, op, name: Option<&str>| {
@@ -393,6 +450,7 @@ fn what_a_shard_says_twice_is_heard_once() {
             requester: alice(),
             target: user("bobby"),
             room: name.map(room),
+            key_packages: BVec::default(),
             extensions: Payload::default(),
         };
         let from = Some((3, LinkSeq(seq)));

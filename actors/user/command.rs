@@ -83,8 +83,12 @@ impl Command {
             | Self::Ack(_)
             | Self::Introduction(_)
             | Self::Join(_)
-            | Self::Consents(_)
-            | Self::Heard(_) => 0,
+            | Self::Consents(_) => 0,
+            Self::Heard(heard) => {
+                let packages = heard.entry.key_packages.iter();
+                let packages: usize = packages.map(|package| package.len()).sum();
+                packages + heard.entry.extensions.len()
+            }
         }
     }
 

@@ -48,7 +48,7 @@ impl machine::Fold for Fold {
             Command::Ack(ack) => self.on_user(|user| user.ack(ack)),
             Command::Introduction(what) => self.on_user(|user| user.introduce(time, what)),
             Command::Consents(ask) => self.on_user(|user| user.consents(time, ask)),
-            Command::Heard(heard) => self.hear_consent(heard),
+            Command::Heard(heard) => self.hear_consent(moment, heard),
         }
     }
 
@@ -221,9 +221,9 @@ impl Fold {
         }
     }
 
-    fn hear_consent(&mut self, heard: &Heard) -> Outcome {
+    fn hear_consent(&mut self, moment: Moment, heard: &Heard) -> Outcome {
         match &mut self.account {
-            Account::Active(user) => user.hear_consent(heard),
+            Account::Active(user) => user.hear_consent(moment, heard),
             Account::Absent | Account::Deleted => Outcome::answer(Answer::Done),
         }
     }

@@ -55,6 +55,9 @@ pub enum Held {
     Note(Note),
     /// A notice of a room of another provider, and by what that is known. Version 1 of folds has no word for it.
     From(HubMark, Position),
+    /// A note about consent, and the [`Heard`](super::command::Heard) that holds the KeyPackages which came with it. Version 1
+    /// has no word for it.
+    Said(Note, Position),
 }
 
 /// What another provider is known by in an inbox.
@@ -73,7 +76,7 @@ impl InboxItem {
     #[must_use]
     pub fn at(&self) -> Option<Position> {
         match self.held {
-            Held::Notice(at) | Held::From(_, at) => Some(at),
+            Held::Notice(at) | Held::From(_, at) | Held::Said(_, at) => Some(at),
             Held::Note(_) => None,
         }
     }
@@ -115,7 +118,7 @@ impl Inbox {
 
     fn notes(&self) -> impl Iterator<Item = &Note> {
         self.items.iter().filter_map(|item| match &item.held {
-            Held::Note(note) => Some(note),
+            Held::Note(note) | Held::Said(note, _) => Some(note),
             Held::Notice(_) | Held::From(..) => None,
         })
     }
@@ -123,7 +126,7 @@ impl Inbox {
     /// Whether there is anything in it that version 1 of folds has no word for.
     pub(super) fn is_of_2(&self) -> bool {
         let of_2 = |item: &InboxItem| match &item.held {
-            Held::From(..) | Held::Note(Note::Missed { .. }) => true,
+            Held::From(..) | Held::Said(..) | Held::Note(Note::Missed { .. }) => true,
             Held::Note(note) => note.is_of_consent(),
             Held::Notice(_) => false,
         };
@@ -259,8 +262,12 @@ impl Device {
 impl Device {
     /// Stores a note for this device, which is `client`'s, unless too many wait there.
     pub(super) fn note(&mut self, client: &ClientUri, note: Note, outcome: &mut Outcome) {
+        self.hold_note(client, Held::Note(note), outcome);
+    }
+
+    fn hold_note(&mut self, client: &ClientUri, held: Held, outcome: &mut Outcome) {
         let full = self.inbox.notes().count() >= NOTES_PER_CLIENT_MAX;
-        if full || self.inbox.store(Held::Note(note)) == Stored::InPart {
+        if full || self.inbox.store(held) == Stored::InPart {
             outcome.inbox_full.push(client.clone());
         }
         outcome.woken.push(client.clone());
@@ -270,15 +277,15 @@ impl Device {
 impl Device {
     /// Stores a note about consent, once. Where many of those wait, one more says that there are others: what there is can be
     /// asked for, and low stock must find its place.
-    pub(super) fn note_consent(&mut self, client: &ClientUri, note: &Note, outcome: &mut Outcome) {
+    pub(super) fn note_consent(&mut self, client: &ClientUri, held: &Held, outcome: &mut Outcome) {
         let waiting = self.inbox.notes().filter(|note| note.is_of_consent());
-        let note = if waiting.count() < CONSENT_NOTES_PER_CLIENT_MAX {
-            note
+        let held = if waiting.count() < CONSENT_NOTES_PER_CLIENT_MAX {
+            held.clone()
         } else {
-            &Note::ConsentsChanged
+            Held::Note(Note::ConsentsChanged)
         };
-        if !self.inbox.holds(note) {
-            self.note(client, note.clone(), outcome);
+        if !self.inbox.items.iter().any(|item| item.held == held) {
+            self.hold_note(client, held, outcome);
         }
     }
 }

@@ -184,7 +184,7 @@ pub(super) fn note(bobby: &Log, name: &str) -> Vec<Note> {
     let phone = client(name);
     let held = bobby.fold.inbox(&phone).map(|item| item.held);
     held.filter_map(|held| match held {
-        Held::Note(note) => Some(note),
+        Held::Note(note) | Held::Said(note, _) => Some(note),
         Held::Notice(_) | Held::From(..) => None,
     })
     .collect()

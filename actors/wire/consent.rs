@@ -12,13 +12,20 @@ use super::{BVec, Payload};
 use crate::{
     ids::{ProviderId, Requester, RoomUri, UserUri},
     limits::{
-        CONSENT_ENTRY_BYTES_MAX, CONSENT_EXTENSIONS_BYTES_MAX, CONSENT_REQUESTS_WAITING_MAX,
-        CONSENTS_ASKED_PER_USER_MAX, CONSENTS_LISTED_MAX, URI_BYTES_MAX,
+        CLIENTS_PER_USER_MAX, CONSENT_ENTRY_BYTES_MAX, CONSENT_EXTENSIONS_BYTES_MAX,
+        CONSENT_REQUESTS_WAITING_MAX, CONSENTS_ASKED_PER_USER_MAX, CONSENTS_LISTED_MAX,
+        URI_BYTES_MAX,
     },
-    mls::codec::reader::{Malformed, Reader, put_vector},
+    mls::codec::{
+        key_package::KeyPackage,
+        reader::{Malformed, Reader, Unreadable, put_vector},
+    },
 };
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
+
+/// What stands before a KeyPackage in an MLSMessage: the version and the wire format.
+const MLS_MESSAGE: [u8; 4] = [0, 1, 0, 5];
 
 /// Components in the extensions of an entry, at most; each takes three bytes or more.
 const COMPONENTS_MAX: usize = CONSENT_EXTENSIONS_BYTES_MAX / 3;
@@ -68,6 +75,8 @@ pub struct ConsentEntry {
     pub target: UserUri,
     /// For this room alone; absent for any room.
     pub room: Option<RoomUri>,
+    /// Of a grant, KeyPackages of the target's clients, each an MLSMessage; often none: a claim gets them.
+    pub key_packages: BVec<Payload, CLIENTS_PER_USER_MAX>,
     /// The components of `consent_extensions` as they came, without the length of the list; this provider looks at none.
     pub extensions: Payload,
 }
@@ -97,7 +106,8 @@ impl ConsentEntry {
         self.sender().provider() == from && self.receiver().provider() == to
     }
 
-    /// Reads an entry. KeyPackages of a grant are passed over: a claim gets them.
+    /// Reads an entry. KeyPackages of a grant are passed over where there are more of them than a user has clients, or one
+    /// cannot be read: the grant holds without them.
     ///
     /// # Errors
     /// [`Malformed`] when the bytes are no entry, or break a limit.
@@ -111,8 +121,15 @@ impl ConsentEntry {
         } else {
             None
         };
+        let mut key_packages = BVec::default();
         if op == ConsentOp::Grant {
-            reader.vector("KeyPackages", CONSENT_ENTRY_BYTES_MAX)?;
+            let carried = reader.inner("KeyPackages", CONSENT_ENTRY_BYTES_MAX)?;
+            let each = carried.each("KeyPackages", CLIENTS_PER_USER_MAX, |reader| {
+                let package = KeyPackage::read(reader)?;
+                let message = [&MLS_MESSAGE[..], package.encoded].concat();
+                Ok::<_, Unreadable>(Payload::from(message))
+            });
+            key_packages = BVec::first_max(each.unwrap_or_default());
         }
         let components = reader.inner("consent extensions", CONSENT_EXTENSIONS_BYTES_MAX)?;
         let extensions = read_components(components)?;
@@ -122,11 +139,12 @@ impl ConsentEntry {
             requester,
             target,
             room,
+            key_packages,
             extensions,
         })
     }
 
-    /// The entry in bytes; a grant without KeyPackages.
+    /// The entry in bytes.
     #[must_use]
     pub fn write(&self) -> Vec<u8> {
         let mut out = vec![self.op.byte()];
@@ -140,7 +158,9 @@ impl ConsentEntry {
             None => out.push(0),
         }
         if self.op == ConsentOp::Grant {
-            put_vector(&mut out, &[]);
+            let bare = self.key_packages.iter();
+            let bare = bare.filter_map(|message| message.strip_prefix(&MLS_MESSAGE[..]));
+            put_vector(&mut out, &bare.collect::<Vec<_>>().concat());
         }
         put_vector(&mut out, &self.extensions);
         out
@@ -198,6 +218,9 @@ pub enum ConsentsAsk {
     Cancel(Scope),
     /// Give consent, asked or not.
     Grant(Scope),
+    /// The same, and a KeyPackage of each client of the user that has one in stock, as a claim would get them: the other side
+    /// need not claim.
+    GrantWithPackages(Scope),
     /// Take consent back, or refuse it, asked or not. The other side is told only if the user [wants that](Self::TellRevocations).
     Revoke(Scope),
     /// Whether others are told from now on that consent they asked for, or had, is refused. At first they are not.
@@ -217,6 +240,7 @@ impl ConsentsAsk {
             Self::Request(scope)
             | Self::Cancel(scope)
             | Self::Grant(scope)
+            | Self::GrantWithPackages(scope)
             | Self::Revoke(scope) => Some(&scope.user),
             Self::TellRevocations(_) | Self::List { .. } => None,
         }
@@ -263,6 +287,7 @@ pub struct Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mls::fixture;
     use proptest::prelude::*;
 
     fn bytes(hex: &str) -> Vec<u8> {
@@ -278,6 +303,7 @@ mod tests {
             requester: "mimi://a.example/u/alice".parse().unwrap(),
             target: "mimi://b.example/u/bob".parse().unwrap(),
             room: room.map(|room| room.parse().unwrap()),
+            key_packages: BVec::default(),
             extensions: Payload::default(),
         }
     }
@@ -313,13 +339,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn key_packages_of_a_grant_are_passed_over() {
+    /// The grant with these bytes in the place of its KeyPackages.
+    fn carrying(packages: &[u8]) -> Vec<u8> {
         let mut carried = bytes(GRANT);
-        // An empty vector of KeyPackages and no extensions become three bytes and no extensions.
         carried.truncate(carried.len() - 2);
-        carried.extend([3, 7, 7, 7, 0]);
-        let read = ConsentEntry::read(&carried);
+        put_vector(&mut carried, packages);
+        carried.push(0);
+        carried
+    }
+
+    #[test]
+    fn key_packages_of_a_grant_are_messages_here_and_bare_in_its_bytes() {
+        let packages = ["bob", "bobby"].map(|name| Payload(fixture::key_package_of(name)));
+        let bare = packages.iter().map(|message| &message[4..]);
+        let carried = carrying(&bare.collect::<Vec<_>>().concat());
+        let mut expected = entry(ConsentOp::Grant, Some(CLUBHOUSE));
+        expected.key_packages = BVec::from(packages);
+        assert_eq!(expected.write(), carried);
+        assert_eq!(ConsentEntry::read(&carried), Ok(expected));
+    }
+
+    #[test]
+    fn a_grant_holds_without_key_packages_that_cannot_be_read() {
+        let read = ConsentEntry::read(&carrying(&[7, 7, 7]));
         assert_eq!(read, Ok(entry(ConsentOp::Grant, Some(CLUBHOUSE))));
     }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    limits::PROPOSALS_PER_BUNDLE_MAX,
+    limits::{CLIENTS_PER_USER_MAX, PROPOSALS_PER_BUNDLE_MAX},
     machine::Position,
 };
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,9 @@ pub enum Note {
         room: Option<RoomUri>,
         /// Whether it was given.
         granted: bool,
+        /// KeyPackages of its clients that came with it, each an MLSMessage: to add them without a claim. A KeyPackage of a
+        /// client that is not its own is not to be used.
+        packages: BVec<Payload, CLIENTS_PER_USER_MAX>,
     },
     /// There was more to tell about consent than the inbox holds: whoever wants to know asks for the list. Version 1 has no
     /// word for it.

@@ -111,6 +111,27 @@ Feature: Consent that users ask of each other
     Then the claim answers
       | bob |  | no consent to provide KPs |
 
+  @R6.1-13
+  Scenario: KeyPackages that come with a grant are used up by it, and add their clients without a claim
+    When alice asks bob for consent for the room den of a.example
+    And bob gives alice consent for the room den of a.example, with KeyPackages
+    Then alice is told so with 1 KeyPackage of bob
+    And bob has 4 KeyPackages left
+    When alice opens the room den of a.example and adds bob with what came
+    Then bob is in the room den of a.example
+
+  @R6.1-13
+  Scenario: KeyPackages that came with a grant are worth nothing once it is taken back
+    Given bob gave alice consent for the room den of a.example, with KeyPackages
+    Then alice is told so with 1 KeyPackage of bob
+    When bob refuses alice consent for the room den of a.example
+    And alice opens the room den of a.example and adds bob with what came
+    And bob gives alice consent for the room club of a.example, with KeyPackages
+    Then alice is told so with 1 KeyPackage of bob
+    When alice opens the room club of a.example and adds bob with what came
+    Then bob is in the room club of a.example
+    And bob is in no other, once both providers are at rest
+
   @R6.1-05
   Scenario: what was asked can be taken back
     When alice asks bob for consent

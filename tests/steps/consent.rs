@@ -5,8 +5,9 @@ use crate::support::{room, until};
 use cucumber::{given, then, when};
 use mimi_actors::{
     ids::{RoomUri, UserUri},
-    limits::CONSENTS_SAID_PER_HOUR_MAX,
+    limits::{CONSENTS_SAID_PER_HOUR_MAX, KEY_PACKAGES_PER_CLIENT_MAX},
     wire::{
+        BVec, Payload,
         consent::{ConsentsAsk, Scope},
         door::DoorRefused,
         post::Note,
@@ -91,6 +92,57 @@ async fn gives(story: &mut Story, name: String, whom: String, of: String, hub: S
     assert_eq!(answer, Answer::Done);
 }
 
+#[given(regex = r"^(\w+) gave (\w+) consent for the room (\w+) of (\S+), with KeyPackages$")]
+#[when(regex = r"^(\w+) gives (\w+) consent for the room (\w+) of (\S+), with KeyPackages$")]
+async fn gives_with(story: &mut Story, name: String, whom: String, of: String, hub: String) {
+    let den = Some(room(&of, &hub));
+    let answer = say(story, &name, &whom, den, ConsentsAsk::GrantWithPackages).await;
+    assert_eq!(answer, Answer::Done);
+}
+
+/// The KeyPackages that came with the last grant that had any.
+fn came(member: &Member) -> Vec<Payload> {
+    let with = |note: &Note| match note {
+        Note::ConsentSaid { packages, .. } if !packages.is_empty() => Some(packages.to_vec()),
+        _ => None,
+    };
+    member.notes().filter_map(with).last().unwrap_or_default()
+}
+
+#[then(regex = r"^(\w+) is told so with (\d+) KeyPackages? of (\w+)$")]
+async fn told_with(story: &mut Story, name: String, count: usize, of: String) {
+    let before = story.packages.clone();
+    story
+        .wait(&name, "a grant with KeyPackages", |member| {
+            let came = came(member);
+            !came.is_empty() && came != before
+        })
+        .await;
+    story.packages = came(story.member(&name));
+    assert_eq!(story.packages.len(), count, "KeyPackages of {of}");
+}
+
+#[then(regex = r"^(\w+) has (\d+) KeyPackages? left$")]
+async fn has_left(story: &mut Story, name: String, left: usize) {
+    // Whatever is uploaded goes behind them, up to what a stock may hold.
+    let more = KEY_PACKAGES_PER_CLIENT_MAX - left + 1;
+    let taken = story.member(&name).upload(more).await.unwrap();
+    assert_eq!(taken + left, KEY_PACKAGES_PER_CLIENT_MAX);
+}
+
+#[when(regex = r"^(\w+) opens the room (\w+) of (\S+) and adds (\w+) with what came$")]
+async fn adds_came(story: &mut Story, name: String, of: String, hub: String, _whom: String) {
+    let packages = story.packages.clone();
+    open_and_add(story.member(&name), &room(&of, &hub), &packages).await;
+}
+
+/// Makes a room and adds the clients of these KeyPackages.
+async fn open_and_add(member: &mut Member, den: &RoomUri, packages: &[Payload]) {
+    member.create_room(den).await.unwrap();
+    let prepared = member.prepare_add(den, packages).unwrap();
+    member.commit(&prepared).await.unwrap();
+}
+
 #[given(regex = r"^(\w+) refused (\w+) consent(?: for the room (\w+) of (\S+))?$")]
 #[when(regex = r"^(\w+) refuses (\w+) consent(?: for the room (\w+) of (\S+))?$")]
 async fn refuses(story: &mut Story, name: String, whom: String, of: String, hub: String) {
@@ -129,6 +181,7 @@ async fn is_answered(
         target: story.user(&whom),
         room: named(&of, &hub),
         granted: how == "consents",
+        packages: BVec::default(),
     };
     told(story, &name, &note).await;
 }
@@ -226,11 +279,7 @@ async fn asks_no_more(story: &mut Story, name: String, whom: String) {
 async fn adds_claimed(story: &mut Story, name: String, of: String, hub: String, whom: String) {
     let claimed = packages(story.claims.last().unwrap());
     assert_eq!(claimed.len(), 1, "a KeyPackage of {whom}");
-    let den = room(&of, &hub);
-    let member = story.member(&name);
-    member.create_room(&den).await.unwrap();
-    let prepared = member.prepare_add(&den, &claimed).unwrap();
-    member.commit(&prepared).await.unwrap();
+    open_and_add(story.member(&name), &room(&of, &hub), &claimed).await;
 }
 
 #[then(regex = r"^(\w+) is in the room (\w+) of (\S+)$")]

@@ -59,6 +59,19 @@ impl Member {
         self.consents_say(ConsentsAsk::Grant(scope(to, room))).await
     }
 
+    /// As [`Self::grant_consent`], with a KeyPackage of each device of this user that has one in stock.
+    ///
+    /// # Errors
+    /// As [`Self::ask_consent`].
+    pub async fn grant_consent_with_packages(
+        &mut self,
+        to: &UserUri,
+        room: Option<&RoomUri>,
+    ) -> Result<(), MemberError> {
+        self.consents_say(ConsentsAsk::GrantWithPackages(scope(to, room)))
+            .await
+    }
+
     /// Refuses somebody consent or takes it back, asked or not. Nobody hears of it, unless [`Self::tell_revocations`] was said.
     ///
     /// # Errors
