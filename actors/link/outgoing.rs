@@ -217,13 +217,15 @@ impl Outgoing {
     /// Keeps what the peer refused of runs that begin at `upto` or before. What of it stays on the link is refused too,
     /// and what of it the peer has already it takes no harm from.
     fn park(&mut self, upto: LinkSeq, refused: &[RoomRefused]) {
-        for run in self.runs.iter().take_while(|run| run.first <= upto) {
+        // Who is frozen misses what is said to it of consent: a request that it may never answer anyway.
+        let may_wait = |run: &&Run| !matches!(run.owed, Owed::Consent(_));
+        let said = self.runs.iter().take_while(|run| run.first <= upto);
+        for run in said.filter(may_wait) {
             let room = run.owed.room();
             let Some(refused) = refused.iter().find(|refused| refused.room == *room) else {
                 continue;
             };
-            // A user that is frozen hears nothing of consent, and asks for the list when it is mended.
-            if matches!(run.owed, Owed::Notice { .. } | Owed::Consent(_)) {
+            if matches!(run.owed, Owed::Notice { .. }) {
                 continue;
             }
             let why = Why::Refused(refused.detail.clone());

@@ -121,7 +121,14 @@ fn name<T: Serialize>(said: &T) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::event::{Copy, RoomSeq, SubmitRefused, SubmitSeq};
+    use crate::{
+        link::outgoing::ConsentOwed,
+        wire::{
+            BVec, Payload,
+            consent::{ConsentEntry, ConsentOp},
+            event::{Copy, RoomSeq, SubmitRefused, SubmitSeq},
+        },
+    };
 
     fn events(first: u64) -> Owed {
         Owed::Events {
@@ -146,6 +153,32 @@ mod tests {
         assert_eq!(parked.items(), 8);
         let runs: Vec<_> = parked.into_runs().collect();
         assert_eq!(runs, [(events(1), 4), (events(5), 3), (refused, 1)]);
+    }
+
+    #[test]
+    fn of_what_is_said_of_consent_for_one_scope_only_the_last_waits() {
+        let said = |op, room: Option<&str>| {
+            Owed::Consent(ConsentOwed {
+                place: "mimi://b.example/r/bob".parse().unwrap(),
+                entry: ConsentEntry {
+                    op,
+                    requester: "mimi://a.example/u/alice".parse().unwrap(),
+                    target: "mimi://b.example/u/bob".parse().unwrap(),
+                    room: room.map(|room| room.parse().unwrap()),
+                    key_packages: BVec::default(),
+                    extensions: Payload::default(),
+                },
+            })
+        };
+        let mut parked = Parked::new(Why::Behind);
+        let den = Some("mimi://a.example/r/den");
+        parked.add(said(ConsentOp::Request, None), 1);
+        parked.add(said(ConsentOp::Request, den), 1);
+        parked.add(said(ConsentOp::Cancel, None), 1);
+        assert_eq!(parked.items(), 2);
+        let runs: Vec<_> = parked.into_runs().map(|(owed, _)| owed).collect();
+        assert!(runs.contains(&said(ConsentOp::Cancel, None)));
+        assert!(runs.contains(&said(ConsentOp::Request, den)));
     }
 
     #[test]

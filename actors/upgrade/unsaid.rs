@@ -137,3 +137,51 @@ impl Versioned for Events {
         Ok(postcard::to_extend(&Self { items }, out)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{
+        BVec,
+        consent::{ConsentOp, place},
+        event::{InboxSeq, LinkSeq},
+        link::FanoutGroup,
+    };
+
+    #[test]
+    fn version_1_is_told_nothing_of_consent_and_misses_no_number() {
+        let entry = ConsentEntry {
+            op: ConsentOp::Request,
+            requester: "mimi://a.example/u/alice".parse().unwrap(),
+            target: "mimi://b.example/u/bob".parse().unwrap(),
+            room: None,
+            key_packages: BVec::default(),
+            extensions: Payload::default(),
+        };
+        let items = BVec::from([Item::Consent(entry.write().into())]);
+        let room = place(&entry.target).unwrap();
+        let groups = BVec::from([FanoutGroup { room, items }]);
+        let first = LinkSeq(7);
+        let said = Fanout { first, groups };
+        let (read, _) = Fanout::read(1, &said.write(1, Vec::new()).unwrap()).unwrap();
+        let told = &read.groups[0].items[0];
+        let Item::Refilled { requester, client } = told else {
+            panic!("{told:?}")
+        };
+        assert_eq!(requester.to_string(), "mimi://b.example/u/~");
+        assert_eq!(client.provider().as_str(), "a.example");
+        assert_eq!(
+            Fanout::read(2, &said.write(2, Vec::new()).unwrap())
+                .unwrap()
+                .0,
+            said
+        );
+
+        let (seq, note) = (InboxSeq(3), Note::ConsentsChanged);
+        let items = BVec::from([DoorItem::Note { seq, note }]);
+        let written = Events { items }.write(1, Vec::new()).unwrap();
+        let (read, _) = Events::read(1, &written).unwrap();
+        let note = Note::LowStock { left: 0 };
+        assert_eq!(*read.items, [DoorItem::Note { seq, note }]);
+    }
+}

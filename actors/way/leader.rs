@@ -135,10 +135,15 @@ pub fn knows(room: &hub::Fold, provider: &ProviderId) -> ShardReply {
 mod tests {
     use super::*;
     use crate::{
-        caller::{Origin, Principal},
+        caller::{Caller, Origin, Principal},
         machine::Desk,
         shard::names::GroupName,
-        wire::BVec,
+        user::command::Heard,
+        wire::{
+            BVec, Payload,
+            consent::{ConsentEntry, ConsentOp, ConsentsAsk},
+            event::LinkSeq,
+        },
     };
 
     const NOW: Millis = Millis(1_000_000);
@@ -195,6 +200,48 @@ mod tests {
         assert!(matches!(take(name, TICKET, &derived, NOW), Taken::Name(_)));
         let read = ShardRequest::Read(BVec::default());
         assert!(matches!(taken(read), Taken::LogOwn(_)));
+    }
+
+    #[test]
+    fn a_log_of_the_first_level_takes_no_word_about_consent() {
+        let bob: UserUri = "mimi://a.example/u/bob".parse().unwrap();
+        let phone = "mimi://a.example/d/bob/phone".parse().unwrap();
+        let principal = Principal::Device {
+            caller: Caller::of(phone),
+            key: [3; 32],
+        };
+        let list = Request::Consents(ConsentsAsk::List { after: None });
+        let heard = |from| {
+            let entry = ConsentEntry {
+                op: ConsentOp::Request,
+                requester: "mimi://b.example/u/eve".parse().unwrap(),
+                target: bob.clone(),
+                room: None,
+                key_packages: BVec::default(),
+                extensions: Payload::default(),
+            };
+            ShardRequest::UserLog(bob.clone(), UserCommand::Heard(Heard { from, entry }))
+        };
+        let later = || outcome::Answer::Refused(outcome::Refused::TryLater(TryLater::NOT_LED));
+        let own = ShardRequest::User(bob.clone(), principal, list);
+        let second = Derived {
+            level: Level::SECOND,
+            ..Derived::default()
+        };
+        for (request, answer) in [
+            (own, later()),
+            (heard(Some((3, LinkSeq(1)))), later()),
+            (heard(None), outcome::Answer::Done),
+        ] {
+            let Taken::Answered(ShardReply::User(told)) = taken(request.clone()) else {
+                panic!("it is for no actor: {request:?}")
+            };
+            assert_eq!(told, answer);
+            assert!(matches!(
+                take(request, TICKET, &second, NOW),
+                Taken::User(..)
+            ));
+        }
     }
 
     #[test]
