@@ -22,10 +22,6 @@ pub use crate::wire::user::Consent;
 
 /// What the log can tell a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "commands travel behind an Arc, and most that are in a hurry are claims"
-)]
 pub enum Command {
     /// Create the user, or let it enrol a further device.
     Add(Add),

@@ -207,14 +207,14 @@ async fn waiting(story: &mut Story, name: String, list: String) {
 }
 
 #[then(regex = r"^(\w+) was told nothing about consent$")]
-async fn told_nothing(story: &mut Story, name: String) {
+fn told_nothing(story: &mut Story, name: String) {
     let notes = story.member(&name).notes();
     let notes: Vec<_> = notes.filter(|note| note.is_of_consent()).collect();
     assert!(notes.is_empty(), "{notes:?}");
 }
 
 #[then(regex = r"^(\w+) was told (\d+) things? about consent$")]
-async fn told_so_much(story: &mut Story, name: String, count: usize) {
+fn told_so_much(story: &mut Story, name: String, count: usize) {
     let notes = story.member(&name).notes();
     assert_eq!(notes.filter(|note| note.is_of_consent()).count(), count);
 }

@@ -125,18 +125,20 @@ impl Member {
     }
 
     async fn consents_say(&mut self, ask: ConsentsAsk) -> Result<(), MemberError> {
-        match self.consents_asked(ask).await? {
-            user::Answer::Done | user::Answer::Unchanged => Ok(()),
-            _ => Err(DoorError::Unexpected.into()),
+        let answer = self.consents_asked(ask).await?;
+        if matches!(answer, user::Answer::Done | user::Answer::Unchanged) {
+            return Ok(());
         }
+        Err(DoorError::Unexpected.into())
     }
 
     async fn consents_asked(&mut self, ask: ConsentsAsk) -> Result<user::Answer, MemberError> {
         let request = user::Request::Consents(ask);
-        match self.door()?.ask_user(request).await? {
-            user::Answer::Refused(refused) => Err(MemberError::NotTaken(refused)),
-            answer => Ok(answer),
+        let answer = self.door()?.ask_user(request).await?;
+        if let user::Answer::Refused(refused) = answer {
+            return Err(MemberError::NotTaken(refused));
         }
+        Ok(answer)
     }
 }
 
