@@ -1,6 +1,6 @@
 //! Consent between users: who asks whom, who answers, and what each hears of it.
 //!
-//! Promises: what this user said is [`Consents`](super::consent::Consents), and holds whatever was asked; a request that a
+//! Promises: what this user said (`consent`) holds, whatever was asked; a request that a
 //! user has answered waits no longer; nothing is told of a refusal unless the user wants that. What is to be told goes into
 //! the [`Outcome`] and is owed from then on. Not here: who may claim (`consent`), how what is told gets there (`shard`).
 //!
