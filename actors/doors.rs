@@ -23,6 +23,7 @@ use crate::{
     wire::{
         BText, Payload,
         claim::ClaimRequest,
+        consent::ConsentEntry,
         door::{self, DoorRefused, PackageRefused},
         event::Item,
         link::{self, Fanout, FanoutGroup, LinkRefused, SubmitGroup},
@@ -140,6 +141,8 @@ pub enum Fanned {
     User(RoomUri, UserUri, LearnRefilled),
     /// A client that is none any more, for a room of this provider.
     Departed(Departed),
+    /// What is said to a user of this provider about consent.
+    Consent(RoomUri, ConsentEntry),
 }
 
 /// The parts of a batch that a shard of a peer fans out, in order.
@@ -164,6 +167,12 @@ pub fn fanned(batch: Fanout) -> Vec<Fanned> {
             Item::Departed { client, why } => {
                 let room = room.clone();
                 parts.push(Fanned::Departed(Departed { room, client, why }));
+                None
+            }
+            Item::Consent(entry) => {
+                // Whoever took the batch has read it: nothing else is in one.
+                let read = ConsentEntry::read(&entry).ok();
+                parts.extend(read.map(|entry| Fanned::Consent(room.clone(), entry)));
                 None
             }
             Item::Event(_) | Item::Refused { .. } => Some(item),

@@ -237,8 +237,32 @@ pub const CLAIMS_REMEMBERED_PER_USER_MAX: usize = 1_024;
 pub const CLAIM_KEPT_MS: u64 = 24 * 3_600 * 1_000;
 /// References of consumed packages that one user remembers, so that none can be uploaded again.
 pub const CONSUMED_REFS_PER_USER_MAX: usize = 16_384;
+/// KeyPackages of one user of which it is remembered who got them, at most; the oldest is forgotten first, and then whoever
+/// got it may use it.
+pub const PACKAGES_GIVEN_REMEMBERED_MAX: usize = 4_096;
 /// Consent entries of one user, at most.
 pub const CONSENTS_PER_USER_MAX: usize = 10_000;
+/// Of what a user said about others, entries in one answer, at most.
+pub const CONSENTS_LISTED_MAX: usize = 256;
+/// Requests for consent that wait for one user's answer, at most; then one of whichever provider has most of them makes room.
+pub const CONSENT_REQUESTS_WAITING_MAX: usize = 50;
+/// What one user asked of others and heard from them, at most.
+pub const CONSENTS_ASKED_PER_USER_MAX: usize = 256;
+/// What a user may say in an hour to others who did not ask: requests for consent, and grants.
+pub const CONSENTS_SAID_PER_HOUR_MAX: usize = 20;
+/// How long such a word counts, in milliseconds (an hour).
+pub const CONSENTS_SAID_WINDOW_MS: u64 = 3_600 * 1_000;
+/// Extensions of one consent entry, in bytes.
+pub const CONSENT_EXTENSIONS_BYTES_MAX: usize = 2 << 10;
+/// One consent entry on a link, in bytes: three URIs, extensions, and a KeyPackage of each client.
+pub const CONSENT_ENTRY_BYTES_MAX: usize = 3 * (URI_BYTES_MAX + 4)
+    + CONSENT_EXTENSIONS_BYTES_MAX
+    + CLIENTS_PER_USER_MAX * KEY_PACKAGE_BYTES_MAX
+    + 64;
+const _: () = assert!(CONSENT_ENTRY_BYTES_MAX < BATCH_FRAME_BYTES_MAX);
+/// Of the notes in the inbox of one client, those about consent, at most; then one more says that there are others.
+pub const CONSENT_NOTES_PER_CLIENT_MAX: usize = 32;
+const _: () = assert!(CONSENT_NOTES_PER_CLIENT_MAX < NOTES_PER_CLIENT_MAX);
 /// Enrolment codes of one user that wait to be used, at most.
 pub const ENROLMENT_CODES_PER_USER_MAX: usize = 32;
 /// How long an enrolment code may be used, in milliseconds (24 hours).

@@ -73,8 +73,7 @@ impl Command {
         match self {
             Self::Level(_) => Some("level of a shard"),
             Self::Name(_) => Some("name of a group"),
-            Self::User(_, command) => matches!(&**command, user::command::Command::Join(_))
-                .then_some("notice that points at another"),
+            Self::User(_, command) => command.is_of_second(),
             Self::Link(link::Command::GiveUp { .. }) => Some("end of what is owed to a provider"),
             Self::Hub(_, command) => command.is_of_second(),
             Self::Follower(..) | Self::Link(_) => None,

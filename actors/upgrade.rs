@@ -183,7 +183,7 @@ mod tests {
             client: client.clone(),
             why: DepartedWhy::Revoked,
         });
-        let requester = "mimi://b.example/u/-".parse().unwrap();
+        let requester = "mimi://b.example/u/~".parse().unwrap();
         let instead = fanout(Item::Refilled { requester, client });
         let written = |version, fanout: &link::Fanout| fanout.write(version, Vec::new()).unwrap();
         assert_eq!(written(1, &departed), written(1, &instead));

@@ -20,6 +20,7 @@ use crate::{
         event::{LaneCursor, LinkSeq, RoomSeq},
         link::RoomRefused,
         refusal::TryLater,
+        version::{FOLD, Format, NotInVersion, Versioned},
     },
 };
 use outgoing::Outgoing;
@@ -255,4 +256,15 @@ impl Links {
     }
 }
 
-crate::versioned!(crate::wire::version::FOLD; Links);
+/// Version 2 says what users say to each other about consent.
+impl Versioned for Links {
+    const FORMAT: Format = FOLD;
+
+    fn is_in(&self, version: u8) -> Result<(), NotInVersion> {
+        if version == 1 && self.outgoing.values().any(Outgoing::is_of_2) {
+            let what = "consent on its way";
+            return Err(NotInVersion { version, what });
+        }
+        Ok(())
+    }
+}

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     ids::RoomUri,
     wire::{
+        consent::ConsentEntry,
         event::{Copy, LinkSeq, RoomSeq, SubmitRefused, SubmitSeq},
         link::RoomRefused,
         post::{Departed, Refilled, UserNotice},
@@ -61,6 +62,17 @@ pub enum Owed {
     Refilled(Refilled),
     /// A client of this provider is none any more; for the room's hub.
     Departed(Departed),
+    /// What a user says to another about consent. Version 1 of folds has no word for it.
+    Consent(ConsentOwed),
+}
+
+/// What a user says to another about consent, on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsentOwed {
+    /// Where it stands on the link.
+    pub place: RoomUri,
+    /// What is said.
+    pub entry: ConsentEntry,
 }
 
 /// The outgoing side of one link.
@@ -100,6 +112,16 @@ impl Outgoing {
         self.acked
     }
 
+    /// Whether there is anything in it that version 1 of folds has no word for.
+    #[must_use]
+    pub fn is_of_2(&self) -> bool {
+        let on_link = self.runs.iter().map(|run| &run.owed);
+        let beside = self.parked.values().flat_map(Parked::owed);
+        on_link
+            .chain(beside)
+            .any(|owed| matches!(owed, Owed::Consent(_)))
+    }
+
     /// How many items are owed, on the link and beside it.
     #[must_use]
     pub fn items(&self) -> u64 {
@@ -122,9 +144,11 @@ impl Outgoing {
         let all = unacked.chain(beside.map(|owed| (owed, 0)));
         all.filter_map(|(owed, acked)| match owed {
             Owed::Events { room, first, .. } => Some((room, first.plus(acked))),
-            Owed::Refused { .. } | Owed::Notice { .. } | Owed::Refilled(_) | Owed::Departed(_) => {
-                None
-            }
+            Owed::Refused { .. }
+            | Owed::Notice { .. }
+            | Owed::Refilled(_)
+            | Owed::Departed(_)
+            | Owed::Consent(_) => None,
         })
     }
 
@@ -197,7 +221,10 @@ impl Outgoing {
     /// Keeps what the peer refused of runs that begin at `upto` or before. What of it stays on the link is refused too,
     /// and what of it the peer has already it takes no harm from.
     fn park(&mut self, upto: LinkSeq, refused: &[RoomRefused]) {
-        for run in self.runs.iter().take_while(|run| run.first <= upto) {
+        // Who is frozen misses what is said to it of consent: a request that it may never answer anyway.
+        let may_wait = |run: &&Run| !matches!(run.owed, Owed::Consent(_));
+        let said = self.runs.iter().take_while(|run| run.first <= upto);
+        for run in said.filter(may_wait) {
             let room = run.owed.room();
             let Some(refused) = refused.iter().find(|refused| refused.room == *room) else {
                 continue;
@@ -245,15 +272,6 @@ impl Outgoing {
         items
     }
 
-    /// Some room of which something is owed.
-    #[must_use]
-    pub fn some_room(&self) -> Option<&RoomUri> {
-        let next = self.acked.next();
-        let unacked = self.runs.iter().find(|run| run.end() > next);
-        let on_link = unacked.map(|run| run.owed.room());
-        on_link.or_else(|| self.parked.keys().next())
-    }
-
     /// The runs that hold items from `from` on, the first one cut to begin there.
     pub fn from(&self, from: LinkSeq) -> impl Iterator<Item = Run> + '_ {
         let skip = self.runs.partition_point(|run| run.end() <= from);
@@ -283,7 +301,7 @@ impl Run {
                 }
             }
             Owed::Refused { first, .. } => *first = first.plus(skip),
-            Owed::Notice { .. } | Owed::Refilled(_) | Owed::Departed(_) => {}
+            Owed::Notice { .. } | Owed::Refilled(_) | Owed::Departed(_) | Owed::Consent(_) => {}
         }
         rest
     }
@@ -299,6 +317,7 @@ impl Owed {
             }
             Self::Refilled(refilled) => &refilled.room,
             Self::Departed(departed) => &departed.room,
+            Self::Consent(owed) => &owed.place,
         }
     }
 }
@@ -468,13 +487,11 @@ mod tests {
         }
         link.ack(LinkSeq(2), &[]).unwrap();
         assert_eq!((link.items(), link.parked().count()), (7, 1));
-        assert_eq!(link.some_room(), Some(events("x", 1).room()));
         assert_eq!((link.give_up(), link.give_up()), (7, 0));
-        assert_eq!((link.items(), link.some_room()), (0, None));
+        assert_eq!(link.items(), 0);
         assert_eq!(link.owed_events().count(), 0);
         link.push(events("y", 4), 1);
         assert_eq!(owed(&link), [(7, 1, events("y", 4))]);
-        assert_eq!(link.some_room(), Some(events("y", 4).room()));
     }
 
     #[test]

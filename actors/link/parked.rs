@@ -39,6 +39,8 @@ enum Place {
     Refilled(u64),
     /// Clients of the room that are none any more, likewise.
     Departed(u64),
+    /// What is said about consent for each scope, by whom it concerns.
+    Consent(u64),
 }
 
 impl Parked {
@@ -73,6 +75,17 @@ impl Parked {
             Owed::Notice { .. } => return,
             Owed::Refilled(refilled) => Place::Refilled(name(refilled)),
             Owed::Departed(departed) => Place::Departed(name(departed)),
+            Owed::Consent(said) => {
+                let entry = &said.entry;
+                let scope = (&entry.requester, &entry.target, &entry.room);
+                let place = Place::Consent(name(&scope));
+                // Only what was said last counts.
+                if let Some(waits) = self.runs.get_mut(&place) {
+                    *waits = (owed, count);
+                    return;
+                }
+                place
+            }
         };
         if let Some((_, kept)) = self.runs.get_mut(&place) {
             *kept = (*kept).max(count);
@@ -102,7 +115,7 @@ impl Parked {
     }
 }
 
-/// What tells something said about a room from others of its kind.
+/// What tells something said about a room, or a scope of consent, from others at its place.
 fn name(said: &impl Serialize) -> u64 {
     let Hash(hash) = Hash::of(&wire::canonical(said));
     hash.first_chunk()
@@ -112,7 +125,14 @@ fn name(said: &impl Serialize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::event::{Copy, RoomSeq, SubmitRefused, SubmitSeq};
+    use crate::{
+        link::outgoing::ConsentOwed,
+        wire::{
+            BVec, Payload,
+            consent::{ConsentEntry, ConsentOp},
+            event::{Copy, RoomSeq, SubmitRefused, SubmitSeq},
+        },
+    };
 
     fn events(first: u64) -> Owed {
         Owed::Events {
@@ -137,6 +157,32 @@ mod tests {
         assert_eq!(parked.items(), 8);
         let runs: Vec<_> = parked.into_runs().collect();
         assert_eq!(runs, [(events(1), 4), (events(5), 3), (refused, 1)]);
+    }
+
+    #[test]
+    fn of_what_is_said_of_consent_for_one_scope_only_the_last_waits() {
+        let said = |op, room: Option<&str>| {
+            Owed::Consent(ConsentOwed {
+                place: "mimi://b.example/r/bob".parse().unwrap(),
+                entry: ConsentEntry {
+                    op,
+                    requester: "mimi://a.example/u/alice".parse().unwrap(),
+                    target: "mimi://b.example/u/bob".parse().unwrap(),
+                    room: room.map(|room| room.parse().unwrap()),
+                    key_packages: BVec::default(),
+                    extensions: Payload::default(),
+                },
+            })
+        };
+        let mut parked = Parked::new(Why::Behind);
+        let den = Some("mimi://a.example/r/den");
+        parked.add(said(ConsentOp::Request, None), 1);
+        parked.add(said(ConsentOp::Request, den), 1);
+        parked.add(said(ConsentOp::Cancel, None), 1);
+        assert_eq!(parked.items(), 2);
+        let runs: Vec<_> = parked.into_runs().map(|(owed, _)| owed).collect();
+        assert!(runs.contains(&said(ConsentOp::Cancel, None)));
+        assert!(runs.contains(&said(ConsentOp::Request, den)));
     }
 
     #[test]

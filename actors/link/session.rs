@@ -13,9 +13,11 @@ use crate::{
         BATCH_FILL_BYTES, BATCH_ROOMS_MAX, CREDIT_BYTES_FIRST, LANE_FRAMES_UNACKED_MAX,
         RETRY_AFTER_MS_MAX,
     },
+    mls::codec::reader::Malformed,
     wire::{
         BText, BVec,
         answer::{Answer, Refused},
+        consent::ConsentEntry,
         event::{Body, Item, LinkSeq, SubmitRefused, SubmitSeq},
         link::{Ack, Fanout, RoomRefused, Submit, SubmitGap, SubmitRejected, Submitted},
         refusal::TryLater,
@@ -49,6 +51,12 @@ pub enum Broken {
     /// Events that name clients of somebody else.
     #[error("fan-out names clients of another provider")]
     ForeignClients,
+    /// What is no consent entry.
+    #[error("fan-out has a consent entry that cannot be read: {0}")]
+    Consent(Malformed),
+    /// Consent that somebody else's user says, or says to somebody else's.
+    #[error("fan-out has consent between other users than the peer's and this provider's")]
+    ForeignConsent,
     /// Submissions of somebody else's client.
     #[error("submissions of another provider's client")]
     ForeignSender,
@@ -263,6 +271,8 @@ impl FanoutReceiver {
                 Item::Refilled { client, .. } => {
                     group.room.hub() == peer || client.provider() == peer
                 }
+                // Whose it is, is said below.
+                Item::Consent(_) => true,
                 Item::Departed { client, .. } => {
                     group.room.hub() == own && client.provider() == peer
                 }
@@ -272,6 +282,14 @@ impl FanoutReceiver {
             }
             if !group.items.iter().all(|item| names_only(item, own)) {
                 return Err(Broken::ForeignClients);
+            }
+            for item in &group.items {
+                if let Item::Consent(entry) = item {
+                    let entry = ConsentEntry::read(entry).map_err(Broken::Consent)?;
+                    if !entry.is_between(peer, own) {
+                        return Err(Broken::ForeignConsent);
+                    }
+                }
             }
         }
         let upto = LinkSeq(batch.first.0.saturating_add(items - 1));
@@ -285,7 +303,7 @@ fn names_only(item: &Item, provider: &ProviderId) -> bool {
     let local = |clients: &[ClientUri]| clients.iter().all(|client| client.provider() == provider);
     match item {
         // Of whoever departs it was seen that it is the sender's, who may say so.
-        Item::Refused { .. } | Item::Departed { .. } => true,
+        Item::Refused { .. } | Item::Departed { .. } | Item::Consent(_) => true,
         Item::Refilled { requester, .. } => requester.provider() == provider,
         Item::Event(event) => match &event.body {
             Body::Application(_) | Body::Proposals(_) | Body::Own(_) => true,

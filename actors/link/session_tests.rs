@@ -3,6 +3,7 @@ use crate::{
     machine::Millis,
     wire::{
         Payload,
+        consent::{ConsentOp, place},
         event::{CommitEvent, Epoch, Event, Invitation, RoomSeq},
         link::FanoutGroup,
         post::DepartedWhy,
@@ -337,4 +338,45 @@ fn an_item_that_fits_no_frame_is_passed_over_once_everything_before_it_is_acknow
         refused: vec![refused()],
     };
     assert_eq!(sender.record(peer()), recorded);
+}
+
+#[test]
+fn what_is_said_of_consent_is_for_users_here_by_users_of_the_peer() {
+    let said = |op, requester: &str, target: &str| {
+        let user = |name: &str| format!("mimi://{name}.example/u/x").parse().unwrap();
+        let entry = ConsentEntry {
+            op,
+            requester: user(requester),
+            target: user(target),
+            room: None,
+            key_packages: BVec::default(),
+            extensions: Payload::default(),
+        };
+        let items = BVec::from([Item::Consent(entry.write().into())]);
+        let room = place(entry.receiver()).unwrap();
+        let groups = BVec::from([FanoutGroup { room, items }]);
+        let first = LinkSeq(1);
+        let taken = Fanout { first, groups };
+        FanoutReceiver::default().take(&provider("a"), &provider("b"), &taken)
+    };
+    let foreign = Err(Broken::ForeignConsent);
+    for (op, requester, target, expected) in [
+        (ConsentOp::Request, "a", "b", Ok(LinkSeq(1))),
+        (ConsentOp::Cancel, "a", "b", Ok(LinkSeq(1))),
+        (ConsentOp::Grant, "b", "a", Ok(LinkSeq(1))),
+        (ConsentOp::Revoke, "b", "a", Ok(LinkSeq(1))),
+        (ConsentOp::Request, "c", "b", foreign.clone()),
+        (ConsentOp::Request, "a", "c", foreign.clone()),
+        (ConsentOp::Grant, "a", "b", foreign.clone()),
+        (ConsentOp::Grant, "b", "b", foreign),
+    ] {
+        assert_eq!(
+            said(op, requester, target),
+            expected,
+            "{op:?} {requester} {target}"
+        );
+    }
+    let junk = batch(1, vec![Item::Consent(Payload::from(vec![9]))]);
+    let taken = FanoutReceiver::default().take(&provider("a"), &provider("b"), &junk);
+    assert!(matches!(taken, Err(Broken::Consent(_))), "{taken:?}");
 }

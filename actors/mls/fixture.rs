@@ -116,6 +116,12 @@ fn body(message: &Bytes) -> MlsMessageBodyIn {
         .extract()
 }
 
+/// A KeyPackage of a client of that name, an MLSMessage.
+pub(crate) fn key_package_of(name: &str) -> Bytes {
+    let suite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+    Client::new(name, suite).key_package_message()
+}
+
 impl Client {
     pub(super) fn new(name: &str, suite: Ciphersuite) -> Self {
         let uri = format!("mimi://a.example/d/{name}/phone").parse().unwrap();

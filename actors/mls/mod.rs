@@ -14,7 +14,7 @@ pub mod tree;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod mls_rs_tests;
 #[cfg(test)]

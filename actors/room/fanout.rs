@@ -154,7 +154,10 @@ pub fn follower_body(command: &follower::Command, item: u32) -> Option<RoomBody>
             .cloned()
             .map(RoomBody::Application),
         follower::Command::Deliver(deliver) => match deliver.items.get(item as usize)? {
-            Item::Refused { .. } | Item::Refilled { .. } | Item::Departed { .. } => None,
+            Item::Refused { .. }
+            | Item::Refilled { .. }
+            | Item::Departed { .. }
+            | Item::Consent(_) => None,
             Item::Event(event) => match &event.body {
                 Body::Application(message) => Some(RoomBody::Application(message.clone())),
                 Body::Proposals(messages) => Some(RoomBody::Proposals(messages.clone())),

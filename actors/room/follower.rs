@@ -125,6 +125,7 @@ impl Deliver {
         let invited = |invitation: &Invitation| invitation.welcome.len() + invitation.tree.len();
         let item = |item: &Item| match item {
             Item::Refused { .. } | Item::Refilled { .. } | Item::Departed { .. } => 0,
+            Item::Consent(entry) => entry.len(),
             Item::Event(event) => match &event.body {
                 Body::Application(message) => message.len(),
                 Body::Proposals(messages) => messages.iter().map(|message| message.len()).sum(),
@@ -209,7 +210,7 @@ impl Fold {
                     outcome.undecided = Some(self.undecided());
                 }
                 // It is for a user: the door takes it out before.
-                Item::Refilled { .. } | Item::Departed { .. } => {}
+                Item::Refilled { .. } | Item::Departed { .. } | Item::Consent(_) => {}
                 Item::Event(event) if event.seq <= self.last_seq => {}
                 Item::Event(event) => {
                     let expected = self.last_seq.next();

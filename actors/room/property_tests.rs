@@ -213,7 +213,7 @@ fn followed() -> impl Strategy<Value = follower::Command> {
             items.sort_by_key(|item| match item {
                 Item::Event(event) => event.seq.0,
                 Item::Refused { submit_seq, .. } => submit_seq.0,
-                Item::Refilled { .. } | Item::Departed { .. } => 0,
+                Item::Refilled { .. } | Item::Departed { .. } | Item::Consent(_) => 0,
             });
             items
         })

@@ -22,7 +22,11 @@ use crate::{
     },
     machine::ReviveError,
     room::hub,
-    wire::{self, event::Hash, version::Level},
+    wire::{
+        self,
+        event::Hash,
+        version::{FOLD, Format, Level, NotInVersion, Versioned},
+    },
 };
 use index::EventIndex;
 use names::Names;
@@ -120,7 +124,8 @@ impl Derived {
                 Owed::Events { .. }
                 | Owed::Refused { .. }
                 | Owed::Refilled(_)
-                | Owed::Departed(_) => None,
+                | Owed::Departed(_)
+                | Owed::Consent(_) => None,
             };
             owed.from(owed.acked().next())
                 .filter_map(move |run| notice(run.owed))
@@ -132,7 +137,13 @@ impl Derived {
     }
 }
 
-crate::versioned!(crate::wire::version::FOLD; Derived);
+impl Versioned for Derived {
+    const FORMAT: Format = FOLD;
+
+    fn is_in(&self, version: u8) -> Result<(), NotInVersion> {
+        self.links.is_in(version)
+    }
+}
 
 #[cfg(test)]
 mod order_tests;

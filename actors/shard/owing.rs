@@ -11,15 +11,15 @@ use crate::{
     limits::{BATCH_EVENTS_MAX, BATCH_FILL_BYTES, BATCH_ROOMS_MAX},
     link::{
         Peer,
-        outgoing::{Owed, Run},
+        outgoing::{ConsentOwed, Owed, Run},
         submissions::SubmitRun,
     },
     record::Command,
     room::{fanout, follower},
     shard_request::ShardRequest,
-    user::command::{Command as UserCommand, Deliver, LearnRefilled},
+    user::command::{Command as UserCommand, Deliver, Heard, LearnRefilled},
     wire::{
-        BVec,
+        BVec, Payload,
         event::{Body, Copy, Event, Invitation, Item, LaneCursor, LinkSeq, RoomSeq, SubmitSeq},
         link::{Fanout, FanoutGroup, Submit, SubmitGroup},
         post::Post,
@@ -131,6 +131,13 @@ fn items<S: Source>(
             }
             Ok((departed.room.clone(), items))
         }
+        Owed::Consent(owed) => {
+            let entry = Payload::from(owed.entry.write());
+            if fill.admit(entry.len()) {
+                items = BVec::from([Item::Consent(entry)]);
+            }
+            Ok((owed.place.clone(), items))
+        }
         Owed::Refused {
             room,
             first,
@@ -219,6 +226,16 @@ pub fn notice<S: Source>(
             owed: Owed::Departed(departed),
             ..
         }) => return Ok(Some((first, Some(ShardRequest::Depart(departed))))),
+        Some(Run {
+            first,
+            owed: Owed::Consent(ConsentOwed { entry, .. }),
+            ..
+        }) => {
+            let user = entry.receiver().clone();
+            let from = Some((here, first));
+            let heard = UserCommand::Heard(Heard { from, entry });
+            return Ok(Some((first, Some(ShardRequest::UserLog(user, heard)))));
+        }
         Some(_) | None => return Ok(None),
     };
     let found = at(source, notice.at)?;
@@ -328,7 +345,7 @@ mod tests {
         record::Entry,
         room::{hub, outcome::Emission, testing::Hub},
         shard::Derived,
-        wire::{Payload, event::Lane},
+        wire::event::Lane,
     };
     use std::sync::Arc;
 

@@ -20,7 +20,8 @@ use crate::{
     wire::{
         BVec,
         door::{DoorItem, Order, PAST_EPOCHS, RoomBody, RoomEvent},
-        event::{Epoch, Lane, LaneCursor, RoomSeq},
+        event::{Epoch, InboxSeq, Lane, LaneCursor, RoomSeq},
+        post::Note,
     },
 };
 use std::sync::Arc;
@@ -341,6 +342,7 @@ pub fn inbox_item<S: Source>(source: &S, item: InboxItem) -> Result<DoorItem, Re
     let at = match item.held {
         Held::Note(note) => return Ok(DoorItem::Note { seq, note }),
         Held::Notice(at) | Held::From(_, at) => at,
+        Held::Said(note, at) => return said(source, seq, note, at),
     };
     let found = self::at(source, at)?;
     match found.command() {
@@ -360,7 +362,9 @@ pub fn inbox_item<S: Source>(source: &S, item: InboxItem) -> Result<DoorItem, Re
             | UserCommand::LearnRefilled(_)
             | UserCommand::Ack(_)
             | UserCommand::Introduction(_)
-            | UserCommand::Join(_) => Err(no_event(at)),
+            | UserCommand::Join(_)
+            | UserCommand::Consents(_)
+            | UserCommand::Heard(_) => Err(no_event(at)),
         },
         Some(
             Command::Hub(..)
@@ -372,6 +376,25 @@ pub fn inbox_item<S: Source>(source: &S, item: InboxItem) -> Result<DoorItem, Re
         | None => Err(no_event(at)),
     }
 }
+
+/// A note about consent, with the KeyPackages that came with it.
+fn said<S: Source>(
+    source: &S,
+    seq: InboxSeq,
+    mut note: Note,
+    at: Position,
+) -> Result<DoorItem, ReadError> {
+    let found = self::at(source, at)?;
+    if let Some(Command::User(_, command)) = found.command()
+        && let UserCommand::Heard(heard) = &**command
+        && let Note::ConsentSaid { packages, .. } = &mut note
+    {
+        packages.clone_from(&heard.entry.key_packages);
+        return Ok(DoorItem::Note { seq, note });
+    }
+    Err(no_event(at))
+}
+
 impl<H: AsRef<Entry>> At<H> {
     /// What a member reads of an item, and when the hub accepted it.
     fn body(&self, item: u32, time: Millis) -> Option<(RoomBody, Millis)> {

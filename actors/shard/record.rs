@@ -4,7 +4,9 @@ use super::{Derived, names::Taken, place};
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri, UserUri},
     link::{
-        self, AckRefused, Peer, ReadProgress, Redriven, outgoing::Owed, submissions::SubmitRun,
+        self, AckRefused, Peer, ReadProgress, Redriven,
+        outgoing::{ConsentOwed, Owed},
+        submissions::SubmitRun,
     },
     machine::Millis,
     record::Command,
@@ -14,6 +16,7 @@ use crate::{
     },
     user::{self, outcome as user_outcome},
     wire::{
+        consent::{self, ConsentEntry},
         event::VerdictRun,
         post::{Departed, Refilled},
         version::Level,
@@ -91,6 +94,7 @@ impl Derived {
                     }
                     self.record_refilled(user, outcome.refilled, shards);
                     self.record_departed(user, outcome.departed, shards);
+                    self.record_told(user, outcome.told, shards);
                     news.users.extend(outcome.woken);
                     news.inbox_full.extend(outcome.inbox_full);
                 }
@@ -200,6 +204,23 @@ impl Derived {
                 Peer::Provider(hub.clone())
             };
             self.links.to(&peer).push(Owed::Departed(departed), 1);
+        }
+    }
+
+    /// What `user` says to others about consent is owed to them, at home or at their provider.
+    fn record_told(&mut self, user: &UserUri, told: Vec<ConsentEntry>, shards: u16) {
+        for entry in told {
+            let receiver = entry.receiver();
+            let peer = if receiver.provider() == user.provider() {
+                Peer::Shard(place(&receiver.to_string(), shards))
+            } else {
+                Peer::Provider(receiver.provider().clone())
+            };
+            // Whatever may be the name of a user may be that of a room.
+            if let Some(place) = consent::place(receiver) {
+                let owed = Owed::Consent(ConsentOwed { place, entry });
+                self.links.to(&peer).push(owed, 1);
+            }
         }
     }
 

@@ -475,7 +475,7 @@ impl Before<user::Refused> for UserRefused {
             Today::TryLater(later) => told_apart!(later),
             Today::StorageFull => Self::StorageFull,
             Today::Poisoned => Self::Poisoned,
-            Today::NotAuthorized => {
+            Today::NotAuthorized | Today::Limited { .. } => {
                 return Err(NotInVersion {
                     version: 1,
                     what: "refusal of a user",
@@ -523,6 +523,12 @@ impl Before<user::Answer> for UserAnswer {
             Today::Introduced(introduced) => Self::Introduced(Introduced::of(introduced)?),
             Today::Refused(refused) => Self::Refused(UserRefused::of(refused)?),
             Today::Unchanged => Self::Unchanged,
+            Today::Consents(_) => {
+                return Err(NotInVersion {
+                    version: 1,
+                    what: "list of consents",
+                });
+            }
         })
     }
 }

@@ -474,13 +474,21 @@ impl Before<ShardRequest> for NodeAsk {
                     what: "departure of a client",
                 });
             }
-            ShardRequest::UserLog(user, command) => Self::User(user, command),
+            ShardRequest::UserLog(user, command) => {
+                if let Some(what) = command.is_of_second() {
+                    return Err(NotInVersion { version: 1, what });
+                }
+                Self::User(user, command)
+            }
             ShardRequest::User(user, principal, request) => {
                 let command = user_requests::command(&user, principal, request);
                 let command = command.map_err(|_| NotInVersion {
                     version: 1,
                     what: "request to a user",
                 })?;
+                if let Some(what) = command.is_of_second() {
+                    return Err(NotInVersion { version: 1, what });
+                }
                 Self::User(user, command)
             }
             ShardRequest::DeviceKey(client) => Self::DeviceKey(client),

@@ -1,11 +1,12 @@
-//! What version 1 had no word of its own for: a message that the room took before, a notice that found no place, and a
-//! client that departed.
+//! What version 1 had no word of its own for: a message that the room took before, a notice that found no place, a client
+//! that departed, and consent between users.
 
 use crate::{
-    ids::{RoomUri, UserUri},
+    ids::{ClientUri, RoomUri, UserUri},
     room::follower::Deliver,
     wire::{
-        Unwritten, Versioned,
+        Payload, Unwritten, Versioned,
+        consent::ConsentEntry,
         door::{DoorItem, Events},
         event::{Item, SubmitRefused, Verdict, VerdictRun},
         link::Fanout,
@@ -42,7 +43,7 @@ pub(super) fn verdict_in_1(mut run: VerdictRun) -> VerdictRun {
 fn is_unsaid(item: &Item) -> bool {
     match item {
         Item::Refused { reason, .. } => said_in_1(*reason).is_some(),
-        Item::Departed { .. } => true,
+        Item::Departed { .. } | Item::Consent(_) => true,
         Item::Event(_) | Item::Refilled { .. } => false,
     }
 }
@@ -53,6 +54,7 @@ fn item_in_1(item: Item) -> Item {
             submit_seq,
             reason: said_in_1(reason).unwrap_or(reason),
         },
+        Item::Consent(entry) => nothing_said(&entry),
         Item::Event(_) | Item::Refilled { .. } | Item::Departed { .. } => item,
     }
 }
@@ -61,12 +63,27 @@ fn item_in_1(item: Item) -> Item {
 /// added, to a user of that hub whom nobody has a reason to create.
 fn departed_in_1(room: &RoomUri, item: Item) -> Item {
     match item {
-        Item::Departed { client, why } => match UserUri::new(room.hub(), "-") {
+        Item::Departed { client, why } => match UserUri::new(room.hub(), NOBODY) {
             Ok(requester) => Item::Refilled { requester, client },
             Err(_) => Item::Departed { client, why },
         },
-        Item::Refused { .. } | Item::Event(_) | Item::Refilled { .. } => item,
+        Item::Refused { .. } | Item::Event(_) | Item::Refilled { .. } | Item::Consent(_) => item,
     }
+}
+
+/// Who no user is called: whatever is told to it is told to nobody.
+const NOBODY: &str = "~";
+
+/// What version 1 is told in place of something about consent. Numbers have no gap, so something must be said: a refill for
+/// somebody who is not there does no harm.
+fn nothing_said(entry: &Payload) -> Item {
+    let said = ConsentEntry::read(entry).ok().and_then(|entry| {
+        let requester = UserUri::new(entry.receiver().provider(), NOBODY).ok()?;
+        let client = ClientUri::new(entry.sender(), NOBODY).ok()?;
+        Some(Item::Refilled { requester, client })
+    });
+    // This provider wrote the entry, and every provider can have a user of that name.
+    said.unwrap_or_else(|| Item::Consent(entry.clone()))
 }
 
 /// What a hub tells of a room, as an entry of version 1 has it, if that is otherwise.
@@ -104,7 +121,10 @@ impl Versioned for Events {
                 item,
                 DoorItem::Verdict { .. }
                     | DoorItem::Note {
-                        note: Note::Missed { .. },
+                        note: Note::Missed { .. }
+                            | Note::ConsentAsked { .. }
+                            | Note::ConsentSaid { .. }
+                            | Note::ConsentsChanged,
                         ..
                     }
             )
@@ -120,7 +140,11 @@ impl Versioned for Events {
             // Numbers have no gap, so something must be said: this does no harm.
             DoorItem::Note {
                 seq,
-                note: Note::Missed { .. },
+                note:
+                    Note::Missed { .. }
+                    | Note::ConsentAsked { .. }
+                    | Note::ConsentSaid { .. }
+                    | Note::ConsentsChanged,
             } => DoorItem::Note {
                 seq,
                 note: Note::LowStock { left: 0 },
@@ -137,7 +161,12 @@ impl Versioned for Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::event::{ClientSeq, SubmitSeq};
+    use crate::wire::{
+        BVec,
+        consent::{ConsentOp, place},
+        event::{ClientSeq, InboxSeq, LinkSeq, SubmitSeq},
+        link::FanoutGroup,
+    };
 
     #[test]
     fn version_1_is_told_what_it_has_a_word_for() {
@@ -160,5 +189,42 @@ mod tests {
             };
             assert_eq!(item, told);
         }
+    }
+
+    #[test]
+    fn version_1_is_told_nothing_of_consent_and_misses_no_number() {
+        let entry = ConsentEntry {
+            op: ConsentOp::Request,
+            requester: "mimi://a.example/u/alice".parse().unwrap(),
+            target: "mimi://b.example/u/bob".parse().unwrap(),
+            room: None,
+            key_packages: BVec::default(),
+            extensions: Payload::default(),
+        };
+        let items = BVec::from([Item::Consent(entry.write().into())]);
+        let room = place(&entry.target).unwrap();
+        let groups = BVec::from([FanoutGroup { room, items }]);
+        let first = LinkSeq(7);
+        let said = Fanout { first, groups };
+        let (read, _) = Fanout::read(1, &said.write(1, Vec::new()).unwrap()).unwrap();
+        let told = &read.groups[0].items[0];
+        let Item::Refilled { requester, client } = told else {
+            panic!("{told:?}")
+        };
+        assert_eq!(requester.to_string(), "mimi://b.example/u/~");
+        assert_eq!(client.provider().as_str(), "a.example");
+        assert_eq!(
+            Fanout::read(2, &said.write(2, Vec::new()).unwrap())
+                .unwrap()
+                .0,
+            said
+        );
+
+        let (seq, note) = (InboxSeq(3), Note::ConsentsChanged);
+        let items = BVec::from([DoorItem::Note { seq, note }]);
+        let written = Events { items }.write(1, Vec::new()).unwrap();
+        let (read, _) = Events::read(1, &written).unwrap();
+        let note = Note::LowStock { left: 0 };
+        assert_eq!(*read.items, [DoorItem::Note { seq, note }]);
     }
 }

@@ -14,12 +14,13 @@ use super::{
 use crate::{
     ids::{ClientUri, ProviderId, Requester, RoomUri},
     limits::{CLAIM_KEPT_MS, CLAIMS_REMEMBERED_PER_USER_MAX, CLIENTS_PER_USER_MAX},
-    machine::Millis,
+    machine::{Millis, Moment},
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimedClient, ClientRefused, UserRefused},
         event::Hash,
         post::Note,
+        version::Level,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -135,7 +136,8 @@ impl User {
         claim.terms.requester.user() == Some(&self.uri)
     }
 
-    pub(super) fn claim(&mut self, time: Millis, claim: &Claim) -> Outcome {
+    pub(super) fn claim(&mut self, moment: Moment, claim: &Claim) -> Outcome {
+        let time = moment.time;
         if let Some(result) = self.before_stock(time, claim) {
             return Outcome::answer(Answer::Claimed(result));
         }
@@ -156,6 +158,10 @@ impl User {
             match &taken {
                 Ok(package) => {
                     self.spent.add(package);
+                    // Who claims of itself needs no consent; but others may get the same last-resort package.
+                    if moment.level >= Level::SECOND && (!own || package.last_resort) {
+                        self.asking.given.add(package, &claim.terms.requester);
+                    }
                     self.pending_adds.served(claim, client);
                     references.push(package.reference.clone());
                 }

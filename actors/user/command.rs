@@ -9,6 +9,7 @@ use crate::{
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimTerms},
+        consent::{ConsentEntry, ConsentsAsk},
         door::PackageRefused,
         event::{Hash, InboxSeq, LaneCursor, LinkSeq, RoomSeq},
         post::{Notice, Post, Refilled},
@@ -21,10 +22,6 @@ pub use crate::wire::user::Consent;
 
 /// What the log can tell a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "commands travel behind an Arc, and most that are in a hurry are claims"
-)]
 pub enum Command {
     /// Create the user, or let it enrol a further device.
     Add(Add),
@@ -50,6 +47,10 @@ pub enum Command {
     Introduction(Introduction),
     /// Take a notice of a room whose Welcome lies in another command of the same entry.
     Join(Join),
+    /// Say something about consent, for a device of the user.
+    Consents(ConsentsAsk),
+    /// Learn what somebody else says about consent.
+    Heard(Heard),
 }
 
 impl Command {
@@ -77,7 +78,33 @@ impl Command {
             | Self::LearnRefilled(_)
             | Self::Ack(_)
             | Self::Introduction(_)
-            | Self::Join(_) => 0,
+            | Self::Join(_)
+            | Self::Consents(_) => 0,
+            Self::Heard(heard) => {
+                let packages = heard.entry.key_packages.iter();
+                let packages: usize = packages.map(|package| package.len()).sum();
+                packages + heard.entry.extensions.len()
+            }
+        }
+    }
+
+    /// What it is, if the first version of entries does not know it.
+    #[must_use]
+    pub const fn is_of_second(&self) -> Option<&'static str> {
+        match self {
+            Self::Join(_) => Some("notice that points at another"),
+            Self::Consents(_) | Self::Heard(_) => Some("consent between users"),
+            Self::Add(_)
+            | Self::Delete
+            | Self::Consent(_)
+            | Self::Revoke(_)
+            | Self::Enrol(_)
+            | Self::Upload(_)
+            | Self::Claim(_)
+            | Self::Deliver(_)
+            | Self::LearnRefilled(_)
+            | Self::Ack(_)
+            | Self::Introduction(_) => None,
         }
     }
 }
@@ -315,6 +342,16 @@ pub struct LearnRefilled {
     pub from: Option<(u16, LinkSeq)>,
     /// Which client, for which room and requester.
     pub refilled: Refilled,
+}
+
+/// What somebody says about consent to this user, or answers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// The shard of the user's own provider that says so, and its number of this. What another provider says has
+    /// none: it may come again.
+    pub from: Option<(u16, LinkSeq)>,
+    /// What is said.
+    pub entry: ConsentEntry,
 }
 
 /// What a client has, durably.

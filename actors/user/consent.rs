@@ -15,7 +15,7 @@ use crate::{
     limits::CONSENTS_PER_USER_MAX,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 /// What a user said about others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,9 +26,29 @@ pub(super) struct Consents {
 impl Consents {
     /// Whether `requester` may claim packages for `room`, or for no room in particular.
     pub(super) fn allow(&self, requester: &Requester, room: Option<&RoomUri>) -> bool {
-        let said = |room: Option<&RoomUri>| self.said.get(&(requester.clone(), room.cloned()));
-        let for_room = room.and_then(|room| said(Some(room)));
-        for_room.or_else(|| said(None)).copied().unwrap_or(false)
+        self.decision(requester, room).unwrap_or(false)
+    }
+
+    /// What was said that holds for `room`, or for no room in particular, if anything was.
+    pub(super) fn decision(&self, requester: &Requester, room: Option<&RoomUri>) -> Option<bool> {
+        let for_room = room.and_then(|room| self.said(requester, Some(room)));
+        for_room.or_else(|| self.said(requester, None))
+    }
+
+    /// What was said for just that scope, if anything was.
+    pub(super) fn said(&self, requester: &Requester, room: Option<&RoomUri>) -> Option<bool> {
+        let scope = (requester.clone(), room.cloned());
+        self.said.get(&scope).copied()
+    }
+
+    /// What was said about whoever follows a scope, in order.
+    pub(super) fn after(
+        &self,
+        after: Option<&(Requester, Option<RoomUri>)>,
+    ) -> impl Iterator<Item = (&Requester, Option<&RoomUri>, bool)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.said.range((from, Bound::Unbounded));
+        rest.map(|((requester, room), grant)| (requester, room.as_ref(), *grant))
     }
 
     /// Whether `requester` has consent for every room.
@@ -38,9 +58,7 @@ impl Consents {
 
     /// Who, for which room alone, and whether it was granted.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&Requester, Option<&RoomUri>, bool)> {
-        self.said
-            .iter()
-            .map(|((requester, room), grant)| (requester, room.as_ref(), *grant))
+        self.after(None)
     }
 }
 

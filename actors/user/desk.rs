@@ -217,10 +217,11 @@ mod tests {
     use super::*;
     use crate::{
         machine::{Desk as _, Moment},
-        mls::codec::reader::put_vector,
         user::{
             command::{Claim, Consent, Enrol, Upload},
-            testing::{Log, NOW, alice, claim, client, code, delivered, package, user},
+            testing::{
+                Log, NOW, alice, claim, client, code, delivered, package, user, welcome_for,
+            },
         },
         wire::{
             Payload,
@@ -286,20 +287,6 @@ mod tests {
         bobby.apply(enrol(100, [1; 32]));
         assert_eq!(at_once(&bobby.fold, enrol(100, [1; 32])), None, "a retry");
         assert_eq!(at_once(&bobby.fold, enrol(100, [2; 32])), not_known);
-    }
-
-    /// A Welcome for these KeyPackages, and for one of somebody else.
-    fn welcome_for(references: &[&[u8]]) -> Payload {
-        let mut secrets = Vec::new();
-        for reference in references.iter().chain([&&b"somebody else's"[..]]) {
-            put_vector(&mut secrets, reference);
-            put_vector(&mut secrets, b"kem output");
-            put_vector(&mut secrets, b"ciphertext");
-        }
-        let mut out = vec![0, 1, 0, 3, 0, 1];
-        put_vector(&mut out, &secrets);
-        put_vector(&mut out, b"encrypted GroupInfo");
-        Payload::from(out)
     }
 
     #[test]

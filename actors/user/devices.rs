@@ -5,6 +5,7 @@
 
 use super::{
     Account, Codes, Device, Fold, User,
+    asking::Asking,
     budget::Budgets,
     claims::Claims,
     command::{Add, Enrol, Revoke},
@@ -82,6 +83,7 @@ impl User {
             consents: Consents::default(),
             introductions: Introductions::default(),
             heard: BTreeMap::new(),
+            asking: Asking::default(),
         }
     }
 

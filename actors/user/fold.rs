@@ -6,8 +6,9 @@
 
 use super::{
     Account, Device, User,
+    asking::Asking,
     claims::{Handed, fold_refusal},
-    command::{Claim, Command, Deliver, Join, LearnRefilled},
+    command::{Claim, Command, Deliver, Heard, Join, LearnRefilled},
     cursors::Membership,
     inbox::InboxItem,
     outcome::{Answer, Outcome, Refused},
@@ -20,7 +21,8 @@ use crate::{
         self,
         claim::UserRefused,
         post::DepartedWhy,
-        version::{FOLD, Format, NotInVersion, Versioned},
+        reading::{self, NotRead},
+        version::{FOLD, Format, Level, NotInVersion, Unwritten, Versioned},
     },
 };
 
@@ -33,16 +35,21 @@ impl machine::Fold for Fold {
         match command {
             Command::Add(add) => self.add(time, add),
             Command::Delete => self.delete(moment),
-            Command::Consent(consent) => self.on_user(|user| user.consent(consent)),
+            Command::Consent(consent) if moment.level < Level::SECOND => {
+                self.on_user(|user| user.consent(consent))
+            }
+            Command::Consent(consent) => self.on_user(|user| user.consent_for(consent)),
             Command::Revoke(revoke) => self.on_user(|user| user.revoke(moment, revoke)),
             Command::Enrol(enrol) => self.on_user(|user| user.enrol(time, enrol)),
             Command::Upload(upload) => self.on_user(|user| user.upload(time, upload)),
-            Command::Claim(claim) => self.claim(time, claim),
+            Command::Claim(claim) => self.claim(moment, claim),
             Command::Deliver(deliver) => self.deliver(moment, deliver),
             Command::Join(join) => self.join(moment, join),
             Command::LearnRefilled(learn) => self.learn_refilled(learn),
             Command::Ack(ack) => self.on_user(|user| user.ack(ack)),
             Command::Introduction(what) => self.on_user(|user| user.introduce(time, what)),
+            Command::Consents(ask) => self.on_user(|user| user.consents(time, ask)),
+            Command::Heard(heard) => self.hear_consent(moment, heard),
         }
     }
 
@@ -147,6 +154,12 @@ impl Fold {
             (Account::Active(user), Command::Deliver(deliver)) if user.is_uninvited(deliver) => {
                 Some(Answer::Done)
             }
+            (Account::Active(user), Command::Consents(ask)) => user.consents_without_log(time, ask),
+            (Account::Active(user), Command::Heard(heard)) => {
+                // What a shard of this provider numbers is taken, so that it is known when it comes again.
+                let unnumbered = heard.from.is_none();
+                (unnumbered && user.is_nothing_new(&heard.entry)).then_some(Answer::Done)
+            }
             (Account::Absent, _) => Some(Answer::Refused(Refused::Unknown)),
             (Account::Deleted, _) => Some(Answer::Refused(Refused::Deleted)),
             (Account::Active(_), _) => None,
@@ -155,6 +168,14 @@ impl Fold {
 
     pub(super) fn user(&self) -> Option<&User> {
         match &self.account {
+            Account::Active(user) => Some(user),
+            Account::Absent | Account::Deleted => None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn user_mut(&mut self) -> Option<&mut User> {
+        match &mut self.account {
             Account::Active(user) => Some(user),
             Account::Absent | Account::Deleted => None,
         }
@@ -191,10 +212,10 @@ impl Fold {
         }
     }
 
-    fn claim(&mut self, time: Millis, claim: &Claim) -> Outcome {
+    fn claim(&mut self, moment: Moment, claim: &Claim) -> Outcome {
         let refused = match &mut self.account {
             Account::Absent => UserRefused::Unknown,
-            Account::Active(user) => return user.claim(time, claim),
+            Account::Active(user) => return user.claim(moment, claim),
             Account::Deleted => UserRefused::Deleted,
         };
         Outcome::answer(Answer::Claimed(Err(fold_refusal(refused, claim))))
@@ -203,6 +224,13 @@ impl Fold {
     fn learn_refilled(&mut self, learn: &LearnRefilled) -> Outcome {
         match &mut self.account {
             Account::Active(user) => user.learn_refilled(learn),
+            Account::Absent | Account::Deleted => Outcome::answer(Answer::Done),
+        }
+    }
+
+    fn hear_consent(&mut self, moment: Moment, heard: &Heard) -> Outcome {
+        match &mut self.account {
+            Account::Active(user) => user.hear_consent(moment, heard),
             Account::Absent | Account::Deleted => Outcome::answer(Answer::Done),
         }
     }
@@ -223,11 +251,22 @@ impl Fold {
     }
 }
 
-/// Version 2 counts notices by the provider whose they are, and says which were missed.
+/// Version 2 counts notices by the provider whose they are, and says which were missed. What was asked about consent follows
+/// the fold.
 impl Versioned for Fold {
     const FORMAT: Format = FOLD;
 
+    fn read(version: u8, body: &[u8]) -> Result<(Self, &[u8]), NotRead> {
+        let (fold, rest): (Self, _) = reading::take(body)?;
+        if version == 1 {
+            return Ok((fold, rest));
+        }
+        let asking = reading::take(rest).map_err(|error| error.after(body, rest));
+        asking.map(|(asking, rest)| (fold.with_asking(asking), rest))
+    }
+
     fn is_in(&self, version: u8) -> Result<(), NotInVersion> {
+        let not_in = |what| Err(NotInVersion { version, what });
         let devices = match &self.account {
             Account::Active(user) => Some(user.devices.values()),
             Account::Absent | Account::Deleted => None,
@@ -238,9 +277,21 @@ impl Versioned for Fold {
                 .flatten()
                 .any(|device| device.inbox.is_of_2())
         {
-            let what = "notice that counts for a provider";
-            return Err(NotInVersion { version, what });
+            return not_in("notice that counts for a provider");
+        }
+        if version == 1 && self.asking().is_some() {
+            return not_in("consent between users");
         }
         Ok(())
+    }
+
+    fn write(&self, version: u8, out: Vec<u8>) -> Result<Vec<u8>, Unwritten> {
+        self.is_in(version)?;
+        let out = postcard::to_extend(self, out)?;
+        if version == 1 {
+            return Ok(out);
+        }
+        let nothing = Asking::default();
+        Ok(postcard::to_extend(self.asking().unwrap_or(&nothing), out)?)
     }
 }

@@ -14,8 +14,9 @@ use super::{
 use crate::{
     ids::{ClientUri, ProviderId, RoomUri},
     limits::{
-        INBOX_ITEMS_PER_CLIENT_AND_HUB_MAX, INBOX_ITEMS_PER_CLIENT_MAX, NOTES_PER_CLIENT_MAX,
-        ROOMS_PER_CLIENT_AND_HUB_MAX, ROOMS_PER_CLIENT_MAX,
+        CONSENT_NOTES_PER_CLIENT_MAX, INBOX_ITEMS_PER_CLIENT_AND_HUB_MAX,
+        INBOX_ITEMS_PER_CLIENT_MAX, NOTES_PER_CLIENT_MAX, ROOMS_PER_CLIENT_AND_HUB_MAX,
+        ROOMS_PER_CLIENT_MAX,
     },
     machine::{Moment, Position},
     mls::codec::welcome::Welcome,
@@ -54,6 +55,9 @@ pub enum Held {
     Note(Note),
     /// A notice of a room of another provider, and by what that is known. Version 1 of folds has no word for it.
     From(HubMark, Position),
+    /// A note about consent, and the [`Heard`](super::command::Heard) that holds the KeyPackages which came with it. Version 1
+    /// has no word for it.
+    Said(Note, Position),
 }
 
 /// What another provider is known by in an inbox.
@@ -72,7 +76,7 @@ impl InboxItem {
     #[must_use]
     pub fn at(&self) -> Option<Position> {
         match self.held {
-            Held::Notice(at) | Held::From(_, at) => Some(at),
+            Held::Notice(at) | Held::From(_, at) | Held::Said(_, at) => Some(at),
             Held::Note(_) => None,
         }
     }
@@ -114,15 +118,17 @@ impl Inbox {
 
     fn notes(&self) -> impl Iterator<Item = &Note> {
         self.items.iter().filter_map(|item| match &item.held {
-            Held::Note(note) => Some(note),
+            Held::Note(note) | Held::Said(note, _) => Some(note),
             Held::Notice(_) | Held::From(..) => None,
         })
     }
 
     /// Whether there is anything in it that version 1 of folds has no word for.
     pub(super) fn is_of_2(&self) -> bool {
-        let of_2 = |item: &InboxItem| {
-            matches!(item.held, Held::From(..) | Held::Note(Note::Missed { .. }))
+        let of_2 = |item: &InboxItem| match &item.held {
+            Held::From(..) | Held::Said(..) | Held::Note(Note::Missed { .. }) => true,
+            Held::Note(note) => note.is_of_consent(),
+            Held::Notice(_) => false,
         };
         self.items.iter().any(of_2)
     }
@@ -256,11 +262,31 @@ impl Device {
 impl Device {
     /// Stores a note for this device, which is `client`'s, unless too many wait there.
     pub(super) fn note(&mut self, client: &ClientUri, note: Note, outcome: &mut Outcome) {
+        self.hold_note(client, Held::Note(note), outcome);
+    }
+
+    fn hold_note(&mut self, client: &ClientUri, held: Held, outcome: &mut Outcome) {
         let full = self.inbox.notes().count() >= NOTES_PER_CLIENT_MAX;
-        if full || self.inbox.store(Held::Note(note)) == Stored::InPart {
+        if full || self.inbox.store(held) == Stored::InPart {
             outcome.inbox_full.push(client.clone());
         }
         outcome.woken.push(client.clone());
+    }
+}
+
+impl Device {
+    /// Stores a note about consent, once. Where many of those wait, one more says that there are others: what there is can be
+    /// asked for, and low stock must find its place.
+    pub(super) fn note_consent(&mut self, client: &ClientUri, held: &Held, outcome: &mut Outcome) {
+        let waiting = self.inbox.notes().filter(|note| note.is_of_consent());
+        let held = if waiting.count() < CONSENT_NOTES_PER_CLIENT_MAX {
+            held.clone()
+        } else {
+            Held::Note(Note::ConsentsChanged)
+        };
+        if !self.inbox.items.iter().any(|item| item.held == held) {
+            self.hold_note(client, held, outcome);
+        }
     }
 }
 
@@ -299,15 +325,16 @@ impl User {
     }
 
     /// Whether a number of a shard, which says one thing after the other, was not heard before; it is now.
-    fn is_news(&mut self, shard: u16, seq: LinkSeq) -> bool {
+    pub(super) fn is_news(&mut self, shard: u16, seq: LinkSeq) -> bool {
         let heard = self.heard.entry(shard).or_default();
         let news = seq > *heard;
         *heard = seq.max(*heard);
         news
     }
 
-    /// Whether a hub of another provider brings clients into a room by what is no Welcome, or one for none of the KeyPackages that
-    /// were given away: it never claimed any.
+    /// Whether nobody may bring the clients of a notice into its room: the Welcome is for KeyPackages of the user that were
+    /// claimed by whoever has no consent for the room, or not any more. Of another provider's room it must also be a Welcome,
+    /// and for some KeyPackage that was given away; who is added to a room of the own provider may have given its own by hand.
     pub(super) fn is_uninvited(&self, deliver: &Deliver) -> bool {
         let Deliver { post, .. } = deliver;
         let Notice::Joined {
@@ -317,9 +344,7 @@ impl User {
         else {
             return false;
         };
-        if post.room.hub() == self.uri.provider() {
-            return false;
-        }
+        let is_own_room = post.room.hub() == self.uri.provider();
         let of_last_resort = |reference: &[u8]| {
             let mut kept = self
                 .devices
@@ -328,10 +353,16 @@ impl User {
             kept.any(|kept| kept.package().reference[..] == *reference)
         };
         let Ok(welcome) = Welcome::read(&notice.welcome) else {
-            return true;
+            return !is_own_room;
         };
-        let mut named = welcome.references.iter();
-        !named.any(|reference| self.spent.gave(reference) || of_last_resort(reference))
+        let named = welcome.references.iter();
+        let mut given = named
+            .filter(|reference| self.spent.gave(reference) || of_last_resort(reference))
+            .peekable();
+        if given.peek().is_none() {
+            return !is_own_room;
+        }
+        !given.any(|reference| self.may_bring_in(reference, &post.room))
     }
 
     pub(super) fn deliver(&mut self, moment: Moment, deliver: &Deliver) -> Outcome {

@@ -7,6 +7,7 @@
 //!
 //! Source: transport requirements, section 3.1.
 
+pub mod asking;
 pub mod budget;
 pub mod claims;
 pub mod command;
@@ -15,6 +16,7 @@ pub mod cursors;
 pub mod desk;
 pub mod devices;
 pub mod fold;
+mod given;
 pub mod inbox;
 pub mod introductions;
 pub mod key_packages;
@@ -30,6 +32,7 @@ use crate::{
     machine::Millis,
     wire::event::{Hash, LinkSeq},
 };
+use asking::Asking;
 use budget::Budgets;
 use claims::Claims;
 use consent::Consents;
@@ -92,6 +95,9 @@ struct User {
     introductions: Introductions,
     /// The last notice or refill taken of each shard.
     heard: BTreeMap<u16, LinkSeq>,
+    /// It follows the fold, for the first release did not know it.
+    #[serde(skip)]
+    asking: Asking,
 }
 
 /// An enrolled client.

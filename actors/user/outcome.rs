@@ -6,6 +6,7 @@ use crate::{
     wire::{
         BVec,
         claim::{ClaimedClient, UserRefused},
+        consent::{ConsentEntry, Consents},
         door::PackageRefused,
         joining::{CodeId, Introduced},
         post::{Departed, Refilled},
@@ -34,6 +35,8 @@ pub struct Outcome {
     pub departed: Vec<Departed>,
     /// Packages that were handed out; none for a claim that was refused, or answered from memory.
     pub handed_out: Option<u32>,
+    /// What others are to hear about consent.
+    pub told: Vec<ConsentEntry>,
 }
 
 impl Outcome {
@@ -47,6 +50,7 @@ impl Outcome {
             refilled: Vec::new(),
             departed: Vec::new(),
             handed_out: None,
+            told: Vec::new(),
         }
     }
 
@@ -76,6 +80,8 @@ pub enum Answer {
     Refused(Refused),
     /// It was so before.
     Unchanged,
+    /// What there is about consent.
+    Consents(Box<Consents>),
 }
 
 impl Answer {
@@ -88,6 +94,7 @@ impl Answer {
             Self::Enrolled => Some(user::Answer::Enrolled),
             Self::Introduced(introduced) => Some(user::Answer::Introduced(introduced)),
             Self::Refused(refused) => Some(user::Answer::Refused(refused)),
+            Self::Consents(consents) => Some(user::Answer::Consents(consents)),
             Self::Uploaded(_) | Self::Claimed(_) | Self::IntroductionKept(_) => None,
         }
     }

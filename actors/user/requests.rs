@@ -76,6 +76,10 @@ pub fn command(user: &UserUri, principal: Principal, request: Request) -> Result
         Request::Revoke(client) => {
             operator(&principal).map(|()| Command::Revoke(Revoke { client }))
         }
+        Request::Consents(ask) => {
+            own_device(user, &principal)?;
+            Ok(Command::Consents(ask))
+        }
     }
 }
 
@@ -115,7 +119,7 @@ mod tests {
         caller::Origin,
         ids::ClientUri,
         user::{command::Consent, testing::alice},
-        wire::{event::Hash, joining::CodeId},
+        wire::{consent::ConsentsAsk, event::Hash, joining::CodeId},
     };
 
     const TICKET: Ticket = Ticket(7);
@@ -170,6 +174,7 @@ mod tests {
             (Request::Delete, OPERATOR),
             (Request::Consent(consent), OPERATOR),
             (Request::Revoke(phone), OPERATOR),
+            (Request::Consents(ConsentsAsk::List { after: None }), OWN),
         ] {
             assert_eq!(who_may(&request), may, "{request:?}");
         }

@@ -13,6 +13,7 @@ use crate::{
     bucket::Rate,
     ids::{ClientUri, Requester, RoomUri, UserUri},
     machine::{Fold as _, Millis, Moment, Position},
+    mls::codec::reader::put_vector,
     wire::{
         BVec, Payload,
         claim::{ClaimId, ClaimTerms, ClientRefused},
@@ -115,6 +116,20 @@ pub(super) fn welcome() -> Option<WelcomeNotice> {
     })
 }
 
+/// A Welcome for these KeyPackages, and for one of somebody else.
+pub(super) fn welcome_for(references: &[&[u8]]) -> Payload {
+    let mut secrets = Vec::new();
+    for reference in references.iter().chain([&&b"somebody else's"[..]]) {
+        put_vector(&mut secrets, reference);
+        put_vector(&mut secrets, b"kem output");
+        put_vector(&mut secrets, b"ciphertext");
+    }
+    let mut out = vec![0, 1, 0, 3, 0, 1];
+    put_vector(&mut out, &secrets);
+    put_vector(&mut out, b"encrypted GroupInfo");
+    Payload::from(out)
+}
+
 pub(super) fn post(name: &str, clients: &[&str], notice: Notice) -> Post {
     let clients: Vec<_> = clients.iter().map(|name| client(name)).collect();
     Post {
@@ -169,7 +184,7 @@ pub(super) fn note(bobby: &Log, name: &str) -> Vec<Note> {
     let phone = client(name);
     let held = bobby.fold.inbox(&phone).map(|item| item.held);
     held.filter_map(|held| match held {
-        Held::Note(note) => Some(note),
+        Held::Note(note) | Held::Said(note, _) => Some(note),
         Held::Notice(_) | Held::From(..) => None,
     })
     .collect()

@@ -17,7 +17,7 @@ use crate::{
     },
     shard_request::{ShardReply, ShardRequest},
     user::{command::Command as UserCommand, desk as user_desk, fold as user, outcome, requests},
-    wire::{post::Departed, refusal::TryLater, version::Level},
+    wire::{post::Departed, refusal::TryLater, user::Request, version::Level},
 };
 use std::sync::Arc;
 
@@ -68,6 +68,21 @@ pub fn take(request: ShardRequest, ticket: Ticket, derived: &Derived, now: Milli
         }
         ShardRequest::Follower(room, command) => {
             Taken::Follower(room, follower_desk::Input::asked(ticket, command))
+        }
+        // A log that goes by the rules of release 0.1 has no word for it.
+        ShardRequest::User(_, _, Request::Consents(_)) if derived.level < Level::SECOND => {
+            let refused = outcome::Refused::TryLater(TryLater::NOT_LED);
+            Taken::Answered(ShardReply::User(outcome::Answer::Refused(refused)))
+        }
+        // Nor has it for what others say. Another shard comes again, for it is ahead by moments alone. Another provider may be
+        // ahead by days, and nothing of it must be held up that long: what it says of consent is passed over.
+        ShardRequest::UserLog(_, UserCommand::Heard(heard)) if derived.level < Level::SECOND => {
+            let refused = outcome::Refused::TryLater(TryLater::NOT_LED);
+            let answer = match heard.from {
+                Some(_) => outcome::Answer::Refused(refused),
+                None => outcome::Answer::Done,
+            };
+            Taken::Answered(ShardReply::User(answer))
         }
         ShardRequest::User(user, principal, request) => {
             match requests::taken(&user, principal, request, ticket) {
@@ -135,10 +150,15 @@ pub fn knows(room: &hub::Fold, provider: &ProviderId) -> ShardReply {
 mod tests {
     use super::*;
     use crate::{
-        caller::{Origin, Principal},
+        caller::{Caller, Origin, Principal},
         machine::Desk,
         shard::names::GroupName,
-        wire::{BVec, user::Request},
+        user::command::Heard,
+        wire::{
+            BVec, Payload,
+            consent::{ConsentEntry, ConsentOp, ConsentsAsk},
+            event::LinkSeq,
+        },
     };
 
     const NOW: Millis = Millis(1_000_000);
@@ -195,6 +215,48 @@ mod tests {
         assert!(matches!(take(name, TICKET, &derived, NOW), Taken::Name(_)));
         let read = ShardRequest::Read(BVec::default());
         assert!(matches!(taken(read), Taken::LogOwn(_)));
+    }
+
+    #[test]
+    fn a_log_of_the_first_level_takes_no_word_about_consent() {
+        let bob: UserUri = "mimi://a.example/u/bob".parse().unwrap();
+        let phone = "mimi://a.example/d/bob/phone".parse().unwrap();
+        let principal = Principal::Device {
+            caller: Caller::of(phone),
+            key: [3; 32],
+        };
+        let list = Request::Consents(ConsentsAsk::List { after: None });
+        let heard = |from| {
+            let entry = ConsentEntry {
+                op: ConsentOp::Request,
+                requester: "mimi://b.example/u/eve".parse().unwrap(),
+                target: bob.clone(),
+                room: None,
+                key_packages: BVec::default(),
+                extensions: Payload::default(),
+            };
+            ShardRequest::UserLog(bob.clone(), UserCommand::Heard(Heard { from, entry }))
+        };
+        let later = || outcome::Answer::Refused(outcome::Refused::TryLater(TryLater::NOT_LED));
+        let own = ShardRequest::User(bob.clone(), principal, list);
+        let second = Derived {
+            level: Level::SECOND,
+            ..Derived::default()
+        };
+        for (request, answer) in [
+            (own, later()),
+            (heard(Some((3, LinkSeq(1)))), later()),
+            (heard(None), outcome::Answer::Done),
+        ] {
+            let Taken::Answered(ShardReply::User(told)) = taken(request.clone()) else {
+                panic!("it is for no actor: {request:?}")
+            };
+            assert_eq!(told, answer);
+            assert!(matches!(
+                take(request, TICKET, &second, NOW),
+                Taken::User(..)
+            ));
+        }
     }
 
     #[test]

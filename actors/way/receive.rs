@@ -15,7 +15,7 @@ use crate::{
     room::follower,
     shard_request::{ShardReply, ShardRequest},
     user::{
-        command::Command as UserCommand,
+        command::{Command as UserCommand, Heard},
         outcome::{Answer as UserAnswer, Refused as UserRefused},
     },
     wire::{
@@ -323,6 +323,8 @@ impl Session for FanoutTaking {
         let mut brought = Brought::default();
         for group in &batch.groups {
             for (place, item) in group.items.iter().enumerate() {
+                // A request that nobody waits for costs a place in the log, as a small invitation does.
+                brought.invited += u32::from(matches!(item, Item::Consent(_)));
                 let Item::Event(Event { body, .. }) = item else {
                     continue;
                 };
@@ -358,6 +360,11 @@ impl Session for FanoutTaking {
                 ),
                 Fanned::Departed(departed) => {
                     (departed.room.clone(), ShardRequest::Depart(departed))
+                }
+                Fanned::Consent(room, entry) => {
+                    let user = entry.receiver().clone();
+                    let heard = UserCommand::Heard(Heard { from: None, entry });
+                    (room, ShardRequest::UserLog(user, heard))
                 }
             };
             Part {
@@ -451,6 +458,7 @@ fn answer_of(reply: ShardReply, later: TryLater) -> Answer {
             | UserAnswer::IntroductionKept(_)
             | UserAnswer::Introduced(_)
             | UserAnswer::Unchanged
+            | UserAnswer::Consents(_)
             | UserAnswer::Refused(_) => unavailable,
         },
         ShardReply::DeviceKey(_)

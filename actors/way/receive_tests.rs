@@ -146,6 +146,8 @@ fn what_a_batch_brings_counts_by_its_rooms_and_by_the_bytes_of_its_invitations()
     );
     let added = vec![commit(None), commit(Some(invitation(5))), small()];
     assert_eq!(brought(vec![group("r", added)]), (0, 2));
+    let said = Item::Consent(Payload::from(vec![7]));
+    assert_eq!(brought(vec![group("r", vec![said.clone(), said])]), (0, 2));
 }
 
 #[test]

@@ -251,6 +251,9 @@ impl From<user::Refused> for DoorRefused {
                 Self::SenderNotBound { detail }
             }
             user::Refused::TryLater(later) => Self::TryLater(later),
+            user::Refused::Limited { retry_after_ms } => {
+                Self::TryLater(TryLater::overloaded(retry_after_ms))
+            }
             user::Refused::StorageFull => Self::StorageFull,
         }
     }

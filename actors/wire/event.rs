@@ -219,6 +219,9 @@ pub enum Item {
         /// Why.
         why: DepartedWhy,
     },
+    /// What a user of the sender says about consent to one of the receiver's: a [`ConsentEntry`](super::consent::ConsentEntry)
+    /// in bytes. The room is the receiving user's [`place`](super::consent::place). Version 1 has no word for it.
+    Consent(Payload),
 }
 
 /// Why an application message is refused, for good.

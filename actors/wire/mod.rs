@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod bounded;
 pub mod claim;
+pub mod consent;
 pub mod door;
 pub mod event;
 pub mod joining;

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     ids::{ClientUri, RoomUri, UserUri},
-    limits::PROPOSALS_PER_BUNDLE_MAX,
+    limits::{CLIENTS_PER_USER_MAX, PROPOSALS_PER_BUNDLE_MAX},
     machine::Position,
 };
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,42 @@ pub enum Note {
         /// The room.
         room: RoomUri,
     },
+    /// Somebody asks the user for consent. Version 1 of the client door has no word for it.
+    ConsentAsked {
+        /// Who.
+        requester: UserUri,
+        /// For this room alone; absent for any room.
+        room: Option<RoomUri>,
+    },
+    /// Somebody gave the user consent, or took it back. Version 1 has no word for it.
+    ConsentSaid {
+        /// Who.
+        target: UserUri,
+        /// For this room alone; absent for any room.
+        room: Option<RoomUri>,
+        /// Whether it was given.
+        granted: bool,
+        /// KeyPackages of its clients that came with it, each an MLSMessage: to add them without a claim. A KeyPackage of a
+        /// client that is not its own is not to be used.
+        packages: BVec<Payload, CLIENTS_PER_USER_MAX>,
+    },
+    /// There was more to tell about consent than the inbox holds: whoever wants to know asks for the list. Version 1 has no
+    /// word for it.
+    ConsentsChanged,
+}
+
+impl Note {
+    /// Whether it is about consent.
+    #[must_use]
+    pub const fn is_of_consent(&self) -> bool {
+        match self {
+            Self::ConsentAsked { .. } | Self::ConsentSaid { .. } | Self::ConsentsChanged => true,
+            Self::LowStock { .. }
+            | Self::LastResortUsed
+            | Self::Refilled { .. }
+            | Self::Missed { .. } => false,
+        }
+    }
 }
 
 /// A notice for one user of this provider; its bytes are in the command that caused it.

@@ -104,6 +104,9 @@ impl Refuses for user::Refused {
             Self::StorageFull => (RefusalCode::StorageFull, Retry::SameOnceMended),
             Self::Poisoned => (RefusalCode::Poisoned, Retry::SameOnceMended),
             Self::NotAuthorized => (RefusalCode::NotAuthorized, Retry::Never),
+            Self::Limited { retry_after_ms } => {
+                (RefusalCode::Limited, Retry::SameAfter(*retry_after_ms))
+            }
         };
         Refusal::of(code, retry)
     }

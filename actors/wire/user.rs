@@ -8,6 +8,7 @@
 
 use super::{
     Payload,
+    consent::{Consents, ConsentsAsk},
     event::Hash,
     joining::{Introduced, IntroductionsAsk},
     refusal::TryLater,
@@ -39,6 +40,8 @@ pub enum Request {
     Consent(Consent),
     /// Take a device away; from the operator.
     Revoke(ClientUri),
+    /// Ask others for consent, answer those who ask, say what there is; from a device of the user.
+    Consents(ConsentsAsk),
 }
 
 /// What a user says about somebody who may want its KeyPackages.
@@ -65,6 +68,8 @@ pub enum Answer {
     Introduced(Introduced),
     /// Nothing was done.
     Refused(Refused),
+    /// What there is about consent.
+    Consents(Box<Consents>),
 }
 
 /// Why nothing was done.
@@ -102,6 +107,12 @@ pub enum Refused {
     /// The request is somebody else's to make.
     #[error("the request is somebody else's to make")]
     NotAuthorized,
+    /// The user has said so much to others that it has to wait.
+    #[error("too much was said to others lately, again in {retry_after_ms} ms")]
+    Limited {
+        /// How long, in milliseconds.
+        retry_after_ms: u32,
+    },
 }
 
 impl Refused {

@@ -182,9 +182,11 @@ fn judged(user: &UserUri, asked: Asked<Answer>) -> Result<Response, Refusal> {
         Answer::Refused(Refused::StorageFull) => Err(Refusal::full()),
         Answer::Refused(refused) => Err(Refusal::new(Code::Refused, format!("{user}: {refused}"))),
         Answer::Unchanged if !asked.again => Ok(Response::Unchanged),
-        Answer::Unchanged | Answer::Done | Answer::Enrolled | Answer::Introduced(_) => {
-            Ok(Response::Done)
-        }
+        Answer::Unchanged
+        | Answer::Done
+        | Answer::Enrolled
+        | Answer::Introduced(_)
+        | Answer::Consents(_) => Ok(Response::Done),
     }
 }
 

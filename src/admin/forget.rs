@@ -4,7 +4,9 @@ use super::change::{Attempt, PATIENCE, Refusal, patiently};
 use crate::node::Node;
 use mimi_actors::{
     ids::{ProviderId, RoomUri},
+    limits::SHARDS_MAX,
     link::{Peer, Redriven},
+    shard::place,
     shard_request::AskGiveUp,
     wire::version::Level,
 };
@@ -18,17 +20,27 @@ pub(super) fn owed(node: &Node, provider: &ProviderId) -> Response {
     Response::Owed { items }
 }
 
-/// The shards that owe something: each with how much, and a room of which it does.
+/// The shards that owe something: each with how much, and a room by whose name it is found. What is owed may be of a room
+/// that is elsewhere, or of none: a refill, consent.
 fn shards_owing<'a>(
     node: &'a Node,
     provider: &ProviderId,
 ) -> impl Iterator<Item = (u16, u64, RoomUri)> + 'a {
     let peer = Peer::Provider(provider.clone());
     node.shards.iter().filter_map(move |shard| {
-        let derived = shard.looked_at();
-        let owed = derived.links.outgoing(&peer)?;
-        Some((shard.id, owed.items(), owed.some_room()?.clone()))
+        let items = shard.looked_at().links.outgoing(&peer)?.items();
+        let room = room_in(node, shard.id)?;
+        (items > 0).then_some((shard.id, items, room))
     })
+}
+
+/// Some name of a room of this provider that lies in a shard, whether or not there is such a room.
+fn room_in(node: &Node, shard: u16) -> Option<RoomUri> {
+    const NAMES_TRIED_MAX: u32 = 100 * SHARDS_MAX as u32;
+    let (own, shards) = (&node.shards.environment().provider, node.shards.count());
+    let names = (0..NAMES_TRIED_MAX).filter_map(|name| RoomUri::new(own, &name.to_string()).ok());
+    let mut there = names.filter(|room| place(&room.to_string(), shards) == shard);
+    there.next()
 }
 
 /// Gives up what is owed, if it is no more than the operator was told.

@@ -11,6 +11,7 @@
 //! decides.
 
 mod commits;
+mod consent;
 mod encoding;
 mod entering;
 mod events;
@@ -37,6 +38,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use consent::AllConsents;
 pub use identity::{Component, OTHER_SUITE, PackageOptions, SUITE};
 pub use joining::{Asking, Ticket, join_again_after};
 pub use journal::{Counts, Fault, JOURNAL_FAULTS_MAX, JOURNAL_MESSAGES_MAX, Seen};
@@ -56,6 +58,7 @@ use mimi_actors::{
         door::{Order, RoomEvent},
         event::{Epoch, Hash},
         post::Note,
+        user,
     },
 };
 use openmls::prelude::{MlsGroup, OpenMlsProvider as _};
@@ -116,6 +119,9 @@ pub enum MemberError {
     /// The room refuses.
     #[error("refused: {0}")]
     Refused(#[source] Refused),
+    /// The device's own user refuses.
+    #[error("refused: {0}")]
+    NotTaken(#[source] user::Refused),
     /// The door fails or refuses.
     #[error("door: {0}")]
     Door(#[from] DoorError),

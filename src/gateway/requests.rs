@@ -15,7 +15,7 @@ use mimi_actors::{
     wire::{
         claim::ClaimRequest,
         door::{DoorRefused, HubSender, Reply, Request},
-        room,
+        room, user,
     },
 };
 use std::sync::Arc;
@@ -75,6 +75,15 @@ pub(super) async fn answer(
             OfClient::verdicts(&house, client.clone(), asked)?
         }
         (Request::User(request), Some((client, key))) => {
+            // To who has no link nothing could be told, ever.
+            if let user::Request::Consents(ask) = &request
+                && let Some(other) = ask.told_to()
+                && other.provider() != client.provider()
+                && !session.peers.knows(other.provider())
+            {
+                let provider = other.provider().clone();
+                return Err(DoorRefused::ProviderUnknown { provider });
+            }
             OfClient::user(&house, session.caller(client), *key, request)
         }
         (Request::Resolve { provider, code }, Some((client, _))) => {

@@ -54,6 +54,11 @@ impl Peers {
         self.0.iter()
     }
 
+    /// Whether the operator lists a provider.
+    pub(crate) fn knows(&self, provider: &ProviderId) -> bool {
+        self.0.contains_key(provider)
+    }
+
     /// What a provider may hold of this node's memory.
     fn share(&self, provider: &ProviderId) -> Option<&Arc<Share>> {
         Some(self.0.get(provider)?.share())

@@ -3,6 +3,7 @@
 //! A difference means another version of the protocol or of the stored state: the files of a version never change, a new
 //! version has files of its own. `GOLDEN=write cargo test --test facts golden` writes the files.
 
+mod consent;
 mod frames;
 mod records;
 mod samples;
@@ -178,17 +179,27 @@ fn groups() -> Vec<(String, Group)> {
         (DOOR, door_frames as fn(u8) -> Group),
     ] {
         for version in format.versions() {
+            let mut group = frames(version);
             let name = if format == LINK { "link" } else { "door" };
-            groups.push((format!("{name}-{version}"), frames(version)));
+            match (name, version) {
+                (_, 1) => {}
+                ("link", _) => consent::link(&mut group),
+                (_, _) => consent::door(&mut group),
+            }
+            groups.push((format!("{name}-{version}"), group));
         }
     }
     groups.push(("answers-2".to_owned(), room_answers()));
     groups.push(("refusals-1".to_owned(), refusals_of_1()));
     groups.push(("refusals-2".to_owned(), refusals()));
     groups.push(("records".to_owned(), records()));
-    groups.push(("records-2".to_owned(), records_of_2()));
+    let mut records = records_of_2();
+    consent::records(&mut records);
+    groups.push(("records-2".to_owned(), records));
     groups.push(("folds".to_owned(), folds()));
-    groups.push(("folds-2".to_owned(), folds_of_2()));
+    let mut folds = folds_of_2();
+    consent::folds(&mut folds);
+    groups.push(("folds-2".to_owned(), folds));
     groups
 }
 

@@ -14,6 +14,7 @@ mod clocks;
 mod cluster;
 mod codes;
 mod commit;
+mod consent;
 mod copies;
 mod departed;
 mod disks;

@@ -452,7 +452,10 @@ fn take(script: &mut Script, upto: LinkSeq, acked: LinkSeq, batch: &Fanout) -> A
         }
         let numbers = group.items.iter().filter_map(|item| match item {
             Item::Event(event) => Some(event.seq.0),
-            Item::Refused { .. } | Item::Refilled { .. } | Item::Departed { .. } => None,
+            Item::Refused { .. }
+            | Item::Refilled { .. }
+            | Item::Departed { .. }
+            | Item::Consent(_) => None,
         });
         let taken = script.taken.entry(group.room.clone()).or_default();
         taken.extend(numbers);

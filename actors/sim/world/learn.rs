@@ -577,6 +577,11 @@ impl World {
                 let why = format!("a notice of {room} found no place");
                 self.history.violated("I26", why);
             }
+            // Nobody here asks for consent: the operators have said it all.
+            Note::ConsentAsked { .. } | Note::ConsentSaid { .. } | Note::ConsentsChanged => {
+                let why = format!("{user} is told about consent that nobody asked for");
+                self.history.violated("I7", why);
+            }
         }
     }
 }

@@ -187,7 +187,11 @@ impl Member {
         match note {
             Note::LowStock { left } => self.wants.packages = Some(left),
             Note::LastResortUsed => self.wants.last_resort = true,
-            Note::Refilled { .. } | Note::Missed { .. } => {}
+            Note::Refilled { .. }
+            | Note::Missed { .. }
+            | Note::ConsentAsked { .. }
+            | Note::ConsentSaid { .. }
+            | Note::ConsentsChanged => {}
         }
         if self.notes.len() >= NOTES_KEPT_MAX {
             self.notes.pop_front();

@@ -407,9 +407,10 @@ fn introduced(answer: user::Answer) -> Result<Introduced, MemberError> {
         user::Answer::Refused(refused) => {
             Err(DoorError::Refused(DoorRefused::from(refused)).into())
         }
-        user::Answer::Done | user::Answer::Unchanged | user::Answer::Enrolled => {
-            Err(DoorError::Unexpected.into())
-        }
+        user::Answer::Done
+        | user::Answer::Unchanged
+        | user::Answer::Enrolled
+        | user::Answer::Consents(_) => Err(DoorError::Unexpected.into()),
     }
 }
 

@@ -5,10 +5,11 @@
 
 use super::{Member, MemberError, PreparedCommit};
 use crate::door::DoorError;
-use mimi_actors::wire::refusal::{TryLater, Why};
 use mimi_actors::wire::{
     answer::{Accepted, Refused},
     door::DoorRefused,
+    refusal::{TryLater, Why},
+    user,
 };
 use mimi_quic::DoorDialer;
 use std::{net::SocketAddr, time::Duration};
@@ -82,6 +83,10 @@ fn is_of_the_node(failure: &MemberError) -> bool {
         | MemberError::Refused(Refused::TryLater(TryLater {
             why: Why::Unavailable,
             ..
+        }))
+        | MemberError::NotTaken(user::Refused::TryLater(TryLater {
+            why: Why::Unavailable,
+            ..
         })) => true,
         MemberError::Door(DoorError::Refused(refused)) => {
             matches!(
@@ -100,6 +105,7 @@ fn is_of_the_node(failure: &MemberError) -> bool {
         )
         | MemberError::TooMany { .. }
         | MemberError::Refused(_)
+        | MemberError::NotTaken(_)
         | MemberError::Mls { .. }
         | MemberError::State { .. }
         | MemberError::NotMember(_)

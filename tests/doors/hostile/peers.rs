@@ -4,7 +4,11 @@ use super::*;
 use mimi_actors::{
     ids::UserUri,
     limits::{SHARDS_MAX, SHARED_LANES_MAX},
-    wire::{link::OfShard, refusal::TryLater},
+    wire::{
+        consent::{ConsentEntry, ConsentOp, place},
+        link::OfShard,
+        refusal::TryLater,
+    },
 };
 use std::net::SocketAddr;
 
@@ -305,15 +309,42 @@ fn terms_of(alice: &Member) -> ClaimTerms {
     }
 }
 
-/// Words about refilled stocks that end the connection.
-const REFILLS: [Case; 2] = [
+/// Words to users, about refilled stocks and consent, that end the connection.
+const REFILLS: [Case; 6] = [
     ("a refill for a user of a third", || {
         refilled(user("cathy", C), theirs())
     }),
     ("a refill of a client of a third", || {
         refilled(user("amy", A), third())
     }),
+    ("a request for consent of a user of a third", || {
+        consent(ConsentOp::Request, user("cathy", C), user("amy", A))
+    }),
+    ("a request for consent to a user of a third", || {
+        consent(ConsentOp::Request, user("bob", B), user("cathy", C))
+    }),
+    ("a grant of a user of ours", || {
+        consent(ConsentOp::Grant, user("amy", A), user("alice", A))
+    }),
+    ("what is no consent entry", || {
+        let entry = Payload::from(vec![4; 40]);
+        one(1, place(&user("amy", A)).unwrap(), Item::Consent(entry))
+    }),
 ];
+
+/// What the peer says about consent.
+fn consent(op: ConsentOp, requester: UserUri, target: UserUri) -> Vec<u8> {
+    let entry = ConsentEntry {
+        op,
+        requester,
+        target,
+        room: None,
+        key_packages: BVec::default(),
+        extensions: Payload::default(),
+    };
+    let item = Item::Consent(entry.write().into());
+    one(1, place(entry.receiver()).unwrap(), item)
+}
 
 fn refilled(requester: UserUri, client: ClientUri) -> Vec<u8> {
     one(1, room("den", C), Item::Refilled { requester, client })
