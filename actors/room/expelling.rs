@@ -215,10 +215,13 @@ impl Expelling {
 
 /// Nothing to do as long as a room is as it is.
 fn settled(fold: &Fold) -> Step {
-    fold.room().map_or(Step::No, |room| {
-        let departed = room.since_second.departed.clients().count();
-        Step::Settled(room.epoch(), departed)
-    })
+    let Some(room) = fold.room() else {
+        return Step::No;
+    };
+    match room.since_second.departed.clients().count() {
+        0 => Step::No,
+        departed => Step::Settled(room.epoch(), departed),
+    }
 }
 
 /// What the log is told of an external Commit: with it, what the hub proposes anew.
