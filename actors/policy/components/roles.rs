@@ -28,7 +28,7 @@ pub struct Role {
     pub name: String,
     /// For people.
     pub description: String,
-    /// In ascending order.
+    /// What its holders may do; written in ascending order.
     pub capabilities: BTreeSet<Capability>,
     /// Users that must have it, at least.
     pub participants_min: u32,
@@ -78,9 +78,11 @@ impl Role {
         let capabilities = fields.list("role_capabilities", bounds, |one| {
             one.u16("role_capabilities").map(Capability)
         })?;
-        // They are kept as a set, and must write themselves again as they were.
-        if !capabilities.is_sorted_by(|one, next| one < next) {
-            return Err(fields.refuse("role_capabilities", "does not ascend"));
+        // In whatever order: the draft asks for none.
+        let count = capabilities.len();
+        let capabilities: BTreeSet<Capability> = capabilities.into_iter().collect();
+        if capabilities.len() < count {
+            return Err(fields.refuse("role_capabilities", "names one twice"));
         }
         let participants_min = fields.u32("minimum_participants_constraint")?;
         let participants_max = fields.optional_u32("maximum_participants_constraint")?;
@@ -95,8 +97,10 @@ impl Role {
             })?;
             Ok((from, targets))
         })?;
-        if !changes.is_sorted_by(|one, next| one.0 < next.0) {
-            return Err(fields.refuse("from_role_index", "does not ascend"));
+        let count = changes.len();
+        let changes: RoleChanges = changes.into_iter().collect();
+        if changes.len() < count {
+            return Err(fields.refuse("from_role_index", "stands there twice"));
         }
         let over = |min: u32, max: Option<u32>| max.is_some_and(|max| min > max);
         if over(participants_min, participants_max) {
@@ -110,12 +114,12 @@ impl Role {
             index,
             name,
             description,
-            capabilities: capabilities.into_iter().collect(),
+            capabilities,
             participants_min,
             participants_max,
             active_min,
             active_max,
-            changes: changes.into_iter().collect(),
+            changes,
         })
     }
 

@@ -193,6 +193,43 @@ fn a_component_that_is_cut_or_goes_on_is_refused_by_its_name() {
     }
 }
 
+/// A role with the bytes of these two lists in their order.
+fn role_of(capabilities: &[u16], from: &[u32]) -> Vec<u8> {
+    let mut role = Vec::new();
+    role.extend(2_u32.to_be_bytes());
+    put_vector(&mut role, b"guest");
+    put_vector(&mut role, b"");
+    let numbers: Vec<u8> = capabilities.iter().flat_map(|one| one.to_be_bytes()).collect();
+    put_vector(&mut role, &numbers);
+    role.extend([0; 10]);
+    let changes: Vec<u8> = from
+        .iter()
+        .flat_map(|from| [&from.to_be_bytes()[..], &[0]].concat())
+        .collect();
+    put_vector(&mut role, &changes);
+    let mut list = Vec::new();
+    put_vector(&mut list, &role);
+    list
+}
+
+#[test]
+fn capabilities_and_changes_of_a_role_are_read_in_any_order_and_none_twice() {
+    let ascending = role_of(&[0x0000, 0x0100], &[0, 2]);
+    for other in [
+        role_of(&[0x0100, 0x0000], &[0, 2]),
+        role_of(&[0x0000, 0x0100], &[2, 0]),
+    ] {
+        assert_eq!(again(ComponentId::ROLES, &other), Ok(ascending.clone()));
+    }
+    for (twice, field) in [
+        (role_of(&[1, 1], &[0]), "role_capabilities"),
+        (role_of(&[1], &[0, 0]), "from_role_index"),
+    ] {
+        let refused = again(ComponentId::ROLES, &twice).unwrap_err();
+        assert_eq!(refused.field, field);
+    }
+}
+
 /// What may not stand in each, and the field that is named.
 #[test]
 fn what_contradicts_itself_is_refused_by_component_and_field() {
