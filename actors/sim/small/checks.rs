@@ -170,17 +170,8 @@ impl Truth {
                     }
                 }
             }
-            (
-                hub::Command::Propose(_)
-                | hub::Command::Submit(_)
-                | hub::Command::Grant(_)
-                | hub::Command::KeepCode(_)
-                | hub::Command::RevokeCode(_)
-                | hub::Command::WrongCode(_)
-                | hub::Command::Depart(_)
-                | hub::Command::Expel(_),
-                _,
-            ) => {}
+            // Of any other there is nothing to see here.
+            _ => {}
         }
         for emission in &outcome.emitted {
             let (first, count) = (seq_of(emission.first), u64::from(emission.count));

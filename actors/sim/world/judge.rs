@@ -113,7 +113,6 @@ impl World {
                 let members = create.members.iter().map(|member| member.client.clone());
                 self.history.room_begins(room, members);
             }
-            hub::Command::Create(_) => {}
             hub::Command::Commit(_) | hub::Command::Enter(_) if !outcome.emitted.is_empty() => {
                 let Some(commit) = command.commit() else {
                     return;
@@ -199,7 +198,6 @@ impl World {
             hub::Command::WrongCode(wrong) => {
                 self.history.wrong_code(room, &wrong.joiner, time);
             }
-            hub::Command::Propose(_) | hub::Command::RevokeCode(_) => {}
             hub::Command::Submit(submit) => {
                 for emission in &outcome.emitted {
                     let from = emission.item as usize;
@@ -219,6 +217,8 @@ impl World {
                     self.counts.one("messages that raced a removal");
                 }
             }
+            // Of any other there is nothing to see here.
+            _ => {}
         }
         for emission in &outcome.emitted {
             let (first, count, time) = (emission.first, emission.count, emission.time.0);
