@@ -207,6 +207,11 @@ mod tests {
             asked: asked_verdicts(),
         };
         assert!(!begins::<desk::Desk>(asked_here));
+        assert!(!begins::<desk::Desk>(desk::Input::Depart {
+            ticket,
+            client: eve(),
+            why: crate::wire::post::DepartedWhy::Revoked,
+        }));
         let beginning = Beginning {
             group_info: Payload::default(),
             tree: Payload::default().0.into(),

@@ -306,9 +306,12 @@ impl machine::Desk for Desk {
                 client,
                 why,
             } => {
+                let turn = &mut DeskTurn { now, fold, out };
+                if !fold.is_news(&client) {
+                    return turn.answer(ticket, Answer::Received);
+                }
                 self.others += 1;
-                let depart = Command::Depart(Depart { client, why });
-                DeskTurn { now, fold, out }.append(ticket, depart);
+                turn.append(ticket, Command::Depart(Depart { client, why }));
             }
             Input::Wake => {
                 let turn = &mut DeskTurn { now, fold, out };

@@ -33,14 +33,20 @@ use std::collections::BTreeSet;
 pub(super) const NOBODYS: Ticket = Ticket(0);
 
 impl Fold {
+    /// Whether it changes anything that a client departed. Of whoever is no member nothing is to be done, it costs no log, and
+    /// no room says whether it is there.
+    pub(super) fn is_news(&self, client: &ClientUri) -> bool {
+        self.room().is_some_and(|room| {
+            !room.has_ended() && room.has_member(client) && !room.is_to_go(client)
+        })
+    }
+
     pub(super) fn depart(&mut self, depart: &Depart) -> Outcome {
-        if let Some(room) = &mut self.room
-            && !room.has_ended()
-            && room.has_member(&depart.client)
+        if self.is_news(&depart.client)
+            && let Some(room) = &mut self.room
         {
             room.since_second.departed.add(&depart.client, depart.why);
         }
-        // Of whoever is no member nothing is to be done, and no room says whether it is there.
         Outcome::answer(Answer::Received)
     }
 

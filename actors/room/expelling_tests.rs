@@ -320,3 +320,25 @@ fn what_the_log_does_not_take_is_tried_again_and_what_nobody_verifies_is_not() {
     world.hub.advance(1);
     assert!(world.applied(6).is_some());
 }
+
+#[test]
+fn a_departure_that_changes_nothing_costs_no_log() {
+    let mut gone = Hub::with(&[bob()]);
+    gone.apply(&depart(&bob()));
+    for (hub, client) in [
+        (Hub::default(), bob()),
+        (Hub::with(&[bob()]), carol()),
+        (gone, bob()),
+    ] {
+        let (ticket, why) = (Ticket(3), DepartedWhy::Deleted);
+        let orders = World::of(hub).orders(Input::Depart {
+            ticket,
+            client,
+            why,
+        });
+        let [Effect::Answer { answer, .. }] = &orders[..] else {
+            panic!("{orders:?}")
+        };
+        assert_eq!(*answer, Answer::Received);
+    }
+}
