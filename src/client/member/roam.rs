@@ -8,7 +8,6 @@ use crate::door::DoorError;
 use mimi_actors::wire::{
     answer::{Accepted, Refused},
     door::DoorRefused,
-    refusal::{TryLater, Why},
     user,
 };
 use mimi_quic::DoorDialer;
@@ -48,7 +47,7 @@ impl Member {
         // The node that failed is the last to be tried.
         doors.addresses.rotate_left(1);
         let (dialer, addresses) = (doors.dialer.clone(), doors.addresses.clone());
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(pause(failure)).await;
         // Nobody may be there for a while: the next try finds out.
         drop(self.connect_to_any(&dialer, &addresses).await);
         true
@@ -76,26 +75,25 @@ impl Member {
     }
 }
 
-/// Whether another node may do better.
+/// How long to wait before that: as long as the node said, if it did.
+fn pause(failure: &MemberError) -> Duration {
+    if let MemberError::Refused(Refused::TryLater(later))
+    | MemberError::NotTaken(user::Refused::TryLater(later))
+    | MemberError::Door(DoorError::Refused(DoorRefused::TryLater(later))) = failure
+    {
+        return RETRY.max(Duration::from_millis(u64::from(later.after_ms)));
+    }
+    RETRY
+}
+
+/// Whether another node, or the same one in a moment, may do better.
 fn is_of_the_node(failure: &MemberError) -> bool {
     match failure {
         MemberError::NotConnected
-        | MemberError::Refused(Refused::TryLater(TryLater {
-            why: Why::Unavailable,
-            ..
-        }))
-        | MemberError::NotTaken(user::Refused::TryLater(TryLater {
-            why: Why::Unavailable,
-            ..
-        })) => true,
+        | MemberError::Refused(Refused::TryLater(_))
+        | MemberError::NotTaken(user::Refused::TryLater(_)) => true,
         MemberError::Door(DoorError::Refused(refused)) => {
-            matches!(
-                refused,
-                DoorRefused::TryLater(TryLater {
-                    why: Why::Unavailable,
-                    ..
-                }) | DoorRefused::NotLoggedIn
-            )
+            matches!(refused, DoorRefused::TryLater(_) | DoorRefused::NotLoggedIn)
         }
         MemberError::Door(
             DoorError::Connect(_) | DoorError::Lane(_) | DoorError::Closed | DoorError::Deadline,
