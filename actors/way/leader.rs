@@ -117,16 +117,11 @@ pub fn take(request: ShardRequest, ticket: Ticket, derived: &Derived, now: Milli
             let room = RoomMark::of(&room);
             Taken::Name(names::Take { group, room })
         }
-        // A log that goes by the rules of release 0.1 has no word for it. A shard of this provider says so again; of another
-        // provider it would hold up all that comes behind it.
-        ShardRequest::Depart(Departed { room, client, .. }) if derived.level < Level::SECOND => {
-            let own = client.provider() == room.hub();
-            Taken::Answered(ShardReply::Room(if own {
-                Answer::Refused(Refused::TryLater(TryLater::NOT_LED))
-            } else {
-                Answer::Received
-            }))
-        }
+        // A log that goes by the rules of release 0.1 has no word for it. It comes again until the shard has the next level: what
+        // is behind it is late, and who departed is not forgotten.
+        ShardRequest::Depart(_) if derived.level < Level::SECOND => Taken::Answered(
+            ShardReply::Room(Answer::Refused(Refused::TryLater(TryLater::NOT_LED))),
+        ),
         ShardRequest::Depart(Departed { room, client, why }) => {
             let input = desk::Input::Depart {
                 ticket,
@@ -266,27 +261,25 @@ mod tests {
     }
 
     #[test]
-    fn what_a_log_of_the_first_level_cannot_say_of_a_departure_holds_up_no_other_provider() {
-        let departed = |provider: &str| {
+    fn a_departure_comes_again_until_the_log_has_a_word_for_it() {
+        let departed = || {
             ShardRequest::Depart(Departed {
                 room: "mimi://a.example/r/den".parse().unwrap(),
-                client: format!("mimi://{provider}/d/bob/phone").parse().unwrap(),
+                client: "mimi://b.example/d/bob/phone".parse().unwrap(),
                 why: crate::wire::post::DepartedWhy::Revoked,
             })
         };
+        let Taken::Answered(ShardReply::Room(answer)) = taken(departed()) else {
+            panic!("it is answered at once")
+        };
         let later = Answer::Refused(Refused::TryLater(TryLater::NOT_LED));
-        for (provider, told) in [("a.example", later), ("b.example", Answer::Received)] {
-            let Taken::Answered(ShardReply::Room(answer)) = taken(departed(provider)) else {
-                panic!("{provider}")
-            };
-            assert_eq!(answer, told);
-            let derived = Derived {
-                level: Level::SECOND,
-                ..Derived::default()
-            };
-            let taken = take(departed(provider), TICKET, &derived, NOW);
-            assert!(matches!(taken, Taken::Hub(_, desk::Input::Depart { .. })));
-        }
+        assert_eq!(answer, later);
+        let derived = Derived {
+            level: Level::SECOND,
+            ..Derived::default()
+        };
+        let taken = take(departed(), TICKET, &derived, NOW);
+        assert!(matches!(taken, Taken::Hub(_, desk::Input::Depart { .. })));
     }
 
     #[test]
