@@ -21,10 +21,20 @@ use mimi_actors::{
             delta::{Base, apply, between},
         },
     },
+    policy::{
+        components::{
+            AssetPolicy, BaseRoomPolicy, Component, Dictionary, JoinLinkPolicy, JoinLinks,
+            Operational, ParticipantList, ParticipantListUpdate, PreAuthList, RolesList,
+            RoomMetadata,
+        },
+        state::Policy,
+    },
     shard_request::{ShardReply, ShardRequest},
     user::introductions,
     wire::{
-        self, Versioned, door,
+        self, Versioned,
+        consent::ConsentEntry,
+        door,
         link::{self, OfShard},
     },
 };
@@ -34,7 +44,7 @@ use std::{fmt, str::FromStr};
 pub type Target = fn(&[u8]);
 
 /// Each, by the name of its program.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("client_door", client_door),
     ("providers_door", providers_door),
     ("cluster_door", cluster_door),
@@ -42,6 +52,8 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("tree_zstd", tree_zstd),
     ("tree_delta", tree_delta),
     ("links", links),
+    ("policy", policy),
+    ("consent", consent),
 ];
 
 /// A frame that is taken says the same when it is written in the newest version.
@@ -152,6 +164,42 @@ pub fn links(input: &[u8]) {
     named::<RoomUri>(text);
     named::<JoinLink>(text);
     named::<IntroductionLink>(text);
+}
+
+/// What a room says of who may do what: a dictionary of components, and each component alone.
+pub fn policy(input: &[u8]) {
+    if let Ok(all) = Dictionary::decode(input) {
+        let _ = Policy::read(&all);
+    }
+    component::<ParticipantList>(input);
+    component::<RoomMetadata>(input);
+    component::<Operational>(input);
+    component::<RolesList>(input);
+    component::<PreAuthList>(input);
+    component::<BaseRoomPolicy>(input);
+    component::<JoinLinkPolicy>(input);
+    component::<JoinLinks>(input);
+    component::<AssetPolicy>(input);
+    if let Ok(update) = ParticipantListUpdate::decode(input) {
+        assert_eq!(update.encode(), input);
+    }
+}
+
+/// A component that is taken says the same when it is written, in as many bytes.
+fn component<C: Component>(input: &[u8]) {
+    if let Ok(taken) = C::decode(input) {
+        let written = taken.encode();
+        assert_eq!(written.len(), input.len());
+        let again = C::decode(&written).map(|again| again.encode());
+        assert_eq!(again.as_ref(), Ok(&written));
+    }
+}
+
+/// What users say to each other about consent.
+pub fn consent(input: &[u8]) {
+    if let Ok(entry) = ConsentEntry::read(input) {
+        assert_eq!(ConsentEntry::read(&entry.write()).as_ref(), Ok(&entry));
+    }
 }
 
 /// A name that is taken is written as it was.

@@ -9,6 +9,16 @@
 )]
 mod targets;
 
+use mimi_actors::{
+    policy::{
+        components::{Component as _, Dictionary, RolesList},
+        sets,
+    },
+    wire::{
+        BVec, Payload,
+        consent::{ConsentEntry, ConsentOp},
+    },
+};
 use std::{
     fs,
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -73,7 +83,23 @@ fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Every golden frame and record, and names as people write them.
+/// A room with roles, and what users say to each other about consent.
+fn spoken() -> Vec<Vec<u8>> {
+    let roles = sets::multi_organization().encode();
+    let all = Dictionary::default().encode_with(RolesList::ID, &roles);
+    let said = |op| ConsentEntry {
+        op,
+        requester: "mimi://a.example/u/alice".parse().unwrap(),
+        target: "mimi://b.example/u/bob".parse().unwrap(),
+        room: Some("mimi://a.example/r/clubhouse".parse().unwrap()),
+        key_packages: BVec::default(),
+        extensions: Payload::default(),
+    };
+    let consent = [ConsentOp::Request, ConsentOp::Grant].map(|op| said(op).write());
+    [vec![roles, all], consent.to_vec()].concat()
+}
+
+/// Every golden frame and record, names as people write them, and what has no frame of its own.
 fn corpus() -> Vec<Vec<u8>> {
     let mut corpus = Vec::new();
     for file in fs::read_dir(root("tests/golden")).unwrap() {
@@ -95,6 +121,7 @@ fn corpus() -> Vec<Vec<u8>> {
     ] {
         corpus.push(name.as_bytes().to_vec());
     }
+    corpus.extend(spoken());
     corpus
 }
 
