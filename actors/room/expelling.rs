@@ -9,7 +9,7 @@
 
 use super::{
     hub::{Command, Commit, Depart, Enter, Expel, Fold, Room},
-    outcome::{Answer, Done, Emission, Outcome},
+    outcome::{Answer, Done, Outcome},
 };
 use crate::{
     ids::ClientUri,
@@ -22,10 +22,7 @@ use crate::{
         },
         tree::view::GroupView,
     },
-    wire::{
-        BVec,
-        event::{Epoch, Lane},
-    },
+    wire::{BVec, event::Epoch},
 };
 use std::collections::BTreeSet;
 
@@ -69,7 +66,7 @@ impl Fold {
             return Outcome::answer(Done::Stale);
         }
         Outcome {
-            emitted: vec![room.propose_as_hub(at, time, 0, proposals)],
+            emitted: vec![room.let_wait(at, time, 0, proposals)],
             ..Outcome::answer(Answer::Received)
         }
     }
@@ -95,28 +92,6 @@ impl Room {
         due.filter(goes)
             .take(HUB_PROPOSALS_PENDING_PER_ROOM_MAX.saturating_sub(waiting))
             .collect()
-    }
-
-    /// Lets Proposals of the hub wait, and tells them as one event: item `item` of the command at `at`.
-    pub(super) fn propose_as_hub(
-        &mut self,
-        at: Position,
-        time: Millis,
-        item: u32,
-        proposals: Vec<PendingProposal>,
-    ) -> Emission {
-        let (first, time) = self.sequence.take(1, time);
-        self.pending.accept(time, proposals);
-        Emission {
-            first,
-            count: 1,
-            at,
-            item,
-            time,
-            origin: None,
-            lane: Lane::Proposals,
-            recipients: self.followers(),
-        }
     }
 }
 
@@ -250,7 +225,7 @@ impl Fold {
             && !room.has_ended()
         {
             let again = enter.again.to_vec();
-            let emission = room.propose_as_hub(moment.at, moment.time, Enter::AGAIN, again);
+            let emission = room.let_wait(moment.at, moment.time, Enter::AGAIN, again);
             outcome.emitted.push(emission);
         }
         outcome

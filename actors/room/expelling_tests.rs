@@ -224,6 +224,9 @@ fn more_than_may_wait_are_proposed_in_turns() {
     let proposals = leaves.iter().map(|leaf| removal(*leaf, &leaf.to_string()));
     world.hub.apply(&expel(on.0, proposals.collect()));
     assert_eq!(world.applied(0), None, "as many as may wait do");
+    // They take no place of what members propose.
+    let outcome = world.hub.propose(&alice(), vec![proposal(0, "an update")]);
+    assert!(matches!(outcome.done.to_answer(), Answer::Proposed(_)));
 }
 
 /// A desk beside its fold.

@@ -1,6 +1,6 @@
 use super::{
     codes::{Code, KeepCode, Lock, RevokeCode, WrongCode},
-    hub::{Command, Commit},
+    hub::Command,
     leases::Grant,
     outcome::{Answer, Done, Refused},
     testing::*,
@@ -47,24 +47,8 @@ fn granted(hub: &Hub) -> Done {
     Done::Granted { until }
 }
 
-/// An external Commit of `joiner`, which takes `leaf`.
-fn entry(hub: &Hub, joiner: &ClientUri, leaf: u32) -> Commit {
-    let mut commit = hub.commit(&format!("entry of {joiner} in {}", hub.epoch()));
-    commit.sender = joiner.clone();
-    commit.checked.external = true;
-    commit.checked.committer = leaf;
-    commit.checked.joined = [Joined {
-        leaf,
-        client: joiner.clone(),
-        key_package_reference: None,
-        signature_key: Bytes::from_static(KEY),
-    }]
-    .into();
-    commit
-}
-
 fn enter(hub: &mut Hub, joiner: &ClientUri, leaf: u32) -> Done {
-    let commit = entry(hub, joiner, leaf);
+    let commit = external(hub, joiner, leaf);
     hub.apply(&Command::Commit(Box::new(commit))).done
 }
 
@@ -149,7 +133,7 @@ fn only_who_has_the_lease_enters_with_the_key_that_it_named_and_in_time() {
     assert_eq!(enter(&mut hub, &watch(), 2), required);
     ask(&mut hub, &watch(), "1");
     assert_eq!(enter(&mut hub, &tablet(), 2), required);
-    let mut other_key = entry(&hub, &watch(), 2);
+    let mut other_key = external(&hub, &watch(), 2);
     other_key.checked.joined = other_key.checked.joined.map(|joined| Joined {
         signature_key: Bytes::from_static(b"another key"),
         ..joined
@@ -171,7 +155,7 @@ fn a_members_commit_ends_the_lease_and_who_had_it_learns_the_epoch() {
     let mut hub = Hub::with(&[bob()]);
     let code = keep(&mut hub, Some(1), None);
     ask_with(&mut hub, &carol(), "1", code);
-    let entry = entry(&hub, &carol(), 2);
+    let entry = external(&hub, &carol(), 2);
     hub.advance(1);
     assert_eq!(hub.room().lease(Millis(hub.time)), None);
     let answer = hub.apply(&Command::Commit(Box::new(entry))).done;

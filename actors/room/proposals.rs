@@ -7,7 +7,8 @@ use super::{
     outcome::{Answer, Emission, Outcome, Refused},
 };
 use crate::{
-    machine::Moment,
+    machine::{Millis, Moment, Position},
+    mls::check::proposal::PendingProposal,
     wire::{Payload, event::Lane},
 };
 
@@ -40,28 +41,38 @@ impl Fold {
         if let Err(refused) = room.check_proposals(level, propose, &fresh) {
             return Outcome::refused(refused);
         }
-        let (seq, time) = room.sequence.take(1, time);
-        room.pending.accept(time, fresh);
         room.first_answers
             .remember_proposals(request, references.clone());
-        let recipients = room.followers();
         Outcome {
-            emitted: vec![Emission {
-                first: seq,
-                count: 1,
-                at,
-                item: 0,
-                time,
-                origin: None,
-                lane: Lane::Proposals,
-                recipients,
-            }],
+            emitted: vec![room.let_wait(at, time, 0, fresh)],
             ..Outcome::answer(Answer::Proposed(references))
         }
     }
 }
 
 impl Room {
+    /// Lets Proposals wait, of a member or of the hub, and tells them as one event: item `item` of the command at `at`.
+    pub(super) fn let_wait(
+        &mut self,
+        at: Position,
+        time: Millis,
+        item: u32,
+        proposals: Vec<PendingProposal>,
+    ) -> Emission {
+        let (first, time) = self.sequence.take(1, time);
+        self.pending.accept(time, proposals);
+        Emission {
+            first,
+            count: 1,
+            at,
+            item,
+            time,
+            origin: None,
+            lane: Lane::Proposals,
+            recipients: self.followers(),
+        }
+    }
+
     fn may_propose(&self, propose: &Propose, fresh: usize) -> Result<(), Refused> {
         if propose.on != self.epoch() {
             return Err(self.wrong_epoch());

@@ -479,7 +479,19 @@ pub(super) fn entry(
         hub.time += u64::from(LEASE_MS_MIN);
         hub.apply(&grant);
     }
-    let mut commit = hub.commit(&format!("entry of {client}"));
+    let mut commit = external(hub, client, leaf);
+    let member = |(leaf, client): &(u32, ClientUri)| Member {
+        leaf: *leaf,
+        client: client.clone(),
+        signature_key: Bytes::from_static(b"key"),
+    };
+    commit.checked.left = BVec::first_max(left.iter().map(member));
+    commit
+}
+
+/// An external Commit of `client` on the current state, which takes leaf `leaf`; whether it may is another matter.
+pub(super) fn external(hub: &Hub, client: &ClientUri, leaf: u32) -> Commit {
+    let mut commit = hub.commit(&format!("entry of {client} in {}", hub.epoch()));
     commit.sender = client.clone();
     commit.checked.external = true;
     commit.checked.committer = leaf;
@@ -490,11 +502,5 @@ pub(super) fn entry(
         signature_key: Bytes::from_static(b"key"),
     }]
     .into();
-    let member = |(leaf, client): &(u32, ClientUri)| Member {
-        leaf: *leaf,
-        client: client.clone(),
-        signature_key: Bytes::from_static(b"key"),
-    };
-    commit.checked.left = BVec::first_max(left.iter().map(member));
     commit
 }

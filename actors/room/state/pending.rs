@@ -7,7 +7,7 @@
 use crate::{
     limits::{PROPOSALS_PENDING_PER_CLIENT_MAX, PROPOSALS_PENDING_PER_ROOM_MAX},
     machine::Millis,
-    mls::check::proposal::PendingProposal,
+    mls::check::proposal::{PendingProposal, ProposalKind},
     room::outcome::Refused,
     wire::{BText, event::Hash},
 };
@@ -49,7 +49,12 @@ impl Pending {
     /// # Errors
     /// [`Refused::TooMany`] when they may not.
     pub(crate) fn check_room_for(&self, leaf: u32, fresh: usize) -> Result<(), Refused> {
-        let own = self.0.iter().filter(|pending| pending.leaf == leaf).count();
+        // What the hub proposes has places of its own.
+        let of_members = || {
+            let all = self.0.iter();
+            all.filter(|pending| !matches!(pending.kind, ProposalKind::Expel(_)))
+        };
+        let own = of_members().filter(|pending| pending.leaf == leaf).count();
         for (count, max, what) in [
             (
                 own,
@@ -57,7 +62,7 @@ impl Pending {
                 "pending proposals of one client",
             ),
             (
-                self.0.len(),
+                of_members().count(),
                 PROPOSALS_PENDING_PER_ROOM_MAX,
                 "pending proposals of one room",
             ),
