@@ -311,6 +311,7 @@ Feature: Fanning out to the providers of the members
     And dora, having seen 1 proposal, waits
     And bob enters with what alice tells it
     Then it is accepted
+    And alice is sent what the hub proposes in epoch 2 as one with the Commit that opens it
     And alice, bob and dora agree on epoch 2
     When alice, having seen 1 proposal, commits
     Then alice, bob and dora agree on epoch 3

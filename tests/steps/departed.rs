@@ -3,6 +3,10 @@
 use super::Story;
 use crate::support::WAIT;
 use cucumber::{then, when};
+use mimi_actors::wire::{
+    door::{DoorItem, RoomBody},
+    event::Epoch,
+};
 use mimi_client::member::MemberError;
 use mimi_operator::protocol::{Request, Response};
 
@@ -37,4 +41,33 @@ async fn shut_out(story: &mut Story, name: String) {
     let refused = member.connect_to_any(&story.net().dialer, &[at]).await;
     assert!(matches!(refused, Err(MemberError::Door(_))), "{refused:?}");
     story.members.insert(name, member);
+}
+
+#[then(
+    regex = r"^(\w+) is sent what the hub proposes in epoch (\d+) as one with the Commit that opens it$"
+)]
+async fn as_one(story: &mut Story, name: String, epoch: u64) {
+    let door = story.member(&name).door().unwrap();
+    let mut lane = door.events().await.unwrap();
+    let mut opened = None;
+    loop {
+        let batch = tokio::time::timeout(WAIT, lane.next()).await;
+        for item in batch.unwrap().unwrap().items {
+            let DoorItem::Room { events, .. } = item else {
+                continue;
+            };
+            for event in events.iter() {
+                match (&event.body, opened) {
+                    (RoomBody::Commit { epoch: opens, .. }, _) if *opens == Epoch(epoch) => {
+                        opened = Some((event.seq, event.time));
+                    }
+                    (RoomBody::Proposals(_), Some((seq, time))) => {
+                        assert_eq!((event.seq, event.time), (seq.next(), time));
+                        return;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
 }
